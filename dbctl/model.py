@@ -295,6 +295,11 @@ def join_first(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def join_examples(examples: Sequence[str], limit: int = 5) -> str:
+    """Return ``a, b …``: the first examples, and whether there are more."""
+    return ", ".join(examples[:limit]) + (" …" if len(examples) > limit else "")
+
+
 def count_severities(findings: Sequence[Finding]) -> dict[str, int]:
     """Return the numbers of ``errors``, ``warnings`` and ``remarks``, for ``Effect.counts``."""
     severities = [finding.severity for finding in findings]

@@ -17,6 +17,7 @@ from dbctl.errors import (
     FileMissingError,
 )
 from dbctl.services.checks import files
+from dbctl.services.checks.base import FileSubject
 
 APP = '[apps.{name}]\nprofile = "plain"\ndatabases = "{name}.db"\n'
 
@@ -166,5 +167,5 @@ def test_doctor_checks_the_mode_of_every_file():
         Path(name, "dbctl.toml").touch()
         part = add_app(Path(name), "blog")
         part.chmod(0o666)
-        findings = list(files.check_configuration(Path(name, "dbctl.toml")))
+        findings = list(files.check_configuration.run(FileSubject(Path(name, "dbctl.toml"), name)))
         assert [finding.target for finding in findings if finding.code == "writable-by-all"] == [str(part)]

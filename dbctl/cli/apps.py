@@ -16,7 +16,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.services import fleet, hooks
+from dbctl.services import checks, fleet, hooks
 from dbctl.services.profiles import inventory
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
@@ -139,7 +139,7 @@ def check(
     live_results: list[Findings] = []
     for name in names:
         with open_app(ctx, structs.replace(selection, app=name)) as app:
-            live_results.append(inventory.check_live(app))
+            live_results.append(checks.check_live(app))
     findings = [*files.findings, *(finding for result in live_results for finding in result.findings)]
     combined = Findings(
         checked=files.checked + sum(result.checked for result in live_results), findings=findings

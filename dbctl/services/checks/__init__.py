@@ -3,19 +3,10 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.checks.cross_database import cross_check
-    from dbctl.services.checks.damage import CheckReport, DatabasesChecked, check, group_lines
-    from dbctl.services.checks.deployment import (
-        check_replica,
-        find_interrupted_restore,
-        find_leftover_files,
-    )
+    from dbctl.services.checks.base import CheckReport
+    from dbctl.services.checks.damage import group_lines
+    from dbctl.services.checks.deployment import check_replica, find_interrupted_restore, find_leftover_files
     from dbctl.services.checks.duplicated_columns import Comparison, DuplicatedColumns
-    from dbctl.services.checks.live_profile import find_problems
-    from dbctl.services.checks.profile import (
-        Problem,
-        find_file_problems,
-        refuse_inconsistent_profile,
-    )
-    from dbctl.services.checks.run import Diagnosis, examine
-    from dbctl.services.checks.stored_rows import FORMS, find_stored_violations, list_mixed_columns
+    from dbctl.services.checks.profile import Problem, find_file_problems, refuse_inconsistent_profile
+    from dbctl.services.checks.run import DatabasesChecked, check, check_live, cross_check, examine
+    from dbctl.services.checks.stored_rows import FORMS, list_mixed_columns

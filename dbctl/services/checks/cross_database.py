@@ -7,14 +7,12 @@ from itertools import islice
 
 from dbctl.engines.contract import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError, NotSupportedError
-from dbctl.model import Finding, Findings, format_count
-from dbctl.profiles.model import CrossLink, InvariantQuery, KeySearch, Rebuild, Recount, is_optional
-from dbctl.services.app import App, LiveTable, find_column, unconfigured, users_database
-from dbctl.services.checks import known_problems
-from dbctl.services.checks.damage import CheckReport, find_exit_status
-from dbctl.services.checks.deployment import find_interrupted_restore
-from dbctl.services.checks.duplicated_columns import DuplicatedColumns
+from dbctl.errors import NotSupportedError
+from dbctl.model import Finding, format_count
+from dbctl.profiles.model import CrossLink, Recount, is_optional
+from dbctl.services.app import App, LiveTable, find_column
+from dbctl.services.app.evidence import Check, DoesNotApplyError, Needs, Subject, check, require
+from dbctl.services.checks.duplicated_columns import DuplicatedColumns, KeySample
 from dbctl.services.sessions import create_recount
 
 #: Values per query, which bounds the memory for large tables.
@@ -30,141 +28,57 @@ DUPLICATE_HINT = "The app adds a second row when it recomputes the first; search
 PLACEHOLDER_HINT = "Delete them with: dbctl integrity repair --delete-orphans"
 
 
-def cross_check(app: App) -> CheckReport:
-    """Check references between databases, stored counts, invariants, and exposed keys.
-
-    Raises:
-        FeatureMissingError: the profile defines no such checks.
-    """
-    sections: list[CrossLink | Recount | Rebuild | InvariantQuery | KeySearch] = [
-        *app.profile.link,
-        *app.profile.recount,
-        *app.profile.invariant,
-        *app.profile.key_search,
-        *app.profile.rebuild,
-    ]
-    app.require_section(sections, "cross checks")
-    findings, failures = list(find_interrupted_restore(app)), list[DbctlError]()
-    checked = 0
-    for section in sections:
-        name = users_database(app) if isinstance(section, Rebuild) else app.resolve_database(section)
-        databases = {name, section.to} if isinstance(section, CrossLink) else {name}
-        if app.only and databases != {app.only}:
-            continue
-        if app.database(name).optional and name not in app.configured.databases:
-            findings += unconfigured.check_unconfigured(app, name)
-            continue  # a missing database contains no references
-        try:
-            new_findings = _run_check(app, name, section)
-        except DatabaseNotConfiguredError as error:
-            message = f"{section.name}: {error}"
-            findings.append(Finding(app.target(name), "info", "not-checked", message, error.hint))
-            continue
-        except DbctlError as error:
-            failures.append(error)
-            findings.append(Finding.from_error(str(error.context.get("target", app.target(name))), error))
-            continue
-        if new_findings is not None:
-            checked += len(section.figures) if isinstance(section, Rebuild) else 1
-            findings += new_findings
-    # Several checks may fail for the same reason.
-    findings = list(dict.fromkeys(findings))
-    return CheckReport(
-        findings=Findings(checked=checked, unit="relation", findings=findings),
-        status=find_exit_status(findings, failures),
-    )
-
-
-def _run_check(
-    app: App, name: str, section: CrossLink | Recount | Rebuild | InvariantQuery | KeySearch
-) -> list[Finding] | None:
-    """Return the findings of one check, or None if it does not apply to the deployment."""
-    if isinstance(section, CrossLink):
-        return _check_link(app, name, section)
-    if isinstance(section, InvariantQuery):
-        problem = known_problems.find_flaw(app, app.reader(name), section)
-        return [_create_flaw_finding(app, name, section, problem.message)] if problem else []
-    if isinstance(section, Recount):
-        return _check_recount(app, name, section)
-    if isinstance(section, KeySearch):
-        return list(known_problems.find_exposed_keys(app, name, section))
-    figures = create_recount(app, app.reader(name), section)
-    if figures is None:
-        return None
-    recounts = [
-        Recount(
-            name=f"{section.name}, {figure}",
-            sql=figures.wrong_rows_sql(figure),
-            severity=section.severity,
-            hint=section.hint,
-        )
-        for figure in section.figures
-    ]
-    return [finding for recount in recounts for finding in _check_recount(app, name, recount) or ()]
-
-
-def _create_flaw_finding(app: App, name: str, flaw: InvariantQuery, message: str) -> Finding:
-    return Finding(app.target(name), flaw.severity, "invariant-violated", message, flaw.hint)
-
-
-def _check_link(app: App, name: str, link: CrossLink) -> list[Finding] | None:
-    db = app.reader(name)
+@check("missing-reference", "link", Needs.SCAN)
+def check_link(subject: Subject) -> Sequence[Finding]:
+    """Return the differences between the rows of two databases."""
+    app, link, db = subject.app, subject.entry, subject.db
     live_table = db.tables().get(link.table)
     if link.optional and live_table is None:
-        return _check_missing_table(app, name, link)
+        return _check_missing_table(subject, link)
     if live_table and find_column(live_table, link.column) is None and is_optional(link.column):
-        return None
+        raise DoesNotApplyError
     if link.repeats or link.every:
-        return list(_check_duplicated(app, name, link))
+        return list(_check_duplicated(subject, link))
     other_db = app.reader(link.to)
     link_column = LiveTable(app.profile, db, link.table, link.name).column(link.column)
     targets = [target.rpartition(".")[::2] for target in link.targets]
     first, *others = targets
     targets = [first, *(pair for pair in others if pair[0] in other_db.tables())]
     missing_values, renamed_values, values = _UnmatchedValues(), _UnmatchedValues(), 0
-    former_targets = [link.renamed_from.rpartition(".")[::2]] if link.renamed_from else []
-    former_targets = [
-        (table, column)
-        for table, name in former_targets
-        if (column := find_column(other_db.tables().get(table), name))
-    ]
+    table, _, name = link.renamed_from.rpartition(".")
+    former = find_column(other_db.tables().get(table), name)
+    former_targets = [(table, former)] if former else []
     for batch in _read_batches(db, link.table, link_column):
         values += len(batch)
-        missing = _find_missing(
-            other_db, targets, [value for value in batch if value not in link.placeholders]
-        )
+        looked_up = [value for value in batch if value not in link.placeholders]
+        missing = _find_missing(other_db, targets, looked_up)
         unknown = _find_missing(other_db, former_targets, missing)
         missing_values.add(batch, unknown)
-        renamed_values.add(
-            batch, [value for value in missing if value not in set(unknown)] if former_targets else []
-        )
-    target, column_name = app.target(name), f"{link.table}.{link_column}"
+        renamed_values.add(batch, [value for value in missing if former and value not in set(unknown)])
+    column_name = f"{link.table}.{link_column}"
     findings = []
     if renamed_values.values:
         message = f"{link.name}: {format_count(renamed_values.rows, 'row')} of {link.table} use former keys of {link.to}: {renamed_values.format_examples()}"
-        findings.append(Finding(target, "warning", "renamed-key", message, REPAIR_HINT))
+        findings.append(subject.finding("warning", "renamed-key", message, REPAIR_HINT))
     if missing_values.values:
         verb = "is" if missing_values.values == 1 else "are"
         message = (
             f"{link.name}: {missing_values.values} of {format_count(values, 'value')} of {column_name} {verb} not in {link.to}"
             f" ({format_count(missing_values.rows, 'row')}): {missing_values.format_examples()}"
         )
-        findings.append(Finding(target, link.severity, "missing-reference", message, link.hint))
+        findings.append(subject.finding(link.severity, "missing-reference", message, link.hint))
     return findings
 
 
-def _check_missing_table(app: App, name: str, link: CrossLink) -> list[Finding] | None:
-    """Return a finding for a missing table, or None if it would be empty."""
+def _check_missing_table(subject: Subject, link: CrossLink) -> list[Finding]:
+    """Return a finding for a missing table, unless it would be empty."""
     table = link.targets[0].rpartition(".")[0]
-    row_count = app.reader(link.to).count(table) if link.every else 0
-    if not row_count:
-        return None
-    verb = "has" if row_count == 1 else "have"
+    row_count = require(subject.app.reader(link.to).count(table) if link.every else 0)
+    verb, rows = ("has" if row_count == 1 else "have"), format_count(row_count, "row")
     message = (
-        f"{link.name}: table {link.table} is missing; {format_count(row_count, 'row')} of {table} in {link.to}"
-        f" {verb} no row there"
+        f"{link.name}: table {link.table} is missing; {rows} of {table} in {link.to} {verb} no row there"
     )
-    return [Finding(app.target(name), "warning", "missing-rows", message, NO_TABLE_HINT)]
+    return [subject.finding("warning", "missing-rows", message, NO_TABLE_HINT)]
 
 
 class _UnmatchedValues:
@@ -190,53 +104,48 @@ def _find_missing(
     unstorable = [value for value in values if not _is_text_storable(value)]
     remaining = [value for value in values if _is_text_storable(value)]
     for table, column in targets:
-        existing = set()
-        if remaining:
-            existing = {
-                row[0] for row in other_db.select(table, [column], [Condition(column, "in", remaining)])
-            }
+        where = [Condition(column, "in", remaining)]
+        existing = {row[0] for row in other_db.select(table, [column], where)} if remaining else set()
         remaining = [value for value in remaining if value not in existing]
     return unstorable + remaining
 
 
-def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]:
+def _check_duplicated(subject: Subject, link: CrossLink) -> Iterator[Finding]:
     """Yield the differences between duplicated rows and their originals."""
-    duplicated = DuplicatedColumns(app, name, link)
-    comparison = duplicated.compare()
-    target, table = app.target(name), link.table
-    if comparison.unmatched.count:
-        message = (
-            f"{link.name}: {comparison.unmatched_rows} of {format_count(comparison.rows, 'row')} of {table} have no row of {duplicated.other_table}"
-            f" in {link.to}: {_format_examples(comparison.unmatched.examples, comparison.unmatched.count)}"
+    duplicated = DuplicatedColumns(subject.app, subject.database, link)
+    compared, table, other = duplicated.compare(), link.table, duplicated.other_table
+    if compared.unmatched.count:
+        rows = f"{compared.unmatched_rows} of {format_count(compared.rows, 'row')} of {table}"
+        message = f"{link.name}: {rows} have no row of {other} in {link.to}: {_list_keys(compared.unmatched)}"
+        yield subject.finding(link.severity, "missing-reference", message, link.hint)
+    if link.every and compared.missing.count:
+        verb = "has" if compared.missing.count == 1 else "have"
+        rows = (
+            f"{compared.missing.count} of {format_count(compared.other_rows, 'row')} of {other} in {link.to}"
         )
-        yield Finding(target, link.severity, "missing-reference", message, link.hint)
-    if link.every and comparison.missing.count:
-        verb = "has" if comparison.missing.count == 1 else "have"
-        message = (
-            f"{link.name}: {comparison.missing.count} of {format_count(comparison.other_rows, 'row')} of {duplicated.other_table} in {link.to} {verb}"
-            f" no row of {table}: {_format_examples(comparison.missing.examples, comparison.missing.count)}"
-        )
-        yield Finding(target, "warning", "missing-rows", message, MISSING_HINT)
-    for column, sample in comparison.differing.items():
-        message = (
-            f"{link.name}: {table}.{column} differs from {duplicated.other_table}.{duplicated.columns[column]} in"
-            f" {format_count(sample.count, 'row')}: {_format_examples(sample.examples, sample.count)}"
-        )
+        message = f"{link.name}: {rows} {verb} no row of {table}: {_list_keys(compared.missing)}"
+        yield subject.finding("warning", "missing-rows", message, MISSING_HINT)
+    for column, sample in compared.differing.items():
+        pair = f"{table}.{column} differs from {other}.{duplicated.columns[column]}"
+        message = f"{link.name}: {pair} in {format_count(sample.count, 'row')}: {_list_keys(sample)}"
         hint = DERIVED_HINT if column in link.derived else REPAIR_HINT
-        yield Finding(target, "warning", "copy-differs", message, hint)
-    if differing := _compare_by_user(app, duplicated):
-        yield Finding(
-            target=target,
-            severity="info",
-            code="per-user",
-            message=f"{link.name}: {format_count(len(differing), 'user')} with different numbers of rows in {table} than in {duplicated.other_table}: {_format_examples(differing[:EXAMPLES], len(differing))}",
-        )
-    if comparison.duplicates.count:
-        message = f"{link.name}: {format_count(comparison.duplicates.count, 'row')} of {table} are duplicates: {_format_examples(comparison.duplicates.examples, comparison.duplicates.count)}"
-        yield Finding(target, "warning", "duplicate", message, DUPLICATE_HINT)
-    if comparison.placeholders.count:
-        message = f"{link.name}: {format_count(comparison.placeholders.count, 'row')} of {table} are placeholders: {_format_examples(comparison.placeholders.examples, comparison.placeholders.count)}"
-        yield Finding(target, "info", "placeholder", message, PLACEHOLDER_HINT)
+        yield subject.finding("warning", "copy-differs", message, hint)
+    if differing := _compare_by_user(subject.app, duplicated):
+        examples = _format_examples(differing[:EXAMPLES], len(differing))
+        message = f"{format_count(len(differing), 'user')} with different numbers of rows in {table} than in {other}: {examples}"
+        yield subject.finding("info", "per-user", f"{link.name}: {message}")
+    if compared.duplicates.count:
+        rows = f"{format_count(compared.duplicates.count, 'row')} of {table}"
+        message = f"{link.name}: {rows} are duplicates: {_list_keys(compared.duplicates)}"
+        yield subject.finding("warning", "duplicate", message, DUPLICATE_HINT)
+    if compared.placeholders.count:
+        rows = f"{format_count(compared.placeholders.count, 'row')} of {table}"
+        message = f"{link.name}: {rows} are placeholders: {_list_keys(compared.placeholders)}"
+        yield subject.finding("info", "placeholder", message, PLACEHOLDER_HINT)
+
+
+def _list_keys(sample: KeySample) -> str:
+    return _format_examples(sample.examples, sample.count)
 
 
 def _compare_by_user(app: App, duplicated: DuplicatedColumns) -> list[str]:
@@ -293,25 +202,20 @@ def _is_text_storable(value: object) -> bool:
     return not isinstance(value, str) or is_storable(value)
 
 
-def _format_figure(value: object) -> object:
-    return "none" if value is None else value
-
-
-def _check_recount(app: App, name: str, recount: Recount) -> list[Finding] | None:
-    db = app.reader(name)
-    if any(table not in db.tables() for table in recount.needs):
-        return None
+def _check_recount(subject: Subject, recount: Recount) -> Sequence[Finding]:
+    db = subject.db
+    require(all(table in db.tables() for table in recount.needs))
     sql = f"select q.*, count(*) over () from ({recount.sql}) q limit {EXAMPLES}"
     rows = db.query(sql)
     if not rows:
         return []
     total = int(str(rows[0][-1]))
     examples = [
-        f"{', '.join(map(str, key))}: stored {_format_figure(stored)}, counted {_format_figure(actual)}"
+        f"{', '.join(map(str, key))}: stored {'none' if stored is None else stored}, counted {'none' if actual is None else actual}"
         for *key, stored, actual, _ in rows
     ]
     message = f"{recount.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_format_examples(examples, total, '; ')})"
-    return [Finding(app.target(name), recount.severity, "recount", message, recount.hint)]
+    return [subject.finding(recount.severity, "recount", message, recount.hint)]
 
 
 def _format_examples(examples: Sequence[object], total: int, separator: str = ", ") -> str:
@@ -323,3 +227,20 @@ def _format_examples(examples: Sequence[object], total: int, separator: str = ",
         for example in examples
     )
     return separator.join(readable) + (" …" if total > len(examples) else "")
+
+
+@check("recount", "rebuild", Needs.SCAN)
+def check_statistics(subject: Subject) -> Sequence[Finding]:
+    """Compare one figure of statistics with a recount."""
+    section, figure = subject.entry, subject.figure
+    figures = require(create_recount(subject.app, subject.db, section))
+    recount = Recount(
+        name=f"{section.name}, {figure}",
+        sql=figures.wrong_rows_sql(figure),
+        severity=section.severity,
+        hint=section.hint,
+    )
+    return _check_recount(subject, recount)
+
+
+RECOUNTS = Check("recount", lambda subject: _check_recount(subject, subject.entry), "recount", Needs.SCAN)

@@ -1,39 +1,16 @@
-"""Check the integrity of an app's databases."""
+"""Checks of the integrity of databases: damage, orphaned rows, full-text indexes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
 
-from msgspec import structs
-
-from dbctl import progress
-from dbctl.engines.contract import (
-    Advisor,
-    Checks,
-    Condition,
-    IndexDifference,
-    InSubquery,
-    Not,
-    OrphanedRows,
-    Readable,
-)
-from dbctl.errors import (
-    CorruptError,
-    DatabaseNotConfiguredError,
-    DbctlError,
-    Exit,
-    PrivilegeMissingError,
-    QueryFailedError,
-    Remedy,
-    SchemaMismatchError,
-)
-from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct, format_count
+from dbctl.engines.contract import Advisor, Checks, Condition, IndexDifference, InSubquery, Not, OrphanedRows
+from dbctl.errors import CorruptError, QueryFailedError, Remedy
+from dbctl.model import Finding, Severity, format_count
 from dbctl.profiles import parse_row_path
-from dbctl.services.app import MASK, App, find_secret_columns, truncate
-from dbctl.services.checks.deployment import find_interrupted_restore
-from dbctl.services.checks.stored_rows import find_mixed_times, find_stored_violations
+from dbctl.services.app import MASK, find_secret_columns, truncate
+from dbctl.services.app.evidence import Needs, Subject, check, require
 from dbctl.services.search.indexes import check_text_indexes
 
 REINDEX_HINT = Remedy(
@@ -54,136 +31,67 @@ LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
 
-class DatabaseState(Struct, frozen=True):
-    """The result of the check of one database."""
-
-    target: str
-    state: Literal["ok"] | Severity  #: the worst severity of its findings
-
-
-class DatabasesChecked(CheckResult, frozen=True, kw_only=True):
-    """Result of ``integrity check``."""
-
-    databases: Sequence[DatabaseState] = ()  #: the checked databases; omitted for a fleet
-
-    def summary(self) -> Sequence[Row]:
-        return [structs.asdict(database) for database in self.databases]
-
-
-class CheckReport(Struct, frozen=True, kw_only=True):
-    """The findings of a check, and the exit code of the command."""
-
-    findings: Findings
-    status: Exit
-
-
-def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
-    """Check every configured database; an error in one does not prevent the checks of the others.
-
-    Args:
-        app: the app.
-        quick: whether to skip slow checks.
-        table: restricts the check to one table.
-
-    Raises:
-        SchemaMismatchError: no database has that table.
-        DatabaseNotConfiguredError: the only selected database is not configured.
-    """
-    targets, findings, failures = list[str](), list(find_interrupted_restore(app)), list[DbctlError]()
-    databases = {
-        name: app.profile.databases[name] for name in app.profile.databases if app.only in ("", name)
-    }
-    for name, section in progress.list_parts(databases.items(), "database"):
-        try:
-            db = app.reader(name)
-            if table and table not in db.tables():
-                continue
-            findings += _check_database(app, name, db, failures, quick=quick, table=table)
-        except DatabaseNotConfiguredError as error:
-            if app.only == name:
-                raise
-            if not section.optional:
-                findings.append(Finding.from_error(app.target(name), error, "warning"))
-            continue
-        except DbctlError as error:
-            failures.append(error)
-            findings.append(Finding.from_error(app.target(name), error))
-        targets.append(app.target(name))
-    if table and not (targets or findings):
-        raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
-    return CheckReport(
-        findings=DatabasesChecked(
-            checked=len(targets),
-            unit="database",
-            findings=findings,
-            databases=[DatabaseState(target, _find_state(target, findings)) for target in targets],
-        ),
-        status=find_exit_status(findings, failures),
-    )
-
-
-def _find_state(target: str, findings: Sequence[Finding]) -> Literal["ok"] | Severity:
-    severities = [finding.severity for finding in findings if finding.target == target]
-    return max(severities, key=get_args(Severity).index, default="ok")
-
-
-def _check_database(
-    app: App, name: str, db: Readable, failures: list[DbctlError], *, quick: bool, table: str
-) -> list[Finding]:
-    """Return the findings of one database; tables without read privileges do not prevent the checks of the others."""
-    try:
-        return list(_find_problems(app, name, db, quick=quick, table=table))
-    except PrivilegeMissingError:
-        if table:
-            raise
-    findings: list[Finding] = []
-    for table_name in (entry.name for entry in db.tables().values() if not entry.is_view):
-        try:
-            findings += list(_find_problems(app, name, db, quick=quick, table=table_name))
-        except PrivilegeMissingError as error:
-            failures.append(error)
-            findings.append(Finding.from_error(app.target(name), error))
-    return findings
-
-
-def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
-    target = app.target(name)
-    checks = db.part(Checks)
+@check("corrupt")
+def check_damage(subject: Subject) -> Sequence[Finding]:
+    """Return the damage of a database or table; later checks omit what depends on damaged rows."""
+    checks = subject.db.part(Checks)
     if checks is None:
-        message = "its engine has no integrity check"
-        yield Finding(target, "info", "not-checked", message)
-        return
-    damage = list(_check_damage(app, name, checks, checks.find_damage(quick=quick, table=table)))
-    yield from damage
-    if not (quick or table) and (lost_commits := checks.count_lost_commits()):
-        yield Finding(
-            target, "warning", "commits-lost", _describe_lost_commits(lost_commits), LOST_COMMITS_HINT
+        subject.damage = [subject.finding("info", "not-checked", "its engine has no integrity check")]
+    else:
+        lines = checks.find_damage(quick=subject.quick, table=subject.table)
+        subject.damage = list(_describe_damage(subject, checks, lines))
+    return subject.damage
+
+
+@check("commits-lost", needs=Needs.SCAN)
+def check_commits(subject: Subject) -> Iterator[Finding]:
+    """Yield commits that cannot be read."""
+    checks = require(subject.db.part(Checks))
+    if not subject.table and (count := checks.count_lost_commits()):
+        message = (
+            f"{format_count(count, 'commit')} in the -wal cannot be read: the data before them is damaged"
         )
-    damaged = any(finding.code == CorruptError.code for finding in damage)
+        yield subject.finding("warning", "commits-lost", message, LOST_COMMITS_HINT)
+
+
+@check("foreign-key-orphans")
+def check_references(subject: Subject) -> Iterator[Finding]:
+    """Yield rows that refer to missing rows; an error is less serious if the app does not enforce foreign keys."""
+    checks = require(subject.db.part(Checks))
     try:
-        yield from _check_foreign_keys(app, name, checks, table)
-        yield from _check_owned_rows(app, name, db, table)
+        yield from _check_foreign_keys(subject, checks)
+        yield from _check_owned_rows(subject)
     except (QueryFailedError, CorruptError) as error:
-        if not (damaged and isinstance(error, CorruptError)):  # already reported, with its location
-            yield Finding.from_error(target, error, "error" if app.database(name).foreign_keys else "warning")
-    if not (quick or damage):  # rows of a damaged table are not reliable
-        yield from find_stored_violations(app, name, db, table)
-        yield from find_mixed_times(app, name, db, table)
-    if advisor := db.part(Advisor):
-        app_keys = {
-            f"{settings.table}.{settings.row.key}" for settings in app.profile.settings if settings.row
-        }
-        for warning in advisor.schema_findings(table):
-            if warning.column not in app_keys:  # the app sets that key, without a sequence
-                yield warning.locate(target)
-    indexes = [index for index in checks.list_text_indexes() if not quick and table in ("", index)]
-    if indexes:
-        yield from check_text_indexes(app, name, indexes)
+        is_known = any(finding.code == CorruptError.code for finding in subject.damage)
+        if not (is_known and isinstance(error, CorruptError)):  # already reported, with its location
+            yield Finding.from_error(
+                subject.target, error, "error" if subject.section.foreign_keys else "warning"
+            )
 
 
-def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
+@check("key-not-unique")
+def check_schema(subject: Subject) -> Iterator[Finding]:
+    """Yield what the engine advises about tables."""
+    require(subject.db.part(Checks))
+    advisor = require(subject.db.part(Advisor))
+    settings = subject.app.profile.settings
+    app_keys = {f"{section.table}.{section.row.key}" for section in settings if section.row}
+    for warning in advisor.schema_findings(subject.table):
+        if warning.column not in app_keys:  # the app sets that key, without a sequence
+            yield warning.locate(subject.target)
+
+
+@check("text-index-damaged", needs=Needs.SCAN)
+def check_indexes(subject: Subject) -> Iterator[Finding]:
+    """Return the damage of full-text indexes."""
+    names = require(subject.db.part(Checks)).list_text_indexes()
+    indexes = require([name for name in names if subject.table in ("", name)])
+    return check_text_indexes(subject.app, subject.database, indexes)
+
+
+def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
     """Yield damage as reported by the engine; one finding per damaged index."""
-    target = app.target(database)
+    target = subject.target
     indexes: dict[str, list[str]] = {}
     duplicated: set[str] = set()
     other_lines: list[str] = []
@@ -195,13 +103,13 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(target, "error", "corrupt", message, CorruptError.remedy.write(app.name))
+        yield Finding(target, "error", "corrupt", message, CorruptError.remedy.write(subject.app.name))
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
         differences = checks.find_index_differences(name, LISTED_DIFFERENCES)
         if differences:
-            message += f": {'; '.join(_list_values(app, database, differences))}"
+            message += f": {'; '.join(_list_values(subject, differences))}"
         hint = (
             CorruptError.remedy
             if other_lines
@@ -211,12 +119,12 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
             if differences
             else REINDEX_HINT
         )
-        yield Finding(target, "error", "index-damaged", message, hint.write(app.name))
+        yield Finding(target, "error", "index-damaged", message, hint.write(subject.app.name))
 
 
-def _list_values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
+def _list_values(subject: Subject, differences: Sequence[IndexDifference]) -> Iterator[str]:
     """Yield the different values of a table and its index for the same row; secrets are masked."""
-    secret = find_secret_columns(app, database, app.reader(database), [differences[0].table])
+    secret = find_secret_columns(subject.app, subject.database, subject.db, [differences[0].table])
     for row in differences:
         masked = secret.get(row.table, ())
         for column, *values in zip(row.columns, row.in_table, row.in_index, strict=True):
@@ -233,12 +141,8 @@ def group_lines(lines: Sequence[str]) -> Iterator[str]:
         yield f"{first} (and {len(others)} more of this kind)" if others else first
 
 
-def _describe_lost_commits(count: int) -> str:
-    return f"{format_count(count, 'commit')} in the -wal cannot be read: the data before them is damaged"
-
-
-def _check_foreign_keys(app: App, name: str, checks: Checks, table: str) -> Iterator[Finding]:
-    section = app.database(name)
+def _check_foreign_keys(subject: Subject, checks: Checks) -> Iterator[Finding]:
+    section = subject.section
     severity: Severity = "error" if section.foreign_keys else "warning"
     owner = section.owner or "the program that writes it"
     hint = (
@@ -246,8 +150,8 @@ def _check_foreign_keys(app: App, name: str, checks: Checks, table: str) -> Iter
         if section.foreign_keys
         else f"{owner[:1].upper()}{owner[1:]} does not enforce foreign keys."
     )
-    for orphans in checks.find_orphaned_rows(table):
-        yield Finding(app.target(name), severity, "foreign-key-orphans", _describe_orphans(orphans), hint)
+    for orphans in checks.find_orphaned_rows(subject.table):
+        yield Finding(subject.target, severity, "foreign-key-orphans", _describe_orphans(orphans), hint)
 
 
 def _describe_orphans(orphans: OrphanedRows) -> str:
@@ -257,10 +161,10 @@ def _describe_orphans(orphans: OrphanedRows) -> str:
     return text + (example if orphans.example else "")
 
 
-def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator[Finding]:
+def _check_owned_rows(subject: Subject) -> Iterator[Finding]:
     """Yield rows of deleted users in columns that only the profile declares as references."""
-    section = app.profile.users
-    if section is None or app.resolve_database(section) != name or section.table not in db.tables():
+    section, db, table = subject.app.profile.users, subject.db, subject.table
+    if section is None or not subject.has_users or section.table not in db.tables():
         return
     tables = db.tables()
     declared = {
@@ -288,14 +192,5 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
                 table=child, columns=[column], referenced_table=section.table, count=row_count, example=None
             )
             yield Finding(
-                app.target(name), "warning", "foreign-key-orphans", _describe_orphans(orphans), ORPHANS_HINT
+                subject.target, "warning", "foreign-key-orphans", _describe_orphans(orphans), ORPHANS_HINT
             )
-
-
-def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exit:
-    """Return the exit code of failed checks, otherwise that of the first failure."""
-    failed = {error.code: error.exit_status for error in failures}
-    statuses = [
-        failed.get(finding.code, Exit.CHECK_FAILED) for finding in findings if finding.severity == "error"
-    ]
-    return Exit.CHECK_FAILED if Exit.CHECK_FAILED in statuses else next(iter(statuses), Exit.OK)

@@ -1,16 +1,19 @@
-"""Checks of databases on servers: settings, warnings of the engine, indexes, leftovers of drills."""
+"""Checks of a deployment: server, indexes, migrations, users, programs, replicas, and what killed processes left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
+from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import (
     Advisor,
     AnyOf,
     Condition,
+    Dumps,
     Index,
     IndexMonitor,
     ProgramUser,
@@ -20,23 +23,29 @@ from dbctl.engines.contract import (
     require_replica,
 )
 from dbctl.errors import BusyError, DbctlError, HashExpensiveError
-from dbctl.model import Finding, Secret, format_count, format_size
-from dbctl.profiles.model import KnownLogin
+from dbctl.model import Finding, Secret, Severity, format_count, format_size, join_examples
 from dbctl.services.app import App, UserTable, command_line, open_users
-from dbctl.services.checks.context import CheckContext
+from dbctl.services.app.evidence import Check, Needs, Subject, check, require
+from dbctl.services.hooks import find_leftover, find_unusable_programs
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
+from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 from dbctl.services.users import Passwords, admin_role, list_admins, may_sign_in
 
-MAX_NAMED = 5  #: constraints in a message
+MAX_IDS = 50  #: ids in one hint
+CODE = "restore-interrupted"
+HINT = "Stop the app. Revert with dbctl restore undo, or continue by repeating the restore."
 
 
-def check_indexes(context: CheckContext, db: IndexMonitor, tables: Mapping[str, Table]) -> Iterator[Finding]:
+@check("duplicate-constraint")
+def check_indexes(subject: Subject) -> Iterator[Finding]:
     """Yield duplicate constraints, and columns that lack the index of the profile."""
-    indexes = db.list_indexes()
-    yield from _check_constraints(context, indexes)
-    yield from _check_columns(context, indexes, tables)
+    indexes = require(subject.db.part(IndexMonitor)).list_indexes()
+    yield from _check_constraints(subject, indexes)
+    yield from _check_columns(subject, indexes, subject.db.tables())
 
 
-def _check_constraints(context: CheckContext, indexes: Sequence[Index]) -> Iterator[Finding]:
+def _check_constraints(subject: Subject, indexes: Sequence[Index]) -> Iterator[Finding]:
     """Yield tables with several unique constraints over the same columns, which some libraries add at every start.
 
     Other duplicate indexes are reported by ``stats indexes`` only: the app creates them again when it starts.
@@ -50,16 +59,14 @@ def _check_constraints(context: CheckContext, indexes: Sequence[Index]) -> Itera
         group.sort(key=lambda index: (not index.is_referenced, len(index.name), index.name))
         removable = [index for index in group[1:] if not index.is_referenced]
         if removable:
-            names = ", ".join(index.name for index in removable[:MAX_NAMED]) + (
-                " …" if len(removable) > MAX_NAMED else ""
-            )
+            names = join_examples([index.name for index in removable])
             message = f"{table} has {len(group)} unique constraints over {', '.join(columns)}, which slow every write: {names}"
             drop = "; ".join(index.drop_statement.rstrip("; ") for index in removable)
-            yield context.create_finding("warning", "duplicate-constraint", message, f"{drop};")
+            yield subject.finding("warning", "duplicate-constraint", message, f"{drop};")
 
 
 def _check_columns(
-    context: CheckContext, indexes: Sequence[Index], tables: Mapping[str, Table]
+    subject: Subject, indexes: Sequence[Index], tables: Mapping[str, Table]
 ) -> Iterator[Finding]:
     """Yield the columns that the profile lists as indexed, and with which no index of all rows begins."""
     first = {
@@ -67,40 +74,45 @@ def _check_columns(
         for index in indexes
         if index.columns and index.valid and not index.where
     }
-    for path in context.section.indexed:
+    for path in subject.section.indexed:
         table, _, column = path.partition(".")
         if table in tables and column in tables[table].columns and (table, column) not in first:
             message = f"no index begins with {path}, so each read by this column reads every row of {table}"
             hint = f"create index idx_{table}_{column} on {table} ({column});"
-            yield context.create_finding("warning", "column-unindexed", message, hint)
+            yield subject.finding("warning", "column-unindexed", message, hint)
 
 
-def check_server(context: CheckContext, db: Advisor) -> Iterator[Finding]:
+@check("setting-below")
+def check_server(subject: Subject) -> Iterator[Finding]:
     """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
-    for warning in db.server_findings(writing=context.is_writable):
-        yield warning.locate(context.target)
-    engine = context.app.url(context.database).engine
-    recommended = next(
-        (settings for name, settings in context.section.recommended.items() if name == engine), {}
+    db = require(subject.db.part(Advisor))
+    for warning in db.server_findings(writing=subject.is_writable):
+        yield warning.locate(subject.target)
+    engine = subject.app.url(subject.database).engine
+    recommended = {str(name): settings for name, settings in subject.section.recommended.items()}.get(
+        engine, {}
     )
     for setting in db.compare_settings({name: _format_value(value) for name, value in recommended.items()}):
         if not setting.is_sufficient:
-            yield _describe_setting(context, setting)
+            yield _describe_setting(subject, setting)
 
 
-def check_programs(dumps: ProgramUser) -> Iterator[Finding]:
-    """Yield nothing; raise the error of the first backup if its programs are missing or older than the server."""
-    dumps.require_programs()
-    yield from ()
+@check("client-missing")
+def check_programs(subject: Subject) -> Sequence[Finding]:
+    """Return nothing; raise the error of the first backup if its programs are missing or older than the server."""
+    dumps = subject.db.part(Dumps) if subject.app.configured.backup else None
+    require(dumps if isinstance(dumps, ProgramUser) else None).require_programs()
+    return ()
 
 
-def check_scratch(app: App) -> Iterator[Finding]:
+@check("leftover-files", "app", Needs.NOTHING)
+def check_scratch(subject: Subject) -> Iterator[Finding]:
     """Yield leftovers of drills on the configured scratch server.
 
     Raises:
         DbctlError: the server cannot be reached.
     """
-    url = app.configured.scratch
+    app, url = subject.app, subject.app.configured.scratch
     if url is None:
         return
     with closing(registry.load_engine(url.engine).open_for_reading(url, app.name, timeout=app.timeout)) as db:
@@ -109,115 +121,90 @@ def check_scratch(app: App) -> Iterator[Finding]:
                 yield warning.locate(app.name)
 
 
-def _describe_setting(context: CheckContext, setting: SettingComparison) -> Finding:
+def _describe_setting(subject: Subject, setting: SettingComparison) -> Finding:
+    title = subject.app.profile.title
     if setting.actual is None:
-        message = (
-            f"the server has no setting {setting.name}, which is recommended for {context.app.profile.title}"
-        )
-        return context.create_finding("info", "setting-unknown", message)
-    text = (
-        f"{setting.name} is {setting.actual}; recommended for {context.app.profile.title}: {setting.required}"
-    )
+        message = f"the server has no setting {setting.name}, which is recommended for {title}"
+        return subject.finding("info", "setting-unknown", message)
+    text = f"{setting.name} is {setting.actual}; recommended for {title}: {setting.required}"
     if setting.is_pending:
-        return context.create_finding(
-            "info", "setting-below", f"{text}; the new value is active after a restart of the server"
-        )
-    method = (
-        "requires a restart of the server"
-        if setting.requires_restart
-        else "requires a reload of the configuration"
-    )
-    return context.create_finding("info", "setting-below", f"{text} ({method})", setting.statement)
+        message = f"{text}; the new value is active after a restart of the server"
+        return subject.finding("info", "setting-below", message)
+    method = "a restart of the server" if setting.requires_restart else "a reload of the configuration"
+    return subject.finding("info", "setting-below", f"{text} (requires {method})", setting.statement)
 
 
 def _format_value(value: str | float | bool) -> str:  # noqa: FBT001 - a value, not a flag
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
-EXAMPLES = 5
-MAX_IDS = 50  #: ids in one hint
-
-
-def find_users_database(app: App) -> str:
-    """Return the name of the database with the app's users, or an empty string."""
-    section = app.profile.users
-    return app.resolve_database(section) if section else ""
-
-
-def check_roles(context: CheckContext) -> Iterator[Finding]:
+@check("no-admin", "users")
+def check_roles(subject: Subject) -> Iterator[Finding]:
     """Yield a missing admin, and users with an unknown role."""
-    user_table = open_users(context.app)
+    user_table = open_users(subject.app)
     if not user_table.roles:
         return
     problems = list(user_table.roles.find_problems())
     for key, reason in problems:
         hint = f"Correct users.{'.'.join(map(str, key))} of the profile."
-        yield context.create_finding("error", "role-form", reason, hint)
+        yield subject.finding("error", "role-form", reason, hint)
     if not problems:  # otherwise the roles of users are not known
-        yield from _check_admin(context, user_table)
-        yield from _check_unknown_roles(context, user_table)
+        yield from _check_admin(subject, user_table)
+        yield from _check_unknown_roles(subject, user_table)
 
 
-def check_known_login(context: CheckContext, account: KnownLogin) -> Iterator[Finding]:
+@check("known-login", "known_login")
+def check_known_login(subject: Subject) -> Iterator[Finding]:
     """Yield accounts with a published password; findings never contain the password."""
-    user_table = open_users(context.app)
-    passwords = Passwords(context.app, user_table.live)
+    account, user_table = subject.entry, open_users(subject.app)
+    passwords = Passwords(subject.app, user_table.live)
     is_login = AnyOf([Condition(column, "same", account.login) for column in user_table.login_columns()])
     for user in user_table.read([is_login]):
         where = [Condition(user_table.id, "=", user.id)]
         rows = user_table.db.select(user_table.live.name, passwords.columns, where)
         stored = (passwords.join(rows[0]) if rows else None) or ""
-        hint = account.hint or context.command("users", "set-password", "--id", str(user.id), "--generate")
+        hint = account.hint or subject.command("users", "set-password", "--id", str(user.id), "--generate")
         try:
             matches = passwords.verify(Secret(account.password), stored)
         except HashExpensiveError:
             message = f"{user.login} (id {user.id}) was not checked: its password hash is too expensive"
-            yield context.create_finding("warning", "not-tried", message, hint)
+            yield subject.finding("warning", "not-tried", message, hint)
             continue
         if matches:
             active = may_sign_in(user_table, user)
             inactive_note = "" if active else ", and is not active"
             message = f"{user.login} (id {user.id}) has a published password ({account.name}){inactive_note}"
-            yield context.create_finding(account.severity if active else "info", "known-login", message, hint)
+            yield subject.finding(account.severity if active else "info", "known-login", message, hint)
 
 
-def _check_admin(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
+def _check_admin(subject: Subject, user_table: UserTable) -> Iterator[Finding]:
     role, holders = admin_role(user_table), list_admins(user_table, for_update=False)
     if not user_table.section.admin_role or any(may_sign_in(user_table, user) for user in holders):
         return
+    severity: Severity = "error"
     if holders:
         message = f"no {role} is active, so no user can administer the app"
-        command = context.command("users", "activate", "--id", str(holders[0].id))
-        yield context.create_finding("error", "no-admin", message, command)
+        command = ["activate", "--id", str(holders[0].id)]
     elif user_table.db.count(user_table.live.name):
         message = f"no user has the role {user_table.section.admin_role}, so no user can administer the app"
-        command = context.command("users", "set-role", "LOGIN", role or user_table.section.admin_role)
-        yield context.create_finding("error", "no-admin", message, command)
+        command = ["set-role", "LOGIN", role or user_table.section.admin_role]
     else:
-        message = "no users exist yet"
-        command = context.command(
-            "users", "create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin_role
-        )
-        yield context.create_finding("warning", "no-admin", message, command)
+        severity, message = "warning", "no users exist yet"
+        command = ["create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin_role]
+    yield subject.finding(severity, "no-admin", message, subject.command("users", *command))
 
 
-def _check_unknown_roles(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
+def _check_unknown_roles(subject: Subject, user_table: UserTable) -> Iterator[Finding]:
     roles = user_table.require_roles()
     affected = user_table.read([roles.where_unknown()])
     if not affected:
         return
     role = roles.section.default if roles.section.default in roles.names() else "ROLE"
-    examples = ", ".join(f"{user.login} {', '.join(user.role_names)}" for user in affected[:EXAMPLES])
-    examples += " …" if len(affected) > EXAMPLES else ""
+    examples = join_examples([f"{user.login} {', '.join(user.role_names)}" for user in affected])
     message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
     id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]
-    yield context.create_finding(
-        "error", "role-unknown", message, context.command("users", "set-role", *id_options, role)
-    )
-
-
-CODE = "restore-interrupted"
-HINT = "Stop the app. Revert with dbctl restore undo, or continue by repeating the restore."
+    command = subject.command("users", "set-role", *id_options, role)
+    yield subject.finding("error", "role-unknown", message, command)
 
 
 def find_interrupted_restore(app: App) -> Iterator[Finding]:
@@ -296,3 +283,67 @@ def _compare_identity(app: App, database: str, replica_identity: str) -> Iterato
         message = "the configured replica is a copy of another server or database"
         hint = f"Correct url under [apps.{app.name}.replicas.{database}] of the configuration."
         yield Finding(app.target(database), "error", "replica-foreign", message, hint)
+
+
+@check("migrations-pending")
+def check_migrations(subject: Subject) -> Iterator[Finding]:
+    """Yield migrations that are pending, or that the ledger contradicts."""
+    require(subject.section.migrations)
+    (migration_target,) = migration_status.find_targets(subject.app, subject.database, may_lack_folder=True)
+    state = read_state(migration_target, subject.app.reader(subject.database))
+    database = ("--db", subject.database)
+    verify = subject.command("migrate", "verify", *database)
+    inconsistent = [migration for migration in state.migrations if migration.state in INCONSISTENT_STATES]
+    if state.is_unrecorded:
+        message = f"the ledger ({migration_target.ledger.table}) is missing: applied migrations are unknown"
+        yield subject.finding(
+            "warning", "ledger-missing", message, subject.command("migrate", "baseline", *database)
+        )
+    elif inconsistent:
+        # The migrations in dbctl may differ from those of the deployed version of the app.
+        source = "the app's own" if migration_target.folder.is_custom else "dbctl's own"
+        names = ", ".join(f"{migration.name} ({migration.state})" for migration in inconsistent)
+        message = f"the ledger does not agree with {source} migrations: {names}"
+        yield subject.finding(
+            "error" if migration_target.folder.is_custom else "warning",
+            "migrations-inconsistent",
+            message,
+            verify,
+        )
+    elif pending := state.names_in("pending"):
+        message = f"{format_count(len(pending), 'migration')} pending: {', '.join(pending)}"
+        up = subject.command("migrate", "up", *database)
+        yield subject.finding("warning", "migrations-pending", message, up)
+
+
+@check("cleanup-due", "cleanup")
+def check_cleanup(subject: Subject) -> Iterator[Finding]:
+    """Yield rules of the cleanup that have been due for more than a day."""
+    overdue = [entry for entry in CleanUp(subject.app).count_due(since=GRACE_PERIOD).items if entry.matched]
+    if overdue:
+        rows = ", ".join(f"{entry.rule} ({format_count(entry.matched, 'row')})" for entry in overdue)
+        message = f"cleanup has been due for more than a day: {rows}"
+        yield subject.finding("warning", "cleanup-due", message, subject.command("sessions", "cleanup"))
+
+
+def _check_hooks(subject: Subject, find: Callable[[model.App], Iterator[Finding]]) -> Iterator[Finding]:
+    """Return problems of the hooks and the maintenance mode, if configured."""
+    configured = subject.app.configured
+    require(configured.hooks or configured.maintenance_mode)
+    return find(configured)
+
+
+def _check_configured(subject: Subject, find: Callable[[App, str], Iterator[Finding]]) -> Iterator[Finding]:
+    require(subject.database in subject.app.configured.databases)
+    return find(subject.app, subject.database)
+
+
+INTERRUPTED = Check(CODE, lambda subject: find_interrupted_restore(subject.app), "app", Needs.NOTHING)
+HOOKS_LEFT = Check(
+    "maintenance-mode-left-on", partial(_check_hooks, find=find_leftover), "app", Needs.NOTHING
+)
+HOOKS_UNUSABLE = Check(
+    "hook-program-missing", partial(_check_hooks, find=find_unusable_programs), "app", Needs.NOTHING
+)
+LEFTOVERS = Check("leftover-files", partial(_check_configured, find=find_leftover_files), needs=Needs.NOTHING)
+REPLICA = Check("replica-foreign", partial(_check_configured, find=check_replica), needs=Needs.NOTHING)

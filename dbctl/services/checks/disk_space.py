@@ -10,7 +10,8 @@ from dbctl.errors import UnreachableError
 from dbctl.files import Volume, read_volume
 from dbctl.model import Finding, Severity, format_size
 from dbctl.services.app import command_line
-from dbctl.services.checks.context import MOVE_HINT, CheckContext
+from dbctl.services.app.evidence import Needs, Subject, check, require
+from dbctl.services.checks.files import MOVE_HINT
 
 #: With less free space, the next write may fail, and even a read.
 MIN_FREE_BYTES = 16 << 20
@@ -22,24 +23,26 @@ LARGE_WAL, VERY_LARGE_WAL = 16 << 20, 64 << 20
 MIN_UNUSED_BYTES, UNUSED_FRACTION = 16 << 20, 4
 
 
-def check_disk(context: CheckContext, database_files: DatabaseFiles) -> Iterator[Finding]:
+@check("disk-full", needs=Needs.FILES)
+def check_disk(subject: Subject) -> Iterator[Finding]:
     """Yield problems of the disk below a database, and of its write-ahead log."""
-    volume, file_stat = _read_stats(context, database_files)
-    if context.is_writable:
+    database_files = require(subject.files)
+    volume, file_stat = _read_stats(subject, database_files)
+    if subject.is_writable:
         yield from _check_free_space(
-            context, database_files, volume, file_stat.st_size + database_files.pending_bytes
+            subject, database_files, volume, file_stat.st_size + database_files.pending_bytes
         )
-        yield from _check_wal(context, database_files, file_stat)
+        yield from _check_wal(subject, database_files, file_stat)
 
 
 def _check_free_space(
-    context: CheckContext, database_files: DatabaseFiles, volume: Volume, size: int
+    subject: Subject, database_files: DatabaseFiles, volume: Volume, size: int
 ) -> Iterator[Finding]:
     mount = volume.mount or str(database_files.file.parent)
     largest = f"{command_line.command_for_owner(0, ['du', '-axh', mount])} | sort -h | tail -n 20"
     if volume.read_only:
         message = f"{mount} is mounted read-only, possibly after disk errors (see dmesg)"
-        yield context.create_finding(
+        yield subject.finding(
             "error",
             "read-only-disk",
             message,
@@ -48,22 +51,22 @@ def _check_free_space(
         return
     if volume.free_bytes < MIN_FREE_BYTES:
         message = f"{mount} is full: {format_size(volume.free_bytes)} free; even reads may fail"
-        yield context.create_finding("error", "disk-full", message, largest)
+        yield subject.finding("error", "disk-full", message, largest)
     elif volume.free_bytes < size:
         message = (
             f"{mount} has {format_size(volume.free_bytes)} free, and the database needs {format_size(size)}:"
             " a backup, a migration or a cleanup may need the same again"
         )
-        yield context.create_finding("warning", "disk-small", message, largest)
+        yield subject.finding("warning", "disk-small", message, largest)
     if volume.free_files is not None and volume.free_files < MIN_FREE_FILES:
         message = f"{mount} has only {volume.free_files} free inodes"
         files = command_line.command_for_owner(0, ["find", mount, "-xdev"])
         count_command = f"{files} | cut -d / -f 1-4 | sort | uniq -c | sort -n | tail -n 20"
-        yield context.create_finding("error", "disk-full", message, count_command)
+        yield subject.finding("error", "disk-full", message, count_command)
 
 
 def _check_wal(
-    context: CheckContext, database_files: DatabaseFiles, file_stat: os.stat_result
+    subject: Subject, database_files: DatabaseFiles, file_stat: os.stat_result
 ) -> Iterator[Finding]:
     command, size = (
         command_line.command_for_owner(file_stat.st_uid, database_files.checkpoint_command),
@@ -73,49 +76,49 @@ def _check_wal(
     if database_files.pending_bytes > VERY_LARGE_WAL or database_files.pending_bytes > max(size, LARGE_WAL):
         message = (
             f"{wal_size} of changes are in the -wal next to a file of {format_size(size)} without a checkpoint:"
-            f" a reader never ends (see {context.command('stats', 'locks')}), or the app disables checkpoints"
+            f" a reader never ends (see {subject.command('stats', 'locks')}), or the app disables checkpoints"
         )
-        yield context.create_finding("warning", "wal-large", message, command)
+        yield subject.finding("warning", "wal-large", message, command)
     elif database_files.has_leftover_changes:
         message = (
             f"{wal_size} of changes are in the -wal, but no process has the file open:"
             " the last one was killed (or runs in a container); a copy of the file alone lacks these changes"
         )
-        yield context.create_finding("warning", "wal-leftover", message, command)
+        yield subject.finding("warning", "wal-leftover", message, command)
 
 
-def check_storage(
-    context: CheckContext, db: SizeMonitor, database_files: DatabaseFiles | None
-) -> Iterator[Finding]:
+@check("network-disk", is_gate=True)
+def check_storage(subject: Subject) -> Iterator[Finding]:
     """Yield problems of the storage: network disks, journal mode, unused space."""
+    sizes, database_files = require(subject.db.part(SizeMonitor)), subject.files
     if database_files is None:
         return
-    info = db.measure_storage()
-    volume, file_stat = _read_stats(context, database_files)
+    info = sizes.measure_storage()
+    volume, file_stat = _read_stats(subject, database_files)
     if volume.is_network and info.shares_memory:
-        severity: Severity = "error" if context.is_writable else "warning"
+        severity: Severity = "error" if subject.is_writable else "warning"
         message = (
             f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too:"
             f" in {info.journal_mode} mode all processes share memory, which fails across machines"
         )
-        yield context.create_finding(severity, "network-disk", message, MOVE_HINT)
-    if context.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
-        expected = context.section.create.get("journal_mode") == "wal"
+        yield subject.finding(severity, "network-disk", message, MOVE_HINT)
+    if subject.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
+        expected = subject.section.create.get("journal_mode") == "wal"
         message = f"it is in {info.journal_mode} mode: readers and writers block each other;" + (
             " its profile creates files with a write-ahead log"
             if expected
             else " a write-ahead log avoids that"
         )
-        hint = context.command("maintain", "wal", "--db", context.database)
-        yield context.create_finding("warning" if expected else "info", "journal-not-wal", message, hint)
+        hint = subject.command("maintain", "wal", "--db", subject.database)
+        yield subject.finding("warning" if expected else "info", "journal-not-wal", message, hint)
     free_bytes = (info.freelist_pages or 0) * info.page_size
-    if context.is_writable and free_bytes > MIN_UNUSED_BYTES and free_bytes * UNUSED_FRACTION > info.bytes:
+    if subject.is_writable and free_bytes > MIN_UNUSED_BYTES and free_bytes * UNUSED_FRACTION > info.bytes:
         command = command_line.command_for_owner(file_stat.st_uid, database_files.vacuum_command)
         message = f"{format_size(free_bytes)} of {format_size(info.bytes)} are free pages; with the app stopped, the file can be shrunk"
-        yield context.create_finding("info", "free-pages", message, command)
+        yield subject.finding("info", "free-pages", message, command)
 
 
-def _read_stats(context: CheckContext, database_files: DatabaseFiles) -> tuple[Volume, os.stat_result]:
+def _read_stats(subject: Subject, database_files: DatabaseFiles) -> tuple[Volume, os.stat_result]:
     """Return statistics of the disk and of the file.
 
     Raises:
@@ -126,5 +129,5 @@ def _read_stats(context: CheckContext, database_files: DatabaseFiles) -> tuple[V
     except OSError as error:
         hint = f"Check owner and mode of {database_files.file.parent}."
         raise UnreachableError(
-            target=context.target, reason=error.strerror or str(error), hint=hint
+            target=subject.target, reason=error.strerror or str(error), hint=hint
         ) from error

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dbctl.config import Selection, SourceFile, loader, read_sections, report_first_problem, secret_file
-from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
-from dbctl.services.checks.context import MOVE_HINT, CheckContext
+from dbctl.services.app.evidence import Needs, Subject, check, require
+from dbctl.services.checks.base import FileSubject
 
 Audience: TypeAlias = Literal["all", "group"]
 
 READ, WRITE = 4, 2
+#: The only hint that is not a command, because the admin must choose the new location.
+MOVE_HINT = "Stop the app, move the database to its own directory on a local disk, and change the path in the app and in dbctl.toml."
 
 
 def find_access(path: Path, file_stat: os.stat_result, audience: Audience) -> int:
@@ -106,12 +108,14 @@ def list_configurations(selections: Sequence[Selection]) -> list[Path]:
     return list(dict.fromkeys(Path(os.path.realpath(loader.config_path(selection))) for selection in used))
 
 
-def check_configuration(file: Path) -> Iterator[Finding]:
+@check("readable-by-all", "file", Needs.NOTHING)
+def check_configuration(subject: FileSubject) -> Iterator[Finding]:
     """Yield problems of the permissions of a configuration file.
 
     Raises:
         FileFailedError: the file cannot be read.
     """
+    file = subject.path
     urls = [url for app in loader.read(file).apps.values() for url in app.databases.values()]
     passwords = [url.password.reveal() for url in urls if url.password]
     with report_first_problem(file):
@@ -142,40 +146,49 @@ def _check_source(source: SourceFile, passwords: Sequence[str]) -> Iterator[Find
     yield from findings
 
 
-def check_files(context: CheckContext, database_files: DatabaseFiles) -> Iterator[Finding]:
-    """Yield problems of modes, owners and hard links of a database's files.
+@check("writable-by-all", needs=Needs.FILES, is_gate=True)
+def check_files(subject: Subject) -> Sequence[Finding]:
+    """Return problems of modes, owners and hard links of a database's files.
 
     Raises:
         DatabaseMissingError: the file does not exist.
         UnreachableError: the file cannot be read.
     """
+    database_files = require(subject.files)
     try:
         file_stats = {database_files.file: database_files.file.stat()}
         for path in database_files.side_files:
             with suppress(FileNotFoundError):  # deleted when the last process closed the database
                 file_stats[path] = path.stat()
-        findings = list(_check_files(context, file_stats))
+        return list(_check_files(subject, file_stats))
     except FileNotFoundError:
-        configured = Path(context.app.url(context.database).path)
+        configured = Path(subject.app.url(subject.database).path)
         link_note = f" (target of the link {configured})" if configured.is_symlink() else ""
-        raise DatabaseMissingError(target=context.target, path=f"{database_files.file}{link_note}") from None
+        raise DatabaseMissingError(target=subject.target, path=f"{database_files.file}{link_note}") from None
     except OSError as error:
         directory_hint = f"Check owner and mode of {database_files.file.parent}."
         raise UnreachableError(
-            target=context.target, reason=error.strerror or str(error), hint=directory_hint
+            target=subject.target, reason=error.strerror or str(error), hint=directory_hint
         ) from error
-    yield from findings
 
 
-def _check_files(context: CheckContext, file_stats: FileStats) -> Iterator[Finding]:
+def _describe_read_risk(subject: Subject) -> str:
+    """Return the confidential content of the database; empty if none is known."""
+    users = subject.app.profile.users
+    if users is None or not subject.has_users:
+        return "it contains keys or passwords" if subject.section.secret else ""
+    return "it contains password hashes" if users.password else "it contains the users of the app"
+
+
+def _check_files(subject: Subject, file_stats: FileStats) -> Iterator[Finding]:
     folder = next(iter(file_stats)).parent
     write_risk = "this allows changes of data without the app"
-    yield from check_access(context.target, file_stats, write_risk, context.read_risk)
+    yield from check_access(subject.target, file_stats, write_risk, _describe_read_risk(subject))
     parts = _check_folder(folder)
-    if context.is_writable:
+    if subject.is_writable:
         parts = chain(parts, _check_owners(file_stats, folder), _check_hard_links(file_stats))
     for severity, code, message, hint in parts:
-        yield context.create_finding(severity, code, message, hint)
+        yield subject.finding(severity, code, message, hint)
 
 
 def check_access(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from dbctl.config import Embedder, embedder_key, secrets
+from dbctl.config import embedder_key, secrets
 from dbctl.errors import (
     DbctlError,
     EmbedderKeyMissingError,
@@ -20,6 +20,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Finding, Secret
 from dbctl.services.app import App
+from dbctl.services.app.evidence import Needs, Subject, check, require
 from dbctl.services.backup import DecryptionKeys, EncryptionPolicy, load_encryption
 from dbctl.services.checks import files
 
@@ -32,12 +33,14 @@ NO_MATCH = "no identity on this machine decrypts new backups"
 NO_MATCH_HINT = "Add the matching identity to identity_file, or use --identity FILE."
 
 
-def check_encryption(app: App) -> Iterator[Finding]:
+@check("key-mismatch", "app", Needs.NOTHING)
+def check_encryption(subject: Subject) -> Iterator[Finding]:
     """Yield problems of the keys of an app's backups.
 
     Raises:
         DbctlError: new backups cannot be encrypted; see ``EncryptionPolicy``.
     """
+    app = subject.app
     backup_config, key_sources = app.configured.backup, secrets.find_decryption_files(app.configured)
     if not (backup_config and backup_config.encrypt):
         return
@@ -82,8 +85,10 @@ def _refuse_passphrase(label: str) -> Secret:
     raise KeyMissingError(target=label, reason="doctor does not prompt for passphrases")
 
 
-def check_embedder(app: App, config: Embedder) -> Iterator[Finding]:
+@check("embedder-missing", "app", Needs.NOTHING)
+def check_embedder(subject: Subject) -> Iterator[Finding]:
     """Yield problems of an app's embedder, and of the permissions of its key file."""
+    app, config = subject.app, require(subject.app.configured.embedder)
     semantic = app.profile.semantic
     if semantic is None:
         yield _warn(app, "embedder-unused", f"{app.profile.title} has no semantic search", SECTION_HINT)

@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from msgspec import structs
+
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, Table, Where
-from dbctl.model import Finding, Secret, Struct, format_count
+from dbctl.model import Finding, Secret, format_count, join_examples
 from dbctl.profiles import EPOCH, estimate_cost, verify_password
 from dbctl.profiles.model import InvariantQuery, KeySearch, KnownSecret
-from dbctl.services.app import KEY_FORMS, App, LiveTable, find_column
+from dbctl.services.app import KEY_FORMS, LiveTable, find_column
+from dbctl.services.app.evidence import Check, Needs, Subject, check
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion import create_query, select_variant
+from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes
 
 #: Hashed secrets per check; each takes as long as a sign-in.
 MAX_TRIED = 20
@@ -22,19 +26,13 @@ MAX_SECONDS = 1.0
 EXAMPLES = 5
 
 
-class KnownProblem(Struct, frozen=True, kw_only=True):
-    """A problem, and the number of affected rows."""
-
-    message: str
-    rows: int
-
-
-def find_known_secret(app: App, db: Readable, secret: KnownSecret) -> KnownProblem | None:
-    """Return the rows with a published secret, or None; messages never contain the secret."""
+def _find_known_secret(subject: Subject, secret: KnownSecret) -> Iterator[Finding]:
+    """Yield the rows with a published secret; messages never contain the secret."""
+    db = subject.db
     table = secret.table.removesuffix("?")
     if table not in db.tables() and table != secret.table:
-        return None
-    live_table = LiveTable(app.profile, db, table, f"the check {secret.name}")
+        return
+    live_table = LiveTable(subject.app.profile, db, table, f"the check {secret.name}")
     where: list[Where] = [*live_table.conditions(secret.where)]
     key, column = live_table.column(secret.key), live_table.column(secret.column)
     if secret.codec is None:
@@ -42,11 +40,9 @@ def find_known_secret(app: App, db: Readable, secret: KnownSecret) -> KnownProbl
         keys = [str(row[0]) for row in rows]
     else:
         keys = list(_find_matching(db, secret, table, (key, column), where))
-    if not keys:
-        return None
-    examples = ", ".join(keys[:EXAMPLES]) + (" …" if len(keys) > EXAMPLES else "")
-    message = f"{table} ({key} {examples}) has a published secret ({secret.name})"
-    return KnownProblem(message=message, rows=len(keys))
+    if keys:
+        message = f"{table} ({key} {join_examples(keys)}) has a published secret ({secret.name})"
+        yield subject.finding(secret.severity, "known-secret", message, secret.hint)
 
 
 def _find_matching(
@@ -60,27 +56,32 @@ def _find_matching(
             yield str(key)
 
 
-def find_flaw(app: App, db: Readable, flaw: InvariantQuery) -> KnownProblem | None:
-    """Return the rows that violate an invariant, or None."""
-    variant = select_variant(flaw, db)
+def _check_invariant(subject: Subject, flaw: InvariantQuery) -> Iterator[Finding]:
+    """Yield the rows that violate an invariant."""
+    variant = select_variant(flaw, subject.db)
     if variant and variant.times:
-        return _find_invalid_times(db, flaw, variant.times)
-    query = create_query(app, flaw, db)
+        total, examples = _find_invalid_times(subject.db, variant.times)
+    else:
+        total, examples = _find_violations(subject, flaw)
+    if total:
+        message = f"{format_count(total, 'row')}: {flaw.name} ({examples})"
+        yield subject.finding(flaw.severity, "invariant-violated", message, flaw.hint)
+
+
+def _find_violations(subject: Subject, flaw: InvariantQuery) -> tuple[int, str]:
+    """Return the number of rows that a query finds, and examples."""
+    query = create_query(subject.app, flaw, subject.db)
     if query is None:
-        return None
+        return 0, ""
     sql = f"select q.*, count(*) over () from ({query.sql}) q limit {EXAMPLES}"
-    rows = db.query(sql, query.parameters)
-    if not rows:
-        return None
-    total = int(str(rows[0][-1]))
+    rows = subject.db.query(sql, query.parameters)
+    total = int(str(rows[0][-1])) if rows else 0
     examples = ", ".join(_format_value(row[0]) for row in rows) + (" …" if total > len(rows) else "")
-    return KnownProblem(message=f"{format_count(total, 'row')}: {flaw.name} ({examples})", rows=total)
+    return total, examples
 
 
-def _find_invalid_times(
-    db: Readable, flaw: InvariantQuery, column_names: Sequence[str]
-) -> KnownProblem | None:
-    """Return the rows with a value that is not a time, or None."""
+def _find_invalid_times(db: Readable, column_names: Sequence[str]) -> tuple[int, str]:
+    """Return the number of values that are no times, and examples."""
     counts, examples = dict[str, int](), list[str]()
     for column_name in column_names:
         table, _, column = column_name.partition(".")
@@ -92,14 +93,9 @@ def _find_invalid_times(
         if row_count := db.count(table, where):
             counts[column_name] = row_count
             examples += [_format_value(row[0]) for row in db.select(table, [column], where, limit=EXAMPLES)]
-    if not counts:
-        return None
     counts_text = ", ".join(f"{column_name}: {row_count}" for column_name, row_count in counts.items())
     examples_text = ", ".join(dict.fromkeys(examples[:EXAMPLES]))
-    total = sum(counts.values())
-    return KnownProblem(
-        message=f"{format_count(total, 'row')}: {flaw.name} ({counts_text}; {examples_text})", rows=total
-    )
+    return sum(counts.values()), f"{counts_text}; {examples_text}"
 
 
 def _format_value(value: object) -> str:
@@ -109,13 +105,12 @@ def _format_value(value: object) -> str:
 
 #: Limits of the scan: rows of a table, and characters of a value.
 MAX_ROWS, MAX_LENGTH = 1_000_000, 1_000_000
-#: Rows in a finding.
-EXAMPLES = 5
 
 
-def find_exposed_keys(app: App, database: str, section: KeySearch) -> Iterator[Finding]:
+@check("key-exposed", "key_search", Needs.SCAN)
+def check_exposed_keys(subject: Subject) -> Iterator[Finding]:
     """Yield the rows with keys, by column and kind of key; memory use does not depend on the size of the tables."""
-    db, target = app.reader(database), app.target(database)
+    db, section = subject.db, subject.entry
     for table, columns in _list_columns(db, section):
         key = [column.name for column in table.columns.values() if column.is_primary_key]
         search = _KeyScanner(columns)
@@ -124,10 +119,10 @@ def find_exposed_keys(app: App, database: str, section: KeySearch) -> Iterator[F
             examples = ", ".join(search.examples[column, form]) + (" …" if rows > EXAMPLES else "")
             row_list = f": {examples}" if key else ""
             message = f"{format_count(rows, 'row')} of {table.name} with a possible key in {column} ({form}){row_list}"
-            yield Finding(target, section.severity, "key-exposed", message, section.hint)
+            yield subject.finding(section.severity, "key-exposed", message, section.hint)
         if scanned == MAX_ROWS:
             message = f"only {MAX_ROWS:,} rows of {table.name} were scanned for keys"
-            yield Finding(target, "info", "not-checked", message, "")
+            yield subject.finding("info", "not-checked", message, "")
 
 
 class _KeyScanner:
@@ -182,3 +177,29 @@ def _list_columns(db: Readable, section: KeySearch) -> list[tuple[Table, list[st
         if column:
             columns_by_table.setdefault(table, []).append(column)
     return [(tables[name], columns) for name, columns in columns_by_table.items()]
+
+
+@check("known-secret")
+def check_known_problems(subject: Subject) -> Iterator[Finding]:
+    """Yield broken indexes of searches, published secrets and violated invariants."""
+    app, database = subject.app, subject.database
+    for search, state, message in find_broken(app, database):
+        repair = (
+            RENAME_HINT if state.is_foreign else subject.command("search", "index", "repair", search.name)
+        )
+        yield subject.finding("warning", "text-index-broken", message, repair)
+    for external_index in list_external_indexes(app, database):
+        build = subject.command("search", "index", "build", external_index.search.name)
+        for finding in external_index.check_state():
+            yield structs.replace(finding, hint=build)
+    for known_secret in app.profile.known_secret:
+        if app.resolve_database(known_secret) == database:
+            yield from _find_known_secret(subject, known_secret)
+    for flaw in app.profile.invariant:
+        if app.resolve_database(flaw) == database:
+            yield from _check_invariant(subject, flaw)
+
+
+INVARIANTS = Check(
+    "invariant-violated", lambda subject: _check_invariant(subject, subject.entry), "invariant", Needs.SCAN
+)

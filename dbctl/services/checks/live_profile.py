@@ -1,31 +1,49 @@
-"""Compare a profile with a live database: every check of ``apps check`` that opens a database, in one shape."""
+"""Checks that a live database has what its profile names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
-from typing import TypeAlias
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import PrivilegeMissingError, SchemaMismatchError
-from dbctl.model import Severity, Struct
+from dbctl.errors import MigrationsMissingError, SchemaMismatchError
+from dbctl.model import Finding, Severity
 from dbctl.profiles import list_schema_references
-from dbctl.profiles.model import ColumnNames, Profile, Settings, Users
-from dbctl.services.app import App, find_column
+from dbctl.profiles.model import ColumnNames, Settings, Users
+from dbctl.services.app import find_column
 from dbctl.services.app.evidence import (
-    UNREADABLE,
+    FACT_CHECKS,
+    UNCOVERED,
+    Check,
     Contradiction,
+    Needs,
+    Subject,
+    check,
     create_unreadable,
-    find_contradictions,
-    find_uncovered_rows,
 )
-from dbctl.services.checks import live_rows
 from dbctl.services.checks.profile import Problem, list_referenced
 from dbctl.services.search import QueryCompiler
 
 
-def find_unknown_variants(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
+def rule(
+    code: str, severity: Severity, remedy: str
+) -> Callable[[Callable[[Subject], Iterator[Problem]]], Check]:
+    """Declare the function below as a check all of whose problems have the same code, severity and remedy."""
+
+    def declare(find: Callable[[Subject], Iterator[Problem]]) -> Check:
+        def run(subject: Subject) -> Iterator[Contradiction]:
+            for key, reason in find(subject):
+                yield Contradiction(key, code, reason, remedy, severity)
+
+        return Check(code, run)
+
+    return declare
+
+
+@rule("variant-unknown", "error", "Add a variant with the columns of this deployment.")
+def check_variants(subject: Subject) -> Iterator[Problem]:
     """Yield the sections whose table exists, but without the columns of any variant."""
+    profile, main = subject.app.profile, subject.app.main()
+    database, live = subject.database, subject.db
     users_database = (profile.users.database if profile.users else "") or main
     sections: list[tuple[Problem, str, str, list[list[str]]]] = [
         (
@@ -55,36 +73,23 @@ def find_unknown_variants(profile: Profile, database: str, live: Readable, main:
             yield key, f"no variant of {name} fits {live_table.name}: {columns}"
 
 
-_READ_LIMIT = timedelta(seconds=1)
-
-
-def find_unreadable_tables(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+@check("table-unreadable")
+def check_privileges(subject: Subject) -> Iterator[Contradiction]:
     """Yield the tables of the profile of which the role may not read every column that the profile names."""
-    columns, keys = dict[str, dict[str, None]](), dict[str, Sequence[str | int]]()
-    for reference in list_schema_references(app.profile, app.main()):
-        table = live.tables().get(reference.table)
-        if reference.database != database or table is None:
-            continue
-        keys.setdefault(table.name, reference.key)
-        names = columns.setdefault(table.name, {})
-        if column := find_column(table, reference.column):
-            names[column] = None
-    for name, names in columns.items():
-        try:
-            live.sample(name, [*names] or [*live.tables()[name].columns][:1], rows=1, timeout=_READ_LIMIT)
-        except PrivilegeMissingError as error:
-            yield create_unreadable(keys[name], error)
+    for name, (key, _) in subject.named_columns.items():
+        if error := subject.find_denial(name):
+            yield create_unreadable(key, error)
 
 
-def find_missing(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
-    """Yield every table and column that the profile names for ``database`` and that the live database lacks.
-
-    Args:
-        profile: the profile.
-        database: the name of the database.
-        live: the open database.
-        main: the default database of sections.
-    """
+@rule(
+    "schema-mismatch",
+    "error",
+    "Migrations may be pending (dbctl migrate status). Mark optional names with a trailing ?",
+)
+def check_names(subject: Subject) -> Iterator[Problem]:
+    """Yield every table and column that the profile names for ``database`` and that the live database lacks."""
+    profile, main = subject.app.profile, subject.app.main()
+    database, live = subject.database, subject.db
     tables = live.tables()
     for reference in list_schema_references(profile, main):
         if reference.database != database:
@@ -105,8 +110,10 @@ def find_missing(profile: Profile, database: str, live: Readable, main: str) -> 
                 yield ("settings", index, "variant"), missing
 
 
-def find_unusable_search_keys(profile: Profile, database: str, live: Readable) -> Iterator[Problem]:
+@rule("search-key-idle", "warning", "Explain with `missing` why a deployment may lack it.")
+def check_search_keys(subject: Subject) -> Iterator[Problem]:
     """Yield the search keys without columns in the live database, unless the profile explains it with ``missing``."""
+    profile, database, live = subject.app.profile, subject.database, subject.db
     for index, search in enumerate(profile.search):
         if search.database != database:
             continue
@@ -122,8 +129,15 @@ def find_unusable_search_keys(profile: Profile, database: str, live: Readable) -
                 )
 
 
-def find_uncovered_columns(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
+@rule(
+    "column-uncovered",
+    "error",
+    "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
+)
+def check_new_users(subject: Subject) -> Iterator[Problem]:
     """Yield the required columns of the rows of a new user for which the profile has no value."""
+    profile, main = subject.app.profile, subject.app.main()
+    database, live = subject.database, subject.db
     users = profile.users
     if (
         users is None
@@ -177,126 +191,38 @@ def find_uncovered_companions(users: Users, live: Readable) -> Iterator[Problem]
                     yield key, f"{table.name}.{column.name} requires a value, but the profile has none"
 
 
-# All checks ----------------------------------------------------------------------------------------------------
+@check("migrations-missing", needs=Needs.NOTHING)
+def check_folder(subject: Subject) -> Sequence[Finding]:
+    """Return the folder of migrations that is configured, but does not exist."""
+    folder = subject.app.configured.migrations.get(subject.database)
+    if folder is None or folder.is_dir():
+        return ()
+    return [Finding.from_error(subject.target, MigrationsMissingError(target=subject.target, path=folder))]
 
 
-_Check: TypeAlias = Callable[[App, str, Readable], Iterator[Contradiction]]
-
-
-class _Rule(Struct, frozen=True):
-    """A check all of whose problems have the same code, severity and remedy."""
-
-    code: str
-    severity: Severity
-    find: Callable[[App, str, Readable], Iterator[Problem]]
-    remedy: str
-
-    def check(self, app: App, database: str, live: Readable) -> Iterator[Contradiction]:
-        for key, reason in self.find(app, database, live):
-            yield Contradiction(
-                key=key, code=self.code, reason=reason, remedy=self.remedy, severity=self.severity
-            )
-
-
-_RULES = (
-    _Rule(
-        "schema-mismatch",
-        "error",
-        lambda app, database, live: find_missing(app.profile, database, live, app.main()),
-        "Migrations may be pending (dbctl migrate status). Mark optional names with a trailing ?",
-    ),
-    _Rule(
-        "column-uncovered",
-        "error",
-        lambda app, database, live: find_uncovered_columns(app.profile, database, live, app.main()),
-        "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
-    ),
-    _Rule(
-        "search-key-idle",
-        "warning",
-        lambda app, database, live: find_unusable_search_keys(app.profile, database, live),
-        "Explain with `missing` why a deployment may lack it.",
-    ),
-    _Rule(
-        "key-not-unique",
-        "error",
-        live_rows.find_keys_without_index,
-        "Without one, existing rows cannot be distinguished from new rows.",
-    ),
-    _Rule(
-        "variant-unknown",
-        "error",
-        lambda app, database, live: find_unknown_variants(app.profile, database, live, app.main()),
-        "Add a variant with the columns of this deployment.",
-    ),
-    _Rule(
-        "stored-form",
-        "error",
-        live_rows.find_wrong_forms,
-        "Declare the form that the app writes: dbctl neither reads nor writes values in other forms.",
-    ),
-    _Rule(
-        "role-form",
-        "error",
-        live_rows.find_role_problems,
-        "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
-    ),
-    _Rule(
-        "report-idle",
-        "warning",
-        live_rows.find_unusable_reports,
-        "A deployment without these cannot run it.",
-    ),
-)
-
-
-def find_open_decisions(app: App, database: str, _live: Readable) -> Iterator[Contradiction]:
+@check("decision-open")
+def check_decisions(subject: Subject) -> Iterator[Contradiction]:
     """Yield what the profile leaves open, with the main database."""
-    if database != app.main():
+    profile = subject.app.profile
+    if subject.database != subject.app.main():
         return
-    for topic, decisions in app.profile.undecided.items():
+    for topic, decisions in profile.undecided.items():
         for index, decision in enumerate(decisions):
             yield Contradiction(
-                key=("undecided", topic, index),
-                code="decision-open",
-                reason=f"undecided: {decision}",
-                remedy=f"Decide it in the profile, then delete the entry {topic} from [undecided].",
-                severity="info",
+                ("undecided", topic, index),
+                "decision-open",
+                f"undecided: {decision}",
+                f"Decide it in the profile, then delete the entry {topic} from [undecided].",
+                "info",
             )
-    users = app.profile.users
-    if users and users.admin == "":
+    if profile.users and profile.users.admin == "":
         yield Contradiction(
-            key=("users",),
-            code="admin-undecided",
-            reason="the profile does not say which users are admins: dbctl deletes, deactivates and demotes none",
-            remedy="Name the role in users.admin, or write admin = false if the app has no admins among its users.",
-            severity="warning",
+            ("users",),
+            "admin-undecided",
+            "the profile does not say which users are admins: dbctl deletes, deactivates and demotes none",
+            "Name the role in users.admin, or write admin = false if the app has no admins among its users.",
+            "warning",
         )
 
 
-_CHECKS: tuple[_Check, ...] = (
-    find_unreadable_tables,
-    find_open_decisions,
-    *(rule.check for rule in _RULES),
-    live_rows.find_failing_statements,
-    live_rows.find_format_problems,
-    live_rows.find_unlisted_rows,
-    find_contradictions,
-    find_uncovered_rows,
-)
-
-
-def find_problems(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
-    """Yield what does not match; a check omits tables that the role may not read, and each of them is reported once."""
-    denials = set[str]()
-    for check in _CHECKS:
-        try:
-            for problem in check(app, database, live):
-                if problem.code != UNREADABLE:
-                    yield problem
-                elif problem.reason not in denials:
-                    denials.add(problem.reason)
-                    yield problem
-        except PrivilegeMissingError:
-            if not denials:  # otherwise ``find_unreadable_tables`` has reported the table
-                raise
+FACTS, UNCOVERED_ROWS = FACT_CHECKS, UNCOVERED

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 
-from dbctl.engines.contract import (
-    Explainer,
-    Readable,
-    SchemaReader,
-    SchemaTable,
-    strip_collation,
-)
+from dbctl.engines.contract import Explainer, Readable, SchemaReader, SchemaTable, strip_collation
 from dbctl.engines.sql import require_column_count, select_all_from
 from dbctl.errors import (
     PrivilegeMissingError,
@@ -21,26 +14,41 @@ from dbctl.errors import (
     SchemaMismatchError,
     ValueInvalidError,
 )
-from dbctl.model import Severity, Struct
+from dbctl.model import Struct
 from dbctl.profiles import is_payload, parse_row_path
 from dbctl.profiles.model import Payload, Profile, Report, Settings, Users
-from dbctl.services.app import App, UserTable, find_column, users_database
+from dbctl.services.app import App, UserTable, find_column
 from dbctl.services.app.evidence import (
     BlockingReference,
     Contradiction,
+    Subject,
     add_samples,
+    check,
     create_unreadable,
     find_blocking_references,
     find_user_references,
     list_compared_columns,
     read_definitions,
+    require,
 )
+from dbctl.services.checks.live_profile import rule
 from dbctl.services.checks.profile import Problem
 from dbctl.services.deletion import create_query
 from dbctl.services.sessions import create_recount
 from dbctl.services.settings import decode, find_key
 from dbctl.services.stats import read_defaults, select_variant
 from dbctl.services.users import Passwords, StoredFormats
+
+FORMAT_REMEDY = (
+    "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes."
+)
+UNKNOWN_REMEDY = (
+    "Users with such a value cannot sign in with a password. List intended values in users.password.unusable."
+)
+_REASONS = {
+    "blocked": "a foreign key prevents the deletion of a user with rows in",
+    "unhandled": "the deletion of a user leaves rows of",
+}
 
 
 class Statement(Struct, frozen=True, kw_only=True):
@@ -51,22 +59,21 @@ class Statement(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, object] = {}
 
 
-def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+@check("sql-fails")
+def check_statements(subject: Subject) -> Iterator[Contradiction]:
     """Yield the statements that the database rejects, with the reason, and those whose tables the role may not read."""
-    explainer = live.part(Explainer)
-    if explainer is None:
-        return
-    for statement in _statements(app, database, live):
+    explainer = require(subject.db.part(Explainer))
+    for statement in _statements(subject.app, subject.database, subject.db):
         try:
             explainer.explain_query(statement.sql, statement.parameters)
         except PrivilegeMissingError as error:
             yield create_unreadable(statement.key, error)
         except (QueryFailedError, ValueInvalidError) as error:
             yield Contradiction(
-                key=statement.key,
-                code="sql-fails",
-                reason=str(error.context["reason"]),
-                remedy="The statement was only prepared, not run.",
+                statement.key,
+                "sql-fails",
+                str(error.context["reason"]),
+                "The statement was only prepared, not run.",
             )
 
 
@@ -83,13 +90,13 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
         if (recount.database or main) == database and all(table in live.tables() for table in recount.needs):
             yield Statement(key=("recount", index, "sql"), sql=select_all_from(recount.sql))
     yield from _invariant_statements(app, database, live)
-    for index, rule in enumerate(profile.cleanup):
-        for after_index, after in enumerate(rule.after):
-            if (rule.database or main) == database and after.into in live.tables():
+    for index, cleanup in enumerate(profile.cleanup):
+        for after_index, after in enumerate(cleanup.after):
+            if (cleanup.database or main) == database and after.into in live.tables():
                 sql = require_column_count(after.select, len(after.key) + len(after.merge))
                 key = ("cleanup", index, "after", after_index, "select")
                 yield Statement(key=key, sql=sql, parameters={"picked": [1], "now": ""})
-    if _users_database(profile, main) == database:
+    if app.resolve_database(profile.users) == database:
         yield from _rebuild_statements(app, live)
 
 
@@ -112,12 +119,10 @@ def _rebuild_statements(app: App, live: Readable) -> Iterator[Statement]:
             yield Statement(key=("rebuild", index, "select"), sql=statistics.summary_sql())
 
 
-def _users_database(profile: Profile, main: str) -> str:
-    return (profile.users.database if profile.users else "") or main
-
-
-def find_unusable_reports(app: App, database: str, live: Readable) -> Iterator[Problem]:
+@rule("report-idle", "warning", "A deployment without these cannot run it.")
+def check_reports(subject: Subject) -> Iterator[Problem]:
     """Yield the reports of which the database has no variant."""
+    app, database, live = subject.app, subject.database, subject.db
     for index, report in enumerate(app.profile.report):
         is_required = app.resolve_database(report) == database and not report.optional
         if is_required and select_variant(report, live) is None:
@@ -131,8 +136,10 @@ def _join_needs(report: Report) -> str:
     return ", or ".join(", ".join(variant.needs) for variant in report.variant)
 
 
-def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator[Problem]:
+@rule("key-not-unique", "error", "Without one, existing rows cannot be distinguished from new rows.")
+def check_unique_keys(subject: Subject) -> Iterator[Problem]:
     """Yield the keys without a unique index, which merging into existing rows requires."""
+    app, database, live = subject.app, subject.database, subject.db
     schema_reader = live.part(SchemaReader)
     if schema_reader is None:
         return
@@ -143,7 +150,7 @@ def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator
         if (rule.database or main) == database
         for after_index, after in enumerate(rule.after)
     ]
-    if _users_database(profile, main) == database:
+    if app.resolve_database(profile.users) == database:
         keys += [
             (("rebuild", index, "key"), entry.table, entry.key) for index, entry in enumerate(profile.rebuild)
         ]
@@ -163,17 +170,13 @@ def _has_unique_index(table: SchemaTable, key: Sequence[str]) -> bool:
     )
 
 
-_REASONS = {
-    "blocked": "a foreign key prevents the deletion of a user with rows in",
-    "unhandled": "the deletion of a user leaves rows of",
-}
-
-
-def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+@check("owned-rows")
+def check_owned_rows(subject: Subject) -> Iterator[Contradiction]:
     """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion.
 
     Only columns are sampled whose name alone does not decide. Also yield the tables of which that was not permitted.
     """
+    app, database, live = subject.app, subject.database, subject.db
     users = app.profile.users
     if (
         users is None
@@ -199,22 +202,22 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Cont
     for reference in find_user_references(evidence, evidence.tables[users.table], users.id.column):
         if reference.deletion != "handled" and reference.path not in listed:
             yield Contradiction(
-                key=("users", "cascade"),
-                code="owned-rows",
-                reason=f"{_REASONS[reference.deletion]} {reference.path}",
-                remedy="List the column in users.cascade or [[users.transfer]].",
-                severity="warning",
+                ("users", "cascade"),
+                "owned-rows",
+                f"{_REASONS[reference.deletion]} {reference.path}",
+                "List the column in users.cascade or [[users.transfer]].",
+                "warning",
             )
     owned = [*users.owned, *(f"{name}.{column}" for name, column in _list_companions(users))]
     known = [path for path in owned if parse_row_path(path)[0].table in evidence.tables]
     for blocking in find_blocking_references(evidence, evidence.tables[users.table], users.id.column, known):
         if f"{blocking.table}.{blocking.column}" not in listed:
             yield Contradiction(
-                key=("users", "cascade"),
-                code="owned-rows",
-                reason=f"{_REASONS['blocked']} {blocking.place}",
-                remedy=_suggest(blocking),
-                severity="warning",
+                ("users", "cascade"),
+                "owned-rows",
+                f"{_REASONS['blocked']} {blocking.place}",
+                _suggest(blocking),
+                "warning",
             )
 
 
@@ -247,100 +250,84 @@ def _list_companions(users: Users) -> list[tuple[str, str]]:
     ]
 
 
-def find_format_problems(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+@check("password-format")
+def check_passwords(subject: Subject) -> Iterator[Contradiction]:
     """Yield the formats of stored hashes that the profile does not declare, and values in no known format."""
-    stored = _sample_formats(app, database, live)
-    if stored and stored.is_unknown:
-        count = f"{stored.unknown} of {stored.row_count}"
-        yield _create_format_problem(
-            f"{count} stored values are in no known hash format, so dbctl sets no password"
-        )
-    if stored and stored.undeclared:
-        formats = stored.describe_undeclared()
-        yield _create_format_problem(f"stored hashes have formats that it does not declare: {formats}")
-    if stored and stored.unknown and not stored.is_unknown:
-        yield _create_problem(
-            "password-unknown",
-            "info",
-            f"{stored.unknown} of {stored.row_count} stored values are in no known hash format",
-            "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
+    users = subject.app.profile.users
+    require(users and users.password and subject.has_users)
+    with suppress(ProfileInvalidError, SchemaMismatchError):  # reported by other checks
+        yield from _compare_formats(
+            Passwords(subject.app, UserTable(subject.app, subject.db).live).stored_formats
         )
 
 
-def _create_format_problem(reason: str) -> Contradiction:
-    remedy = (
-        "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes."
+def _compare_formats(stored: StoredFormats) -> Iterator[Contradiction]:
+    key, count = (
+        ("users", "password"),
+        f"{stored.unknown} of {stored.row_count} stored values are in no known hash format",
     )
-    return _create_problem("password-format", "error", reason, remedy)
+    if stored.is_unknown:
+        yield Contradiction(key, "password-format", f"{count}, so dbctl sets no password", FORMAT_REMEDY)
+    if stored.undeclared:
+        reason = f"stored hashes have formats that it does not declare: {stored.describe_undeclared()}"
+        yield Contradiction(key, "password-format", reason, FORMAT_REMEDY)
+    if stored.unknown and not stored.is_unknown:
+        yield Contradiction(key, "password-unknown", count, UNKNOWN_REMEDY, "info")
 
 
-def _create_problem(code: str, severity: Severity, reason: str, remedy: str) -> Contradiction:
-    return Contradiction(
-        key=("users", "password"), code=code, reason=reason, remedy=remedy, severity=severity
-    )
-
-
-def _sample_formats(app: App, database: str, live: Readable) -> StoredFormats | None:
-    users = app.profile.users
-    if users is None or users.password is None or users_database(app) != database:
-        return None
-    try:
-        return Passwords(app, UserTable(app, live).live).stored_formats
-    except (ProfileInvalidError, SchemaMismatchError):  # reported by other checks
-        return None
-
-
-def find_role_problems(app: App, database: str, live: Readable) -> Iterator[Problem]:
+@rule(
+    "role-form",
+    "error",
+    "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
+)
+def check_role_form(subject: Subject) -> Iterator[Problem]:
     """Yield the contradictions between the declared roles, the types of their columns and the stored values."""
-    users = app.profile.users
-    if users is None or users.role is None or users_database(app) != database:
-        return
-    try:
-        roles = UserTable(app, live).roles
+    users = subject.app.profile.users
+    require(users and users.role and subject.has_users)
+    with suppress(SchemaMismatchError):  # reported by other checks
+        roles = UserTable(subject.app, subject.db).roles
         for key, reason in roles.find_problems() if roles else ():
             yield ("users", *key), reason
-    except SchemaMismatchError:  # reported by other checks
-        return
 
 
-#: Rows at each end of a table whose values are read.
-SAMPLE_ROWS = 100
-SAMPLE_LIMIT = timedelta(seconds=2)
-
-
-def find_wrong_forms(app: App, database: str, live: Readable) -> Iterator[Problem]:
+@rule(
+    "stored-form",
+    "error",
+    "Declare the form that the app writes: dbctl neither reads nor writes values in other forms.",
+)
+def check_stored_forms(subject: Subject) -> Iterator[Problem]:
     """Yield the columns of which no payload, or less than half of the values of settings, have the declared form."""
-    profile = app.profile
-    if profile.users and users_database(app) == database:
+    profile = subject.app.profile
+    if profile.users and subject.has_users:
         for index, table in enumerate(profile.users.signed_in):
             key = ("users", "signed_in", index, "payload")
-            yield from _check_payload(key, table.table, table.payload, live)
+            yield from _check_payload(key, table.table, table.payload, subject)
         for index, section in enumerate(profile.sessions):
-            yield from _check_payload(("sessions", index, "payload"), section.table, section.payload, live)
+            yield from _check_payload(("sessions", index, "payload"), section.table, section.payload, subject)
     for index, settings in enumerate(profile.settings):
-        if app.resolve_database(settings) == database:
-            yield from _check_settings(("settings", index, "stored"), settings, live)
+        if subject.app.resolve_database(settings) == subject.database:
+            yield from _check_settings(("settings", index, "stored"), settings, subject)
 
 
 def _check_payload(
-    key: Sequence[str | int], table: str, payload: Payload | None, live: Readable
+    key: Sequence[str | int], table: str, payload: Payload | None, subject: Subject
 ) -> Iterator[Problem]:
     if payload is None:
         return
-    values = [value for (value,) in _sample(live, table, [payload.column])]
+    values = [value for (value,) in _sample(subject, table, [payload.column])]
     if values and not any(is_payload(payload.codec, value) for value in values):
         reason = f"none of {len(values)} values of {table.removesuffix('?')}.{payload.column} has the form {payload.codec}"
         yield key, reason
 
 
-def _check_settings(key: Sequence[str | int], settings: Settings, live: Readable) -> Iterator[Problem]:
+def _check_settings(key: Sequence[str | int], settings: Settings, subject: Subject) -> Iterator[Problem]:
     if settings.stored == "text" or not isinstance(settings.key, str):
         return
     column = settings.fields["value"]
     names = [settings.key, column if isinstance(column, str) else column[0]]
     rows = [
         (name, value)
-        for name, value in _sample(live, settings.table, names)
+        for name, value in _sample(subject, settings.table, names)
         if isinstance(value, str) and find_key(settings, str(name)).stored is None
     ]
     wrong = [name for name, value in rows if not _has_form(settings, value)]
@@ -359,13 +346,12 @@ def _has_form(settings: Settings, value: str) -> bool:
     return True
 
 
-def _sample(live: Readable, table_name: str, names: Sequence[str]) -> list[tuple[object, ...]]:
+def _sample(subject: Subject, table_name: str, names: Sequence[str]) -> list[tuple[object, ...]]:
     """Return rows without NULL in the last column; none of a table that lacks a column or is not read."""
-    table = live.tables().get(table_name.removesuffix("?"))
+    table = subject.db.tables().get(table_name.removesuffix("?"))
     columns = [column for name in names if (column := find_column(table, name))]
     if table is None or len(columns) != len(names):
         return []
     with suppress(PrivilegeMissingError):  # reported by ``find_unreadable_tables``
-        rows = live.sample(table.name, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
-        return [row for row in rows if row[-1] is not None]
+        return [row for row in subject.sample(table.name, columns) if row[-1] is not None]
     return []

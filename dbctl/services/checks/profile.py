@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from dbctl.errors import ProfileInvalidError
 from dbctl.files import toml
@@ -41,6 +41,11 @@ from dbctl.services.users import NEXT
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
+#: The sections whose entries differ by the value of a key.
+_UNIQUE_KEYS = (
+    ("settings", "scope"), ("sessions", "name"), ("cleanup", "name"), ("rebuild", "name"), ("report", "name"), ("variants", "name"),
+    ("known_login", "name"), ("known_secret", "name"), ("invariant", "name"),
+)  # fmt: skip
 #: The key of the prefix of new hashes.
 PREFIX_KEY = ("users", "password", "writes")
 
@@ -101,50 +106,32 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
         if section.migrations:
             yield from _check_migrations(profile, ("databases", name, "migrations"), section.migrations)
     yield from _check_sections(profile)
+    yield from _check_links(profile)
     yield from _check_semantic(profile)
     yield from _check_secrets(profile)
-    yield from _check_cleanup(profile)
-    yield from _find_duplicates("settings", "scope", [settings.scope for settings in profile.settings])
-    yield from _find_duplicates(
-        "search", "name", [search.name for search in profile.search if not search.optional]
-    )
+    yield from _check_sessions(profile)
+    for field, key_name in _UNIQUE_KEYS:
+        yield from _find_duplicates(field, key_name, getattr(profile, field))
+    yield from _find_duplicates("search", "name", [entry for entry in profile.search if not entry.optional])
     yield from _find_ambiguous_searches(profile)
-    yield from _find_duplicates("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
-    yield from _find_duplicates("report", "name", [report.name for report in profile.report])
-    yield from _find_duplicates("variants", "name", [variant.name for variant in profile.variants])
-    for section_name, entries in (
-        ("known_login", profile.known_login),
-        ("known_secret", profile.known_secret),
-        ("invariant", profile.invariant),
-    ):
-        yield from _find_duplicates(section_name, "name", [entry.name for entry in entries])
 
 
 def _check_migrations(profile: Profile, key: Sequence[str], section: Migrations) -> Iterator[Problem]:
     if isinstance(section.ledger, str) and section.ledger not in ledger_detection.ledger_names(profile):
         known = ", ".join(ledger_detection.ledger_names(profile))
         yield (*key, "ledger"), f"no ledger {section.ledger!r}; known: {known}"
-    yield from _find_duplicates((*key, "variant"), "name", [variant.name for variant in section.variant])
+    yield from _find_duplicates((*key, "variant"), "name", section.variant)
 
 
-def _check_cleanup(profile: Profile) -> Iterator[Problem]:
-    if profile.sessions and profile.users is None:
-        yield ("sessions",), "it requires [users]"
+def _check_sessions(profile: Profile) -> Iterator[Problem]:
+    for section, key in ((profile.sessions, ("sessions",)), (profile.rebuild, ("rebuild", 0))):
+        if section and profile.users is None:
+            yield key, "it requires [users]"
     for index, sessions in enumerate(profile.sessions):
         if sessions.abandoned and sessions.abandoned not in [rule.name for rule in profile.cleanup]:
             yield ("sessions", index, "abandoned"), f"no [[cleanup]] rule {sessions.abandoned}"
         if reason := sessions_model.validate_sessions(sessions):
             yield ("sessions", index), reason
-    yield from _find_duplicates("sessions", "name", [sessions.name for sessions in profile.sessions])
-    for index, rule in enumerate(profile.cleanup):
-        for rule_key, reason in cleanup.validate_cleanup(rule):
-            yield ("cleanup", index, *rule_key), reason
-    yield from _find_duplicates("cleanup", "name", [rule.name for rule in profile.cleanup])
-    if profile.rebuild and profile.users is None:
-        yield ("rebuild", 0), "it requires [users]"
-    for index, rebuild in enumerate(profile.rebuild):
-        for rule_key, reason in rebuild_model.validate_rebuild(rebuild):
-            yield ("rebuild", index, *rule_key), reason
 
 
 def _check_semantic(profile: Profile) -> Iterator[Problem]:
@@ -154,12 +141,19 @@ def _check_semantic(profile: Profile) -> Iterator[Problem]:
 
 
 def _check_sections(profile: Profile) -> Iterator[Problem]:
-    for index, settings in enumerate(profile.settings):
-        for key, reason in _check_settings(settings):
-            yield ("settings", index, *key), reason
-    for index, search in enumerate(profile.search):
-        for key, reason in search_model.validate_search(search):
-            yield ("search", index, *key), reason
+    validations: Mapping[str, Callable[[Any], Iterator[Problem]]] = {
+        "settings": _check_settings,
+        "search": search_model.validate_search,
+        "cleanup": cleanup.validate_cleanup,
+        "rebuild": rebuild_model.validate_rebuild,
+    }
+    for section, validate in validations.items():
+        for index, entry in enumerate(getattr(profile, section)):
+            for key, reason in validate(entry):
+                yield (section, index, *key), reason
+
+
+def _check_links(profile: Profile) -> Iterator[Problem]:
     for index, link in enumerate(profile.link):
         for key_name, column_paths in (
             ("targets", link.targets),
@@ -180,9 +174,12 @@ def _check_secrets(profile: Profile) -> Iterator[Problem]:
 
 
 def _find_duplicates(
-    section: str | Sequence[str | int], key_name: str, names: Sequence[str]
+    section: str | Sequence[str | int], key_name: str, entries: Sequence[object]
 ) -> Iterator[Problem]:
-    key = [section] if isinstance(section, str) else section
+    key, names = (
+        ([section] if isinstance(section, str) else section),
+        [getattr(entry, key_name) for entry in entries],
+    )
     for index, name in enumerate(names):
         if name in names[:index]:
             yield (*key, index, key_name), f"{name} is a duplicate"
@@ -196,10 +193,7 @@ def _find_ambiguous_searches(profile: Profile) -> Iterator[Problem]:
                 continue
             location = (search.database, search.table)
             if not earlier.optional or location == (earlier.database, earlier.table):
-                yield (
-                    ("search", index, "name"),
-                    f"the earlier search {search.name} is always used instead",
-                )
+                yield (("search", index, "name"), f"the earlier search {search.name} is always used instead")
 
 
 def _check_users(users: Users) -> Iterator[Problem]:

@@ -6,26 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import structs
-
 from dbctl.config import Selection, model
 from dbctl.config import loader as config
 from dbctl.errors import (
-    DatabaseNotConfiguredError,
     DbctlError,
     FileMissingError,
-    MigrationsMissingError,
     ProfileInvalidError,
     ProfileMissingError,
 )
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
-from dbctl.profiles import list_schema_references, loader
-from dbctl.profiles.model import Profile, ProfileVariant
+from dbctl.profiles import loader
+from dbctl.profiles.model import Profile
 from dbctl.services import checks
-from dbctl.services.app import App, read_profile
+from dbctl.services.app import read_profile
 from dbctl.services.backup import rules_by_name
-from dbctl.services.checks import Problem, find_problems
+from dbctl.services.checks import Problem
 from dbctl.url import resolve_engine
 
 
@@ -174,46 +170,6 @@ def check_files(selection: Selection, file: str) -> Findings:
             problem = toml.create_problem(toml.read_text(source), ("apps", app.name, *key), reason)
             findings.append(_problem_finding(source, problem))
     return Findings(checked=1 + len(configuration.apps), findings=findings)
-
-
-def check_live(app: App) -> Findings:
-    """Check that the live databases have every table and column that the profile names."""
-    findings = [_describe_variant(app, app.variant)] if app.variant else []
-    profile_path = loader.path_of(app.configured.profile)
-    text = profile_path.read_text(encoding="utf-8-sig")
-    for database, section in app.profile.databases.items():
-        if app.only not in ("", database):
-            continue
-        target = app.target(database)
-        folder = app.configured.migrations.get(database)
-        if folder is not None and not folder.is_dir():
-            findings.append(Finding.from_error(target, MigrationsMissingError(target=target, path=folder)))
-        try:
-            live = app.reader(database)
-        except DatabaseNotConfiguredError as error:
-            if not section.optional:
-                findings.append(Finding.from_error(target, error, "warning"))
-            continue
-        except DbctlError as error:
-            findings.append(Finding.from_error(target, error))
-            continue
-        for entry in find_problems(app, database, live):
-            problem = toml.create_problem(text, app.locate_key(entry.key), entry.reason)
-            message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-            finding = Finding(target, entry.severity, entry.code, message, entry.remedy)
-            if not loader.is_built_in(app.configured.profile):
-                finding = structs.replace(finding, file=str(profile_path), line=problem.line)
-            findings.append(finding)
-    checked = sum(
-        reference.database in app.used for reference in list_schema_references(app.profile, app.main())
-    )
-    return Findings(checked=checked, findings=findings)
-
-
-def _describe_variant(app: App, variant: ProfileVariant) -> Finding:
-    """Return a finding that names the variant of the profile by which the database is checked."""
-    message = f"the schema is that of the variant {variant.name}: it has {', '.join(variant.needs)}"
-    return Finding(app.target(app.main()), "info", "variant", message, "")
 
 
 def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[DatabaseListed]:

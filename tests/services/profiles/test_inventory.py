@@ -11,6 +11,7 @@ from dbctl.config import Selection
 from dbctl.errors import ConfigInvalidError
 from dbctl.profiles import loader
 from dbctl.services import app as app_service
+from dbctl.services import checks
 from dbctl.services.profiles import inventory
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, run_statements
 from tests.shapes import flashpoint_web as shapes
@@ -41,7 +42,7 @@ def test_built_in_profiles_are_valid(name):
 @pytest.mark.parametrize("variant", SHAPES)
 def test_built_in_profile_matches_both_variants(tmp_path, variant):
     with open_app(create_app(tmp_path / "app", variant)) as app:
-        report = inventory.check_live(app)
+        report = checks.check_live(app)
     assert report.findings == []
     assert report.checked > 60
 
@@ -52,7 +53,7 @@ def test_every_search_key_works_on_both_schemas(tmp_path, build):
     with app_service.open_app(
         Selection(profile="flashpoint-web", urls=[f"flashpoint={path}"]), timeout=1
     ) as app:
-        findings = inventory.check_live(app).findings
+        findings = checks.check_live(app).findings
     assert [(finding.code, finding.severity) for finding in findings] == [
         ("database-not-configured", "warning")
     ]
@@ -156,7 +157,7 @@ def test_missing_tables_and_columns_are_reported_with_line(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "drop table login_attempts", "alter table users rename column email to mail")
     with open_app(path) as app:
-        findings = inventory.check_live(app).findings
+        findings = checks.check_live(app).findings
     assert [(finding.code, finding.severity, finding.message.partition(" (")[0]) for finding in findings] == [
         ("schema-mismatch", "error", "no column users.email"),
         ("schema-mismatch", "error", "no table login_attempts"),  # for the lockout
@@ -171,7 +172,7 @@ def test_settings_of_unknown_variant_are_reported(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "alter table system_settings rename column data_type to kind")
     with open_app(path) as app:
-        (finding,) = inventory.check_live(app).findings
+        (finding,) = checks.check_live(app).findings
     assert "system_settings has no column data_type or value_type" in finding.message
 
 
@@ -180,7 +181,7 @@ def test_database_of_another_app_is_a_finding(tmp_path):
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text(encoding="utf-8") + 'flashpoint = "user.db"\n', encoding="utf-8")
     with open_app(path) as app:
-        findings = inventory.check_live(app).findings
+        findings = checks.check_live(app).findings
     assert [(finding.target, finding.code) for finding in findings] == [("fp/flashpoint", "wrong-app")]
 
 
@@ -270,7 +271,7 @@ def check_sql(folder, variant, old, new):
     changed = text.replace(old, new)
     profile.write_text(changed, encoding="utf-8")
     with open_app(path) as app:
-        findings = inventory.check_live(app).findings
+        findings = checks.check_live(app).findings
     sql_errors = [
         finding
         for finding in findings
@@ -317,7 +318,7 @@ def test_statements_are_prepared_but_not_run(tmp_path):
     path = create_app(tmp_path, "deployed")
     before = path.read_bytes()
     with open_app(path) as app:
-        inventory.check_live(app)
+        checks.check_live(app)
     assert path.read_bytes() == before
     assert [path.name for path in path.parent.iterdir() if path.name.startswith("user.db")] == ["user.db"]
 
@@ -331,7 +332,7 @@ def test_key_without_unique_index_and_unusable_report_are_reported(tmp_path):
     )
     profile.write_text(text, encoding="utf-8")
     with open_app(path) as app:
-        findings = inventory.check_live(app).findings
+        findings = checks.check_live(app).findings
     assert [(finding.severity, finding.code, finding.message.partition(" (")[0]) for finding in findings] == [
         ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),
         ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),

@@ -3,14 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.app.evidence.contradictions import (
-        UNREADABLE,
-        Contradiction,
-        create_unreadable,
-        find_contradictions,
-        find_uncovered_rows,
-        refuse_contradictions,
-    )
+    from dbctl.services.app.evidence.facts import FACT_CHECKS, UNCOVERED, refuse_contradictions
     from dbctl.services.app.evidence.gather import (
         SAMPLE_ROWS,
         Evidence,
@@ -18,6 +11,18 @@ with lazy_imports(__name__):
         add_samples,
         gather_evidence,
         read_definitions,
+    )
+    from dbctl.services.app.evidence.subjects import (
+        UNREADABLE,
+        Check,
+        Contradiction,
+        DoesNotApplyError,
+        Needs,
+        Scope,
+        Subject,
+        check,
+        create_unreadable,
+        require,
     )
     from dbctl.services.app.evidence.user_references import (
         BlockingReference,

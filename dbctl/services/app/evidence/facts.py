@@ -8,38 +8,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from dbctl.engines.contract import Readable, Table
 from dbctl.errors import PrivilegeMissingError, ProfileContradictionError
-from dbctl.files import toml
 from dbctl.model import Severity, Struct
 from dbctl.profiles import BOOLEANS, BooleanCodec, KeyCodec, loader
 from dbctl.profiles.model import ColumnNames, Ledger, Settings, Users
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import values
+from dbctl.services.app.evidence.subjects import (
+    SAMPLE_LIMIT,
+    Check,
+    Contradiction,
+    DoesNotApplyError,
+    Subject,
+    require,
+)
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.spec import FACTS, Fact
+from dbctl.spec import Fact
 
-#: Sampled rows at each end of a table, and of a ledger; the time limit of a sample.
-SAMPLE_ROWS, LEDGER_ROWS, SAMPLE_LIMIT = 50, 1000, timedelta(seconds=1)
-UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
+LEDGER_ROWS = 1000  #: sampled rows at each end of a ledger
 MOST_SHOWN = 3  #: values in a message
 _BOOLEAN_KEY = ("boolean",)  #: another codec, which dbctl reads, but would not write
 _NUMBERS = {"0", "1"}  #: how some databases return ``true`` and ``false``
 #: The forms of times that the app reads alike: texts with any separators and fractions.
 _TEXT_FORMS = frozenset({"iso-ms", "sqlite-time", "other"})
-
-
-class Contradiction(Struct, frozen=True, kw_only=True):
-    """A key of the profile that the live database contradicts, or with which it cannot be compared."""
-
-    key: Sequence[str | int]
-    code: str  #: of the finding
-    reason: str
-    remedy: str
-    severity: Severity = "error"
 
 
 class _Column(Struct, frozen=True):
@@ -58,97 +55,43 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
     Raises:
         ProfileContradictionError: the first contradiction, with its line and key.
     """
-    for contradiction in find_contradictions(app, database, db, facts):
-        if contradiction.severity != "error":
-            continue
-        path = loader.path_of(app.configured.profile)
-        key = app.locate_key(contradiction.key)
-        problem = toml.create_problem(toml.read_text(path), key, contradiction.reason)
-        raise ProfileContradictionError(
-            target=db.target,
-            reason=contradiction.reason,
-            file=path,
-            line=problem.line,
-            key=problem.key,
-            remedy=contradiction.remedy,
-        )
-
-
-def find_contradictions(
-    app: App, database: str, db: Readable, facts: Sequence[Fact] = FACTS
-) -> Iterator[Contradiction]:
-    """Yield what the data of a database contradicts, and the tables that the role may not read; samples are bounded."""
-    for check in _list_checks(app, database, db, facts):
-        try:
-            yield from check
-        except PrivilegeMissingError as error:
-            yield create_unreadable(("databases", database), error)
-
-
-def _list_checks(
-    app: App, database: str, db: Readable, facts: Sequence[Fact]
-) -> Iterator[Iterator[Contradiction]]:
-    users = app.profile.users
-    is_users_database = app.resolve_database(users) == database
-    if is_users_database:
-        yield from _list_user_checks(app, db, facts)
-        yield from _list_role_checks(app, db, facts)
-    columns = {
-        column.key: column
-        for fact in facts
-        for column in _list_times(app, database, fact, is_users=is_users_database)
-    }
-    for column in columns.values():
-        yield _check_time(app, db, column)
-    if "audit" in facts and app.profile.audit:
-        audit = app.profile.audit
-        yield _find_uncovered(db, ("audit", "fields"), audit.table, [*audit.fields.values()])
-    if "ledger" in facts:
-        yield _check_ledger(app, database, db)
-
-
-def _list_user_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
-    users = app.profile.users
-    if users and "user-key" in facts:
-        yield _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
-    if users and "active" in facts and not users.active:
-        yield _check_booleans(users, app.profile.boolean, db)
-    if users and "active-known" in facts:
-        yield _check_known_states(users, app.profile.boolean, db, has_checked="active" in facts)
-
-
-def _list_role_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
-    roles = app.profile.roles
-    if roles and "role-key" in facts:
-        yield _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
-    if roles and roles.permissions and "permission-link" in facts:
-        link = roles.permissions.link
-        columns: list[ColumnNames] = [link.role, link.permission]
-        yield _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
-
-
-def create_unreadable(key: Sequence[str | int], error: PrivilegeMissingError) -> Contradiction:
-    """Return the finding about rows that were not compared with the profile; ``error`` names their table."""
-    return Contradiction(
-        key=key,
-        code=UNREADABLE,
-        reason=str(error.context["reason"]),
-        remedy=f"The table was not checked. {error.hint}",
-        severity="warning",
-    )
+    subject = Subject(app, database, opened=db)
+    for check in FACT_CHECKS:
+        with suppress(PrivilegeMissingError, DoesNotApplyError):
+            for problem in check.run(subject) if check.fact in facts else ():
+                if isinstance(problem, Contradiction) and problem.severity == "error":
+                    place, file = problem.locate(app), loader.path_of(app.configured.profile)
+                    raise ProfileContradictionError(
+                        target=db.target,
+                        reason=problem.reason,
+                        file=file,
+                        line=place.line,
+                        key=place.key,
+                        remedy=problem.remedy,
+                    )
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------
 
 
+def _check_user_keys(subject: Subject) -> Iterator[Contradiction]:
+    users = require(subject.app.profile.users if subject.has_users else None)
+    yield from _check_keys(subject, ("users", "id"), users.table, users.id.column, users.id.codec)
+
+
+def _check_role_keys(subject: Subject) -> Iterator[Contradiction]:
+    roles = require(subject.app.profile.roles if subject.has_users else None)
+    yield from _check_keys(subject, ("roles",), roles.table, roles.key, roles.codec)
+
+
 def _check_keys(
-    db: Readable, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
+    subject: Subject, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
 ) -> Iterator[Contradiction]:
-    table = db.tables().get(table_name)
+    table = subject.db.tables().get(table_name)
     column = table.columns.get(column_name) if table else None
     if table is None or column is None or codec == "given":
         return
-    stored = _sample(db, table, column.name)
+    stored = _sample(subject, table, column.name)
     actual, evidence = values.guess_key_codec(column, stored)
     is_created = codec == "autoincrement" and not (
         column.required or (column.nullable and not values.is_whole(column))
@@ -156,10 +99,10 @@ def _check_keys(
     if is_created or actual == codec or (not stored and codec != "autoincrement"):
         return
     yield Contradiction(
-        key=(*key, "codec"),
-        code="key-format",
-        reason=f"keys of {table_name} are not {codec}: {evidence}{_show(stored)}",
-        remedy=f'Write codec = "{actual}".',
+        (*key, "codec"),
+        "key-format",
+        f"keys of {table_name} are not {codec}: {evidence}{_show(stored)}",
+        f'Write codec = "{actual}".',
     )
 
 
@@ -170,6 +113,7 @@ def _check_keys(
 _WRITTEN_TIMES: Mapping[Fact, tuple[str, Sequence[str]]] = {
     "user-created": ("users", ("created_at", "updated_at")),
     "user-updated": ("users", ("updated_at",)),
+    "sign-out": ("", ()),  # of the rows that show who is signed in
     "role-created": ("roles", ("created_at", "updated_at")),
     "role-updated": ("roles", ("updated_at",)),
     "setting-times": ("settings", ("created_at", "updated_at")),
@@ -177,29 +121,26 @@ _WRITTEN_TIMES: Mapping[Fact, tuple[str, Sequence[str]]] = {
 }
 
 
-def _list_times(app: App, database: str, fact: Fact, *, is_users: bool) -> Iterator[_Column]:
+def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
+    for column in _list_times(fact, subject):
+        yield from _check_time(subject, column)
+
+
+def _list_times(fact: Fact, subject: Subject) -> Iterator[_Column]:
     """Yield the columns of a fact in which commands write the current time."""
-    profile = app.profile
-    if fact == "sign-out" and profile.users and is_users:
-        yield from _list_end_times(profile.users)
-    name, written = _WRITTEN_TIMES.get(fact, ("", ()))
-    sections: list[tuple[tuple[str | int, ...], str, Mapping[str, ColumnNames]]] = []
-    if name == "users" and profile.users and is_users:
-        sections.append((("users",), profile.users.table, profile.users.fields))
-    if name == "roles" and profile.roles and is_users:
-        sections.append((("roles",), profile.roles.table, profile.roles.fields))
-    if name == "audit" and profile.audit:
-        sections.append((("audit",), profile.audit.table, profile.audit.fields))
+    profile, (name, written) = subject.app.profile, _WRITTEN_TIMES[fact]
+    sections: list[tuple[tuple[str | int, ...], Any]] = []
     if name == "settings":
-        sections += [
-            (("settings", index), settings.table, settings.fields)
-            for index, settings in enumerate(profile.settings)
-            if app.resolve_database(settings) == database
-        ]
-    for key, table, columns in sections:
-        for field in written:
-            if field in columns:
-                yield _Column((*key, "fields", field), table, columns[field])
+        sections += [(("settings", index), section) for index, section in enumerate(profile.settings)]
+        sections = [entry for entry in sections if subject.app.resolve_database(entry[1]) == subject.database]
+    elif name == "audit" or (name and subject.has_users):
+        sections = [((name,), getattr(profile, name))]
+    elif profile.users and subject.has_users:
+        yield from _list_end_times(profile.users)
+    for key, section in sections:
+        for field in written if section else ():
+            if field in section.fields:
+                yield _Column((*key, "fields", field), section.table, section.fields[field])
 
 
 def _list_end_times(users: Users) -> Iterator[_Column]:
@@ -209,13 +150,13 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
                 yield _Column(("users", "signed_in", index, "on_end", column), section.table, column)
 
 
-def _check_time(app: App, db: Readable, written: _Column) -> Iterator[Contradiction]:
-    table = db.tables().get(written.table.removesuffix("?"))
+def _check_time(subject: Subject, written: _Column) -> Iterator[Contradiction]:
+    table = subject.db.tables().get(written.table.removesuffix("?"))
     name = find_column(table, written.names)
     if table is None or name is None or table.columns[name].native == "time":
         return
-    form = LiveTable(app.profile, db, table.name, "times").time_form(name)
-    stored = _sample(db, table, name)
+    form = LiveTable(subject.app.profile, subject.db, table.name, "times").time_form(name)
+    stored = _sample(subject, table, name)
     forms = Counter(
         "text" if known in _TEXT_FORMS else known
         for value in stored
@@ -227,10 +168,10 @@ def _check_time(app: App, db: Readable, written: _Column) -> Iterator[Contradict
         return
     actual = forms.most_common(1)[0][0] if forms else "epoch-s"
     yield Contradiction(
-        key=written.key,
-        code="time-format",
-        reason=f"{table.name}.{name} would get times as {form}, but {_describe_times(forms, table, name)}",
-        remedy=f'Correct time of the profile: time = "{"sqlite-time" if actual == "text" else actual}".',
+        written.key,
+        "time-format",
+        f"{table.name}.{name} would get times as {form}, but {_describe_times(forms, table, name)}",
+        f'Correct time of the profile: time = "{"sqlite-time" if actual == "text" else actual}".',
     )
 
 
@@ -240,62 +181,82 @@ def _describe_times(forms: Counter[str], table: Table, name: str) -> str:
     return "stored are " + ", ".join(f"{count} of {form}" for form, count in forms.most_common())
 
 
-def _check_booleans(users: Users, codec: BooleanCodec, db: Readable) -> Iterator[Contradiction]:
+def _check_active(subject: Subject) -> Iterator[Contradiction]:
+    users = require(subject.app.profile.users if subject.has_users else None)
+    if not users.active:
+        yield from _check_booleans(users, subject.app.profile.boolean, subject)
+
+
+def _check_booleans(users: Users, codec: BooleanCodec, subject: Subject) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is a boolean of the profile: all users would seem inactive."""
-    table = db.tables().get(users.table)
+    table = subject.db.tables().get(users.table)
     name = find_column(table, users.fields.get("active"))
     if table is None or name is None or table.columns[name].native == "boolean":
         return
-    stored = {str(value).lower() for value in _sample(db, table, name) if not isinstance(value, bool | bytes)}
+    stored = {
+        str(value).lower() for value in _sample(subject, table, name) if not isinstance(value, bool | bytes)
+    }
     pairs = {name: {str(value) for value in pair} for name, pair in BOOLEANS.items()}
     if not stored or stored & pairs[codec]:
         return
     other = next((other for other, pair in pairs.items() if stored <= pair), "")
     yield Contradiction(
-        key=_BOOLEAN_KEY if other else ("users", "fields", "active"),
-        code="boolean-format",
-        reason=f"{table.name}.{name} would get booleans as {codec}, but has other values{_show(sorted(stored))}",
-        remedy=f'Write boolean = "{other}".'
+        _BOOLEAN_KEY if other else ("users", "fields", "active"),
+        "boolean-format",
+        f"{table.name}.{name} would get booleans as {codec}, but has other values{_show(sorted(stored))}",
+        f'Write boolean = "{other}".'
         if other
         else "Map the field active to a column of booleans, or to none.",
     )
 
 
-def _check_known_states(
-    users: Users, codec: BooleanCodec, db: Readable, *, has_checked: bool
-) -> Iterator[Contradiction]:
+def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is that of an active or an inactive user: the last admin would not be known."""
+    users = require(subject.app.profile.users if subject.has_users else None)
     active = users.active
     if active is None:
-        contradictions = () if has_checked else _check_booleans(users, codec, db)
+        contradictions = _check_booleans(users, subject.app.profile.boolean, subject)
         yield from (entry for entry in contradictions if entry.key != _BOOLEAN_KEY)
         return
-    table = db.tables().get(users.table)
+    table = subject.db.tables().get(users.table)
     name = find_column(table, users.fields.get("active"))
     known = {str(value).lower() for value in [*active.values, active.inactive] if value is not None}
     if table is None or name is None or any(text.startswith(":") for text in known):
         return
-    stored = {str(value).lower() for value in _sample(db, table, name)}
+    stored = {str(value).lower() for value in _sample(subject, table, name)}
     if stored and not stored & (known | (_NUMBERS if known & {"true", "false"} else set())):
         yield Contradiction(
-            key=("users", "active"),
-            code="boolean-format",
-            reason=f"no value of {table.name}.{name} is that of an active user{_show(sorted(stored))}",
-            remedy="Correct values and inactive.",
+            ("users", "active"),
+            "boolean-format",
+            f"no value of {table.name}.{name} is that of an active user{_show(sorted(stored))}",
+            "Correct values and inactive.",
         )
 
 
 # Required columns -----------------------------------------------------------------------------------------------------
 
 
-def find_uncovered_rows(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
+def _check_audit(subject: Subject) -> Iterator[Contradiction]:
+    audit = require(subject.app.profile.audit)
+    yield from _find_uncovered(subject.db, ("audit", "fields"), audit.table, [*audit.fields.values()])
+
+
+def _check_permission_links(subject: Subject) -> Iterator[Contradiction]:
+    roles = subject.app.profile.roles
+    if roles and roles.permissions and subject.has_users:
+        link = roles.permissions.link
+        columns: list[ColumnNames] = [link.role, link.permission]
+        yield from _find_uncovered(subject.db, ("roles", "permissions", "link"), link.table, columns)
+
+
+def _find_uncovered_rows(subject: Subject) -> Iterator[Contradiction]:
     """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
-    users, roles = app.profile.users, app.profile.roles
-    if roles and app.resolve_database(users) == database:
+    app, db, roles = subject.app, subject.db, subject.app.profile.roles
+    if roles and subject.has_users:
         columns = [roles.key, *roles.fields.values()]
         yield from _find_uncovered(db, ("roles", "fields"), roles.table, columns, "warning")
     for index, settings in enumerate(app.profile.settings):
-        if app.resolve_database(settings) == database and _adds_rows(settings, db):
+        if app.resolve_database(settings) == subject.database and _adds_rows(settings, db):
             columns = _list_setting_columns(settings)
             yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns, "warning")
 
@@ -331,22 +292,21 @@ def _find_uncovered(
     for column in table.columns.values():
         if column.required and column.name not in covered:
             yield Contradiction(
-                key=key,
-                code="column-uncovered",
-                reason=f"{table.name}.{column.name} requires a value, but the profile has none",
-                remedy="Map the column: without a value, dbctl adds no rows to the table.",
-                severity=severity,
+                key,
+                "column-uncovered",
+                f"{table.name}.{column.name} requires a value, but the profile has none",
+                "Map the column: without a value, dbctl adds no rows to the table.",
+                severity,
             )
 
 
 # Ledger ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
+def _check_ledger(subject: Subject) -> Iterator[Contradiction]:
     """Yield a ledger whose rows the profile cannot distinguish: several rows would be one migration."""
-    section = app.database(database).migrations
-    if section is None:
-        return
+    app, database, db = subject.app, subject.database, subject.db
+    section = require(app.database(database).migrations)
     if section.ledger == ledger_detection.AUTO:
         ledger: Ledger = ledger_detection.detect_ledgers(
             db, app.url(database).engine, section.format, own=section.foreign
@@ -364,21 +324,36 @@ def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradicti
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         yield Contradiction(
-            key=("databases", database, "migrations", "ledger"),
-            code="ledger-merged",
-            reason=f"{sum(counts.values())} rows of {table.name} would be {len(counts)} migrations{_show(repeated)}",
-            remedy='A migration needs a column, or a name, that no other row has; a foreign ledger is detected with ledger = "auto".',
+            ("databases", database, "migrations", "ledger"),
+            "ledger-merged",
+            f"{sum(counts.values())} rows of {table.name} would be {len(counts)} migrations{_show(repeated)}",
+            'A migration needs a column, or a name, that no other row has; a foreign ledger is detected with ledger = "auto".',
         )
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
 
 
-def _sample(db: Readable, table: Table, column: str) -> list[object]:
-    rows = db.sample(table.name, [column], rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
-    return [value for (value,) in rows if value is not None]
+def _sample(subject: Subject, table: Table, column: str) -> list[object]:
+    return [value for (value,) in subject.sample(table.name, [column]) if value is not None]
 
 
 def _show(stored: Sequence[object]) -> str:
     shown = [ascii(value) for value in dict.fromkeys(map(str, stored)) if len(value) <= 40][:MOST_SHOWN]  # noqa: PLR2004 - a key
     return f", such as {', '.join(shown)}" if shown else ""
+
+
+# The checks -----------------------------------------------------------------------------------------------------------
+
+USER_KEY = Check("key-format", _check_user_keys, fact="user-key")
+ACTIVE = Check("boolean-format", _check_active, fact="active")
+ACTIVE_KNOWN = Check("boolean-format", _check_known_states, fact="active-known")
+ROLE_KEY = Check("key-format", _check_role_keys, fact="role-key")
+PERMISSION_LINK = Check("column-uncovered", _check_permission_links, fact="permission-link")
+_TIMES = [Check("time-format", partial(_check_times, fact), fact=fact) for fact in _WRITTEN_TIMES]
+AUDIT = Check("column-uncovered", _check_audit, fact="audit")
+LEDGER = Check("ledger-merged", _check_ledger, fact="ledger")
+#: In this order, a command that writes reports the first contradiction.
+FACT_CHECKS = (USER_KEY, ACTIVE, ACTIVE_KNOWN, ROLE_KEY, PERMISSION_LINK, *_TIMES, AUDIT, LEDGER)
+#: Without a fact: a command that adds such a row is refused by the database.
+UNCOVERED = Check("column-uncovered", _find_uncovered_rows)

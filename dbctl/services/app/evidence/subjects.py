@@ -1,0 +1,212 @@
+"""A check, and its subject: a database opens on first use, and each of its tables is sampled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from enum import Flag, auto
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from dbctl.config import Selection
+from dbctl.engines.contract import DatabaseFiles, Readable
+from dbctl.errors import DbctlError, PrivilegeMissingError, Remedy
+from dbctl.files import toml
+from dbctl.model import Finding, Severity, Struct
+from dbctl.profiles import list_schema_references, loader
+from dbctl.profiles.model import Database
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_column
+from dbctl.spec import Fact
+
+#: Sampled rows at each end of a table; the time limit of a sample.
+SAMPLE_ROWS, SAMPLE_LIMIT = 50, timedelta(seconds=1)
+T = TypeVar("T")
+UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
+
+#: What a check examines: a file of the configuration, the app, each database, that of the users, that of the cleanup if it can be
+#: read, or a section of the profile.
+Scope: TypeAlias = Literal[
+    "file", "app", "database", "users", "cleanup", "known_login", "link", "recount", "invariant", "key_search", "rebuild"
+]  # fmt: skip
+
+
+class Needs(Flag):
+    """What must be open for a check, which is its cost."""
+
+    NOTHING = 0
+    FILES = auto()  #: the files of the database
+    READ = auto()  #: the database
+    SCAN = auto()  #: all its rows
+
+
+class Contradiction(Struct, frozen=True):
+    """A key of the profile that the live database contradicts, or with which it cannot be compared."""
+
+    key: Sequence[str | int]
+    code: str  #: of the finding
+    reason: str
+    remedy: str
+    severity: Severity = "error"
+
+    def locate(self, app: App) -> toml.Problem:
+        """Return where the file of the profile has the key."""
+        text = toml.read_text(loader.path_of(app.configured.profile))
+        return toml.create_problem(text, app.locate_key(self.key), self.reason)
+
+
+def create_unreadable(key: Sequence[str | int], error: PrivilegeMissingError) -> Contradiction:
+    """Return the finding about rows that were not compared with the profile; ``error`` names their table."""
+    return Contradiction(
+        key, UNREADABLE, str(error.context["reason"]), f"The table was not checked. {error.hint}", "warning"
+    )
+
+
+class DoesNotApplyError(Exception):
+    """A check does not apply to its subject; see ``require``."""
+
+
+def require(value: T | None) -> T:
+    """Return what a check requires of its subject, such as a part of the engine; without it, the check does not apply."""
+    if not value:
+        raise DoesNotApplyError
+    return value
+
+
+class Check(Struct, frozen=True):
+    """One check; the sets of checks (``dbctl.services.checks.base``) name it."""
+
+    code: str  #: of its finding, or of the first of several
+    run: Callable[[Any], Iterable[Finding | Contradiction]]  #: receives a subject of the scope
+    scope: Scope = "database"
+    needs: Needs = Needs.READ
+    fact: Fact | None = None  #: a command that writes by this fact is refused if the check finds an error
+    is_gate: bool = False  #: if it fails, the database is not checked further
+
+
+def check(
+    code: str, scope: Scope = "database", needs: Needs = Needs.READ, *, is_gate: bool = False
+) -> Callable[[Callable[[Any], Iterable[Finding | Contradiction]]], Check]:
+    """Declare the function below as a check; see ``Check``."""
+    return lambda run: Check(code, run, scope, needs, is_gate=is_gate)
+
+
+class Subject(msgspec.Struct, dict=True, eq=False):
+    """What checks examine: an app, one of its databases or tables, or an entry of its profile about a database."""
+
+    app: App
+    database: str = ""  #: empty: the app itself
+    table: str = ""  #: restricts the checks to one table
+    entry: Any = None  #: the section of the profile that a check compares with the database
+    figure: str = ""  #: one figure of a section about statistics
+    quick: bool = False  #: whether to skip slow checks
+    selection: Selection = Selection()  #: the options of the command line
+    opened: Readable | None = None  #: the database, if it is open for writing
+    is_excluded: bool = False  #: an earlier check could not read it
+    damage: Sequence[Finding] = ()  #: that an earlier check found
+
+    @property
+    def target(self) -> str:
+        """Its name in findings."""
+        return self.app.target(self.database) if self.database else self.app.name
+
+    @cached_property
+    def databases(self) -> Mapping[str, Subject]:
+        """The selected databases of the app, by name."""
+        names = [name for name in self.app.profile.databases if self.app.only in ("", name)]
+        return {name: structs.replace(self, database=name) for name in names}
+
+    def open(self, needs: Needs) -> None:
+        """Open what a check needs."""
+        if needs:
+            _ = self.files if needs is Needs.FILES else self.db
+
+    @property
+    def db(self) -> Readable:
+        """The database, opened for reading."""
+        return self.opened or self.app.reader(self.database)
+
+    @property
+    def section(self) -> Database:
+        """The section of the profile about the database."""
+        return self.app.database(self.database)
+
+    @cached_property
+    def files(self) -> DatabaseFiles | None:
+        """The files of the database; None: it is on a server."""
+        return self.app.engine(self.database).database_files(self.app.url(self.database))
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether dbctl may write the database."""
+        return self.section.mode == "read-write" and not self.app.find_replica(self.database)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the users of the app, or what belongs to them, are in the database."""
+        return self.app.resolve_database(self.app.profile.users) == self.database
+
+    def finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
+        """Return a finding about the subject; ``hint`` is a command line or a sentence."""
+        return Finding(self.target, severity, code, message, hint)
+
+    def command(self, *arguments: str) -> str:
+        """Return the command line that runs dbctl with these arguments for the app."""
+        return Remedy("", "{words}").write(self.app.name, {"words": arguments})
+
+    @cached_property
+    def named_columns(self) -> Mapping[str, tuple[Sequence[str | int], Sequence[str]]]:
+        """The tables that the profile names: the first key that names each, and its columns that exist."""
+        keys, columns = dict[str, Sequence[str | int]](), dict[str, dict[str, None]]()
+        for reference in list_schema_references(self.app.profile, self.app.main()):
+            table = self.db.tables().get(reference.table)
+            if reference.database == self.database and table:
+                keys.setdefault(table.name, reference.key)
+                names = columns.setdefault(table.name, {})
+                if column := find_column(table, reference.column):
+                    names[column] = None
+        return {
+            name: (keys[name], [*names] or [*self.db.tables()[name].columns][:1])
+            for name, names in columns.items()
+        }
+
+    def find_denial(self, table: str) -> PrivilegeMissingError | None:
+        """Return why the role may not read every column of a table that the profile names."""
+        sample = self._read_sample(table, self.named_columns[table][1])
+        return sample if isinstance(sample, PrivilegeMissingError) else None
+
+    def sample(self, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
+        """Return columns of rows at both ends of a table; empty if it cannot be read in time.
+
+        The first sample of a table has all columns that the profile names, for other checks; only a command that writes reads
+        those that it needs.
+        """
+        names = columns if self.opened else self.named_columns.get(table, ((), columns))[1]
+        if set(columns) <= set(names):
+            sample = self._read_sample(table, names)
+            if isinstance(sample, list):
+                positions = [names.index(column) for column in columns]
+                return [tuple(row[position] for position in positions) for row in sample]
+        # the role may read some columns only, or reading all takes too long
+        sample = self._read_sample(table, columns)
+        if isinstance(sample, DbctlError):
+            raise sample
+        return sample or []
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, Sequence[str]], list[tuple[object, ...]] | DbctlError | None]:
+        return {}
+
+    def _read_sample(
+        self, table: str, columns: Sequence[str]
+    ) -> list[tuple[object, ...]] | DbctlError | None:
+        entry = (table, tuple(columns))
+        if entry not in self._samples:
+            try:
+                self._samples[entry] = self.db.sample(table, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT)
+            except DbctlError as error:
+                self._samples[entry] = error
+        return self._samples[entry]

@@ -1,0 +1,210 @@
+"""The registry of checks: sets of them, their subjects, and how a set runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from msgspec import structs
+
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit
+from dbctl.model import Finding, Findings, Struct
+from dbctl.profiles import loader
+from dbctl.profiles.model import CrossLink, Rebuild
+from dbctl.services.app import App, users_database
+from dbctl.services.app.evidence import (
+    UNREADABLE,
+    Check,
+    Contradiction,
+    DoesNotApplyError,
+    Needs,
+    Scope,
+    Subject,
+)
+
+SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-check", "profile"]
+
+#: The checks of each set as ``module:NAME`` of this package, in the order of their findings: adjacent checks of one scope run for
+#: each subject in turn. The checks of facts, which also run before a write, are those of ``dbctl.services.app.evidence``.
+SETS: Mapping[SetName, Sequence[str]] = {
+    "doctor": (
+        "files:check_files", "disk_space:check_disk", "deployment:check_server", "deployment:check_programs",
+        "deployment:check_indexes", "disk_space:check_storage", "deployment:check_migrations", "deployment:check_roles",
+        "deployment:check_known_login", "known_problems:check_known_problems", "stored_rows:STORED_ROWS_BRIEF",
+        "deployment:INTERRUPTED", "deployment:HOOKS_LEFT", "deployment:HOOKS_UNUSABLE", "deployment:LEFTOVERS", "deployment:REPLICA",
+        "backups:check_backups", "backups:check_runs", "keys:check_encryption", "keys:check_embedder", "deployment:check_scratch",
+        "deployment:check_cleanup",
+    ),
+    "configuration": ("files:check_configuration",),
+    "integrity": (
+        "deployment:INTERRUPTED", "damage:check_damage", "damage:check_commits", "damage:check_references",
+        "stored_rows:STORED_ROWS", "stored_rows:TIMES", "damage:check_schema", "damage:check_indexes",
+    ),
+    "cross-check": (
+        "deployment:INTERRUPTED", "cross_database:check_link", "cross_database:RECOUNTS", "known_problems:INVARIANTS",
+        "known_problems:check_exposed_keys", "cross_database:check_statistics",
+    ),
+    "profile": (
+        "live_profile:check_folder", "live_profile:check_privileges", "live_profile:check_decisions", "live_profile:check_names",
+        "live_profile:check_new_users", "live_profile:check_search_keys", "live_rows:check_unique_keys", "live_profile:check_variants",
+        "live_rows:check_stored_forms", "live_rows:check_role_form", "live_rows:check_reports", "live_rows:check_statements",
+        "live_rows:check_passwords", "live_rows:check_owned_rows", "live_profile:FACTS", "live_profile:UNCOVERED_ROWS",
+    ),
+}  # fmt: skip
+
+
+class CheckReport(Struct, frozen=True, kw_only=True):
+    """The findings of checks, and the exit code of the command."""
+
+    findings: Findings
+    status: Exit
+
+
+class FileSubject(NamedTuple):
+    """A file of the configuration, as checks see it."""
+
+    path: Path
+    target: str
+    is_excluded: bool = False
+
+
+def list_subjects(app_subject: Subject, scope: Scope) -> Iterator[Subject]:
+    """Yield the subjects of checks of a scope."""
+    app, databases = app_subject.app, app_subject.databases
+    profile, users = app.profile, users_database(app) if app.profile.users else ""
+    if scope == "app":
+        yield app_subject
+    elif scope == "database":
+        yield from databases.values()
+    elif scope == "users":
+        yield from [databases[users]] if users in databases else []
+    elif scope == "cleanup":
+        names = {app.resolve_database(rule) for rule in profile.cleanup}
+        if names and all(name in databases and not databases[name].is_excluded for name in names):
+            yield databases[min(names)]
+    else:
+        for entry in getattr(profile, scope):
+            name = users if scope in ("known_login", "rebuild") else app.resolve_database(entry)
+            names = {name, entry.to} if isinstance(entry, CrossLink) else {name}
+            is_excluded = name in databases and databases[name].is_excluded
+            if (app.only and names != {app.only}) or is_excluded:
+                continue
+            for figure in entry.figures if isinstance(entry, Rebuild) else [""]:
+                yield structs.replace(app_subject, database=name, entry=entry, figure=figure)
+
+
+def load_checks(name: SetName) -> Iterator[Check]:
+    """Yield the checks of a set in their order."""
+    for entry in SETS[name]:
+        module, _, attribute = entry.partition(":")
+        checks = getattr(import_module(f"{__package__}.{module}"), attribute)
+        yield from [checks] if isinstance(checks, Check) else checks
+
+
+class CheckRun:
+    """The findings of checks, and the errors of those that failed; a subclass decides what a failure means for its command."""
+
+    def __init__(self) -> None:
+        self.checked = Counter[Scope]()  #: the checks that ended
+        self.findings: list[Finding] = []
+        self.failures: list[DbctlError] = []
+        self._unread = set[tuple[str, str]]()  #: targets and reasons of tables that the role may not read
+
+    def run(self, name: SetName, subject: Subject, *, without: Needs = Needs.NOTHING) -> None:
+        """Run the checks of a set, except those with a need."""
+        checks = [check for check in load_checks(name) if not check.needs & without]
+        for scope, group in groupby(checks, key=lambda check: check.scope):
+            scope_checks = [*group]
+            for part in self.list_parts(list_subjects(subject, scope), scope):
+                self.run_group(scope_checks, part)
+
+    def list_parts(self, parts: Iterator[Subject], scope: Scope) -> Iterator[Subject]:
+        """Return the subjects of a scope; a command that reports its progress overrides it."""
+        del scope
+        return parts
+
+    def run_group(self, checks: Sequence[Check], part: Subject) -> None:
+        """Run checks of one subject; one that cannot be opened is one finding, and is not checked further."""
+        for check in checks:
+            if not (check.needs and part.is_excluded) and self.open(part, check.needs):
+                self.run_check(check, part)
+
+    def open(self, part: Subject, needs: Needs) -> bool:
+        """Open what a check needs; return whether the subject can be checked."""
+        try:
+            part.open(needs)
+        except DatabaseNotConfiguredError as error:
+            part.is_excluded = True
+            self.add_unconfigured(part, error)
+        except DbctlError as error:
+            part.is_excluded = True
+            self.add_unreadable(part, error)
+        return not (needs and part.is_excluded)
+
+    def run_check(self, check: Check, part: Subject | FileSubject) -> None:
+        """Add the findings of a check; its error is a finding with the code of the error."""
+        try:
+            for problem in check.run(part):
+                self.add(part, problem)
+        except DoesNotApplyError:
+            return
+        except DbctlError as error:
+            if check.is_gate and isinstance(part, Subject):
+                part.is_excluded = True
+            self.add_failure(part, error)
+        else:
+            self.checked[check.scope] += 1
+
+    def add(self, part: Subject | FileSubject, problem: Finding | Contradiction) -> None:
+        """Add what a check found; a table that the role may not read once, although several checks read it."""
+        if isinstance(problem, Finding):
+            self.findings.append(problem)
+        elif isinstance(part, Subject) and (part.target, problem.reason) not in self._unread:
+            if problem.code == UNREADABLE:
+                self._unread.add((part.target, problem.reason))
+            self.findings.append(locate(part.app, part.target, problem))
+
+    def add_failure(self, part: Subject | FileSubject, error: DbctlError) -> None:
+        """Add the error of a check."""
+        self.add_error(part.target, error)
+
+    def add_unreadable(self, part: Subject, error: DbctlError) -> None:
+        """Add the error of a database that cannot be opened."""
+        self.add_error(part.target, error)
+
+    def add_unconfigured(self, part: Subject, error: DatabaseNotConfiguredError) -> None:
+        """Add a database without a configured address, unless the app may lack it."""
+        if not part.section.optional:
+            self.findings.append(Finding.from_error(part.target, error, "warning"))
+
+    def add_error(self, target: str, error: DbctlError, hint: str = "") -> None:
+        """Add an error as a finding; ``hint`` replaces the hint of the error."""
+        self.failures.append(error)
+        self.findings.append(Finding.from_error(target, error, hint=hint))
+
+    def list_findings(self) -> list[Finding]:
+        """Return each finding once: several checks may fail for the same reason."""
+        return list(dict.fromkeys(self.findings))
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of failed checks, otherwise that of the first error."""
+        failed = {error.code: error.exit_status for error in self.failures}
+        errors = [finding for finding in self.findings if finding.severity == "error"]
+        statuses = [failed.get(finding.code, Exit.CHECK_FAILED) for finding in errors]
+        return Exit.CHECK_FAILED if Exit.CHECK_FAILED in statuses else next(iter(statuses), Exit.OK)
+
+
+def locate(app: App, target: str, problem: Contradiction) -> Finding:
+    """Return a contradiction as a finding, with its place in the file of the profile."""
+    profile = app.configured.profile
+    path, located = loader.path_of(profile), problem.locate(app)
+    message = f"{located.reason} ({path.name}, line {located.line}, {located.key})"
+    finding = Finding(target, problem.severity, problem.code, message, problem.remedy)
+    if loader.is_built_in(profile):
+        return finding
+    return structs.replace(finding, file=str(path), line=located.line)
