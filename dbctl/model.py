@@ -218,13 +218,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     target: str
     steps: Sequence[str]
     rows: Mapping[str, int] = {}  #: affected rows per table
-    deleted: Mapping[
-        str, int
-    ] = {}  #: those of ``rows`` that are deleted, also by foreign keys; empty for restores and migrations
+    #: those of ``rows`` that are deleted, also by foreign keys; empty for restores and migrations
+    deleted: Mapping[str, int] = {}
     destructive: bool = False  #: whether it deletes data that the command cannot restore
-    retained: Sequence[
-        RetainedRows
-    ] = ()  #: rows that still refer to a deleted row afterwards; also in ``steps``
+    #: rows that still refer to a deleted row afterwards; also in ``steps``
+    retained: Sequence[RetainedRows] = ()
 
     @property
     def digest(self) -> str:
@@ -272,11 +270,9 @@ class Finding(Struct, frozen=True):
     source: str | None = None  #: the text of the line, in SQL
 
     @classmethod
-    def from_error(
-        cls, target: str, error: DbctlError, severity: Severity = "error", hint: str = ""
-    ) -> Finding:
-        """Return the failure of a check as a finding; ``hint`` replaces that of the error."""
-        return cls(target, severity, error.code, str(error), hint or error.hint)
+    def from_error(cls, target: str, error: DbctlError, severity: Severity = "error") -> Finding:
+        """Return the failure of a check as a finding."""
+        return cls(target, severity, error.code, str(error), error.hint)
 
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}
@@ -291,13 +287,7 @@ def format_names(names: Sequence[str], noun: str) -> str:
 
 def join_first(names: Sequence[str], limit: int) -> str:
     """Return ``a, b and 3 more``: the first names, and the number of the others."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def join_examples(examples: Sequence[str], limit: int = 5) -> str:
-    """Return ``a, b …``: the first examples, and whether there are more."""
-    return ", ".join(examples[:limit]) + (" …" if len(examples) > limit else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def count_severities(findings: Sequence[Finding]) -> dict[str, int]:
@@ -318,9 +308,8 @@ class Findings(Struct, frozen=True, kw_only=True):
         if not (self.checked or self.findings):
             return Closing("Nothing to check")
         counts = format_counts(count_severities(self.findings))
-        return Closing(
-            f"Checked {format_count(self.checked, self.unit)}", counts or ["no problems"], is_timed=True
-        )
+        text = f"Checked {format_count(self.checked, self.unit)}"
+        return Closing(text, counts or ["no problems"], is_timed=True)
 
     @property
     def has_errors(self) -> bool:
@@ -329,13 +318,11 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     def raise_warnings(self) -> Findings:
         """Return the findings with each warning as an error, for an option that lets the command fail on warnings."""
-        return structs.replace(
-            self,
-            findings=[
-                structs.replace(finding, severity="error") if finding.severity == "warning" else finding
-                for finding in self.findings
-            ],
-        )
+        raised = [
+            structs.replace(entry, severity="error" if entry.severity == "warning" else entry.severity)
+            for entry in self.findings
+        ]
+        return structs.replace(self, findings=raised)
 
 
 class CheckResult(Findings, frozen=True, kw_only=True):
@@ -399,8 +386,7 @@ def parse_size(text: str) -> int:
 
 def format_count(count: int, noun: str) -> str:
     """Return ``1 row``, ``2,000 rows``, ``3 indexes``."""
-    ending = "" if count == 1 else "es" if noun.endswith("x") else "s"
-    return f"{count:,} {noun}{ending}"
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('x') else 's'}"
 
 
 def format_size(count: float) -> str:

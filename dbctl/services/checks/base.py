@@ -57,6 +57,11 @@ SETS: Mapping[SetName, Sequence[str]] = {
 }  # fmt: skip
 
 
+def join_examples(examples: Sequence[str], limit: int = 5) -> str:
+    """Return ``a, b …``: the first examples, and whether there are more."""
+    return ", ".join(examples[:limit]) + (" …" if len(examples) > limit else "")
+
+
 class CheckReport(Struct, frozen=True, kw_only=True):
     """The findings of checks, and the exit code of the command."""
 
@@ -69,7 +74,6 @@ class FileSubject(NamedTuple):
 
     path: Path
     target: str
-    is_excluded: bool = False
 
 
 def list_subjects(app_subject: Subject, scope: Scope) -> Iterator[Subject]:
@@ -184,7 +188,7 @@ class CheckRun:
     def add_error(self, target: str, error: DbctlError, hint: str = "") -> None:
         """Add an error as a finding; ``hint`` replaces the hint of the error."""
         self.failures.append(error)
-        self.findings.append(Finding.from_error(target, error, hint=hint))
+        self.findings.append(Finding(target, "error", error.code, str(error), hint or error.hint))
 
     def list_findings(self) -> list[Finding]:
         """Return each finding once: several checks may fail for the same reason."""

@@ -23,9 +23,10 @@ from dbctl.engines.contract import (
     require_replica,
 )
 from dbctl.errors import BusyError, DbctlError, HashExpensiveError
-from dbctl.model import Finding, Secret, Severity, format_count, format_size, join_examples
+from dbctl.model import Finding, Secret, Severity, format_count, format_size
 from dbctl.services.app import App, UserTable, command_line, open_users
 from dbctl.services.app.evidence import Check, Needs, Subject, check, require
+from dbctl.services.checks.base import join_examples
 from dbctl.services.hooks import find_leftover, find_unusable_programs
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state

@@ -10,11 +10,12 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, Table, Where
-from dbctl.model import Finding, Secret, format_count, join_examples
+from dbctl.model import Finding, Secret, format_count
 from dbctl.profiles import EPOCH, estimate_cost, verify_password
 from dbctl.profiles.model import InvariantQuery, KeySearch, KnownSecret
 from dbctl.services.app import KEY_FORMS, LiveTable, find_column
 from dbctl.services.app.evidence import Check, Needs, Subject, check
+from dbctl.services.checks.base import join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion import create_query, select_variant
 from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes

@@ -10,7 +10,7 @@ from functools import partial
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
-from dbctl.model import Finding, PageRequest, Severity, format_count, join_examples
+from dbctl.model import Finding, PageRequest, Severity, format_count
 from dbctl.profiles import has_hash_form
 from dbctl.profiles.model import Settings, States, UserRole, Values
 from dbctl.services.app import (
@@ -25,6 +25,7 @@ from dbctl.services.app import (
     truncate,
 )
 from dbctl.services.app.evidence import Check, Needs, Subject, require
+from dbctl.services.checks.base import join_examples
 from dbctl.services.roles import BuiltInPermissions, RoleTable
 from dbctl.services.rules import find_unlisted, known_states
 from dbctl.services.settings import find_text_violation, open_settings
