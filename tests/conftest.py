@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from dbctl import signals
 from dbctl.cli.main import main
 from tests import servers
+from tests.small_disk import disk  # noqa: F401 - a fixture
 
 # No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -27,6 +27,7 @@ from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.samples import Sample, save_samples
 from dbctl.services.events.store import FILE_NAME, EventStore
 from tests.services.events.kills import fork, run_killed, wait
+from tests.small_disk import fill
 
 TABLES = ("runs", "outcomes", "changes", "samples", "notices", "progress")
 CONFIG = "/etc/dbctl/dbctl.toml"
@@ -233,25 +234,6 @@ def test_file_that_is_no_store_is_neither_read_nor_written_nor_replaced(tmp_path
         progress.add("shop/a")
     assert progress.failure
     assert (path.lstat().st_ino, path.read_bytes() if path.is_file() else None) == before
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A mounted file system of 512 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", folder]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(disk, *, leave=0):
-    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-    os.truncate(disk / "filler", (disk / "filler").stat().st_size - leave)
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 8192, 16_384, 65_536])

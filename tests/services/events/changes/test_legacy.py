@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
 from dbctl.services.events.store import LEGACY_LOG
+from tests.services.events.kills import run_killed
 
 #: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
 LOG = Path(__file__).with_name("audit_log")
@@ -164,6 +166,22 @@ def test_link_of_another_user_is_not_imported(state, tmp_path):
     append(state)
     assert verify_log(state).checked == 3
     assert list_codes(state) == [("warning", "audit-gap")]
+
+
+def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(tmp_path):
+    for step in count(1):
+        state = tmp_path / str(step)
+        shutil.copytree(LOG, state)
+        is_killed = run_killed(step, lambda state=state: append(state))
+        append(state)
+        lines = list(export_lines(state))
+        assert lines[:COUNT] == read_old_records()
+        assert "error" not in {severity for severity, _ in list_codes(state, anchors=[LAST])}
+        assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
+        shutil.rmtree(state)
+        if not is_killed:
+            break
+    assert step > 40
 
 
 def create_blog(folder):

@@ -10,23 +10,32 @@ import sqlite3
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import count
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dbctl.cli.main import main
-from dbctl.config import AuditConfig
+from dbctl.config import AuditConfig, JournalConfig
 from dbctl.engines.sql import codec
 from dbctl.errors import AuditUnavailableError, JournalUnavailableError
+from dbctl.model import now
 from dbctl.services.events.changes import anchors
 from dbctl.services.events.changes.export import export_lines
 from dbctl.services.events.changes.log import GAP_NAME, ChangeLog
+from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.events.changes.records import Anchor, is_sealed, parse_anchor, seal
 from dbctl.services.events.changes.secrets import decode_old_value
 from dbctl.services.events.changes.verify import verify_log
+from dbctl.services.events.history import list_runs
+from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.store import FILE_NAME, EventStore
+from tests.services.events.kills import run_killed
 
 RECORDS = 6
 
@@ -449,3 +458,32 @@ def test_files_that_another_user_planted_are_refused(tmp_path, monkeypatch):
     assert target.read_bytes() == b"content of root\n"
     state.chmod(0o700)
     append(state)  # no other user could have created it
+
+
+def end_run(folder, title):
+    """Record a run with one operation, whose outcome is recorded with the end of the run."""
+    run_recorder = RunRecorder(folder, JournalConfig(), Run(command=title, started_at=now()), ["blog"])
+    run_recorder.begin()
+    first = ChangeLog(folder).append(
+        [{"kind": "intent", "operation": 0, "databases": ["main"], "command": title}]
+    )
+    outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}
+    run = structs.replace(run_recorder.run, result="ok", exit_code=0)
+    run_recorder.finish(run, changes=[outcome])
+    publish(folder, parse_anchor(run_recorder.run.audit))
+
+
+def test_outcome_and_end_of_the_run_are_one_transaction(tmp_path):
+    """A process that is killed before any statement has recorded both or none."""
+    results = set()
+    for step in count(1):
+        folder, title = tmp_path, f"users update {step}"
+        is_killed = run_killed(step, partial(end_run, folder, title))
+        end_run(folder, "users list")
+        runs = [run for run in list_runs(folder, RunFilter(limit=2)).items if run.command == title]
+        (items,) = [list_operations(folder, OperationFilter(command=title, limit=2)).items]
+        results.add(("".join(run.result for run in runs), "".join(item.result for item in items)))
+        assert {severity for severity, _ in list_codes(folder)} <= {"info"}
+        if not is_killed:
+            break
+    assert results == {("", ""), ("interrupted", ""), ("interrupted", "open"), ("ok", "committed")}
