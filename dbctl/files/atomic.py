@@ -51,7 +51,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def write_atomically(
-    path: Path, *, mode: int = 0o600, replace: bool = False, follow: bool = True
+    path: Path, *, mode: int = 0o600, replace: bool = False, follow: bool = True, sync: bool = True
 ) -> Iterator[IO[str]]:
     """Yield a text file (UTF-8) that gets the name ``path`` if the block succeeds, and is deleted otherwise.
 
@@ -59,6 +59,7 @@ def write_atomically(
     the old file or the new one, and a locked partial file that the next writer of ``path`` deletes.
     A symbolic link at ``path`` is followed, so that the link remains; a replaced file keeps its mode,
     and its owner if root replaces it. With ``follow=False`` anything at ``path`` is replaced, and its mode and owner are not retained.
+    With ``sync=False`` nothing is synced: a power failure may leave an empty file.
 
     Raises:
         FileExistsAlreadyError: the file exists and ``replace`` is false.
@@ -79,7 +80,8 @@ def write_atomically(
                     _copy_owner_and_mode(file.fileno(), destination.stat())
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
                 # The file is still open and therefore locked, so that it is not deleted as abandoned.
                 if replace:
                     partial.rename(destination)
@@ -93,6 +95,8 @@ def write_atomically(
         raise FileExistsAlreadyError(path=path, hint="Choose another name, or remove it first.") from None
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+    if not sync:
+        return
     try:
         sync_directory(destination.parent)
     except OSError as error:

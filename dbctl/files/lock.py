@@ -76,16 +76,19 @@ def exclusive(
         os.close(descriptor)
 
 
-def find_planted(path: Path) -> str:
+def find_planted(path: Path | str) -> str:
     """Return why a file of the state of dbctl may be planted: another user made it a link, or created it where all may write.
 
     Root would write to the target of the link. The owner of the folder may use links, also for commands that run with sudo.
     """
     try:
-        status, folder = path.lstat(), path.parent.stat()
+        status = os.lstat(path)
+        if status.st_uid in (0, os.geteuid()):
+            return ""
+        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - each record examines four files
     except OSError:  # it is missing, or opening it fails with a reason
         return ""
-    if status.st_uid in (0, os.geteuid(), folder.st_uid):
+    if status.st_uid == folder.st_uid:
         return ""
     if stat.S_ISLNK(status.st_mode):
         return "it is a symbolic link of another user"

@@ -45,7 +45,7 @@ def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
         run=run.id if run else ctx.meta.get(RUN_ID),
     )
     return OperationRecorder(
-        ChangeLog(location.folder) if location.folder else None,
+        ChangeLog(location.folder, run.store if run else None) if location.folder else None,
         author,
         location.audit,
         app=app.name,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dbctl.render import CommandOutput
     from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import Origin
+    from dbctl.services.events.store import EventStore
     from dbctl.services.fleet import FleetResult, Outcome
     from dbctl.services.notify import RunNotifier
 
@@ -99,6 +100,11 @@ class ObservedRun:
     def id(self) -> int | None:
         """The id of the run in the journal; None: it is not recorded."""
         return self._run.id or None
+
+    @property
+    def store(self) -> EventStore | None:
+        """The event store, which is open during the run; None: it is not recorded."""
+        return self._recorder.store if self._recorder else None
 
     def set_anchor(self, anchor: Anchor) -> None:
         """Record the end of the audit log after a change."""

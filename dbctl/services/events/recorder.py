@@ -51,6 +51,7 @@ class RunRecorder:
             apps: the apps on which the command runs.
         """
         self._folder, self._settings, self.run, self._apps = folder, settings, run, apps
+        self.store = EventStore(folder)  #: open from the beginning of the run to its end
         self._descriptor: int | None = None
         self.interrupted: Sequence[Run] = ()  #: runs that ``begin`` found without a process
 
@@ -61,8 +62,9 @@ class RunRecorder:
             JournalUnavailableError, JournalCorruptError: it was not recorded.
         """
         run = self.run
+        self.store.stay_open()
         try:
-            with EventStore(self._folder).writing() as connection:
+            with self.store.writing() as connection:
                 self.interrupted = _close_interrupted(connection, self._folder)
                 run = _insert(connection, run, self._apps)
                 if not self._lock(run.id):
@@ -98,7 +100,7 @@ class RunRecorder:
             *outcomes,
         ]
         try:
-            with EventStore(self._folder).writing() as connection:
+            with self.store.writing() as connection:
                 if changes:
                     run = structs.replace(run, audit=str(append_records(connection, self._folder, changes)))
                 if not run.id or not _update(connection, run):  # the journal may be new
@@ -122,6 +124,7 @@ class RunRecorder:
                 )
                 prune_after(connection, run.id, self._settings)
         finally:
+            self.store.release()
             self._unlock(self.run.id)
         self.run = run
 

@@ -8,9 +8,10 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.files import find_planted, read_volume
@@ -37,11 +38,27 @@ _NO_SHARED_MEMORY = (sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN, 
 
 
 class EventStore:
-    """The store in a folder. Each block opens the file, so that no connection is open in a process that forks."""
+    """The store in a folder. Each block opens the file, and closes it again unless ``stay_open`` was called."""
 
     def __init__(self, folder: Path) -> None:
         """Open nothing yet."""
         self.folder, self.path = folder, folder / FILE_NAME
+        self._stays_open, self._opened = False, ExitStack()
+        self._writer: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None  #: of the opened file
+
+    def stay_open(self) -> None:
+        """Leave the file open between blocks that write: opening it takes longer than a record.
+
+        It is closed before the process forks, because two processes must not share a connection of SQLite.
+        """
+        self._stays_open = True
+        _OPEN.add(self)
+
+    def release(self) -> None:
+        """Close the file, and from now on after each block."""
+        self._stays_open = False
+        self._close()
 
     @contextmanager
     def writing(self, *, sync: bool = False, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
@@ -59,7 +76,6 @@ class EventStore:
             self._prepare(create=True)
             with self._connect() as connection:
                 connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
-                connection.execute("pragma wal_autocheckpoint = 0")
                 _begin(connection, seconds)
                 try:
                     if self._check_version(connection) < VERSION:
@@ -72,7 +88,7 @@ class EventStore:
                     raise
                 connection.commit()
                 with suppress(OSError, sqlite3.OperationalError):
-                    if self.path.with_name(f"{FILE_NAME}-wal").stat().st_size > CHECKPOINT_BYTES:
+                    if os.stat(f"{self.path}-wal").st_size > CHECKPOINT_BYTES:  # noqa: PTH116 - as in exists
                         connection.execute("pragma wal_checkpoint(truncate)")
 
     @contextmanager
@@ -168,11 +184,25 @@ class EventStore:
         The last connection to a database moves the write-ahead log to the file when it is closed, and synchronizes both, which takes
         several times as long as a write. A connection without write access cannot do that, so it is closed last.
         """
-        with (
-            closing(connect_for_reading(self.path)),
-            closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
-        ):
-            yield connection
+        try:
+            if self._file and not os.path.samestat(self._file, self.path.stat()):
+                self._close()
+            if self._writer is None:
+                self._opened.enter_context(closing(connect_for_reading(self.path)))
+                connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+                self._writer = self._opened.enter_context(closing(connection))
+                self._writer.execute("pragma wal_autocheckpoint = 0")
+                self._file = self.path.stat()
+            yield self._writer
+        except BaseException:
+            self._close()
+            raise
+        if not self._stays_open:
+            self._close()
+
+    def _close(self) -> None:
+        self._writer = self._file = None
+        self._opened.close()
 
     def _check_version(self, connection: sqlite3.Connection) -> int:
         """Return the version of the schema, which is this one or an earlier one."""
@@ -184,6 +214,18 @@ class EventStore:
         return int(version)
 
 
+#: The stores that may be open between blocks.
+_OPEN = WeakSet[EventStore]()
+
+
+def _close_all() -> None:
+    for store in _OPEN:
+        store._close()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(before=_close_all)
+
+
 def exists(path: Path) -> bool:
     """Whether a database of dbctl exists.
 
@@ -191,7 +233,7 @@ def exists(path: Path) -> bool:
         JournalUnavailableError: another user planted it, or it is no file; SQLite would wait for the writer of a named pipe.
     """
     for suffix in SUFFIXES:
-        if reason := find_planted(Path(f"{path}{suffix}")):
+        if reason := find_planted(f"{path}{suffix}"):
             raise JournalUnavailableError(path=f"{path}{suffix}", reason=reason)
     try:
         status = path.stat()

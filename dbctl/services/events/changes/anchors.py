@@ -34,7 +34,8 @@ def publish_anchor(folder: Path, settings: AuditConfig, text: str) -> Iterator[s
     known, anchor = read_anchor_file(folder), parse_anchor(text)
     if anchor and (known is None or known.log != anchor.log or known.sequence < anchor.sequence):
         try:
-            with atomic.write_atomically(folder / FILE_NAME, replace=True, follow=False) as file:
+            # Syncing it would take longer than the change; after a power failure, an older anchor is as good as none.
+            with atomic.write_atomically(folder / FILE_NAME, replace=True, follow=False, sync=False) as file:
                 file.write(f"{text}\n")
         except DbctlError as error:
             yield str(error)

@@ -31,9 +31,9 @@ COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command
 class ChangeLog:
     """The changes in the event store of a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Write nothing yet; ``folder`` is the directory for state."""
-        self.folder, self._store = folder, EventStore(folder)
+    def __init__(self, folder: Path, store: EventStore | None = None) -> None:
+        """Write nothing yet; ``folder`` is the directory for state, and ``store`` that of the run, which may be open."""
+        self.folder, self._store = folder, store or EventStore(folder)
         self.path = self._store.path
 
     def append(self, records: Sequence[Mapping[str, Any]], *, sync: bool = True) -> Anchor:
