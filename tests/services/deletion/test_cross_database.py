@@ -310,3 +310,27 @@ def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
         ]
         assert counts == [(1,), (1,)]
         assert notes_db.execute("select comment from links order by id").fetchall() == [(None,), (3,)]
+
+
+def test_rows_below_owned_rows_are_deleted_in_the_other_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    owned = 'admin = false\ncascade = ["drafts?.author", "posts.author"]'
+    profile = TWO_DATABASES.replace("admin = false", owned).replace("people.id", "posts.id")
+    (tmp_path / "owned.toml").write_text(profile)
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "owned.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
+    )
+    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
+        main_db.executescript(
+            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
+            "create table posts (id integer primary key, author integer); insert into posts values (7, 1), (8, 2);"
+        )
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer); insert into notes values (1, 7), (2, 8);"
+        )
+        rows = answer("users", "delete", "ada", "--yes")["data"]["rows"]
+        assert rows == {"people": 1, "posts": 1, "notes/notes": 1}
+        assert main_db.execute("select id from posts").fetchall() == [(8,)]
+        assert notes_db.execute("select id from notes").fetchall() == [(2,)]
