@@ -24,7 +24,7 @@ from tools.mutation.runs import ROOT, Coverage, copy_tree, measure_coverage, pre
 
 FOLDER = Path(__file__).parent
 #: Test functions that try one mutant; see ``_select_tests``.
-MAX_TESTS = 120
+MAX_TESTS = 240
 WORKERS = 2
 #: A run with a mutant may take this many times as long as without, and this many seconds for its start.
 SLOWER, START = 8, 60

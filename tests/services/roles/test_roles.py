@@ -195,6 +195,7 @@ def test_user_without_existing_role_has_no_permissions(path):
         check = queries.check_permission(app, "ann", "games.read", explain=True)
     assert not check.allowed
     assert any("does not exist" in reason for reason in check.reasons)
+    assert list_names(path) == ["admin", "user", "guest"]
 
 
 def test_permission_that_no_role_has_is_reported_as_such(path):
@@ -655,6 +656,10 @@ def test_roles_of_an_integer_column_are_numbers(create_app_with_role_column):
         (0, "integer"),
         (0, "integer"),
     ]
+    run_statements(path, "update people set rank = 7 where id = 1")  # a value that the profile does not name
+    with open_app(path) as app:
+        roles = queries.list_roles(app, PageRequest()).items
+    assert {role.name: role.users for role in roles} == {"0": 1, "9": 1, "7": 1}
 
 
 # Built-in roles, with the option -----------------------------------------------------------------------------------
