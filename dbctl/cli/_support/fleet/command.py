@@ -149,8 +149,8 @@ class _FleetCommand:
         options = self._options
         if options.resume and not self._fleet.resumes:
             raise UsageError(detail=f"{self._words} is not recorded; omit --resume")
-        if options.canary and self._words != "migrate up":
-            raise UsageError(detail="only migrate up has canaries; omit --canary")
+        if options.canary and not self._fleet.canaries:
+            raise UsageError(detail=f"{self._words} has no canaries; omit --canary")
         if options.columns and options.output.structured:
             raise UsageError(
                 detail="--columns selects columns of tables, csv and tsv; JSON contains all of each instance"
