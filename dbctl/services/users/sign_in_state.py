@@ -65,9 +65,7 @@ class SignOut:
         tables = _token_tables(users, users.db) if leaving else ()
         self._open_rows = [(table, table.open_rows(ids)) for table in tables]
         #: the columns that name the users of sessions
-        self.places = [
-            f"{table.live.name}.{table.user_column}" for table, _ in self._open_rows if table.user_column
-        ]
+        self.places = [f"{table.live.name}.{table.user_column}" for table, _ in self._open_rows]
         #: by table, the rows to delete or end
         self.counts = dict(
             sum(
@@ -186,7 +184,8 @@ class TokenTable:
 
     def __init__(self, section: SignInTable, live: LiveTable) -> None:
         self.section, self.live = section, live
-        self._user = live.column(section.user) if section.user else None
+        #: the column with the user, or with the payload that contains it
+        self.user_column = live.column(section.payload.column if section.payload else section.user)
         expiry = live.optional_column(section.expires_at)
         self.where_expired = [Condition(expiry, "<=", now())] if expiry else []
         self.not_ended = list(_not_ended(live, section))
@@ -194,19 +193,11 @@ class TokenTable:
             section.on_end
         )  #: which end a token; without them, its row is deleted
 
-    @property
-    def user_column(self) -> str:
-        """The column with the user, or with the payload that contains it; empty without one."""
-        payload = self.section.payload
-        return self._user or (self.live.column(payload.column) if payload else "")
-
     def where_users(self, ids: Sequence[object]) -> list[Where]:
         """Return the conditions of the tokens of users; if payloads contain the user, expired tokens are omitted."""
         only = self.live.conditions(self.section.only)
-        if self._user:
-            return [Condition(self._user, "in", ids), *only]
         if self.section.payload is None:
-            return [AnyOf([])]
+            return [Condition(self.user_column, "in", ids), *only]
         current: list[Where] = [*only, *map(Not, self.where_expired)]
         return [where_payload(self.live, self.section.payload, ids, current)]
 
@@ -219,13 +210,9 @@ class TokenTable:
 
     def find_owners(self, users: Sequence[User]) -> set[str]:
         """Return the keys, as text, of those of the users who have open rows."""
-        ids = [user.id for user in users]
-        if self._user:
-            return {
-                str(key) for key in self.live.db.count_by(self.live.name, self._user, self.open_rows(ids))
-            }
         if self.section.payload is None:
-            return set()
+            where = self.open_rows([user.id for user in users])
+            return {str(key) for key in self.live.db.count_by(self.live.name, self.user_column, where)}
         where = [*self.live.conditions(self.section.only), *self.not_ended, *map(Not, self.where_expired)]
         return {user for _, user in read_payload_users(self.live, self.section.payload, where)}
 

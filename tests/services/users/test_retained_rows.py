@@ -355,3 +355,16 @@ def test_names_of_rows_to_which_a_user_refers_are_shown(answer, tmp_path):
         assert names == ["chief", None, "none"]
         listed = answer("users", "list", "--filter", "boss=chief", *options)["data"]["items"]
         assert [user["login"] for user in listed] == ["ida"]
+
+
+def test_rows_of_a_user_are_listed_in_the_order_of_their_times(answer, tmp_path):
+    lists = '[users.related.visits]\nrows = "visits.person"\ncolumns = ["id"]\norder = "-at"\n'
+    (tmp_path / "club.toml").write_text(PROFILE + lists)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES,
+            "create table visits (id integer primary key, person integer, at datetime)",
+            "insert into visits values (1, 1, '2026-01-01T11:00:00.000Z'), (2, 1, '2026-01-01 11:30:00')",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        assert answer("users", "show", "ida", *options)["data"]["visits"] == [2, 1]
