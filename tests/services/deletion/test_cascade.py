@@ -172,3 +172,20 @@ def test_affected_rows_of_a_table_are_counted_once(tmp_path):
             "marks": 3
         }
         assert count_affected_rows(db, [affect("notes", 2, Not(first))], named={"notes": later}) == {}
+
+
+def test_rows_that_are_deleted_first_do_not_block_by_a_key_of_several_columns(tmp_path):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (
+            "create table people (id integer, team integer, primary key (id, team))",
+            "create table notes (author integer, team integer, foreign key (author, team) references people (id, team))",
+            "insert into people values (1, 7)",
+            "insert into notes values (1, 7)",
+        ):
+            connection.execute(statement)
+    with closing(SQLiteReader(path, "app/user")) as db:
+        starts = {"people": [Condition("id", "=", 1)]}
+        assert find_affected_rows(db, starts, before=["notes.author"]) == []
+        with pytest.raises(ConstraintError, match="1 row of notes"):
+            find_affected_rows(db, starts, before=["notes.id"])
