@@ -14,7 +14,7 @@ class JournalUnavailableError(DbctlError):
 class JournalCorruptError(DbctlError):
     code, exit_status = "journal-corrupt", Exit.CHECK_FAILED
     sentence = "the journal {path} is damaged: {reason}"
-    remedy = "Rename the file; the next run creates a new journal."
+    remedy = "Rename the file, and keep it: it also has the audit log. The next run creates a new one."
 
 
 class RunNotFoundError(DbctlError):

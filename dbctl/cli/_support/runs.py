@@ -200,8 +200,11 @@ class ObservedRun:
             hooks=self._hooks,
             databases=list(dict.fromkeys(name for names in self._databases for name in names)),
         )
+        anchor = (
+            self._run.audit
+        )  # of a record that the disk has, which is not known of those that the end of the run appends
         self._record(self._finish)
-        self._publish_anchor()
+        self._publish(anchor)
         self._notify()
         self._log_end()
 
@@ -213,13 +216,13 @@ class ObservedRun:
         self._run = self._recorder.run
         self.changes.clear()
 
-    def _publish_anchor(self) -> None:
-        """Store the end of the log outside of it, if the run changed anything."""
-        if not (self._run.audit and self._location.folder):
+    def _publish(self, anchor: str) -> None:
+        """Store an end of the audit log outside of it; empty: the run changed nothing."""
+        if not (anchor and self._location.folder):
             return
         from dbctl.services.events.changes.anchors import publish_anchor
 
-        for text in publish_anchor(self._location.folder, self._location.audit, self._run.audit):
+        for text in publish_anchor(self._location.folder, self._location.audit, anchor, self._run.audit):
             self._report_notification(f"the end of the audit log was not stored: {text}")
 
     def _create_notifier(self, location: JournalLocation) -> RunNotifier | None:

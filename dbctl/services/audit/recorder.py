@@ -108,7 +108,9 @@ class OperationRecorder:
         record = {**record, "databases": databases, **self._link()}
         if self._outcomes is None:
             # After the commit, a failure must not look like one of the change.
-            self._append(record, is_required=False)
+            self._append(
+                record, is_required=False
+            )  # it waits for the disk: a run of a fleet stores the anchor outside
         else:
             self._outcomes.append(_to_builtins(record))
 
@@ -131,8 +133,8 @@ class OperationRecorder:
 
     def find_end(self) -> tuple[str, str]:
         """Return the folder of the log, and its anchor after the last run; empty: nothing is recorded."""
-        anchor = read_anchor_file(self._log.folder) if self._log else None
-        return (str(self._log.folder), str(anchor)) if self._log and anchor else ("", "")
+        anchors = read_anchor_file(self._log.folder) if self._log else ()
+        return (str(self._log.folder), str(anchors[0])) if self._log and anchors else ("", "")
 
     def read_key(self) -> bytes:
         """Return the key of the digests of secrets.
@@ -155,7 +157,7 @@ class OperationRecorder:
     def _append(self, record: Mapping[str, Any], *, is_required: bool) -> Anchor | None:
         try:
             records = [*(self._outcomes or ()), _to_builtins(record)]
-            anchor = self._require_log().append(records, sync=is_required)
+            anchor = self._require_log().append(records)
         except AuditUnavailableError as error:
             self._refuse_or_report(error, is_required=is_required)
             return None

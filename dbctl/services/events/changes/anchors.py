@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dbctl.config import AuditConfig
@@ -11,32 +11,39 @@ from dbctl.files import atomic
 from dbctl.services.events.changes.records import Anchor, parse_anchor
 
 FILE_NAME = "audit.anchor"
-#: More than the length of any anchor.
-_MAX_BYTES = 256
+#: More than the length of two anchors.
+_MAX_BYTES = 512
 #: Limits of the configured program.
 _SECONDS, _MAX_OUTPUT = 10, 1 << 16
 
 
-def read_anchor_file(folder: Path) -> Anchor | None:
-    """Return the anchor next to the store; None: it is missing, cannot be read, or contains none."""
+def read_anchor_file(folder: Path) -> Sequence[Anchor]:
+    """Return the anchors next to the store: of the last record that waited for the disk, and of the last one; empty: there are none."""
     try:
         with atomic.open_regular(folder / FILE_NAME, follow=False) as file:
-            return parse_anchor(file.read(_MAX_BYTES).decode())
+            anchors = [parse_anchor(line) for line in file.read(_MAX_BYTES).decode().splitlines()]
     except (OSError, UnicodeDecodeError):
-        return None
+        return []
+    return [anchor for anchor in anchors if anchor]
 
 
-def publish_anchor(folder: Path, settings: AuditConfig, text: str) -> Iterator[str]:
+def publish_anchor(folder: Path, settings: AuditConfig, text: str, newest: str) -> Iterator[str]:
     """Store an anchor outside of the store; yield why a part failed.
 
     A file that has a later end of the same log remains: processes publish in another order than they append.
+
+    Args:
+        folder: the directory for state.
+        settings: where else it is stored.
+        text: the anchor of the last record that waited for the disk. A power failure may lose later ones, which is no truncation.
+        newest: the anchor of the last record, after which a new store continues.
     """
-    known, anchor = read_anchor_file(folder), parse_anchor(text)
-    if anchor and (known is None or known.log != anchor.log or known.sequence < anchor.sequence):
+    known, anchor = [*read_anchor_file(folder)][-1:], parse_anchor(newest)
+    if anchor and not (known and known[0].log == anchor.log and known[0].sequence >= anchor.sequence):
         try:
-            # Syncing it would take longer than the change; after a power failure, an older anchor is as good as none.
+            # Syncing it would take longer than the change; after a power failure, the file may be the old one or empty.
             with atomic.write_atomically(folder / FILE_NAME, replace=True, follow=False, sync=False) as file:
-                file.write(f"{text}\n")
+                file.write(f"{text}\n{newest}\n")
         except DbctlError as error:
             yield str(error)
     if settings.syslog:

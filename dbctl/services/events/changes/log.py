@@ -97,7 +97,7 @@ def append_records(
     anchor = read_end(connection)
     if anchor is None:
         # A store that was deleted is continued, so that its numbers are not used again.
-        anchor = begin_log(connection, continued=read_anchor_file(folder))
+        anchor = begin_log(connection, continued=next(reversed(read_anchor_file(folder)), None))
         sync_directory(folder)
     for values in records:
         anchor = _append(connection, anchor, values)
@@ -128,8 +128,8 @@ def begin_log(
 
 
 def _read_id(connection: sqlite3.Connection) -> str:
-    (value,) = connection.execute("select value from meta where name = 'store'").fetchone()
-    return str(value)
+    row = connection.execute("select value from meta where name = 'store'").fetchone()
+    return str(row[0]) if row else ""  # verification reports its absence
 
 
 def _append(connection: sqlite3.Connection, previous: Anchor, values: Mapping[str, Any]) -> Anchor:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dbctl.errors import DbctlError, JournalCorruptError
 from dbctl.model import Closing, Finding, Findings, format_count
@@ -70,11 +70,9 @@ def verify_log(
     """
     path = folder / anchor_file.FILE_NAME
     known = anchor_file.read_anchor_file(folder)
-    checker = _Checker(
-        str(folder / FILE_NAME), [*anchors, *stored, *([known] if known else [])], stored, others
-    )
+    checker = _Checker(str(folder / FILE_NAME), [*anchors, *stored, *known[:1]], stored, others)
     checker.check_sources(folder)
-    findings = [*checker.findings, *checker.check_end(is_expected=known is not None)]
+    findings = [*checker.findings, *checker.check_end(is_expected=bool(known))]
     if (folder / GAP_NAME).exists():
         message = "changes after the last record are not in the log: it could not be written"
         findings.append(Finding(checker.target, "warning", "audit-gap", message, GAP_HINT, checker.target))
@@ -82,9 +80,14 @@ def verify_log(
         message = f"an older version wrote {folder / LEGACY_LOG}, and its records are not in the log"
         hint = f"Verify the file: dbctl audit verify {folder / LEGACY_LOG}"
         findings.append(Finding(checker.target, "warning", "audit-gap", message, hint, checker.target))
-    if known is None and os.path.lexists(path):
+    if not known and os.path.lexists(path):
         message = f"whether records are missing at the end is less certain: {path} contains no anchor"
-        findings.append(Finding(checker.target, "error", "audit-unanchored", message, ANCHOR_HINT, str(path)))
+        # A power failure may leave an empty file, because it is not synced.
+        is_empty = not (path.is_symlink() or path.lstat().st_size)
+        severity: Literal["warning", "error"] = "warning" if is_empty else "error"
+        findings.append(
+            Finding(checker.target, severity, "audit-unanchored", message, ANCHOR_HINT, str(path))
+        )
     for error in errors:
         message = f"the anchors in the manifests of backups are not known: {error}"
         findings.append(
