@@ -12,9 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info
 
 from dbctl import signals
-from dbctl.cli._support.emit import RECEIVER
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import RUN, add_common_options, current_command, leaf_context, logs_run
+from dbctl.cli._support.options import add_common_options, current_command, leaf_context
+from dbctl.errors import set_invocation
 from dbctl.render import streams
 
 if TYPE_CHECKING:
@@ -67,16 +67,20 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
     """A command whose run is recorded in the journal or logged, if that applies."""
 
     def invoke(self, ctx: Context) -> object:
-        # The instances of a fleet are part of one run.
-        if RECEIVER not in ctx.meta:
-            records = read_spec(ctx).recorded and not ctx.params.get("dry_run")
-            if records or logs_run(ctx):
+        root = ctx.find_root()
+        if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
+            from dbctl.cli._support.session import Session
+
+            session = root.obj = Session(leaf_context(ctx))
+            ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
+            records = session.spec.recorded and not ctx.params.get("dry_run")
+            if records or session.options.log_file:
                 from dbctl.cli._support.runs import ObservedRun
 
-                with signals.defer_signals():  # between the record and the context that finishes it
-                    ctx.meta[RUN] = ObservedRun(leaf_context(ctx), is_recorded=records)
+                with signals.defer_signals():  # between the record and the session that finishes it
+                    session.run = ObservedRun(session, is_recorded=records)
                 signals.raise_if_interrupted()
-                ctx.meta[RUN].notify_begin()
+                session.run.notify_begin()
         return super().invoke(ctx)
 
 

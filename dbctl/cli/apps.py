@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.emit import emit, note, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import create_hook_context
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
@@ -33,16 +32,16 @@ class MaintenanceSwitch(StrEnum):
 @Example("apps list -o json", on=EVERYWHERE)
 @Example("apps list --columns name,profile")
 @GROUP.command("list", answers=lambda: (Page[inventory.AppListed],))
-def list_(ctx: typer.Context) -> int:
+def list_(session: Session) -> int:
     """List the configured apps and their databases."""
-    return emit(ctx, inventory.list_apps(read_selection(ctx)))
+    return emit(session, inventory.list_apps(session.selection))
 
 
 @Example("apps show --app {app}", on=EVERYWHERE)
 @Example("apps show flashpoint-web")
 @GROUP.command("show", answers=lambda: (inventory.ProfileShown,))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     profile: Annotated[
         str,
         typer.Argument(
@@ -52,15 +51,15 @@ def show_(
 ) -> int:
     """Show the profile of an app: databases, features, searches."""
     if profile:
-        return emit(ctx, inventory.show_profile(profile))
-    app_config = loader.find_app(read_selection(ctx), allow_fleet=True)
-    return emit(ctx, inventory.show_profile(app_config.profile, app_config))
+        return emit(session, inventory.show_profile(profile))
+    app_config = loader.find_app(session.selection, allow_fleet=True)
+    return emit(session, inventory.show_profile(app_config.profile, app_config))
 
 
 @Example("apps instances --app {app}", on=EVERYWHERE)
 @Example("apps instances -o csv")
 @GROUP.command("instances", answers=lambda: (Page[fleet.ListedInstance],))
-def instances(ctx: typer.Context) -> int:
+def instances(session: Session) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
     Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
@@ -68,22 +67,22 @@ def instances(ctx: typer.Context) -> int:
     from dbctl.config import FleetSelection
     from dbctl.services import fleet
 
-    selection = read_selection(ctx)
+    selection = session.selection
     if selection.app or selection.urls:
         selected = loader.find_app(selection, allow_fleet=True)
         fleets = [FleetSelection(selected)]
     else:
         fleets = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.is_fleet]
-    page = fleet.describe_instances(fleet.list_instances(fleets, timeout=read_options(ctx).timeout))
+    page = fleet.describe_instances(fleet.list_instances(fleets, timeout=session.options.timeout))
     has_problem = any(instance.problem for instance in page.items)
-    return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
+    return emit(session, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
 @Example("apps maintenance on", on="samples")
 @Example("apps maintenance off --app shop")
 @GROUP.command("maintenance", answers=lambda: (hooks.MaintenanceChanged, DryRunResult), recorded=True)
 def maintenance(
-    ctx: typer.Context,
+    session: Session,
     state: Annotated[
         MaintenanceSwitch, typer.Argument(metavar="on|off", help="Whether to turn it on or off.")
     ],
@@ -96,21 +95,21 @@ def maintenance(
     """
     from dbctl.services.hooks import ChangeMaintenanceMode
 
-    configured = loader.find_app(read_selection(ctx))
+    configured = loader.find_app(session.selection)
     operation = ChangeMaintenanceMode(
         configured,
-        create_hook_context(ctx, configured, "maintenance"),
+        create_hook_context(session, configured, "maintenance"),
         is_on=state is MaintenanceSwitch.ON,
-        timeout=read_options(ctx).timeout,
+        timeout=session.options.timeout,
     )
-    return run_change(ctx, operation, dry_run=dry_run)
+    return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("apps check --app {app}", on=EVERYWHERE)
 @Example("apps check profiles/shop.toml")
 @GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def check(
-    ctx: typer.Context,
+    session: Session,
     file: Annotated[
         str,
         typer.Argument(
@@ -123,25 +122,25 @@ def check(
     List every error with its line and key. Exit 2 if a file has an error, 4 if a live database lacks what its
     profile requires.
     """
-    selection = read_selection(ctx)
+    selection = session.selection
     if file:
         selection = structs.replace(selection, profile=file)
     files = inventory.check_files(selection, selection.profile)
     if files.has_errors or (file and not selection.urls):
-        return emit(ctx, files, status=Exit.USAGE if files.has_errors else Exit.OK)
+        return emit(session, files, status=Exit.USAGE if files.has_errors else Exit.OK)
     if selection.app or selection.profile:
         names = [selection.app]
     else:
         apps = loader.load(selection).apps
         names = [name for name in apps if not apps[name].is_fleet]
         for name in apps.keys() - set(names):
-            note(ctx, f"{name} is a fleet; check its databases with: dbctl apps check --app {name}")
+            note(session, f"{name} is a fleet; check its databases with: dbctl apps check --app {name}")
     live_results: list[Findings] = []
     for name in names:
-        with open_app(ctx, structs.replace(selection, app=name)) as app:
+        with session.open_app(structs.replace(selection, app=name)) as app:
             live_results.append(checks.check_live(app))
     findings = [*files.findings, *(finding for result in live_results for finding in result.findings)]
     combined = Findings(
         checked=files.checked + sum(result.checked for result in live_results), findings=findings
     )
-    return emit(ctx, combined, status=Exit.CHECK_FAILED if combined.has_errors else Exit.OK)
+    return emit(session, combined, status=Exit.CHECK_FAILED if combined.has_errors else Exit.OK)

@@ -11,8 +11,9 @@ from dbctl.cli._support.app import period_option
 from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive, read_options
+from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import Limit
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import Format, streams
@@ -34,7 +35,7 @@ GROUP = Group(
 @Example("audit list --command users --limit 10 -o json", on="flashpoint-web")
 @GROUP.command("list", answers=lambda: (Page[records.Operation],))
 def list_(
-    ctx: typer.Context,
+    session: Session,
     command: Annotated[
         str,
         typer.Option(
@@ -49,32 +50,32 @@ def list_(
     limit: Limit = 50,
 ) -> int:
     """List the recorded operations, newest first; --app NAME selects one app."""
-    folder = require_folder(ctx)
+    folder = require_folder(session)
     selected = operations.OperationFilter(
-        app=read_options(ctx).app, command=command, since=time_before(since) if since else None, limit=limit
+        app=session.options.app, command=command, since=time_before(since) if since else None, limit=limit
     )
-    return emit(ctx, operations.list_operations(folder, selected), target=str(folder))
+    return emit(session, operations.list_operations(folder, selected), target=str(folder))
 
 
 @Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit show {operation} -o json")
 @GROUP.command("show", answers=lambda: (records.OperationDetails,))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     operation: Annotated[
         int, typer.Argument(parser=parse_positive, metavar="OPERATION", help="Number of an operation.")
     ],
 ) -> int:
     """Show an operation with its rows before and after it; secrets are masked."""
-    folder = require_folder(ctx)
-    return emit(ctx, operations.show_operation(folder, operation), target=str(folder))
+    folder = require_folder(session)
+    return emit(session, operations.show_operation(folder, operation), target=str(folder))
 
 
 @Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit verify /archive/audit.jsonl")
 @GROUP.command("verify", answers=lambda: (verification.AuditChecked,), recorded=True, findings=True)
 def verify(
-    ctx: typer.Context,
+    session: Session,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Exported copies of the log, or files of older versions."),
@@ -89,28 +90,28 @@ def verify(
     ] = "",
 ) -> int:
     """Check that no record of the log was edited, deleted or reordered; exit 4 if one was."""
-    folder, stored = require_folder(ctx), parse_anchors(anchor)
-    anchors, errors = read_manifest_anchors(ctx, folder)
+    folder, stored = require_folder(session), parse_anchors(anchor)
+    anchors, errors = read_manifest_anchors(session, folder)
     result = verification.verify_log(
         folder, anchors=anchors, errors=errors, others=files or (), stored=stored
     )
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
-    return emit(ctx, result, status=status, target=str(folder / FILE_NAME))
+    return emit(session, result, status=status, target=str(folder / FILE_NAME))
 
 
 @Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit export --since 812 > newest.jsonl")
 @GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
-    ctx: typer.Context,
+    session: Session,
     since: Annotated[
         int, typer.Option("--since", min=0, metavar="NUMBER", help="Select the records after this number.")
     ] = 0,
 ) -> int:
     """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid."""
-    folder = require_folder(ctx)
-    if read_options(ctx).output not in (Format.TABLE, Format.JSONL):
-        return emit(ctx, change_export.export_records(folder, since=since), target=str(folder))
+    folder = require_folder(session)
+    if session.options.output not in (Format.TABLE, Format.JSONL):
+        return emit(session, change_export.export_records(folder, since=since), target=str(folder))
     for line in change_export.export_lines(folder, since=since):
         streams.write(line, utf8=True)
     return 0

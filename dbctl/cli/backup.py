@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dbctl.cli import backup_retention
-from dbctl.cli._support.app import AllApps, open_app, read_selection, read_selections, read_size
+from dbctl.cli._support.app import AllApps, read_selections, read_size
 from dbctl.cli._support.backups import (
     BackupKind,
     BackupName,
@@ -29,7 +29,6 @@ from dbctl.cli._support.backups import (
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import (
     ADDRESS_FORMS,
     DryRun,
@@ -40,10 +39,10 @@ from dbctl.cli._support.parameters import (
     requested_page,
     require_address,
 )
+from dbctl.cli._support.session import Session
 from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services import backup, restore
 from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
-from dbctl.services.events.location import locate_journal
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group(
@@ -71,7 +70,7 @@ def _address_option(*names: str, help_text: str) -> object:
     "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
 )
 def create(
-    ctx: typer.Context,
+    session: Session,
     tables: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +114,7 @@ def create(
     from dbctl.services.backup import CreateBackup
     from dbctl.services.history import record_backup
 
-    with open_app(ctx) as app, begin_action(ctx, app, "backup"):
+    with session.open_app() as app, begin_action(session, app, "backup"):
         operation = CreateBackup(
             Repository(app, repository_address),
             form=dump_format,
@@ -123,16 +122,16 @@ def create(
             compress=compress,
             rate=bytes_per_second or 0,
             secrets=secrets,
-            record=partial(record_backup, locate_journal(read_selection(ctx))),
+            record=partial(record_backup, session.journal),
         )
-        return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
+        return run_with_progress(session, "copying", operation, dry_run=dry_run)
 
 
 @Example("backup list --kind safety")
 @Example("backup list --sort -bytes --limit 5", on=EVERYWHERE)
 @GROUP.command("list", answers=lambda: (Page[backup.Backup],), fleet=Fleet())
 def list_(
-    ctx: typer.Context,
+    session: Session,
     kind: Annotated[
         ListedKind | None, typer.Option("--kind", help="List only backups of this kind.", show_default=False)
     ] = None,
@@ -149,22 +148,22 @@ def list_(
     from dbctl.services.backup import list_backups
     from dbctl.services.backup.foreign import discovery
 
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
         foreign_files = discovery.find_foreign_backups(repository) if kind in (None, "foreign") else []
         listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
         for folder in listed.unreadable:
-            warn(ctx, f"backup {folder}: cannot read the manifest; run dbctl backup verify")
+            warn(session, f"backup {folder}: cannot read the manifest; run dbctl backup verify")
         for folder in listed.incomplete:
-            note(ctx, f"{folder} is incomplete: interrupted, or still being created")
-        return emit(ctx, listed.page, app=app)
+            note(session, f"{folder} is incomplete: interrupted, or still being created")
+        return emit(session, listed.page, app=app)
 
 
 @Example("backup show latest", on=EVERYWHERE)
 @Example("backup show --before 2026-01-05T03:00 -o json")
 @GROUP.command("show", answers=lambda: (backup.BackupDetail,))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     backup: BackupName = "",
     before: Before = None,
     kind: BackupKind = None,
@@ -173,10 +172,10 @@ def show_(
     """Show one backup: its files, tables and verification."""
     from dbctl.services.backup import BackupDetail
 
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         repository = Repository(app, repository_address)
         manifest = select_backup(repository, backup, before, kind)
-        return emit(ctx, repository.describe(manifest, BackupDetail), app=app)
+        return emit(session, repository.describe(manifest, BackupDetail), app=app)
 
 
 @Example("backup verify --deep latest", on=EVERYWHERE)
@@ -186,7 +185,7 @@ def show_(
 @Example("backup verify ./elsewhere", on="larder", shown=False)
 @GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -216,24 +215,24 @@ def verify(
     from dbctl.services.backup.foreign import repository_or_temp_dir
 
     ids, paths = split_ids_and_paths(names or ())
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         open_repository = repository_or_temp_dir if paths and not ids else Repository
         operation = VerifyBackups(
             open_repository(app, repository_address),
             ids or ([LATEST] if against_live and not paths else []),
             paths,
-            keys=load_keys(ctx, app, identity, passphrase_file),
+            keys=load_keys(session, app, identity, passphrase_file),
             deep=deep,
             live=against_live,
         )
-        with show_byte_progress(ctx, "reading", operation.size()) as advance:
+        with show_byte_progress(session, "reading", operation.size()) as advance:
             checked = operation.run(advance)
         if checked.not_decrypted:
             backups = f"{checked.not_decrypted} encrypted backups"
-            note(ctx, f"{backups}: only checksums were compared; --deep also decrypts them")
+            note(session, f"{backups}: only checksums were compared; --deep also decrypts them")
         for message in checked.remarks:
-            warn(ctx, message)
-        return emit(ctx, checked.findings, status=checked.status, target=app.name)
+            warn(session, message)
+        return emit(session, checked.findings, status=checked.status, target=app.name)
 
 
 @Example("backup copy --to s3://backups/flashpoint")
@@ -241,7 +240,7 @@ def verify(
 @Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("copy", answers=lambda: (backup.BackupsCopied, DryRunResult), recorded=True)
 def copy_(
-    ctx: typer.Context,
+    session: Session,
     to: Annotated[
         str,
         _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}."),
@@ -266,9 +265,9 @@ def copy_(
     """
     from dbctl.services.backup import CopyBackups
 
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
-        return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
+        return run_with_progress(session, "copying", operation, dry_run=dry_run)
 
 
 @Example("backup adopt old/user_20260105.db.gz --dry-run")
@@ -280,7 +279,7 @@ def copy_(
 @Example("backup adopt missing.db", on="samples", status=5, shown=False)
 @GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
-    ctx: typer.Context,
+    session: Session,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -308,10 +307,10 @@ def adopt(
     """
     from dbctl.services.backup.foreign import AdoptBackup
 
-    with open_app(ctx) as app:
-        keys = load_keys(ctx, app, (), None)
+    with session.open_app() as app:
+        keys = load_keys(session, app, (), None)
         operation = AdoptBackup(Repository(app, repository_address), paths, keys, created_at=at)
-        return run_with_progress(ctx, "adopting", operation, dry_run=dry_run)
+        return run_with_progress(session, "adopting", operation, dry_run=dry_run)
 
 
 @Example("backup status --check", on=EVERYWHERE)
@@ -320,7 +319,7 @@ def adopt(
     "status", answers=lambda: (backup.BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
 )
 def status(
-    ctx: typer.Context,
+    session: Session,
     check: Annotated[
         bool,
         typer.Option(
@@ -337,19 +336,19 @@ def status(
     """
     from dbctl.services.backup import status as backup_status
 
-    options, selections = read_options(ctx), read_selections(ctx, all_apps=all_apps)
+    options, selections = session.options, read_selections(session, all_apps=all_apps)
     report = backup_status.collect_status(
         selections, timeout=options.timeout, only=options.db, repository=repository
     )
     for message in report.problems:
-        warn(ctx, message)
+        warn(session, message)
     for repository_status in report.backups.repositories:
         for name in repository_status.incomplete if not repository_status.interrupted else ():
-            note(ctx, f"{repository_status.app}: {name} is being written")
+            note(session, f"{repository_status.app}: {name} is being written")
     names = ", ".join(repository_status.app for repository_status in report.backups.repositories)
     exit_status = report.check_status if check else report.status
     findings = report.findings.raise_warnings() if check else report.findings
-    return emit(ctx, report.backups, status=exit_status, target=names or None, findings=findings)
+    return emit(session, report.backups, status=exit_status, target=names or None, findings=findings)
 
 
 @Example("backup drill --all-apps")
@@ -364,7 +363,7 @@ def status(
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
 )
 def drill(
-    ctx: typer.Context,
+    session: Session,
     backup: Annotated[
         str, typer.Argument(metavar="[ID]", help="Id of a backup; default: the newest of each database.")
     ] = LATEST,
@@ -384,16 +383,16 @@ def drill(
 
     policy = parse_roles(roles)
     with ExitStack() as stack:
-        selections = read_selections(ctx, all_apps=all_apps)
-        apps = [stack.enter_context(open_app(ctx, selection)) for selection in selections]
+        selections = read_selections(session, all_apps=all_apps)
+        apps = [stack.enter_context(session.open_app(selection)) for selection in selections]
         operation = RunDrills(
             apps,
-            lambda app: load_keys(ctx, app, identity, passphrase_file),
+            lambda app: load_keys(session, app, identity, passphrase_file),
             repository=repository,
             name=backup,
             roles=policy,
         )
-        return run_with_progress(ctx, "restoring", operation, dry_run=dry_run)
+        return run_with_progress(session, "restoring", operation, dry_run=dry_run)
 
 
 GROUP.include(backup_retention.GROUP)

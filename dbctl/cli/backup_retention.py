@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option, open_app, require_size
+from dbctl.cli._support.app import duration_option, require_size
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
+from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services import backup
 from dbctl.services.backup import Repository
@@ -36,7 +37,7 @@ def _limit_option(help_text: str) -> object:
     fleet=Fleet(resumes=True, may_destroy=True),
 )
 def prune(
-    ctx: typer.Context,
+    session: Session,
     keep_last: Annotated[int, _keep_option("last", "the N newest")] = 0,
     hourly: Annotated[int, _keep_option("hourly", "the newest of each of the last N hours")] = 0,
     daily: Annotated[int, _keep_option("daily", "the newest of each of the last N days")] = 0,
@@ -72,8 +73,8 @@ def prune(
         max_bytes=max_bytes,
         min_free=min_free,
     )
-    with open_app(ctx) as app:
-        return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
 
 
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
@@ -81,7 +82,7 @@ def prune(
 @Example("backup delete 20000101_000000 --yes", on="larder samples", status=5, shown=False)
 @GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
 def delete(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
@@ -92,22 +93,22 @@ def delete(
     """
     from dbctl.services.backup import DeleteBackups
 
-    with open_app(ctx) as app:
-        return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
 
 
 @Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE)
 @Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web")
 @GROUP.command("pin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def pin(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they are retained.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Retain backups regardless of the retention, until backup unpin; backup list shows the reason."""
-    return _change_pins(ctx, names, reason, repository, dry_run=dry_run)
+    return _change_pins(session, names, reason, repository, dry_run=dry_run)
 
 
 @Example(
@@ -119,19 +120,19 @@ def pin(
 @Example("backup unpin {backup}", on="flashpoint-web", shown=False)
 @GROUP.command("unpin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def unpin(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Remove the pins of backups, so that the retention applies to them again."""
-    return _change_pins(ctx, names, None, repository, dry_run=dry_run)
+    return _change_pins(session, names, None, repository, dry_run=dry_run)
 
 
 def _change_pins(
-    ctx: typer.Context, names: list[str], reason: str | None, repository: str, *, dry_run: bool
+    session: Session, names: list[str], reason: str | None, repository: str, *, dry_run: bool
 ) -> int:
     from dbctl.services.backup import PinBackups
 
-    with open_app(ctx) as app:
-        return run_change(ctx, PinBackups(Repository(app, repository), names, reason), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, PinBackups(Repository(app, repository), names, reason), dry_run=dry_run)

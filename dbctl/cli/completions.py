@@ -11,7 +11,7 @@ import typer
 from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import bundled_folder
 from dbctl.errors import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
@@ -58,20 +58,20 @@ class Installed(Struct, frozen=True, kw_only=True):
 @Example("completions show bash", on=EVERYWHERE)
 @Example("completions show zsh > /usr/local/share/zsh/site-functions/_dbctl")
 @GROUP.command("show", answers=lambda: (Script,))
-def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
+def show(session: Session, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
     """Print the completion file of a shell."""
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
-    if read_options(ctx).output is Format.TABLE:
+    if session.options.output is Format.TABLE:
         streams.write(script, utf8=True)
         return 0
-    return emit(ctx, Script(shell=shell, script=script))
+    return emit(session, Script(shell=shell, script=script))
 
 
 @Example("completions install zsh", on=EVERYWHERE)
 @Example("completions install")
 @GROUP.command("install", answers=lambda: (Installed,))
 def install(
-    ctx: typer.Context,
+    session: Session,
     shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,
 ) -> int:
     """Install the completion file of a shell for the current user."""
@@ -79,7 +79,7 @@ def install(
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
     path = _install_path(shell)
     return emit(
-        ctx,
+        session,
         Installed(
             shell=shell, path=path, changed=install_file(path, script, MARK), next=_next_step(shell, path)
         ),

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import CONFIG_SCHEMA
 from dbctl.errors import Exit
 from dbctl.files import toml
@@ -38,7 +37,7 @@ GROUP = Group(
 @Example("config show -o json")
 @GROUP.command("show", answers=lambda: (Page[setup.ConfiguredKey],))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     *,
     defaults: Annotated[
         bool,
@@ -46,15 +45,15 @@ def show_(
     ] = False,
 ) -> int:
     """Show the keys of the configuration with their values and lines, without passwords."""
-    path, page = show_configuration(read_selection(ctx), with_defaults=defaults)
-    return emit(ctx, page, target=str(path))
+    path, page = show_configuration(session.selection, with_defaults=defaults)
+    return emit(session, page, target=str(path))
 
 
 @Example("config explain backup.keep", on=EVERYWHERE)
 @Example("config explain databases")
 @GROUP.command("explain", answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]))
 def explain(
-    ctx: typer.Context,
+    session: Session,
     key: Annotated[
         str,
         typer.Argument(
@@ -63,51 +62,51 @@ def explain(
     ] = "",
 ) -> int:
     """Explain a key of the configuration: its type, default and meaning."""
-    return emit(ctx, explain_config_key(key))
+    return emit(session, explain_config_key(key))
 
 
 @Example("config edit", on=EVERYWHERE)
 @Example("config edit --config /etc/dbctl/dbctl.toml")
 @GROUP.command("edit", answers=lambda: (setup.ConfigEdited,))
-def edit(ctx: typer.Context) -> int:
+def edit(session: Session) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 
     The editor opens a copy. On a terminal, an invalid copy can be corrected; otherwise the errors are printed, and the file remains.
     --app selects the file of dbctl.d that defines the app.
     """
-    main, file = select_file(read_selection(ctx))
+    main, file = select_file(session.selection)
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     editor = find_editor(on_terminal=on_terminal)
 
     def ask_again(problems: Sequence[toml.Problem]) -> bool:
-        show = streams.remark if on_terminal else partial(warn, ctx)
+        show = streams.remark if on_terminal else partial(warn, session)
         for problem in problems:
             show(f"{problem.file or file}, line {problem.line}, {problem.key}: {problem.reason}")
         question = "Edit it again? Otherwise your changes are discarded"
         return on_terminal and typer.confirm(question, default=True, err=True)
 
     result = edit_configuration(main, file, editor, ask_again)
-    return emit(ctx, result, target=result.file)
+    return emit(session, result, target=result.file)
 
 
 @Example("config validate", on=EVERYWHERE)
 @Example("config validate --config /etc/dbctl/dbctl.toml")
 @GROUP.command("validate", answers=lambda: (Findings,), findings=True)
-def validate(ctx: typer.Context) -> int:
+def validate(session: Session) -> int:
     """Check the configuration and its profiles, without opening a database.
 
     Print every error with its line and key, and exit with 2 if there is one. Check the live databases, too, with: dbctl apps check.
     """
-    findings = inventory.check_files(read_selection(ctx), "")
-    return emit(ctx, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
+    findings = inventory.check_files(session.selection, "")
+    return emit(session, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
 
 
 @Example("config schema > dbctl.schema.json", on=EVERYWHERE)
 @Example("config schema -o json")
 @GROUP.command("schema", answers=lambda: (dict[str, Any],))
-def schema(ctx: typer.Context) -> int:
+def schema(session: Session) -> int:
     """Print the JSON Schema of the configuration, for editors."""
-    if read_options(ctx).output is Format.TABLE:
+    if session.options.output is Format.TABLE:
         streams.write(CONFIG_SCHEMA.read_text(encoding="utf-8"), utf8=True)
         return Exit.OK
-    return emit(ctx, read_config_schema())
+    return emit(session, read_config_schema())

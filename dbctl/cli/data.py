@@ -15,14 +15,15 @@ from typing import IO, Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import duration_option, open_app, parse_key_values, read_file
+from dbctl.cli._support.app import duration_option, parse_key_values, read_file
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import command_path, parse_positive, read_options
+from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
+from dbctl.cli._support.session import Session
 from dbctl.errors import AlreadyExistsError, ConstraintError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import DryRunResult, Page
@@ -99,7 +100,7 @@ MatchLimit: TypeAlias = Annotated[
 @Example("data rows {table}", on=EVERYWHERE, shown=False)
 @GROUP.command("rows", answers=lambda: (Page[dict[str, Any]],))
 def rows(
-    ctx: typer.Context,
+    session: Session,
     table: Table,
     filters: Filter = None,
     null: Annotated[
@@ -127,12 +128,12 @@ def rows(
     row_query = queries.RowQuery(
         filters=_filters(filters, null, not_null),
         after=after or (),
-        columns=read_options(ctx).output_options.columns,
+        columns=session.options.output_options.columns,
         secrets=secrets,
     )
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page = queries.list_rows(app, table, row_query, requested_page(limit, offset, sort))
-        return emit(ctx, page, app=app)
+        return emit(session, page, app=app)
 
 
 @Example("data show {table} {row}", on=EVERYWHERE)
@@ -140,7 +141,7 @@ def rows(
 @Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web larder", shown=False)
 @GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     table: Table,
     key: Key,
     to: Annotated[
@@ -163,17 +164,17 @@ def show_(
     """Show one row, or write the file that one of its columns stores."""
     if encoding and not to:
         raise UsageError(detail="--encoding requires --to FILE")
-    columns = read_options(ctx).output_options.columns
-    with open_app(ctx) as app:
+    columns = session.options.output_options.columns
+    with session.open_app() as app:
         if not to:
             row = queries.show_row(app, table, key, columns=columns, secrets=secrets)
-            return emit(ctx, row, app=app, columns_apply=False)
+            return emit(session, row, app=app, columns_apply=False)
         content = service.read_content(app, table, key, columns=columns, encoding=encoding, secrets=secrets)
         with _open_output(to) as write:
             write(content.data)
         for message in content.remarks:
-            warn(ctx, message)
-        return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
+            warn(session, message)
+        return 0 if to == "-" else emit(session, content.create_result(to), app=app, columns_apply=False)
 
 
 @Example("data set {table} {row} {change} --dry-run", on="flashpoint-web")
@@ -188,7 +189,7 @@ def show_(
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def set_(
-    ctx: typer.Context,
+    session: Session,
     table: Table,
     arguments: Annotated[
         list[str] | None,
@@ -219,7 +220,7 @@ def set_(
     """Change columns of one row, or of all rows that match a filter; types and the app's rules apply."""
     arguments = arguments or []
     selection = _filters(filters, filter_null, filter_not_null)
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         if selection != service.Filters():
             if secret_column:
                 raise UsageError(detail="--secret changes one row: pass its key instead of filters")
@@ -227,15 +228,15 @@ def set_(
                 raise UsageError(detail="--any-state changes one row: pass its key instead of filters")
             values = parse_key_values(arguments, "new values:")
             operation = service.set_rows(app, table, selection, values, null or (), limit=limit)
-            return run_change(ctx, operation, dry_run=dry_run)
+            return run_change(session, operation, dry_run=dry_run)
         size = queries.count_key_columns(app, table)
         if len(arguments) <= size and not (null or secret_column):
             raise UsageError(detail="pass the key of a row, or --filter, and then COLUMN=VALUE")
         key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
         source = PasswordSource(stdin=not sys.stdin.isatty())
-        secrets = {secret_column: read_password(ctx, source)} if secret_column else {}
+        secrets = {secret_column: read_password(session, source)} if secret_column else {}
         change = service.set_row(app, table, key, values, null or (), secrets=secrets, any_state=any_state)
-        return run_change(ctx, change, dry_run=dry_run)
+        return run_change(session, change, dry_run=dry_run)
 
 
 @Example("data add notes title='First note' --dry-run")
@@ -256,7 +257,7 @@ def set_(
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def add(
-    ctx: typer.Context,
+    session: Session,
     table: Table,
     arguments: Annotated[
         list[str] | None,
@@ -268,9 +269,9 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add one row; types and the app's rules apply."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         values = parse_key_values(arguments or [], "new row:")
-        return run_change(ctx, service.add_row(app, table, values, null or ()), dry_run=dry_run)
+        return run_change(session, service.add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
 @Example("data delete notes 12 --dry-run")
@@ -288,7 +289,7 @@ def add(
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def delete(
-    ctx: typer.Context,
+    session: Session,
     table: Table,
     key: Annotated[
         list[str] | None,
@@ -307,11 +308,11 @@ def delete(
     selection = _filters(filters, filter_null, filter_not_null)
     if bool(key) == (selection != service.Filters()):
         raise UsageError(detail="pass either the key of one row, or --filter")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         if key:
-            return run_change(ctx, service.delete_row(app, table, key), dry_run=dry_run)
+            return run_change(session, service.delete_row(app, table, key), dry_run=dry_run)
         operation = service.delete_rows(app, table, selection, limit=limit)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("data query 'select count(*) from {table}'", on="flashpoint-web larder")
@@ -319,7 +320,7 @@ def delete(
 @Example("data query 'select 1'", on="samples", shown=False)
 @GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
 def query(
-    ctx: typer.Context,
+    session: Session,
     sql: Annotated[
         str,
         typer.Argument(metavar="[SQL]", help="Statement that only reads; - reads it from standard input."),
@@ -345,15 +346,15 @@ def query(
     """Run one SQL statement that only reads; the database itself rejects writes."""
     statement, values = _read_statement(sql, file), parse_key_values(parameters or (), "--param")
     with (
-        open_app(ctx) as app,
+        session.open_app() as app,
         queries.run_query(app, statement, values, within=within, secrets=secrets) as result,
     ):
-        if read_options(ctx).output in STREAMED:
+        if session.options.output in STREAMED:
             limited = result if limit is None else queries.limit_rows(result, limit)
-            return _stream_rows(ctx, limited.columns, limited.batches)
+            return _stream_rows(session, limited.columns, limited.batches)
         page = queries.read_first_rows(result, limit or DEFAULT_LIMIT)
         more = f"the first {page.limit} rows; show more with --limit N, or all with -o csv or -o jsonl"
-        return emit(ctx, page, app=app, notes=[more] if page.has_more else ())
+        return emit(session, page, app=app, notes=[more] if page.has_more else ())
 
 
 @Example("data export {table} rows.csv", on="flashpoint-web larder")
@@ -365,7 +366,7 @@ def query(
 )
 @GROUP.command("export", answers=lambda: (service.ExportResult,))
 def export(
-    ctx: typer.Context,
+    session: Session,
     arguments: Annotated[
         list[str],
         typer.Argument(metavar="[TABLE] FILE", help="Table and new file; - is standard output."),
@@ -387,8 +388,12 @@ def export(
     if len(arguments) != (1 if statement else 2):
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
     table, file = "" if statement else arguments[0], arguments[-1]
-    output = read_options(ctx).output_options
-    with open_app(ctx) as app, _open_output(file) as write, show_progress(ctx, "exporting", unit="rows"):
+    output = session.options.output_options
+    with (
+        session.open_app() as app,
+        _open_output(file) as write,
+        show_progress(session, "exporting", unit="rows"),
+    ):
         target = service.ExportTarget(
             write=write,
             file=file,
@@ -402,8 +407,8 @@ def export(
         else:
             exported = service.export_table(app, table, target, columns=output.columns)
     if exported.left_out:
-        note(ctx, f"left out: {', '.join(exported.left_out)}; include them with --secrets")
-    return 0 if file == "-" else emit(ctx, exported, app=app, columns_apply=False)
+        note(session, f"left out: {', '.join(exported.left_out)}; include them with --secrets")
+    return 0 if file == "-" else emit(session, exported, app=app, columns_apply=False)
 
 
 @Example("data import notes notes.csv --dry-run")
@@ -418,7 +423,7 @@ def export(
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def import_(
-    ctx: typer.Context,
+    session: Session,
     arguments: Annotated[
         list[str],
         typer.Argument(
@@ -439,8 +444,8 @@ def import_(
         raise UsageError(detail="pass a table and a file, or a file whose lines name their tables")
     with (
         _open_input(Path(name)) as source,
-        open_app(ctx) as app,
-        show_progress(ctx, "importing", unit="rows"),
+        session.open_app() as app,
+        show_progress(session, "importing", unit="rows"),
     ):
         form = file_format or _detect_format(name)
         if not tables and form is not service.Form.JSONL:
@@ -448,7 +453,7 @@ def import_(
         file = service.RowFile(source=source, name=name, form=form, table="".join(tables))
         operation = service.import_rows(app, file)
         try:
-            return run_change(ctx, operation, dry_run=dry_run)
+            return run_change(session, operation, dry_run=dry_run)
         except (AlreadyExistsError, ConstraintError) as error:
             service.add_refused_lines(app, file, error)
             raise
@@ -458,7 +463,7 @@ def import_(
 @Example("data diff blog/main postgresql://app@localhost/staging --table users")
 @GROUP.command("diff", answers=lambda: (comparison.DataDiff,))
 def diff(
-    ctx: typer.Context,
+    session: Session,
     a: FirstSide,
     b: SecondSide,
     tables: Annotated[
@@ -487,10 +492,10 @@ def diff(
     from dbctl.services.comparison import DiffRequest, compare_data
 
     request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
-    with open_compared_sides(ctx, (a, b), identity, passphrase_file, repository) as (first, second):
-        with show_progress(ctx, "Comparing rows", None) as advance:
+    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
+        with show_progress(session, "Comparing rows", None) as advance:
             result = compare_data(first, second, request, advance=advance)
-        return emit(ctx, result, status=result.status if check else 0, target=first.name)
+        return emit(session, result, status=result.status if check else 0, target=first.name)
 
 
 def _filters(
@@ -516,14 +521,14 @@ def _detect_format(file: str) -> Form:
 
 
 def _stream_rows(
-    ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]
+    session: Session, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]
 ) -> int:
     has_header = True
     for batch in queries.ensure_batch(batches):
         items = [dict(zip(columns, row, strict=True)) for row in batch]
         page = Page(items=items, total=len(items), column_names=columns)
-        output = result.CommandOutput(command=command_path(ctx), result=page, has_header=has_header)
-        result.show(output, read_options(ctx).output_options)
+        output = result.CommandOutput(command=session.words, result=page, has_header=has_header)
+        result.show(output, session.options.output_options)
         has_header = False
     return 0
 

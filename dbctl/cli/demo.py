@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.parameters import DryRun, Variant
+from dbctl.cli._support.session import Session
 from dbctl.demo import command, resolve_counts
 from dbctl.demo.command import Sample
 from dbctl.model import DryRunResult
@@ -29,7 +29,7 @@ def _parse_count(text: str) -> int:
 @Example("demo larder.toml new", on="larder", shown=False)
 @GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
 def demo(
-    ctx: typer.Context,
+    session: Session,
     profile: Annotated[
         str, typer.Argument(metavar="[PROFILE]", help="Profile of the app.")
     ] = "flashpoint-web",
@@ -91,14 +91,14 @@ def demo(
     }
     requested_counts |= {"chats": chats}
     counts = resolve_counts(profile, requested_counts)
-    with show_progress(ctx, "creating rows", sum(counts.values()), unit="rows") as advance:
+    with show_progress(session, "creating rows", sum(counts.values()), unit="rows") as advance:
         operation = Sample(
             profile,
             directory,
             counts=counts,
-            urls=read_selection(ctx).urls,
+            urls=session.selection.urls,
             variant=variant,
             seed=seed,
             advance=advance,
         )
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)

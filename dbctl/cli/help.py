@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit, HelpTopicMissingError
 from dbctl.model import Struct
 from dbctl.render import Format, color_help, streams
@@ -155,7 +155,7 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 @Example("help backup create", on="larder samples")
 @GROUP.command(answers=lambda: (HelpText,))
 def help_(
-    ctx: typer.Context,
+    session: Session,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -165,11 +165,11 @@ def help_(
     ] = None,
 ) -> int:
     """Print the help of a topic or of a command, or the meaning of a code."""
-    text = _create_text(ctx, words or [])
-    if read_options(ctx).output is Format.TABLE:
+    text = _create_text(session.ctx, words or [])
+    if session.options.output is Format.TABLE:
         streams.write(color_help(text, sys.stdout))
         return Exit.OK
-    return emit(ctx, HelpText(topic=" ".join(words or []), text=text))
+    return emit(session, HelpText(topic=" ".join(words or []), text=text))
 
 
 def _create_text(ctx: "Context", words: Sequence[str]) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import note, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.config import FILE_NAME, PLAIN
 from dbctl.model import DryRunResult
 from dbctl.services import setup
@@ -25,7 +25,7 @@ GROUP = Group("init", section="Set up", position=1, help="Find an app's database
 @Example("init /srv/blog", shown=False, meaning="Write a configuration for an app.")
 @GROUP.command(answers=lambda: (setup.InitResult, DryRunResult), recorded=True)
 def init(
-    ctx: typer.Context,
+    session: Session,
     profile: Annotated[
         str,
         typer.Argument(
@@ -75,7 +75,7 @@ def init(
 
     A password is never written to dbctl.toml: it stays in the app's own settings, or gets a file of its own.
     """
-    selection, recognized = read_selection(ctx), None
+    selection, recognized = session.selection, None
     if directory is None and is_place(profile):
         recognized = recognize_app(profile, selection.app)
         directory = Path(profile) if Path(profile).is_dir() else None
@@ -84,10 +84,10 @@ def init(
         recognized = recognize_app(str(env_file or directory or "."), selection.app, profile=PLAIN)
         env_file = None
     for text in recognized.notes if recognized else ():
-        note(ctx, text)
+        note(session, text)
     file = Path(selection.config or FILE_NAME)
     return run_change(
-        ctx,
+        session,
         InitConfig(
             profile,
             directory,

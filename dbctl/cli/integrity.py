@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult, Findings
 from dbctl.services import checks
@@ -32,7 +32,7 @@ GROUP = Group(
     fleet=Fleet(resumes=True),
 )
 def check(
-    ctx: typer.Context,
+    session: Session,
     quick: Annotated[
         bool, typer.Option("--quick", help="Skip the slow comparison of indexes with tables.")
     ] = False,
@@ -44,9 +44,9 @@ def check(
     only findings are shown. No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
     backup reveals it.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         result = checks.check(app, quick=quick, table=table)
-        return emit(ctx, result.findings, status=result.status, target=app.name)
+        return emit(session, result.findings, status=result.status, target=app.name)
 
 
 @Example("integrity cross-check", on=EVERYWHERE)
@@ -54,11 +54,11 @@ def check(
 @GROUP.command(
     "cross-check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
 )
-def cross_check(ctx: typer.Context) -> int:
+def cross_check(session: Session) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         result = checks.cross_check(app)
-        return emit(ctx, result.findings, status=result.status, target=app.name)
+        return emit(session, result.findings, status=result.status, target=app.name)
 
 
 @Example("integrity repair --dry-run")
@@ -70,7 +70,7 @@ def cross_check(ctx: typer.Context) -> int:
     fleet=Fleet(resumes=True, may_destroy=True),
 )
 def repair(
-    ctx: typer.Context,
+    session: Session,
     delete_orphans: Annotated[
         bool,
         typer.Option(
@@ -96,7 +96,9 @@ def repair(
         raise UsageError(detail="--delete-orphans and --times cannot be combined")
     if table and not repair_times:
         raise UsageError(detail="--table requires --times")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         if repair_times:
-            return run_change(ctx, time_repair.repair_times(app, table=table), dry_run=dry_run)
-        return run_change(ctx, integrity_repair.repair(app, delete_orphans=delete_orphans), dry_run=dry_run)
+            return run_change(session, time_repair.repair_times(app, table=table), dry_run=dry_run)
+        return run_change(
+            session, integrity_repair.repair(app, delete_orphans=delete_orphans), dry_run=dry_run
+        )

@@ -4,7 +4,6 @@
 import os
 import re
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -15,14 +14,11 @@ from typer.main import get_group
 
 from dbctl import __version__, signals
 from dbctl.cli._lazy import Root, find_spec
-from dbctl.cli._support.emit import EXIT_STATUS, STARTED, collected_warnings
 from dbctl.cli._support.options import (
-    RUN,
     add_common_options,
     command_path,
     current_command,
     is_verbose,
-    leaf_context,
 )
 from dbctl.errors import (
     ConfigMissingError,
@@ -39,6 +35,8 @@ from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
+
+    from dbctl.cli._support.session import Session
 
 app = typer.Typer(
     name="dbctl",
@@ -99,6 +97,11 @@ class _Run:
         self._ctx: Context | None = None
         self.error: DbctlError | None = None  #: that ended the command
 
+    @property
+    def _session(self) -> "Session | None":
+        """The session; None: no command was invoked."""
+        return self._ctx.obj if self._ctx else None
+
     def show(self, step: Callable[[], int]) -> int:
         """Run a step that writes output, flush the output, and return the exit code."""
         try:
@@ -117,8 +120,8 @@ class _Run:
 
     def finish(self, status: int) -> None:
         """Record the result, if the run is recorded or logged; signals are ignored."""
-        if self._ctx and (observed := self._ctx.meta.get(RUN)):
-            observed.finish(status, self.error)
+        if self._session and self._session.run:
+            self._session.run.finish(status, self.error)
 
     def run(self) -> int:
         """Run the command, report a failure, and return the exit code.
@@ -148,8 +151,8 @@ class _Run:
 
     def report_interrupt(self, error: Interrupted) -> int:
         """Report that a signal ended the command, unless it has ended; return the exit code."""
-        if self._ctx and EXIT_STATUS in self._ctx.meta:
-            return int(self._ctx.meta[EXIT_STATUS])
+        if self._session and self._session.exit_status is not None:
+            return self._session.exit_status
         stopped = StoppedError(signal=error)
         stopped.hint = error.hint or stopped.hint
         return self._report_failure(stopped, status=error.exit_status)
@@ -159,19 +162,18 @@ class _Run:
         # not ``main`` of the command, which turns a closed pipe into its own exit
         with command.make_context("dbctl", list(self._words)) as ctx:
             self._ctx = ctx
-            ctx.meta[STARTED] = time.monotonic()
             try:
                 status = command.invoke(ctx)
             except FleetSelectedError as error:
                 from dbctl.cli._support.fleet import run_on_fleet
 
-                status = run_on_fleet(leaf_context(ctx), error)
+                status = run_on_fleet(ctx.obj, error)
         return status if isinstance(status, int) else 0
 
     def _report_failure(
         self, error: DbctlError, *, status: int | None = None, command: Sequence[str] | None = None
     ) -> int:
-        self.error = error
+        self.error, session = error, self._session
         from dbctl.render import failure
 
         path = current_command(self._ctx) if command is None else command
@@ -187,7 +189,7 @@ class _Run:
             _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")),
             path,
             status=status,
-            warnings=collected_warnings(self._ctx),
+            warnings=tuple(session.warnings) if session else (),
         )
 
     def _report_usage_error(self, error: typer.TyperException) -> int:

@@ -6,11 +6,12 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import duration_option, open_app
+from dbctl.cli._support.app import duration_option
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
@@ -24,16 +25,19 @@ Tables: TypeAlias = Annotated[
 
 
 def _run_maintenance(
-    ctx: typer.Context,
+    session: Session,
     kind: TaskKind,
     tables: list[str] | None,
     *,
     dry_run: bool,
     older_than: timedelta | None = None,
 ) -> int:
-    with open_app(ctx) as app, show_progress(ctx, "", lambda: operation.total, unit="statements") as advance:
+    with (
+        session.open_app() as app,
+        show_progress(session, "", lambda: operation.total, unit="statements") as advance,
+    ):
         operation = RunMaintenance(app, kind, tables or (), older_than=older_than, advance=advance)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("maintain vacuum", on=EVERYWHERE)
@@ -45,7 +49,7 @@ def _run_maintenance(
     fleet=Fleet(resumes=True),
 )
 def vacuum(
-    ctx: typer.Context,
+    session: Session,
     tables: Tables = None,
     older_than: Annotated[
         timedelta | None,
@@ -58,7 +62,7 @@ def vacuum(
     PostgreSQL does not block the app. SQLite rewrites the whole file: this requires free space for a copy, and
     blocks other processes.
     """
-    return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
+    return _run_maintenance(session, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
 
 @Example("maintain analyze", on="larder samples")
@@ -69,9 +73,9 @@ def vacuum(
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
-def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+def analyze(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Update the statistics that the database uses to plan queries."""
-    return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
+    return _run_maintenance(session, "analyze", tables, dry_run=dry_run)
 
 
 @Example("maintain optimize", on=EVERYWHERE)
@@ -82,9 +86,9 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
-def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+def optimize(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Vacuum and analyze only the tables with many dead rows or many changes."""
-    return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
+    return _run_maintenance(session, "optimize", tables, dry_run=dry_run)
 
 
 @Example("maintain reindex --table {table}", on=EVERYWHERE)
@@ -95,9 +99,9 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
-def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+def reindex(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app."""
-    return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
+    return _run_maintenance(session, "reindex", tables, dry_run=dry_run)
 
 
 @Example("maintain checkpoint", on=EVERYWHERE)
@@ -108,9 +112,9 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
-def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
+def checkpoint(session: Session, dry_run: DryRun = False) -> int:
     """Write the log (the -wal file of SQLite) into the database files."""
-    return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
+    return _run_maintenance(session, "checkpoint", None, dry_run=dry_run)
 
 
 @Example("maintain wal -o json", on=EVERYWHERE)
@@ -120,7 +124,7 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     "wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), writes=Write(source="schema")
 )
 def wal(
-    ctx: typer.Context,
+    session: Session,
     off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -128,7 +132,7 @@ def wal(
 
     The mode is stored in the file. Each file is locked briefly; --off waits until no other process has it open.
     """
-    return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
+    return _run_maintenance(session, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
 @Example("maintain cancel 4711")
@@ -136,7 +140,7 @@ def wal(
 @Example("maintain cancel 1 --yes", on="larder samples", shown=False)
 @GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
 def cancel(
-    ctx: typer.Context,
+    session: Session,
     pids: Annotated[
         list[int] | None,
         typer.Argument(
@@ -161,6 +165,6 @@ def cancel(
     dry_run: DryRun = False,
 ) -> int:
     """Cancel the statements of server sessions, after confirmation; their changes are rolled back."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = CancelSessions(app, pids or (), older_than=older_than, terminate=terminate)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)

@@ -10,7 +10,7 @@ import typer
 from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import bundled_folder
 from dbctl.errors import HelpTopicMissingError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
@@ -48,7 +48,7 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
 @Example("man show backup > dbctl-backup.1", on=EVERYWHERE)
 @GROUP.command("show", answers=lambda: (ManPage,))
 def show(
-    ctx: typer.Context,
+    session: Session,
     page: Annotated[
         str, typer.Argument(metavar="[PAGE]", help="A group of commands, such as backup, or dbctl.toml.")
     ] = "dbctl",
@@ -60,16 +60,16 @@ def show(
         names = [name.removeprefix("dbctl-") for name in pages]
         raise HelpTopicMissingError(name=page, names=", ".join(names), candidates=names)
     source = path.read_text(encoding="utf-8")
-    if read_options(ctx).output is Format.TABLE:
+    if session.options.output is Format.TABLE:
         streams.write(source, utf8=True)
         return 0
-    return emit(ctx, ManPage(name=path.stem, source=source))
+    return emit(session, ManPage(name=path.stem, source=source))
 
 
 @Example("man install", on=EVERYWHERE)
 @Example("man install --quiet")
 @GROUP.command("install", answers=lambda: (PagesInstalled,))
-def install(ctx: typer.Context) -> int:
+def install(session: Session) -> int:
     """Install the man pages for the current user."""
     folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "man"
     pages = _list_pages()
@@ -78,7 +78,7 @@ def install(ctx: typer.Context) -> int:
         for path in pages
     ]
     hint = f"Read them with: man dbctl. If man does not find them: export MANPATH='{folder}:'"
-    return emit(ctx, PagesInstalled(path=folder, pages=len(pages), changed=sum(changes), next=hint))
+    return emit(session, PagesInstalled(path=folder, pages=len(pages), changed=sum(changes), next=hint))
 
 
 def _list_pages() -> list[Path]:

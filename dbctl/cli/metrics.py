@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, note, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import metrics as metric_service
@@ -24,7 +23,7 @@ GROUP = Group(
 @Example("metrics --write dbctl.prom", on="flashpoint-web")
 @GROUP.command(answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten))
 def metrics(
-    ctx: typer.Context,
+    session: Session,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -39,16 +38,16 @@ def metrics(
     An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
     metrics are stable. It requires pip install 'dbctl[metrics]'.
     """
-    options = read_options(ctx)
-    with show_progress(ctx):
-        collected = metric_service.collect_metrics(read_selection(ctx), timeout=options.timeout)
+    options = session.options
+    with show_progress(session):
+        collected = metric_service.collect_metrics(session.selection, timeout=options.timeout)
     for problem in collected.problems:
-        note(ctx, problem)
+        note(session, problem)
     target = options.app or None
     if write:
-        return emit(ctx, metric_service.write_metrics(collected, write), target=target)
+        return emit(session, metric_service.write_metrics(collected, write), target=target)
     if options.output is not Format.TABLE:
-        return emit(ctx, collected.page, target=target)
+        return emit(session, collected.page, target=target)
     text = metric_service.format_metrics(collected.page.items)
     streams.write(
         "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True

@@ -11,8 +11,8 @@ from dbctl.cli._support.app import AllApps, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
+from dbctl.cli._support.session import Session
 from dbctl.cli.migrate_ledger import open_targets
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
@@ -30,7 +30,7 @@ GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations."
 @Example("migrate status", on="flashpoint-web larder", shown=False)
 @GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
-    ctx: typer.Context,
+    session: Session,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 3 if migrations are pending, 4 if a check fails.")
     ] = False,
@@ -39,32 +39,32 @@ def status(
     variant: Variant = "",
 ) -> int:
     """Show applied and pending migrations; nothing is created, and no write access is required."""
-    with open_apps(ctx, all_apps=all_apps) as app:
-        report = migration_status.collect_status(app, read_options(ctx).db, migrations, variant=variant)
+    with open_apps(session, all_apps=all_apps) as app:
+        report = migration_status.collect_status(app, session.options.db, migrations, variant=variant)
     for target in report.unrecorded:
-        warn(ctx, f"{target} has tables but no ledger of applied migrations")
+        warn(session, f"{target} has tables but no ledger of applied migrations")
     for error in report.failed:
-        warn(ctx, str(error))
+        warn(session, str(error))
     exit_status = report.check if check else report.status
-    return emit(ctx, report.page, status=exit_status, target=", ".join(app.name for app in app))
+    return emit(session, report.page, status=exit_status, target=", ".join(app.name for app in app))
 
 
 @Example("migrate plan", on=EVERYWHERE)
 @Example("migrate plan --migrations db/migrations --to 004")
 @GROUP.command("plan", answers=lambda: (Page[service.PendingMigration],))
-def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Print the SQL that dbctl migrate up would run."""
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         upgrade = service.MigrateUp(app, targets, service.UpSelection(to=to))
         pending = upgrade.list_pending()
-    options = read_options(ctx)
+    options = session.options
     if options.output is Format.TABLE:
         drawing.write_script("".join(migration.script for migration in pending), options.output_options)
         if not pending:
-            note(ctx, service.NOTHING_PENDING)
+            note(session, service.NOTHING_PENDING)
         return Exit.OK
     page = Page(items=pending, total=len(pending), column_names=service.PendingMigration.__struct_fields__)
-    return emit(ctx, page, target=upgrade.target)
+    return emit(session, page, target=upgrade.target)
 
 
 @Example("migrate up --dry-run", on="flashpoint-web")
@@ -78,7 +78,7 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
 )
 def up(
-    ctx: typer.Context,
+    session: Session,
     to: To = "",
     steps: Steps = None,
     migrations: MigrationsFolder = None,
@@ -101,10 +101,10 @@ def up(
     created before a migration that drops or deletes something.
     """
     selection = service.UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
-    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         upgrade = service.MigrateUp(app, targets, selection, safety_backup=safety_backup)
-        return run_change(ctx, upgrade, dry_run=dry_run)
+        return run_change(session, upgrade, dry_run=dry_run)
 
 
 @Example("migrate down --steps 1 --dry-run")
@@ -126,7 +126,7 @@ def up(
     writes=Write(source="schema", facts=("ledger",)),
 )
 def down(
-    ctx: typer.Context,
+    session: Session,
     to: Annotated[
         str,
         typer.Option("--to", metavar="NAME", help="Revert all migrations after this one (name or number)."),
@@ -150,10 +150,10 @@ def down(
     from dbctl.services.migrations import DownSelection, MigrateDown
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
-    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
-        return run_change(ctx, downgrade, dry_run=dry_run)
+        return run_change(session, downgrade, dry_run=dry_run)
 
 
 @Example("migrate reset --dry-run", on="flashpoint-web")
@@ -166,7 +166,7 @@ def down(
     writes=Write(source="schema", facts=("ledger",)),
 )
 def reset(
-    ctx: typer.Context,
+    session: Session,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
     repository: RepositoryAddress = "",
@@ -179,10 +179,10 @@ def reset(
     """
     from dbctl.services.migrations import ResetDatabase
 
-    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 GROUP.include(migrate_ledger.GROUP)
@@ -193,7 +193,7 @@ GROUP.include(migrate_ledger.GROUP)
 @Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False)
 @GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
 def new(
-    ctx: typer.Context,
+    session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
     alter: migration_options.AlteredTable = "",
     renamed: migration_options.RenamedColumns = None,
@@ -226,28 +226,28 @@ def new(
         added_keys=added_keys or (),
         dropped_keys=dropped_keys or (),
     )
-    with open_targets(ctx, migrations) as (app, targets):
+    with open_targets(session, migrations) as (app, targets):
         operation = CreateMigration(app, targets, name, change if alter else None)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("migrate verify", on=EVERYWHERE)
 @Example("migrate verify --migrations db/migrations -o json")
 @GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
-def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+def verify(session: Session, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the files with the ledger, and check the files; exit 4 on an error."""
     from dbctl.services.migrations import verify as migration_verify
 
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         findings = migration_verify.verify(app, targets)
         status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(ctx, findings, status=status, target=app.name)
+        return emit(session, findings, status=status, target=app.name)
 
 
 @Example("migrate drift", on=EVERYWHERE)
 @Example("migrate drift --db main -o json")
 @GROUP.command("drift", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
-def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+def drift(session: Session, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
 
     The migrations run in memory, so nothing is written. Differences that only affect speed, and additional
@@ -255,10 +255,10 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
     """
     from dbctl.services.migrations import drift as migration_drift
 
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         findings = migration_drift.drift(app, targets)
         status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(ctx, findings, status=status, target=app.name)
+        return emit(session, findings, status=status, target=app.name)
 
 
 @Example("migrate lint", on=EVERYWHERE)
@@ -268,7 +268,7 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
 @Example("migrate lint --all --strict", on="samples", shown=False)
 @GROUP.command("lint", answers=lambda: (Findings,), findings=True)
 def lint(
-    ctx: typer.Context,
+    session: Session,
     migrations: MigrationsFolder = None,
     all_files: Annotated[
         bool, typer.Option("--all", help="Check every file, not only pending ones; no database is opened.")
@@ -284,19 +284,19 @@ def lint(
     from dbctl.services.migrations import lint as migration_lint
 
     all_files = all_files or migrations is not None
-    with open_targets(ctx, migrations, may_connect=not all_files) as (app, targets):
+    with open_targets(session, migrations, may_connect=not all_files) as (app, targets):
         findings = migration_lint.lint(app, targets, all_files=all_files)
         if strict:
             findings = findings.raise_warnings()
         status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(ctx, findings, status=status, target=app.name)
+        return emit(session, findings, status=status, target=app.name)
 
 
 @Example("migrate rehearse", on=EVERYWHERE)
 @Example("migrate rehearse --to 004 --db main")
 @GROUP.command("rehearse", answers=lambda: (service.Rehearsal,), recorded=True, findings=True)
 def rehearse(
-    ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
+    session: Session, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
 ) -> int:
     """Run the pending migrations on a copy, and report their duration and the changes of rows and schema.
 
@@ -304,9 +304,9 @@ def rehearse(
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
 
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         rehearsal = migration_rehearsal.rehearse(app, targets, service.UpSelection(to=to))
         if not rehearsal.migrations:
-            note(ctx, service.NOTHING_PENDING)
+            note(session, service.NOTHING_PENDING)
         findings = Findings(checked=len(rehearsal.migrations), findings=rehearsal.findings)
-        return emit(ctx, rehearsal, status=rehearsal.status, target=app.name, findings=findings)
+        return emit(session, rehearsal, status=rehearsal.status, target=app.name, findings=findings)

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, Variant
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult
 from dbctl.services import migrations as service
@@ -27,7 +26,7 @@ GROUP = Group("migrate")
 
 @contextmanager
 def open_targets(
-    ctx: typer.Context,
+    session: Session,
     migrations: Path | None,
     variant: str = "",
     *,
@@ -35,8 +34,8 @@ def open_targets(
     has_hooks: bool = False,
 ) -> Iterator[tuple[App, Sequence[ledger.MigrationTarget]]]:
     """Yield the app of the options, and its selected databases with their migrations."""
-    with open_app(ctx) as app, begin_action(ctx, app, "migrate") if has_hooks else nullcontext():
-        database = read_options(ctx).db
+    with session.open_app() as app, begin_action(session, app, "migrate") if has_hooks else nullcontext():
+        database = session.options.db
         yield app, service.find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
 
 
@@ -49,7 +48,7 @@ def open_targets(
     fleet=Fleet(resumes=True),
 )
 def baseline(
-    ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
+    session: Session, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
 ) -> int:
     """Create the ledger of a database that has none: record the migrations that its schema already contains,
     without running them.
@@ -58,8 +57,8 @@ def baseline(
     """
     from dbctl.services.migrations import Baseline
 
-    with open_targets(ctx, migrations, variant) as (app, targets):
-        return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
+    with open_targets(session, migrations, variant) as (app, targets):
+        return run_change(session, Baseline(app, targets), dry_run=dry_run)
 
 
 @Example("migrate mark {migration} --applied --db {db}", on=EVERYWHERE)
@@ -70,7 +69,7 @@ def baseline(
     writes=Write(source="schema", facts=("ledger", "audit")),
 )
 def mark(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
     applied: Annotated[bool, typer.Option("--applied", help="Record them as applied.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="Record them as pending.")] = False,
@@ -83,9 +82,9 @@ def mark(
 
     if applied == pending:
         raise UsageError(detail="pass either --applied or --pending")
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         operation = migration_repair.mark(app, targets, names, "applied" if applied else "pending")
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("migrate repair --checksums --failed --db {db}", on=EVERYWHERE)
@@ -97,7 +96,7 @@ def mark(
     writes=Write(source="schema", facts=("ledger", "audit")),
 )
 def repair(
-    ctx: typer.Context,
+    session: Session,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="Names or numbers of migrations; default: all."),
@@ -127,6 +126,6 @@ def repair(
 
     requested = {"checksums": checksums, "failed": failed, "missing": missing}
     repairs = [word for word, is_requested in requested.items() if is_requested]
-    with open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         operation = migration_repair.repair(app, targets, repairs, names=names or (), outcome=statement)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)

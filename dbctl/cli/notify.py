@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import period_option, read_selection
+from dbctl.cli._support.app import period_option
 from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
@@ -37,14 +37,14 @@ class ChannelName(StrEnum):
     APPRISE = "apprise"
 
 
-def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
+def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
     """Return the configuration and its apps, or the selected one.
 
     Raises:
         ConfigMissingError, ConfigInvalidError: as ``loader.load``.
         AppMissingError: the selected app is not configured.
     """
-    selection = read_selection(ctx)
+    selection = session.selection
     path = loader.config_path(selection)
     with report_first_problem(path):
         sections = read_sections(path)
@@ -61,7 +61,7 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
 @Example("notify test ping", on="flashpoint-web")
 @GROUP.command("test", answers=lambda: (notify.ChannelTests,))
 def send_test(
-    ctx: typer.Context,
+    session: Session,
     channel: Annotated[
         ChannelName | None, typer.Argument(metavar="[CHANNEL]", help="Default: every configured channel.")
     ] = None,
@@ -71,38 +71,38 @@ def send_test(
     A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
     do not.
     """
-    sections, selections = _read_apps(ctx)
-    with show_progress(ctx, "sending"):
+    sections, selections = _read_apps(session)
+    with show_progress(session, "sending"):
         result = notify.send_tests(
             sections, [selection.app for selection in selections], channel.value if channel else ""
         )
-    return emit(ctx, result, status=result.exit_status)
+    return emit(session, result, status=result.exit_status)
 
 
 @Example("notify check --app {app}", on=EVERYWHERE)
 @Example("notify check --quiet")
 @GROUP.command("check", answers=lambda: (notify.ProblemsSent,), recorded=True)
-def check(ctx: typer.Context) -> int:
+def check(session: Session) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
 
     Notices about failed jobs are sent when the jobs end; this command sends those that could not be delivered then, jobs that were killed,
     and jobs that were not started. A problem that was sent is not
     sent again until the time of repeat has passed.
     """
-    sections, selections = _read_apps(ctx)
-    location = locate_journal(read_selection(ctx), all_apps=True)
-    with show_progress(ctx, threaded=False):  # a fleet forks processes
-        result = notify.send_problems(sections, location, selections, timeout=read_options(ctx).timeout)
+    sections, selections = _read_apps(session)
+    location = locate_journal(session.selection, all_apps=True)
+    with show_progress(session, threaded=False):  # a fleet forks processes
+        result = notify.send_problems(sections, location, selections, timeout=session.options.timeout)
     for text in result.remarks:
-        warn(ctx, text)
-    return emit(ctx, result, status=result.exit_status)
+        warn(session, text)
+    return emit(session, result, status=result.exit_status)
 
 
 @Example("notify summary", on=EVERYWHERE)
 @Example("notify summary --since 30d --report")
 @GROUP.command("summary", answers=lambda: (notify.ProblemsSent,), recorded=True)
 def summary(
-    ctx: typer.Context,
+    session: Session,
     since: Annotated[
         timedelta, period_option("--since", "7d", "Count runs that began within this time.")
     ] = "7d",  # type: ignore[assignment] # the parser converts it
@@ -112,29 +112,29 @@ def summary(
     ] = False,
 ) -> int:
     """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""
-    sections, selections = _read_apps(ctx)
-    location = locate_journal(read_selection(ctx), all_apps=True)
-    with show_progress(ctx, threaded=False):  # a fleet forks processes
-        attachment = _create_report(ctx, selections, location, since) if with_report else None
+    sections, selections = _read_apps(session)
+    location = locate_journal(session.selection, all_apps=True)
+    with show_progress(session, threaded=False):  # a fleet forks processes
+        attachment = _create_report(session, selections, location, since) if with_report else None
         result = notify.send_summary(
             sections,
             location,
             selections,
             period=since,
-            timeout=read_options(ctx).timeout,
+            timeout=session.options.timeout,
             attachment=attachment,
         )
     for text in result.remarks:
-        warn(ctx, text)
-    return emit(ctx, result, status=result.exit_status)
+        warn(session, text)
+    return emit(session, result, status=result.exit_status)
 
 
 def _create_report(
-    ctx: typer.Context, selections: Sequence[Selection], location: JournalLocation, since: timedelta
+    session: Session, selections: Sequence[Selection], location: JournalLocation, since: timedelta
 ) -> notify.Attachment:
     from dbctl.report_page import create_page
     from dbctl.services.report import collect_report
 
-    options = read_options(ctx)
+    options = session.options
     report = collect_report(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)
     return notify.Attachment("report.html", create_page(report).encode())

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors import DatabaseNotConfiguredError, UsageError
 from dbctl.model import Page
@@ -25,13 +24,13 @@ GROUP = Group("profiles", section="Set up", position=4, help="Draft profiles of 
 @Example("profiles list", on=EVERYWHERE)
 @Example("profiles list -o json")
 @GROUP.command("list", answers=lambda: (Page[inventory.ProfileListed],))
-def list_(ctx: typer.Context) -> int:
+def list_(session: Session) -> int:
     """List the profiles that commands find by name, with their origin.
 
     Besides the built-in ones, these are the files NAME.toml in the folder profiles of the configuration directories of
     the user and of the system.
     """
-    return emit(ctx, inventory.list_profiles())
+    return emit(session, inventory.list_profiles())
 
 
 @Example("profiles draft /srv/app/app.db --to app.toml")
@@ -40,7 +39,7 @@ def list_(ctx: typer.Context) -> int:
 @Example("profiles draft --to drafted.toml", on="larder", shown=False)
 @GROUP.command("draft", answers=lambda: (ProfileDraft,))
 def draft(
-    ctx: typer.Context,
+    session: Session,
     address: Annotated[
         str,
         typer.Argument(
@@ -72,15 +71,15 @@ def draft(
     Each line has its evidence as a comment. What the database does not show is a comment with the candidates, and is
     listed at the beginning. Only a few rows of each table are read, and nothing is written to the database.
     """
-    options = read_options(ctx)
-    url = _read_address(address) if address else _find_configured(ctx, options.db)
+    options = session.options
+    url = _read_address(address) if address else _find_configured(session, options.db)
     result = draft_profile(url, name=name, users=users, timeout=options.timeout)
     if to:
         result = write_draft(result, to)
     elif options.output is Format.TABLE:
         streams.write(result.profile, utf8=True)
         return 0
-    return emit(ctx, result)
+    return emit(session, result)
 
 
 def _read_address(text: str) -> Url:
@@ -90,9 +89,9 @@ def _read_address(text: str) -> Url:
     return urls["main"]
 
 
-def _find_configured(ctx: typer.Context, database: str) -> Url:
+def _find_configured(session: Session, database: str) -> Url:
     """Return the address of the database that ``--url``, or ``--app`` and ``--db`` select."""
-    configured = loader.find_app(read_selection(ctx))
+    configured = loader.find_app(session.selection)
     urls = {name: url for name, url in configured.databases.items() if database in ("", name)}
     if not urls:
         raise DatabaseNotConfiguredError(app=configured.name, name=database)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import period_option, read_selection, read_selections
+from dbctl.cli._support.app import period_option, read_selections
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.files import atomic, write_atomically
 from dbctl.model import ChangeResult, Effect
@@ -41,7 +41,7 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
 @Example("report --since 7d -o json", on="flashpoint-web larder")
 @GROUP.command(answers=lambda: (OperationsReport, PageWritten))
 def report(
-    ctx: typer.Context,
+    session: Session,
     html: Annotated[
         str,
         typer.Option(
@@ -59,10 +59,10 @@ def report(
     --app NAME selects one app. Sizes and rows are those that backups and dbctl status --record recorded, and runs those
     of the journal. A fleet has the sums of its instances, and a list of those that need attention.
     """
-    options, selection = read_options(ctx), read_selection(ctx)
+    options, selection = session.options, session.selection
     all_apps = not (selection.app or selection.profile or selection.urls)
-    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
-    with show_progress(ctx, threaded=False):  # a fleet forks processes
+    selections = read_selections(session, all_apps=all_apps, allow_fleets=True)
+    with show_progress(session, threaded=False):  # a fleet forks processes
         collected = collect_report(
             selections,
             locate_journal(selection, all_apps=all_apps),
@@ -73,8 +73,8 @@ def report(
     if html:
         written = _write_page(html, collected)
         if written is None or options.output is Format.TABLE:
-            return emit(ctx, written)
-    return emit(ctx, collected, target=", ".join(app.app for app in collected.apps))
+            return emit(session, written)
+    return emit(session, collected, target=", ".join(app.app for app in collected.apps))
 
 
 def _write_page(file: str, report: OperationsReport) -> PageWritten | None:

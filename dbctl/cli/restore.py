@@ -12,7 +12,6 @@ from typing import Annotated, TypeAlias
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.backups import (
     BackupKind,
     Before,
@@ -29,6 +28,7 @@ from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
+from dbctl.cli._support.session import Session
 from dbctl.errors import BackupMissingError, ConfigMissingError, UsageError
 from dbctl.model import DryRunResult
 from dbctl.services import restore
@@ -63,7 +63,7 @@ BackupFile: TypeAlias = Annotated[
 @Example("restore preview --before 0s --deep", on="larder", shown=False)
 @GROUP.command("preview", answers=lambda: (restore.Preview,))
 def preview(
-    ctx: typer.Context,
+    session: Session,
     backup: BackupName = "",
     file: BackupFile = None,
     before: Before = None,
@@ -85,13 +85,13 @@ def preview(
     from dbctl.services.restore import preview as restore_preview
 
     with ExitStack() as stack:
-        app = stack.enter_context(open_app(ctx))
-        keys = load_keys(ctx, app, identity, passphrase_file)
+        app = stack.enter_context(session.open_app())
+        keys = load_keys(session, app, identity, passphrase_file)
         overlay, manifest = stack.enter_context(
-            _open_backup(ctx, app, repository, backup or LATEST, file, before, kind, keys)
+            _open_backup(session, app, repository, backup or LATEST, file, before, kind, keys)
         )
         source = BackupSource(overlay, manifest, keys)
-        return emit(ctx, restore_preview.preview(source, deep=deep), app=app)
+        return emit(session, restore_preview.preview(source, deep=deep), app=app)
 
 
 @Example("restore apply latest --dry-run", on="flashpoint-web larder")
@@ -111,7 +111,7 @@ def preview(
     writes=Write(source="generated", audited=False),
 )
 def apply(
-    ctx: typer.Context,
+    session: Session,
     backup: BackupName = "",
     file: BackupFile = None,
     before: Before = None,
@@ -162,10 +162,10 @@ def apply(
     _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge, roles=roles)
     policy = parse_roles(roles)
     with ExitStack() as stack:
-        app = stack.enter_context(open_app(ctx))
-        keys = load_keys(ctx, app, identity, passphrase_file)
+        app = stack.enter_context(session.open_app())
+        keys = load_keys(session, app, identity, passphrase_file)
         repository, manifest = stack.enter_context(
-            _open_backup(ctx, app, repository_address, backup, file, before, kind, keys)
+            _open_backup(session, app, repository_address, backup, file, before, kind, keys)
         )
         source = BackupSource(repository, manifest, keys, policy)
         if to:
@@ -174,16 +174,20 @@ def apply(
 
             targets = loader.parse_urls(to, Path.cwd(), option="--to")
             copy = CopyRestore(source, targets, replace=replace)
-            return run_with_progress(ctx, "copying", copy, dry_run=dry_run)
-        with begin_action(ctx, app, "restore", backup=source.identify()):
+            return run_with_progress(session, "copying", copy, dry_run=dry_run)
+        with begin_action(session, app, "restore", backup=source.identify()):
             if table:
                 from dbctl.services.restore import RestoreTables, TableSelection
 
                 selection = TableSelection(tables=table, new_name=new_table, merge=merge)
-                return run_with_progress(ctx, "restoring", RestoreTables(source, selection), dry_run=dry_run)
+                return run_with_progress(
+                    session, "restoring", RestoreTables(source, selection), dry_run=dry_run
+                )
             from dbctl.services.restore import ApplyRestore
 
-            return run_with_progress(ctx, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
+            return run_with_progress(
+                session, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run
+            )
 
 
 @Example("restore undo --yes", on=EVERYWHERE)
@@ -194,7 +198,7 @@ def apply(
     writes=Write(source="generated", audited=False),
 )
 def undo(
-    ctx: typer.Context,
+    session: Session,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     repository_address: RepositoryAddress = "",
@@ -203,19 +207,19 @@ def undo(
     """Restore the data from before the last restore; a second undo reverts the first one."""
     from dbctl.services.restore import ApplyRestore, find_undo_backup
 
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         repository = Repository(app, repository_address)
-        keys = load_keys(ctx, app, identity, passphrase_file)
+        keys = load_keys(session, app, identity, passphrase_file)
         source = BackupSource(repository, find_undo_backup(repository), keys)
-        with begin_action(ctx, app, "restore", backup=source.identify()):
-            return run_with_progress(ctx, "restoring", ApplyRestore(source), dry_run=dry_run)
+        with begin_action(session, app, "restore", backup=source.identify()):
+            return run_with_progress(session, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 
 @Example("restore files latest --to restored", on="samples")
 @Example("restore files --file files.tar --to restored", on="flashpoint-web larder")
 @GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
 def files(
-    ctx: typer.Context,
+    session: Session,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
     backup: BackupName = "",
     file: Annotated[
@@ -237,13 +241,13 @@ def files(
 
     if bool(backup) == bool(file):
         raise UsageError(detail="pass either the id of a backup (or latest), or --file PATH")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         repository = (
             Repository(app, repository_address) if backup else repository_or_temp_dir(app, repository_address)
         )
-        keys = load_keys(ctx, app, identity, passphrase_file)
+        keys = load_keys(session, app, identity, passphrase_file)
         operation = RestoreFiles(repository, file or repository.find(backup), to, keys)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
@@ -252,7 +256,7 @@ def files(
 @Example("restore recover --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
-    ctx: typer.Context,
+    session: Session,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="New file; default: next to the damaged one.")
     ] = None,
@@ -282,16 +286,16 @@ def recover(
     from dbctl.services.backup import count_in_bytes
     from dbctl.services.restore import SalvageDatabase, open_reference
 
-    selection = read_selection(ctx)
+    selection = session.selection
     if source and to and not (selection.profile or selection.urls or selection.configured):
         try:
             loader.config_path(selection)
         except ConfigMissingError:  # the files name everything
             selection = structs.replace(selection, profile="plain", urls=[f"main={source}"])
     with (
-        open_app(ctx, selection) as app,
+        session.open_app(selection) as app,
         open_reference(
-            app, reference, app.only or app.main(), load_keys(ctx, app, identity, passphrase_file)
+            app, reference, app.only or app.main(), load_keys(session, app, identity, passphrase_file)
         ) as reference_database,
     ):
         operation = SalvageDatabase(
@@ -303,14 +307,14 @@ def recover(
             reference_name=reference,
             force=force,
         )
-        with show_progress(ctx, "recovering", 100, unit="%") as advance:
+        with show_progress(session, "recovering", 100, unit="%") as advance:
             operation.progress = count_in_bytes((100, advance))
-            return run_change(ctx, operation, dry_run=dry_run)
+            return run_change(session, operation, dry_run=dry_run)
 
 
 @contextmanager
 def _open_backup(
-    ctx: typer.Context,
+    session: Session,
     app: App,
     repository_address: str,
     backup: str,
@@ -337,15 +341,15 @@ def _open_backup(
     from dbctl.services.backup.foreign import staging
 
     with ExitStack() as stack:
-        with show_byte_progress(ctx, "reading", staging.count_bytes([file])) as advance:
+        with show_byte_progress(session, "reading", staging.count_bytes([file])) as advance:
             staged_backup, overlay = stack.enter_context(
                 staging.stage_backup(repository, file, trial=False, keys=keys, advance=advance)
             )
         for message in staged_backup.remarks:
-            warn(ctx, message)
+            warn(session, message)
         created_at = staged_backup.manifest.created_at
         source = f" ({staged_backup.manifest.origin.time})" if staged_backup.manifest.origin else ""
-        note(ctx, f"{file} is {staged_backup.description}, of {created_at:%Y-%m-%d %H:%M:%S} UTC{source}")
+        note(session, f"{file} is {staged_backup.description}, of {created_at:%Y-%m-%d %H:%M:%S} UTC{source}")
         yield overlay, staged_backup.manifest
 
 

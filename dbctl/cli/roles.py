@@ -6,10 +6,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import name_or_id, open_app
+from dbctl.cli._support.app import name_or_id
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, KeyText, Page
 from dbctl.services import roles
@@ -51,19 +52,19 @@ Priority: TypeAlias = Annotated[
 @Example("roles list", on=EVERYWHERE)
 @Example("roles list --sort -users")
 @GROUP.command("list", answers=lambda: (Page[roles.Role],), fleet=Fleet())
-def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
+def list_(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with the number of their users."""
-    with open_app(ctx) as app:
-        return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
+    with session.open_app() as app:
+        return emit(session, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
 
 
 @Example("roles show {role}", on=EVERYWHERE)
 @Example("roles show --id 2 -o json", on="flashpoint-web")
 @GROUP.command("show", answers=lambda: (roles.Role,))
-def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
+def show_(session: Session, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions."""
-    with open_app(ctx) as app:
-        return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
+    with session.open_app() as app:
+        return emit(session, queries.show_role(app, _role_selector(role, ident)), app=app)
 
 
 @Example("roles create editor --permission 'games.*'", on=EVERYWHERE)
@@ -74,7 +75,7 @@ def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
 )
 def create(
-    ctx: typer.Context,
+    session: Session,
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Name of the new role.")],
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="Description.")] = "",
     priority: Priority = None,
@@ -89,11 +90,11 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a role."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = changes.create_role(
             app, role, description=description, priority=priority, permissions=permissions or ()
         )
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("roles update {role} --description 'Edits games'", on=EVERYWHERE)
@@ -104,7 +105,7 @@ def create(
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def update(
-    ctx: typer.Context,
+    session: Session,
     role: Role = "",
     ident: RoleId = "",
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name.")] = None,
@@ -117,8 +118,10 @@ def update(
     fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
         raise UsageError(detail="pass at least one of --name, --description and --priority")
-    with open_app(ctx) as app:
-        return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(
+            session, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run
+        )
 
 
 @Example("roles delete {role} --yes", on=EVERYWHERE)
@@ -128,10 +131,10 @@ def update(
     answers=lambda: (roles.RoleDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
-def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
+def delete(session: Session, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has."""
-    with open_app(ctx) as app:
-        return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
 
 
 @Example("roles grant {role} games.read games.play", on=EVERYWHERE)
@@ -142,17 +145,17 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
     writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
 )
 def grant(
-    ctx: typer.Context,
+    session: Session,
     arguments: RoleAndPermissions = None,
     ident: RoleId = "",
     built_in: BuiltIn = False,
     dry_run: DryRun = False,
 ) -> int:
     """Grant permissions to a role."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         role, names = _role_and_permissions(arguments or (), ident)
         operation = changes.grant(app, role, names, built_in=built_in)
-        return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
+        return run_change(session, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
 @Example("roles revoke {role} games.play", on=EVERYWHERE)
@@ -163,35 +166,35 @@ def grant(
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def revoke(
-    ctx: typer.Context,
+    session: Session,
     arguments: RoleAndPermissions = None,
     ident: RoleId = "",
     built_in: BuiltIn = False,
     dry_run: DryRun = False,
 ) -> int:
     """Revoke permissions from a role."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         role, names = _role_and_permissions(arguments or (), ident)
         operation = changes.revoke(app, role, names, built_in=built_in)
-        return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
+        return run_change(session, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
 @Example("roles matrix", on=EVERYWHERE)
 @Example("roles matrix -o csv")
 @GROUP.command("matrix", answers=lambda: (roles.Matrix,))
-def matrix(ctx: typer.Context) -> int:
+def matrix(session: Session) -> int:
     """Show the permissions of every role in one table."""
-    with open_app(ctx) as app:
-        return emit(ctx, queries.read_matrix(app), app=app)
+    with session.open_app() as app:
+        return emit(session, queries.read_matrix(app), app=app)
 
 
 @Example("roles permissions", on=EVERYWHERE)
 @Example("roles permissions --sort name --limit 20")
 @GROUP.command("permissions", answers=lambda: (Page[roles.Permission],))
-def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
+def permissions(session: Session, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
-    with open_app(ctx) as app:
-        return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
+    with session.open_app() as app:
+        return emit(session, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
 
 
 @Example("roles can {login} games.play --explain", on=EVERYWHERE)
@@ -199,7 +202,7 @@ def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sor
 @Example("roles can --id 1 users.read", on="flashpoint-web", shown=False)
 @GROUP.command("can", answers=lambda: (roles.PermissionCheck,))
 def can(
-    ctx: typer.Context,
+    session: Session,
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -215,9 +218,9 @@ def can(
     login, permissions = _split_target(arguments or (), ident, "a user")
     if len(permissions) != 1:
         raise UsageError(detail="pass exactly one permission")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         decision = queries.check_permission(app, login, permissions[0], explain=explain)
-        return emit(ctx, decision, app=app, status=Exit.OK if decision.allowed else Exit.FAILED)
+        return emit(session, decision, app=app, status=Exit.OK if decision.allowed else Exit.FAILED)
 
 
 def _role_selector(name: str, ident: str) -> str | KeyText:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option, period_option, read_selection
+from dbctl.cli._support.app import duration_option, period_option
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive, read_options
+from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult, Page, time_before
 from dbctl.services.events.history import list_runs, show_run
-from dbctl.services.events.location import locate_journal
 from dbctl.services.events.retention import PruneRuns, RunsPruned
 from dbctl.services.events.runs import Run, RunDetails, RunFilter
 from dbctl.spec import EVERYWHERE, Example
@@ -25,15 +25,15 @@ GROUP = Group(
 )
 
 
-def _locate_folder(ctx: typer.Context) -> Path:
-    return locate_journal(read_selection(ctx)).require_folder()
+def _locate_folder(session: Session) -> Path:
+    return session.journal.require_folder()
 
 
 @Example("runs list --failed --since 7d", on="flashpoint-web")
 @Example("runs list --limit 10 -o json", on=EVERYWHERE, needs=("integrity check",))
 @GROUP.command("list", answers=lambda: (Page[Run],))
 def list_(
-    ctx: typer.Context,
+    session: Session,
     command: Annotated[
         str,
         typer.Option(
@@ -59,27 +59,27 @@ def list_(
     Commands that change, check, back up or restore are recorded, and commands that only read are not.
     """
     selected = RunFilter(
-        app=read_options(ctx).app,
+        app=session.options.app,
         command=command,
         since=time_before(since) if since else None,
         failed=failed,
         after=after,
         limit=limit,
     )
-    folder = _locate_folder(ctx)
-    return emit(ctx, list_runs(folder, selected), target=str(folder))
+    folder = _locate_folder(session)
+    return emit(session, list_runs(folder, selected), target=str(folder))
 
 
 @Example("runs show {run}", on=EVERYWHERE, needs=("integrity check",))
 @Example("runs show {run} -o json")
 @GROUP.command("show", answers=lambda: (RunDetails,))
 def show_(
-    ctx: typer.Context,
+    session: Session,
     run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
 ) -> int:
     """Show the complete record of a run."""
-    folder = _locate_folder(ctx)
-    return emit(ctx, show_run(folder, run), target=str(folder))
+    folder = _locate_folder(session)
+    return emit(session, show_run(folder, run), target=str(folder))
 
 
 @Example("runs prune --older-than 90d --dry-run", on="flashpoint-web")
@@ -87,7 +87,7 @@ def show_(
 @Example("runs prune --keep 1 --yes", on="larder", needs=("integrity check",), shown=False)
 @GROUP.command("prune", answers=lambda: (RunsPruned, DryRunResult), recorded=True)
 def prune(
-    ctx: typer.Context,
+    session: Session,
     keep: Annotated[
         int | None,
         typer.Option("--keep", parser=parse_positive, metavar="N", help="Retain only the N newest runs."),
@@ -103,5 +103,5 @@ def prune(
     """
     if keep is None and older_than is None:
         raise UsageError(detail="pass --keep N, --older-than AGE, or both")
-    operation = PruneRuns(_locate_folder(ctx), keep=keep, older_than=older_than)
-    return run_change(ctx, operation, dry_run=dry_run)
+    operation = PruneRuns(_locate_folder(session), keep=keep, older_than=older_than)
+    return run_change(session, operation, dry_run=dry_run)

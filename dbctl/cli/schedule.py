@@ -12,8 +12,8 @@ import typer
 from dbctl.cli._support.app import AllApps, duration_option, read_selections
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.config import Selection
 from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, Page
@@ -30,20 +30,20 @@ Image: TypeAlias = Annotated[
 ]
 
 
-def _select_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+def _select_apps(session: Session, *, all_apps: bool) -> list[Selection]:
     """Return the selected apps.
 
     Raises:
         UsageError: a database was selected, which no job can be.
     """
-    if database := read_options(ctx).db:
+    if database := session.options.db:
         raise UsageError(detail=f"--db {database}: the jobs of an app are for all of its databases")
-    return read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    return read_selections(session, all_apps=all_apps, allow_fleets=True)
 
 
-def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+def _read_apps(session: Session, *, all_apps: bool) -> list[Selection]:
     """Return the selected apps, whose jobs can run unattended."""
-    apps = _select_apps(ctx, all_apps=all_apps)
+    apps = _select_apps(session, all_apps=all_apps)
     schedule.require_confirmed_cleanup(apps)
     return apps
 
@@ -52,7 +52,7 @@ def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 @Example("schedule cron --all-apps --user root", on="flashpoint-web")
 @GROUP.command("cron", answers=lambda: (Page[schedule.Job],))
 def cron(
-    ctx: typer.Context,
+    session: Session,
     all_apps: AllApps = False,
     user: Annotated[
         str,
@@ -64,12 +64,12 @@ def cron(
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
     """
-    apps = _read_apps(ctx, all_apps=all_apps)
+    apps = _read_apps(session, all_apps=all_apps)
     jobs = schedule.list_lines(apps)
     text = schedule.write_crontab(jobs, apps, user=user)
-    if read_options(ctx).output is not Format.TABLE:
+    if session.options.output is not Format.TABLE:
         page = Page(items=jobs, total=len(jobs), column_names=schedule.Job.__struct_fields__)
-        return emit(ctx, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
+        return emit(session, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
     return _write_text(text)
 
 
@@ -80,7 +80,7 @@ def cron(
 @Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("systemd", answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult))
 def systemd(
-    ctx: typer.Context,
+    session: Session,
     all_apps: AllApps = False,
     install: Annotated[
         bool,
@@ -122,7 +122,7 @@ def systemd(
         raise UsageError(detail="--user and --run-as cannot be combined: these units run as the user")
     if on_failure and not re.fullmatch(r"[\w@%:.\\-]+\.(service|target|path|socket)", on_failure, re.ASCII):
         raise UsageError(detail=f"--on-failure {on_failure!r} is not the name of a unit")
-    apps = _read_apps(ctx, all_apps=all_apps)
+    apps = _read_apps(session, all_apps=all_apps)
     jobs = schedule.list_jobs(apps)
     unit_options = schedule.UnitOptions(
         user_units=user,
@@ -138,10 +138,10 @@ def systemd(
         )
         command = operation.start_command
         notes = [f"start the timers with: {command}"] if command and not dry_run else []
-        return run_change(ctx, operation, dry_run=dry_run, notes=notes)
-    if read_options(ctx).output is not Format.TABLE:
+        return run_change(session, operation, dry_run=dry_run, notes=notes)
+    if session.options.output is not Format.TABLE:
         page = Page(items=units, total=len(units), column_names=schedule.Unit.__struct_fields__)
-        return emit(ctx, page, target=", ".join(names))
+        return emit(session, page, target=", ".join(names))
     return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
 
 
@@ -149,7 +149,7 @@ def systemd(
 @Example("schedule kubernetes --all-apps --image registry.example.org/dbctl")
 @GROUP.command("kubernetes", answers=lambda: (schedule.Manifest,))
 def kubernetes(
-    ctx: typer.Context,
+    session: Session,
     all_apps: AllApps = False,
     image: Image = "dbctl",
     namespace: Annotated[
@@ -163,15 +163,15 @@ def kubernetes(
     """
     if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
-    jobs = schedule.list_jobs(_read_apps(ctx, all_apps=all_apps))
-    return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
+    jobs = schedule.list_jobs(_read_apps(session, all_apps=all_apps))
+    return _emit_manifest(session, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
 
 
 @Example("schedule compose", on=EVERYWHERE)
 @Example("schedule compose --all-apps --image registry.example.org/dbctl")
 @GROUP.command("compose", answers=lambda: (schedule.Manifest,))
 def compose(
-    ctx: typer.Context,
+    session: Session,
     all_apps: AllApps = False,
     image: Image = "dbctl",
     scheduler: Annotated[
@@ -182,8 +182,8 @@ def compose(
 
     The configuration is in the folder dbctl next to the file.
     """
-    jobs = schedule.list_jobs(_read_apps(ctx, all_apps=all_apps))
-    return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
+    jobs = schedule.list_jobs(_read_apps(session, all_apps=all_apps))
+    return _emit_manifest(session, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
 
 
 @Example("schedule status --app {app}", on=EVERYWHERE)
@@ -191,7 +191,7 @@ def compose(
 @Example("schedule status --directory units", on="flashpoint-web", shown=False)
 @GROUP.command("status", answers=lambda: (Page[schedule.JobStatus],))
 def status(
-    ctx: typer.Context,
+    session: Session,
     all_apps: AllApps = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 3 if a job is missing, late, or failed.")
@@ -201,14 +201,14 @@ def status(
     ] = None,
 ) -> int:
     """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next."""
-    apps = _select_apps(ctx, all_apps=all_apps)
+    apps = _select_apps(session, all_apps=all_apps)
     report = schedule.read_schedule(apps, folder=directory)
     findings = report.findings
     for finding in findings.findings:
-        warn(ctx, f"{finding.target}: {finding.message}")
+        warn(session, f"{finding.target}: {finding.message}")
     is_due = check and bool(findings.findings)
     return emit(
-        ctx,
+        session,
         report.page,
         status=Exit.ACTION_NEEDED if is_due else Exit.OK,
         target=", ".join(dict.fromkeys(job.app for job in report.page.items)),
@@ -216,11 +216,11 @@ def status(
     )
 
 
-def _emit_manifest(ctx: typer.Context, jobs: Sequence[schedule.PlannedJob], text: str) -> int:
-    if read_options(ctx).output is Format.TABLE:
+def _emit_manifest(session: Session, jobs: Sequence[schedule.PlannedJob], text: str) -> int:
+    if session.options.output is Format.TABLE:
         return _write_text(text)
     apps = list(dict.fromkeys(job.app for job in jobs))
-    return emit(ctx, schedule.Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
+    return emit(session, schedule.Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
 
 
 def _write_text(text: str) -> int:

@@ -5,13 +5,12 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit, Offset, RepositoryAddress, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import comparison
@@ -32,27 +31,27 @@ Tables: TypeAlias = Annotated[
 @Example("schema show {table}", on=EVERYWHERE, shown=False)
 @GROUP.command("show", answers=lambda: (Page[service.TableOverview], service.TableDescriptions))
 def show(
-    ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
+    session: Session, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
 ) -> int:
     """List tables and views with rows and size, or describe some of them.
 
     A description has columns, keys, indexes, foreign keys in both directions, checks, triggers, comments, and the query
     of a view, in the same form on every engine. Row counts of large tables on a server are estimates.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         if tables:
-            return emit(ctx, service.describe_tables(app, tables), app=app, columns_apply=False)
+            return emit(session, service.describe_tables(app, tables), app=app, columns_apply=False)
         overviews = service.list_tables(app, requested_page(limit, offset, sort))
         for error in overviews.failed:
-            warn(ctx, str(error))
-        return emit(ctx, overviews.page, status=overviews.status, target=app.name)
+            warn(session, str(error))
+        return emit(session, overviews.page, status=overviews.status, target=app.name)
 
 
 @Example("schema diagram > schema.mmd", on="larder samples")
 @Example("schema diagram users --keys", on="flashpoint-web")
 @GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
 def diagram(
-    ctx: typer.Context,
+    session: Session,
     tables: Tables = None,
     keys: Annotated[bool, typer.Option("--keys", help="Show only the columns of keys.")] = False,
 ) -> int:
@@ -61,12 +60,12 @@ def diagram(
     With TABLE, the tables to which it refers, and those that refer to it, are drawn without columns. A solid line is a foreign key
     within the primary key. GitHub, GitLab and other pages draw the diagram from a block of code of the language mermaid.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         result = service.draw_diagram(app, tables or (), only_keys=keys)
         if result.is_large:
-            warn(ctx, "Mermaid draws this diagram only with raised limits; select tables, or pass --keys")
-        if read_options(ctx).output is not Format.TABLE:
-            return emit(ctx, result, app=app)
+            warn(session, "Mermaid draws this diagram only with raised limits; select tables, or pass --keys")
+        if session.options.output is not Format.TABLE:
+            return emit(session, result, app=app)
         lines = result.mermaid.splitlines()
         text = "".join(f"{escape(line)}\n" for line in lines) if is_terminal() else result.mermaid
         streams.write(text, utf8=True)
@@ -81,7 +80,7 @@ def diagram(
 @Example("schema diff user flashpoint", on="flashpoint-web", shown=False)
 @GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))
 def diff(
-    ctx: typer.Context,
+    session: Session,
     a: FirstSide,
     b: SecondSide,
     check: CheckEqual = False,
@@ -96,8 +95,8 @@ def diff(
     """
     from dbctl.services.comparison import compare_schemas
 
-    with open_compared_sides(ctx, (a, b), identity, passphrase_file, repository) as (first, second):
+    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
         result = compare_schemas(first, second)
         for remark in result.remarks:
-            note(ctx, remark)
-        return emit(ctx, result, status=result.status if check else 0, target=first.name)
+            note(session, remark)
+        return emit(session, result, status=result.status if check else 0, target=first.name)

@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import Page
 from dbctl.profiles.model import RESERVED_NAMES
@@ -39,7 +38,7 @@ GROUP = Group("search", section="Inspect", position=6, help="Search the app's co
     )
 )
 def search(
-    ctx: typer.Context,
+    session: Session,
     search_name: Annotated[
         str,
         typer.Argument(
@@ -112,23 +111,23 @@ def search(
     has_conditions = bool(request.words or request.filters or request.query or request.show_hidden)
     if sum((row_id is not None, count_only, explain)) > 1 or (row_id is not None and has_conditions):
         raise UsageError(detail="--id, --count and --explain cannot be combined, nor --id with a query")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         target = app.target(search_service.select_search(app, search_name).database)
         if row_id is not None:
             from dbctl.services.search import detail as search_detail
 
-            return emit(ctx, search_detail.read_detail(app, search_name, row_id), target=target)
+            return emit(session, search_detail.read_detail(app, search_name, row_id), target=target)
         if count_only:
             keys = search_service.count(app, search_name, request)
-            return emit(ctx, keys.count, notes=[keys.note] if keys.note else (), target=target)
+            return emit(session, keys.count, notes=[keys.note] if keys.note else (), target=target)
         page = requested_page(limit, offset, sort)
         if explain:
             explanation = search_service.explain(app, search_name, request, page)
             notes = [f"{table} is scanned completely" for table in explanation.full_scans]
-            return emit(ctx, explanation, notes=notes, target=target)
-        output = read_options(ctx).output_options
+            return emit(session, explanation, notes=notes, target=target)
+        output = session.options.output_options
         is_table = output.format is Format.TABLE
         results = search_service.find(
             app, search_name, request, page, columns=output.columns, summary=is_table, marks=mark
         )
-        return emit(ctx, results, notes=[results.note] if results.note else (), target=target)
+        return emit(session, results, notes=[results.note] if results.note else (), target=target)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option, open_app
+from dbctl.cli._support.app import duration_option
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit
+from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import Format
 from dbctl.services import search
@@ -27,7 +27,7 @@ GROUP = Group(
 @Example("search all a", on="samples", shown=False)
 @GROUP.command(answers=lambda: (search.AllTablesResult,))
 def search_all(
-    ctx: typer.Context,
+    session: Session,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],
     secrets: Annotated[
         bool,
@@ -44,19 +44,19 @@ def search_all(
 
     --limit applies to each table. Exit 12 if a part could not be scanned.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         scan = all_tables.scan_tables(app, word, limit=limit, timeout=within, secrets=secrets, marks=mark)
     result = scan.result
-    if read_options(ctx).output is Format.JSON:
-        return emit(ctx, result, status=scan.status, target=app.name)
+    if session.options.output is Format.JSON:
+        return emit(session, result, status=scan.status, target=app.name)
     for text in result.problems:
-        warn(ctx, text)
+        warn(session, text)
     notes = (
         [f"more rows of {', '.join(result.truncated)} match; show them with --limit N"]
         if result.truncated
         else []
     )
     for text in [*notes, *([result.note] if result.note else [])]:
-        note(ctx, text)
+        note(session, text)
     page = Page[Match](items=result.items, total=len(result.items), column_names=Match.__struct_fields__)
-    return emit(ctx, page, status=scan.status, target=app.name)
+    return emit(session, page, status=scan.status, target=app.name)

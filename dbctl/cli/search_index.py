@@ -5,10 +5,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
@@ -28,10 +28,10 @@ SearchName: TypeAlias = Annotated[
 @Example("search index status", on="larder samples")
 @Example("search index status games -o json")
 @GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
-def status(ctx: typer.Context, name: SearchName = "") -> int:
+def status(session: Session, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable."""
-    with open_app(ctx) as app:
-        return emit(ctx, indexes.read_statuses(app, name), target=app.name)
+    with session.open_app() as app:
+        return emit(session, indexes.read_statuses(app, name), target=app.name)
 
 
 @Example("search index check games")
@@ -44,7 +44,7 @@ def status(ctx: typer.Context, name: SearchName = "") -> int:
     fleet=Fleet(resumes=True),
 )
 def check(
-    ctx: typer.Context,
+    session: Session,
     name: SearchName = "",
     full: Annotated[
         bool,
@@ -55,10 +55,10 @@ def check(
     ] = False,
 ) -> int:
     """Compare the index with its definition, and every entry with its row; exit 4 on an error."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         findings = indexes.check(app, name, full=full)
         return emit(
-            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
+            session, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
         )
 
 
@@ -71,7 +71,7 @@ def check(
     fleet=Fleet(resumes=True),
 )
 def build(
-    ctx: typer.Context,
+    session: Session,
     name: SearchName = "",
     cache: Annotated[
         bool,
@@ -86,9 +86,9 @@ def build(
 
     The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = indexes.create_change(app, name, "build", cache=cache)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("search index repair", on="larder samples")
@@ -96,11 +96,11 @@ def build(
 @GROUP.command(
     "repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
 )
-def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
+def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = indexes.create_change(app, name, "repair")
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("search index drop {search} --dry-run")
@@ -109,8 +109,8 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
 @GROUP.command(
     "drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
 )
-def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
+def drop(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = indexes.create_change(app, name, "drop")
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app, read_file
+from dbctl.cli._support.app import read_file
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_count, read_options
+from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import Page
 from dbctl.render import Format, is_terminal
@@ -39,7 +40,7 @@ def _parse_similarity(text: str) -> float:
 @Example("search semantic --vector near.json", on="samples", shown=False)
 @GROUP.command(answers=lambda: (Page[dict[str, Any]],))
 def semantic(
-    ctx: typer.Context,
+    session: Session,
     similar_to: Annotated[
         str | None,
         typer.Option(
@@ -98,13 +99,13 @@ def semantic(
         min_similarity=min_similarity,
         use_index=index,
     )
-    with open_app(ctx) as app:
-        output = read_options(ctx).output_options
+    with session.open_app() as app:
+        output = session.options.output_options
         is_table = output.format is Format.TABLE and is_terminal()
         result = search.find(app, request, columns=output.columns, summary=is_table)
         for problem in result.problems:
-            warn(ctx, problem)
+            warn(session, problem)
         for message in result.notes:
-            note(ctx, message)
+            note(session, message)
         target = app.target(app.used[0]) if app.used else app.name
-        return emit(ctx, result.page, status=result.status, target=target)
+        return emit(session, result.page, status=result.status, target=target)

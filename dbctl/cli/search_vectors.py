@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import open_app, read_file
+from dbctl.cli._support.app import read_file
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services.search import semantic
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
@@ -30,7 +31,7 @@ def _parse_limit(text: str) -> int:
     "store", answers=lambda: (semantic.VectorStored, DryRunResult), writes=Write(source="generated")
 )
 def store(
-    ctx: typer.Context,
+    session: Session,
     key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
     vector: Annotated[
         Path,
@@ -42,8 +43,8 @@ def store(
 ) -> int:
     """Store a vector for a row; replacing an existing one requires confirmation."""
     vector_bytes = read_file(vector, "vector", limit=MAX_BYTES)
-    with open_app(ctx) as app:
-        return run_change(ctx, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
 @Example("search vectors make --limit 100", on="larder")
@@ -53,7 +54,7 @@ def store(
     "make", answers=lambda: (semantic.MakeVectorsResult, DryRunResult), writes=Write(source="generated")
 )
 def make(
-    ctx: typer.Context,
+    session: Session,
     user: Annotated[
         str | None, typer.Option("--user", metavar="ID", help="Process only rows of this user.")
     ] = None,
@@ -74,8 +75,8 @@ def make(
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with (
-        open_app(ctx) as app,
-        show_progress(ctx, "computing vectors", lambda: operation.total, unit="rows") as advance,
+        session.open_app() as app,
+        show_progress(session, "computing vectors", lambda: operation.total, unit="rows") as advance,
     ):
         operation = MakeVectors(app, filters=filters, limit=limit, advance=advance)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, read_duration, select_users
+from dbctl.cli._support.app import Ids, Inactive, Logins, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, Page
 from dbctl.services import users
@@ -42,7 +43,7 @@ def _parse_age(text: str) -> timedelta:
 @Example("sessions list --state abandoned --user admin --sort -started_at", on="flashpoint-web", shown=False)
 @GROUP.command("list", answers=lambda: (Page[sessions.Session],), fleet=Fleet())
 def list_(
-    ctx: typer.Context,
+    session: Session,
     state: Annotated[
         State | None, typer.Option("--state", help="Show only open, ended or abandoned sessions.")
     ] = None,
@@ -55,10 +56,10 @@ def list_(
     sort: Sort = "",
 ) -> int:
     """List sessions of users, newest first."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page_request = requested_page(limit, offset, sort)
         return emit(
-            ctx, sessions.list_sessions(app, page_request, kind=kind, state=state, login=user), app=app
+            session, sessions.list_sessions(app, page_request, kind=kind, state=state, login=user), app=app
         )
 
 
@@ -72,15 +73,15 @@ def list_(
     fleet=Fleet(resumes=True),
 )
 def revoke(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
     """Sign users out everywhere: delete or invalidate their sessions and tokens."""
-    with open_app(ctx) as app:
-        return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
 
 
 @Example("sessions cleanup --dry-run", on="flashpoint-web")
@@ -96,7 +97,7 @@ def revoke(
     fleet=Fleet(resumes=True),
 )
 def cleanup(
-    ctx: typer.Context,
+    session: Session,
     rules: Annotated[
         list[str] | None,
         typer.Option("--rule", metavar="RULE", help="Apply only this rule of the profile; repeatable."),
@@ -128,16 +129,16 @@ def cleanup(
     if check and dry_run:
         raise UsageError(detail="--check and --dry-run cannot be combined")
     with (
-        open_app(ctx) as app,
-        begin_action(ctx, app, "cleanup"),
-        show_progress(ctx, "", lambda: operation.matched, unit="rows") as advance,
+        session.open_app() as app,
+        begin_action(session, app, "cleanup"),
+        show_progress(session, "", lambda: operation.matched, unit="rows") as advance,
     ):
         operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast, advance=advance)
         if not check:
-            return run_change(ctx, operation, dry_run=dry_run)
+            return run_change(session, operation, dry_run=dry_run)
         due = operation.count_due()
         status = Exit.ACTION_NEEDED if any(rule.matched for rule in due.items) else Exit.OK
-        return emit(ctx, due, status=status, target=operation.target)
+        return emit(session, due, status=status, target=operation.target)
 
 
 @Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web")
@@ -150,7 +151,7 @@ def cleanup(
     fleet=Fleet(resumes=True, may_destroy=True),
 )
 def rebuild_stats(
-    ctx: typer.Context,
+    session: Session,
     user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -159,5 +160,5 @@ def rebuild_stats(
     All changes are one transaction. First and last times that the app wrote remain; missing rows are created from
     the sessions.
     """
-    with open_app(ctx) as app:
-        return run_change(ctx, RebuildStatistics(app, login=user), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, RebuildStatistics(app, login=user), dry_run=dry_run)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import name_or_id, open_app, read_file
+from dbctl.cli._support.app import name_or_id, read_file
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, Findings, ObjectText, Page
 from dbctl.render import Format
@@ -64,7 +65,7 @@ class Mode(StrEnum):
 @Example("settings list --id 1", on="flashpoint-web", shown=False)
 @GROUP.command("list", answers=lambda: (Page[settings.Setting],))
 def list_(
-    ctx: typer.Context,
+    session: Session,
     category: Annotated[
         str, typer.Option("--category", metavar="NAME", help="Show only this category.")
     ] = "",
@@ -81,23 +82,25 @@ def list_(
 ) -> int:
     """List settings with their values and the author of the last change."""
     page_request, login = requested_page(limit, offset, sort), _select_owner(user, ident, of)
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page = queries.list_settings(
             app, page_request, category=category, public=public, login=login, secrets=secrets
         )
-        return emit(ctx, page, app=app)
+        return emit(session, page, app=app)
 
 
 @Example("settings get {setting}", on=EVERYWHERE)
 @Example("settings get theme --user alice")
 @GROUP.command("get", answers=lambda: (settings.Setting,), fleet=Fleet())
 def get(
-    ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
+    session: Session, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
 ) -> int:
     """Show one setting."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return emit(
-            ctx, queries.get_setting(app, key, login=_select_owner(user, ident, of), secrets=secrets), app=app
+            session,
+            queries.get_setting(app, key, login=_select_owner(user, ident, of), secrets=secrets),
+            app=app,
         )
 
 
@@ -111,7 +114,7 @@ def get(
     fleet=Fleet(resumes=True),
 )
 def set_(
-    ctx: typer.Context,
+    session: Session,
     key: Key,
     value: Annotated[
         str,
@@ -123,10 +126,10 @@ def set_(
     dry_run: DryRun = False,
 ) -> int:
     """Change a setting, after validation against its schema."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         login = _select_owner(user, ident, of)
         operation = set_setting(app, key, value, login=login)
-        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
+        return run_change(session, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @Example("settings reset {setting}", on=EVERYWHERE)
@@ -137,13 +140,13 @@ def set_(
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def reset(
-    ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
+    session: Session, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
 ) -> int:
     """Reset a setting to its default; for a user's own setting, the app's value applies again."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         login = _select_owner(user, ident, of)
         operation = reset_setting(app, key, login=login)
-        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
+        return run_change(session, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @Example("settings update {setting} --public", on="larder samples")
@@ -154,7 +157,7 @@ def reset(
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def update(
-    ctx: typer.Context,
+    session: Session,
     key: Key,
     description: Annotated[
         str | None,
@@ -177,8 +180,8 @@ def update(
     fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
         raise UsageError(detail="pass at least one of --description, --public, --no-public and --schema")
-    with open_app(ctx) as app:
-        return run_change(ctx, update_setting(app, key, fields), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, update_setting(app, key, fields), dry_run=dry_run)
 
 
 @Example("settings validate", on=EVERYWHERE)
@@ -186,18 +189,18 @@ def update(
 @GROUP.command(
     "validate", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
 )
-def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
+def validate(session: Session, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Check every stored value against its type and schema; exit 4 if one is invalid."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         findings = queries.validate(app, login=_select_owner(user, ident, of))
-        return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
+        return emit(session, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
 @Example("settings export > settings.json", on=EVERYWHERE)
 @Example("settings export --user alice -o json")
 @GROUP.command("export", answers=lambda: (dict[str, Any],))
 def export(
-    ctx: typer.Context,
+    session: Session,
     user: User = "",
     ident: UserId = "",
     of: Of = "",
@@ -206,20 +209,20 @@ def export(
     """Print all keys and values in the form that dbctl settings apply reads; JSON unless -o selects another
     format.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         values = queries.export(app, login=_select_owner(user, ident, of), secrets=secrets)
-        return emit(ctx, values, app=app, instead_of_table=Format.JSON)
+        return emit(session, values, app=app, instead_of_table=Format.JSON)
 
 
 @Example("settings diff settings.json", on="flashpoint-web larder")
 @Example("settings diff requested.json", on="samples", shown=False)
 @Example("settings diff settings.toml -o json")
 @GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
-def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
+def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
-    with open_app(ctx) as app:
-        return emit(ctx, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
+    with session.open_app() as app:
+        return emit(session, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
 @Example("settings apply settings.json", on="flashpoint-web larder")
@@ -231,7 +234,7 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def apply(
-    ctx: typer.Context,
+    session: Session,
     file: File,
     mode: Annotated[
         Mode,
@@ -250,10 +253,10 @@ def apply(
 ) -> int:
     """Change the settings to the values of a file, in one transaction."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         login = _select_owner(user, ident, of)
         operation = apply_file(app, settings, mode.value, login=login, new_keys=new_keys)
-        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
+        return run_change(session, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 def _select_owner(user: str, ident: str, of: str) -> SettingOwner:

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app, parse_key_values, period_option, read_selection
+from dbctl.cli._support.app import parse_key_values, period_option
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.model import Page, time_before
 from dbctl.services import stats
 from dbctl.services.app import DatabaseResults
-from dbctl.services.events.location import locate_journal
 from dbctl.services.history import GrowthHistory, TablePoint
 from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
@@ -26,22 +26,22 @@ GROUP = Group(
 )
 
 
-def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]) -> int:
+def _emit_figures(session: Session, target: str, figures: DatabaseResults[Any]) -> int:
     for error in figures.failed:
-        warn(ctx, str(error))
+        warn(session, str(error))
     for message in figures.remarks:
-        note(ctx, message)
-    return emit(ctx, figures.page, status=figures.status, target=target)
+        note(session, message)
+    return emit(session, figures.page, status=figures.status, target=target)
 
 
 @Example("stats overview", on=EVERYWHERE)
 @Example("stats overview --sort -bytes -o json")
 @GROUP.command("overview", answers=lambda: (Page[stats.DatabaseStats],), fleet=Fleet())
-def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
+def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_tables.list_databases(app, requested_page(limit, offset, sort))
+            session, app.name, stats_tables.list_databases(app, requested_page(limit, offset, sort))
         )
 
 
@@ -50,7 +50,7 @@ def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
 @Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False)
 @GROUP.command("tables", answers=lambda: (Page[stats.TableStats],), fleet=Fleet())
 def tables(
-    ctx: typer.Context,
+    session: Session,
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Also count the rows of large tables on a server, which may take long."),
@@ -63,9 +63,9 @@ def tables(
 
     Row counts of large tables on a server are estimates (~) unless --exact is passed.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_tables.list_tables(app, requested_page(limit, offset, sort), exact=exact)
+            session, app.name, stats_tables.list_tables(app, requested_page(limit, offset, sort), exact=exact)
         )
 
 
@@ -73,22 +73,22 @@ def tables(
 @Example("stats user {login} -o json")
 @GROUP.command("user", answers=lambda: (stats.UserStats,))
 def user(
-    ctx: typer.Context,
+    session: Session,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
 ) -> int:
     """Show the app's statistics of one user, and the number of the user's rows per table."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         report = stats_tables.measure_user(app, login)
         for message in report.skipped:
-            warn(ctx, message)
-        return emit(ctx, report, app=app)
+            warn(session, message)
+        return emit(session, report, app=app)
 
 
 @Example("stats activity --user {login} --since 7d", on="larder samples")
 @Example("stats activity --action login --since 24h -o csv", on="flashpoint-web")
 @GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
 def activity(
-    ctx: typer.Context,
+    session: Session,
     user: Annotated[
         str,
         typer.Option(
@@ -108,10 +108,10 @@ def activity(
     offset: Offset = 0,
 ) -> int:
     """Show the app's activity log, newest first."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page_request = requested_page(limit, offset, "")
         return emit(
-            ctx,
+            session,
             stats_tables.list_activity(
                 app, page_request, login=user, action=action, resource=resource, since=since
             ),
@@ -123,7 +123,7 @@ def activity(
 @Example("stats locks -o json", on=EVERYWHERE)
 @GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
 def locks(
-    ctx: typer.Context,
+    session: Session,
     waiting: Annotated[
         bool,
         typer.Option(
@@ -139,35 +139,35 @@ def locks(
     For files, root sees all processes, and other users their own and every lock. For servers, each lock is shown
     with its type and object, the statement without its values, and the duration of the transaction.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page_request = requested_page(limit, offset, sort)
         if waiting:
-            return _emit_figures(ctx, app.name, stats_sessions.list_waits(app, page_request))
-        return _emit_figures(ctx, app.name, stats_tables.list_locks(app, page_request))
+            return _emit_figures(session, app.name, stats_sessions.list_waits(app, page_request))
+        return _emit_figures(session, app.name, stats_tables.list_locks(app, page_request))
 
 
 @Example("stats connections", on="larder samples")
 @Example("stats connections --db main --limit 20")
 @GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
-def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
+def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_sessions.list_connections(app, requested_page(limit, offset, sort))
+            session, app.name, stats_sessions.list_connections(app, requested_page(limit, offset, sort))
         )
 
 
 @Example("stats slow --limit 20", on="larder samples")
 @Example("stats slow --sort -max_seconds -o json")
 @GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
-def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
+def slow(session: Session, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
     If the server does not record them, the output contains the command that enables it.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_sessions.list_slow_statements(app, requested_page(limit, offset, sort))
+            session, app.name, stats_sessions.list_slow_statements(app, requested_page(limit, offset, sort))
         )
 
 
@@ -175,7 +175,7 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
 @Example("stats indexes --only unused -o json", on="flashpoint-web")
 @GROUP.command("indexes", answers=lambda: (Page[stats.IndexStats],))
 def indexes(
-    ctx: typer.Context,
+    session: Session,
     only: Annotated[
         IndexProblem | None,
         typer.Option(
@@ -187,20 +187,20 @@ def indexes(
     sort: Sort = "",
 ) -> int:
     """Show every index: its size, how often it was read, and whether another one makes it redundant."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_indexes.list_indexes(app, requested_page(limit, offset, sort), only=only)
+            session, app.name, stats_indexes.list_indexes(app, requested_page(limit, offset, sort), only=only)
         )
 
 
 @Example("stats bloat", on=EVERYWHERE)
 @Example("stats bloat --sort -wasted_bytes --limit 10")
 @GROUP.command("bloat", answers=lambda: (Page[stats.TableBloat],))
-def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
+def bloat(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         return _emit_figures(
-            ctx, app.name, stats_indexes.list_bloat(app, requested_page(limit, offset, sort))
+            session, app.name, stats_indexes.list_bloat(app, requested_page(limit, offset, sort))
         )
 
 
@@ -208,7 +208,7 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
 @Example("stats history users --since 1y -o json", on="flashpoint-web")
 @GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
 def history(
-    ctx: typer.Context,
+    session: Session,
     table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "30d", "Use samples up to this age; default: 30d.")
@@ -224,27 +224,27 @@ def history(
     from dbctl.services import history
     from dbctl.services.events.samples import read_samples
 
-    with open_app(ctx) as app:
-        location = locate_journal(read_selection(ctx))
+    with session.open_app() as app:
+        location = session.journal
         start = time_before(since or history.DEFAULT_PERIOD)
         samples = read_samples(location.require_folder(), location.config, apps=[app.name], since=start)
         samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
         if not samples:
-            note(ctx, "no samples were recorded in this period; dbctl status --record records one")
+            note(session, "no samples were recorded in this period; dbctl status --record records one")
         page_request = requested_page(limit, offset, "")
         if table:
             points = history.list_table_points(samples, table, page_request)
-            return emit(ctx, points, target=app.name)
-        return emit(ctx, history.measure_growth(samples, start, page_request), target=app.name)
+            return emit(session, points, target=app.name)
+        return emit(session, history.measure_growth(samples, start, page_request), target=app.name)
 
 
 @Example("stats reports", on=EVERYWHERE)
 @Example("stats reports -o json")
 @GROUP.command("reports", answers=lambda: (Page[reports.ReportSummary],))
-def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
+def reports_(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List the app's reports."""
-    with open_app(ctx) as app:
-        return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
+    with session.open_app() as app:
+        return emit(session, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
 
 
 @Example("stats run {report} --limit 10", on=EVERYWHERE)
@@ -252,7 +252,7 @@ def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
 @Example("stats run {report} --explain", on="flashpoint-web", shown=False)
 @GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
 def run(
-    ctx: typer.Context,
+    session: Session,
     name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],
     assignments: Annotated[
         list[str] | None,
@@ -266,14 +266,14 @@ def run(
     sort: Sort = "",
 ) -> int:
     """Run a report."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page_request, values = (
             requested_page(limit, offset, sort),
             parse_key_values(assignments or (), "--set"),
         )
         if not explain:
-            return emit(ctx, reports.run(app, name, values, page_request), app=app)
+            return emit(session, reports.run(app, name, values, page_request), app=app)
         explained = reports.explain(app, name, values, page_request)
         for table in explained.full_scans:
-            warn(ctx, f"{table} is scanned completely")
-        return emit(ctx, explained, app=app)
+            warn(session, f"{table} is scanned completely")
+        return emit(session, explained, app=app)

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection, read_selections
+from dbctl.cli._support.app import read_selections
 from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors import DbctlError, Exit, UsageError
 from dbctl.render import Format, supports_drawing
@@ -32,7 +32,7 @@ GROUP = Group("status", section="Inspect", position=1, help="State of every data
     answers=lambda: (database_status.StatusPage,), findings=True, fleet=Fleet(replaces={"check": True})
 )
 def status(
-    ctx: typer.Context,
+    session: Session,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit 3 if an action is due, and 4, 10 or 11 on more severe problems."),
@@ -61,11 +61,11 @@ def status(
     be read. Without --record, nothing is written, and nothing large is read: dbctl integrity check examines the
     content. Of a fleet, the instances with a problem are listed.
     """
-    options, selection = read_options(ctx), read_selection(ctx)
+    options, selection = session.options, session.selection
     all_apps = not (selection.app or selection.profile or selection.urls)
     if watch:
         _refuse_watch(check=check, record=record, output=options.output)
-    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=watch)
+    selections = read_selections(session, all_apps=all_apps, allow_fleets=watch)
     if watch and any(loader.find_app(selected, allow_fleet=True).is_fleet for selected in selections):
         raise UsageError(detail="--watch does not show fleets; select an app with --app NAME")
 
@@ -76,16 +76,16 @@ def status(
 
     if watch:
         return _watch(collect, every)
-    with show_progress(ctx):
+    with show_progress(session):
         report = collect()
     for message in report.problems:
-        warn(ctx, message)
+        warn(session, message)
     for message in report.notes:
-        note(ctx, message)
+        note(session, message)
     if report.unrecorded:
-        warn(ctx, f"sizes and rows are not recorded: {report.unrecorded}")
+        warn(session, f"sizes and rows are not recorded: {report.unrecorded}")
     return emit(
-        ctx,
+        session,
         report.page,
         status=report.check if check else report.status,
         target=", ".join(report.apps),

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, note
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.services.support import BundledFile, collect_files, write_bundle
 from dbctl.spec import EVERYWHERE, Example
@@ -24,7 +23,7 @@ GROUP = Group(
 @Example("support --dry-run")
 @GROUP.command(answers=lambda: (Page[BundledFile],))
 def support(
-    ctx: typer.Context,
+    session: Session,
     to: Annotated[
         Path, typer.Option("--to", metavar="FILE", help="The archive to write; it must not exist.")
     ] = Path("dbctl-support.tar.gz"),
@@ -35,13 +34,13 @@ def support(
     It contains versions, the structure of the configuration, codes of findings and errors, states of migrations, and
     names and types of tables and columns. Nothing is sent: read the files, and attach the archive to the report.
     """
-    files = collect_files(read_selection(ctx), timeout=read_options(ctx).timeout)
+    files = collect_files(session.selection, timeout=session.options.timeout)
     if not dry_run:
         write_bundle(to, files)
     items = [
         BundledFile(name=name, bytes=len(text.encode()), content=description)
         for name, (description, text) in files.items()
     ]
-    note(ctx, "nothing was written" if dry_run else f"wrote {to}; read it before you send it")
+    note(session, "nothing was written" if dry_run else f"wrote {to}; read it before you send it")
     page = Page(items=items, total=len(items), column_names=BundledFile.__struct_fields__)
-    return emit(ctx, page, target=str(to))
+    return emit(session, page, target=str(to))

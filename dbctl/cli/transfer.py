@@ -8,12 +8,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, Variant, require_address
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult
 from dbctl.render import Format
@@ -60,7 +59,7 @@ Derive: TypeAlias = Annotated[
 @Example("transfer plan --to postgresql://app@localhost/app -o json")
 @GROUP.command("plan", answers=lambda: (transfer.TransferPlan,))
 def plan(
-    ctx: typer.Context,
+    session: Session,
     to: To,
     derive: Derive = False,
     migrations: MigrationsFolder = None,
@@ -73,13 +72,13 @@ def plan(
     """
     from dbctl.services.transfer import plan_transfer
 
-    with _open_endpoints(ctx, to) as endpoints:
+    with _open_endpoints(session, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
-        output = read_options(ctx).output_options
+        output = session.options.output_options
         if output.format is not Format.TABLE or output.columns:  # a complete table contains the remarks
             for remark in result.remarks:
-                warn(ctx, remark)
-        return emit(ctx, result, status=result.status)
+                warn(session, remark)
+        return emit(session, result, status=result.status)
 
 
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
@@ -89,7 +88,7 @@ def plan(
     "run", answers=lambda: (transfer.TransferResult, DryRunResult), writes=Write(source="generated")
 )
 def run(
-    ctx: typer.Context,
+    session: Session,
     to: To,
     derive: Derive = False,
     migrations: MigrationsFolder = None,
@@ -103,10 +102,13 @@ def run(
     """
     from dbctl.services.transfer import RunTransfer
 
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "copying", None, unit="rows") as advance:
+    with (
+        _open_endpoints(session, to) as endpoints,
+        show_progress(session, "copying", None, unit="rows") as advance,
+    ):
         options = _schema_options(derive, migrations, variant)
         operation = RunTransfer(endpoints, options, advance=advance)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("transfer verify --to postgresql://app@localhost/app")
@@ -119,7 +121,7 @@ def run(
     answers=lambda: (transfer.TransferVerification,),
     writes=Write(source="generated", audited=False),
 )
-def verify(ctx: typer.Context, to: To) -> int:
+def verify(session: Session, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
     After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
@@ -127,11 +129,14 @@ def verify(ctx: typer.Context, to: To) -> int:
     """
     from dbctl.services.transfer import verify_transfer
 
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
+    with (
+        _open_endpoints(session, to) as endpoints,
+        show_progress(session, "comparing", None, unit="rows") as advance,
+    ):
         result = verify_transfer(endpoints, advance=advance)
     for remark in result.remarks:
-        warn(ctx, remark)
-    return emit(ctx, result, status=result.status)
+        warn(session, remark)
+    return emit(session, result, status=result.status)
 
 
 @Example("transfer switch --to postgresql://app@localhost/app --yes")
@@ -144,9 +149,7 @@ def verify(ctx: typer.Context, to: To) -> int:
     answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),
     writes=Write(source="generated"),
 )
-def switch(
-    ctx: typer.Context, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False
-) -> int:
+def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
     """Make the source refuse writes, copy what changed since the copy, compare all tables again, and end the transfer.
 
     Changes in the destination since the copy are lost. The source keeps its rows: it is the way back. It accepts writes again
@@ -157,18 +160,21 @@ def switch(
     if bool(to) == unlock:
         raise UsageError(detail="pass either --to or --unlock")
     if unlock:
-        with open_app(ctx) as opened:
-            return run_change(ctx, UnlockSource(opened), dry_run=dry_run)
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
-        return run_change(ctx, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
+        with session.open_app() as opened:
+            return run_change(session, UnlockSource(opened), dry_run=dry_run)
+    with (
+        _open_endpoints(session, to) as endpoints,
+        show_progress(session, "comparing", None, unit="rows") as advance,
+    ):
+        return run_change(session, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
 
 
 @contextmanager
-def _open_endpoints(ctx: typer.Context, to: str) -> Iterator[Endpoints]:
+def _open_endpoints(session: Session, to: str) -> Iterator[Endpoints]:
     """Yield the source and the destination of a transfer."""
     from dbctl.config import loader
 
-    with open_app(ctx) as opened:
+    with session.open_app() as opened:
         urls = list(loader.parse_urls([to], Path.cwd(), option="--to").values())
         yield Endpoints(opened, urls[0])
 

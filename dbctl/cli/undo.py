@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.audit import require_folder
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo import Undone, undo_operation
@@ -26,7 +26,7 @@ GROUP = Group(
 @Example("undo {operation} --yes", on="flashpoint-web larder", needs=("settings set {setting} {value}",))
 @GROUP.command(answers=lambda: (Undone, DryRunResult), writes=Write(source="generated", undo=True))
 def undo(
-    ctx: typer.Context,
+    session: Session,
     operation: Annotated[
         int,
         typer.Argument(
@@ -39,9 +39,9 @@ def undo(
 
     Ended sessions and secrets, such as password hashes, are not restored: the audit log does not contain them.
     """
-    selection = read_selection(ctx)
-    details = show_operation(require_folder(ctx), operation, is_verified=True)
+    selection = session.selection
+    details = show_operation(require_folder(session), operation, is_verified=True)
     if not selection.app:
         selection = structs.replace(selection, app=details.app)
-    with open_app(ctx, selection) as opened:
-        return run_change(ctx, undo_operation(opened, details), dry_run=dry_run)
+    with session.open_app(selection) as opened:
+        return run_change(session, undo_operation(opened, details), dry_run=dry_run)

@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, parse_key_values, read_file, select_users
+from dbctl.cli._support.app import Ids, Inactive, Logins, parse_key_values, read_file, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.session import Session
 from dbctl.errors import UsageError
 from dbctl.files import write_atomically
 from dbctl.model import DryRunResult, Page
@@ -66,7 +67,7 @@ Fields: TypeAlias = Annotated[
 @Example("users list --locked", on="flashpoint-web larder", shown=False)
 @GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
-    ctx: typer.Context,
+    session: Session,
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
     active: Annotated[
         bool | None, typer.Option("--active/--no-active", help="Show only active, or only inactive users.")
@@ -95,21 +96,21 @@ def list_(
         fields=parse_key_values(filters or (), "--filter"),
     )
     page_request = requested_page(limit, offset, sort)
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         if not locked:
-            return emit(ctx, users.list_users(app, user_filter, page_request), app=app)
+            return emit(session, users.list_users(app, user_filter, page_request), app=app)
         report = users.list_locked(app, user_filter, page_request)
-        return emit(ctx, report.page, app=app, notes=report.remarks)
+        return emit(session, report.page, app=app, notes=report.remarks)
 
 
 @Example("users show {login}", on=EVERYWHERE)
 @Example("users show --id 7 -o json")
 @Example("users show admin {login}", on="flashpoint-web", shown=False)
 @GROUP.command("show", answers=lambda: (users.UserShown, Page[users.UserShown]), fleet=Fleet())
-def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
+def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics."""
-    with open_app(ctx) as app:
-        return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
+    with session.open_app() as app:
+        return emit(session, users.show_users(app, select_users(logins, ids)), app=app)
 
 
 @Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web larder")
@@ -133,7 +134,7 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     ),
 )
 def create(
-    ctx: typer.Context,
+    session: Session,
     username: Login,
     email: Email = "",
     role: Role = "",
@@ -150,17 +151,19 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a user."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = users.NewUser(fields=values, with_settings=with_settings)
         plan = users.create_user(app, new).plan()  # report errors before prompting for a password
-        new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
+        new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
         lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
         operation = users.create_user(app, new)
-        return run_change(ctx, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ())
+        return run_change(
+            session, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ()
+        )
 
 
 @Example("users ensure alice --role editor --dry-run")
@@ -176,7 +179,7 @@ def create(
     ),
 )
 def ensure(
-    ctx: typer.Context,
+    session: Session,
     username: Login,
     email: Email = "",
     role: Role = "",
@@ -192,13 +195,13 @@ def ensure(
 
     Values that are not passed remain unchanged. The password is only used for a new user.
     """
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = users.NewUser(fields=values)
         plan = users.ensure_user(app, new).plan()
         if users.needs_password(app, new):
-            new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
-        return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
+            new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
+        return run_change(session, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
 @Example("users update {login} --email {new}@example.org", on="flashpoint-web larder")
@@ -210,7 +213,7 @@ def ensure(
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
 )
 def update(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     email: Email = "",
@@ -222,8 +225,8 @@ def update(
     values = _merge_fields(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
-    with open_app(ctx) as app:
-        return run_change(ctx, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
+    with session.open_app() as app:
+        return run_change(session, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
 
 
 @Example("users delete alice --transfer-to bob --dry-run")
@@ -238,7 +241,7 @@ def update(
     fleet=Fleet(resumes=True, may_destroy=True),
 )
 def delete(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
@@ -260,12 +263,12 @@ def delete(
     """Delete users with all their rows; the plan lists the rows per table."""
     if delete_duplicates and not new_owner:
         raise UsageError(detail="--delete-duplicates requires --transfer-to")
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         selector = select_users(logins, ids, inactive)
         operation = users.delete_users(
             app, selector, new_owner=new_owner, delete_duplicates=delete_duplicates
         )
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users set-password {login} --generate", on="flashpoint-web larder")
@@ -278,7 +281,7 @@ def delete(
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def set_password(
-    ctx: typer.Context,
+    session: Session,
     login: SingleLogin = None,
     ids: Ids = None,
     stdin: Stdin = False,
@@ -287,11 +290,11 @@ def set_password(
     dry_run: DryRun = False,
 ) -> int:
     """Set the password of a user and end their sessions."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         selector, new = select_users(login, ids), users.UserUpdate()
         plan = users.set_password(app, selector, new).plan()  # report an unknown user before prompting
-        new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
-        return run_change(ctx, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
+        new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
+        return run_change(session, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
 @Example("users set-role {login} {role}", on="flashpoint-web larder")
@@ -304,7 +307,7 @@ def set_password(
     fleet=Fleet(resumes=True, max_logins=2),
 )
 def set_role(
-    ctx: typer.Context,
+    session: Session,
     logins: RoleOfLogins,
     ids: Ids = None,
     inactive: Inactive = None,
@@ -319,10 +322,10 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Assign a role to users, instead of their roles, and end their sessions."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         selector = select_users(logins[:-1], ids, inactive)
         operation = users.set_role(app, selector, logins[-1], previous_holder_role=demote_to)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users add-role {login} {role}", on="larder samples")
@@ -333,16 +336,16 @@ def set_role(
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def add_role(
-    ctx: typer.Context,
+    session: Session,
     logins: RoleOfLogins,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
     """Give users a further role, in apps whose users may have several, and end their sessions."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = users.add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users remove-role {login} {role} --dry-run", on="larder samples")
@@ -353,16 +356,16 @@ def add_role(
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def remove_role(
-    ctx: typer.Context,
+    session: Session,
     logins: RoleOfLogins,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
     """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = users.remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users activate {login}", on=EVERYWHERE, needs=("users deactivate {login}",))
@@ -374,16 +377,16 @@ def remove_role(
     fleet=Fleet(resumes=True),
 )
 def activate(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
     """Allow users to sign in."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=True)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users deactivate {login}", on=EVERYWHERE)
@@ -395,16 +398,16 @@ def activate(
     fleet=Fleet(resumes=True),
 )
 def deactivate(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
     """Prevent users from signing in, and end their sessions."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=False)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users unlock {login}", on=EVERYWHERE)
@@ -417,7 +420,7 @@ def deactivate(
     fleet=Fleet(resumes=True),
 )
 def unlock(
-    ctx: typer.Context,
+    session: Session,
     logins: Logins = None,
     ids: Ids = None,
     addresses: Annotated[
@@ -431,9 +434,9 @@ def unlock(
     dry_run: DryRun = False,
 ) -> int:
     """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         operation = users.unlock(app, select_users(logins, ids), addresses or ())
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users check-password alice --password-stdin")
@@ -444,19 +447,19 @@ def unlock(
 )
 @GROUP.command("check-password", answers=lambda: (users.PasswordChecked,))
 def check_password(
-    ctx: typer.Context,
+    session: Session,
     login: SingleLogin = None,
     ids: Ids = None,
     stdin: Stdin = False,
     file: PasswordFile = None,
 ) -> int:
     """Check the password of a user: exit 0 if it matches, 1 if not."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         user = users.find_single_user(app, select_users(login, ids))
         from dbctl.cli._support.passwords import PasswordSource, read_password
 
-        password = read_password(ctx, PasswordSource(stdin, file), confirm=False)
-        return emit(ctx, users.compare_password(app, user, password), app=app)
+        password = read_password(session, PasswordSource(stdin, file), confirm=False)
+        return emit(session, users.compare_password(app, user, password), app=app)
 
 
 @Example("users import users.csv", on=EVERYWHERE)
@@ -467,7 +470,7 @@ def check_password(
     writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
 )
 def import_(
-    ctx: typer.Context,
+    session: Session,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV, JSON or JSON lines; - is standard input.")
     ],
@@ -483,33 +486,33 @@ def import_(
     """Add the users of a file, in one transaction."""
     lines = users.read_lines(read_file(file, "file of users"), str(file))
     with (
-        open_app(ctx) as app,
-        show_progress(ctx, "hashing passwords", len(lines), unit="passwords") as advance,
+        session.open_app() as app,
+        show_progress(session, "hashing passwords", len(lines), unit="passwords") as advance,
     ):
         operation = users.import_users(
             app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("users export > users.csv", on=EVERYWHERE)
 @Example("users export -o json")
 @GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
-    ctx: typer.Context,
+    session: Session,
     secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
 ) -> int:
     """Print all users in the form that dbctl users import reads; CSV unless -o selects another format."""
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         page = users.export_users(app, secrets=secrets)
-        return emit(ctx, page, app=app, instead_of_table=Format.CSV)
+        return emit(session, page, app=app, instead_of_table=Format.CSV)
 
 
 @Example("users export-data {login} {login}.json", on=EVERYWHERE)
 @Example("users export-data {login} - -o json")
 @GROUP.command("export-data", answers=lambda: (data.UserDataExported,))
 def export_data(
-    ctx: typer.Context,
+    session: Session,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="New JSON file; - is standard output.")],
     secrets: Annotated[
@@ -520,7 +523,7 @@ def export_data(
     """Write all data of one user, from every database of the app, to a JSON file."""
     import json
 
-    with open_app(ctx) as app:
+    with session.open_app() as app:
         user_data = data.collect_user_data(app, select_users([login], None), secrets=secrets)
         text = json.dumps(jsonable(user_data), indent=1, ensure_ascii=False) + "\n"
         if file == "-":
@@ -529,7 +532,7 @@ def export_data(
         with write_atomically(Path(file)) as target:
             target.write(text)
         result = data.UserDataExported.from_data(user_data, file)
-        return emit(ctx, result, app=app, columns_apply=False)
+        return emit(session, result, app=app, columns_apply=False)
 
 
 def _merge_fields(assignments: list[str] | None, **options: str) -> dict[str, str]:
@@ -555,7 +558,7 @@ def _user_fields(
 
 
 def _add_password(
-    ctx: typer.Context, app: App, new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
+    session: Session, app: App, new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
 ) -> U:
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
     has_passwords = app.profile.users is not None and app.profile.users.password is not None
@@ -564,7 +567,7 @@ def _add_password(
         return new
     from dbctl.cli._support.passwords import PasswordSource, read_password
 
-    password = read_password(ctx, PasswordSource(*options))
+    password = read_password(session, PasswordSource(*options))
     if dry_run:
         users.check_password(app, password)
         return new

@@ -19,9 +19,9 @@ from dbctl.cli._support.emit import (
     show_progress,
 )
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
+from dbctl.cli._support.session import Session
 from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
 
@@ -60,16 +60,16 @@ class Wipe:
 
 @GROUP.command("wipe", answers=tuple)
 def wipe(
-    ctx: typer.Context,
+    session: Session,
     step: Annotated[list[str] | None, typer.Option("--step")] = None,
     dry_run: DryRun = False,
 ) -> int:
     """Delete everything."""
-    return run_change(ctx, Wipe(step or []), dry_run=dry_run)
+    return run_change(session, Wipe(step or []), dry_run=dry_run)
 
 
 @GROUP.command("list", answers=tuple)
-def list_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
+def list_(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List numbers."""
     page_request = requested_page(limit, offset, sort)
     items = [
@@ -77,18 +77,18 @@ def list_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
         for number in range(min(limit, 200_000))
     ]
     return emit(
-        ctx,
+        session,
         Page(items=items, total=10**6, limit=page_request.limit, offset=page_request.offset),
         notes=["a remark"],
     )
 
 
 @GROUP.command("options", answers=tuple)
-def options(ctx: typer.Context) -> int:
+def options(session: Session) -> int:
     """Show the common options."""
-    result = read_options(ctx)
+    result = session.options
     return emit(
-        ctx,
+        session,
         {
             "app": result.app,
             "url": list(result.url),
@@ -100,7 +100,7 @@ def options(ctx: typer.Context) -> int:
 
 
 @GROUP.command("fault", answers=tuple)
-def fault(ctx: typer.Context, kind: str) -> int:
+def fault(session: Session, kind: str) -> int:
     """Fail."""
     if kind == "busy":
         raise BusyError(target="shop/main", holder=" by pid 7", waited=5)
@@ -117,13 +117,13 @@ def fault(ctx: typer.Context, kind: str) -> int:
 
 
 @GROUP.command("secret", answers=tuple)
-def secret(ctx: typer.Context) -> int:
+def secret(session: Session) -> int:
     """Try to show a secret."""
-    return emit(ctx, {"password": Secret("hunter2")})
+    return emit(session, {"password": Secret("hunter2")})
 
 
 @GROUP.command("wait", answers=tuple)
-def wait(ctx: typer.Context) -> int:
+def wait(session: Session) -> int:
     """Wait for a signal."""
     sys.stderr.write("waiting\n")
     sys.stderr.flush()
@@ -133,35 +133,35 @@ def wait(ctx: typer.Context) -> int:
 
 @GROUP.command("password", answers=tuple)
 def password(
-    ctx: typer.Context,
+    session: Session,
     stdin: Annotated[bool, typer.Option("--password-stdin")] = False,
     file: Annotated[Path | None, typer.Option("--password-file")] = None,
     generate: Annotated[bool, typer.Option("--generate")] = False,
 ) -> int:
     """Read a password."""
-    password_ = read_password(ctx, PasswordSource(stdin=stdin, file=file, generate=generate)).reveal()
-    return emit(ctx, {"length": len(password_), "right": password_ == " pass word "})
+    password_ = read_password(session, PasswordSource(stdin=stdin, file=file, generate=generate)).reveal()
+    return emit(session, {"length": len(password_), "right": password_ == " pass word "})
 
 
 @GROUP.command("names", answers=tuple)
-def names(ctx: typer.Context, words: list[str]) -> int:
+def names(session: Session, words: list[str]) -> int:
     """Read logins."""
-    return emit(ctx, {"names": read_logins(words)})
+    return emit(session, {"names": read_logins(words)})
 
 
 @GROUP.command("work", answers=tuple)
 def work(
-    ctx: typer.Context, seconds: float, announce: Annotated[bool, typer.Option("--announce")] = False
+    session: Session, seconds: float, announce: Annotated[bool, typer.Option("--announce")] = False
 ) -> int:
     """Show progress for some seconds."""
-    with show_progress(ctx, "Working [bold]", 100, unit="files") as advance:
+    with show_progress(session, "Working [bold]", 100, unit="files") as advance:
         if announce:
             print("working", flush=True)
         for _ in range(20):
             time.sleep(seconds / 20)
             advance(5)
-    note(ctx, "worked")
-    return emit(ctx, None)
+    note(session, "worked")
+    return emit(session, None)
 
 
 sys.modules["dbctl.cli.sample"] = sys.modules[__name__]

@@ -6,78 +6,36 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._lazy import read_spec
-from dbctl.cli._support.emit import read_logins, show_progress, target_of, warn
-from dbctl.cli._support.options import RUN, read_options
+from dbctl.cli._support.emit import read_logins
 from dbctl.config import Selection, loader
 from dbctl.errors import (
-    DbctlError,
     FileFailedError,
     FileMissingError,
-    FleetRequiredError,
     FleetSelectedError,
-    Invocation,
     UsageError,
-    set_invocation,
 )
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration, parse_size
-from dbctl.profiles import loader as profile_loader
 from dbctl.services import app as app_service
 from dbctl.services.app import App
 
 if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
     from dbctl.services.app import UserSelector
-    from dbctl.services.audit import OperationRecorder
-
-#: Key in the context for the configured app, if the command runs on one instance of a fleet.
-CONFIGURED_APP = "dbctl.configured"
-#: Key in the context for the configuration, if the command has read it.
-SECTIONS = "dbctl.sections"
-
-#: Key in the context: whether hints repeat the options of the command.
-SELECTED = "dbctl.selected"
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
-
-
-def read_selection(ctx: typer.Context) -> Selection:
-    """Return the options that select an app."""
-    options = read_options(ctx)
-    selection = Selection(
-        config=options.config,
-        app=options.app,
-        profile=options.profile,
-        urls=options.url or (),
-        configured=ctx.meta.get(CONFIGURED_APP),
-        sections=ctx.meta.get(SECTIONS),
-        replica=options.replica,
-    )
-    if not ctx.meta.get(SELECTED):
-        ctx.meta[SELECTED] = True
-        outer = set_invocation(partial(_describe_invocation, selection, options.db))
-        ctx.call_on_close(partial(set_invocation, outer))
-    return selection
-
-
-def _describe_invocation(selection: Selection, database: str) -> Invocation:
-    """Return what hints repeat; only errors import the module."""
-    from dbctl.services.app import command_line
-
-    return command_line.describe_invocation(selection, database=database)
 
 
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
 
 
-def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
+def read_selections(session: Session, *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
     """Return one selection for the app of the options, or one per configured app.
 
     With ``allow_fleets``, a selection may be a fleet, and not an instance.
@@ -86,10 +44,10 @@ def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = 
         UsageError: ``--all-apps`` and options that describe one app are combined.
         FleetSelectedError: one of the apps is a fleet.
     """
-    selection = read_selection(ctx)
+    selection = session.selection
     if not all_apps or selection.configured:
         if not allow_fleets:
-            _refuse_fleet_options(ctx, selection)
+            session.refuse_fleet_options()
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
@@ -102,88 +60,6 @@ def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = 
             apps = {name: loader.select_replicas(app) for name, app in apps.items()}
         raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
     return [structs.replace(selection, app=name) for name in apps]
-
-
-@contextmanager
-def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
-    """Yield the app of the options, or of ``selection``; its databases are closed at the end.
-
-    Raises:
-        ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
-    """
-    options = read_options(ctx)
-    selection = selection or read_selection(ctx)
-    _refuse_fleet_options(ctx, selection)
-    with ExitStack() as stack:
-        app = stack.enter_context(
-            app_service.open_app(
-                selection,
-                timeout=options.timeout,
-                spec=read_spec(ctx),
-                only=options.db,
-                trust_clock=options.trust_clock,
-                acting_as=options.acting_as,
-            )
-        )
-        app.create_recorder = partial(_create_recorder, ctx)
-        if RUN in ctx.meta:
-            ctx.meta[RUN].use_databases(app.used)
-        stack.enter_context(show_progress(ctx))
-        _warn_about_maintenance(ctx, app)
-        try:
-            if app.spec.checks_profile:
-                _check_profile(app)
-            if app.acting_as:
-                from dbctl.services.app import audit
-
-                audit.check_acting(app)
-            yield app
-        except DbctlError as error:  # errors are reported with the target
-            error.context.setdefault("target", target_of(app))
-            raise
-
-
-def _warn_about_maintenance(ctx: typer.Context, app: App) -> None:
-    """Report that a killed run may have left the app in maintenance mode."""
-    if app.configured.maintenance_mode is None:
-        return
-    from dbctl.services.hooks import find_leftover
-
-    for finding in find_leftover(app.configured):
-        warn(ctx, f"{finding.target}: {finding.message}. {finding.hint}")
-
-
-def _create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
-    """Return the recorder of the audit log, whose modules only commands that write import."""
-    from dbctl.cli._support.audit import create_recorder
-
-    return create_recorder(ctx, app)
-
-
-def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
-    """Refuse options of fleets for one app.
-
-    Raises:
-        FleetRequiredError: an option was passed.
-        FleetSelectedError: the app is a fleet.
-    """
-    options = read_options(ctx)
-    values = {
-        "--jobs": options.jobs,
-        "--canary": options.canary,
-        "--max-failures": options.max_failures,
-        "--resume": options.resume or None,
-    }
-    option = next((name for name, value in values.items() if value is not None), "")
-    if option and not selection.configured:
-        raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
-
-
-def _check_profile(app: App) -> None:
-    if not profile_loader.is_built_in(app.configured.profile):
-        from dbctl.services import checks
-
-        checks.refuse_inconsistent_profile(app.configured.profile)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
@@ -205,19 +81,16 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
 
 
 @contextmanager
-def open_apps(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
+def open_apps(session: Session, *, all_apps: bool) -> Iterator[Sequence[App]]:
     """Yield the app of the options, or every configured app; their databases are closed at the end."""
     with ExitStack() as stack:
-        app_selections = read_selections(ctx, all_apps=all_apps)
+        app_selections = read_selections(session, all_apps=all_apps)
         apps = [
-            stack.enter_context(
-                app_service.open_app(selection, timeout=read_options(ctx).timeout, spec=read_spec(ctx))
-            )
+            stack.enter_context(app_service.open_app(selection, timeout=session.timeout, spec=session.spec))
             for selection in app_selections
         ]
         for app in apps:
-            _warn_about_maintenance(ctx, app)
-            app.create_recorder = partial(_create_recorder, ctx)
+            session.warn_about_maintenance(app)
         yield apps
 
 

@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import read_selection
-from dbctl.cli._support.command_text import CommandText
-from dbctl.cli._support.emit import ANCHOR, RUN_ID, warn
-from dbctl.cli._support.options import RUN, command_path, read_options
-from dbctl.config import user_name
+from dbctl.cli._support.session import Session
 from dbctl.errors import DbctlError, RepositoryMissingError
-from dbctl.services.audit import Author, OperationRecorder
-from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, parse_anchor
 from dbctl.services.events.location import locate_journal
 
@@ -27,46 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dbctl.config import Selection
-    from dbctl.services.app import App
 
 
-def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
-    """Return the recorder for the changes of a command."""
-    location = locate_journal(read_selection(ctx))
-    run = ctx.meta.get(RUN)
-    author = Author(
-        user=user_name(),
-        sudo_user=os.environ.get("SUDO_USER", ""),
-        acting_as=app.acting_as,
-        host=os.uname().nodename,
-        command=" ".join(command_path(ctx)),
-        arguments=CommandText(ctx).arguments,
-        config=location.config,
-        run=run.id if run else ctx.meta.get(RUN_ID),
-    )
-    return OperationRecorder(
-        ChangeLog(location.folder, run.store if run else None) if location.folder else None,
-        author,
-        location.audit,
-        app=app.name,
-        warn=run.report_audit_failure if run else partial(warn, ctx),
-        receive_anchor=run.set_anchor if run else partial(_store_anchor, ctx),
-        outcomes=run.changes if run else None,
-    )
-
-
-def _store_anchor(ctx: typer.Context, anchor: Anchor) -> None:
-    """Store the end of the log for the run that works on a fleet; other commands without a run ignore it."""
-    ctx.meta[ANCHOR] = str(anchor)
-
-
-def require_folder(ctx: typer.Context) -> Path:
+def require_folder(session: Session) -> Path:
     """Return the folder of the event store.
 
     Raises:
         JournalDisabledError: nothing is recorded.
     """
-    return locate_journal(read_selection(ctx)).require_folder()
+    return session.journal.require_folder()
 
 
 def parse_anchors(text: str) -> Sequence[Anchor]:
@@ -84,12 +46,12 @@ def parse_anchors(text: str) -> Sequence[Anchor]:
     return anchors
 
 
-def read_manifest_anchors(ctx: typer.Context, folder: Path) -> tuple[Sequence[Anchor], Sequence[DbctlError]]:
+def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anchor], Sequence[DbctlError]]:
     """Return the ends of the log in the manifests of the backups of all configured apps, and why some are not known."""
     from dbctl.config import FleetSelection, loader
     from dbctl.services.fleet import list_instances
 
-    selection, timeout = read_selection(ctx), read_options(ctx).timeout
+    selection, timeout = session.selection, session.options.timeout
     anchors, errors = list[Anchor](), list[DbctlError]()
     if not locate_journal(selection).config:
         return anchors, errors

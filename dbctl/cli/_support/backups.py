@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias
 
 import typer
 
@@ -19,6 +19,9 @@ from dbctl.errors import UsageError
 from dbctl.model import now, parse_duration
 from dbctl.services.app import App
 from dbctl.services.backup import ID, LATEST, ByteProgress, DecryptionKeys, Kind, Manifest, Repository
+
+if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
 
 
 def parse_time(text: str) -> datetime:
@@ -132,15 +135,15 @@ class SizedOperation(Operation, Protocol):
         ...
 
 
-def run_with_progress(ctx: typer.Context, activity: str, operation: SizedOperation, *, dry_run: bool) -> int:
+def run_with_progress(session: Session, activity: str, operation: SizedOperation, *, dry_run: bool) -> int:
     """Run an operation as ``run_change`` does, and show the progress of its bytes."""
-    with show_byte_progress(ctx, activity, operation.size()) as operation.advance:
-        return run_change(ctx, operation, dry_run=dry_run)
+    with show_byte_progress(session, activity, operation.size()) as operation.advance:
+        return run_change(session, operation, dry_run=dry_run)
 
 
-def show_byte_progress(ctx: typer.Context, activity: str, size: int) -> AbstractContextManager[ByteProgress]:
+def show_byte_progress(session: Session, activity: str, size: int) -> AbstractContextManager[ByteProgress]:
     """Show the progress of ``size`` bytes; yields ``advance(bytes)``."""
-    return show_progress(ctx, activity, size, unit="bytes")
+    return show_progress(session, activity, size, unit="bytes")
 
 
 def split_ids_and_paths(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -160,12 +163,12 @@ def _is_backup_name(argument: str) -> bool:
 
 
 def load_keys(
-    ctx: typer.Context, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
+    session: Session, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
 ) -> DecryptionKeys:
     """Return the decryption keys of the options, the environment and the configuration."""
     keys = DecryptionKeys(
         secrets.find_decryption_files(app.configured, identities or (), passphrase_file), ask_secret
     )
     for message in keys.describe_exposed_files():
-        note(ctx, message)
+        note(session, message)
     return keys

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dbctl.cli._support.options import read_options
 from dbctl.config import MASK, list_secrets, redact_message, redact_text
 
 if TYPE_CHECKING:
-    import typer
     from typer._click import Context, Parameter
+
+    from dbctl.cli._support.session import Session
 
 #: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.
 _PUBLIC = frozenset(
@@ -52,9 +52,9 @@ _SHORTEST = 3
 class CommandText:
     """The words of one command, and the texts of its arguments that no message may contain."""
 
-    def __init__(self, ctx: typer.Context) -> None:
+    def __init__(self, session: Session) -> None:
         self._hidden = set[str]()
-        self.arguments = tuple(self._list_arguments(ctx))
+        self.arguments = tuple(self._list_arguments(session))
 
     def mask(self, text: str) -> str:
         """Return a message without the hidden arguments and without secrets in addresses."""
@@ -62,12 +62,12 @@ class CommandText:
             text = text.replace(value, MASK)
         return redact_message(text)
 
-    def _list_arguments(self, ctx: typer.Context) -> Iterator[str]:
+    def _list_arguments(self, session: Session) -> Iterator[str]:
         """Yield the arguments and options that the user passed, with the names of their parameters."""
-        contexts: list[Context] = [ctx]
+        contexts: list[Context] = [session.ctx]
         while contexts[-1].parent is not None:
             contexts.append(contexts[-1].parent)
-        common = read_options(ctx)
+        common = session.options
         for source in reversed(contexts):
             for parameter in source.command.params:
                 name = parameter.name or ""

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import read_selection
-from dbctl.cli._support.options import read_options
-
 if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
     from dbctl.services.comparison import Side
 
 FirstSide: TypeAlias = Annotated[
@@ -24,7 +22,7 @@ CheckEqual: TypeAlias = Annotated[bool, typer.Option("--check", help="Exit with 
 
 @contextmanager
 def open_compared_sides(
-    ctx: typer.Context,
+    session: Session,
     names: Sequence[str],
     identities: Sequence[Path] | None,
     passphrase_file: Path | None,
@@ -34,13 +32,13 @@ def open_compared_sides(
     from dbctl.cli._support.backups import load_keys
     from dbctl.services.comparison import SideOptions, open_sides
 
-    options = read_options(ctx)
+    options = session.options
     side_options = SideOptions(
-        selection=read_selection(ctx),
+        selection=session.selection,
         timeout=options.timeout,
         database=options.db,
         repository=repository,
-        create_keys=lambda app: load_keys(ctx, app, identities, passphrase_file),
+        create_keys=lambda app: load_keys(session, app, identities, passphrase_file),
     )
     with open_sides(names, side_options) as sides:
         yield sides

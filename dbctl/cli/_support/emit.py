@@ -13,7 +13,6 @@ import typer
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import (
     ConfirmationMissingError,
     ConfirmationWrongError,
@@ -34,31 +33,8 @@ from dbctl.render import result as result_output
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
-    from typer._click import Context
-
+    from dbctl.cli._support.session import Session
     from dbctl.services.app import App
-
-#: Key in the context for the exit code of a command whose result was written.
-EXIT_STATUS = "dbctl.exit_status"
-
-#: Key in the context for the function that receives the output, instead of standard output.
-RECEIVER = "dbctl.receiver"
-#: Key in the context for the digest of a plan that the user confirmed for a fleet; None: without a plan.
-CONFIRMED_DIGEST = "dbctl.confirmed"
-
-#: Key in the context for the start of the command, or of the change that was confirmed.
-STARTED = "dbctl.started"
-
-#: Key in the context for the action with hooks that the command performs.
-ACTION = "dbctl.action"
-#: Key in the context for the records of hooks.
-HOOK_RUNS = "dbctl.hooks"
-#: Key in the context for the id of the run of a fleet in the journal.
-RUN_ID = "dbctl.run_id"
-#: The end of the audit log after a change of an instance, ``SEQUENCE:HASH``.
-ANCHOR = "dbctl.anchor"
-
-_WARNINGS = "dbctl.warnings"
 
 
 class Operation(Protocol):
@@ -82,7 +58,7 @@ class Operation(Protocol):
 
 
 def emit(
-    ctx: typer.Context,
+    session: Session,
     result: object,
     *,
     status: int = 0,
@@ -103,44 +79,44 @@ def emit(
     """
     progress.stop()
     for text in notes:
-        note(ctx, text)
+        note(session, text)
     if not target:
         target = target_of(app) if app else _own_target(result)
-    output = read_options(ctx).output_options
+    output = session.options.output_options
     if not columns_apply:
         output = structs.replace(output, columns=(), excel_safe=False)
     if output.format is Format.TABLE:
         output = structs.replace(output, format=instead_of_table)
     command_output = result_output.CommandOutput(
-        command=command_path(ctx),
+        command=session.words,
         result=result,
         status=int(status),
         target=target,
-        warnings=collected_warnings(ctx),
+        warnings=tuple(session.warnings),
         findings=findings,
-        config=_find_config(ctx) if output.format.is_report else None,
+        config=_find_config(session) if output.format.is_report else None,
         has_closing_line=closes,
-        seconds=time.monotonic() - ctx.meta[STARTED],
+        seconds=time.monotonic() - session.started,
     )
-    if RUN in ctx.meta:
-        ctx.meta[RUN].receive_output(command_output)
+    if session.run:
+        session.run.receive_output(command_output)
     # The result of a change is written even if a signal arrives.
     with signals.block_signals() if isinstance(result, ChangeResult) else nullcontext():
-        if RECEIVER in ctx.meta:
-            ctx.meta[RECEIVER](command_output)
+        if session.receive:
+            session.receive(command_output)
         else:
             result_output.show(command_output, output)
-        ctx.meta[EXIT_STATUS] = int(status)
+        session.exit_status = int(status)
         if isinstance(result, ChangeResult):
             signals.ignore_signals_until_exit()
     return int(status)
 
 
-def _find_config(ctx: typer.Context) -> Path | None:
+def _find_config(session: Session) -> Path | None:
     """Return the configuration that the command read; None without one."""
     from dbctl.config import Selection, loader
 
-    options = read_options(ctx)
+    options = session.options
     with suppress(DbctlError):
         return None if options.url else loader.config_path(Selection(config=options.config))
     return None
@@ -157,40 +133,26 @@ def _own_target(result: object) -> str | None:
     return target if isinstance(target, str) and target else None
 
 
-def note(ctx: typer.Context, text: str) -> None:
+def note(session: Session, text: str) -> None:
     """Write a note to standard error, or to the ``warnings`` of the JSON object."""
-    if read_options(ctx).output is Format.JSON:
-        ctx.meta.setdefault(_WARNINGS, []).append(text)
-    elif not read_options(ctx).quiet:
+    if session.options.output is Format.JSON:
+        session.warnings.append(text)
+    elif not session.options.quiet:
         streams.remark(f"note: {text}", "dim")
 
 
-def warn(ctx: typer.Context, text: str) -> None:
+def warn(session: Session, text: str) -> None:
     """Write a warning to standard error, even without a terminal, or to the ``warnings`` of the JSON object."""
-    if RUN in ctx.meta:
-        ctx.meta[RUN].add_warning(text)
-    if read_options(ctx).output is Format.JSON:
-        ctx.meta.setdefault(_WARNINGS, []).append(text)
+    if session.run:
+        session.run.add_warning(text)
+    if session.options.output is Format.JSON:
+        session.warnings.append(text)
     else:
         streams.remark(f"dbctl: {text}", "due")
 
 
-def collected_warnings(ctx: Context | None) -> Sequence[str]:
-    """Return the notes and warnings that the JSON object will contain."""
-    return () if ctx is None else tuple(ctx.meta.get(_WARNINGS, ()))
-
-
-def reset(ctx: Context, receive: Callable[[result_output.CommandOutput], None]) -> None:
-    """Prepare a context for another run of its command, whose output ``receive`` gets."""
-    if RUN in ctx.meta:
-        ctx.meta[RUN_ID] = ctx.meta[RUN].id
-    for key in (_WARNINGS, CONFIRMED_DIGEST, RUN, HOOK_RUNS, ANCHOR):
-        ctx.meta.pop(key, None)
-    ctx.meta[RECEIVER] = receive
-
-
 def run_change(
-    ctx: typer.Context,
+    session: Session,
     operation: Operation,
     *,
     dry_run: bool,
@@ -208,32 +170,36 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
-    has_hooks = ACTION in ctx.meta
-    if has_hooks:
+    action = session.action
+    if action:
         from dbctl.cli._support import hooks
     if dry_run:
         plan = plan or operation.plan()
-        if has_hooks:
-            hooks.note_programs(ctx, plan)
-        return emit(ctx, DryRunResult(plan=plan), target=operation.target)
-    digest = _confirm(ctx, operation, plan)
-    ctx.meta[STARTED] = time.monotonic()
+        if action:
+            hooks.note_programs(session, action, plan)
+        return emit(session, DryRunResult(plan=plan), target=operation.target)
+    digest = _confirm(session, operation, plan)
+    session.started = time.monotonic()
     with signals.critical_result():
-        result = hooks.apply_operation(ctx, operation, digest, plan) if has_hooks else operation.apply(digest)
+        result = (
+            hooks.apply_operation(session, action, operation, digest, plan)
+            if action
+            else operation.apply(digest)
+        )
         status = 0
         if isinstance(result, ChangeResult):
             status = result.exit_status
             for message in result.remarks:
-                warn(ctx, message)
+                warn(session, message)
             for message in result.notes:
-                note(ctx, message)
+                note(session, message)
         is_changed = not isinstance(result, ChangeResult) or result.effect is not None
         findings = getattr(result, "all_findings", None)
-        if has_hooks:
-            findings = hooks.combine_findings(ctx, findings, result)
-            status = status or hooks.find_status(ctx)
+        if action:
+            findings = hooks.combine_findings(action, findings, result)
+            status = status or hooks.find_status(action)
         return emit(
-            ctx,
+            session,
             result,
             status=status,
             target=operation.target,
@@ -242,12 +208,11 @@ def run_change(
         )
 
 
-def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str | None:
+def _confirm(session: Session, operation: Operation, plan: Plan | None) -> str | None:
     """Return the digest of the plan that the user confirmed; None if no confirmation was required."""
-    if CONFIRMED_DIGEST in ctx.meta:
-        digest: str | None = ctx.meta[CONFIRMED_DIGEST]
-        return digest
-    options = read_options(ctx)
+    if session.is_confirmed:
+        return session.confirmed_digest
+    options = session.options
     if options.confirm and options.confirm != operation.app:
         raise ConfirmationWrongError(value=options.confirm, app=operation.app)
     if options.confirm or (options.yes and not operation.protected):
@@ -314,7 +279,7 @@ def read_logins(arguments: Sequence[str]) -> list[str]:
 
 @contextmanager
 def show_progress(
-    ctx: typer.Context,
+    session: Session,
     activity: str = "",
     total: progress.Total = None,
     *,
@@ -324,19 +289,19 @@ def show_progress(
     """Show the progress of the command after half a second; yields ``advance(n)``.
 
     Args:
-        ctx: the context of the command.
+        session: the session of the command.
         activity: the name of the work, such as ``copying``.
         total: the amount of work in ``unit``, if known.
         unit: bytes, or a noun in the plural.
         threaded: false if the command forks processes and calls ``dbctl.progress.poll``.
     """
-    if RUN in ctx.meta and activity:
-        ctx.meta[RUN].begin_stage(activity)
+    if session.run and activity:
+        session.run.begin_stage(activity)
     if work := progress.current_work():
         work.measure(activity, total, unit)
         yield work.advance
         return
-    options, work = read_options(ctx), progress.Work(" ".join(command_path(ctx)))
+    options, work = session.options, progress.Work(session.spec.name)
     work.measure(activity, total, unit)
     can_draw = not options.quiet and supports_drawing(stream_is_terminal=sys.stderr.isatty())
     display = None

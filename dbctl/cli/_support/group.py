@@ -1,8 +1,10 @@
 """The commands of a module of ``dbctl.cli``, each declared above its function."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Literal, get_args
 
+from typer import Context
 from typer.models import CommandInfo
 
 from dbctl.spec import CommandSpec, F, Fleet, Write
@@ -62,7 +64,14 @@ class Group:
 
         def declare(function: F) -> F:
             function.spec = spec  # type: ignore[attr-defined]
-            self.infos.append(CommandInfo(name=name or self.name, callback=function))
+            # Typer passes a context to the parameter with this annotation.
+            function.__annotations__["session"] = Context
+
+            @wraps(function)
+            def run(*, session: Context, **arguments: Any) -> Any:
+                return function(session=session.find_root().obj, **arguments)
+
+            self.infos.append(CommandInfo(name=name or self.name, callback=run))
             self.specs.append(spec)
             return function
 

@@ -292,9 +292,9 @@ def parse_positive(text: str) -> int:
     return parse_count(text, 1)
 
 
+#: The keys of ``Context.meta``, for what the parser finds before there is a session: the values of common options, and the
+#: context of the last parsed command.
 _VALUES = "dbctl.options"
-#: Key in the context for the ``ObservedRun`` of a command that is recorded or logged.
-RUN = "dbctl.run"
 _COMMAND = "dbctl.command"
 _EXPLICIT_OUTPUT = "output of the command line"
 #: Formats of commands with findings.
@@ -366,11 +366,6 @@ def _check_format(ctx: "Context", values: Mapping[str, Any]) -> None:
         from dbctl.cli._support.formats import require_findings
 
         require_findings(ctx, Format(output))
-
-
-def logs_run(ctx: "Context") -> bool:
-    """Whether a log was requested."""
-    return bool(ctx.meta.get(_VALUES, {}).get("log_file"))
 
 
 def command_path(ctx: "Context") -> tuple[str, ...]:

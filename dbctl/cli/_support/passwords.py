@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -15,6 +15,9 @@ from dbctl.errors import FileFailedError, FileMissingError, KeyMissingError, Usa
 from dbctl.files import atomic
 from dbctl.model import Secret
 from dbctl.render import escape, streams
+
+if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
 
 _LONGEST_PASSWORD = 4096  # bytes; longer than any app allows, so that a wrong file is rejected
 _TRIES = 3
@@ -28,7 +31,7 @@ class PasswordSource(NamedTuple):
     generate: bool = False
 
 
-def read_password(ctx: typer.Context, source: PasswordSource, *, confirm: bool = True) -> Secret:
+def read_password(session: Session, source: PasswordSource, *, confirm: bool = True) -> Secret:
     """Return a password; on a terminal the user types it without echo, twice with ``confirm``.
 
     Raises:
@@ -44,7 +47,7 @@ def read_password(ctx: typer.Context, source: PasswordSource, *, confirm: bool =
     if source.stdin:
         return _decode_password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2))
     if source.file is not None:
-        return _decode_password(_read_first_line(ctx, source.file))
+        return _decode_password(_read_first_line(session, source.file))
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         detail = "a password is required: --password-stdin, --password-file FILE or --generate"
         raise UsageError(detail=detail)
@@ -87,11 +90,11 @@ def _prompt_password(*, confirm: bool) -> Secret:
     raise ValueInvalidError(name="password", value="***", reason="the repeated password differs")
 
 
-def _read_first_line(ctx: typer.Context, file: Path) -> bytes:
+def _read_first_line(session: Session, file: Path) -> bytes:
     try:
         with atomic.open_named(file) as opened:
             if os.fstat(opened.fileno()).st_mode & 0o077:
-                note(ctx, f"other users can read {file}; run chmod 600 {file}")
+                note(session, f"other users can read {file}; run chmod 600 {file}")
             return opened.readline(_LONGEST_PASSWORD + 2)
     except FileNotFoundError as error:
         raise FileMissingError(kind="password file", path=file) from error

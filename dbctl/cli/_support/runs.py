@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.cli._lazy import read_spec
-from dbctl.cli._support.app import SECTIONS, read_selection
-from dbctl.cli._support.command_text import CommandText
-from dbctl.cli._support.options import read_options
 from dbctl.config import user_name
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, now
 from dbctl.render import closing_line, streams
-from dbctl.services.events.location import JournalLocation, locate_journal
+from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import (
     HookRun,
@@ -33,9 +29,8 @@ from dbctl.services.events.runs import (
 )
 
 if TYPE_CHECKING:
-    import typer
-
     from dbctl.cli._support.log import RunLog
+    from dbctl.cli._support.session import Session
     from dbctl.render import CommandOutput
     from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import Origin
@@ -52,21 +47,18 @@ MAX_WARNINGS, MAX_HOOKS = 100, 100  #: that are recorded
 class ObservedRun:
     """One run of a command that is recorded, logged, or both."""
 
-    def __init__(self, ctx: typer.Context, *, is_recorded: bool) -> None:
+    def __init__(self, session: Session, *, is_recorded: bool) -> None:
         """Write that the run begins."""
-        self._ctx, self._begin = ctx, time.monotonic()
-        self._quiet = read_options(ctx).quiet
-        self._text = CommandText(ctx)
+        self._session, self._begin = session, time.monotonic()
+        self._quiet = session.options.quiet
+        self._text = session.text
         self._warnings: list[str] = []
         self._outcomes: list[RunOutcome] = []
         self._databases: list[Sequence[str]] = []
         self._hooks: list[HookRun] = []
-        spec, selection = read_spec(ctx), read_selection(ctx)
-        for_all_apps = spec.all_apps and not selection.app
-        location = locate_journal(selection, all_apps=for_all_apps or bool(ctx.params.get("all_apps")))
-        ctx.meta[SECTIONS] = location.configuration
+        location = session.journal
         self._run = Run(
-            command=spec.name,
+            command=session.spec.name,
             arguments=self._text.arguments,
             app=", ".join(location.apps),
             started_at=now(),
@@ -262,7 +254,7 @@ class ObservedRun:
         self._is_reported = True
 
     def _open_log(self) -> RunLog | None:
-        options = read_options(self._ctx)
+        options = self._session.options
         if not options.log_file:
             return None
         from dbctl.cli._support.log import RunLog

@@ -42,6 +42,7 @@ with lazy_imports(__name__):
         is_secret_setting,
         mask,
     )
+    from dbctl.services.app.session import Session
     from dbctl.services.app.times import is_time, time_columns
     from dbctl.services.app.user_roles import (
         BOOLEAN_LABELS,

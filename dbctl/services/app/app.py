@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import structs
@@ -26,10 +26,11 @@ from dbctl.errors import (
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
-from dbctl.spec import LIBRARY, CommandSpec, Fact, Write
+from dbctl.spec import Fact, Write
 from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:
+    from dbctl.services.app.session import Session
     from dbctl.services.audit import OperationRecorder
 
 T = TypeVar("T")
@@ -45,18 +46,7 @@ class HasDatabase(Protocol):
 class App:
     """One configured app. Its databases open on first use, and ``close`` closes them."""
 
-    def __init__(
-        self,
-        configured: model.App,
-        profile: Profile,
-        *,
-        timeout: float,
-        spec: CommandSpec = LIBRARY,
-        only: str = "",
-        traceless: bool = False,
-        trust_clock: bool = False,
-        acting_as: str = "",
-    ) -> None:
+    def __init__(self, session: Session, configured: model.App, profile: Profile) -> None:
         self._main = profile.main_database
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
@@ -70,16 +60,13 @@ class App:
             for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
-        self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
-        self.spec = spec  #: of the command that opened the app
+        self.session, self.profile = session, profile
+        self.spec, self.timeout, self.only = session.spec, session.timeout, session.only
         self.base_profile = profile  #: the profile without the changes of a variant
         self.variant: ProfileVariant | None = None  #: the variant of the profile that the live schema has
         self.name, self.protected = configured.name, configured.protected
-        self.trust_clock, self.acting_as = trust_clock, acting_as
+        self.trust_clock, self.acting_as = session.trust_clock, session.acting_as
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
-        #: creates the recorder of the audit log when something is first written; None: changes are not recorded
-        self.create_recorder: Callable[[App], OperationRecorder] | None = None
-        self._recorder: OperationRecorder | None = None
         self._readers: dict[str, Readable] = {}
         self.writers: dict[str, Writable] = {}  #: the databases that are open for writing
         self._compared = set[tuple[str, Sequence[Fact]]]()  #: databases without a contradiction
@@ -283,12 +270,12 @@ class App:
                 url,
                 target,
                 timeout=self.timeout,
-                traceless=self._traceless,
+                traceless=self.session.traceless,
                 use_external_indexes=is_read_only,
                 keys=self.database(name).identity_columns(),
             )
         except InterruptedWriteError:
-            if self._traceless or is_read_only:
+            if self.session.traceless or is_read_only:
                 raise
         # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
         engine.open_for_writing(url, target, timeout=self.timeout).close()
@@ -362,12 +349,10 @@ class App:
         evidence.refuse_contradictions(self, name, database, facts)
         self._compared.add((name, facts))
 
-    @property
+    @cached_property
     def recorder(self) -> OperationRecorder | None:
         """The recorder of the audit log; None: changes are not recorded."""
-        if self._recorder is None and self.create_recorder:
-            self._recorder = self.create_recorder(self)
-        return self._recorder
+        return self.session.create_recorder(self)
 
     def _mark_used(self, name: str) -> None:
         if self.only not in ("", name):

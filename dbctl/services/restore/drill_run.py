@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import __version__, progress
-from dbctl.config import model
+from dbctl.config import Selection, model
 from dbctl.engines import registry
 from dbctl.engines.contract import Checks, LoadRequest, Readable, RolePolicy, TrialRestore
 from dbctl.engines.sql import list_comparable
@@ -30,7 +30,7 @@ from dbctl.model import (
     Struct,
     now,
 )
-from dbctl.services.app import App
+from dbctl.services.app import App, Session
 from dbctl.services.backup import (
     LATEST,
     ByteProgress,
@@ -256,7 +256,8 @@ class AppDrill:
         # A backup may be from before a migration: its main database selects the variant of the profile.
         has_main = self._app.main() in configured.databases
         profile = self._app.base_profile if has_main else self._app.profile
-        copy = App(configured, profile, timeout=self._app.timeout, only=only)
+        session = Session(Selection(configured=configured), timeout=self._app.timeout, only=only)
+        copy = App(session, configured, profile)
         copy.resolve_profile()
         return copy
 

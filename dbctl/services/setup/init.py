@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from msgspec import structs
 
-from dbctl.config import Retention, model, read_sections, redact_text, report_first_problem
+from dbctl.config import Retention, Selection, model, read_sections, redact_text, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AlreadyExistsError,
@@ -25,7 +25,7 @@ from dbctl.files import is_regular, toml, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services.app import App
+from dbctl.services.app import App, Session
 from dbctl.services.backup import has_rules, rules_by_name
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretFile, hide_password
@@ -376,7 +376,7 @@ class InitConfig:
             folder=folder,
             directory=folder,
         )
-        app = App(configured, profile, timeout=1)
+        app = App(Session(Selection(configured=configured), timeout=1), configured, profile)
         try:
             app.resolve_profile()
         except UnreachableError:

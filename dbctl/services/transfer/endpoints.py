@@ -7,11 +7,12 @@ from contextlib import ExitStack, closing, contextmanager
 
 from msgspec import structs
 
+from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable, TimeForm, Writable
 from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
 from dbctl.model import join_first
-from dbctl.services.app import App
+from dbctl.services.app import App, Session
 from dbctl.services.transfer.parts import require_native
 from dbctl.services.transfer.state import (
     TransferState,
@@ -46,7 +47,8 @@ class Endpoints:
         configured = structs.replace(
             app.configured, name=DESTINATION, databases={self.database: self.destination_url}
         )
-        self.destination = App(configured, app.base_profile, timeout=app.timeout, spec=app.spec)
+        session = Session(Selection(configured=configured), timeout=app.timeout, spec=app.spec)
+        self.destination = App(session, configured, app.base_profile)
         self.destination.profile, self.destination.variant = app.profile, app.variant
         for side in (app, self.destination):
             _ = side.engine(self.database).script_dialect  # engines without SQL refuse

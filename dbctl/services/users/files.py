@@ -9,7 +9,6 @@ from enum import StrEnum
 
 from dbctl.errors import UsageError
 from dbctl.model import Struct
-from dbctl.services import settings
 
 #: Maximum of characters in a CSV field; the default of the csv module (131,072) would fail before the rules of the app.
 MAX_FIELD_LENGTH = 16 * 1024 * 1024
@@ -36,6 +35,8 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
     Raises:
         UsageError: the file has another format, or is not UTF-8.
     """
+    from dbctl.services.settings import load_json
+
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,7 +46,7 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
         if name.endswith((".jsonl", ".ndjson")) or (not name.endswith(".json") and _is_json_lines(text)):
             return list(_json_lines(text))
         if name.endswith(".json") or text.lstrip()[:1] in ("[", "{"):
-            return _json_list(settings.load_json(text))
+            return _json_list(load_json(text))
         return list(_csv_lines(text))
     except ValueError as error:
         raise UsageError(detail=f"{name}: {error}") from error
@@ -53,21 +54,25 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
 
 def _is_json_lines(text: str) -> bool:
     """Return whether the first line is a JSON object that is not output of ``-o json``."""
+    from dbctl.services.settings import load_json
+
     first = text.lstrip().partition("\n")[0]
     if not first.startswith("{"):
         return False
     try:
-        value = settings.load_json(first)
+        value = load_json(first)
     except ValueError:
         return False
     return isinstance(value, dict) and not {"data", "items"} & value.keys()
 
 
 def _json_lines(text: str) -> Iterator[Line]:
+    from dbctl.services.settings import load_json
+
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also cut inside strings
         if line.strip():
             try:
-                value = settings.load_json(line)
+                value = load_json(line)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
             yield _build_line(number, "line", value)

@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import typer
 from msgspec import structs
 
-from dbctl.cli._lazy import read_spec
-from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
 from dbctl.cli._support.fleet.output import FleetOutput, create_output
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
-from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
-from dbctl.services.events.location import locate_journal
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.store import storable_text
 from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, list_instances
@@ -27,32 +22,33 @@ from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
 
 if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
     from dbctl.config import FleetSelection
 
 
-def run_on_fleet(ctx: typer.Context, error: FleetSelectedError) -> int:
-    """Run the command of ``ctx`` on the instances that ``error`` selects; return the exit code.
+def run_on_fleet(session: Session, error: FleetSelectedError) -> int:
+    """Run the command of ``session`` on the instances that ``error`` selects; return the exit code.
 
     Raises:
         FleetSelectedError: the command works on one instance only.
     """
-    fleet = read_spec(ctx).fleet
+    fleet = session.spec.fleet
     if fleet is None:
         raise error
     selections: Sequence[FleetSelection] = error.context["selections"]  # type: ignore[assignment] # as raised
-    return _FleetCommand(ctx, fleet, selections).run()
+    return _FleetCommand(session, fleet, selections).run()
 
 
 class _FleetCommand:
     """One command on a fleet."""
 
-    def __init__(self, ctx: typer.Context, fleet: Fleet, selections: Sequence[FleetSelection]) -> None:
-        self._ctx, self._fleet, self._selections = ctx, fleet, selections
-        self._options = read_options(ctx)
-        self._words = " ".join(command_path(ctx))
+    def __init__(self, session: Session, fleet: Fleet, selections: Sequence[FleetSelection]) -> None:
+        self._session, self._fleet, self._selections = session, fleet, selections
+        self._options = session.options
+        self._words = session.spec.name
         names = (f"{selection.app.name}/{selection.pattern}".rstrip("/") for selection in selections)
         self._target = ", ".join(names)
-        self._is_dry_run = bool(ctx.params.get("dry_run"))
+        self._is_dry_run = bool(session.ctx.params.get("dry_run"))
 
     def run(self) -> int:
         self._refuse_arguments()
@@ -64,8 +60,8 @@ class _FleetCommand:
             if self._is_recorded and (record := self._locate_record()):
                 names = stack.enter_context(record.open(resume=options.resume, timeout=options.timeout))
                 completed = {instance.app for instance in instances if storable_text(instance.app) in names}
-            command = InstanceCommand(self._ctx, self._parameters(), confirmation)
-            output = create_output(self._ctx, self._target, self._words, len(instances))
+            command = InstanceCommand(self._session, self._parameters(), confirmation)
+            output = create_output(self._session, self._target, self._words, len(instances))
             return self._process(instances, command, output, record, completed)
 
     @property
@@ -84,8 +80,8 @@ class _FleetCommand:
         limits = self._limits(instances)
         if completed:  # the canaries of the earlier run; the first instance may be one that failed then
             limits = structs.replace(limits, canaries=0)
-        with show_progress(self._ctx, "", len(instances), unit="instances", threaded=False) as advance:
-            run = self._ctx.meta.get(RUN)
+        with show_progress(self._session, "", len(instances), unit="instances", threaded=False) as advance:
+            run = self._session.run
 
             def receive(outcome: Outcome) -> None:
                 if record and outcome.state == "done":
@@ -112,13 +108,13 @@ class _FleetCommand:
         if record:
             record.flush()
             if record.failure:
-                warn(self._ctx, f"the run is not recorded, --resume cannot continue it: {record.failure}")
+                warn(self._session, f"the run is not recorded, --resume cannot continue it: {record.failure}")
         return output.finish(tally)
 
     def _parameters(self) -> dict[str, object]:
         """Return the parameters of the command on one instance: a page of a list begins with its first row."""
         parameters = dict(self._fleet.replaces)
-        limit, offset = self._ctx.params.get("limit"), self._ctx.params.get("offset")
+        limit, offset = self._session.ctx.params.get("limit"), self._session.ctx.params.get("offset")
         if isinstance(limit, int) and isinstance(offset, int):
             parameters |= {"limit": limit + offset, "offset": 0}
         return parameters
@@ -136,12 +132,12 @@ class _FleetCommand:
         )
 
     def _locate_record(self) -> FleetProgress | None:
-        folder = locate_journal(read_selection(self._ctx)).folder
+        folder = self._session.journal.folder
         if folder is None:
             return None
         options = self._options
         scope = [options.config, options.db, options.profile, *(options.url or ())]
-        arguments = json.dumps(self._ctx.params, default=str, sort_keys=True)
+        arguments = json.dumps(self._session.ctx.params, default=str, sort_keys=True)
         folders = [str(selection.app.folder) for selection in self._selections]
         return FleetProgress(folder, self._target, self._words, [*scope, *folders, arguments])
 
@@ -155,11 +151,11 @@ class _FleetCommand:
             raise UsageError(
                 detail="--columns selects columns of tables, csv and tsv; JSON contains all of each instance"
             )
-        for value in self._ctx.params.values():
+        for value in self._session.ctx.params.values():
             words = value if isinstance(value, (list, tuple)) else [value]
             if "-" in map(str, words):
                 raise UsageError(detail="standard input cannot be read for each instance; pass the values")
-        params = self._ctx.params
+        params = self._session.ctx.params
         if len([*(params.get("logins") or ()), *(params.get("ids") or ())]) > self._fleet.max_logins:
             # The instances that lack one of them would be skipped.
             raise UsageError(detail="pass one user; on a fleet, a command works on one user of each instance")
@@ -176,10 +172,10 @@ class _FleetCommand:
         if options.confirm or (options.yes and not is_protected):
             return Confirmation(everything=True)
         plans = PlanCollector(self._target)
-        command = InstanceCommand(self._ctx, {**self._parameters(), "dry_run": True})
+        command = InstanceCommand(self._session, {**self._parameters(), "dry_run": True})
         limits = structs.replace(self._limits(instances), canaries=0, max_failures=0)
         with show_progress(
-            self._ctx, "planning", len(instances), unit="instances", threaded=False
+            self._session, "planning", len(instances), unit="instances", threaded=False
         ) as advance:
 
             def receive(outcome: Outcome) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import tempfile
 from bisect import insort
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import typer
-
-from dbctl.cli._support.emit import collected_warnings, emit
+from dbctl.cli._support.emit import emit
 from dbctl.cli._support.fleet.plans import PlanCollector
-from dbctl.cli._support.options import command_path, read_options
 from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError, UsageError
 from dbctl.model import (
     ChangeResult,
@@ -27,6 +24,9 @@ from dbctl.model import (
 )
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
+
+if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
 
 #: Messages about instances that are shown; further ones are counted.
 SHOWN_MESSAGES = 20
@@ -52,31 +52,31 @@ class FleetOutput(Protocol):
         ...
 
 
-def create_output(ctx: typer.Context, target: str, command: str, count: int) -> FleetOutput:
+def create_output(session: Session, target: str, command: str, count: int) -> FleetOutput:
     """Return the output in the requested format."""
-    output_format = read_options(ctx).output
-    messages = _Messages(ctx, target, command, count)
+    output_format = session.options.output
+    messages = _Messages(session, target, command, count)
     if output_format is Format.JSON:
-        return _JsonOutput(ctx, target, command, messages)
+        return _JsonOutput(session, target, command, messages)
     if output_format is Format.JSONL:
-        return _JsonLines(ctx, messages)
+        return _JsonLines(session, messages)
     if output_format.is_report:
-        return _Report(ctx, target, messages)
-    return (_Board if command == "status" else _CombinedRows)(ctx, target, messages)
+        return _Report(session, target, messages)
+    return (_Board if command == "status" else _CombinedRows)(session, target, messages)
 
 
-def find_status(ctx: typer.Context, tally: Tally) -> int:
+def find_status(session: Session, tally: Tally) -> int:
     """Return the exit code of the command."""
     # status runs with --check on each instance, whether or not the user requested it.
-    is_unchecked_status = command_path(ctx) == ("status",) and ctx.params.get("check") is False
+    is_unchecked_status = session.words == ("status",) and session.ctx.params.get("check") is False
     return Exit.OK if is_unchecked_status else tally.status
 
 
 class _Messages:
     """Failures and warnings of instances, on standard error, and the closing line."""
 
-    def __init__(self, ctx: typer.Context, target: str, command: str, count: int) -> None:
-        self._ctx, self._target, self._command, self._count = ctx, target, command, count
+    def __init__(self, session: Session, target: str, command: str, count: int) -> None:
+        self._session, self._target, self._command, self._count = session, target, command, count
         self._groups: dict[str, _MessageGroup] = {}  #: by the text without the name of the instance
         self._omitted = 0
 
@@ -106,7 +106,7 @@ class _Messages:
     def close(self, tally: Tally, details: Sequence[str] = ()) -> None:
         """Write the number of instances in each state, and ``details``."""
         counts = tally.summarize(self._command)
-        if counts.failed or not read_options(self._ctx).quiet:
+        if counts.failed or not self._session.options.quiet:
             skipped = [f"{counts.skipped} skipped"] if counts.skipped else []
             failed = [f"{counts.failed} failed"] if counts.failed else []
             done = f"{self._target}: {counts.done} of {self._count} done"
@@ -146,8 +146,8 @@ class _MessageGroup:
 class _JsonOutput:
     """One object with an item for each instance; the items are stored in a temporary file."""
 
-    def __init__(self, ctx: typer.Context, target: str, command: str, messages: _Messages) -> None:
-        self._ctx, self._target, self._command, self._messages = ctx, target, command, messages
+    def __init__(self, session: Session, target: str, command: str, messages: _Messages) -> None:
+        self._session, self._target, self._command, self._messages = session, target, command, messages
         self._items = tempfile.SpooledTemporaryFile(SPOOL_BYTES, mode="w+", encoding="ascii")  # noqa: SIM115 - as long as the command
         self._is_empty = True
 
@@ -156,13 +156,13 @@ class _JsonOutput:
         self._is_empty = False
 
     def finish(self, tally: Tally) -> int:
-        status = find_status(self._ctx, tally)
+        status = find_status(self._session, tally)
         text = envelope.envelope(
             ("fleet",),
             tally.summarize(self._command),
             status=status,
             target=self._target,
-            warnings=collected_warnings(self._ctx),
+            warnings=tuple(self._session.warnings),
         )
         before, separator, after = text.rpartition('"items": [')
         streams.write(before + separator, utf8=True)
@@ -178,27 +178,27 @@ class _JsonOutput:
 class _JsonLines:
     """One line for each instance, in the order of completion."""
 
-    def __init__(self, ctx: typer.Context, messages: _Messages) -> None:
-        self._ctx, self._messages = ctx, messages
+    def __init__(self, session: Session, messages: _Messages) -> None:
+        self._session, self._messages = session, messages
 
     def add(self, _index: int, outcome: Outcome) -> None:
         streams.write(line(outcome), utf8=True)
 
     def finish(self, tally: Tally) -> int:
         self._messages.finish(tally)
-        return find_status(self._ctx, tally)
+        return find_status(self._session, tally)
 
 
 class _CombinedRows:
     """The rows of all instances as one table, in the order of the instances; plans and findings are combined."""
 
-    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
-        self._ctx, self._target, self._messages = ctx, target, messages
-        limit = ctx.params.get("limit")
+    def __init__(self, session: Session, target: str, messages: _Messages) -> None:
+        self._session, self._target, self._messages = session, target, messages
+        limit = session.ctx.params.get("limit")
         self._limit = limit if isinstance(limit, int) else None
-        offset = ctx.params.get("offset")
+        offset = session.ctx.params.get("offset")
         self._offset = offset if isinstance(offset, int) else 0
-        self._is_table = read_options(ctx).output is Format.TABLE
+        self._is_table = session.options.output is Format.TABLE
         self._rows: list[tuple[int, Row]] = []
         self._findings: list[tuple[int, Findings]] = []
         self._plans = PlanCollector(target)
@@ -236,7 +236,7 @@ class _CombinedRows:
             del self._rows[self._offset + self._limit :]
 
     def finish(self, tally: Tally) -> int:
-        status = find_status(self._ctx, tally)
+        status = find_status(self._session, tally)
         details: Sequence[str] = ()
         if self._has_plans:
             self._emit(DryRunResult(plan=self._plans.create_plan()), status)
@@ -259,7 +259,7 @@ class _CombinedRows:
         return status
 
     def _emit(self, result: object, status: int, *, closes: bool = False) -> None:
-        emit(self._ctx, result, status=status, target=self._target, closes=closes)
+        emit(self._session, result, status=status, target=self._target, closes=closes)
 
     def _emit_page(self, page: Page[Row], status: int) -> None:
         try:
@@ -274,8 +274,8 @@ class _CombinedRows:
 class _Report:
     """The findings of all instances, with the errors of those that failed."""
 
-    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
-        self._ctx, self._target, self._messages = ctx, target, messages
+    def __init__(self, session: Session, target: str, messages: _Messages) -> None:
+        self._session, self._target, self._messages = session, target, messages
         self._findings: list[tuple[int, Finding]] = []
         self._checked = 0
 
@@ -294,18 +294,18 @@ class _Report:
         # A finding about the configuration is the same for each instance.
         findings = dict.fromkeys(finding for _, finding in self._findings)
         result = Findings(checked=self._checked, findings=list(findings))
-        emit(self._ctx, result, status=find_status(self._ctx, tally), target=self._target)
+        emit(self._session, result, status=find_status(self._session, tally), target=self._target)
         self._messages.finish(tally)
-        return find_status(self._ctx, tally)
+        return find_status(self._session, tally)
 
 
 class _Board:
     """The databases with a problem, worst first; those without one are counted."""
 
-    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
-        self._ctx, self._target, self._messages = ctx, target, messages
-        self._shows_all = bool(ctx.params.get("all_instances"))
-        self._is_table = read_options(ctx).output is Format.TABLE
+    def __init__(self, session: Session, target: str, messages: _Messages) -> None:
+        self._session, self._target, self._messages = session, target, messages
+        self._shows_all = bool(session.ctx.params.get("all_instances"))
+        self._is_table = session.options.output is Format.TABLE
         self._entries: list[tuple[int, int, Outcome]] = []  #: with their rank and index
         self._hidden = 0
 
@@ -325,12 +325,12 @@ class _Board:
         for _, _, outcome in self._entries[:shown]:
             for item in self._list_items(outcome):
                 rows.append(summary_fields(item) if self._is_table else fields_of(item))
-        status = find_status(self._ctx, tally)
+        status = find_status(self._session, tally)
         page = Page(items=rows, total=len(rows))
-        emit(self._ctx, page, status=status, target=self._target, closes=False)
+        emit(self._session, page, status=status, target=self._target, closes=False)
         if (omitted := len(self._entries) - shown) > 0:
             streams.remark(f"{format_count(omitted, 'further instance')} with a problem; --all shows all")
-        if self._hidden and not read_options(self._ctx).quiet:
+        if self._hidden and not self._session.options.quiet:
             streams.remark(f"{format_count(self._hidden, 'instance')} without a problem; --all shows them")
         self._messages.finish(tally)
         return status

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from dbctl import progress, signals
-from dbctl.cli._support import emit
-from dbctl.cli._support.app import CONFIGURED_APP
 from dbctl.cli._support.internal_error import describe_internal_error
-from dbctl.cli._support.options import command_path, override_options, read_options
+from dbctl.cli._support.options import override_options
 from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError
 from dbctl.model import Page, Struct
 from dbctl.render import Format, ProgressMode
 from dbctl.services.fleet import Instance, Kind, Outcome
 
 if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
     from dbctl.render import CommandOutput
 
 
@@ -39,12 +38,13 @@ class InstanceCommand:
     """The command of a context, which runs on one instance after the other."""
 
     def __init__(
-        self, ctx: typer.Context, parameters: Mapping[str, object], confirmation: Confirmation | None = None
+        self, session: Session, parameters: Mapping[str, object], confirmation: Confirmation | None = None
     ) -> None:
         """Prepare the command; ``parameters`` replace those of the context."""
-        self._ctx, self._parameters = ctx, parameters
+        self._session, self._parameters = session, parameters
         self._confirmation = confirmation or Confirmation()
-        options = read_options(ctx)
+        self._current: Session | None = None  #: of the instance on which the command runs
+        options = session.options
         self._timeout, self._returns_findings = options.timeout, options.output.is_report
 
     def perform(self, kind: Kind, instance: Instance) -> Outcome:
@@ -53,7 +53,7 @@ class InstanceCommand:
         Raises:
             Interrupted: a signal arrived.
         """
-        begin = time.monotonic()
+        begin, self._current = time.monotonic(), None
         progress.detach()
         signals.set_reporter(None)
         try:
@@ -74,26 +74,26 @@ class InstanceCommand:
             exit_code=outcome.exit_code,
             duration=time.monotonic() - begin,
             data=outcome.data,
-            warnings=emit.collected_warnings(self._ctx),
+            warnings=tuple(self._current.warnings) if self._current else (),
             error=outcome.error,
-            hooks=self._ctx.meta.get(emit.HOOK_RUNS, ()),
-            audit=self._ctx.meta.get(emit.ANCHOR, ""),
+            hooks=self._current.hook_runs if self._current else (),
+            audit=self._current.anchor if self._current else "",
         )
 
     def _run(self, instance: Instance) -> Outcome:
         outputs: list[CommandOutput] = []
-        ctx = self._ctx
-        emit.reset(ctx, outputs.append)
-        ctx.meta[CONFIGURED_APP] = instance.configure()
-        if self._confirmation.everything or instance.app in self._confirmation.digests:
-            ctx.meta[emit.CONFIRMED_DIGEST] = self._confirmation.digests.get(instance.app)
+        ctx = self._session.ctx
         # Warnings are collected for JSON only.
         override_options(ctx, app=instance.app, output=Format.JSON, quiet=True, progress=ProgressMode.NONE)
         ctx.params.update(self._parameters)
+        session = self._session.for_instance(instance.configure(), outputs.append)
+        ctx.find_root().obj = self._current = session
+        session.is_confirmed = self._confirmation.everything or instance.app in self._confirmation.digests
+        session.confirmed_digest = self._confirmation.digests.get(instance.app)
         status = ctx.command.invoke(ctx)
         exit_code = Exit(status) if isinstance(status, int) else Exit.OK
         data = outputs[-1].result if outputs else None
-        is_unreadable = command_path(ctx) == ("status",) and _has_no_readable_database(data)
+        is_unreadable = session.words == ("status",) and _has_no_readable_database(data)
         if self._returns_findings and outputs:
             data = outputs[-1].findings or data
         return Outcome(
@@ -106,7 +106,7 @@ class InstanceCommand:
     def _verify(self, instance: Instance) -> Outcome:
         from dbctl.services.fleet import verify_instance
 
-        folder = self._ctx.params.get("migrations")
+        folder = self._session.ctx.params.get("migrations")
         verify_instance(
             instance.configure(),
             migrations=Path(os.fsdecode(folder)) if isinstance(folder, (str, Path)) else None,

@@ -1,0 +1,183 @@
+"""The session of a command line: its options, the run that is recorded, what was confirmed, and what was written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from dbctl.cli._support.emit import show_progress, target_of, warn
+from dbctl.cli._support.options import command_path, read_options
+from dbctl.config import Selection, loader, user_name
+from dbctl.errors import DbctlError, FleetRequiredError, Invocation
+from dbctl.services import app as app_service
+
+if TYPE_CHECKING:
+    import typer
+
+    from dbctl.cli._support.command_text import CommandText
+    from dbctl.cli._support.runs import ObservedRun
+    from dbctl.config import App as ConfiguredApp
+    from dbctl.render import CommandOutput
+    from dbctl.services.app import App
+    from dbctl.services.audit import OperationRecorder
+    from dbctl.services.events.changes.records import Anchor
+    from dbctl.services.events.runs import HookRun
+    from dbctl.services.hooks import HookedAction
+
+
+class Session(app_service.Session):
+    """One invocation of a command on the command line, or on one instance of a fleet."""
+
+    def __init__(self, ctx: typer.Context) -> None:
+        self.ctx, self.options, self.words = ctx, read_options(ctx), command_path(ctx)
+        spec, options = ctx.command.callback.spec, self.options  # type: ignore[union-attr]  # see Group.command
+        super().__init__(
+            Selection(
+                config=options.config,
+                app=options.app,
+                profile=options.profile,
+                urls=options.url or (),
+                replica=options.replica,
+            ),
+            timeout=options.timeout,
+            spec=spec,
+            only=options.db,
+            trust_clock=options.trust_clock,
+            acting_as=options.acting_as,
+            all_apps=bool(ctx.params.get("all_apps")) or (spec.all_apps and not options.app),
+        )
+        self.started = time.monotonic()  #: of the command, or of the change that was confirmed
+        self.run: ObservedRun | None = None  #: None: it is neither recorded nor logged by this session
+        self.outer_run_id: int | None = None  #: the id of the run of a fleet, for an instance
+        self.warnings: list[str] = []  #: and notes that the JSON object will contain
+        self.hook_runs: list[HookRun] = []
+        self.action: HookedAction | None = None  #: the action with hooks that the command performs
+        self.anchor = ""  #: the end of the audit log after a change of an instance, ``SEQUENCE:HASH``
+        self.exit_status: int | None = None  #: None: no result was written
+        self.is_confirmed = False  #: by the user, for a fleet
+        self.confirmed_digest: str | None = None  #: of the plan; None: without a plan
+        #: receives the output, instead of standard output
+        self.receive: Callable[[CommandOutput], None] | None = None
+
+    def describe_invocation(self) -> Invocation:
+        """Return what hints repeat of the command line; only errors import the module."""
+        from dbctl.services.app import command_line
+
+        return command_line.describe_invocation(self.selection, database=self.options.db)
+
+    @cached_property
+    def text(self) -> CommandText:
+        """The words of the command, without secrets."""
+        from dbctl.cli._support.command_text import CommandText
+
+        return CommandText(self)
+
+    @property
+    def run_id(self) -> int | None:
+        """The id of the run in the journal; None: it is not recorded."""
+        return self.run.id if self.run else self.outer_run_id
+
+    def for_instance(self, configured: ConfiguredApp, receive: Callable[[CommandOutput], None]) -> Session:
+        """Return the session for an instance of a fleet: part of this run, with the present values of the options."""
+        session = Session(self.ctx)
+        session.selection = structs.replace(self.selection, app=session.options.app, configured=configured)
+        session.outer_run_id, session.receive = self.run_id, receive
+        return session
+
+    def create_recorder(self, app: App) -> OperationRecorder:
+        """Return the recorder of the audit log for the changes of an app."""
+        from dbctl.services.audit import Author, OperationRecorder
+        from dbctl.services.events.changes.log import ChangeLog
+
+        run, journal = self.run, self.journal
+        author = Author(
+            user=user_name(),
+            sudo_user=os.environ.get("SUDO_USER", ""),
+            acting_as=app.acting_as,
+            host=os.uname().nodename,
+            command=self.spec.name,
+            arguments=self.text.arguments,
+            config=journal.config,
+            run=self.run_id,
+        )
+        return OperationRecorder(
+            ChangeLog(journal.folder, run.store if run else None) if journal.folder else None,
+            author,
+            journal.audit,
+            app=app.name,
+            warn=run.report_audit_failure if run else partial(warn, self),
+            receive_anchor=run.set_anchor if run else self._store_anchor,
+            outcomes=run.changes if run else None,
+        )
+
+    def _store_anchor(self, anchor: Anchor) -> None:
+        self.anchor = str(anchor)
+
+    @contextmanager
+    def open_app(self, selection: Selection | None = None) -> Iterator[App]:
+        """Open the app of the options, or of ``selection``, with a progress; its databases are closed at the end.
+
+        Raises:
+            ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
+        """
+        self.refuse_fleet_options(selection)
+        with ExitStack() as stack:
+            app = stack.enter_context(super().open_app(selection))
+            if self.run:
+                self.run.use_databases(app.used)
+            stack.enter_context(show_progress(self))
+            self.warn_about_maintenance(app)
+            try:
+                if self.spec.checks_profile:
+                    _check_profile(app)
+                if app.acting_as:
+                    from dbctl.services.app import audit
+
+                    audit.check_acting(app)
+                yield app
+            except DbctlError as error:  # errors are reported with the target
+                error.context.setdefault("target", target_of(app))
+                raise
+
+    def warn_about_maintenance(self, app: App) -> None:
+        """Report that a killed run may have left the app in maintenance mode."""
+        if app.configured.maintenance_mode is None:
+            return
+        from dbctl.services.hooks import find_leftover
+
+        for finding in find_leftover(app.configured):
+            warn(self, f"{finding.target}: {finding.message}. {finding.hint}")
+
+    def refuse_fleet_options(self, selection: Selection | None = None) -> None:
+        """Refuse options of fleets for one app.
+
+        Raises:
+            FleetRequiredError: an option was passed.
+            FleetSelectedError: the app is a fleet.
+        """
+        options = self.options
+        values = {
+            "--jobs": options.jobs,
+            "--canary": options.canary,
+            "--max-failures": options.max_failures,
+            "--resume": options.resume or None,
+        }
+        option = next((name for name, value in values.items() if value is not None), "")
+        selection = selection or self.selection
+        if option and not selection.configured:
+            raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
+
+
+def _check_profile(app: App) -> None:
+    from dbctl.profiles import loader as profile_loader
+
+    if not profile_loader.is_built_in(app.configured.profile):
+        from dbctl.services import checks
+
+        checks.refuse_inconsistent_profile(app.configured.profile)
