@@ -74,6 +74,7 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
             session = root.obj = Session(leaf_context(ctx))
             ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
             records = session.spec.recorded and not ctx.params.get("dry_run")
+            records = records and bool(session.journal.folder or session.journal.notifies)
             if records or session.options.log_file:
                 from dbctl.cli._support.runs import ObservedRun
 

@@ -217,7 +217,7 @@ class _Run:
     def _report_internal_error(self, error: Exception) -> int:
         if is_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables, which may contain secrets
-        from dbctl.cli._support.internal_error import describe_internal_error
+        from dbctl.errors import describe_internal_error
 
         return self._report_failure(describe_internal_error(error))
 

@@ -127,6 +127,7 @@ with lazy_imports(__name__):
         RunMissingError,
         WorkerEndedError,
     )
+    from dbctl.errors.internal import describe_internal_error
     from dbctl.errors.migrations import (
         DownAllRefusedError,
         DuplicateMigrationNumberError,

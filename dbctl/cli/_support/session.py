@@ -90,8 +90,10 @@ class Session(app_service.Session):
         session.outer_run_id, session.receive = self.run_id, receive
         return session
 
-    def create_recorder(self, app: App) -> OperationRecorder:
-        """Return the recorder of the audit log for the changes of an app."""
+    def create_recorder(self, app: App) -> OperationRecorder | None:
+        """Return the recorder of the audit log for the changes of an app; None: there is no log, and none is required."""
+        if self.journal.folder is None and not self.journal.audit.required:
+            return None
         from dbctl.services.audit import Author, OperationRecorder
         from dbctl.services.events.changes.log import ChangeLog
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from dbctl import progress, signals
-from dbctl.cli._support.internal_error import describe_internal_error
 from dbctl.cli._support.options import override_options
-from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError
+from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError, describe_internal_error
 from dbctl.model import Page, Struct
 from dbctl.render import Format, ProgressMode
 from dbctl.services.fleet import Instance, Kind, Outcome

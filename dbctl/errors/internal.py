@@ -6,7 +6,8 @@ import os
 import traceback
 from errno import ENAMETOOLONG
 
-from dbctl.errors import DbctlError, UsageError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import UsageError
 
 LONGEST_NAME = 60  #: characters shown of a file name that is too long
 
