@@ -13,7 +13,7 @@ from typer.main import get_command_from_info
 
 from dbctl import signals
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import add_common_options, current_command, leaf_context
+from dbctl.cli._support.options import EPILOG, add_common_options, current_command, leaf_context
 from dbctl.errors import set_invocation
 from dbctl.render import streams
 
@@ -65,6 +65,12 @@ def _print_help(ctx: Context, _option: object, requested: bool) -> None:
 
 class ObservedCommand(_ColoredHelp, TyperCommand):
     """A command whose run is recorded in the journal or logged, if that applies."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        # The formatter does not wrap a paragraph that begins with \b, so examples can be copied.
+        shown = "".join(f"  {example.text}\n" for example in read_spec(ctx).examples if example.shown)
+        self.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
+        super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: Context) -> object:
         root = ctx.find_root()

@@ -182,7 +182,8 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
                 has_messages=bool({*events[name]} - {"summary"}),
                 has_summary=name == summarized,
             )
-            problems += locate_problems(sections.origins["apps", name], app_problems)
+            if app_problems:
+                problems += locate_problems(sections.origins["apps", name], app_problems)
     raise_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=sections.files[0].path, apps=apps, files=files)

@@ -96,7 +96,8 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
                 line = toml.line_of(other.text, key)
                 reasons.append((key, f"{other.path}, line {line} also defines it"))
             origins[key], entries[key] = source, entry
-        problems += locate_problems(source, reasons)
+        if reasons:
+            problems += locate_problems(source, reasons)
     raise_problems(problems, paths)
     folder = _base_folder(file)
     journal = _resolve_journal(entries.pop(("journal",), JournalConfig()), folder)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
     from typer.core import TyperArgument, TyperOption
 
-    from dbctl.spec import CommandSpec
 
 #: Processes of a fleet.
 MAX_JOBS = 256
@@ -312,10 +311,7 @@ def add_common_options(command: "Command", *, is_root: bool = True) -> "Command"
         for child in command.commands.values():
             add_common_options(child, is_root=False)
     if not is_root:
-        spec: CommandSpec | None = getattr(command.callback, "spec", None)  # None: a group
-        # The help formatter does not wrap a paragraph that begins with \b, so examples can be copied.
-        shown = "".join(f"  {example.text}\n" for example in spec.examples if example.shown) if spec else ""
-        command.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
+        command.epilog = EPILOG
         command.short_help = (command.help or "").partition("\n\n")[0]  # not shortened, because lists wrap it
     return command
 

@@ -26,7 +26,7 @@ class Column(Struct, frozen=True, kw_only=True):
     native: str = ""
     labels: Sequence[str] = ()  #: the labels of an enum
     is_generated: bool = False  #: computed from other columns, so it cannot be written
-    #: not of a type for times, and its default is the current time in a form of the database
+    #: not of a type for times, and its default is the current time in UTC, in any form
     has_time_default: bool = False
 
 

@@ -38,9 +38,6 @@ class TimeFormCount(Struct, frozen=True, kw_only=True):
 class TimeForms(Protocol):
     """An engine without a type for times, where each row of a column may store a time in a different form."""
 
-    def clock_columns(self, table: str) -> Sequence[str]:
-        """Return the columns whose default is the current time in UTC, in any form; none of a missing table."""
-
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         """Return the forms of the times in a column, the most frequent first; other values are not counted."""
 

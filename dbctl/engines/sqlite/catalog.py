@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -16,6 +17,11 @@ _ALL_TABLES = """select name, type, sql from sqlite_master
 where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""
 _ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
 from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
+#: Defaults that write the current UTC time with seconds, in lower case and without blanks.
+_CLOCK_DEFAULT = (
+    r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
+    r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
+)
 #: The foreign keys of some tables, one row for each column.
 _REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete
 from sqlite_master m join pragma_foreign_key_list(m.name) f
@@ -142,6 +148,9 @@ class SQLiteCatalog(Catalog):
                     required=bool(not_null) and default is None and not is_rowid and hidden == 0,
                     is_primary_key=bool(key),
                     is_generated=hidden in (2, 3),
+                    has_time_default=hidden == 0
+                    and default is not None
+                    and bool(re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))),
                 )
         return columns
 

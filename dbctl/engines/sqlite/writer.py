@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,7 +55,9 @@ class SQLiteWriter(SQLiteDatabase):
         self._fill = fill
 
     def transaction(self) -> AbstractContextManager[None]:
-        self.connection.load_row_writer()
+        _ = (
+            self.connection.row_writer
+        )  # imports sqlite-utils, which takes longer than most changes, before the lock
         return self.connection.transaction()
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
@@ -70,7 +73,7 @@ class SQLiteWriter(SQLiteDatabase):
         self.catalog.require_table(table)
         for name in values:
             self.catalog.require_column(table, name)
-        return self.connection.write(lambda: self.connection.row_writer.insert(table, values))
+        return self.connection.write(partial(self.connection.row_writer.insert, table, values))
 
     def insert_with_cursor(
         self, table: str, values: Mapping[str, object], returning: str | None = None
@@ -88,9 +91,7 @@ class SQLiteWriter(SQLiteDatabase):
         if returning is not None:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
         # Fetch all rows, because an unfinished statement would stay open.
-        rows = self.connection.write(
-            lambda: self.connection.driver.execute(sql, statement.parameters).fetchall()
-        )
+        rows = self.connection.write(partial(self.connection.execute, sql, statement.parameters))
         return rows[0][0] if rows else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

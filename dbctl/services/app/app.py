@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl import profiles
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
+from dbctl.engines.contract import Engine, OpenOptions, Readable, RestoreTarget, Table, Writable
 from dbctl.errors import (
     BusyError,
     ConcurrentChangeError,
@@ -95,7 +95,8 @@ class App:
             prefix = profiles.detect_prefix(profile, tables, self.name)
         if profile.prefix:
             self.profile = self.base_profile = profiles.change_prefix(profile, prefix or "")
-        self._select_variant(tables)
+        if profile.variants:
+            self._select_variant(tables)
 
     def locate_key(self, key: Sequence[str | int]) -> Sequence[str | int]:
         """Return where the file of the profile has a key: below the active variant if that changes it."""
@@ -113,10 +114,9 @@ class App:
             )
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
-        if not (variants := self.base_profile.variants):
-            return None
         from dbctl.services.app.live_table import has_all
 
+        variants = self.base_profile.variants
         return next((variant for variant in variants if has_all(tables, variant.needs)), None)
 
     def target(self, database: str) -> str:
@@ -235,10 +235,13 @@ class App:
             database = self.open_for_reading(name)
             try:
                 tables = database.tables()
-                if name == self._main:  # a migration or a restore may have changed it since the command began
+                # a migration or a restore may have changed it since the command began
+                if name == self._main and self.base_profile.variants:
                     self._select_variant(tables)
-                is_alike = 2 * sum(table in familiar_tables for table in tables) >= len(tables)
-                if not ((familiar_tables and is_alike) if tables else allow_empty):
+                is_alike = familiar_tables and 2 * sum(table in familiar_tables for table in tables) >= len(
+                    tables
+                )
+                if not (is_alike if tables else allow_empty):
                     self.profile.require_tables(self.database(name), self.target(name), tables)
             except BaseException:  # an open connection must not outlive the failure
                 database.close()
@@ -266,14 +269,13 @@ class App:
         url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"
         engine = self.engine(name)
         try:
-            return engine.open_for_reading(
-                url,
-                target,
+            options = OpenOptions(
                 timeout=self.timeout,
                 traceless=self.session.traceless,
                 use_external_indexes=is_read_only,
                 keys=self.database(name).identity_columns(),
             )
+            return engine.create_reader(url, target, options)
         except InterruptedWriteError:
             if self.session.traceless or is_read_only:
                 raise
@@ -301,9 +303,7 @@ class App:
         self._mark_used(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
-        database = self.engine(name).open_for_writing(
-            self.url(name),
-            self.target(name),
+        options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
             # An instance of a fleet may have been deleted since it was listed.
@@ -311,9 +311,14 @@ class App:
             keys=self.database(name).identity_columns(),
             fill=partial(default_times, self.profile),
         )
+        database = self.engine(name).create_writer(self.url(name), self.target(name), options)
         try:
             if not create:
-                if name == self._main and self._find_variant(database.tables()) != self.variant:
+                if (
+                    name == self._main
+                    and self.base_profile.variants
+                    and self._find_variant(database.tables()) != self.variant
+                ):
                     raise ConcurrentChangeError(target=self.target(name))
                 self.profile.require_tables(section, self.target(name), database.tables())
             self.refuse_contradictions(name, database, write.facts)

@@ -87,9 +87,12 @@ def default_times(
     The default may write another time format than the app; the returned values have the format of the column, so it stays
     sortable. The default of a column of integers has the unit of the column, unless the app stores numbers.
     """
-    times = db.part(TimeForms)
-    clocks = times.clock_columns(table) if times else ()
-    clocks = [column for column in clocks if column not in provided_columns]
+    definition = db.tables().get(table)
+    clocks = [
+        column.name
+        for column in (definition.columns.values() if definition else ())
+        if column.has_time_default and column.name not in provided_columns
+    ]
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
@@ -132,8 +135,7 @@ class LiveTable:
 
     def map_columns(self, names: Mapping[str, ColumnNames | None]) -> dict[str, str]:
         """Return the columns of fields by field, without missing optional ones; raises as ``optional_column``."""
-        columns = ((field, self.optional_column(name)) for field, name in names.items())
-        return {field: column for field, column in columns if column}
+        return {field: column for field, name in names.items() if (column := self.optional_column(name))}
 
     def complete_id(self, column: str, text: str, only: Sequence[Where] = ()) -> str:
         """Return the UUID in ``column`` that begins with ``text``, or ``text`` if it is another value, or no UUID begins with it.

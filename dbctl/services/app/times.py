@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from dbctl.engines.contract import Column, Readable, TimeForms
+from dbctl.engines.contract import Column, Readable
 from dbctl.profiles.model import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -41,6 +41,5 @@ def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:
         if kind.table.removesuffix("?") == live.name:
             names += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
     names += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
-    times = live.db.part(TimeForms)
-    clocks = times.clock_columns(live.name) if times else ()
+    clocks = [column.name for column in live.table.columns.values() if column.has_time_default]
     return frozenset(column for name in names if (column := find_column(live.table, name))).union(clocks)

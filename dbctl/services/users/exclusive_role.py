@@ -22,6 +22,8 @@ def refuse_shared_role(users: UserTable, assignments: Iterable[Assignment]) -> N
         RoleExclusiveError: names the present holders.
     """
     role, changes = find_exclusive_role(users), list(assignments)
+    if not role:
+        return
     removed = {item.user for item in changes if role in item.removed}
     added = len([item for item in changes if role in item.added])
     if added or removed:

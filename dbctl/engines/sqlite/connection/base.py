@@ -160,7 +160,7 @@ class SQLiteConnection(ABC):
 
     def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one reading statement and return its rows, from one state of the file."""
-        return self.retry_if_changed(lambda: self.rows(sql, parameters))
+        return self.retry_if_changed(partial(self.rows, sql, parameters))
 
     def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
         """Return the rows of each query; None if they take longer than a time limit."""
@@ -185,6 +185,10 @@ class SQLiteConnection(ABC):
                 raise
         connection.text_factory = decode_leniently
         return connection.execute(sql, parameters).fetchall()
+
+    def execute(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one statement once, which may write, and return its rows; its errors are those of the driver."""
+        return self.driver.execute(sql, parameters).fetchall()
 
     @contextmanager
     def stream_rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Iterator[RowStream]:
@@ -220,7 +224,7 @@ class SQLiteConnection(ABC):
 
     def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one statement, waiting for locks, and return its rows."""
-        return self.retry_while_locked(lambda: self.driver.execute(sql, parameters).fetchall())
+        return self.retry_while_locked(partial(self.execute, sql, parameters))
 
     def retry_while_locked(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``; retry until the timeout while another connection holds a lock."""

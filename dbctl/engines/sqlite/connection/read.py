@@ -43,22 +43,18 @@ class ReadConnection(SQLiteConnection):
         #: device, inode, size and modification time of the file when it was opened
         self.opened_state: tuple[int, ...] = ()
         try:
-            self._open_with_retries()
+            for remaining_tries in reversed(range(UNLOCKED_TRIES if traceless else 1)):
+                try:
+                    self.open()
+                    self._require_database()
+                    break
+                except UnreachableError:  # its only user may be opening or closing it right now
+                    if not remaining_tries:
+                        raise
+                    time.sleep(CLOCK_TICK_NS / 1e9)
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
-
-    def _open_with_retries(self) -> None:
-        for remaining_tries in reversed(range(UNLOCKED_TRIES if self._traceless else 1)):
-            try:
-                self.open()
-                self._require_database()
-            except UnreachableError:  # its only user may be opening or closing it right now
-                if not remaining_tries:
-                    raise
-                time.sleep(CLOCK_TICK_NS / 1e9)
-            else:
-                return
 
     def open(self, *, unlocked: bool = True) -> None:
         """Open the file, or open it again; ``unlocked``: without locks, if it has no unfinished writes."""
@@ -78,7 +74,7 @@ class ReadConnection(SQLiteConnection):
         else:
             self._connect("mode=ro")
         self.set_pragma("query_only", "1")
-        self.set_authorizer(None)
+        self.driver.set_authorizer(_deny_other_files)
 
     def _has_no_journal(self) -> bool:
         """Whether no ``-wal`` with content and no ``-journal`` exists."""

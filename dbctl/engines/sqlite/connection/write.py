@@ -96,10 +96,6 @@ class WriteConnection(SQLiteConnection):
         except OSError as error:
             raise self._unreachable_error(error.strerror or str(error)) from error
 
-    def load_row_writer(self) -> None:
-        """Import sqlite-utils, which takes longer than most changes, before a transaction locks the database."""
-        _ = self.row_writer
-
     @property
     def row_writer(self) -> RowWriter:
         """Writes rows through ``database``."""

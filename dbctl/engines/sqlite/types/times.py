@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,6 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
     from dbctl.engines.sqlite.writer import SQLiteWriter
 
-#: Defaults that write the current UTC time with seconds, in lower case and without blanks.
-_CLOCK_DEFAULT = (
-    r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
-    r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
-)
 #: Number of the newest rows, whose forms are those that the app currently writes.
 NEWEST_ROWS = 50
 
@@ -39,23 +33,8 @@ class SQLiteTimes:
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
-        #: by table, which the catalog replaces when its definition has changed
-        self._clock_columns: dict[str, tuple[Table, Sequence[str]]] = {}
-
-    def clock_columns(self, table: str) -> Sequence[str]:
-        definition = self._catalog.find_table(table)
-        if definition is None:
-            return ()
-        known, columns = self._clock_columns.get(table, (None, ()))
-        if known is not definition:
-            defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"
-            columns = [
-                str(name)
-                for name, default in self._connection.fetch(defaults, {"table": table})
-                if re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))
-            ]
-            self._clock_columns[table] = definition, columns
-        return columns
+        #: by table, which the catalog replaces when its definition has changed: the order of its newest rows, and their forms
+        self._known: dict[str, tuple[Table, str, dict[str, Sequence[str]]]] = {}
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         definition = self._catalog.require_table(table)
@@ -77,14 +56,23 @@ class SQLiteTimes:
         ]
 
     def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
-        query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
-        order = "" if self._connection.fetch(query, {"table": table}) else " order by _rowid_ desc"
-        value = self._catalog.quote_column(table, column, "")
-        sql = (
-            f"select distinct {_FORM.format('held')} as form from"
-            f" (select {value} as held from {ident(table)}{order} limit {NEWEST_ROWS}) where form is not null"
-        )
-        return [str(form) for (form,) in self._connection.fetch(sql)]
+        definition = self._catalog.require_table(table)
+        known = self._known.get(table)
+        if known is None or known[0] is not definition:
+            query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
+            order = "" if self._connection.fetch(query, {"table": table}) else " order by _rowid_ desc"
+            known = self._known[table] = definition, order, {}
+        _, order, forms = known
+        if (
+            column not in forms or not self._connection.read_only
+        ):  # an app does not change a form while a command plans
+            value = self._catalog.quote_column(table, column, "")
+            sql = (
+                f"select distinct {_FORM.format('held')} as form from"
+                f" (select {value} as held from {ident(table)}{order} limit {NEWEST_ROWS}) where form is not null"
+            )
+            forms[column] = [str(form) for (form,) in self._connection.fetch(sql)]
+        return forms[column]
 
 
 class SQLiteTimeRewriter(SQLiteTimes):
