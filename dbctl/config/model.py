@@ -311,9 +311,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Schedule = Schedule()  #: when scheduled jobs run
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
-    notify: NotifyConfig = (
-        NotifyConfig()
-    )  #: channels and rules of notifications, instead of those of ``[notify]``
+    #: channels and rules of notifications, instead of those of ``[notify]``
+    notify: NotifyConfig = NotifyConfig()
 
 
 class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -330,8 +329,7 @@ class JournalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     folder: str = ""  #: instead of the user's directory for state; ``off``: runs are not recorded
     keep: str = "400d"  #: records of older runs are deleted
-    #: the number of runs whose records are retained
-    max_runs: Annotated[int, msgspec.Meta(ge=100)] = 100_000
+    max_runs: Annotated[int, msgspec.Meta(ge=100)] = 100_000  #: the runs whose records are retained
 
 
 class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -341,8 +339,7 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: bool = True  #: whether to record rows before and after a change; ``undo`` needs them
     #: the number of rows of an operation up to which rows are recorded, and not only counted
     max_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
-    #: a program and its arguments, run without a shell after each change: it reads the end of the log from standard input, to store it where no user of the log may change it
-    anchor_command: Sequence[str] = ()
+    anchor_command: Sequence[str] = ()  #: a program, which reads the end of the log after each change
     syslog: bool = False  #: whether to write the end of the log to the system log after each change
 
 
