@@ -19,6 +19,7 @@ from dbctl.errors import (
     RowNotFoundError,
     SettingMissingError,
     UndoMissingError,
+    load_registry,
     set_invocation,
 )
 from tools import reference
@@ -27,19 +28,27 @@ PACKAGE = Path(dbctl.__file__).parent
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def list_remedies() -> Iterator[tuple[str, ast.Call]]:
-    """Yield the place and the arguments of each remedy in the sources, of errors and of findings."""
+def list_remedies() -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of each remedy: of the error classes, and in the sources."""
+    for error in load_registry().values():
+        yield from ((error.code, text) for text in (error.remedy, error.default_hint))
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remedy":
-                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node
+                place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                if isinstance(node.args[0], ast.Constant):
+                    yield place, node.args[0].value
+                else:  # the remedy of an error class
+                    assert isinstance(node.args[0], ast.Attribute), f"{place} is no literal"
 
 
-def list_commands() -> Iterator[tuple[str, str]]:
-    for place, call in list_remedies():
-        for argument in call.args[1::2]:
-            if not place.startswith("services/checks/context.py"):  # its words are those of the checks
-                yield place, ast.literal_eval(argument)
+REMEDIES = [*list_remedies()]
+COMMANDS = [
+    (place, line)
+    for place, text in REMEDIES
+    for line in text.split("`")[1::2]
+    if line != "{words}"  # of the checks of doctor
+]
 
 
 def parse_command(line: str) -> None:
@@ -58,9 +67,16 @@ def parse_command(line: str) -> None:
         name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
-@pytest.mark.parametrize(("place", "line"), [*list_commands()])
+@pytest.mark.parametrize(("place", "line"), COMMANDS)
 def test_command_of_remedy_is_declared_with_its_options(place, line):
     parse_command(line)
+
+
+@pytest.mark.parametrize(("place", "text"), REMEDIES)
+def test_command_ends_a_remedy_or_is_followed_by_another(place, text):
+    texts = text.split("`")[::2]
+    assert all(not following or following.startswith("; ") for following in texts[1:])
+    assert all(not before or before.endswith(": ") for before in texts[:-1])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +119,7 @@ def test_commands_quote_names_with_spaces():
     )
     assert FleetSelectedError(app="my app").hint.endswith("dbctl apps instances --app 'my app'")
     assert SettingMissingError(key="a b", target="a/main").hint == "List settings with: dbctl settings list"
-    several = Remedy("", "backup delete {names}").write(facts={"names": ["a b", "c"]})
+    several = Remedy("`backup delete {names}`").write(facts={"names": ["a b", "c"]})
     assert several == "dbctl backup delete 'a b' c"
 
 
@@ -122,7 +138,7 @@ def test_commands_repeat_the_selection():
         UndoMissingError(app="shop", place="s3").hint
         == f"List backups with: dbctl backup list {selected} shop"
     )
-    remedy = Remedy("Check", "apps check", "or write", "init DIR", "or run", "data rows a --db b --app c")
+    remedy = Remedy("Check: `apps check`; or write: `init DIR`; or run: `data rows a --db b --app c`")
     assert remedy.write() == (
         f"Check: dbctl apps check {selected} blog; or write: dbctl init DIR --config /srv/my.toml;"
         " or run: dbctl data rows a --db b --app c --config /srv/my.toml"

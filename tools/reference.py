@@ -17,7 +17,7 @@ from typer.main import get_group
 
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app
-from dbctl.errors import Exit, StoppedError, load_registry
+from dbctl.errors import Exit, Remedy, StoppedError, load_registry
 from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
 from dbctl.render import schema as schema_name
 from dbctl.services.fleet import FleetResult
@@ -136,7 +136,7 @@ def errors_page() -> str:
         status = f"{int(error.exit_status)} {Exit(error.exit_status).name.lower().replace('_', '-')}"
         if error is StoppedError:
             status = "128 + signal"
-        message, hint = (str(text).replace("|", "\\|") for text in (error.sentence, error.remedy))
+        message, hint = (text.replace("|", "\\|") for text in (error.sentence, str(Remedy(error.remedy))))
         lines.append(f"| {status} | `{error.code}` | {message} | {hint} |")
     return "\n".join(lines) + "\n"
 

@@ -187,14 +187,14 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
 
 def _describe_code(ctx: "Context", code: str) -> str:
     """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
-    from dbctl.errors import load_registry
+    from dbctl.errors import Remedy, load_registry
     from dbctl.render.reports import read_subjects
     from dbctl.services.migrations import LINT_RULES
 
     formatter = ctx.make_formatter()
     if error := load_registry().get(code):
         status = f"exit code {int(error.exit_status)}"
-        _write_meaning(formatter, f"Error, {status}", error.sentence, str(error.remedy))
+        _write_meaning(formatter, f"Error, {status}", error.sentence, str(Remedy(error.remedy)))
     if rule := LINT_RULES.get(code):
         _write_meaning(formatter, f"Finding of migrate lint ({rule.severity})", rule.hint)
     for subject in read_subjects():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl.engines.contract import Content
+from dbctl.errors import Remedy
 from dbctl.model import Compression, Struct
 
 #: Bytes that are read for the detection: more than any program writes before the header of a dump.
@@ -39,11 +40,13 @@ TITLES: Mapping[Content, str] = {
     "unknown": "of an unknown type",
 }
 #: What to do instead of restoring such a file.
-HINTS: Mapping[Content, str] = {
+HINTS: Mapping[Content, Remedy | str] = {
     "postgresql-directory": "Convert it: pg_restore --file=dump.sql FOLDER",
     "postgresql-cluster": "Run it with psql on an empty server, or dump a single database with pg_dump.",
-    "tar": "Extract it into a new folder with: dbctl restore files --file",
-    "json": "Import table rows with dbctl data import, or settings with dbctl settings apply.",
+    "tar": Remedy("Extract it into a new folder with: `restore files --file FILE --to DIR`"),
+    "json": Remedy(
+        "Import rows of a table with: `data import TABLE FILE`; or settings with: `settings apply FILE`"
+    ),
     "encrypted": "Name its key with --identity FILE, or decrypt it with age -d first.",
     "compressed": "Decompress it first (xz -d, bunzip2, unzip).",
     "empty": "The program that wrote it probably failed.",

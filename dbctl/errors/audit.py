@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class AuditUnavailableError(DbctlError):
@@ -14,13 +14,13 @@ class AuditUnavailableError(DbctlError):
 class AuditInvalidError(DbctlError):
     code, exit_status = "audit-invalid", Exit.CHECK_FAILED
     sentence = "the audit log {path} is not intact: {reason}"
-    remedy = Remedy("List the problems with", "audit verify")
+    remedy = "List the problems with: `audit verify`"
 
 
 class OperationNotFoundError(DbctlError):
     code, exit_status = "operation-not-found", Exit.NOT_FOUND
     sentence = "the audit log has no operation {number}"
-    remedy = Remedy("List the operations with", "audit list")
+    remedy = "List the operations with: `audit list`"
 
 
 class UndoImpossibleError(DbctlError):
@@ -32,7 +32,7 @@ class UndoImpossibleError(DbctlError):
 class UndoConflictError(DbctlError):
     code, exit_status = "undo-conflict", Exit.REFUSED
     sentence = "{rows} of operation {number} changed since"
-    remedy = Remedy("Nothing was changed. Undo the later changes first; list them with", "audit list")
+    remedy = "Nothing was changed. Undo the later changes first; list them with: `audit list`"
 
 
 class UndoAppError(DbctlError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class RepositoryNotConfiguredError(DbctlError):
@@ -36,7 +36,7 @@ class RetentionNotConfiguredError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "backup directory not found: {place}"
-    remedy = Remedy("Check that its disk is mounted, or create the directory with", "backup create")
+    remedy = "Check that its disk is mounted, or create the directory with: `backup create`"
 
 
 class RepositoryFailedError(DbctlError):
@@ -55,7 +55,7 @@ class StorageFailedError(DbctlError):
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence = "no backup {name!r} of {app} in {place}"
-    remedy = Remedy("List backups with", "backup list")
+    remedy = "List backups with: `backup list`"
 
 
 class BackupIdInvalidError(DbctlError):
@@ -73,7 +73,7 @@ class BackupPartialError(DbctlError):
 class NoBackupBeforeError(DbctlError):
     code, exit_status = "no-backup-before", Exit.NOT_FOUND
     sentence = "{place} has no {kind} of {app} from {before} or earlier"
-    remedy = Remedy("List backups with", "backup list")
+    remedy = "List backups with: `backup list`"
 
 
 class FileNotRestorableError(DbctlError):
@@ -86,7 +86,7 @@ class FileInvalidError(DbctlError):
     sentence = "{path} is corrupt: {reason}"
     remedy = "Nothing was changed. {hint}"
 
-    default_hint = Remedy("Create the file again, or use a backup; list backups with", "backup list")
+    default_hint = "Create the file again, or use a backup; list backups with: `backup list`"
 
 
 class FileUnsafeError(DbctlError):
@@ -110,7 +110,7 @@ class ArchiveUnsafeError(DbctlError):
 class AlreadyAdoptedError(DbctlError):
     code, exit_status = "already-adopted", Exit.REFUSED
     sentence = "{path} is already in the repository as backup {id}"
-    remedy = Remedy("Show it with", "backup show {id}")
+    remedy = "Show it with: `backup show {id}`"
 
 
 class RepositoryUnsafeError(DbctlError):
@@ -122,39 +122,37 @@ class RepositoryUnsafeError(DbctlError):
 class ClockImplausibleError(DbctlError):
     code, exit_status = "clock-implausible", Exit.REFUSED
     sentence = "the clock shows {now}, but {reason}"
-    remedy = "Nothing was changed. Correct the clock; if it is right: {hint}"
+    remedy = "Nothing was changed. Correct the clock; if it is right, {hint}"
 
 
 class LastBackupError(DbctlError):
     code, exit_status = "last-backup", Exit.REFUSED
     sentence = "{ids}: no other valid backup of {databases} would remain"
-    remedy = Remedy("Nothing was changed. Create another one first with", "backup create")
+    remedy = "Nothing was changed. Create another one first with: `backup create`"
 
 
 class BackupPinnedError(DbctlError):
     code, exit_status = "backup-pinned", Exit.REFUSED
     sentence = "backup {id} is pinned by {by}: {reason}"
-    remedy = Remedy("Nothing was deleted. Remove the pin first with", "backup unpin {id}")
+    remedy = "Nothing was deleted. Remove the pin first with: `backup unpin {id}`"
 
 
 class BackupRetainedError(DbctlError):
     code, exit_status = "backup-retained", Exit.REFUSED
     sentence = "{place}: backup {id} is {reason}"
-    remedy = Remedy("Nothing was deleted. Delete it afterwards with", "backup prune")
+    remedy = "Nothing was deleted. Delete it afterwards with: `backup prune`"
 
 
 class RepositoryUnreadableError(DbctlError):
     code, exit_status = "repository-unreadable", Exit.CHECK_FAILED
     sentence = "{place}: cannot decide what to delete, because {names} cannot be read"
-    remedy = Remedy(
-        "Nothing was deleted. Move damaged backups to another location; find them with", "backup verify"
-    )
+    remedy = "Nothing was deleted. Move damaged backups to another location; find them with: `backup verify`"
 
 
 class BackupCorruptError(DbctlError):
     code, exit_status = "backup-corrupt", Exit.CHECK_FAILED
     sentence = "backup {id} of {app} is corrupt: {reason}"
-    remedy = Remedy("Nothing was changed. Verify all backups with", "backup verify")
+    remedy = "Nothing was changed. Verify all backups with: `backup verify`"
 
 
 class KeyInvalidError(DbctlError):
@@ -174,38 +172,25 @@ class PassphraseInvalidError(KeyInvalidError):
 class KeyWrongError(DbctlError):
     code, exit_status = "key-wrong", Exit.REFUSED
     sentence = "cannot decrypt {file}: {reason}"
-    remedy = Remedy(
-        "Nothing was changed. Older backups may require older keys; list the recipients of a backup with",
-        "backup show ID",
-    )
+    remedy = "Nothing was changed. Older backups may require older keys; list the recipients of a backup with: `backup show ID`"
 
 
 class BackupDiffersError(DbctlError):
     code, exit_status = "backup-differs", Exit.REFUSED
     sentence = "{place} already has a different backup {id}: {reason}"
-    remedy = Remedy(
-        "Nothing was changed. Move that backup to another location, or verify it with",
-        "backup verify --repository {place}",
-    )
+    remedy = "Nothing was changed. Move that backup to another location, or verify it with: `backup verify --repository {place}`"
 
 
 class BackupFailedError(DbctlError):
     code, exit_status = "backup-failed", Exit.CHECK_FAILED
     sentence = "backup of {target} failed: the copy is corrupt ({reason})"
-    remedy = Remedy(
-        "No backup was created; earlier ones are unchanged. Check the database with", "integrity check"
-    )
+    remedy = "No backup was created; earlier ones are unchanged. Check the database with: `integrity check`"
 
 
 class BackupShrunkenError(DbctlError):
     code, exit_status = "backup-shrunken", Exit.CHECK_FAILED
     sentence = "{losses}"
-    remedy = Remedy(
-        "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with",
-        "backup verify {larger} --against-live",
-        "if the loss is intended, remove the pin with",
-        "backup unpin {larger}",
-    )
+    remedy = "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with: `backup verify {larger} --against-live`; if the loss is intended, remove the pin with: `backup unpin {larger}`"
 
 
 class BackupUnloadableError(DbctlError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from functools import cached_property
 from importlib import import_module
-from itertools import zip_longest
+from itertools import cycle
 from shlex import quote  # an error can arise where no module can be imported any more
 from typing import ClassVar, NamedTuple, cast
 
@@ -88,13 +88,13 @@ def set_invocation(describe: Callable[[], Invocation]) -> Callable[[], Invocatio
 
 
 class Remedy:
-    """Texts and command lines of dbctl in turn, as format strings.
+    """A text that names command lines of dbctl, each between backticks and without ``dbctl``; a format string.
 
-    ``Remedy("Repair the cause, then run", "users set-role LOGIN {role}", "or show it with", "users show LOGIN")``
+    ``Remedy("Nothing was changed. Show the user with: `users show {login}`; or list users with: `users list`")``
     """
 
-    def __init__(self, *parts: str) -> None:
-        self.parts = parts
+    def __init__(self, text: str) -> None:
+        self._parts = text.split("`")  #: texts and commands in turn
 
     def __str__(self) -> str:
         """Return the texts and the commands with their placeholders."""
@@ -111,17 +111,14 @@ class Remedy:
 
     def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
         """Return the hint for an invocation."""
-        words = {name: _quote(value) for name, value in facts.items()} if self.parts[1:] else {}
+        words = {name: _quote(value) for name, value in facts.items()} if self._parts[1:] else {}
         return self._join(
             lambda text: text.format(**facts), lambda line: invocation.complete(line.format(**words), app)
         )
 
     def _join(self, write_text: Callable[[str], str], write_command: Callable[[str], str]) -> str:
-        pairs = zip_longest(self.parts[::2], self.parts[1::2], fillvalue="")
-        return "; ".join(
-            ": ".join(filter(None, [write_text(text), write_command(command) if command else ""]))
-            for text, command in pairs
-        )
+        writers = cycle([write_text, write_command])
+        return "".join(write(part) for write, part in zip(writers, self._parts, strict=False))
 
 
 def _quote(value: object) -> str:
@@ -131,16 +128,16 @@ def _quote(value: object) -> str:
 class DbctlError(Exception):
     """Base of every expected failure: a raise passes values, the class owns the text.
 
-    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``. A remedy that names a
-    command is a ``Remedy``, also as an argument ``hint``. ``candidates`` is a collection of names, of which the hint suggests those that
-    resemble the misspelled name.
+    ``sentence`` and ``remedy`` are format strings, ``remedy`` that of a ``Remedy``; the keyword arguments fill them and are available as
+    ``context``. An argument that names commands is a ``Remedy``. ``candidates`` is a collection of names, of which the hint suggests those
+    that resemble the misspelled name.
     """
 
     code: ClassVar[str] = "internal"
     exit_status: ClassVar[Exit] = Exit.FAILED
     sentence: ClassVar[str] = "internal error: {detail}"
-    remedy: ClassVar[Remedy | str] = "Run it again with --verbose, and report the output."
-    default_hint: ClassVar[Remedy | str] = ""  #: the fact ``hint`` of the remedy, unless the raise passes one
+    remedy: ClassVar[str] = "Run it again with --verbose, and report the output."
+    default_hint: ClassVar[str] = ""  #: the fact ``hint`` of the remedy, unless the raise passes one
     misspelled: ClassVar[str] = "name"  #: the key of ``context`` with the name that ``candidates`` resemble
     #: by code; complete only after ``load_registry``
     registry: ClassVar[dict[str, type[DbctlError]]] = {}
@@ -159,11 +156,10 @@ class DbctlError(Exception):
     def hint(self) -> str:
         """What the user can do, with the commands for the app that was open when the error arose; it can be replaced."""
         invocation, app = self._describe(), str(self.context.get("app") or "")
-        facts = {"hint": self.default_hint, **self.context}
+        facts = {"hint": Remedy(self.default_hint), **self.context}
         remedies = {name: fact for name, fact in facts.items() if isinstance(fact, Remedy)}
         facts |= {name: remedy.fill(invocation, app, facts) for name, remedy in remedies.items()}
-        own = self.remedy if isinstance(self.remedy, Remedy) else Remedy(self.remedy)
-        hint = own.fill(invocation, app, facts)
+        hint = Remedy(self.remedy).fill(invocation, app, facts)
         if self._candidates:
             from dbctl.errors.suggestions import suggest_sentence
 

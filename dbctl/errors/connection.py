@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
     sentence = "{target}: file not found: {path}"
-    remedy: ClassVar[Remedy | str] = "{hint}"
-    default_hint = Remedy(
-        "Check the path in the configuration. Find a backup with",
-        "backup list",
-        "or create a new database from migrations with",
-        "migrate up",
-    )
+    remedy = "{hint}"
+    default_hint = "Check the path in the configuration. Find a backup with: `backup list`; or create a new database from migrations with: `migrate up`"
 
     def __init__(self, *, path: object, **context: object) -> None:
         folder = Path(str(path)).parent
@@ -31,25 +25,21 @@ class DatabaseMissingError(DbctlError):
 class FolderMissingError(DatabaseMissingError):
     code = "folder-missing"
     sentence = "{target}: folder not found: {path}"
-    remedy = Remedy(
-        "Check the path in the configuration, and that its disk is mounted. Find a backup with", "backup list"
+    remedy = (
+        "Check the path in the configuration, and that its disk is mounted. Find a backup with: `backup list`"
     )
 
 
 class UnreachableError(DbctlError):
     code, exit_status = "unreachable", Exit.UNREACHABLE
     sentence = "cannot open {target}: {reason}"
-    remedy: ClassVar[Remedy | str] = "{hint}"
+    remedy = "{hint}"
 
 
 class CascadeUnreachableError(DbctlError):
     code, exit_status = "cascade-unreachable", Exit.UNREACHABLE
     sentence = "cannot open {target}, whose related rows must be deleted too: {reason}"
-    remedy = Remedy(
-        "To delete only in that database, pass --db {to}, then list the remaining rows with",
-        "integrity cross-check",
-        "or repair the cause: {hint}",
-    )
+    remedy = "To delete only in that database, pass --db {to}, then list the remaining rows with: `integrity cross-check`; or repair the cause: {hint}"
 
 
 class PoolerError(DbctlError):
@@ -67,22 +57,19 @@ class InterruptedWriteError(DbctlError):
 class UncheckpointedWalError(UnreachableError):
     code, exit_status = "uncheckpointed-wal", Exit.UNREACHABLE
     sentence = "cannot read {target} without creating a file: {file} holds changes of a killed process"
-    remedy = Remedy("Start the app that owns it, or run a command that may create the file", "stats overview")
+    remedy = "Start the app that owns it, or run a command that may create the file: `stats overview`"
 
 
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.CHECK_FAILED
     sentence = "{target}: {path} is not a {engine} database"
-    remedy = Remedy("Check the path, or restore a backup with", "restore apply ID")
+    remedy = "Check the path, or restore a backup with: `restore apply ID`"
 
 
 class CorruptError(DbctlError):
     code, exit_status = "corrupt", Exit.CHECK_FAILED
     sentence = "{target} is damaged: {reason}"
-    remedy = Remedy(
-        "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with",
-        "restore recover",
-    )
+    remedy = "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with: `restore recover`"
 
 
 class BusyError(DbctlError):
@@ -135,7 +122,7 @@ class InsufficientSpaceError(DbctlError):
 class QueryFailedError(DbctlError):
     code, exit_status = "query-failed", Exit.FAILED
     sentence, remedy = "{target} rejected a statement: {reason}", "Nothing was changed. {hint}"
-    default_hint = Remedy("Compare profile and database with", "apps check")
+    default_hint = "Compare profile and database with: `apps check`"
 
     def __init__(self, *, is_table_missing: bool = False, **context: object) -> None:
         super().__init__(**context)
@@ -227,7 +214,7 @@ class FileExistsAlreadyError(DbctlError):
 class ExternalIndexInvalidError(DbctlError):
     code, exit_status = "external-index-invalid", Exit.FAILED
     sentence = "{target}: the search index {path} is invalid: {reason}"
-    remedy = Remedy("The database is unchanged. Rebuild the index with", "search index build")
+    remedy = "The database is unchanged. Rebuild the index with: `search index build`"
 
 
 #: Failures after which the change may still have been made, or may appear later.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors.base import DbctlError, Exit, Remedy, shorten_details
+from dbctl.errors.base import DbctlError, Exit, shorten_details
 
 
 class ImportInvalidError(DbctlError):
@@ -50,7 +50,7 @@ class TransitionRefusedError(DbctlError):
 class TableMissingError(DbctlError):
     code, exit_status = "table-missing", Exit.NOT_FOUND
     sentence = "no table {name!r} in {target}"
-    remedy = Remedy("Select another database with --db, or list tables with", "schema show")
+    remedy = "Select another database with --db, or list tables with: `schema show`"
 
 
 class ContentNullError(DbctlError):
@@ -61,7 +61,7 @@ class ContentNullError(DbctlError):
 class RowNotFoundError(DbctlError):
     code, exit_status = "row-not-found", Exit.NOT_FOUND
     sentence, remedy = "no row {key} in {table} of {target}", "{hint}"
-    default_hint = Remedy("List rows with", "data rows {table}")
+    default_hint = "List rows with: `data rows {table}`"
 
 
 class DatabaseNotFoundError(DbctlError):
@@ -115,16 +115,13 @@ class TimesAmbiguousError(DbctlError):
     sentence = (
         "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
-    remedy = Remedy(
-        "Nothing was changed. Repair another table with --table, or set one time with",
-        "data set {table} KEY {column}=TIME",
-    )
+    remedy = "Nothing was changed. Repair another table with --table, or set one time with: `data set {table} KEY {column}=TIME`"
 
 
 class SideMissingError(DbctlError):
     code, exit_status = "side-missing", Exit.NOT_FOUND
     sentence = "no app, database or file {name!r}"
-    remedy = Remedy("Pass APP/DATABASE, the address of a database, or backup:ID. List apps with", "apps list")
+    remedy = "Pass APP/DATABASE, the address of a database, or backup:ID. List apps with: `apps list`"
 
 
 class SidesSameError(DbctlError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class FleetEmptyError(DbctlError):
@@ -41,7 +41,7 @@ class InstanceSkippedError(DbctlError):
 class CanaryFailedError(DbctlError):
     code, exit_status = "canary-failed", Exit.CHECK_FAILED
     sentence = "{app} failed the verification after the change: {reason}"
-    remedy = Remedy("No other instance was changed. Examine it with", "integrity check")
+    remedy = "No other instance was changed. Examine it with: `integrity check`"
 
 
 class RunMissingError(DbctlError):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class MigrationsMissingError(DbctlError):
@@ -21,7 +20,7 @@ class MigrationsMissingError(DbctlError):
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
     sentence = "no migration {name!r} in {folder}"
-    remedy = Remedy("List migrations with", "migrate status")
+    remedy = "List migrations with: `migrate status`"
 
 
 class MigrationVariantUnknownError(DbctlError):
@@ -32,11 +31,7 @@ class MigrationVariantUnknownError(DbctlError):
 class MigrationFilesMissingError(DbctlError):
     code, exit_status = "migration-files-missing", Exit.REFUSED
     sentence = "{target}: the ledger lists migrations that are missing in {folder} ({names})"
-    remedy = Remedy(
-        "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder};"
-        " remove lost migrations from the ledger with",
-        "migrate repair --missing",
-    )
+    remedy = "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder}; remove lost migrations from the ledger with: `migrate repair --missing`"
 
 
 class MigrationsAheadError(DbctlError):
@@ -56,9 +51,7 @@ class DuplicateMigrationNumberError(DbctlError):
 class LedgerForeignError(DbctlError):
     code, exit_status = "ledger-foreign", Exit.REFUSED
     sentence = "the migrations of {target} are recorded by {runner}, whose ledger dbctl cannot write"
-    remedy = Remedy(
-        "Nothing was run. Run them with {runner}, or create a ledger for dbctl with", "migrate baseline"
-    )
+    remedy = "Nothing was run. Run them with {runner}, or create a ledger for dbctl with: `migrate baseline`"
 
 
 class MigrationsOutOfOrderError(DbctlError):
@@ -76,9 +69,7 @@ class MigrationsShippedError(DbctlError):
 class RebuildLosesError(DbctlError):
     code, exit_status = "rebuild-loses", Exit.REFUSED
     sentence = "a rebuild of {table} in {target} would lose: {losses}"
-    remedy = Remedy(
-        "Nothing was written. Write the rebuild by hand, into an empty file of", "migrate new NAME"
-    )
+    remedy = "Nothing was written. Write the rebuild by hand, into an empty file of: `migrate new NAME`"
 
 
 class MigrationsMismatchError(DbctlError):
@@ -98,35 +89,25 @@ class MigrationVariantMismatchError(DbctlError):
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} has tables but no ledger ({table}) of applied migrations"
-    remedy = Remedy("Nothing was run. Create the ledger from the schema with", "migrate baseline")
+    remedy = "Nothing was run. Create the ledger from the schema with: `migrate baseline`"
 
 
 class MigrationChangedError(DbctlError):
     code, exit_status = "migration-changed", Exit.CHECK_FAILED
     sentence = "{target}: {names} changed after being applied"
-    remedy = Remedy(
-        "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with",
-        "migrate repair --checksums",
-    )
+    remedy = "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with: `migrate repair --checksums`"
 
 
 class MigrationBrokenError(DbctlError):
     code, exit_status = "migration-broken", Exit.REFUSED
     sentence = "{target}: the app started {names} but did not complete it"
-    remedy = Remedy(
-        "Nothing was run. Revert its changes, then run",
-        "migrate repair --failed",
-        "or complete them, then run",
-        "migrate mark NAME --applied",
-    )
+    remedy = "Nothing was run. Revert its changes, then run: `migrate repair --failed`; or complete them, then run: `migrate mark NAME --applied`"
 
 
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy: ClassVar[Remedy | str] = (
-        "{name} was rolled back completely. Done by this run: {applied}; not run: {pending}.{known}"
-    )
+    remedy = "{name} was rolled back completely. Done by this run: {applied}; not run: {pending}.{known}"
 
 
 class MigrationPartialError(MigrationFailedError):
@@ -138,10 +119,7 @@ class MigrationPartialError(MigrationFailedError):
 
 class MigrationInDoubtError(MigrationFailedError):
     code, exit_status = "migration-in-doubt", Exit.FAILED
-    remedy = Remedy(
-        "It is unknown whether {name} was committed. Done by this run before it: {applied}; not run: {pending}.{known} After you fix the cause, check with",
-        "migrate status",
-    )
+    remedy = "It is unknown whether {name} was committed. Done by this run before it: {applied}; not run: {pending}.{known} After you fix the cause, check with: `migrate status`"
 
 
 class RowsLostError(MigrationFailedError):
@@ -153,12 +131,7 @@ class RowsLostError(MigrationFailedError):
 class MigrationStatementUnknownError(DbctlError):
     code, exit_status = "migration-statement-unknown", Exit.REFUSED
     sentence = "{target}: a killed run left it unknown whether statement {number} of {name} ran: {sql}"
-    remedy = Remedy(
-        "Nothing was run. Check the database; if the statement took effect, record it with",
-        "migrate repair --statement done",
-        "otherwise with",
-        "migrate repair --statement undone",
-    )
+    remedy = "Nothing was run. Check the database; if the statement took effect, record it with: `migrate repair --statement done`; otherwise with: `migrate repair --statement undone`"
 
 
 class MigrationStepsChangedError(DbctlError):
@@ -170,13 +143,13 @@ class MigrationStepsChangedError(DbctlError):
 class MigrationStepMissingError(DbctlError):
     code, exit_status = "migration-step-missing", Exit.NOT_FOUND
     sentence = "{target}: {name}: no statement is in an unknown state"
-    remedy = Remedy("Show its progress with", "migrate status")
+    remedy = "Show its progress with: `migrate status`"
 
 
 class MigrationPartiallyRevertedError(DbctlError):
     code, exit_status = "migration-partially-reverted", Exit.REFUSED
     sentence = "{target}: {name} is only partially reverted"
-    remedy = Remedy("Nothing was run. Revert the remaining statements with", "migrate down")
+    remedy = "Nothing was run. Revert the remaining statements with: `migrate down`"
 
 
 class DownAllRefusedError(DbctlError):
@@ -214,10 +187,7 @@ class RehearsalRefusedError(DbctlError):
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
     sentence = "{target}: {name} failed in an empty database{place}: {reason}"
-    remedy = Remedy(
-        "Nothing was changed. The expected schema cannot be determined; check the files with",
-        "migrate verify",
-    )
+    remedy = "Nothing was changed. The expected schema cannot be determined; check the files with: `migrate verify`"
 
 
 class MigrationInvalidError(DbctlError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class JournalUnavailableError(DbctlError):
@@ -19,7 +19,7 @@ class JournalCorruptError(DbctlError):
 
 class RunNotFoundError(DbctlError):
     code, exit_status = "run-not-found", Exit.NOT_FOUND
-    sentence, remedy = "the journal has no run {id}", Remedy("List the runs with", "runs list")
+    sentence, remedy = "the journal has no run {id}", "List the runs with: `runs list`"
 
 
 class JournalDisabledError(DbctlError):
@@ -31,25 +31,25 @@ class JournalDisabledError(DbctlError):
 class TableNotSampledError(DbctlError):
     code, exit_status = "table-not-sampled", Exit.NOT_FOUND
     sentence = "no sample in this period has a table {table!r}"
-    remedy = Remedy("Record a sample with", "status --record")
+    remedy = "Record a sample with: `status --record`"
 
 
 class HookFailedError(DbctlError):
     code, exit_status = "hook-failed", Exit.REFUSED
     sentence = "the hook before {action} of {app} failed: {program}: {reason}"
-    remedy = Remedy("Nothing was changed. Its output is in the journal", "runs list")
+    remedy = "Nothing was changed. Its output is in the journal: `runs list`"
 
 
 class MaintenanceOnError(DbctlError):
     code, exit_status = "maintenance-on-failed", Exit.REFUSED
     sentence = "{app} was not put into maintenance mode: {program}: {reason}"
-    remedy = Remedy("Nothing was changed in its databases. Its output is in the journal", "runs list")
+    remedy = "Nothing was changed in its databases. Its output is in the journal: `runs list`"
 
 
 class MaintenanceOffError(DbctlError):
     code, exit_status = "maintenance-off-failed", Exit.FAILED
     sentence = "{app} may still be in maintenance mode: {program}: {reason}"
-    remedy = Remedy("Repair the cause, then run", "apps maintenance off")
+    remedy = "Repair the cause, then run: `apps maintenance off`"
 
 
 class MaintenanceNotConfiguredError(DbctlError):
@@ -67,7 +67,7 @@ class MaintenanceStateError(DbctlError):
 class NotifyNotConfiguredError(DbctlError):
     code, exit_status = "notify-not-configured", Exit.USAGE
     sentence = "no {channel} is configured for notifications"
-    remedy = Remedy("Add a section such as [notify.email]; list its keys with", "config explain notify")
+    remedy = "Add a section such as [notify.email]; list its keys with: `config explain notify`"
 
 
 class UnitForeignError(DbctlError):

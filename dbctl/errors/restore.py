@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class UndoMissingError(DbctlError):
     code, exit_status = "undo-missing", Exit.NOT_FOUND
     sentence = "cannot undo a restore of {app}: no safety backup of a restore in {place}"
     remedy = "{hint}"
-    default_hint = Remedy("List backups with", "backup list")
+    default_hint = "List backups with: `backup list`"
 
 
 class NothingToUndoError(DbctlError):
@@ -21,10 +21,7 @@ class NothingToUndoError(DbctlError):
 class RetainedDatabaseMissingError(DbctlError):
     code, exit_status = "retained-database-missing", Exit.NOT_FOUND
     sentence = "{target}: the retained database {name} does not exist"
-    remedy = Remedy(
-        "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with",
-        "restore apply ID",
-    )
+    remedy = "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with: `restore apply ID`"
 
 
 class RolesMissingError(DbctlError):
@@ -39,7 +36,7 @@ class RolesMissingError(DbctlError):
 class RoleReplacementInvalidError(DbctlError):
     code, exit_status = "role-replacement-invalid", Exit.NOT_FOUND
     sentence = "{target}: --roles {name}={replacement}: {reason}"
-    remedy = Remedy("Nothing was changed. List the roles of a backup with", "backup show ID")
+    remedy = "Nothing was changed. List the roles of a backup with: `backup show ID`"
 
 
 class ForeignDumpRefusedError(DbctlError):
@@ -89,7 +86,4 @@ class RestorePartialError(DbctlError):
 class RestoreUnfinishedError(DbctlError):
     code, exit_status = "restore-unfinished", Exit.FAILED
     sentence = "{target} may be only partially restored: {reason}"
-    remedy = Remedy(
-        "The previous data is stored. Complete the restore by running it again, or return to the previous data with",
-        "restore undo",
-    )
+    remedy = "The previous data is stored. Complete the restore by running it again, or return to the previous data with: `restore undo`"

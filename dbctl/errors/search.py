@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class EmbedderNotConfiguredError(DbctlError):
@@ -76,4 +76,4 @@ class TextIndexInvalidError(DbctlError):
 class TextIndexForeignError(DbctlError):
     code, exit_status = "text-index-foreign", Exit.REFUSED
     sentence = "{target}: {name} is a table, not a full-text index"
-    remedy = Remedy("Nothing was changed. Rename that table, then run", "search index build")
+    remedy = "Nothing was changed. Rename that table, then run: `search index build`"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 UNCHANGED = "The source is unchanged."
-_COPY_FIRST = Remedy(
-    "A transfer that was switched has ended. Copy the rows first with", "transfer run --to {url}"
-)
+_COPY_FIRST = "A transfer that was switched has ended. Copy the rows first with: `transfer run --to {url}`"
 
 
 class TransferDestinationError(DbctlError):
@@ -51,37 +49,31 @@ class TransferSchemaError(DbctlError):
 class TransferSchemaChangedError(DbctlError):
     code, exit_status = "transfer-schema-changed", Exit.CHECK_FAILED
     sentence = "the schema of {target} changed since the copy: {changes}"
-    remedy = Remedy("The source is unchanged. Copy it again with", "transfer run --to {url}")
+    remedy = "The source is unchanged. Copy it again with: `transfer run --to {url}`"
 
 
 class TransferLedgerError(DbctlError):
     code, exit_status = "transfer-ledger", Exit.CHECK_FAILED
     sentence = "the ledgers {ledger} differ: {difference}"
-    remedy = Remedy(
-        "The source is unchanged. Bring both to the same version of the app's migrations, and copy again with",
-        "transfer run --to {url}",
-    )
+    remedy = "The source is unchanged. Bring both to the same version of the app's migrations, and copy again with: `transfer run --to {url}`"
 
 
 class TransferSourcePendingError(DbctlError):
     code, exit_status = "transfer-source-pending", Exit.CHECK_FAILED
     sentence = "{target} lacks migrations that the destination would have: {names}"
-    remedy = Remedy("Nothing was changed. Derive the schema with --derive, or run", "migrate up")
+    remedy = "Nothing was changed. Derive the schema with --derive, or run: `migrate up`"
 
 
 class ValuesUnstorableError(DbctlError):
     code, exit_status = "values-unstorable", Exit.REFUSED
     sentence = "{target} has values that the destination cannot store"
-    remedy = Remedy(
-        "No row was copied. Run the command again after you correct them with",
-        "data set TABLE KEY COLUMN=VALUE",
-    )
+    remedy = "No row was copied. Run the command again after you correct them with: `data set TABLE KEY COLUMN=VALUE`"
 
 
 class TransferDifferentError(DbctlError):
     code, exit_status = "transfer-different", Exit.CHECK_FAILED
     sentence = "the destination differs from {target} in {tables}"
-    remedy = Remedy("The source is unchanged. List the rows with", "transfer verify --to {url}")
+    remedy = "The source is unchanged. List the rows with: `transfer verify --to {url}`"
 
 
 class SourceChangingError(DbctlError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class UsageError(DbctlError):
@@ -37,18 +37,13 @@ class UseDedicatedCommandError(DbctlError):
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration found ({reason})"
-    remedy = Remedy(
-        "Pass --profile NAME and --url DATABASE=PATH, or create one with",
-        "init DIR",
-        "or try a sample with",
-        "demo flashpoint-web DIR",
-    )
+    remedy = "Pass --profile NAME and --url DATABASE=PATH, or create one with: `init DIR`; or try a sample with: `demo flashpoint-web DIR`"
 
 
 class ConfigInvalidError(DbctlError):
     code, exit_status = "config-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"
-    remedy = Remedy("List all errors of the configuration with", "config validate")
+    remedy = "List all errors of the configuration with: `config validate`"
 
 
 class ConfigUntrustedError(DbctlError):
@@ -72,12 +67,12 @@ class EditorFailedError(DbctlError):
 class ConfigKeyMissingError(DbctlError):
     code, exit_status = "config-key-missing", Exit.NOT_FOUND
     sentence = "the configuration has no key {name}"
-    remedy = Remedy("List all keys with", "config explain")
+    remedy = "List all keys with: `config explain`"
 
 
 class HelpTopicMissingError(DbctlError):
     code, exit_status = "help-topic-missing", Exit.NOT_FOUND
-    sentence, remedy = "no help about {name!r}", Remedy("Topics: {names}. List the commands with", "help")
+    sentence, remedy = "no help about {name!r}", "Topics: {names}. List the commands with: `help`"
 
 
 class AppAmbiguousError(DbctlError):
@@ -93,7 +88,7 @@ class AppMissingError(DbctlError):
 class FleetSelectedError(DbctlError):
     code, exit_status = "fleet-selected", Exit.USAGE
     sentence = "{app} is a fleet, and this command works on one instance"
-    remedy = Remedy("Select an instance with --app {app}/NAME; list them with", "apps instances")
+    remedy = "Select an instance with --app {app}/NAME; list them with: `apps instances`"
 
 
 class FleetRequiredError(DbctlError):
@@ -127,13 +122,13 @@ class ProfileMissingError(DbctlError):
 class ProfileContradictionError(DbctlError):
     code, exit_status = "profile-contradiction", Exit.REFUSED
     sentence = "{target}: the profile contradicts the data: {reason} ({file}, line {line}, {key})"
-    remedy = Remedy("Nothing was changed. {remedy} List all contradictions with", "apps check")
+    remedy = "Nothing was changed. {remedy} List all contradictions with: `apps check`"
 
 
 class ProfileInvalidError(DbctlError):
     code, exit_status = "profile-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"
-    remedy = Remedy("List all problems of the profile with", "apps check {file}")
+    remedy = "List all problems of the profile with: `apps check {file}`"
 
 
 class UrlInvalidError(DbctlError):
@@ -176,9 +171,7 @@ class FeatureMissingError(DbctlError):
 class SchemaMismatchError(DbctlError):
     code, exit_status = "schema-mismatch", Exit.USAGE
     sentence = "{target} lacks {missing}, required for {purpose}"
-    remedy = Remedy(
-        "Compare profile and database with", "apps check", "list pending migrations with", "migrate status"
-    )
+    remedy = "Compare profile and database with: `apps check`; list pending migrations with: `migrate status`"
 
 
 class WrongAppError(DbctlError):
@@ -189,7 +182,7 @@ class WrongAppError(DbctlError):
 
 class UserMissingError(DbctlError):
     code, exit_status = "user-missing", Exit.NOT_FOUND
-    sentence, remedy = "no user {login!r} in {target}", Remedy("List users with", "users list")
+    sentence, remedy = "no user {login!r} in {target}", "List users with: `users list`"
     misspelled = "login"
 
 
@@ -220,7 +213,7 @@ class NoMatchError(DbctlError):
 
 class SessionMissingError(DbctlError):
     code, exit_status = "session-missing", Exit.NOT_FOUND
-    sentence, remedy = "no session {pids} at {target}", Remedy("List sessions with", "stats connections")
+    sentence, remedy = "no session {pids} at {target}", "List sessions with: `stats connections`"
 
 
 class AmbiguousLoginError(DbctlError):
@@ -262,11 +255,7 @@ class CleanupUnconfirmedError(DbctlError):
     sentence = (
         "{app}: the scheduled cleanup also deletes or changes rows of {tables}, which reference expired rows"
     )
-    remedy = Remedy(
-        "Nothing was written. Allow it in [apps.{app}.schedule] with cleanup_dependents = true, or turn the job off:"
-        ' cleanup = "off". List the rows with',
-        "sessions cleanup --dry-run",
-    )
+    remedy = 'Nothing was written. Allow it in [apps.{app}.schedule] with cleanup_dependents = true, or turn the job off: cleanup = "off". List the rows with: `sessions cleanup --dry-run`'
 
 
 class ConfirmationWrongError(DbctlError):
@@ -289,5 +278,5 @@ class PasswordWrongError(DbctlError):
     code, exit_status = "password-wrong", Exit.FAILED
     sentence, remedy = (
         "wrong password for {login!r}",
-        Remedy("Set a new one with", "users set-password {login}"),
+        "Set a new one with: `users set-password {login}`",
     )

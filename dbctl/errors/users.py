@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.base import DbctlError, Exit
 
 
 class DuplicateRowsError(DbctlError):
@@ -14,20 +14,20 @@ class DuplicateRowsError(DbctlError):
 class PermissionMissingError(DbctlError):
     code, exit_status = "permission-missing", Exit.NOT_FOUND
     sentence = "no permission {name!r} in {target}"
-    remedy = Remedy("List permissions with", "roles permissions")
+    remedy = "List permissions with: `roles permissions`"
 
 
 class SettingMissingError(DbctlError):
     misspelled = "key"
     code, exit_status = "setting-missing", Exit.NOT_FOUND
     sentence, remedy = "no setting {key!r} in {target}", "{hint}"
-    default_hint = Remedy("List settings with", "settings list")
+    default_hint = "List settings with: `settings list`"
 
 
 class ObjectMissingError(DbctlError):
     code, exit_status = "object-missing", Exit.NOT_FOUND
     sentence = "no row of {table} in {target} has the key or name {name!r}"
-    remedy = Remedy("List them with", "data rows {table}")
+    remedy = "List them with: `data rows {table}`"
 
 
 class CategoryMissingError(DbctlError):
@@ -50,10 +50,7 @@ class ActingUserInactiveError(DbctlError):
 class LastAdminError(DbctlError):
     code, exit_status = "last-admin", Exit.REFUSED
     sentence = "{target} would have no active {role!r} left: {logins}"
-    remedy = Remedy(
-        "Nothing was changed. Assign that role to another active user first with",
-        "users set-role LOGIN {role}",
-    )
+    remedy = "Nothing was changed. Assign that role to another active user first with: `users set-role LOGIN {role}`"
 
 
 class DecisionOpenError(DbctlError):
@@ -74,18 +71,13 @@ class AdminUndecidedError(DbctlError):
 class RoleExclusiveError(DbctlError):
     code, exit_status = "role-exclusive", Exit.REFUSED
     sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"
-    remedy = Remedy(
-        "Nothing was changed. Assign the role to another user, and another role to its present user, with",
-        "users set-role LOGIN {role} --demote-to ROLE",
-    )
+    remedy = "Nothing was changed. Assign the role to another user, and another role to its present user, with: `users set-role LOGIN {role} --demote-to ROLE`"
 
 
 class RoleFormError(DbctlError):
     code, exit_status = "role-form", Exit.REFUSED
     sentence = "{target}: the profile contradicts the roles of users: {reason} ({key})"
-    remedy = Remedy(
-        "Nothing was changed. Correct the key of the profile; list all contradictions with", "apps check"
-    )
+    remedy = "Nothing was changed. Correct the key of the profile; list all contradictions with: `apps check`"
 
 
 class RoleStoredError(DbctlError):
@@ -97,10 +89,7 @@ class RoleStoredError(DbctlError):
 class RoleInheritedError(DbctlError):
     code, exit_status = "role-inherited", Exit.REFUSED
     sentence = "{target}: the user with the key {user} has the role {role!r} as a member of a group"
-    remedy = Remedy(
-        "Nothing was changed. Remove the user from the group in the app, or delete the row of the member with",
-        "data delete {table} KEY",
-    )
+    remedy = "Nothing was changed. Remove the user from the group in the app, or delete the row of the member with: `data delete {table} KEY`"
 
 
 class PasswordFormatError(DbctlError):
@@ -124,7 +113,7 @@ class PasswordUnknownError(DbctlError):
 class HashExpensiveError(DbctlError):
     code, exit_status = "hash-expensive", Exit.REFUSED
     sentence = "the stored {format} hash was not computed: it demands too much time or memory"
-    remedy = Remedy("Set a new password with", "users set-password LOGIN")
+    remedy = "Set a new password with: `users set-password LOGIN`"
 
 
 class PepperMissingError(DbctlError):
@@ -142,10 +131,10 @@ class InvariantViolatedError(DbctlError):
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
     sentence = "role {name!r} is in use (users: {count}, other rows: {others})"
-    remedy = Remedy("Nothing was changed. Assign them another role first with", "users set-role LOGIN ROLE")
+    remedy = "Nothing was changed. Assign them another role first with: `users set-role LOGIN ROLE`"
 
 
 class BuiltInRoleError(DbctlError):
     code, exit_status = "role-built-in", Exit.REFUSED
     sentence = "role {name!r} is built into {profile}"
-    remedy = Remedy("Nothing was changed. {advice}Create another role with", "roles create NAME")
+    remedy = "Nothing was changed. {advice}Create another role with: `roles create NAME`"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.reader import FillRow, Readable, fill_no_columns
-from dbctl.errors import NotSupportedError
+from dbctl.errors import NotSupportedError, Remedy
 from dbctl.files import Progress, no_progress
 from dbctl.model import Struct
 
@@ -70,7 +70,7 @@ class Engine(ABC):
     name: str  #: as in ``dbctl.url.ENGINES``
     title: str  #: for messages
     #: what an admin can do with damaged files of a database
-    damage_hint = "Restore a backup: dbctl restore apply"
+    damage_hint = Remedy("Restore a backup with: `restore apply ID`")
     #: whether writes create files that only maintenance merges
     creates_fragments = False
 
@@ -260,5 +260,5 @@ class Engine(ABC):
         """
         raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
 
-    def _unsupported(self, feature: str, hint: str) -> NotSupportedError:
+    def _unsupported(self, feature: str, hint: Remedy | str) -> NotSupportedError:
         return NotSupportedError(feature=feature, subject=self.title, hint=hint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
 from dbctl.config import parse_address, s3
-from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError, require_driver
+from dbctl.errors import FolderMissingError, NotADatabaseError, Remedy, UnreachableError, require_driver
 from dbctl.files import read_whole
 from dbctl.url import Url
 
@@ -231,7 +231,7 @@ class Location:
         hint = (
             f"Check owner and mode of {self.folder} and its files."
             if self.folder
-            else "Check the address, AWS_ENDPOINT_URL and the keys, or run dbctl doctor."
+            else Remedy("Check the address, AWS_ENDPOINT_URL and the keys, or run: `doctor`")
         )
         return UnreachableError(target=self.target, reason=reason, hint=hint)
 

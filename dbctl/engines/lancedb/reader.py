@@ -12,7 +12,7 @@ from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.query import RowOrder, RowReader
 from dbctl.engines.lancedb.values import Row, to_rows
-from dbctl.errors import NotSupportedError, QueryFailedError
+from dbctl.errors import NotSupportedError, QueryFailedError, Remedy
 from dbctl.url import Url
 
 #: The start of the library's message after a timeout.
@@ -113,5 +113,7 @@ def sql_error(target: str) -> NotSupportedError:
     return NotSupportedError(
         feature="an SQL statement",
         subject=f"{target}, a LanceDB",
-        hint="LanceDB supports conditions on one table: dbctl data rows --filter.",
+        hint=Remedy(
+            "LanceDB supports conditions on one table, with: `data rows TABLE --filter COLUMN=VALUE`"
+        ),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dbctl.engines.servers import ServerEngine
+from dbctl.errors import Remedy
 
 
 class MySQLEngine(ServerEngine):
     name, title, driver = "mysql", "MySQL and MariaDB", "PyMySQL[rsa,ed25519]"
-    damage_hint = (
-        "Copy the whole data directory and restore a backup: dbctl restore apply. "
-        "A damaged server may start for a dump with innodb_force_recovery = 1 or higher."
+    damage_hint = Remedy(
+        "A damaged server may start for a dump with innodb_force_recovery = 1 or higher. Copy the whole data directory, and restore a backup with: `restore apply ID`"
     )
     class_prefix = "MySQL"
 

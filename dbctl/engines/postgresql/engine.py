@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dbctl.engines.servers import ServerEngine
+from dbctl.errors import Remedy
 
 
 class PostgreSQLEngine(ServerEngine):
     name, title, driver = "postgresql", "PostgreSQL", "psycopg[binary]"
-    damage_hint = (
-        "Copy the whole data directory, stop the server, and restore a backup: dbctl restore apply. "
-        "pg_amcheck lists the damage; SET zero_damaged_pages = on skips damaged pages."
+    damage_hint = Remedy(
+        "pg_amcheck lists the damage; SET zero_damaged_pages = on skips damaged pages. Stop the server, copy the whole data directory, and restore a backup with: `restore apply ID`"
     )
     class_prefix = "PostgreSQL"
 

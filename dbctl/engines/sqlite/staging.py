@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column
 from dbctl.engines.sql import SqlStagingTables, StagedRows, declare_columns, ident
-from dbctl.errors import NotSupportedError
+from dbctl.errors import NotSupportedError, Remedy
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import WriteConnection
@@ -33,7 +33,9 @@ class SQLiteStagingTables(SqlStagingTables):
             raise NotSupportedError(
                 feature=f"restoring single rows of {table}, a shadow table of an index,",
                 subject=self._catalog.target,
-                hint="Restore the whole database with dbctl restore apply, or restore the rows into a new table.",
+                hint=Remedy(
+                    "Restore the rows into a new table, or the whole database with: `restore apply ID`"
+                ),
             )
         return super().stage(table, key, columns, rows)
 

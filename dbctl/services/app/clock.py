@@ -17,7 +17,7 @@ import msgspec
 
 from dbctl import model
 from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import ClockImplausibleError, DbctlError
+from dbctl.errors import ClockImplausibleError, DbctlError, Remedy
 from dbctl.services.app import find_column
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def create_future_error(future: Sequence[str]) -> ClockImplausibleError:
     return ClockImplausibleError(
         now=_format_now(),
         reason=f"{plural.format(', '.join(future))} from the future",
-        hint=f"dbctl backup delete {' '.join(future)}",
+        hint=Remedy("delete them with: `backup delete {ids}`"),
+        ids=future,
     )
 
 

@@ -14,18 +14,16 @@ from dbctl.services.app.evidence import Needs, Subject, check, require
 from dbctl.services.search.indexes import check_text_indexes
 
 REINDEX_HINT = Remedy(
-    "Keep a copy. The table keeps its rows when the index is rebuilt with", "maintain reindex"
+    "Keep a copy. The table keeps its rows when the index is rebuilt with: `maintain reindex`"
 )
 AMBIGUOUS_HINT = Remedy(
-    "Either the table or the index may be damaged; a rebuilt index contains the values of the table. Keep a copy, correct the rows, and"
-    " rebuild the index last; read both with",
-    "restore recover --to FILE",
+    "Either the table or the index may be damaged; a rebuilt index contains the values of the table. Keep a copy, correct the rows, and rebuild the index"
+    " last; read both with: `restore recover --to FILE`"
 )
 #: Rows whose values are listed if an index differs from its table.
 LISTED_DIFFERENCES = 3
 DUPLICATE_HINT = Remedy(
-    "Two rows have the same unique value. Keep a copy and delete one of them; then rebuild the index with",
-    "maintain reindex",
+    "Two rows have the same unique value. Keep a copy and delete one of them; then rebuild the index with: `maintain reindex`"
 )
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
@@ -103,7 +101,7 @@ def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> 
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(target, "error", "corrupt", message, CorruptError.remedy.write(subject.app.name))
+        yield Finding(target, "error", "corrupt", message, Remedy(CorruptError.remedy).write(subject.app.name))
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
@@ -111,7 +109,7 @@ def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> 
         if differences:
             message += f": {'; '.join(_list_values(subject, differences))}"
         hint = (
-            CorruptError.remedy
+            Remedy(CorruptError.remedy)
             if other_lines
             else DUPLICATE_HINT
             if name in duplicated

@@ -55,7 +55,7 @@ class AddRow:
             raise UsageError(detail=f"{name} is a view; rows cannot be added")
         if is_users_table(table):
             raise UseDedicatedCommandError(
-                operation=f"adding a row to {name}", hint=Remedy("Use", "users create LOGIN")
+                operation=f"adding a row to {name}", hint=Remedy("Use: `users create LOGIN`")
             )
         refuse_dedicated_tables(table, {*new_values, *nulls})
         self._table, self._values = table, _parse_new_values(table, new_values, nulls)
@@ -123,7 +123,7 @@ def _parse_new_values(
         if live_column.is_generated:
             raise UsageError(detail=f"{table.name}.{column} is a generated column and cannot be set")
         if column in new_values and column in table.hidden:
-            reason = "secrets are not accepted as arguments; use dbctl data import"
+            reason = "secrets are not accepted as arguments; import them from a file"
             raise ValueInvalidError(name=f"{table.name}.{column}", value=MASK, reason=reason)
         if column in nulls and (live_column.is_primary_key or not live_column.nullable):
             raise ValueInvalidError(name=column, value="NULL", reason="the column is NOT NULL")

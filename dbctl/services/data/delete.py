@@ -146,7 +146,7 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
             raise UsageError(detail=f"{name} is a view; its rows cannot be deleted")
         if is_users_table(table):
             operation = f"deleting rows of {name} by a filter"
-            raise UseDedicatedCommandError(operation=operation, hint=Remedy("Use", "users delete LOGIN"))
+            raise UseDedicatedCommandError(operation=operation, hint=Remedy("Use: `users delete LOGIN`"))
         refuse_role_table(table)
         where = table.conditions(filters)
         matched = table.count_matches(where, limit)

@@ -30,14 +30,7 @@ from dbctl.services.search import add_repair_hint
 from dbctl.services.users import UpdateUsers, UserUpdate
 
 _USERS = Remedy(
-    "Use",
-    "users update LOGIN",
-    "or",
-    "users set-role LOGIN ROLE",
-    "or",
-    "users activate LOGIN",
-    "or",
-    "users deactivate LOGIN",
+    "Use: `users update LOGIN`; or: `users set-role LOGIN ROLE`; or: `users activate LOGIN`; or: `users deactivate LOGIN`"
 )
 
 

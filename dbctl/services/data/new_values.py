@@ -12,9 +12,9 @@ from dbctl.services.data.table import DataTable
 
 #: By the scope of the settings of the profile.
 _SET = {
-    "system": Remedy("Use", "settings set KEY VALUE"),
-    "user": Remedy("Use", "settings set KEY VALUE --user LOGIN"),
-    "object": Remedy("Use", "settings set KEY VALUE --of NAME"),
+    "system": Remedy("Use: `settings set KEY VALUE`"),
+    "user": Remedy("Use: `settings set KEY VALUE --user LOGIN`"),
+    "object": Remedy("Use: `settings set KEY VALUE --of NAME`"),
 }
 
 
@@ -64,7 +64,7 @@ def _refuse_unsupported_column(
     if users and is_users_table(table):
         if users.password and name in users.password.columns:
             raise UseDedicatedCommandError(
-                operation=f"{table.name}.{name}", hint=Remedy("Use", "users set-password LOGIN")
+                operation=f"{table.name}.{name}", hint=Remedy("Use: `users set-password LOGIN`")
             )
         roles = UserTable(table.app, table.db).roles
         if null and name in {
@@ -73,7 +73,7 @@ def _refuse_unsupported_column(
         }:
             raise UseDedicatedCommandError(
                 operation=f"{table.name}.{name}",
-                hint=Remedy("Use", "users set-role LOGIN ROLE", "or", "users deactivate LOGIN"),
+                hint=Remedy("Use: `users set-role LOGIN ROLE`; or: `users deactivate LOGIN`"),
             )
     if name in table.hidden and not (null or secret):
         reason = f"secrets are not accepted as arguments; use --secret {name} or --null {name}"
@@ -94,7 +94,7 @@ def refuse_dedicated_tables(table: DataTable, columns: Collection[str]) -> None:
     roles = table.app.profile.roles
     if roles and _is_users_database(table) and roles.table == table.name:
         raise UseDedicatedCommandError(
-            operation=f"setting a row of {table.name}", hint=Remedy("Use", "roles update NAME")
+            operation=f"setting a row of {table.name}", hint=Remedy("Use: `roles update NAME`")
         )
 
 
@@ -107,7 +107,7 @@ def refuse_role_table(table: DataTable) -> None:
     roles = table.app.profile.roles
     if roles and _is_users_database(table) and table.name == roles.table:
         raise UseDedicatedCommandError(
-            operation=f"deleting a row of {table.name}", hint=Remedy("Use", "roles delete NAME")
+            operation=f"deleting a row of {table.name}", hint=Remedy("Use: `roles delete NAME`")
         )
 
 

@@ -8,19 +8,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from dbctl.engines.contract import Order, Readable, RowStream, UserQuery, Where
-from dbctl.errors import QueryFailedError, UsageError
+from dbctl.errors import QueryFailedError, Remedy, UsageError
 from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
 from dbctl.services.app import App, find_secret_columns, require_streams
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
-QUERY_HELP = (
-    "dbctl data query runs one read-only statement; dbctl schema show TABLE lists columns,"
-    " and --param NAME=VALUE sets :NAME."
+QUERY_HELP = Remedy(
+    "It runs one read-only statement, in which --param NAME=VALUE sets :NAME; list columns with: `schema show TABLE`"
 )
 
 #: A checkpoint of any mode writes to the database file.
 CHECKPOINT = re.compile(r"^\s*pragma\s+(\w+\s*\.\s*)?wal_checkpoint\b", re.IGNORECASE)
-CHECKPOINT_HELP = "A checkpoint writes to the database: use dbctl maintain checkpoint."
+CHECKPOINT_HELP = Remedy("A checkpoint writes to the database; use: `maintain checkpoint`")
 
 
 class RowQuery(Struct, frozen=True, kw_only=True):

@@ -46,7 +46,7 @@ from dbctl.services.app import (
     truncate,
 )
 
-_LEDGER = Remedy("Use", "migrate mark NAME", "or", "migrate repair")
+_LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {

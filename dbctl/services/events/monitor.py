@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import get_args
 
 from dbctl.config import BackupConfig, JobCommand
-from dbctl.errors import DbctlError, Exit
+from dbctl.errors import DbctlError, Exit, Remedy
 from dbctl.model import Struct, now, parse_duration
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import JournalLocation
@@ -34,7 +34,7 @@ class RunProblem(Struct, frozen=True, kw_only=True):
     @property
     def hint(self) -> str:
         """The command that shows the last run."""
-        return f"dbctl runs show {self.run}" if self.run else ""
+        return Remedy("`runs show {run}`").write(facts={"run": self.run}) if self.run else ""
 
 
 def find_problems(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
@@ -21,6 +20,7 @@ from dbctl.errors import (
     MaintenanceOffError,
     MaintenanceOnError,
     MaintenanceStateError,
+    Remedy,
 )
 from dbctl.files import atomic, lock
 from dbctl.model import JSON_ERRORS, ChangeResult, Effect, Finding, Plan, Struct, now
@@ -254,7 +254,7 @@ def find_leftover(app: config.App) -> Iterator[Finding]:
             severity="error",
             code="maintenance-mode-left-on",
             message=f"it may still be in maintenance mode: {run} of {state.since:%Y-%m-%d %H:%M} UTC did not turn it off",
-            hint=f"End it with: dbctl apps maintenance off --app {shlex.quote(app.name)}",
+            hint=Remedy("End it with: `apps maintenance off`").write(app.name),
         )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.config import NotifyEvent
+from dbctl.errors import Remedy
 from dbctl.model import Finding, Severity, Struct
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome
 
@@ -89,12 +90,16 @@ def list_findings(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
+#: Of a run.
+RECORD = Remedy("Record: `runs show {id}`")
+
+
 def _describe_run(run: Run) -> Iterator[str]:
     duration = "" if run.duration is None else f", took {run.duration:g} s"
     result = "" if run.exit_code is None else f", exit code {run.exit_code} ({run.result})"
     yield f"{run.command} began {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} as {run.user}{duration}{result}."
     if run.id:
-        yield f"Record: dbctl runs show {run.id}"
+        yield RECORD.write(facts={"id": run.id})
 
 
 def _list_items(title: str, items: Sequence[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from dbctl.services.events.runs import CommandHistory, Run, RunOutcome, is_faile
 from dbctl.services.notify.channels import Ping
 from dbctl.services.notify.delivery import BEGIN_SECONDS, Task, run_tasks
 from dbctl.services.notify.dispatch import Dispatcher, Problem, Recovery
-from dbctl.services.notify.notice import describe_failure, describe_success
+from dbctl.services.notify.notice import RECORD, describe_failure, describe_success
 from dbctl.services.notify.settings import SEVERITIES, read_settings
 
 INTERRUPTED = "interrupted"
@@ -165,7 +165,7 @@ def create_interruption(run: Run) -> Problem:
     """Return the problem of a run whose process ended without a result."""
     text = (
         f"The process of {run.command} ended without a result, for example by kill -9 or a power failure. It began"
-        f" {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} as {run.user}.\nRecord: dbctl runs show {run.id}"
+        f" {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} as {run.user}.\n{RECORD.write(facts={'id': run.id})}"
     )
     return Problem(
         event="failed",

@@ -207,8 +207,8 @@ class SalvageDatabase(Operation):
         if self._is_app_database and app.configured.backup and not self._selection.urls:
             facts = {"database": self.database, "url": f"{self.database}={new}"}
             return [
-                Remedy("", "backup create --db {database} --url {url}").write(app.name, facts),
-                Remedy("", "restore apply latest --db {database}").write(app.name, facts),
+                Remedy("`backup create --db {database} --url {url}`").write(app.name, facts),
+                Remedy("`restore apply latest --db {database}`").write(app.name, facts),
             ]
         installed_path = Path(app.url(self.database).path).resolve() if self._is_app_database else old
         damaged_files = [Path(f"{installed_path}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]

@@ -15,10 +15,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Manifest, Member, Repository
 
 _BEFORE_MIGRATION = Remedy(
-    "Return to the state before the last migration or reset with",
-    "restore apply {id}",
-    "list backups with",
-    "backup list",
+    "Return to the state before the last migration or reset with: `restore apply {id}`; list backups with: `backup list`"
 )
 
 
@@ -49,7 +46,7 @@ def find_undo_backup(repository: Repository) -> Manifest:
         raise NothingToUndoError(
             target=target,
             reason=f"its last restore ({newest.restored}) replaced no database",
-            hint=Remedy("List older backups with", "backup list", "restore one with", "restore apply ID"),
+            hint=Remedy("List older backups with: `backup list`; restore one with: `restore apply ID`"),
         )
     backups = [backup for backup in repository.manifests()[0] if backup.kind == "safety"]
     undone = {name for backup in backups for name in _find_undone_backups(backup, backups)}

@@ -9,6 +9,7 @@ from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
     NotSupportedError,
+    Remedy,
     RoleInUseError,
     SchemaMismatchError,
 )
@@ -57,6 +58,11 @@ class RoleDeleteResult(ChangeResult, frozen=True, kw_only=True):
         return Effect("deleted", "role", [self.role.name])
 
 
+ROLES_HINT = Remedy(
+    "Roles are values of {place} ({known}). Change the role of a user with: `users set-role LOGIN ROLE`"
+)
+
+
 def create_role(
     app: App, name: str, *, description: str, priority: int | None, permissions: Sequence[str]
 ) -> Change[RoleChangeResult]:
@@ -80,7 +86,7 @@ class CreateRole:
         """
         self._table, self._name = _require_role_table(app, db), str(fields["name"])
         check_rule("role name", self._name, self._table.section.rules.get("name"))
-        _refuse_duplicate(self._table, self._name, "dbctl roles update changes it.")
+        _refuse_duplicate(self._table, self._name, Remedy("Change it with: `roles update {name}`"))
         self._granted = self._table.match_permissions(permissions)
         self._values = _stored_values(self._table, fields)
         self._changed = [*fields, *self._granted]
@@ -278,7 +284,7 @@ class ChangePermissions:
         return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=changed)
 
 
-def _refuse_duplicate(table: RoleTable, name: str, hint: str, *, except_id: object = None) -> None:
+def _refuse_duplicate(table: RoleTable, name: str, hint: Remedy | str, *, except_id: object = None) -> None:
     """Refuse the name of another role."""
     same = [Condition(table.fields["name"], "same", name)]
     if any(key != except_id for (key,) in table.db.select(table.live.name, [table.section.key], same)):
@@ -372,6 +378,7 @@ def _require_role_table(app: App, db: Readable) -> RoleTable:
         known = ", ".join(role.name for role in read_roles(app, db))
         section = users.role
         place = section.role_table or f"{users.table}.{section.column}" if section.column else "users"
-        hint = f"Roles are values of {place} ({known}). Change the role of a user with: dbctl users set-role"
-        raise NotSupportedError(feature="changing roles", subject=app.profile.title, hint=hint)
+        raise NotSupportedError(
+            feature="changing roles", subject=app.profile.title, hint=ROLES_HINT, place=place, known=known
+        )
     return RoleTable(app, db)

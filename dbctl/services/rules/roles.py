@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 
-from dbctl.errors import AlreadyExistsError, BuiltInRoleError
+from dbctl.errors import AlreadyExistsError, BuiltInRoleError, Remedy
 from dbctl.profiles.model import Link
 from dbctl.services.app import App, LiveTable, check_rule
 from dbctl.services.roles import BuiltInPermissions, PermissionNames, Role, RoleTable
@@ -44,7 +44,7 @@ class BuiltInRole(_RoleRule):
             return
         check_rule("role name", str(name), self._table.section.rules.get("name"))
         if str(name).casefold() in self._names:
-            hint = "dbctl roles update changes it."
+            hint = Remedy("Change it with: `roles update {name}`")
             raise AlreadyExistsError(target=self._live.db.target, kind="a role", name=str(name), hint=hint)
 
     def prepare(self) -> None:

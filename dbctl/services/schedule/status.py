@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from dbctl.config import Selection
-from dbctl.errors import DbctlError
+from dbctl.errors import DbctlError, Remedy
 from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
 from dbctl.services.events.runs import CommandHistory, is_failure
@@ -164,13 +163,18 @@ _MESSAGES: Mapping[str, str] = {
 }
 
 
+INSTALL_HINT = Remedy("Schedule it with: `schedule systemd --install`; or with: `schedule cron`")
+OBSOLETE_HINT = Remedy("Remove it with: `schedule systemd --install`")
+RUNS_HINT = Remedy("List its runs with: `runs list`")
+
+
 def _find_problem(job: JobStatus) -> Iterator[Finding]:
     if message := _MESSAGES.get(job.state):
         name = f"{job.name} of {job.target}" if job.target else job.name
-        hint = "Run dbctl schedule systemd --install, or dbctl schedule cron."
-        if job.state in ("failed", "late"):
-            hint = f"List its runs with: dbctl runs list --app {shlex.quote(job.app)}"
-        yield Finding(job.app, "warning", f"job-{job.state}", f"the job {name} {message}", hint)
+        hint = RUNS_HINT if job.state in ("failed", "late") else INSTALL_HINT
+        yield Finding(
+            job.app, "warning", f"job-{job.state}", f"the job {name} {message}", hint.write(job.app)
+        )
 
 
 def _find_obsolete(
@@ -182,7 +186,7 @@ def _find_obsolete(
     for path in (path for folder in folders for path in list_unit_files(folder)):
         if path.suffix == ".timer" and path.name not in names and marks <= set(read_unit(path).splitlines()):
             message = f"{path} is the timer of a job that the configuration does not have"
-            yield Finding(app, "warning", "job-obsolete", message, "Run dbctl schedule systemd --install.")
+            yield Finding(app, "warning", "job-obsolete", message, OBSOLETE_HINT.write(app))
 
 
 def _read_crontabs() -> str:

@@ -58,7 +58,7 @@ def _read_row(compiler: QueryCompiler, key: str) -> dict[str, object]:
             table=search.name,
             key=key,
             target=db.target,
-            hint=Remedy("Search with", "search {table} WORDS"),
+            hint=Remedy("Search with: `search {table} WORDS`"),
         )
     return dict(zip(columns, rows[0], strict=True))
 

@@ -10,6 +10,7 @@ from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Order, Rea
 from dbctl.errors import (
     DecisionOpenError,
     NotSupportedError,
+    Remedy,
     SchemaMismatchError,
     SessionsUnlistedError,
     UsageError,
@@ -101,7 +102,7 @@ def _refuse_unlisted(app: App) -> None:
     if tables or users.on_sign_out:
         places = [*tables, *(f"{users.table}.{name.removesuffix('?')}" for name in users.on_sign_out)]
         reason = f"no section [[sessions]] of the profile describes {', '.join(places)}"
-        hint = "End the sessions of a user with: dbctl sessions revoke LOGIN"
+        hint: Remedy | str = Remedy("End the sessions of a user with: `sessions revoke LOGIN`")
     elif users.cookie:
         reason, hint = "the database does not contain them", _describe_cookies(users)
     else:

@@ -28,7 +28,7 @@ def read_settings_file(raw: bytes, name: str) -> dict[str, object]:
         raise UsageError(detail=f"{name}: {error}") from error
     if isinstance(data, dict) and str(data.get("schema", "")).startswith("dbctl."):
         if not data["schema"].startswith("dbctl.settings.export/"):
-            raise UsageError(detail=f"{name} is the output of another command; use dbctl settings export")
+            raise UsageError(detail=f"{name} is the output of another command; pass that of settings export")
         data = data.get("data")
     if not isinstance(data, dict):
         raise UsageError(detail=f"{name} does not contain keys and values")

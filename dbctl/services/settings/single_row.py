@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dbctl.engines.contract import AllOf, Readable, Writable
-from dbctl.errors import UsageError
+from dbctl.errors import Remedy, UsageError
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app import App, require_row_count
@@ -70,5 +70,5 @@ class SingleRowSettings(SettingStore):
 
     def remove(self, db: Writable, key: str) -> None:
         del db
-        detail = f"{key} is a column and cannot be removed; reset it with dbctl settings reset"
-        raise UsageError(detail=detail)
+        detail = f"{key} is a column and cannot be removed"
+        raise UsageError(detail=detail, hint=Remedy("Reset it with: `settings reset {key}`"), key=key)

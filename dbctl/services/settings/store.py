@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -74,6 +73,9 @@ class SettingDetail(Setting, frozen=True, kw_only=True):
         return {}
 
 
+INVALID_HINT = Remedy("`settings set {key} VALUE`; or: `settings reset {key}`")
+
+
 class SettingStore(ABC):
     """The settings of the app or of one user: in rows, in the columns of one row, or in one JSON object."""
 
@@ -136,7 +138,7 @@ class SettingStore(ABC):
             return settings[0]
         if key in self.standard:
             hint = Remedy(
-                "The app has this setting, but its row is missing; add it with", "settings reset {key}"
+                "The app has this setting, but its row is missing; add it with: `settings reset {key}`"
             )
             raise SettingMissingError(key=key, target=self.db.target, hint=hint)
         raise SettingMissingError(key=truncate(key), target=self.db.target, candidates=self.list_keys(""))
@@ -231,7 +233,7 @@ class SettingStore(ABC):
                     severity="error",
                     code="setting-invalid",
                     message=f"{setting.key} = {excerpt}: {reason}",
-                    hint=f"dbctl settings set {shlex.quote(setting.key)} VALUE, or settings reset {setting.key}",
+                    hint=INVALID_HINT.write(self.app.name, {"key": setting.key}),
                 )
 
     # Results and rows ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from dbctl.errors import (
     DbctlError,
+    Remedy,
     SourceChangingError,
     TransferLedgerError,
     TransferMissingError,
@@ -30,7 +31,7 @@ from dbctl.services.transfer.schema import SchemaOptions, detach
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable
 
-UNLOCK = "dbctl transfer switch --unlock"
+UNLOCK = Remedy("`transfer switch --unlock`")
 #: Changes of the schema that an error names.
 MAX_CHANGES = 5
 #: Of the schema that was copied.
@@ -107,7 +108,7 @@ class SwitchTransfer(Operation):
                 )
         lock = require_write_lock(endpoints.open_source())
         steps = [
-            f"make all tables of {endpoints.source_url} refuse writes, until {UNLOCK}; not refused: {lock.exceptions}",
+            f"make all tables of {endpoints.source_url} refuse writes, until {UNLOCK.write(self.app)}; not refused: {lock.exceptions}",
             "copy rows that were added, changed or deleted since the copy",
             "compare each table with the source",
             f"remove the state of the transfer from {endpoints.destination_url}",
@@ -186,7 +187,7 @@ class SwitchTransfer(Operation):
                 self._unlock()
             except DbctlError:
                 if isinstance(error, DbctlError):
-                    error.hint = f"The source may refuse writes: {UNLOCK}"
+                    error.hint = f"The source may refuse writes; allow them with: {UNLOCK.write(self._endpoints.app.name)}"
             raise
 
     def _unlock(self) -> None:
@@ -229,7 +230,7 @@ class SwitchTransfer(Operation):
         if environment and environment.url:
             steps.append(f"set {environment.url} of the app to the new address")
         steps.append(
-            f"{endpoints.source_url} refuses writes; to go back, run {UNLOCK} with this address, and start the app with it"
+            f"{endpoints.source_url} refuses writes; to go back, run {UNLOCK.write(self.app)} with this address, and start the app with it"
         )
         return steps
 

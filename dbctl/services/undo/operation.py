@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import cache
 
 from dbctl.engines.contract import Readable, Table, Writable
-from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
+from dbctl.errors import Remedy, UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.services.app import App, Change, LiveTable, audit, find_column
 from dbctl.services.deletion import GuardedInvariants
@@ -20,12 +20,17 @@ from dbctl.services.undo.tables import TableUndo, Values
 from dbctl.services.users import Passwords, SignInChanges, hash_password
 
 #: Commands whose changes are reverted otherwise, by the first word, and how.
-REMEDIES: Mapping[str, str] = {
-    "migrate": "Revert migrations with dbctl migrate down, or restore the safety backup: dbctl backup list",
-    "restore": "Restore the previous state with: dbctl restore undo",
+REMEDIES: Mapping[str, Remedy | str] = {
+    "migrate": Remedy(
+        "Revert migrations with: `migrate down`; or restore the safety backup; list backups with: `backup list`"
+    ),
+    "restore": Remedy("Restore the previous state with: `restore undo`"),
     "transfer": "Transfer it again, or switch back to the previous database.",
 }
-REMEDY = "Restore a backup from before it: dbctl backup list, then dbctl restore apply ID --table TABLE"
+REMEDY = Remedy(
+    "Restore a backup from before it; list backups with: `backup list`; then run: `restore apply ID --table TABLE`"
+)
+PASSWORD_REMARK = Remedy("{users} restored without the password; set one with: `users set-password LOGIN`")
 MAX_CONFLICTS = 20
 
 
@@ -56,7 +61,7 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
         ]
         if self.without_password:
             users = format_count(self.without_password, "user")
-            remarks.append(f"{users} restored without the password: set one with dbctl users set-password")
+            remarks.append(PASSWORD_REMARK.write(facts={"users": users}))
         return remarks
 
 

@@ -10,6 +10,7 @@ from dbctl.errors import (
     ConstraintError,
     NotSupportedError,
     PlanChangedError,
+    Remedy,
     SchemaMismatchError,
     UsageError,
     ValueInvalidError,
@@ -226,7 +227,7 @@ class NewUserRows:
                 if existing_logins is None
                 else users.fold_login(texts[field]) in existing_logins[field]
             ):
-                hint = "dbctl users ensure accepts existing users."
+                hint = Remedy("Existing users are accepted by: `users ensure {name}`")
                 raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
         only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
         row = (

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
-from dbctl.errors import ConstraintError, DecisionOpenError, DuplicateRowsError, NotSupportedError, UsageError
+from dbctl.errors import (
+    ConstraintError,
+    DecisionOpenError,
+    DuplicateRowsError,
+    NotSupportedError,
+    Remedy,
+    UsageError,
+)
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -45,8 +52,11 @@ from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins
 
-TRANSFER_HINT = "Transfer the rows to another user: --transfer-to LOGIN"
-PROFILE_HINT = "List the keys that the profile does not handle: dbctl apps check"
+TRANSFER_HINT = Remedy("Transfer the rows to another user: --transfer-to LOGIN")
+PROFILE_HINT = Remedy("List the keys that the profile does not handle with: `apps check`")
+DEACTIVATE_HINT = Remedy(
+    "Only the app deletes users: {cause}. Prevent a sign-in with: `users deactivate LOGIN`"
+)
 
 
 class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
@@ -119,10 +129,11 @@ def delete_users(
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
-            hint = f"Only the app deletes users: {reason}."
             has_state = "active" in users.field_names and users.can_deactivate
-            hint += " Prevent a sign-in with: dbctl users deactivate" if has_state else ""
-            raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
+            hint = DEACTIVATE_HINT if has_state else "Only the app deletes users: {cause}."
+            raise NotSupportedError(
+                feature="users delete", subject=app.profile.title, hint=hint, cause=reason
+            )
         if decisions := app.profile.undecided.get("rights", ()):
             raise DecisionOpenError(
                 profile=app.profile.name,
@@ -271,7 +282,9 @@ class DeleteUsers:
             return find_affected_rows(db, starts, before=self._handled_keys)
         except ConstraintError as error:
             is_transferable = self._users.section.transfer and not self._transfer
-            error.hint += " " + (TRANSFER_HINT if is_transferable else PROFILE_HINT)
+            error.hint += (
+                f" {(TRANSFER_HINT if is_transferable else PROFILE_HINT).write(self._users.app.name)}"
+            )
             raise
 
     def apply(self, db: Writable) -> UsersDeleted:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Condition, Readable, Writable
+from dbctl.errors import Remedy
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -98,10 +99,15 @@ def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> L
     return LockedUsers(page=page, remarks=list(_address_remarks(locks)))
 
 
+LOCKED = Remedy(
+    "sign-ins from {address} are locked{until}; unlock them with: `users unlock --address {address}`"
+)
+
+
 def _address_remarks(locks: Locks) -> Iterator[str]:
     for address, lock in locks.addresses.items():
         until = f" until {lock.until:%Y-%m-%d %H:%M} UTC" if lock.until else ""
-        yield f"sign-ins from {address} are locked{until}; dbctl users unlock --address {address} clears the lock"
+        yield LOCKED.write(facts={"address": address, "until": until})
 
 
 def find_locks(users: UserTable) -> Locks:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.config import Address
-from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
+from dbctl.errors import DbctlError, Remedy, RepositoryFailedError, StorageFailedError
 from dbctl.files import HashingCounter, atomic
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
@@ -41,6 +41,9 @@ from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
 CONCURRENT_READS = 8
+
+#: Of a folder whose state is unknown.
+VERIFY = Remedy("verify it with: `backup verify {id}`")
 
 
 class BucketStore:
@@ -315,7 +318,7 @@ class BucketWriter:
             error.details = [
                 f"Whether {self._folder} is complete is unknown: the connection failed while its manifest was sent."
             ]
-            error.hint = f"Run: dbctl backup verify {self._folder}, once the storage responds. {error.hint}"
+            error.hint = f"{error.hint} Once the storage responds, {VERIFY.write(facts={'id': self._folder})}"
             return False
 
     def _create(self, name: str, content: bytes) -> None:

@@ -12,6 +12,7 @@ from dbctl.engines.lancedb.admin.maintenance import LanceSizes
 from dbctl.engines.lancedb.manifest import LEGACY_FORMAT
 from dbctl.engines.lancedb.query import LanceVectors
 from dbctl.engines.lancedb.values import Row, to_rows
+from dbctl.errors import Remedy
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
@@ -29,7 +30,12 @@ FAULT_MESSAGES = {
     "not-finite": "{number} rows of {table} have NaN or infinity in {column} (the first: {first})",
     "length": "{number} rows of {table} have a {column} of unusual length (the first: {first})",
 }
-REPAIR_HINT = "Let the app recreate their vectors, or delete these rows: dbctl data rows {table} lists them."
+REPAIR_HINT = Remedy(
+    "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table}`"
+)
+DUPLICATES_HINT = Remedy(
+    "The app inserts rows without checking their keys; list them with: `data rows {table}`"
+)
 
 
 class LanceAdvisor:
@@ -70,12 +76,15 @@ class LanceAdvisor:
         if (size.fragments or 0) > MAX_FRAGMENTS:
             message = f"{table} has {size.fragments} fragments, which every query has to open"
             yield EngineFinding(
-                severity="warning", code="fragments", message=message, hint="dbctl maintain optimize"
+                severity="warning",
+                code="fragments",
+                message=message,
+                hint=Remedy("`maintain optimize`").write(),
             )
         if (size.versions or 0) > MAX_VERSIONS:
             message = f"{table} stores {size.versions} versions, which use disk space"
             yield EngineFinding(
-                severity="info", code="versions", message=message, hint="dbctl maintain vacuum"
+                severity="info", code="versions", message=message, hint=Remedy("`maintain vacuum`").write()
             )
         if size.format == LEGACY_FORMAT:
             message = f"{table} has a file format older than Lance 2.0, which newer libraries may not write"
@@ -99,7 +108,7 @@ class LanceAdvisor:
                     severity="warning",
                     code="duplicate-keys",
                     message=f"{count} rows of {table} have the {', '.join(key)} of another (the first: {first})",
-                    hint=f"The app inserts rows without checking their keys: dbctl data rows {table} lists them.",
+                    hint=DUPLICATES_HINT.write(facts={"table": table}),
                     column=f"{table}.{key[0]}",
                 )
 
@@ -121,6 +130,6 @@ def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFindin
         severity="warning",
         code=f"vector-{fault.kind}",
         message=template.format(number=fault.count, table=table, column=column, first=ascii(first)),
-        hint=REPAIR_HINT.format(table=table),
+        hint=REPAIR_HINT.write(facts={"table": table}),
         column=f"{table}.{column}",
     )

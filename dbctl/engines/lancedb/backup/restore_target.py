@@ -167,7 +167,7 @@ class LanceRestoreTarget:
             raise NotSupportedError(
                 feature=f"restoring {self._target}",
                 subject=f"{self._root}, which is a mount point and cannot be replaced",
-                hint="Nothing was changed. Mount its parent folder instead, or use dbctl restore apply --to.",
+                hint="Nothing was changed. Mount its parent folder instead, or restore into another one with --to.",
             )
         owner = self._root.stat().st_uid
         if os.geteuid() not in {0, owner}:

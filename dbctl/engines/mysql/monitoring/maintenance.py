@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.errors import NotSupportedError, QueryFailedError
+from dbctl.errors import NotSupportedError, QueryFailedError, Remedy
 
 STATEMENTS: Mapping[MaintenanceKind, str] = {
     "analyze": "ANALYZE TABLE {}",
@@ -15,8 +15,8 @@ STATEMENTS: Mapping[MaintenanceKind, str] = {
     "reindex": "ALTER TABLE {} FORCE",
 }
 #: Tasks that an engine without dead rows does not need.
-INSTEAD: Mapping[MaintenanceKind, str] = {
-    "vacuum": "dbctl maintain optimize rewrites tables that contain much unused space.",
+INSTEAD: Mapping[MaintenanceKind, Remedy | str] = {
+    "vacuum": Remedy("Rewrite tables that contain much unused space with: `maintain optimize`"),
     "checkpoint": "The server applies its log automatically.",
     "wal": "The server always writes a log.",
     "rollback-journal": "The server always writes a log.",

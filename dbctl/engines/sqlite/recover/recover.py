@@ -24,6 +24,7 @@ from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors import (
     DatabaseMissingError,
     FileExistsAlreadyError,
+    Remedy,
     UnreachableError,
     UnrecoverableError,
 )
@@ -89,7 +90,7 @@ def _require_source(source: Path, target: str) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise _unreadable(source, target, f"{source} is not a regular file")
     if status.st_size < MIN_FILE_BYTES:
-        hint = "Restore a backup with dbctl restore apply."
+        hint = Remedy("Restore a backup with: `restore apply ID`")
         raise UnrecoverableError(target=target, reason="the file is smaller than a page", hint=hint)
     if not os.access(source, os.R_OK):
         raise _unreadable(source, target, f"{source} is not readable for this user")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import InSubquery, Order, Where, Writable
-from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
+from dbctl.errors import NotSupportedError, Remedy, RoleFormError, RoleMissingError
 from dbctl.model import Row, Struct, join_first
 from dbctl.profiles.model import UserRole, Users
 from dbctl.services.app.live_table import LiveTable
@@ -135,7 +135,7 @@ class RoleForm(ABC):
             NotSupportedError: roles of this form have no order.
         """
         del descending
-        hint = "List the users of one role with: dbctl users list --role ROLE"
+        hint = Remedy("List the users of one role with: `users list --role ROLE`")
         raise NotSupportedError(feature="sorting users by role", subject=self.live.profile.title, hint=hint)
 
     def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
@@ -178,7 +178,7 @@ class RoleForm(ABC):
         return selected
 
     def _create_single_role_error(self) -> NotSupportedError:
-        hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
+        hint = Remedy("Replace the role with: `users set-role LOGIN ROLE`")
         return NotSupportedError(
             feature="a user with several roles", subject=self.live.profile.title, hint=hint
         )

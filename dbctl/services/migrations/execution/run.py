@@ -28,7 +28,7 @@ from dbctl.services.migrations.files import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger import MigrationTarget, journal
 from dbctl.signals import Interrupted
 
-_RESUME = {"up": Remedy("", "migrate up"), "down": Remedy("", "migrate down")}
+_RESUME = {"up": Remedy("`migrate up`"), "down": Remedy("`migrate down`")}
 
 
 def run_plans(
