@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dbctl.errors import (
 from tools import reference
 
 PACKAGE = Path(dbctl.__file__).parent
+NAMES = "|".join(map(re.escape, sorted(reference.list_commands(), key=len, reverse=True)))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -42,12 +44,48 @@ def list_remedies() -> Iterator[tuple[str, str]]:
                     assert isinstance(node.args[0], ast.Attribute), f"{place} is no literal"
 
 
+def list_check_commands() -> Iterator[tuple[str, str]]:
+    """Yield the commands of checks, which pass their words to ``command``, the only remedy ``{words}``."""
+    for path, tree in TREES.items():
+        if path.is_relative_to(PACKAGE / "services/checks"):
+            for node in ast.walk(tree):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr == "command"
+                ):
+                    words = [word for word in node.args if not isinstance(word, ast.Starred)]
+                    texts = [word.value if isinstance(word, ast.Constant) else "1" for word in words]
+                    if texts[1:]:
+                        yield f"{path.relative_to(PACKAGE)}:{node.lineno}", shlex.join(texts)
+
+
+def list_described_commands() -> Iterator[tuple[str, str]]:
+    """Yield the commands in the descriptions of findings, and in the texts of the built-in profiles."""
+    codes = (PACKAGE / "render/reports/codes.toml").read_text(encoding="utf-8")
+    yield from (("codes.toml", line) for line in re.findall(r"`dbctl ([^`]+)`", codes))
+    for path in sorted((PACKAGE / "profiles/builtin").glob("*.toml")):
+        for text in list_texts(tomllib.loads(path.read_text(encoding="utf-8"))):
+            yield from ((path.name, line) for line in re.findall(rf"dbctl ((?:{NAMES})\b[^;]*)", text))
+
+
+def list_texts(value: object) -> Iterator[str]:
+    """Yield the texts of a profile."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from list_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from list_texts(item)
+
+
 REMEDIES = [*list_remedies()]
 COMMANDS = [
-    (place, line)
-    for place, text in REMEDIES
-    for line in text.split("`")[1::2]
-    if line != "{words}"  # of the checks of doctor
+    *((place, line) for place, text in REMEDIES for line in text.split("`")[1::2] if line != "{words}"),
+    *list_check_commands(),
+    *list_described_commands(),
 ]
 
 
@@ -89,26 +127,48 @@ def test_undeclared_command_is_found(line):
 
 
 def list_other_texts(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the texts that are neither docstrings nor parts of a remedy."""
+    """Yield the texts that are neither docstrings nor help of options; commands of remedies do not have ``dbctl``."""
     known = set[ast.AST]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):
             known.add(node.value)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remedy":
-            known |= set(ast.walk(node))
+        elif isinstance(node, ast.keyword) and node.arg == "help":
+            known |= set(ast.walk(node.value))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in known:
             yield node
 
 
-def test_no_other_text_of_an_error_names_a_command():
-    names = re.compile(rf"\bdbctl ({'|'.join(map(re.escape, reference.list_commands()))})\b")
+#: Texts that are no hints: help, and comments in files that dbctl writes.
+OTHER_TEXTS = {
+    "cli/_lazy.py",
+    "cli/help.py",
+    "cli/main.py",
+    "cli/_support/options.py",
+    "demo/__init__.py",
+    "engines/lancedb/backup/restore_target.py",
+    "engines/mysql/backup/restore_target.py",
+    "engines/postgresql/backup/restore_target.py",
+    "engines/contract/writer.py",  # a server repeats it
+    "profiles/model/rebuild.py",  # as hints in the files of profiles
+    "report_page/page.py",
+    "report_page/sections.py",
+    "services/notify/trial.py",
+    "services/schedule/crontab.py",
+    "services/schedule/units.py",
+    "services/setup/init.py",
+    "services/support/bundle.py",
+}
+
+
+def test_no_other_text_names_a_command():
     places = [
         f"{path.relative_to(PACKAGE)}:{text.lineno}: {text.value}"
         for path, tree in TREES.items()
-        if path.is_relative_to(PACKAGE / "errors")
+        if str(path.relative_to(PACKAGE)) not in OTHER_TEXTS
+        and not path.is_relative_to(PACKAGE / "services/checks")
         for text in list_other_texts(tree)
-        if names.search(text.value)
+        if re.search(rf"\bdbctl ({NAMES})\b", text.value)
     ]
     assert not places
 

@@ -13,7 +13,7 @@ from dbctl.cli._support.hooks import create_hook_context
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
-from dbctl.errors import Exit
+from dbctl.errors import Exit, Remedy
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services import checks, fleet, hooks
 from dbctl.services.profiles import inventory
@@ -134,7 +134,12 @@ def check(
         apps = loader.load(selection).apps
         names = [name for name in apps if not apps[name].is_fleet]
         for name in apps.keys() - set(names):
-            note(session, f"{name} is a fleet; check its databases with: dbctl apps check --app {name}")
+            note(
+                session,
+                Remedy("{name} is a fleet; check its databases with: `apps check`").write(
+                    name, {"name": name}
+                ),
+            )
     live_results: list[Findings] = []
     for name in names:
         with session.open_app(structs.replace(selection, app=name)) as app:

@@ -40,6 +40,7 @@ from dbctl.cli._support.parameters import (
     require_address,
 )
 from dbctl.cli._support.session import Session
+from dbctl.errors import Remedy
 from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services import backup, restore
 from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
@@ -153,7 +154,12 @@ def list_(
         foreign_files = discovery.find_foreign_backups(repository) if kind in (None, "foreign") else []
         listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
         for folder in listed.unreadable:
-            warn(session, f"backup {folder}: cannot read the manifest; run dbctl backup verify")
+            warn(
+                session,
+                Remedy("backup {id}: cannot read the manifest; check it with: `backup verify {id}`").write(
+                    facts={"id": folder}
+                ),
+            )
         for folder in listed.incomplete:
             note(session, f"{folder} is incomplete: interrupted, or still being created")
         return emit(session, listed.page, app=app)

@@ -98,8 +98,7 @@ def search(
 ) -> int:
     """Search the app's content."""
     if search_name in RESERVED_NAMES:
-        detail = f"{search_name!r} is no search; dbctl search {search_name} {' '.join(words or ())}".rstrip()
-        raise UsageError(detail=f"{detail} requires its options after the name")
+        raise UsageError(detail=f"{search_name!r} is no search, but a command, whose options follow its name")
     request = SearchRequest(
         words=words or (),
         filters=filters or (),

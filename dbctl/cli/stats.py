@@ -11,6 +11,7 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
+from dbctl.errors import Remedy
 from dbctl.model import Page, time_before
 from dbctl.services import stats
 from dbctl.services.app import DatabaseResults
@@ -230,7 +231,10 @@ def history(
         samples = read_samples(location.require_folder(), location.config, apps=[app.name], since=start)
         samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
         if not samples:
-            note(session, "no samples were recorded in this period; dbctl status --record records one")
+            note(
+                session,
+                Remedy("no samples were recorded in this period; record one with: `status --record`").write(),
+            )
         page_request = requested_page(limit, offset, "")
         if table:
             points = history.list_table_points(samples, table, page_request)

@@ -61,7 +61,7 @@ class BackupMissingError(DbctlError):
 class BackupIdInvalidError(DbctlError):
     code, exit_status = "backup-id-invalid", Exit.USAGE
     sentence = "{name!r} is a path, not the id of a backup"
-    remedy = Remedy("Restore a file with", "restore apply --file {name}")
+    remedy = "Restore a file with: `restore apply --file {name}`"
 
 
 class BackupPartialError(DbctlError):

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from dbctl.config import BackupConfig, Selection
 from dbctl.engines.contract import Advisor, DatabaseFiles, Readable
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, Remedy
 from dbctl.files import read_volume
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.app import App, open_app, open_users
@@ -211,8 +211,7 @@ class _Observer:
             self._add_leftovers(find_leftover_files(app, name))
             observed = self._observe_database(name, files)
             backup = backups.find_database(name) if backups else None
-            for finding, _ in backup.find_warnings() if backup else ():
-                self._add(Exit.ACTION_NEEDED, finding)
+            self._add_leftovers(backup.find_warnings() if backup else ())
             yield structs.replace(observed, backup=backup)
 
     def _observe_database(self, name: str, files: DatabaseFiles | None) -> Observation:
@@ -263,14 +262,22 @@ class _Observer:
             return None, None
         if state.schema == "unrecorded":
             message = "the ledger is missing: applied migrations are unknown"
-            self._add(Exit.CHECK_FAILED, Finding(target, "error", "ledger-missing", message))
+            hint = Remedy("`migrate baseline`").write(app.name)
+            self._add(Exit.CHECK_FAILED, Finding(target, "error", "ledger-missing", message, hint))
             return state.schema, None
         if state.schema == "inconsistent":
-            message = "the ledger does not agree with the migrations (dbctl migrate verify)"
-            self._add(Exit.CHECK_FAILED, Finding(target, "error", "migrations-inconsistent", message))
+            message = "the ledger does not agree with the migrations"
+            hint = Remedy("`migrate verify`").write(app.name)
+            finding = Finding(target, "error", "migrations-inconsistent", message, hint)
+            self._add(Exit.CHECK_FAILED, structs.replace(finding, message=finding.message_with_hint))
         elif pending:
             message = f"{format_count(len(pending), 'migration')} pending"
-            self._add(Exit.ACTION_NEEDED, Finding(target, "warning", "migrations-pending", message))
+            self._add(
+                Exit.ACTION_NEEDED,
+                Finding(
+                    target, "warning", "migrations-pending", message, Remedy("`migrate up`").write(app.name)
+                ),
+            )
         return state.schema, len(pending)
 
     def _find_overdue(self, name: str) -> Sequence[str] | None:
@@ -284,7 +291,12 @@ class _Observer:
             return None
         if overdue.rules:
             message = f"cleanup has been due for more than a day ({', '.join(overdue.rules)})"
-            self._add(Exit.ACTION_NEEDED, Finding(target, "warning", "cleanup-due", message))
+            self._add(
+                Exit.ACTION_NEEDED,
+                Finding(
+                    target, "warning", "cleanup-due", message, Remedy("`sessions cleanup`").write(app.name)
+                ),
+            )
         if overdue.unknown:
             rules = ", ".join(overdue.unknown)
             self._notes.append(
@@ -299,19 +311,18 @@ class _Observer:
         except DbctlError as error:
             self._add(error.exit_status, Finding.from_error(name, error))
             return None
-        for code, message in backups.invalid_backups() if backups else ():
-            self._add(Exit.CHECK_FAILED, Finding(name, "error", code, message))
-        for folder in backups.repository.interrupted if backups else ():
-            message = backup_status.describe_interrupted(folder)
-            self._add(Exit.ACTION_NEEDED, Finding(name, "warning", "backup-incomplete", message))
+        for finding in backups.find_broken() if backups else ():
+            if finding.code != "backup-from-future":
+                is_error = finding.severity == "error"
+                self._add(Exit.CHECK_FAILED if is_error else Exit.ACTION_NEEDED, finding)
         return backups
 
     def _check_runs(self) -> None:
         app = self._app
         location = locate_journal(self._selection)
         for problem in find_problems(location, app.name, backup_config=app.configured.backup):
-            message = _with_command(problem.message, problem.hint)
-            self._add(problem.exit_status, Finding(app.name, "warning", f"run-{problem.kind}", message))
+            finding = Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
+            self._add(problem.exit_status, structs.replace(finding, message=finding.message_with_hint))
         if app.configured.maintenance_mode:
             from dbctl.services.hooks import find_leftover
 
@@ -328,8 +339,7 @@ class _Observer:
 
     def _add_leftovers(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            message = _with_command(finding.message, finding.hint)
-            self._add(Exit.ACTION_NEEDED, structs.replace(finding, message=message))
+            self._add(Exit.ACTION_NEEDED, structs.replace(finding, message=finding.message_with_hint))
 
     def _add(self, status: Exit, finding: Finding) -> None:
         self._problems.append(Problem(finding, status))
@@ -337,11 +347,6 @@ class _Observer:
     def _add_failure(self, error: DbctlError, target: str) -> None:
         problem = Problem(Finding.from_error(target, error), error.exit_status, is_failure=True)
         self._problems.append(problem)
-
-
-def _with_command(message: str, command: str) -> str:
-    """Return a message with the command that solves its problem, because warnings have no hint."""
-    return f"{message} ({command})" if command else message
 
 
 def _describe_problem(finding: Finding) -> str:

@@ -222,7 +222,7 @@ def test_unreadable_database_is_on_the_board_with_a_remedy(create, tmp_path, ans
     data = answer("--config", str(tmp_path / "dbctl.toml"), "report")["data"]
     assert [(app["app"], app["health"]) for app in data["apps"]] == [("shop", "error"), ("blog", "ok")]
     remedies = {finding["code"]: finding["remedy"] for finding in data["findings"]}
-    assert remedies["backup-due"] == "dbctl backup create --app shop"
+    assert re.fullmatch(r"\S*dbctl backup create --config \S+ --app shop", remedies["backup-due"])
 
 
 def test_terminal_report_has_the_sections(create, tmp_path, capsys):

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.engines.contract.conditions import Order, Query, Where
-from dbctl.errors import NotSupportedError
+from dbctl.errors import NotSupportedError, Remedy
 from dbctl.model import Struct
 
 P = TypeVar("P")
@@ -160,7 +160,7 @@ class Readable(Protocol):
         """Close the database; further calls do nothing."""
 
 
-def require_part(db: Readable, kind: type[P], feature: str, hint: str) -> P:
+def require_part(db: Readable, kind: type[P], feature: str, hint: Remedy | str) -> P:
     """Return the part of ``db`` with the protocol ``kind``.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from dbctl.config import Retention
-from dbctl.errors import WrongAppError
+from dbctl.errors import Remedy, WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.cleanup import Cleanup
@@ -177,7 +177,9 @@ class Profile(Section, frozen=True, kw_only=True):
         if hint := section.find_wrong_app_hint(tables):
             return hint
         if not tables:
-            return "It is empty. Check the path; if it had tables, find a backup with: dbctl backup list"
+            return Remedy(
+                "It is empty. Check the path; if it had tables, find a backup with: `backup list`"
+            ).write()
         for name, other in self.databases.items():
             if other.needs and all(table in tables for table in other.needs):
                 return f"Check the path: this looks like the database {name!r}."

@@ -25,7 +25,7 @@ class Rebuild(Section, frozen=True, kw_only=True):
     #: portable SQL that recounts; selects the columns of ``key``, ``figures`` and ``further``, in this order
     select: str
     severity: FindingSeverity = "warning"
-    hint: FindingHint = "dbctl sessions rebuild-stats recounts them."
+    hint: FindingHint = "Recount them with: dbctl sessions rebuild-stats"
 
 
 def validate_rebuild(section: Rebuild) -> Iterator[tuple[Sequence[str], str]]:

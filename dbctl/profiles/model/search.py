@@ -185,7 +185,7 @@ class Search(Section, frozen=True, kw_only=True):
 def validate_search(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
     """Yield key and reason of each error in a search."""
     if search.name in RESERVED_NAMES:
-        yield ("name",), f"{search.name!r} is a command: dbctl search {search.name}"
+        yield ("name",), f"{search.name!r} is the name of a command of search"
     yield from _validate_keys(search.key)
     for field_name, alternatives in search.computed.items():
         for field in " ".join(alternatives).split():

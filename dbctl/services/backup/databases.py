@@ -12,6 +12,7 @@ from dbctl.errors import (
     DbctlError,
     DriverMissingError,
     NotSupportedError,
+    Remedy,
     SchemaMismatchError,
     UsageError,
 )
@@ -114,6 +115,10 @@ def suggest_other_databases(app: App, names: Sequence[str]) -> Iterator[None]:
         raise
 
 
+#: Of one database.
+BACK_UP = Remedy("`backup create --db {name}`")
+
+
 def _add_suggestion(app: App, names: Sequence[str], error: DbctlError) -> None:
     readable, reasons = list[str](), list[str]()
     for name in names:
@@ -127,5 +132,5 @@ def _add_suggestion(app: App, names: Sequence[str], error: DbctlError) -> None:
     error.details = [explanation, *reasons]
     if readable:
         error.details.append(f"{', '.join(readable)} can be read.")
-        commands = "; ".join(f"dbctl backup create --db {name}" for name in readable)
+        commands = "; ".join(BACK_UP.write(app.name, {"name": name}) for name in readable)
         error.hint = f"{error.hint} Back up the others separately: {commands}"

@@ -19,6 +19,7 @@ from dbctl.errors import (
     BackupPartialError,
     DbctlError,
     NoBackupBeforeError,
+    Remedy,
     RepositoryFailedError,
     RepositoryNotConfiguredError,
 )
@@ -116,6 +117,12 @@ class RepositoryContent(Struct, frozen=True, kw_only=True):
     def valid(self) -> Sequence[Manifest]:
         """The backups without known damage."""
         return [manifest for manifest in self.manifests if manifest.id not in self.damaged]
+
+
+PARTIAL_HINT = Remedy("Restore the rows of a table with: `restore apply {id} --table NAME --merge missing`")
+PARTIAL_FILE_HINT = Remedy(
+    "Restore the rows of a table with: `restore apply --file {id} --table NAME --merge missing`"
+)
 
 
 class Repository:
@@ -366,9 +373,8 @@ def verified_at(manifest: Manifest, verification: Verification) -> datetime:
 def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPartialError:
     """Return the error for restoring a database from a backup of some tables."""
     tables = ", ".join(name for member in manifest.members for name in member.only)
-    selector = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
-    hint_text = f"Restore the rows of a table: dbctl restore apply {selector} --table NAME --merge missing"
-    return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint_text)
+    hint = PARTIAL_HINT if ID.fullmatch(manifest.id) else PARTIAL_FILE_HINT
+    return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint)
 
 
 class BackupList(Struct, frozen=True, kw_only=True):

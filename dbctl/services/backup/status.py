@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from dbctl.config import BackupConfig, Selection
-from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryNotConfiguredError, worst_status
+from dbctl.errors import (
+    DbctlError,
+    Exit,
+    Remedy,
+    RepositoryMissingError,
+    RepositoryNotConfiguredError,
+    worst_status,
+)
 from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now, parse_duration
 from dbctl.services import app as app_service
 from dbctl.services.app import App, clock
@@ -25,7 +32,14 @@ DUE_CODES: Mapping[Job, str] = {
     "verify": "verification-due",
     "drill": "drill-due",
 }
-NO_DRILL = "no drill was recorded yet (dbctl backup drill)"
+NO_DRILL = "no drill was recorded yet"
+#: What to do about a job that is due.
+DUE_HINTS: Mapping[Job, Remedy] = {
+    "create": Remedy("`backup create`"),
+    "verify": Remedy("`backup verify`"),
+    "drill": Remedy("`backup drill`"),
+}
+COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
 
 
 class DatabaseBackups(Struct, frozen=True, kw_only=True):
@@ -46,15 +60,15 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     due: Mapping[Job, str]  #: the due jobs with the reasons
     shrunken: Shrinkage | None  #: the loss of rows in the newest backup
 
-    def find_warnings(self) -> Iterator[tuple[Finding, Sequence[str]]]:
-        """Yield the due jobs and the loss of rows, each with the words of the command about it."""
+    def find_warnings(self) -> Iterator[Finding]:
+        """Yield the due jobs and the loss of rows."""
         target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
-            yield Finding(target, "warning", DUE_CODES[job], text), ["backup", job]
+            yield Finding(target, "warning", DUE_CODES[job], text, DUE_HINTS[job].write(self.app))
         if self.shrunken and self.newest:
             message = describe_shrinkage(self.shrunken, self.newest)
-            words = ["backup", "verify", self.shrunken.larger, "--against-live"]
-            yield Finding(target, "warning", "backup-shrunken", message), words
+            hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
+            yield Finding(target, "warning", "backup-shrunken", message, hint)
 
 
 class RepositoryStatus(Struct, frozen=True, kw_only=True):
@@ -111,7 +125,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> Sequence[str]:
         """Messages about all problems, each with its app or database."""
-        return [f"{finding.target}: {finding.message}" for finding in self.findings.findings]
+        return [f"{finding.target}: {finding.message_with_hint}" for finding in self.findings.findings]
 
 
 def collect_status(
@@ -185,24 +199,26 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         has_warnings = any(database.due or database.shrunken for database in self.databases)
         return Exit.ACTION_NEEDED if has_warnings or repository.future or repository.interrupted else Exit.OK
 
-    def invalid_backups(self) -> Iterator[tuple[str, str]]:
-        """Yield the invalid backups: a finding code and a message."""
-        for folder, reason in self.repository.unreadable.items():
-            yield "manifest-unreadable", f"the manifest of backup {folder} cannot be read: {reason}"
-        for folder, reason in self.repository.damaged.items():
-            yield "backup-damaged", f"backup {folder} is damaged: {reason}"
+    def find_broken(self) -> Iterator[Finding]:
+        """Yield the invalid, interrupted and future backups."""
+        app, repository = self.repository.app, self.repository
+        verify = DUE_HINTS["verify"].write(app)
+        for folder, reason in repository.unreadable.items():
+            message = f"the manifest of backup {folder} cannot be read: {reason}"
+            yield Finding(app, "error", "manifest-unreadable", message, verify)
+        for folder, reason in repository.damaged.items():
+            yield Finding(app, "error", "backup-damaged", f"backup {folder} is damaged: {reason}", verify)
+        for name in repository.interrupted:
+            message = f"{name} is an incomplete backup, and no process is writing it"
+            yield Finding(app, "warning", "backup-incomplete", message, Remedy("`backup prune`").write(app))
+        for name in repository.future:
+            hint = Remedy("`backup delete {id}`").write(app, {"id": name})
+            yield Finding(app, "warning", "backup-from-future", describe_future(name), hint)
 
     def find_problems(self, only: str = "") -> Iterator[Finding]:
         """Yield all problems, due jobs and losses of rows."""
         app = self.repository.app
-        for code, text in self.invalid_backups():
-            yield Finding(app, "error", code, text)
-        for name in self.repository.interrupted:
-            message = f"{describe_interrupted(name)} (dbctl backup prune removes it)"
-            yield Finding(app, "warning", "backup-incomplete", message)
-        for name in self.repository.future:
-            message = f"{describe_future(name)} (dbctl backup delete {name})"
-            yield Finding(app, "warning", "backup-from-future", message)
+        yield from self.find_broken()
         if self.repository.lost:
             lost = format_count(len(self.repository.lost), "safety backup")
             names = ", ".join(sorted(self.repository.lost))
@@ -210,12 +226,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield Finding(app, "info", "retained-database-missing", message)
         for database in self.databases:
             if only in ("", database.database):
-                yield from (finding for finding, _ in database.find_warnings())
-
-
-def describe_interrupted(name: str) -> str:
-    """Return the message about the folder of an interrupted backup."""
-    return f"{name} is an incomplete backup, and no process is writing it"
+                yield from database.find_warnings()
 
 
 def describe_versions(repository: RepositoryStatus) -> str:
@@ -374,12 +385,12 @@ def _find_due_jobs(
         if overdue:
             count = format_count(len(overdue), "backup")
             description = f"{count} not verified within {backup_config.verify_within}"
-            yield "verify", f"{description}, the oldest {min(overdue)} (dbctl backup verify)"
+            yield "verify", f"{description}, the oldest {min(overdue)}"
     if backup_config.drill_within:
         if drill is None:
             yield "drill", NO_DRILL
         elif not _is_within(backup_config.drill_within, drill.at, current_time):
-            yield "drill", f"no drill within {backup_config.drill_within} (dbctl backup drill)"
+            yield "drill", f"no drill within {backup_config.drill_within}"
 
 
 def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl import progress
 from dbctl.engines.contract import count_dump_rows
-from dbctl.errors import DbctlError, Exit, KeyWrongError
+from dbctl.errors import DbctlError, Exit, KeyWrongError, Remedy
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
 from dbctl.services.app import App, ledger_detection
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
@@ -20,14 +20,16 @@ from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, INVALID_HINT, BackupVerifier, record_result
 
 DATABASE_OMITTED, DATABASE_LOST = "backup-lacks-database", "retained-database-missing"
-DATABASE_LOST_HINT = (
-    "Each restore drops the database that the previous one retained; dbctl restore undo reverts one restore."
+DATABASE_LOST_HINT = Remedy(
+    "Each restore drops the database that the previous one retained. Revert one restore with: `restore undo`"
 )
-NO_BACKUP_HINT = "Check that it is mounted, or create a backup: dbctl backup create"
-ROWS_HINT = "Rows may have been deleted or lost: dbctl restore preview compares all tables."
-TABLE_HINT = "It was dropped, or this is another database: dbctl restore preview compares all tables."
-SCHEMA_HINT = "Compare with: dbctl migrate status"
-LEDGER_HINT = "A restored database must be migrated again: dbctl migrate up"
+NO_BACKUP_HINT = Remedy("Check that it is mounted, or create a backup with: `backup create`")
+ROWS_HINT = Remedy("Rows may have been deleted or lost. Compare all tables with: `restore preview {id}`")
+TABLE_HINT = Remedy(
+    "It was dropped, or this is another database. Compare all tables with: `restore preview {id}`"
+)
+SCHEMA_HINT = Remedy("Compare with: `migrate status`")
+LEDGER_HINT = Remedy("Migrate the database after a restore with: `migrate up`")
 #: Maximum number of tables with row counts in a message.
 MAX_TABLES = 40
 
@@ -117,7 +119,11 @@ class VerifyBackups:
         if not (self._selected or self._unreadable):
             message = f"no backup in {repository.store.location}"
             yield Finding(
-                target=target, severity="error", code="no-backup", message=message, hint=NO_BACKUP_HINT
+                target=target,
+                severity="error",
+                code="no-backup",
+                message=message,
+                hint=NO_BACKUP_HINT.write(),
             )
         for folder, reason in self._unreadable.items():
             yield Finding(
@@ -133,7 +139,7 @@ class VerifyBackups:
                 severity="info",
                 code="backup-incomplete",
                 message=f"{folder} was interrupted, or is being created",
-                hint="It is not a backup. Remove it with: dbctl backup prune",
+                hint=Remedy("It is not a backup. Remove it with: `backup prune`").write(),
             )
 
     def _verify_file(self, path: Path, advance: ByteProgress) -> Iterator[Finding]:
@@ -174,7 +180,7 @@ def _find_unrestorable(app: App, manifest: Manifest, lost: str) -> Iterator[Find
             severity="warning",
             code=DATABASE_LOST,
             message=f"backup {manifest.id}: {lost}; it cannot be restored",
-            hint=DATABASE_LOST_HINT,
+            hint=DATABASE_LOST_HINT.write(),
         )
 
 
@@ -194,7 +200,9 @@ def _valid_file_finding(app: App, path: Path, backup: StagedBackup) -> Finding:
         severity="info",
         code="file-valid",
         message=message,
-        hint="Create a backup of it with dbctl backup adopt, or restore it with dbctl restore apply --file.",
+        hint=Remedy(
+            "Create a backup of it with: `backup adopt {path}`; or restore it with: `restore apply --file {path}`"
+        ).write(app.name, {"path": path}),
     )
 
 
@@ -211,10 +219,11 @@ def compare_with_live(app: App, manifest: Manifest) -> Iterator[Finding]:
             target = app.target(member.database)
             for severity, code, description, hint in _compare_database(app, member):
                 message = f"backup {manifest.id}: {description}"
-                yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+                text = hint.write(app.name, {"id": manifest.id})
+                yield Finding(target=target, severity=severity, code=code, message=message, hint=text)
 
 
-def _compare_database(app: App, member: Member) -> Iterator[tuple[Severity, str, str, str]]:
+def _compare_database(app: App, member: Member) -> Iterator[tuple[Severity, str, str, Remedy]]:
     """Yield severity, code, description and hint of each difference."""
     live = app.reader(member.database)
     live_counts = count_dump_rows(live, member.rows)
@@ -232,14 +241,10 @@ def _compare_database(app: App, member: Member) -> Iterator[tuple[Severity, str,
         elif live_counts[table] < saved_count:
             yield "warning", "rows-fewer", counts, ROWS_HINT
         else:
-            yield "info", "rows-more", counts, ""
+            yield "info", "rows-more", counts, Remedy("")
     if not member.only:
         for table in sorted(live_counts.keys() - member.rows.keys()):
-            yield (
-                "info",
-                "table-new",
-                f"{table} is not in the backup and has {live_counts[table]} live rows",
-                "",
-            )
+            counts = f"{table} is not in the backup and has {live_counts[table]} live rows"
+            yield "info", "table-new", counts, Remedy("")
         if member.schema and schema_fingerprint(live) not in ("", member.schema):
             yield "warning", "schema-changed", "the live schema is different", SCHEMA_HINT

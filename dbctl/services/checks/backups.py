@@ -29,14 +29,8 @@ def check_backups(subject: Subject) -> Iterator[Finding]:
         and any(database.section.backup for database in databases)
     ):
         yield Finding.from_error(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
-    for code, message in app_backups.invalid_backups() if app_backups else ():
-        yield first.finding("error", code, message, first.command("backup", "verify"))
-    for name in app_backups.repository.interrupted if app_backups else ():
-        message = status.describe_interrupted(name)
-        yield first.finding("warning", "backup-incomplete", message, first.command("backup", "prune"))
-    for name in app_backups.repository.future if app_backups else ():
-        message = status.describe_future(name)
-        yield first.finding("warning", "backup-from-future", message, first.command("backup", "delete", name))
+    for finding in app_backups.find_broken() if app_backups else ():
+        yield structs.replace(finding, target=first.target)
     if app_backups and app_backups.repository.keeps_versions:
         yield first.finding(
             "info", "storage-versioned", status.describe_versions(app_backups.repository), VERSIONS_HINT
@@ -47,8 +41,7 @@ def check_backups(subject: Subject) -> Iterator[Finding]:
         )
     for database in databases:
         backups = app_backups.find_database(database.database) if app_backups else None
-        for finding, words in backups.find_warnings() if backups else ():
-            yield structs.replace(finding, hint=database.command(*words))
+        yield from backups.find_warnings() if backups else ()
 
 
 @check("run-failing", "app", Needs.NOTHING)

@@ -101,7 +101,9 @@ def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> 
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(target, "error", "corrupt", message, Remedy(CorruptError.remedy).write(subject.app.name))
+        yield Finding(
+            target, "error", "corrupt", message, Remedy(CorruptError.remedy).write(subject.app.name)
+        )
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"

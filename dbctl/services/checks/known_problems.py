@@ -10,6 +10,7 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, Table, Where
+from dbctl.errors import Remedy
 from dbctl.model import Finding, Secret, format_count
 from dbctl.profiles import EPOCH, estimate_cost, verify_password
 from dbctl.profiles.model import InvariantQuery, KeySearch, KnownSecret
@@ -25,6 +26,7 @@ MAX_TRIED = 20
 #: Hashes that take longer are not tried.
 MAX_SECONDS = 1.0
 EXAMPLES = 5
+BUILD_HINT, REPAIR_HINT = Remedy("`search index build {search}`"), Remedy("`search index repair {search}`")
 
 
 def _find_known_secret(subject: Subject, secret: KnownSecret) -> Iterator[Finding]:
@@ -185,12 +187,11 @@ def check_known_problems(subject: Subject) -> Iterator[Finding]:
     """Yield broken indexes of searches, published secrets and violated invariants."""
     app, database = subject.app, subject.database
     for search, state, message in find_broken(app, database):
-        repair = (
-            RENAME_HINT if state.is_foreign else subject.command("search", "index", "repair", search.name)
-        )
-        yield subject.finding("warning", "text-index-broken", message, repair)
+        repair = RENAME_HINT if state.is_foreign else REPAIR_HINT
+        hint = repair.write(app.name, {"search": search.name})
+        yield subject.finding("warning", "text-index-broken", message, hint)
     for external_index in list_external_indexes(app, database):
-        build = subject.command("search", "index", "build", external_index.search.name)
+        build = BUILD_HINT.write(app.name, {"search": external_index.search.name})
         for finding in external_index.check_state():
             yield structs.replace(finding, hint=build)
     for known_secret in app.profile.known_secret:

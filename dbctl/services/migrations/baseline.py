@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from msgspec import structs
 
-from dbctl.errors import MigrationsMismatchError, PlanChangedError
+from dbctl.errors import MigrationsMismatchError, PlanChangedError, Remedy
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import App, Operation
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
@@ -52,7 +52,9 @@ class BaselineResult(ChangeResult, frozen=True, kw_only=True):
         if not self.differences:
             return ()
         return [
-            f"{format_count(self.differences, 'difference')} from the result of these migrations. List them with: dbctl migrate drift"
+            Remedy("{count} from the result of these migrations. List them with: `migrate drift`").write(
+                facts={"count": format_count(self.differences, "difference")}
+            )
         ]
 
     def summary(self) -> Sequence[dict[str, object]]:

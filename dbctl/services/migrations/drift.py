@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from dbctl.engines.contract import Readable, Schema, SchemaReader, Writable, require_part
+from dbctl.errors import Remedy
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
@@ -182,7 +183,7 @@ def _find_limitations(state: DatabaseState) -> Iterator[Finding]:
         yield limitation("info", "retired", message)
     for name in changed:
         message = f"{name} changed after it was applied; the current text was compared"
-        yield limitation("warning", "changed", message, "Show details with: dbctl migrate verify")
+        yield limitation("warning", "changed", message, Remedy("Show details with: `migrate verify`").write())
     for name in names:
         checksum, file = state.recorded_checksum(name), target.folder.files[name]
         known = {"", file.checksum, *target.section.earlier}

@@ -83,7 +83,7 @@ def lint_files(target: MigrationTarget, names: Sequence[str]) -> list[Finding]:
         except MigrationInvalidError as error:
             reason = str(error.context["reason"])
             findings_by_name[file.name].append(
-                _create_finding(target, file, "error", "unusable", reason, "dbctl migrate up refuses it.")
+                _create_finding(target, file, "error", "unusable", reason, "It cannot be run.")
             )
     findings_by_file = language.lint(create_script(runnable.up) for runnable in runnable_files)
     for runnable, lint_findings in zip(runnable_files, findings_by_file, strict=True):

@@ -30,7 +30,7 @@ LINT_RULES: Mapping[str, LintRule] = {
     "updates-all": LintRule("warning", "Add a WHERE clause, or allow it above the statement."),
     "renames": LintRule("warning", _OLD_APP_HINT),
     "external-side-effect": LintRule(
-        "warning", "Run the statement by hand: dbctl migrate rehearse refuses such a file."
+        "warning", "Run the statement by hand: a rehearsal refuses such a file."
     ),
     "marker-hidden": LintRule("error", "Reword the line: the app's own runner would split the file there."),
     "drops-ledger": LintRule("error", "Remove the statement: only the runner may change the ledger."),

@@ -59,7 +59,7 @@ MARKED_STATES: Mapping[MarkedState, frozenset[State]] = {
 #: By such a state: why migrations in other states cannot get it.
 MARK_REFUSALS: Mapping[MarkedState, Mapping[State, str]] = {
     "applied": {
-        "changed": "{name} is applied with another text; accept the current one with: dbctl migrate repair --checksums",
+        "changed": "{name} is applied with another text; migrate repair --checksums accepts the current one",
         "duplicate-version": "{name} has the number of another migration: renumber its file first",
     },
     "pending": {

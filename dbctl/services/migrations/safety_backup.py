@@ -10,6 +10,7 @@ from dbctl.errors import (
     DbctlError,
     MigrationInDoubtError,
     MigrationPartialError,
+    Remedy,
     RepositoryNotConfiguredError,
     SafetyBackupNotConfiguredError,
 )
@@ -32,6 +33,9 @@ def create_safety_backup(app: App, repository: Repository, database: str) -> str
         # A partly migrated database may lack tables of the app.
         source.allow_empty, source.familiar_tables = True, list(db.tables())
     return create_backup(repository, [source], kind="migration").id
+
+
+_RESTORE = Remedy("Restore the previous state with: `restore apply {id} --db {database}`")
 
 
 class SafetyBackup:
@@ -70,7 +74,8 @@ class SafetyBackup:
                 with suppress(DbctlError):  # an unneeded backup that remains is not an error
                     repository.store.remove_folder(backup_id)
             else:
-                error.hint += f" Restore the previous state with: dbctl restore apply {backup_id} --db {target.database}"
+                facts = {"id": backup_id, "database": target.database}
+                error.hint += f" {_RESTORE.write(self._app.name, facts)}"
             raise
 
     def _open_repository(self, target: MigrationTarget, names: Sequence[str]) -> Repository:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dbctl.engines import registry
-from dbctl.errors import DbctlError, MigrationInvalidError
+from dbctl.errors import DbctlError, MigrationInvalidError, Remedy
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.profiles.model import Format
 from dbctl.services.app import App
@@ -29,14 +29,16 @@ class _StateFinding(NamedTuple):
     """The finding for each migration with a state."""
 
     message: str
-    hint: str = ""
+    hint: Remedy | str = ""
     severity: Severity = "error"
 
 
 FINDINGS: Mapping[State, _StateFinding] = {
     "changed": _StateFinding(
         "{name} changed after it was applied",
-        "Restore the previous text of the file, or accept the current one with: dbctl migrate repair --checksums",
+        Remedy(
+            "Restore the previous text of the file, or accept the current one with: `migrate repair --checksums`"
+        ),
     ),
     "ahead": _StateFinding(
         "{name} was applied and comes after all files: the database is newer than the files",
@@ -48,6 +50,16 @@ FINDINGS: Mapping[State, _StateFinding] = {
     "missing-file": _StateFinding("{name} was applied but has no file"),
     "out-of-order": _StateFinding("{name} is pending, but later migrations are applied"),
     "retired": _StateFinding("{name} was applied; the app has removed its file since", severity="info"),
+}
+INTERRUPTED_HINT = Remedy(
+    "Examine its effects. Revert them, then run: `migrate repair {name} --failed`; or complete them, then run: `migrate mark {name} --applied`"
+)
+UNKNOWN_HINT = Remedy(
+    "Find out whether it has run. If it has, run: `migrate repair {name} --statement done`; otherwise: `migrate repair {name} --statement undone`"
+)
+CONTINUE_HINTS = {
+    "up": Remedy("Correct the next statements in its file, then continue with: `migrate up`"),
+    "down": Remedy("Correct the next statements in its file, then continue with: `migrate down`"),
 }
 SHIPPED_FOLDER_HINT = "Set [apps.NAME.migrations], or use --migrations DIR."
 
@@ -73,12 +85,19 @@ def verify(app: App, targets: Sequence[MigrationTarget]) -> Findings:
 
 
 def _create_finding(
-    state: DatabaseState, severity: Severity, code: str, message: str, hint: str = "", *, name: str = ""
+    state: DatabaseState,
+    severity: Severity,
+    code: str,
+    message: str,
+    hint: Remedy | str = "",
+    *,
+    name: str = "",
 ) -> Finding:
     """Return a finding, about the migration of this name if there is one."""
     file = state.target.folder.files.get(name)
     path = str(file.path) if file else None
-    return Finding(state.target.name, severity, code, message, hint, file=path)
+    text = hint if isinstance(hint, str) else hint.write(facts={"name": name})
+    return Finding(state.target.name, severity, code, message, text, file=path)
 
 
 def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -133,25 +152,16 @@ def _compare_without_checksum(app: App, state: DatabaseState) -> Iterator[Findin
             continue
         change = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
         message = f"{change}: {describe_difference(difference)}"
-        hint = "The ledger has no checksum. Show all differences of the schema with: dbctl migrate drift"
+        hint = Remedy("The ledger has no checksum. Show all differences of the schema with: `migrate drift`")
         yield _create_finding(state, difference.severity, "result-differs", message, hint)
 
 
 def _create_interrupted_finding(state: DatabaseState, migration: Migration) -> Finding:
     foreign = state.target.foreign
     detail = f": {migration.detail}" if migration.detail else ""
-    hint = (
-        f"Examine its effects, then complete it with {foreign.runner}."
-        if foreign
-        else f"Examine its effects. Revert them, then run dbctl migrate repair {migration.name} --failed; or complete them,"
-        f" then run dbctl migrate mark {migration.name} --applied."
-    )
+    hint = f"Examine its effects, then complete it with {foreign.runner}." if foreign else INTERRUPTED_HINT
     if partial := state.partial.get(migration.name):
-        hint = (
-            f"Find out whether it has run, and record that: dbctl migrate repair {migration.name} --statement done (or undone)"
-            if partial.unknown_step
-            else f"Correct the next statements in its file; dbctl migrate {partial.direction} continues there."
-        )
+        hint = UNKNOWN_HINT if partial.unknown_step else CONTINUE_HINTS[partial.direction]
     message = f"{migration.name} began but did not end{detail}"
     return _create_finding(state, "error", "failed", message, hint, name=migration.name)
 

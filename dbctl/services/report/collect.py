@@ -24,7 +24,6 @@ from dbctl.services.history import DatabaseGrowth, measure_growth, select_evenly
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.observation import HEALTHS, observe_apps
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
-from dbctl.services.report.remedies import find_remedy
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
@@ -262,7 +261,7 @@ def _report_findings(findings: Sequence[Finding]) -> Iterator[ReportedFinding]:
             severity=finding.severity,
             code=finding.code,
             message=finding.message,
-            remedy=find_remedy(finding.code, finding.hint, finding.target.partition("/")[0]),
+            remedy=finding.hint,
         )
 
 

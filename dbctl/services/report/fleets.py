@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from heapq import nsmallest
+from shlex import quote
 
 from msgspec import structs
 
@@ -18,7 +19,6 @@ from dbctl.services.backup import DatabaseBackups, Job
 from dbctl.services.fleet import FleetRun, Instance, Kind, Outcome, RunLimits, list_instances
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.observation import HEALTHS, AppObservation, Health, observe
-from dbctl.services.report.remedies import find_remedy
 from dbctl.services.report.result import InstanceTotals, ReportedApp, ReportedFinding, sum_known
 from dbctl.services.status import DatabaseStatus, list_rows
 
@@ -212,12 +212,16 @@ class _FleetCollector:
         apps = {finding.target.removesuffix(database) for finding in findings}
         names = sorted(app.removeprefix(f"{self._app}/") for app in apps)
         is_single = len(names) == 1
+        hint = first.hint
+        if not is_single:
+            own = f"--app {quote(first.target.removesuffix(database))}"
+            hint = hint.replace(own, f"--app {quote(self._app)}")
         return ReportedFinding(
             target=first.target if is_single else f"{self._app}{database}",
             severity=severity,
             code=code,
             message=first.message,
-            remedy=find_remedy(code, first.hint, f"{self._app}/{names[0]}" if is_single else self._app),
+            remedy=hint,
             instances=len(names),
             examples=names[:MAX_NAMES],
         )

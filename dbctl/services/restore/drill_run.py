@@ -23,6 +23,7 @@ from dbctl.errors import (
     FeatureMissingError,
     KeyWrongError,
     NotSupportedError,
+    Remedy,
 )
 from dbctl.model import (
     Finding,
@@ -53,7 +54,9 @@ from dbctl.services.restore.source import BackupSource, count_rows, plan_roles
 from dbctl.services.search.indexes import check_text_indexes
 from dbctl.url import Url
 
-IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
+IN_BACKUP_HINT = Remedy(
+    "The backup contains it as it was. Check the live database with: `integrity check`; and with: `integrity cross-check`"
+)
 
 
 VIEW_HINT = "Read it in the live database. If that fails, too, create what it refers to, or replace the view."
@@ -358,7 +361,7 @@ def _read_schema_state(copy: App, name: str) -> SchemaState | None:
 
 def _as_original_problem(finding: Finding) -> Finding:
     """Return a finding about rows as information: they are backed up correctly, as they were."""
-    return structs.replace(finding, severity="info", hint=IN_BACKUP_HINT)
+    return structs.replace(finding, severity="info", hint=IN_BACKUP_HINT.write())
 
 
 def _select_newest(repository: Repository) -> list[tuple[Manifest, Member]]:

@@ -13,6 +13,7 @@ from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
     PasswordUnknownError,
+    Remedy,
     TableMissingError,
     TableNotRestoredError,
     UsageError,
@@ -308,5 +309,7 @@ def require_table(source: Readable, name: str) -> Table:
 
 
 def require_staging(db: Writable) -> StagingTables:
-    hint = "Restore all with dbctl restore apply, or restore a copy (--to) and export and import its rows."
+    hint = Remedy(
+        "Restore a copy (--to) and export and import its rows, or restore all with: `restore apply ID`"
+    )
     return require_part(db, StagingTables, "restoring single tables", hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Checks
-from dbctl.errors import DbctlError
+from dbctl.errors import DbctlError, Remedy
 from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.app import App, audit
 from dbctl.services.backup import Manifest, Member, schema_fingerprint
@@ -39,12 +39,12 @@ def check_restored(app: App, member: Member, before: StateBefore) -> Iterator[Fi
     """Yield findings about a restored database; ``before`` is its state before the restore."""
     for severity, code, message, hint in _check_database(app, member, before):
         target = app.target(member.database)
-        yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+        yield Finding(target, severity, code, message, hint.write(app.name))
 
 
 def _check_database(
     app: App, member: Member, before: StateBefore
-) -> Iterator[tuple[Severity, str, str, str]]:
+) -> Iterator[tuple[Severity, str, str, Remedy]]:
     """Yield severity, code, message and hint of each finding."""
     database, schema = member.database, member.schema
     try:
@@ -54,37 +54,37 @@ def _check_database(
         damage = checks.find_damage(quick=True) if checks else []
     except DbctlError as error:
         message = f"it was restored but could not be checked: {error}"
-        yield "warning", "not-checked", message, "Check it with: dbctl integrity check"
+        yield "warning", "not-checked", message, Remedy("Check it with: `integrity check`")
     else:
         for line in damage:
-            yield "error", "corrupt", line, "Undo the restore with: dbctl restore undo"
+            yield "error", "corrupt", line, Remedy("Undo the restore with: `restore undo`")
     if before.schema and schema and before.schema != schema:
         has_migrations = app.database(database).migrations
-        hint = "; show pending migrations with: dbctl migrate status" if has_migrations else "."
+        hint = Remedy("Restart the app; show pending migrations with: `migrate status`")
         message = "its schema differs from the schema before the restore"
-        yield "warning", "schema-changed", message, f"Restart the app{hint}"
+        yield "warning", "schema-changed", message, hint if has_migrations else Remedy("Restart the app.")
     if state := _read_state(app, database):
         yield from _compare_migrations(state, before)
     if any(search.text and search.database == database for search in app.profile.search):
-        hint = "Check that they match their tables: dbctl search index check"
+        hint = Remedy("Check that they match their tables with: `search index check`")
         yield "info", "search-indexes", "its search indexes are those of the backup", hint
     if app.profile.users and app.profile.users.signed_in and database == app.main():
         message = "passwords, roles and sessions are those of the backup: revoked sessions are valid again"
-        hint = "Revoke the sessions of a user with: dbctl sessions revoke LOGIN"
+        hint = Remedy("Revoke the sessions of a user with: `sessions revoke LOGIN`")
         yield "info", "sessions-restored", message, hint
 
 
 def _compare_migrations(
     state: DatabaseState, before: StateBefore
-) -> Iterator[tuple[Severity, str, str, str]]:
+) -> Iterator[tuple[Severity, str, str, Remedy]]:
     """Yield findings about migrations whose state the restore has changed."""
     if pending := [name for name in state.names_in(*PENDING_STATES) if name not in before.pending]:
         count = format_count(len(pending), "migration")
         message = f"{count} newer than the backup: {', '.join(pending)}"
-        yield "warning", "migrations-behind", message, "Run them with: dbctl migrate up"
+        yield "warning", "migrations-behind", message, Remedy("Run them with: `migrate up`")
     if ahead := state.names_in("ahead"):
         message = f"the backup is newer than the files of the app: it contains {', '.join(ahead)}"
-        hint = "Install the app version of the backup. Show details with: dbctl migrate status"
+        hint = Remedy("Install the app version of the backup. Show details with: `migrate status`")
         yield "warning", "migrations-ahead", message, hint
 
 
@@ -124,7 +124,7 @@ def check_surroundings(app: App, restored: Sequence[str]) -> Iterator[Finding]:
             severity="info",
             code="other-databases-unchanged",
             message=f"{', '.join(others)} {verb} not restored, and may not match the restored databases",
-            hint="Compare them with: dbctl integrity cross-check",
+            hint=Remedy("Compare them with: `integrity cross-check`").write(app.name),
         )
     yield Finding(
         target=app.name,

@@ -8,7 +8,7 @@ from functools import partial
 
 from dbctl import progress
 from dbctl.engines.contract import LoadRequest, LoadResult, PreparedSwap
-from dbctl.errors import DbctlError, RestorePartialError, RestoreUnfinishedError
+from dbctl.errors import DbctlError, Remedy, RestorePartialError, RestoreUnfinishedError
 from dbctl.files import release_nothing
 from dbctl.model import Finding
 from dbctl.services.backup import (
@@ -193,7 +193,9 @@ class Replacement:
                 self._load(self.safety, saved, find_retained_facts(self._source.manifest, member))
             except DbctlError as failure:
                 reason = str(failure)
-                hint = f"Restore the previous state with: dbctl restore apply {self.safety.id} --db {member.database}"
+                facts = {"id": self.safety.id, "database": member.database}
+                restore = Remedy("Restore the previous state with: `restore apply {id} --db {database}`")
+                hint = restore.write(self._app.name, facts)
             else:
                 del self.results[member.database]
                 return

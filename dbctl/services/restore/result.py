@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.errors import Exit
+from dbctl.errors import Exit, Remedy
 from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severities
 from dbctl.services.app import App
 from dbctl.services.backup import Manifest, Member, report_unchanged_files
@@ -103,7 +103,7 @@ def _find_remaining_work(
             severity="warning",
             code="undo-needs-identity",
             message=f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}",
-            hint="Make its identity available before you run dbctl restore undo.",
+            hint=Remedy("Make its identity available before you run: `restore undo`").write(app.name),
         )
     for target, reason in list_unchanged_databases(app, manifest):
         message = f"it stays unchanged: {reason}"

@@ -25,6 +25,7 @@ from dbctl.errors import (
     KeyWrongError,
     NotSupportedError,
     ReadOnlyError,
+    Remedy,
     RolesMissingError,
 )
 from dbctl.files import age
@@ -247,7 +248,7 @@ def require_copyable(member: Member) -> None:
         raise NotSupportedError(
             feature=f"reading {label_member(member)}",
             subject="a retained database, which has no other copy",
-            hint="Nothing was changed. Restore it with: dbctl restore undo",
+            hint=Remedy("Nothing was changed. Restore it with: `restore undo`"),
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from dbctl import signals
 from dbctl.engines.contract import Readable, Table, Writable
-from dbctl.errors import IN_DOUBT, AlreadyExistsError, TableNotRestoredError
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, Remedy, TableNotRestoredError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import LiveTable, audit, find_secret_columns, require_row_count
 from dbctl.services.backup import MemberReader, Source
@@ -276,4 +276,6 @@ class RestoreTables(RestoreOperation):
             if table.ignored_columns:
                 yield f"{table.into} has no {', '.join(table.ignored_columns)}: the values of the backup were ignored"
             if users and table.into == users.table and table.replaced:
-                yield "roles and states of users are those of the backup; revoke sessions with: dbctl sessions revoke LOGIN"
+                yield Remedy(
+                    "roles and states of users are those of the backup; revoke sessions with: `sessions revoke LOGIN`"
+                ).write()

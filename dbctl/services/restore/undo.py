@@ -60,8 +60,8 @@ def find_undo_backup(repository: Repository) -> Manifest:
             if newest.id in undone
             else f"its last restore ({newest.restored}) was interrupted before it replaced a database"
         )
-        hint = f"The data from before it is stored: dbctl restore apply {newest.id}"
-        raise NothingToUndoError(target=target, reason=reason, hint=hint)
+        hint = Remedy("The data from before it is stored; restore it with: `restore apply {id}`")
+        raise NothingToUndoError(target=target, reason=reason, hint=hint, id=newest.id)
     return earlier
 
 

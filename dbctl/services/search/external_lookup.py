@@ -7,14 +7,15 @@ from pathlib import Path
 
 from dbctl.config import paths
 from dbctl.engines.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState, Order, Where
+from dbctl.errors import Remedy
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile, Search
 from dbctl.services.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
 
 #: Note about a search without its external index.
-NOT_USED = (
-    "the search index {path} {reason}: every row was read; build it with: dbctl search index build {search}"
+NOT_USED = Remedy(
+    "the search index {path} {reason}: every row was read; build it with: `search index build {search}`"
 )
 #: By state.
 STATE_REASONS = {
@@ -107,4 +108,4 @@ def describe_unused_index(search: Search, state: ExternalIndexState) -> str:
     if state.state == "missing" and state.reason:
         return ""
     reason = STATE_REASONS[state.state].format(reason=state.reason)
-    return NOT_USED.format(path=state.path, reason=reason, search=search.name)
+    return NOT_USED.write(facts={"path": state.path, "reason": reason, "search": search.name})

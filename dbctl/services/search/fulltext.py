@@ -16,15 +16,25 @@ from dbctl.engines.contract import (
     TextIndexSpec,
     TextQuery,
 )
-from dbctl.errors import DbctlError, QueryFailedError
+from dbctl.errors import DbctlError, QueryFailedError, Remedy
 from dbctl.model import Struct
 from dbctl.profiles.model import Search, TextVariant
 from dbctl.services.search.compiler import list_missing, parse_path
 
 #: Note about a broken index that still finds every row.
-USABLE_ONLY = "the index {name} still finds rows, but is broken ({reason}); dbctl search index repair {search} repairs it"
+USABLE_ONLY = Remedy(
+    "the index {name} still finds rows, but is broken ({reason}); repair it with: `search index repair {search}`"
+)
 #: Note about a search without its index.
-NOT_USED = "{name} {problem}: every row was read, without ranking{remedy}"
+NOT_USED = "the index {name} {problem}: every row was read, without ranking"
+BUILD, REPAIR = (
+    Remedy("create it with: `search index build {search}`"),
+    Remedy("create it with: `search index repair {search}`"),
+)
+
+BLOCKED_HINT = Remedy(
+    "The search index blocks writes, because it is broken; repair it with: `search index repair {search}`"
+)
 
 
 class IndexQuery(Struct, frozen=True):
@@ -103,12 +113,12 @@ def describe_index_problem(search: Search, db: Readable) -> str:
     if state.state == "valid":
         return ""
     if state.usable:
-        return USABLE_ONLY.format(name=state.name, reason=state.reason, search=search.name)
+        return USABLE_ONLY.write(facts={"name": state.name, "reason": state.reason, "search": search.name})
     missing = state.state == "missing"
     problem = "is missing" if missing else f"is not usable ({state.reason})"
-    action = "build" if missing else "repair"
-    remedy = "" if state.is_foreign else f"; dbctl search index {action} creates it"
-    return NOT_USED.format(name=f"the index {state.name}", problem=problem, remedy=remedy)
+    text = NOT_USED.format(name=state.name, problem=problem)
+    remedy = (BUILD if missing else REPAIR).write(facts={"search": search.name})
+    return text if state.is_foreign else f"{text}; {remedy}"
 
 
 def _is_usable(state: IndexState) -> bool:
@@ -131,11 +141,10 @@ def add_repair_hint(searches: Sequence[Search], table: str, db: Readable) -> Ite
     except QueryFailedError as error:
         for search in searches:
             if search.table == table and _is_broken(search, db):
-                hint = (
-                    f"The search index is broken and blocks writes: dbctl search index repair {search.name}."
-                )
-                facts = error.context
-                raise QueryFailedError(hint=hint, target=facts["target"], reason=facts["reason"]) from error
+                target, reason = (error.context[name] for name in ("target", "reason"))
+                raise QueryFailedError(
+                    hint=BLOCKED_HINT, search=search.name, target=target, reason=reason
+                ) from error
         raise
 
 

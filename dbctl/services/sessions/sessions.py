@@ -138,7 +138,11 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
 
 
 #: By field of ``users.checked``, the command that changes it.
-COMMANDS = {"password": "users set-password", "active": "users deactivate", "role": "users set-role"}
+COMMANDS = {
+    "password": Remedy("`users set-password LOGIN`"),
+    "active": Remedy("`users deactivate LOGIN`"),
+    "role": Remedy("`users set-role LOGIN ROLE`"),
+}
 
 
 def _describe_cookies(section: Users) -> str:
@@ -146,8 +150,8 @@ def _describe_cookies(section: Users) -> str:
     if not section.cookie:
         return "Its profile describes no sessions or tokens. Describe their table in [[users.signed_in]]."
     hint = f"Its sign-ins are signed cookies, which are valid for up to {section.cookie}."
-    if commands := [f"dbctl {COMMANDS[field]}" for field in section.checked]:
-        return f"{hint} They end with: {' or '.join(commands)}."
+    if commands := [COMMANDS[field].write() for field in section.checked]:
+        return f"{hint} They end with: {'; or with: '.join(commands)}"
     return f"{hint} Only a new signing secret of the app ends them."
 
 

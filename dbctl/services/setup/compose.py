@@ -118,7 +118,7 @@ class ComposeFile:
         database = next(filter(None, map(read, names.databases)), user if names.has_database_of_user else "")
         if not database:
             raise UsageError(
-                detail=f"service {name} of {self.path} names no database; write dbctl init mysql://USER@HOST/NAME"
+                detail=f"service {name} of {self.path} names no database; pass its address, mysql://USER@HOST/NAME"
             )
         reference = _REFERENCE.fullmatch(variables.get(key, ""))
         variable = (reference["plain"] or reference["name"]) if reference else None
@@ -162,7 +162,7 @@ class ComposeFile:
         file = secret.get("file") if isinstance(secret, dict) else None
         if not file:
             detail = f"service {service} of {self.path}: {key}_FILE is a file of the container, {path}"
-            raise UsageError(detail=f"{detail}; write dbctl init with the address of the database")
+            raise UsageError(detail=f"{detail}; pass the address of the database")
         return self.folder / self._fill(file)
 
     def _find_port(self, name: str, service: Mapping[str, Any], port: str) -> tuple[str, str]:

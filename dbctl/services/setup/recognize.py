@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 
 from msgspec import structs
 
@@ -17,7 +16,7 @@ from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable, Table
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors import DatabasesAmbiguousError, DbctlError, FileMissingError
+from dbctl.errors import DatabasesAmbiguousError, DbctlError, FileMissingError, Remedy
 from dbctl.files import is_regular
 from dbctl.model import Struct, format_count
 from dbctl.profiles import change_prefix, find_prefixes, list_schema_references, list_versions, loader
@@ -64,7 +63,9 @@ class FoundDatabase(Struct, frozen=True, kw_only=True):
     @property
     def draft_command(self) -> str:
         """The command that drafts a profile."""
-        return f"dbctl profiles draft {quote(self.place)} --to {quote(self.label)}.toml"
+        return Remedy("`profiles draft {place} --to {file}`").write(
+            facts={"place": self.place, "file": f"{self.label}.toml"}
+        )
 
 
 class RecognizedApp(Struct, frozen=True, kw_only=True):
@@ -116,9 +117,13 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
         raise _create_ambiguity(place, databases)
     (own,) = selected
     reason = "" if profile else "it belongs to no known app: "
-    draft = f"dbctl profiles draft --to {quote(own.label)}.toml"
+    draft = Remedy("`profiles draft --to {file}`").write(facts={"file": f"{own.label}.toml"})
     notes = [f"{own.content}; {reason}profile {PLAIN}. For users and roles: {draft}"]
     return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
+
+
+INIT, INIT_PLACE = Remedy("`init {place} --app {label}`"), Remedy("`init {place}`")
+INIT_PROFILE = Remedy("`init {profile} --url {url}`")
 
 
 def _create_ambiguity(place: str, databases: Sequence[FoundDatabase]) -> DatabasesAmbiguousError:
@@ -126,15 +131,12 @@ def _create_ambiguity(place: str, databases: Sequence[FoundDatabase]) -> Databas
     labels = Counter(entry.label for entry in databases)
     commands = list[str]()
     for entry in databases:
+        remedy, facts = INIT, {"place": entry.place, "label": entry.label}
         if entry.profile:
-            command = f"dbctl init {entry.profile} --url {entry.name}={quote(entry.place)}"
-        elif entry.url.is_local:
-            command = f"dbctl init {quote(entry.place)} --app {quote(entry.label)}"
-        elif labels[entry.label] == 1:
-            command = f"dbctl init {quote(place)} --app {quote(entry.label)}"
-        else:
-            command = f"dbctl init {quote(entry.place)}"
-        commands.append(command)
+            remedy, facts = INIT_PROFILE, {"profile": entry.profile, "url": f"{entry.name}={entry.place}"}
+        elif not entry.url.is_local:
+            remedy, facts["place"] = (INIT, place) if labels[entry.label] == 1 else (INIT_PLACE, entry.place)
+        commands.append(remedy.write(facts=facts))
     places = ", ".join(entry.place for entry in databases[:MAX_NAMED])
     more = f" and {len(databases) - MAX_NAMED} more" if len(databases) > MAX_NAMED else ""
     return DatabasesAmbiguousError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -107,8 +108,11 @@ def test_each_job_is_due_after_its_configured_interval(deployed):
     assert dict(read_database_status(deployed).due) == {"create": "the newest backup is older than 26h"}
     configure(deployed, 'verify_within = "0s"\ndrill_within = "0s"')
     due = read_database_status(deployed).due
-    assert due["verify"] == f"1 backup not verified within 0s, the oldest {backup.id} (dbctl backup verify)"
-    assert due["drill"] == "no drill within 0s (dbctl backup drill)"
+    assert due["verify"] == f"1 backup not verified within 0s, the oldest {backup.id}"
+    assert due["drill"] == "no drill within 0s"
+    hints = {finding.code: finding.hint for finding in read_database_status(deployed).find_warnings()}
+    assert re.search(r"dbctl backup verify .*--app ", hints["verification-due"])
+    assert re.search(r"dbctl backup drill .*--app ", hints["drill-due"])
 
 
 def test_old_unverified_backup_is_due_despite_newer_one(deployed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_several_files_of_no_known_app_are_refused_with_commands(answer):
     create_file("sub/b c.db")
     error = answer("init", ".", status=2)["error"]
     assert error["code"] == "databases-ambiguous"
-    assert "dbctl init a.db --app a; dbctl init 'sub/b c.db' --app bc" in error["hint"]
+    assert re.search(r"dbctl init a\.db --app a; \S*dbctl init 'sub/b c\.db' --app bc$", error["hint"])
     assert not Path("dbctl.toml").exists()
     assert answer("init", ".", "--app", "a")["data"]["databases"] == {"main": "a.db"}
     assert answer("init", "sub/b c.db", "--app", "second")["data"]["databases"] == {"main": "sub/b c.db"}
@@ -226,7 +227,7 @@ def test_several_services_are_listed_and_selected(answer, address):
     second = service.replace("  db:", "  db2:").replace(parse_url(address).path, other)
     Path("compose.yaml").write_text(text.replace("secrets:", f"{second}secrets:"))
     error = answer("init", ".", status=2)["error"]
-    assert "dbctl init . --app db; dbctl init . --app db2" in error["hint"]
+    assert re.search(r"dbctl init \. --app db; \S*dbctl init \. --app db2$", error["hint"])
     answer("init", ".", "--app", "db")
     assert configured_url("db").path == parse_url(address).path
 

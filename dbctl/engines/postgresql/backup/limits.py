@@ -182,5 +182,5 @@ def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
         if language != "sql":
             yield (
                 f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"
-                " test it with dbctl backup drill"
+                " a drill tests it"
             )

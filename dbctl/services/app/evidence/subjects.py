@@ -155,7 +155,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
 
     def command(self, *arguments: str) -> str:
         """Return the command line that runs dbctl with these arguments for the app."""
-        return Remedy("", "{words}").write(self.app.name, {"words": arguments})
+        return Remedy("`{words}`").write(self.app.name, {"words": arguments})
 
     @cached_property
     def named_columns(self) -> Mapping[str, tuple[Sequence[str | int], Sequence[str]]]:

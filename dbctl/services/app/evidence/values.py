@@ -98,9 +98,7 @@ def guess_key_codec(column: Column, values: list[object]) -> tuple[KeyCodec, str
         return "uuid4", "the type of the column"
     return (
         "given",
-        f"no known form of keys in {total} rows; dbctl users create requires --set id=KEY"
-        if total
-        else "no rows",
+        f"no known form of keys in {total} rows: a new user requires --set id=KEY" if total else "no rows",
     )
 
 

@@ -14,6 +14,7 @@ from dbctl.errors import (
     BackupCorruptError,
     BackupFailedError,
     FileNotRestorableError,
+    Remedy,
     RepositoryMissingError,
     UsageError,
 )
@@ -183,7 +184,7 @@ class AdoptBackup(BackupOperation):
         origin = manifest.origin
         if origin is None:
             if is_encrypted(manifest):
-                hint = "Copy encrypted backups with: dbctl backup copy --from REPOSITORY"
+                hint = Remedy("Copy encrypted backups with: `backup copy --from REPOSITORY --to REPOSITORY`")
                 raise FileNotRestorableError(path=path, reason="it is encrypted", hint=hint)
             self._require_valid(manifest, overlay)
             time = f"its manifest, created by dbctl on {manifest.host}"

@@ -31,6 +31,7 @@ from dbctl.errors import (
     NotADatabaseError,
     NotSupportedError,
     QueryFailedError,
+    Remedy,
     WrongAppError,
 )
 from dbctl.files import DecompressedImport, atomic, compression
@@ -60,8 +61,10 @@ SIDE_FILE_SUFFIXES = ("-wal", "-journal")
 #: Types of content that always include every table of their database.
 COMPLETE_CONTENTS: Collection[Content] = ("sqlite", "lancedb")
 #: Hints for invalid files by type of content.
-RECOVER_HINT = "Salvage a damaged SQLite database with: dbctl restore recover --from FILE"
-DUMP_AGAIN_HINT = "Create the dump again, or use another backup: dbctl backup list. Remove statements that no dump program writes."
+RECOVER_HINT = Remedy("Salvage a damaged SQLite database with: `restore recover --from FILE`")
+DUMP_AGAIN_HINT = Remedy(
+    "{advice}Remove statements that no dump program writes. Create the dump again, or use another backup; list backups with: `backup list`"
+)
 
 
 class StagedBackup(Struct, frozen=True, kw_only=True):
@@ -213,11 +216,13 @@ class ForeignImport:
             raise self._create_invalid_error(reason) from error
 
     def _create_invalid_error(self, reason: str, hint: str = "") -> FileInvalidError:
-        """Return the error of an invalid file, with the hint for its content; ``hint`` is added to that for dumps."""
+        """Return the error of an invalid file, with the hint for its content; ``hint`` precedes that for dumps."""
         if self._content == "sqlite":
             return FileInvalidError(path=self._path, reason=reason, hint=RECOVER_HINT)
         if self._content in ENGINES and self._content not in COMPLETE_CONTENTS:
-            return FileInvalidError(path=self._path, reason=reason, hint=f"{DUMP_AGAIN_HINT} {hint}".strip())
+            return FileInvalidError(
+                path=self._path, reason=reason, hint=DUMP_AGAIN_HINT, advice=hint and f"{hint} "
+            )
         return FileInvalidError(path=self._path, reason=reason)
 
     def _detect_type(self) -> FileType:

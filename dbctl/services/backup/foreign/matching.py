@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Dumps, list_dump_tables
-from dbctl.errors import DbctlError, FileNotRestorableError, UsageError, WrongAppError
+from dbctl.errors import DbctlError, FileNotRestorableError, Remedy, UsageError, WrongAppError
 from dbctl.files import is_regular
 from dbctl.profiles import find_prefixes
 from dbctl.services.app import App
@@ -65,7 +65,9 @@ def detect_database(app: App, engine: str, tables: Mapping[str, int], path: Path
         raise FileNotRestorableError(
             path=path,
             reason=f"its engine is {registry.engine_title(engine)}",
-            hint=f"{app.name} uses {names or 'no configured database'}. Import rows from other sources with: dbctl data import",
+            hint=Remedy("{app} uses {used}. Import rows from other sources with: `data import TABLE FILE`"),
+            app=app.name,
+            used=names or "no configured database",
         )
     profile = app.base_profile  # the file may be from another version of the app
     complete = [name for name in matches if profile.prefix in find_prefixes(profile, name, tables)]

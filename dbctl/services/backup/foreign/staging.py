@@ -25,6 +25,7 @@ from dbctl.errors import (
     FileMissingError,
     FileNotRestorableError,
     FileUnsafeError,
+    Remedy,
     RepositoryNotConfiguredError,
     SameFileError,
 )
@@ -208,7 +209,7 @@ def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, list[str]]:
         raise FileNotRestorableError(
             path=path,
             reason=f"for {', '.join(retained)} it has no data: the server retained the database",
-            hint="Restore it from its repository: dbctl restore apply ID",
+            hint=Remedy("Restore it from its repository with: `restore apply ID`"),
         )
     remarks = []
     if (manifest.app, manifest.host) != (app.name, os.uname().nodename):

@@ -11,6 +11,7 @@ from dbctl.errors import (
     BackupRetainedError,
     DbctlError,
     LastBackupError,
+    Remedy,
     RepositoryUnreadableError,
     RetentionNotConfiguredError,
     UsageError,
@@ -38,8 +39,8 @@ from dbctl.services.backup.retention.rules import (
 )
 from dbctl.services.backup.verification_record import UNREADABLE, Verification
 
-DAMAGED = "damaged: see dbctl backup verify"
-UNREADABLE_RECORD = "its record cannot be read, and may contain a pin: see dbctl backup verify"
+DAMAGED = "damaged: see backup verify"
+UNREADABLE_RECORD = "its record cannot be read, and may contain a pin: see backup verify"
 #: A shorter gap between backups does not indicate a wrong clock, even with a short retention.
 MIN_GAP = timedelta(days=7)
 
@@ -254,7 +255,9 @@ class DeleteBackups(BackupOperation):
         super().__init__(repository)
         self._names = names
         if LATEST in names:
-            raise UsageError(detail=f"{LATEST!r} is not a backup id; list ids with: dbctl backup list")
+            raise UsageError(
+                detail=f"{LATEST!r} is not a backup id", hint=Remedy("List ids with: `backup list`")
+            )
 
     def plan(self) -> Plan:
         """Return what would be deleted.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dbctl.errors import DbctlError, JournalCorruptError
+from dbctl.errors import DbctlError, JournalCorruptError, Remedy
 from dbctl.model import Closing, Finding, Findings, format_count
 from dbctl.services.events.changes import anchors as anchor_file
 from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
@@ -29,10 +29,16 @@ if TYPE_CHECKING:
 
 #: Problems that are listed; a log that was replaced completely has one for each record.
 MAX_FINDINGS = 100
-GAP_HINT = "Later changes are recorded. If the journal could be written, it has the runs: dbctl runs list"
-IMPORTED_HINT = "They are in the same directory, with the suffix .imported: dbctl audit verify FILE"
+GAP_HINT = Remedy(
+    "Later changes are recorded. If the journal could be written, it has the runs; list them with: `runs list`"
+)
+IMPORTED_HINT = Remedy(
+    "They are in the same directory, with the suffix .imported; verify them with: `audit verify FILE`"
+)
 ANCHOR_HINT = "The next change writes it again. Compare the log with an exported copy."
-UNREADABLE_HINT = "Nothing replaces it. Copy the files, and verify an exported copy: dbctl audit verify FILE"
+UNREADABLE_HINT = Remedy(
+    "Nothing replaces it. Copy the files, and verify an exported copy with: `audit verify FILE`"
+)
 
 
 class AuditChecked(Findings, frozen=True, kw_only=True):
@@ -75,10 +81,14 @@ def verify_log(
     findings = [*checker.findings, *checker.check_end(is_expected=bool(known))]
     if (folder / GAP_NAME).exists():
         message = "changes after the last record are not in the log: it could not be written"
-        findings.append(Finding(checker.target, "warning", "audit-gap", message, GAP_HINT, checker.target))
+        findings.append(
+            Finding(checker.target, "warning", "audit-gap", message, GAP_HINT.write(), checker.target)
+        )
     if (folder / LEGACY_LOG).exists():
         message = f"an older version wrote {folder / LEGACY_LOG}, and its records are not in the log"
-        hint = f"Verify the file: dbctl audit verify {folder / LEGACY_LOG}"
+        hint = Remedy("Verify the file with: `audit verify {file}`").write(
+            facts={"file": folder / LEGACY_LOG}
+        )
         findings.append(Finding(checker.target, "warning", "audit-gap", message, hint, checker.target))
     if not known and os.path.lexists(path):
         message = f"whether records are missing at the end is less certain: {path} contains no anchor"
@@ -102,7 +112,8 @@ def verify_log(
     )
 
 
-MISSING_HINT = "Move it back, or verify an exported copy: dbctl audit verify FILE"
+ROTATED_HINT = Remedy("Pass an export with them, or the anchor of record {record}, to: `audit verify FILE`")
+MISSING_HINT = Remedy("Move it back, or verify an exported copy with: `audit verify FILE`")
 #: The hint about records that only a copy has.
 TRUNCATED_HINT = "Keep the copy, and compare it with the backups of the database."
 #: The hint about a file that repeats records of the log.
@@ -183,7 +194,12 @@ class _Checker:
         except JournalCorruptError as error:
             self._is_readable = False
             finding = Finding(
-                self.target, "error", "audit-unreadable", str(error), UNREADABLE_HINT, str(folder / FILE_NAME)
+                self.target,
+                "error",
+                "audit-unreadable",
+                str(error),
+                UNREADABLE_HINT.write(),
+                str(folder / FILE_NAME),
             )
             self.findings.append(finding)
         for _, path in files:
@@ -239,10 +255,10 @@ class _Checker:
         """Check what a record states about the log."""
         if record.gap:
             message = f"changes before record {record.sequence} are not in the log: it could not be written"
-            self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT)
+            self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT.write())
         if record.problems:
             message = f"the files of an older version had {format_count(record.problems, 'problem')} when they were imported"
-            self._add("audit-edited", message, line, hint=IMPORTED_HINT)
+            self._add("audit-edited", message, line, hint=IMPORTED_HINT.write())
         if record.store:
             self._logs.append(record.store)
 
@@ -291,7 +307,7 @@ class _Checker:
         newest = max((anchor.sequence for anchor in later), default=0)
         if not self._has_store and (newest > last or is_expected):
             message = f"the log has no records, but had {max(newest, last)}: it was deleted or moved away"
-            yield self._describe("audit-missing", message, MISSING_HINT)
+            yield self._describe("audit-missing", message, MISSING_HINT.write())
         elif foreign:
             message = f"the log is not that of the anchor {foreign[0]}: it was deleted, and another one began"
             yield self._describe("audit-replaced", message, TRUNCATED_HINT)
@@ -337,7 +353,7 @@ class _Checker:
                 return
             message = f"records 1 to {record.sequence - 1} are missing"
             if record.kind == "start":
-                hint = f"Pass an export with them, or the anchor of record {record.sequence - 1}: dbctl audit verify FILE"
+                hint = ROTATED_HINT.write(facts={"record": record.sequence - 1})
                 message += ": the log was moved away or deleted, and another one began"
                 is_continued = (record.sequence - 1, record.previous) in self._stored
                 severity = "warning" if is_continued else "error"

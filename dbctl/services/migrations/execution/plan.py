@@ -173,7 +173,7 @@ def _plan_revert(state: DatabaseState, migration: Migration) -> ExecutionPlan:
     if file is None or migration.state == "baseline":
         raise refusal("it has no file" if file is None else "the ledger has no row for it")
     if partial and partial.direction == "up":
-        raise refusal(f"it is partly applied ({migration.detail}); complete it with dbctl migrate up")
+        raise refusal(f"it is partly applied ({migration.detail}); complete it first")
     steps = file.parse_down(registry.load_engine(target.engine).script_dialect)
     if steps is None:
         raise refusal("it has no down script, or an empty one")

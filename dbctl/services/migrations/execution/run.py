@@ -28,6 +28,9 @@ from dbctl.services.migrations.files import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger import MigrationTarget, journal
 from dbctl.signals import Interrupted
 
+_PROGRESS = Remedy(
+    "The first {position} remain applied; the migration is not recorded. Show its progress with: `migrate status`"
+)
 _RESUME = {"up": Remedy("`migrate up`"), "down": Remedy("`migrate down`")}
 
 
@@ -136,7 +139,7 @@ def _run_plan(
             position = (
                 f"{executor.committed_count} of {len(plan.steps.statements)} statements of {plan.file.name}"
             )
-            interruption.hint = f"The first {position} remain applied; the migration is not recorded. Show its progress with: dbctl migrate status"
+            interruption.hint = _PROGRESS.write(facts={"position": position})
         raise
 
 

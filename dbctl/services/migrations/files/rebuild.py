@@ -15,13 +15,15 @@ from dbctl.engines.contract import (
     TableRebuilder,
     require_part,
 )
-from dbctl.errors import RebuildLosesError, UsageError, ValueInvalidError
+from dbctl.errors import RebuildLosesError, Remedy, UsageError, ValueInvalidError
 from dbctl.services.app import App
 from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from dbctl.services.migrations.status import open_for_reading
 
-_ALTER_TABLE_HINT = "It changes columns itself: write ALTER TABLE into the file of: dbctl migrate new NAME"
+_ALTER_TABLE_HINT = Remedy(
+    "It changes columns itself: write ALTER TABLE into the file of: `migrate new NAME`"
+)
 #: ``-- +goose StatementBegin`` … ``End`` encloses a statement that contains semicolons.
 _GOOSE_STATEMENT = "-- +goose StatementBegin\n{}\n-- +goose StatementEnd"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from dbctl.errors import Remedy
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -88,9 +89,10 @@ class SearchIndex(ABC):
     def change(self, action: IndexAction) -> tuple[str, Sequence[str]]:
         """Apply the action; return the name of the index and the executed steps."""
 
-    def finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
+    def finding(self, severity: Severity, code: str, message: str, hint: Remedy | str = "") -> Finding:
         """Return a finding about the database of the index."""
-        return Finding(self.target, severity, code, message, hint)
+        text = hint if isinstance(hint, str) else hint.write(self.app.name, {"search": self.name})
+        return Finding(self.target, severity, code, message, text)
 
 
 class IndexChange(Operation):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl.config import paths
 from dbctl.engines.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState, require_part
-from dbctl.errors import UsageError
+from dbctl.errors import Remedy, UsageError
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
@@ -23,7 +23,7 @@ from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus,
 
 #: Rows that a check compares with the index, unless it is a full check.
 SAMPLE = 1_000
-HINT = "Rebuild it with: dbctl search index build {search}"
+HINT = Remedy("Rebuild it with: `search index build {search}`")
 
 
 class ExternalIndex(SearchIndex):
@@ -84,7 +84,7 @@ class ExternalIndex(SearchIndex):
             yield self.finding("warning", f"search-index-{state.state}", message)
 
     def check(self, *, full: bool) -> Iterator[Finding]:
-        state, hint = self._read_state(), HINT.format(search=self.name)
+        state, hint = self._read_state(), HINT.write(self.app.name, {"search": self.name})
         if state.state == "missing":
             message = f"{state.path} does not exist: searches of {self.search.table} read every row"
             if state.reason:

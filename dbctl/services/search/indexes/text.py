@@ -23,6 +23,7 @@ from dbctl.errors import (
     DbctlError,
     NotSupportedError,
     PlanChangedError,
+    Remedy,
     TextIndexForeignError,
     TextIndexInvalidError,
 )
@@ -33,10 +34,10 @@ from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
 from dbctl.spec import Write
 
-REBUILD_HINT = "Rebuild it with: dbctl search index repair"
+REBUILD_HINT = Remedy("Rebuild it with: `search index repair {search}`")
 #: Hints about an unusable index, and about another table with the name of the index.
-REPLACE_HINT = "Replace it with: dbctl search index repair"
-RENAME_HINT = "Rename that table, then run: dbctl search index build"
+REPLACE_HINT = Remedy("Replace it with: `search index repair {search}`")
+RENAME_HINT = Remedy("Rename that table, then run: `search index build {search}`")
 #: A full-text index is checked by a statement that only a writer may run.
 INDEX_CHECK = Write(source="schema", audited=False)
 TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
@@ -148,7 +149,10 @@ class TextIndex(SearchIndex):
         if state.state == "missing":
             message = f"{state.name} does not exist: searches of {self._search.table} read every row"
             yield self.finding(
-                "warning", "text-index-missing", message, "Build it with: dbctl search index build"
+                "warning",
+                "text-index-missing",
+                message,
+                Remedy("Build it with: `search index build {search}`"),
             )
         elif state.state == "broken":
             hint = RENAME_HINT if state.is_foreign else REPLACE_HINT
@@ -158,7 +162,12 @@ class TextIndex(SearchIndex):
                 message = f"{state.name}: {index.describe_fault(fault)}"
                 yield self.finding("error", f"text-index-{fault.kind}", message, REBUILD_HINT)
         elif index.can_be_damaged(state):
-            yield from check_text_indexes(self.app, self.database, [state.name], REBUILD_HINT)
+            yield from check_text_indexes(
+                self.app,
+                self.database,
+                [state.name],
+                REBUILD_HINT.write(self.app.name, {"search": self.name}),
+            )
 
     def plan(self, action: IndexAction) -> tuple[str, Sequence[str]]:
         index = self._open()
@@ -202,7 +211,9 @@ class TextIndex(SearchIndex):
                 target=self.target,
                 kind="an index",
                 name=state.name,
-                hint=f"{_describe_problem(state)}. dbctl search index repair replaces it.",
+                hint=Remedy("{problem}. Replace it with: `search index repair {search}`"),
+                problem=_describe_problem(state),
+                search=self.name,
             )
         return state, index.find_faults() if action == "repair" and state.state == "valid" else ()
 

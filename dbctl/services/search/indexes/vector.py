@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import VectorIndex, VectorIndexes, VectorIndexSpec, require_part
-from dbctl.errors import AlreadyExistsError
+from dbctl.errors import AlreadyExistsError, Remedy
 from dbctl.model import Finding, format_count
 from dbctl.services.app import App
 from dbctl.services.search.indexes.base import IndexAction, IndexStatus, SearchIndex
@@ -17,8 +17,10 @@ NAME = "semantic"
 SAMPLE_ROWS, NEIGHBOURS = 100, 10
 #: Warn below this share of found neighbours, and above this share of rows that the index does not cover.
 MIN_RECALL, MAX_NEW_SHARE = 0.9, 0.1
-BUILD_HINT = f"dbctl search index build {NAME} builds it. Without an index, searches compare every vector and miss none."
-REBUILD_HINT = f"dbctl search index repair {NAME} rebuilds it."
+BUILD_HINT = Remedy(
+    "Without an index, searches compare every vector and miss none. Build one with: `search index build semantic`"
+)
+REBUILD_HINT = Remedy("Rebuild it with: `search index repair semantic`")
 VISIBILITY_STEP = "warning: an app whose library does not support such indexes may fail to open the table"
 
 
@@ -101,7 +103,8 @@ class VectorColumnIndex(SearchIndex):
                 target=self.target,
                 kind="an index",
                 name=index.name,
-                hint=f"It is not used: {reason}. {REBUILD_HINT}",
+                hint=Remedy("It is not used: {cause}. Rebuild it with: `search index repair semantic`"),
+                cause=reason,
             )
         return index
 
