@@ -22,9 +22,9 @@ SECTIONS = re.findall(r"^## `dbctl (.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE
 LIMITS = {
     "users create": (525, 77),
     "backup create": (453, 76),
-    "restore apply": (757, 113),
+    "restore apply": (766, 113),
     "migrate up": (447, 81),
-    "search games": (405, 65),
+    "search games": (420, 65),
 }
 
 
