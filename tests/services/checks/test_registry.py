@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
@@ -113,3 +114,17 @@ def test_table_is_sampled_once(larder, name):
     assert (tables["members"] == 1) == (name == "profile")
     # the passwords are sampled with a condition
     assert {table: count for table, count in tables.items() if count > 1} == {}
+
+
+def test_error_of_one_check_does_not_end_the_others(larder, answer):
+    with closing(sqlite3.connect("larder.db")) as connection, connection:
+        connection.execute("update members set secret_hash = 'plain'")
+        query = "select rootpage, page_size from sqlite_master, pragma_page_size where name = 'options'"
+        ((page, size),) = connection.execute(query).fetchall()
+    with Path("larder.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 200)
+    findings = answer("apps", "check", status=4)["data"]["findings"]
+    assert Counter(finding["code"] for finding in findings) == {"corrupt": 1, "password-format": 1}
+    codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
+    assert codes >= {"corrupt", "backup-due"}
