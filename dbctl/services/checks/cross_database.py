@@ -50,8 +50,8 @@ def check_link(subject: Subject) -> Sequence[Finding]:
     former_targets = [(table, former)] if former else []
     for batch in _read_batches(db, link.table, link_column):
         values += len(batch)
-        looked_up = [value for value in batch if value not in link.placeholders]
-        missing = _find_missing(other_db, targets, looked_up)
+        searched = [value for value in batch if value not in link.placeholders]
+        missing = _find_missing(other_db, targets, searched)
         unknown = _find_missing(other_db, former_targets, missing)
         missing_values.add(batch, unknown)
         renamed_values.add(batch, [value for value in missing if former and value not in set(unknown)])
