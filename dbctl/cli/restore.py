@@ -108,7 +108,7 @@ def preview(
 @GROUP.command(
     "apply",
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
-    writes=Write(source="generated", audited=False),
+    writes=Write(source="generated", facts=("audit",), audited=False),
 )
 def apply(
     session: Session,
@@ -195,7 +195,7 @@ def apply(
 @GROUP.command(
     "undo",
     answers=lambda: (restore.RestoreResult, DryRunResult),
-    writes=Write(source="generated", audited=False),
+    writes=Write(source="generated", facts=("audit",), audited=False),
 )
 def undo(
     session: Session,

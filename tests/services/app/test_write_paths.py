@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+import sys
+from contextlib import closing, contextmanager
+from datetime import datetime
 
 import pytest
 
@@ -13,7 +15,7 @@ from dbctl.config import Selection
 from dbctl.profiles.loader import load, read
 from dbctl.services import app as app_service
 from dbctl.services import users
-from dbctl.services.app import UserSelector
+from dbctl.services.app import LiveTable, UserSelector
 from dbctl.services.restore.tables import RESTORED_TABLE
 from dbctl.spec import FACTS, CommandSpec, Write
 from tests.cli.test_effects import MORE_LINES
@@ -42,13 +44,20 @@ FURTHER_LINES = [
     "data set refresh_tokens expires_at=2020-01-01T00:00:00.000Z --filter id>0 --yes && sessions cleanup",
     "data delete user_stats --filter user_id>0 --yes && sessions rebuild-stats --yes",
     "data set login_attempts username=ann --filter id>0 --yes && restore apply latest --table login_attempts --merge replace --yes",
+    "restore apply latest --yes && restore undo --yes",
     "migrate mark 2 --pending",
     "SQL delete from migrations && migrate baseline",
     "migrate reset --yes",
     "SQL update migrations set name = '099_gone' where id = 4 && migrate repair --missing",
 ]
 #: Purposes whose rows are those of the user, of a backup or of a migration: facts about other tables have no part in them.
-FACTS_OF_ANY_ROWS = {"data": {"audit"}, "restore": {"audit"}, "migrate": {"audit", "ledger"}}
+FACTS_OF_ANY_ROWS = {
+    "data": {"audit"},
+    "restore": {"audit"},
+    "undo": {"audit"},
+    "migrate": {"audit", "ledger"},
+    "transfer": set(),
+}
 CREW = """\
 schema = "dbctl.profile/1"
 name = "crew"
@@ -161,7 +170,48 @@ def derive_facts(profile, written):
     return facts
 
 
-PURPOSES = [name for name, write in WRITES.items() if write.facts]
+def list_facts(profile):
+    """Return, by table and column, the facts about the values that a command encodes for it: one of them must be declared."""
+    users, roles, facts = profile.users, profile.roles, {}
+    sections = [("user", users), ("role", roles), *(("setting", section) for section in profile.settings)]
+    for kind, section in sections:
+        for field, name in section.fields.items() if section else ():
+            if field in ("created_at", "updated_at"):
+                events = {"user": {"user-created"}, "role": {"role-created"}, "setting": {"setting-times"}}[
+                    kind
+                ]
+                events |= {f"{kind}-updated"} if field == "updated_at" and kind != "setting" else set()
+                facts[section.table, name.removesuffix("?")] = events
+            elif kind == "user" and field == "active":
+                facts[section.table, name.removesuffix("?")] = {"active"}
+    for section in users.signed_in:
+        facts |= {
+            (section.table, name.removesuffix("?")): {"sign-out"}
+            for name, value in section.on_end.items()
+            if value == ":now"
+        }
+    facts[profile.audit.table, profile.audit.fields["at"].removesuffix("?")] = {"audit"}
+    return facts
+
+
+@contextmanager
+def trace_encoded_columns():
+    """Yield the tables and columns for which ``LiveTable.encode`` applies the profile: to write a value, or to compare it."""
+    columns = set()
+
+    def record(frame, event, _argument):
+        if event == "call" and frame.f_code is LiveTable.encode.__code__:
+            values = frame.f_locals
+            if isinstance(values["value"], (datetime, bool)):
+                columns.add((values["self"].name, values["column"]))
+
+    sys.setprofile(record)
+    try:
+        yield columns
+    finally:
+        sys.setprofile(None)
+
+
 SEVERAL_ROLES = ["users add-role", "users remove-role"]
 
 
@@ -185,29 +235,35 @@ def fill(line, folder):
 
 
 def run_line(line, folder):
-    """Run the commands of a line, and return the facts that the last one writes."""
+    """Run the commands of a line; return the facts that the last one writes, and the columns for which it encodes values."""
     for part in line.split(" && "):
         before = read_tables(folder)
         if part.startswith("SQL "):
             with closing(sqlite3.connect(folder / "backend/user.db")) as connection, connection:
                 connection.execute(part.removeprefix("SQL "))
         else:
-            assert main([*split_line(part, folder), "--quiet"]) == 0, part
-    return derive_facts(load("flashpoint-web"), list_written_columns(before, read_tables(folder)))
+            with trace_encoded_columns() as encoded:
+                assert main([*split_line(part, folder), "--quiet"]) == 0, part
+    return derive_facts(load("flashpoint-web"), list_written_columns(before, read_tables(folder))), encoded
 
 
 @pytest.mark.parametrize("deployment", ["document"], indirect=True)
-@pytest.mark.parametrize("purpose", [name for name in PURPOSES if name not in SEVERAL_ROLES])
-def test_declared_facts_are_those_that_the_command_writes(purpose, deployment, tmp_path, monkeypatch):
-    written = set()
+@pytest.mark.parametrize("purpose", [name for name in WRITES if name not in SEVERAL_ROLES])
+def test_declared_facts_are_those_that_the_command_uses(purpose, deployment, tmp_path, monkeypatch):
+    """A fact that is used is declared, and a declared one is used, also if the command declares none."""
+    written, encoded, declared = set(), set(), {*WRITES[purpose].facts}
     for number, line in enumerate(list_lines(purpose)):
         folder = tmp_path / str(number) / deployment.name
         shutil.copytree(deployment, folder)
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
-        written |= run_line(fill(line, folder), folder)
-    written &= FACTS_OF_ANY_ROWS.get(purpose.split()[0], written)
-    assert written == {*WRITES[purpose].facts}
+        written_facts, columns = run_line(fill(line, folder), folder)
+        written, encoded = written | written_facts, encoded | columns
+    relevant, facts = FACTS_OF_ANY_ROWS.get(purpose.split()[0], {*FACTS}), list_facts(load("flashpoint-web"))
+    used = [facts[column] & relevant for column in encoded & facts.keys()]
+    certain = {fact for of_column in used if len(of_column) == 1 for fact in of_column}
+    assert written & relevant | certain == declared
+    assert all(of_column & declared for of_column in used if of_column)
 
 
 @pytest.mark.parametrize("purpose", SEVERAL_ROLES)
