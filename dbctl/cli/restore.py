@@ -1,8 +1,6 @@
 """``dbctl restore``: restore backups into live databases, undo a restore, and salvage damaged files."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -29,7 +27,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
-from dbctl.errors import BackupMissingError, ConfigMissingError, UsageError
+from dbctl.errors import ConfigMissingError, UsageError
 from dbctl.model import DryRunResult
 from dbctl.services import restore
 from dbctl.services.app import App
@@ -326,15 +324,7 @@ def _open_backup(
     """Yield the selected backup with the repository that reads it."""
     repository = Repository(app, repository_address)
     if file is None:
-        try:
-            manifest = select_backup(repository, backup, before, kind)
-        except BackupMissingError as error:
-            if os.sep in backup or Path(backup).exists():
-                error.hint = (
-                    f"It is not the id of a backup; for a file or a folder: --file {shlex.quote(backup)}"
-                )
-            raise
-        yield repository, manifest
+        yield repository, select_backup(repository, backup, before, kind)
         return
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")

@@ -59,7 +59,7 @@ class BackupMissingError(DbctlError):
 
 
 class BackupIdInvalidError(DbctlError):
-    code, exit_status = "backup-id-invalid", Exit.USAGE
+    code, exit_status = "backup-id-invalid", Exit.NOT_FOUND
     sentence = "{name!r} is a path, not the id of a backup"
     remedy = "Restore a file with: `restore apply --file {name}`"
 

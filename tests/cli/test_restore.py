@@ -55,7 +55,7 @@ def test_before_and_kind_select_backup_to_restore(app_with_backups, answer):
 
 @pytest.mark.parametrize("verb", [("restore", "apply", "--yes"), ("restore", "preview"), ("backup", "show")])
 def test_path_in_place_of_an_id_names_the_option_for_files(app_with_backups, answer, verb):
-    error = answer(*verb, "./my dump.sql", status=2)["error"]
+    error = answer(*verb, "./my dump.sql", status=5)["error"]
     assert error["code"] == "backup-id-invalid"
     assert "dbctl restore apply --file './my dump.sql' --app" in error["hint"]
 

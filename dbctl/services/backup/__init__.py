@@ -23,7 +23,6 @@ with lazy_imports(__name__):
         ListedKind,
         Repository,
         list_backups,
-        partial_backup_error,
     )
     from dbctl.services.backup.retention import (
         BackupsDeleted,

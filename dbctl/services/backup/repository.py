@@ -16,10 +16,8 @@ from dbctl.errors import (
     BackupCorruptError,
     BackupIdInvalidError,
     BackupMissingError,
-    BackupPartialError,
     DbctlError,
     NoBackupBeforeError,
-    Remedy,
     RepositoryFailedError,
     RepositoryNotConfiguredError,
 )
@@ -119,12 +117,6 @@ class RepositoryContent(Struct, frozen=True, kw_only=True):
         return [manifest for manifest in self.manifests if manifest.id not in self.damaged]
 
 
-PARTIAL_HINT = Remedy("Restore the rows of a table with: `restore apply {id} --table NAME --merge missing`")
-PARTIAL_FILE_HINT = Remedy(
-    "Restore the rows of a table with: `restore apply --file {id} --table NAME --merge missing`"
-)
-
-
 class Repository:
     """The backups of one app."""
 
@@ -218,7 +210,8 @@ class Repository:
             BackupMissingError, NoBackupBeforeError: there is none.
             BackupCorruptError: its manifest, or that of a possibly later backup, cannot be read.
         """
-        if "/" in name:  # before the repository is read, which a restore of a file does not need
+        # Before the repository is read, which a restore of a file does not need.
+        if "/" in name or (name != LATEST and not ID.fullmatch(name) and Path(name).exists()):
             raise BackupIdInvalidError(name=name)
         manifests, unreadable = self.manifests()
         if before is None:
@@ -368,13 +361,6 @@ def _describe_note(manifest: Manifest, verification: Verification, lost: str) ->
 def verified_at(manifest: Manifest, verification: Verification) -> datetime:
     """Return the time of the last successful verification of all files, preferably from the verification record."""
     return verification.verified_at or manifest.verified_at
-
-
-def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPartialError:
-    """Return the error for restoring a database from a backup of some tables."""
-    tables = ", ".join(name for member in manifest.members for name in member.only)
-    hint = PARTIAL_HINT if ID.fullmatch(manifest.id) else PARTIAL_FILE_HINT
-    return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint)
 
 
 class BackupList(Struct, frozen=True, kw_only=True):

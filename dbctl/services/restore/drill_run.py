@@ -43,14 +43,13 @@ from dbctl.services.backup import (
     Repository,
     ignore_bytes,
     open_reader,
-    partial_backup_error,
     verifier,
 )
 from dbctl.services.checks import check, cross_check
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
-from dbctl.services.restore.source import BackupSource, count_rows, plan_roles
+from dbctl.services.restore.source import BackupSource, count_rows, partial_backup_error, plan_roles
 from dbctl.services.search.indexes import check_text_indexes
 from dbctl.url import Url
 

@@ -22,6 +22,7 @@ from dbctl.engines.contract import (
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
+    BackupPartialError,
     KeyWrongError,
     NotSupportedError,
     ReadOnlyError,
@@ -31,6 +32,7 @@ from dbctl.errors import (
 from dbctl.files import age
 from dbctl.model import format_count
 from dbctl.services.backup import (
+    ID,
     BackupOperation,
     ByteProgress,
     DecryptionKeys,
@@ -39,12 +41,16 @@ from dbctl.services.backup import (
     MemberReader,
     Repository,
     open_reader,
-    partial_backup_error,
     verifier,
 )
 
 #: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
 MergeMode: TypeAlias = Literal["missing", "replace"]
+
+PARTIAL_HINT = Remedy("Restore the rows of a table with: `restore apply {id} --table NAME --merge missing`")
+PARTIAL_FILE_HINT = Remedy(
+    "Restore the rows of a table with: `restore apply --file {id} --table NAME --merge missing`"
+)
 
 
 class BackupSource:
@@ -287,3 +293,10 @@ def describe_missing_roles(restore_target: RestoreTarget, member: Member) -> lis
         for role in find_missing_roles(restore_target, member.dump, RolePolicy())
         if role.is_required
     ]
+
+
+def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPartialError:
+    """Return the error for restoring a database from a backup of some tables."""
+    tables = ", ".join(name for member in manifest.members for name in member.only)
+    hint = PARTIAL_HINT if ID.fullmatch(manifest.id) else PARTIAL_FILE_HINT
+    return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint)
