@@ -23,7 +23,7 @@ class StoredRow(dict[str, object]):
 
 
 #: What msgspec raises for bytes that are no JSON, have other fields or types, or are nested too deeply.
-JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 #: Compression of backup files whose engine does not compress them itself.
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]

@@ -489,19 +489,19 @@ def test_deleted_cycle_without_null_needs_deferred_checks(answer, tmp_path, monk
             assert "homes and users refer to each other" in error["message"]
 
 
-def test_row_whose_key_is_not_utf8_is_deleted_and_restored(answer, tmp_path, monkeypatch):
+def test_row_whose_texts_are_not_utf8_is_deleted_and_restored(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     with empty_database("sqlite", tmp_path / "app.db") as database:
         database.run(
-            "create table notes (name text primary key, size integer) without rowid",
-            "insert into notes values (cast(x'fe' as text), 1)",
+            "create table notes (name text primary key, list text) without rowid",
+            "insert into notes values (cast(x'fe' as text), cast(x'5bfe' as text))",  # as a list in JSON begins
         )
         url = ("--url", f"main={database.url}")
         answer("data", "delete", "notes", "\udcfe", "--yes", *url)
         assert database.rows("select count(*) from notes") == [(0,)]
         answer("undo", str(find_newest(answer)), "--yes", *url)
-        assert database.rows("select hex(name), size from notes") == [("FE", 1)]
+        assert database.rows("select hex(name), hex(list) from notes") == [("FE", "5BFE")]
     assert answer("audit", "verify")["data"]["findings"] == []
 
 
