@@ -189,3 +189,21 @@ def test_rows_that_are_deleted_first_do_not_block_by_a_key_of_several_columns(tm
         assert find_affected_rows(db, starts, before=["notes.author"]) == []
         with pytest.raises(ConstraintError, match="1 row of notes"):
             find_affected_rows(db, starts, before=["notes.id"])
+
+
+def test_rows_below_a_row_with_a_key_of_two_columns_are_those_of_both(tmp_path):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (
+            (
+                "create table people (id integer, team integer, boss integer, primary key (id, team),"
+                " foreign key (boss, team) references people (id, team) on delete cascade)"
+            ),
+            "insert into people values (1, 7, null), (2, 7, 1), (3, 7, 2), (2, 8, null), (3, 8, 2)",
+        ):
+            connection.execute(statement)
+    assert list_affected(path) == {"people": [2]}
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from people where id = 1")
+        assert connection.execute("select id, team from people").fetchall() == [(2, 8), (3, 8)]
