@@ -44,22 +44,6 @@ def list_remedies() -> Iterator[tuple[str, str]]:
                     assert isinstance(node.args[0], ast.Attribute), f"{place} is no literal"
 
 
-def list_check_commands() -> Iterator[tuple[str, str]]:
-    """Yield the commands of checks, which pass their words to ``command``, the only remedy ``{words}``."""
-    for path, tree in TREES.items():
-        if path.is_relative_to(PACKAGE / "services/checks"):
-            for node in ast.walk(tree):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Attribute)
-                    and node.func.attr == "command"
-                ):
-                    words = [word for word in node.args if not isinstance(word, ast.Starred)]
-                    texts = [word.value if isinstance(word, ast.Constant) else "1" for word in words]
-                    if texts[1:]:
-                        yield f"{path.relative_to(PACKAGE)}:{node.lineno}", shlex.join(texts)
-
-
 def list_described_commands() -> Iterator[tuple[str, str]]:
     """Yield the commands in the descriptions of findings, and in the texts of the built-in profiles."""
     codes = (PACKAGE / "render/reports/codes.toml").read_text(encoding="utf-8")
@@ -83,8 +67,7 @@ def list_texts(value: object) -> Iterator[str]:
 
 REMEDIES = [*list_remedies()]
 COMMANDS = [
-    *((place, line) for place, text in REMEDIES for line in text.split("`")[1::2] if line != "{words}"),
-    *list_check_commands(),
+    *((place, line) for place, text in REMEDIES for line in text.split("`")[1::2]),
     *list_described_commands(),
 ]
 
@@ -166,7 +149,6 @@ def test_no_other_text_names_a_command():
         f"{path.relative_to(PACKAGE)}:{text.lineno}: {text.value}"
         for path, tree in TREES.items()
         if str(path.relative_to(PACKAGE)) not in OTHER_TEXTS
-        and not path.is_relative_to(PACKAGE / "services/checks")
         for text in list_other_texts(tree)
         if re.search(rf"\bdbctl ({NAMES})\b", text.value)
     ]

@@ -7,7 +7,7 @@ from itertools import islice
 
 from dbctl.engines.contract import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
-from dbctl.errors import NotSupportedError
+from dbctl.errors import NotSupportedError, Remedy
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model import CrossLink, Recount, is_optional
 from dbctl.services.app import App, LiveTable, find_column
@@ -18,14 +18,14 @@ from dbctl.services.sessions import create_recount
 #: Values per query, which bounds the memory for large tables.
 BATCH = 5_000
 EXAMPLES = 5
-REPAIR_HINT = "Repair them with: dbctl integrity repair"
-MISSING_HINT = (
-    "The app creates such a row only together with the other row. List them with: dbctl integrity repair"
+REPAIR_HINT = Remedy("Repair them with: `integrity repair`")
+MISSING_HINT = Remedy(
+    "The app creates such a row only together with the other row. List them with: `integrity repair`"
 )
 NO_TABLE_HINT = "The app creates the table with the first row. If it existed, check the path, or restore it from a backup."
 DERIVED_HINT = "The row was computed from an older text and must be recomputed."
 DUPLICATE_HINT = "The app adds a second row when it recomputes the first; searches return both."
-PLACEHOLDER_HINT = "Delete them with: dbctl integrity repair --delete-orphans"
+PLACEHOLDER_HINT = Remedy("Delete them with: `integrity repair --delete-orphans`")
 
 
 @check("missing-reference", "link", Needs.SCAN)

@@ -22,7 +22,7 @@ from dbctl.engines.contract import (
     Table,
     require_replica,
 )
-from dbctl.errors import BusyError, DbctlError, HashExpensiveError
+from dbctl.errors import BusyError, DbctlError, HashExpensiveError, Remedy
 from dbctl.model import Finding, Secret, Severity, format_count, format_size
 from dbctl.services.app import App, UserTable, command_line, open_users
 from dbctl.services.app.evidence import Check, Needs, Subject, check, require
@@ -35,7 +35,8 @@ from dbctl.services.users import Passwords, admin_role, list_admins, may_sign_in
 
 MAX_IDS = 50  #: ids in one hint
 CODE = "restore-interrupted"
-HINT = "Stop the app. Revert with dbctl restore undo, or continue by repeating the restore."
+HINT = Remedy("Stop the app. Continue by repeating the restore, or revert it with: `restore undo`")
+SET_PASSWORD = Remedy("`users set-password --id {id} --generate`")
 
 
 @check("duplicate-constraint")
@@ -164,18 +165,20 @@ def check_known_login(subject: Subject) -> Iterator[Finding]:
         where = [Condition(user_table.id, "=", user.id)]
         rows = user_table.db.select(user_table.live.name, passwords.columns, where)
         stored = (passwords.join(rows[0]) if rows else None) or ""
-        hint = account.hint or subject.command("users", "set-password", "--id", str(user.id), "--generate")
+        hint = account.hint or SET_PASSWORD
         try:
             matches = passwords.verify(Secret(account.password), stored)
         except HashExpensiveError:
             message = f"{user.login} (id {user.id}) was not checked: its password hash is too expensive"
-            yield subject.finding("warning", "not-tried", message, hint)
+            yield subject.finding("warning", "not-tried", message, hint, id=user.id)
             continue
         if matches:
             active = may_sign_in(user_table, user)
             inactive_note = "" if active else ", and is not active"
             message = f"{user.login} (id {user.id}) has a published password ({account.name}){inactive_note}"
-            yield subject.finding(account.severity if active else "info", "known-login", message, hint)
+            yield subject.finding(
+                account.severity if active else "info", "known-login", message, hint, id=user.id
+            )
 
 
 def _check_admin(subject: Subject, user_table: UserTable) -> Iterator[Finding]:
@@ -185,14 +188,15 @@ def _check_admin(subject: Subject, user_table: UserTable) -> Iterator[Finding]:
     severity: Severity = "error"
     if holders:
         message = f"no {role} is active, so no user can administer the app"
-        command = ["activate", "--id", str(holders[0].id)]
+        hint, facts = Remedy("`users activate --id {id}`"), {"id": holders[0].id}
     elif user_table.db.count(user_table.live.name):
         message = f"no user has the role {user_table.section.admin_role}, so no user can administer the app"
-        command = ["set-role", "LOGIN", role or user_table.section.admin_role]
+        hint, facts = Remedy("`users set-role LOGIN {role}`"), {"role": role or user_table.section.admin_role}
     else:
         severity, message = "warning", "no users exist yet"
-        command = ["create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin_role]
-    yield subject.finding(severity, "no-admin", message, subject.command("users", *command))
+        hint = Remedy("`users create LOGIN --email ADDRESS --role {role}`")
+        facts = {"role": user_table.section.admin_role}
+    yield subject.finding(severity, "no-admin", message, hint, **facts)
 
 
 def _check_unknown_roles(subject: Subject, user_table: UserTable) -> Iterator[Finding]:
@@ -204,8 +208,8 @@ def _check_unknown_roles(subject: Subject, user_table: UserTable) -> Iterator[Fi
     examples = join_examples([f"{user.login} {', '.join(user.role_names)}" for user in affected])
     message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
     id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]
-    command = subject.command("users", "set-role", *id_options, role)
-    yield subject.finding("error", "role-unknown", message, command)
+    hint = Remedy("`users set-role {ids} {role}`")
+    yield subject.finding("error", "role-unknown", message, hint, ids=id_options, role=role)
 
 
 def find_interrupted_restore(app: App) -> Iterator[Finding]:
@@ -237,7 +241,7 @@ def find_interrupted_restore(app: App) -> Iterator[Finding]:
                 if other_databases
                 else ""
             )
-            yield Finding(target, "error", CODE, message, HINT)
+            yield Finding(target, "error", CODE, message, HINT.write(app.name))
 
 
 def find_leftover_files(app: App, database: str) -> Iterator[Finding]:
@@ -292,13 +296,11 @@ def check_migrations(subject: Subject) -> Iterator[Finding]:
     require(subject.section.migrations)
     (migration_target,) = migration_status.find_targets(subject.app, subject.database, may_lack_folder=True)
     state = read_state(migration_target, subject.app.reader(subject.database))
-    database = ("--db", subject.database)
-    verify = subject.command("migrate", "verify", *database)
     inconsistent = [migration for migration in state.migrations if migration.state in INCONSISTENT_STATES]
     if state.is_unrecorded:
         message = f"the ledger ({migration_target.ledger.table}) is missing: applied migrations are unknown"
         yield subject.finding(
-            "warning", "ledger-missing", message, subject.command("migrate", "baseline", *database)
+            "warning", "ledger-missing", message, Remedy("`migrate baseline --db {database}`")
         )
     elif inconsistent:
         # The migrations in dbctl may differ from those of the deployed version of the app.
@@ -309,12 +311,12 @@ def check_migrations(subject: Subject) -> Iterator[Finding]:
             "error" if migration_target.folder.is_custom else "warning",
             "migrations-inconsistent",
             message,
-            verify,
+            Remedy("`migrate verify --db {database}`"),
         )
     elif pending := state.names_in("pending"):
         message = f"{format_count(len(pending), 'migration')} pending: {', '.join(pending)}"
-        up = subject.command("migrate", "up", *database)
-        yield subject.finding("warning", "migrations-pending", message, up)
+        hint = Remedy("`migrate up --db {database}`")
+        yield subject.finding("warning", "migrations-pending", message, hint)
 
 
 @check("cleanup-due", "cleanup")
@@ -324,7 +326,7 @@ def check_cleanup(subject: Subject) -> Iterator[Finding]:
     if overdue:
         rows = ", ".join(f"{entry.rule} ({format_count(entry.matched, 'row')})" for entry in overdue)
         message = f"cleanup has been due for more than a day: {rows}"
-        yield subject.finding("warning", "cleanup-due", message, subject.command("sessions", "cleanup"))
+        yield subject.finding("warning", "cleanup-due", message, Remedy("`sessions cleanup`"))
 
 
 def _check_hooks(subject: Subject, find: Callable[[model.App], Iterator[Finding]]) -> Iterator[Finding]:

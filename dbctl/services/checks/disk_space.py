@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from dbctl.engines.contract import DatabaseFiles, SizeMonitor
-from dbctl.errors import UnreachableError
+from dbctl.errors import Remedy, UnreachableError
 from dbctl.files import Volume, read_volume
 from dbctl.model import Finding, Severity, format_size
 from dbctl.services.app import command_line
@@ -76,7 +76,7 @@ def _check_wal(
     if database_files.pending_bytes > VERY_LARGE_WAL or database_files.pending_bytes > max(size, LARGE_WAL):
         message = (
             f"{wal_size} of changes are in the -wal next to a file of {format_size(size)} without a checkpoint:"
-            f" a reader never ends (see {subject.command('stats', 'locks')}), or the app disables checkpoints"
+            f" a reader never ends (see {Remedy('`stats locks`').write(subject.app.name)}), or the app disables checkpoints"
         )
         yield subject.finding("warning", "wal-large", message, command)
     elif database_files.has_leftover_changes:
@@ -109,7 +109,7 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
             if expected
             else " a write-ahead log avoids that"
         )
-        hint = subject.command("maintain", "wal", "--db", subject.database)
+        hint = Remedy("`maintain wal --db {database}`")
         yield subject.finding("warning" if expected else "info", "journal-not-wal", message, hint)
     free_bytes = (info.freelist_pages or 0) * info.page_size
     if subject.is_writable and free_bytes > MIN_UNUSED_BYTES and free_bytes * UNUSED_FRACTION > info.bytes:

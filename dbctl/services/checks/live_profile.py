@@ -84,7 +84,7 @@ def check_privileges(subject: Subject) -> Iterator[Contradiction]:
 @rule(
     "schema-mismatch",
     "error",
-    "Migrations may be pending (dbctl migrate status). Mark optional names with a trailing ?",
+    "Migrations may be pending. Mark optional names with a trailing ?",
 )
 def check_names(subject: Subject) -> Iterator[Problem]:
     """Yield every table and column that the profile names for ``database`` and that the live database lacks."""

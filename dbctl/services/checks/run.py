@@ -15,6 +15,7 @@ from dbctl.errors import (
     DbctlError,
     InterruptedWriteError,
     PrivilegeMissingError,
+    Remedy,
     SchemaMismatchError,
 )
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct
@@ -84,10 +85,10 @@ class _DeploymentRun(CheckRun):
     def add_unreadable(self, part: Subject, error: DbctlError) -> None:
         hint = ""
         if isinstance(error, BusyError):
-            hint = part.command("stats", "locks")
+            hint = Remedy("`stats locks`").write(part.app.name)
         elif isinstance(error, InterruptedWriteError) and part.is_writable:
             # It rolls back the interrupted write, then checks the database.
-            hint = part.command("integrity", "check")
+            hint = Remedy("`integrity check`").write(part.app.name)
         self.add_error(part.target, error, hint)
 
     def add_unconfigured(self, part: Subject, error: DatabaseNotConfiguredError) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
-from dbctl.errors import SchemaMismatchError
+from dbctl.errors import Remedy, SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
 from dbctl.profiles import has_hash_form
 from dbctl.profiles.model import Settings, States, UserRole, Values
@@ -32,7 +31,14 @@ from dbctl.services.settings import find_text_violation, open_settings
 from dbctl.services.users import Passwords, find_holder_problem
 
 EXAMPLES = 5
-MISSING_ROLE_HINT = "Add the roles of the app again, with their ids: dbctl undo restores roles that dbctl deleted; dbctl restore preview compares a backup."
+SET_HINT = Remedy("`data set {table} KEY {column}=VALUE`")
+LISTED_HINT = Remedy("Allowed: {listed}. Set one with: `data set {table} KEY {column}=VALUE`")
+TIMES_HINT = Remedy(
+    "Rewrite one row, in the form of the app, with: `data set {table} KEY {column}=TIME`; or all rows with: `integrity repair --times`"
+)
+MISSING_ROLE_HINT = Remedy(
+    "Add the roles of the app again, with their ids. Restore roles that dbctl deleted with: `undo OPERATION`; compare a backup with: `restore preview`"
+)
 UNKNOWN_HINT = (
     "The app may accept it: dbctl does not replace it. Compare users.password of the profile with the app."
 )
@@ -63,16 +69,13 @@ def find_mixed_times(subject: Subject) -> Iterator[Finding]:
             for times in forms
         )
         message = f"{live_table.name}.{column} has times in {len(forms)} forms, which do not sort together: {forms_text}"
-        hint = (
-            f"dbctl data set {shlex.quote(live_table.name)} KEY {column}=TIME rewrites one row, dbctl integrity repair --times"
-            f" all rows, in the form of the app."
-        )
+        hint: Remedy | str = TIMES_HINT
         if subject.section.mode == "read-only":
             owner = subject.section.owner or "the program that writes it"
             hint = f"{owner[:1].upper()}{owner[1:]} owns this database; dbctl does not write it."
         elif not any(entry.is_primary_key for entry in live_table.table.columns.values()):
             hint = "The table has no primary key, so dbctl cannot change single rows."
-        yield subject.finding("warning", "times-mixed", message, hint)
+        yield subject.finding("warning", "times-mixed", message, hint, table=live_table.name, column=column)
 
 
 def _find_unreported(subject: Subject) -> Iterator[Finding]:
@@ -117,7 +120,7 @@ def _check_passwords(subject: Subject) -> Iterator[Finding]:
             f"{format_count(len(logins), 'user')} {verb} a password that is not stored as a {' or '.join(passwords.formats)} hash:"
             f" {join_examples(logins)}"
         )
-        yield subject.finding("error", "password-not-hashed", message, "dbctl users set-password LOGIN")
+        yield subject.finding("error", "password-not-hashed", message, Remedy("`users set-password LOGIN`"))
 
 
 def _find_unhashed(subject: Subject, users: UserTable, passwords: Passwords) -> tuple[list[str], int]:
@@ -155,9 +158,9 @@ def _check_roles(subject: Subject) -> Iterator[Finding]:
         row_count = users.db.count(users.live.name, [*where, *users.only])
         examples = [f"{', '.join(user.role_names)} of {user.login}" for user in affected]
         message = f"{format_count(row_count, 'user')} with an unknown role: {join_examples(examples)}"
-        yield subject.finding("error", "role-unknown", message, "dbctl users set-role LOGIN ROLE")
+        yield subject.finding("error", "role-unknown", message, Remedy("`users set-role LOGIN ROLE`"))
     if problem := find_holder_problem(users):
-        yield subject.finding("error", "role-exclusive", problem, "dbctl users set-role LOGIN ROLE")
+        yield subject.finding("error", "role-exclusive", problem, Remedy("`users set-role LOGIN ROLE`"))
 
 
 def _find_missing_roles(subject: Subject, users: UserTable, section: UserRole) -> Iterator[Finding]:
@@ -214,7 +217,7 @@ def _check_column(subject: Subject, section: States | Values, allowed: Sequence[
         rows = subject.db.select(live_table.name, [column, *key], where, limit=EXAMPLES + 1)
         row_count = subject.db.count(live_table.name, where) if len(rows) > EXAMPLES else len(rows)
         examples = [f"{value!r} in {' '.join(map(str, key_values))}" for value, *key_values in rows]
-        listed = f"Allowed: {', '.join(map(str, allowed))}: "
+        listed = ", ".join(map(str, allowed))
         yield from _describe_values(subject, section, column, row_count, examples, listed)
 
 
@@ -224,9 +227,9 @@ def _describe_values(
     table = section.table.removesuffix("?")
     if count:
         message = f"{format_count(count, 'row')} with a value of {table}.{column} that is not allowed: {join_examples(examples)}"
-        command = f"dbctl data set {shlex.quote(table)} KEY {column}=VALUE"
-        hint = section.hint or (f"{listed}{command}." if listed else command)
-        yield subject.finding(section.severity, "value-unknown", message, hint)
+        hint = section.hint or (LISTED_HINT if listed else SET_HINT)
+        facts = {"listed": listed, "table": table, "column": column}
+        yield subject.finding(section.severity, "value-unknown", message, hint, **facts)
 
 
 def _check_settings(subject: Subject) -> Iterator[Finding]:
@@ -243,7 +246,9 @@ def _check_settings(subject: Subject) -> Iterator[Finding]:
         if missing := store.missing_keys():
             count = format_count(len(missing), "setting")
             message = f"{count} of the app missing: {join_examples(missing)}"
-            yield subject.finding("warning", "setting-missing", message, f"dbctl settings reset {missing[0]}")
+            yield subject.finding(
+                "warning", "setting-missing", message, Remedy("`settings reset {key}`"), key=missing[0]
+            )
 
 
 def _check_user_settings(subject: Subject, section: Settings) -> Iterator[Finding]:
@@ -259,8 +264,8 @@ def _check_user_settings(subject: Subject, section: Settings) -> Iterator[Findin
         ]
         if invalid:
             message = f"{format_count(len(invalid), 'user')} with a value of {name} that is not allowed: {join_examples(invalid)}"
-            hint = f"dbctl settings reset {shlex.quote(name)} --user LOGIN"
-            yield subject.finding("warning", "value-unknown", message, hint)
+            hint = Remedy("`settings reset {key} --user LOGIN`")
+            yield subject.finding("warning", "value-unknown", message, hint, key=name)
 
 
 def _check_permissions(subject: Subject) -> Iterator[Finding]:
@@ -282,12 +287,18 @@ def _check_permissions(subject: Subject) -> Iterator[Finding]:
             is_admin = users and role.name.casefold() == users.admin_role.casefold()
             severity: Severity = "error" if is_admin else "warning"
             message = f"the built-in role {role.name} lacks {join_examples(missing)}"
-            hint = f"dbctl roles grant {shlex.join([role.name, *missing])}"
-            yield subject.finding(severity, "permission-missing", message, hint)
+            hint, words = (
+                Remedy("`roles grant {role} {permissions}`"),
+                {"role": role.name, "permissions": missing},
+            )
+            yield subject.finding(severity, "permission-missing", message, hint, **words)
         if extra:
             message = f"the built-in role {role.name} has additional permissions: {join_examples(extra)}"
-            hint = f"dbctl roles revoke {shlex.join([role.name, *extra])}"
-            yield subject.finding("warning", "permission-extra", message, hint)
+            hint, words = (
+                Remedy("`roles revoke {role} {permissions}`"),
+                {"role": role.name, "permissions": extra},
+            )
+            yield subject.finding("warning", "permission-extra", message, hint, **words)
 
 
 def _is_included(subject: Subject, database: str, table: str) -> bool:

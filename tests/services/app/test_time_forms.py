@@ -187,7 +187,7 @@ def test_text_with_milliseconds_is_reported(vault, answer):
     (finding,) = list_mixed_columns(answer("integrity", "check", status=None))
     assert finding["message"].startswith("User.createdAt ")
     assert promptvault.CLEO in finding["message"]
-    assert finding["hint"].startswith("dbctl data set User KEY createdAt=TIME ")
+    assert "dbctl data set User KEY createdAt=TIME --" in finding["hint"]
     answer("data", "set", "User", promptvault.CLEO, "createdAt=2026-03-04 09:30:00", "--yes")
     assert list_mixed_columns(answer("integrity", "check", status=None)) == []
 

@@ -149,13 +149,13 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         """Whether the users of the app, or what belongs to them, are in the database."""
         return self.app.resolve_database(self.app.profile.users) == self.database
 
-    def finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
-        """Return a finding about the subject; ``hint`` is a command line or a sentence."""
+    def finding(
+        self, severity: Severity, code: str, message: str, hint: Remedy | str = "", **facts: object
+    ) -> Finding:
+        """Return a finding about the subject; ``facts`` fill the placeholders of the hint, also ``{database}``."""
+        if isinstance(hint, Remedy):
+            hint = hint.write(self.app.name, {"database": self.database, **facts})
         return Finding(self.target, severity, code, message, hint)
-
-    def command(self, *arguments: str) -> str:
-        """Return the command line that runs dbctl with these arguments for the app."""
-        return Remedy("`{words}`").write(self.app.name, {"words": arguments})
 
     @cached_property
     def named_columns(self) -> Mapping[str, tuple[Sequence[str | int], Sequence[str]]]:
