@@ -154,12 +154,8 @@ def list_(
         foreign_files = discovery.find_foreign_backups(repository) if kind in (None, "foreign") else []
         listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
         for folder in listed.unreadable:
-            warn(
-                session,
-                Remedy("backup {id}: cannot read the manifest; check it with: `backup verify {id}`").write(
-                    facts={"id": folder}
-                ),
-            )
+            text = Remedy("backup {id}: cannot read the manifest; check it with: `backup verify {id}`")
+            warn(session, text.write(facts={"id": folder}))
         for folder in listed.incomplete:
             note(session, f"{folder} is incomplete: interrupted, or still being created")
         return emit(session, listed.page, app=app)

@@ -68,7 +68,7 @@ class Club:
         return str(self._answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"])
 
     def announce(self, *words):
-        """Return the rows that the plan of a command says undo will not restore."""
+        """Return the rows that undo will not restore by the plan of a command."""
         steps = self._answer(*words, "--dry-run", *self._options)["data"]["plan"]["steps"]
         return [rows for step in steps if (rows := step.partition("undo will not restore the rows of ")[2])]
 

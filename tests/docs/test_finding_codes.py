@@ -27,8 +27,9 @@ CONSTRUCTORS: Mapping[str, int | None] = {
     "Finding": 2,
     "EngineFinding": None,
     "FindingQuery": None,
-    "Contradiction": None,
-    "_Rule": 0,
+    "Contradiction": 1,
+    "rule": 0,
+    "Check": 0,
 }
 #: Methods of other modules that create a finding.
 METHODS = {"create_finding": 1, "finding": 1}
@@ -210,7 +211,7 @@ def split_alternatives(node: ast.expr) -> Iterator[ast.expr]:
 @pytest.fixture(scope="module")
 def collectors() -> list[CodeCollector]:
     paths = [path for folder in ("services", "engines") for path in sorted((ROOT / folder).rglob("*.py"))]
-    texts = ("Finding", "Contradiction", "create_finding", "self.finding(", "_Rule(")
+    texts = ("Finding", "Contradiction", "create_finding", "self.finding(", "@rule(")
     return [
         CodeCollector(path)
         for path in paths

@@ -24,7 +24,7 @@ from dbctl.services.events.samples import read_samples
 from dbctl.services.events.store import FILE_NAME, LEGACY_NAME, EventStore
 from tests.services.events.kills import fork, run_killed, wait
 
-RECORDED = Path(__file__).with_name("recorded")
+STORED = Path(__file__).with_name("recorded")
 CONFIG = "/tmp/shop/dbctl.toml"  # noqa: S108 - of the recorded runs
 TABLES = ("runs", "outcomes", "samples")
 
@@ -33,11 +33,11 @@ TABLES = ("runs", "outcomes", "samples")
 def old(tmp_path):
     """The directory for state of the earlier version."""
     state = tmp_path / "old"
-    shutil.copytree(RECORDED / "runs", state / "runs")
-    shutil.copy(RECORDED / "notify.json", state)
+    shutil.copytree(STORED / "runs", state / "runs")
+    shutil.copy(STORED / "notify.json", state)
     with closing(sqlite3.connect(state / LEGACY_NAME)) as connection:
         connection.execute("pragma journal_mode = wal")
-        connection.executescript((RECORDED / "journal.sql").read_text())
+        connection.executescript((STORED / "journal.sql").read_text())
     return state
 
 

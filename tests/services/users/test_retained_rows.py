@@ -243,8 +243,8 @@ def test_duplicates_of_several_users_are_found_behind_rows_without_a_value(answe
         assert (error["code"], "3 rows of files (name)" in error["message"]) == ("duplicate-rows", True)
         data = answer(*words, "--delete-duplicates", "--yes")["data"]
         assert (data["duplicates"], data["transferred"]) == ({"files": 3}, {"files": 4})
-        kept = database.rows("select id, owner, name from files order by id")
-        assert kept == [(1, 3, None), (2, 3, "a"), (4, 3, "b"), (5, 3, None), (8, 3, "c")]
+        rows = database.rows("select id, owner, name from files order by id")
+        assert rows == [(1, 3, None), (2, 3, "a"), (4, 3, "b"), (5, 3, None), (8, 3, "c")]
 
 
 def test_new_owner_among_deleted_users_is_refused(answer, tmp_path):
