@@ -274,11 +274,6 @@ class Finding(Struct, frozen=True):
         """Return the failure of a check as a finding."""
         return cls(target, severity, error.code, str(error), error.hint)
 
-    @property
-    def message_with_hint(self) -> str:
-        """The message with the hint, for warnings, which have none."""
-        return f"{self.message} ({self.hint})" if self.hint else self.message
-
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}
 

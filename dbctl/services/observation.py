@@ -269,7 +269,9 @@ class _Observer:
             message = "the ledger does not agree with the migrations"
             hint = Remedy("`migrate verify`").write(app.name)
             finding = Finding(target, "error", "migrations-inconsistent", message, hint)
-            self._add(Exit.CHECK_FAILED, structs.replace(finding, message=finding.message_with_hint))
+            self._add(
+                Exit.CHECK_FAILED, structs.replace(finding, message=backup_status.describe_finding(finding))
+            )
         elif pending:
             message = f"{format_count(len(pending), 'migration')} pending"
             self._add(
@@ -322,7 +324,9 @@ class _Observer:
         location = locate_journal(self._selection)
         for problem in find_problems(location, app.name, backup_config=app.configured.backup):
             finding = Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
-            self._add(problem.exit_status, structs.replace(finding, message=finding.message_with_hint))
+            self._add(
+                problem.exit_status, structs.replace(finding, message=backup_status.describe_finding(finding))
+            )
         if app.configured.maintenance_mode:
             from dbctl.services.hooks import find_leftover
 
@@ -339,7 +343,9 @@ class _Observer:
 
     def _add_leftovers(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            self._add(Exit.ACTION_NEEDED, structs.replace(finding, message=finding.message_with_hint))
+            self._add(
+                Exit.ACTION_NEEDED, structs.replace(finding, message=backup_status.describe_finding(finding))
+            )
 
     def _add(self, status: Exit, finding: Finding) -> None:
         self._problems.append(Problem(finding, status))

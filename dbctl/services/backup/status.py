@@ -33,12 +33,9 @@ DUE_CODES: Mapping[Job, str] = {
     "drill": "drill-due",
 }
 NO_DRILL = "no drill was recorded yet"
+CREATE, VERIFY, DRILL = Remedy("`backup create`"), Remedy("`backup verify`"), Remedy("`backup drill`")
 #: What to do about a job that is due.
-DUE_HINTS: Mapping[Job, Remedy] = {
-    "create": Remedy("`backup create`"),
-    "verify": Remedy("`backup verify`"),
-    "drill": Remedy("`backup drill`"),
-}
+DUE_HINTS: Mapping[Job, Remedy] = {"create": CREATE, "verify": VERIFY, "drill": DRILL}
 COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
 
 
@@ -125,7 +122,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> Sequence[str]:
         """Messages about all problems, each with its app or database."""
-        return [f"{finding.target}: {finding.message_with_hint}" for finding in self.findings.findings]
+        return [f"{finding.target}: {describe_finding(finding)}" for finding in self.findings.findings]
 
 
 def collect_status(
@@ -202,7 +199,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
     def find_broken(self) -> Iterator[Finding]:
         """Yield the invalid, interrupted and future backups."""
         app, repository = self.repository.app, self.repository
-        verify = DUE_HINTS["verify"].write(app)
+        verify = VERIFY.write(app)
         for folder, reason in repository.unreadable.items():
             message = f"the manifest of backup {folder} cannot be read: {reason}"
             yield Finding(app, "error", "manifest-unreadable", message, verify)
@@ -227,6 +224,11 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         for database in self.databases:
             if only in ("", database.database):
                 yield from database.find_warnings()
+
+
+def describe_finding(finding: Finding) -> str:
+    """Return the message with the hint, for warnings, which have none."""
+    return f"{finding.message} ({finding.hint})" if finding.hint else finding.message
 
 
 def describe_versions(repository: RepositoryStatus) -> str:
