@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.config.environment import VARIABLE_PATTERN
 from dbctl.config.model import Embedder, EmbedderKind
-from dbctl.model import is_duration
+from dbctl.units import is_duration
 
 #: The default URL of a service, and the variable of its key, which is not sent to other URLs by default.
 SERVICES = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from dbctl.config.model import AppConfig, SecretSource
 from dbctl.errors import UsageError
 from dbctl.files import atomic, toml
-from dbctl.model import Secret, is_duration
+from dbctl.model import Secret
+from dbctl.units import is_duration
 
 #: A function that records a configuration error: key in the file, reason.
 ReportProblem = Callable[[Sequence[toml.Key], str], None]

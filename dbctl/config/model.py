@@ -8,7 +8,8 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 
-from dbctl.model import Compression, is_duration, parse_size
+from dbctl.model import Compression
+from dbctl.units import is_duration, parse_size
 from dbctl.url import Url
 
 #: The JSON Schema of ``ConfigFile``, which ``dbctl.profiles.generate`` writes.

@@ -19,7 +19,8 @@ from dbctl.config.environment import (
 from dbctl.config.model import AppConfig, EmailConfig, JobCommand, NotifyConfig, NtfyConfig, WebhookConfig
 from dbctl.errors import UrlInvalidError
 from dbctl.files import atomic
-from dbctl.model import Secret, is_duration
+from dbctl.model import Secret
+from dbctl.units import is_duration
 from dbctl.url import Endpoint, parse_endpoint
 
 #: Keys below a section, and the reason why the value is invalid.

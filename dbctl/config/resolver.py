@@ -24,7 +24,7 @@ from dbctl.config.model import (
 )
 from dbctl.errors import UrlInvalidError
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration, parse_duration
+from dbctl.units import is_duration, parse_duration
 from dbctl.url import Url
 
 #: The value for a database without migrations, instead of a folder.

@@ -7,7 +7,7 @@ from pathlib import Path
 from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import SecretSource
 from dbctl.files import limited_program
-from dbctl.model import parse_duration
+from dbctl.units import parse_duration
 
 #: Maximum bytes of the output, which may have notes below the secret.
 MAX_OUTPUT_BYTES = 1 << 20

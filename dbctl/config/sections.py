@@ -23,7 +23,7 @@ from dbctl.config.model import (
 )
 from dbctl.errors import ConfigInvalidError, FileFailedError, FileMissingError
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration
+from dbctl.units import is_duration
 
 #: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
 PARTS_FOLDER = "dbctl.d"

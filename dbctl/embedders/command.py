@@ -10,7 +10,8 @@ from dbctl.config import Embedder
 from dbctl.embedders import base
 from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
 from dbctl.files import limited_program
-from dbctl.model import JSON_ERRORS, parse_duration
+from dbctl.model import JSON_ERRORS
+from dbctl.units import parse_duration
 
 #: Maximum bytes of output.
 MAX_OUTPUT_BYTES = 4 << 20

@@ -11,7 +11,7 @@ from dbctl.config import App, Embedder, embedder_key
 from dbctl.embedders import base, http_client
 from dbctl.embedders.http_client import HttpRequest
 from dbctl.errors import EmbedderFailedError
-from dbctl.model import parse_duration
+from dbctl.units import parse_duration
 
 
 class Provider(NamedTuple):

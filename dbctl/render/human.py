@@ -11,7 +11,7 @@ from shlex import join
 
 import msgspec
 
-from dbctl import model
+from dbctl import model, units
 from dbctl.render.escaping import escape
 from dbctl.render.values import fields_of, jsonable
 
@@ -40,10 +40,10 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
         return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, Enum):
         if name == "bytes" or name.endswith(("_bytes", "bytes_change", "bytes_per_day")):
-            return model.format_size(value)
+            return units.format_size(value)
         return format_duration(value) if name.endswith("_seconds") else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"{model.format_size(len(bytes(value)))} of bytes"
+        return f"{units.format_size(len(bytes(value)))} of bytes"
     if isinstance(value, (Mapping, msgspec.Struct)):
         return (
             ", ".join(f"{escape(key)}={format_value(key, item)}" for key, item in fields_of(value).items())

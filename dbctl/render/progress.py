@@ -10,11 +10,11 @@ from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING
 
-from dbctl.model import format_size
 from dbctl.progress import Display, Report, Work
 from dbctl.render.escaping import escape
 from dbctl.render.human import format_duration
 from dbctl.render.options import ProgressMode
+from dbctl.units import format_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

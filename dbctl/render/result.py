@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.errors import FormatNotSupportedError, TemplateInvalidError, UsageError
-from dbctl.model import ChangeResult, Findings, Page, Struct, format_count, format_size
+from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import drawing, streams
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escaping import escape
@@ -15,6 +15,7 @@ from dbctl.render.grid import build_blocks, is_table, known_columns, records, se
 from dbctl.render.human import format_duration
 from dbctl.render.options import Format, OutputOptions, is_terminal
 from dbctl.render.values import jsonable
+from dbctl.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from dbctl import model
 from dbctl.errors import TemplateInvalidError
-from dbctl.model import format_size
 from dbctl.render.envelope import line
 from dbctl.render.escaping import escape
 from dbctl.render.human import format_duration, format_time
 from dbctl.render.values import jsonable
+from dbctl.units import format_size
 
 _ESCAPES = {"t": "\t", "n": "\n", "\\": "\\"}
 #: An escape, a doubled brace, a field, other text, or a character that is none of them.

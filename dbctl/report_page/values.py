@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from dbctl.model import format_size
 from dbctl.render import format_duration, jsonable
 from dbctl.report_page.elements import Html, element
+from dbctl.units import format_size
 
 MISSING = "–"
 _DAY = timedelta(days=1)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import get_origin
 
-from dbctl.model import DryRunResult, Page, Struct, format_size
+from dbctl.model import DryRunResult, Page, Struct
+from dbctl.units import format_size
 from tools import reference
 
 #: The beginning of notes, warnings and their details.

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.model import Page, Plan, Secret, Struct, format_size
+from dbctl.model import Page, Plan, Secret, Struct
 from dbctl.render.envelope import line
 from dbctl.render.escaping import escape
 from dbctl.render.human import format_duration, format_time, format_value
 from dbctl.render.values import fields_of, jsonable
+from dbctl.units import format_size
 
 
 class Person(Struct, frozen=True, kw_only=True):

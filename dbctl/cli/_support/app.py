@@ -21,9 +21,10 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic
-from dbctl.model import KeyText, parse_duration, parse_size
+from dbctl.model import KeyText
 from dbctl.services import app as app_service
 from dbctl.services.app import App
+from dbctl.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

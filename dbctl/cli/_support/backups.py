@@ -16,9 +16,10 @@ from dbctl.cli._support.passwords import ask_secret
 from dbctl.config import secrets
 from dbctl.engines.contract import RolePolicy
 from dbctl.errors import UsageError
-from dbctl.model import now, parse_duration
+from dbctl.model import now
 from dbctl.services.app import App
 from dbctl.services.backup import ID, LATEST, ByteProgress, DecryptionKeys, Kind, Manifest, Repository
+from dbctl.units import parse_duration
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

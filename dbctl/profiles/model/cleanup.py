@@ -6,7 +6,6 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from dbctl.model import parse_duration
 from dbctl.profiles.model.base import (
     ColumnName,
     ColumnNames,
@@ -16,6 +15,7 @@ from dbctl.profiles.model.base import (
     Section,
     TableName,
 )
+from dbctl.units import parse_duration
 
 #: A duration: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]

@@ -15,7 +15,7 @@ from dbctl.errors import (
     RepositoryNotConfiguredError,
     worst_status,
 )
-from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now, parse_duration
+from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now
 from dbctl.services import app as app_service
 from dbctl.services.app import App, clock
 from dbctl.services.backup.manifest import Manifest
@@ -23,6 +23,7 @@ from dbctl.services.backup.repository import Repository, RepositoryContent, veri
 from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage
 from dbctl.services.backup.verification_record import Drill, Verification
 from dbctl.stores import Protection
+from dbctl.units import parse_duration
 
 #: A ``backup`` command that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]

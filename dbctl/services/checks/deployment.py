@@ -23,7 +23,7 @@ from dbctl.engines.contract import (
     require_replica,
 )
 from dbctl.errors import BusyError, DbctlError, HashExpensiveError, Remedy
-from dbctl.model import Finding, Secret, Severity, format_count, format_size
+from dbctl.model import Finding, Secret, Severity, format_count
 from dbctl.services.app import App, UserTable, command_line, open_users
 from dbctl.services.app.evidence import Check, Needs, Subject, check, require
 from dbctl.services.checks.base import join_examples
@@ -32,6 +32,7 @@ from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
 from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 from dbctl.services.users import Passwords, admin_role, list_admins, may_sign_in
+from dbctl.units import format_size
 
 MAX_IDS = 50  #: ids in one hint
 CODE = "restore-interrupted"

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dbctl.engines.contract import DatabaseFiles, SizeMonitor
 from dbctl.errors import Remedy, UnreachableError
 from dbctl.files import Volume, read_volume
-from dbctl.model import Finding, Severity, format_size
+from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
 from dbctl.services.app.evidence import Needs, Subject, check, require
 from dbctl.services.checks.files import MOVE_HINT
+from dbctl.units import format_size
 
 #: With less free space, the next write may fail, and even a read.
 MIN_FREE_BYTES = 16 << 20

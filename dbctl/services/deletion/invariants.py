@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import PlannedRows, Preview, Readable
 from dbctl.errors import InvariantViolatedError
-from dbctl.model import Struct, parse_duration, time_before
+from dbctl.model import Struct, time_before
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import InvariantQuery, InvariantVariant
 from dbctl.services.app import App, has_all
+from dbctl.units import parse_duration
 
 
 class ProblemQuery(Struct, frozen=True, kw_only=True):

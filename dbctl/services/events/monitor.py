@@ -8,11 +8,12 @@ from typing import get_args
 
 from dbctl.config import BackupConfig, JobCommand
 from dbctl.errors import DbctlError, Exit, Remedy
-from dbctl.model import Struct, now, parse_duration
+from dbctl.model import Struct, now
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.runs import INTERRUPTED, RUNNING, CommandHistory
 from dbctl.services.events.store import EventStore
+from dbctl.units import parse_duration
 
 BACKUP = "backup create"
 #: Commands that usually run without a user, whose failures no other command reports.

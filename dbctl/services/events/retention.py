@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from dbctl.config import JournalConfig
 from dbctl.errors import PlanChangedError
-from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, now, parse_duration
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, now
 from dbctl.services.events.runs import RUNNING
 from dbctl.services.events.store import EventStore
+from dbctl.units import parse_duration
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from dbctl import config, signals
 from dbctl.errors import DbctlError
 from dbctl.files import limited_program
-from dbctl.model import Finding, Struct, parse_duration
+from dbctl.model import Finding, Struct
 from dbctl.services.events.runs import HookRun
+from dbctl.units import parse_duration
 
 #: The variables of a hook; those of an outer dbctl are not passed on.
 PREFIX = "DBCTL_HOOK_"

@@ -14,7 +14,7 @@ from msgspec import structs
 from dbctl import __version__
 from dbctl.config import BackupConfig, FleetSelection, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError, ReadOnlyError
-from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
+from dbctl.model import Page, Row, Severity, Struct, now
 from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import CommandHistory, is_failure
@@ -23,6 +23,7 @@ from dbctl.services.fleet import list_instances
 from dbctl.services.history import DEFAULT_PERIOD, measure_growth
 from dbctl.services.metrics.families import FAMILIES, PREFIX
 from dbctl.services.observation import AppObservation, Want, observe, read_histories
+from dbctl.units import parse_duration
 
 _LABELS = {family.name: family.labels for family in FAMILIES}
 _BACKUP = "backup create"

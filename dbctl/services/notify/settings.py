@@ -10,8 +10,9 @@ from typing import get_args
 import msgspec
 
 from dbctl.config import NotifyConfig, NotifyEvent, Sections, fill_placeholders, merge_notify
-from dbctl.model import Severity, parse_duration
+from dbctl.model import Severity
 from dbctl.services.notify.channels import Channel, create_channels
+from dbctl.units import parse_duration
 
 DEFAULT_REPEAT = timedelta(days=3)
 SEVERITIES: Sequence[Severity] = ("info", "warning", "error")

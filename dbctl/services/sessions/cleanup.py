@@ -9,18 +9,7 @@ from datetime import datetime, timedelta
 from dbctl import progress
 from dbctl.engines.contract import AllOf, Condition, Readable, Where
 from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
-from dbctl.model import (
-    ChangeResult,
-    Closing,
-    Effect,
-    Page,
-    Plan,
-    Row,
-    Struct,
-    format_count,
-    parse_duration,
-    time_before,
-)
+from dbctl.model import ChangeResult, Closing, Effect, Page, Plan, Row, Struct, format_count, time_before
 from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, is_optional, validate_cleanup
 from dbctl.services.app import App, LiveTable, Operation, clock, find_column
 from dbctl.services.deletion import add_dependent_rows, find_dependent_tables
@@ -33,6 +22,7 @@ from dbctl.services.sessions.cleanup_rule import (
 )
 from dbctl.services.sessions.rule_overlap import RuleOverlap
 from dbctl.signals import Interrupted
+from dbctl.units import parse_duration
 
 #: A daily cleanup leaves no row that has been due for longer.
 GRACE_PERIOD = timedelta(days=1)

@@ -11,11 +11,12 @@ from dbctl import signals
 from dbctl.engines.contract import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
 from dbctl.engines.sql import ident
 from dbctl.errors import ConcurrentChangeError, SchemaMismatchError
-from dbctl.model import Struct, now, parse_duration
+from dbctl.model import Struct, now
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import App, LiveTable, audit, find_column, require_row_count, retry_conflicts
 from dbctl.services.sessions.batching import BatchSizer
+from dbctl.units import parse_duration
 
 #: The number of keys per page; reading them blocks no writer.
 KEYS_PER_PAGE = 50_000

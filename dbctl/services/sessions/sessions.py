@@ -15,7 +15,7 @@ from dbctl.errors import (
     SessionsUnlistedError,
     UsageError,
 )
-from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, parse_duration, time_before
+from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
 from dbctl.profiles import read_payload, read_time
 from dbctl.profiles.model import Sessions, Users
 from dbctl.services.app import (
@@ -34,6 +34,7 @@ from dbctl.services.app import (
 from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import select_variant
 from dbctl.services.users import UsersChanged, join_logins, sign_in_state, where_payload
+from dbctl.units import parse_duration
 
 TIMES = ("started_at", "ended_at", "expires_at")
 

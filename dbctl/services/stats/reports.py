@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.contract import Explainer, Readable, require_part
 from dbctl.engines.sql import NO_LIMIT
 from dbctl.errors import ReportMissingError, SchemaMismatchError, UsageError
-from dbctl.model import Page, PageRequest, Row, Struct, parse_duration, time_before
+from dbctl.model import Page, PageRequest, Row, Struct, time_before
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Profile, RelativeTime, Report, ReportVariant
 from dbctl.services.app import App, has_all, paginate, paginate_rows, parse_time
 from dbctl.services.search import Step
+from dbctl.units import parse_duration
 
 
 class ReportSummary(Struct, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from dbctl.config import PROVIDERS
-from dbctl.model import is_duration
 from dbctl.profiles import loader
+from dbctl.units import is_duration
 from dbctl.url import SCHEMES
 
 HIDDEN = "(hidden)"

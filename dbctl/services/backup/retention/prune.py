@@ -16,14 +16,7 @@ from dbctl.errors import (
     RetentionNotConfiguredError,
     UsageError,
 )
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    Plan,
-    Struct,
-    parse_duration,
-    parse_size,
-)
+from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.app import clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.operation import BackupOperation
@@ -38,6 +31,7 @@ from dbctl.services.backup.retention.rules import (
     retention_reasons,
 )
 from dbctl.services.backup.verification_record import UNREADABLE, Verification
+from dbctl.units import parse_duration, parse_size
 
 DAMAGED = "damaged: see backup verify"
 UNREADABLE_RECORD = "its record cannot be read, and may contain a pin: see backup verify"

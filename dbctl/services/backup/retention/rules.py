@@ -11,9 +11,10 @@ from msgspec import structs
 from dbctl import model
 from dbctl.config import Retention
 from dbctl.config import model as config
-from dbctl.model import Struct, parse_duration
+from dbctl.model import Struct
 from dbctl.profiles.model import Profile
 from dbctl.services.app import clock
+from dbctl.units import parse_duration
 
 NEWEST = "the newest"
 #: The reason for retaining a backup to which no rule applies.
