@@ -17,7 +17,6 @@ CONFIG_SCHEMA = Path(__file__).with_name("config.schema.json")
 
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
-
 #: The profile for --url without --profile.
 PLAIN = "plain"
 

@@ -28,11 +28,7 @@ from dbctl.units import parse_duration
 #: A ``backup`` command that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]
 #: The finding code of each due job.
-DUE_CODES: Mapping[Job, str] = {
-    "create": "backup-due",
-    "verify": "verification-due",
-    "drill": "drill-due",
-}
+DUE_CODES: Mapping[Job, str] = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 NO_DRILL = "no drill was recorded yet"
 CREATE, VERIFY, DRILL = Remedy("`backup create`"), Remedy("`backup verify`"), Remedy("`backup drill`")
 #: What to do about a job that is due.
