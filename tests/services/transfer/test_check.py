@@ -172,6 +172,19 @@ def test_rows_without_the_parent_that_only_the_destination_requires(
     assert find(source, destination, ["parent"]) == []
 
 
+def test_table_of_keys_alone_refers_to_its_parent(create_database: Callable[..., ComparedDatabase]) -> None:
+    child = "create table child (id integer primary key"
+    source = create_database("sqlite", PARENT, ROWS, f"{child})", "insert into child values (1), (9)")
+    destination = create_database("sqlite", PARENT, f"{child}, foreign key (id) references parent (id))")
+    (problem,) = find(source, destination, ["parent", "child"])
+    assert (problem.table, problem.column, problem.rows, problem.reason) == (
+        "child",
+        "id",
+        1,
+        "no row of parent",
+    )
+
+
 def test_columns_that_only_the_destination_has_refer_to_nothing(
     create_database: Callable[..., ComparedDatabase],
 ) -> None:
