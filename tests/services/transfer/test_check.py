@@ -172,10 +172,16 @@ def test_rows_without_the_parent_that_only_the_destination_requires(
     assert find(source, destination, ["parent"]) == []
 
 
-def test_table_of_keys_alone_refers_to_its_parent(create_database: Callable[..., ComparedDatabase]) -> None:
-    child = "create table child (id integer primary key"
-    source = create_database("sqlite", PARENT, ROWS, f"{child})", "insert into child values (1), (9)")
-    destination = create_database("sqlite", PARENT, f"{child}, foreign key (id) references parent (id))")
+def test_tables_of_keys_alone_refer_to_their_parents(
+    create_database: Callable[..., ComparedDatabase],
+) -> None:
+    parent, child = (
+        "create table parent (id integer primary key)",
+        "create table child (id integer primary key",
+    )
+    rows = ["insert into parent values (1)", "insert into child values (1), (9)"]
+    source = create_database("sqlite", parent, f"{child})", *rows)
+    destination = create_database("sqlite", parent, f"{child}, foreign key (id) references parent (id))")
     (problem,) = find(source, destination, ["parent", "child"])
     assert (problem.table, problem.column, problem.rows, problem.reason) == (
         "child",
