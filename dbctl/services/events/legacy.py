@@ -1,27 +1,39 @@
-"""Import what earlier versions recorded in files of their own: the journal, sent notices, and the progress of fleets."""
+"""Import what earlier versions recorded in files of their own: the journal, the log of changes, sent notices, and the progress of fleets."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from dbctl.errors import JournalCorruptError, JournalUnavailableError
-from dbctl.files import find_planted, read_settings_bytes
+from dbctl.errors import AuditUnavailableError, JournalCorruptError, JournalUnavailableError
+from dbctl.files import atomic, find_planted, read_settings_bytes, sync_directory
 from dbctl.model import JSON_ERRORS, Struct
-from dbctl.services.events.store import LEGACY_NAME, SUFFIXES, connect_for_reading, exists, translate_errors
+from dbctl.services.events.store import (
+    FILE_NAME,
+    LEGACY_LOG,
+    LEGACY_NAME,
+    SUFFIXES,
+    connect_for_reading,
+    exists,
+    translate_errors,
+)
 
 NOTICES, FLEETS = "notify.json", "runs"
-#: The journal is renamed last: it exists as long as others may have to be renamed.
-_NAMES = (NOTICES, FLEETS, LEGACY_NAME)
+IMPORTED = ".imported"
 _VERSION = 1  #: of the journal
 _MAX_BYTES = 64 << 20  #: of the notices
+#: Seconds to wait for another process that imports, or for one of an older version, which appends in milliseconds.
+_BUSY_SECONDS, _RETRY_SECONDS = 5.0, 0.002
 
 
 class _Notice(Struct, frozen=True, kw_only=True):
@@ -31,7 +43,42 @@ class _Notice(Struct, frozen=True, kw_only=True):
 
 def has_files(folder: Path) -> bool:
     """Whether earlier versions recorded anything that is not imported."""
-    return any(os.path.lexists(folder / name) for name in _NAMES)
+    names = (NOTICES, FLEETS, LEGACY_NAME)
+    return any(os.path.lexists(folder / name) for name in names) or bool(_list_logs(folder))
+
+
+@contextmanager
+def lock_files(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, so that one process imports, and those with which older versions append to a log of changes.
+
+    Raises:
+        OSError: one is locked, or cannot be opened.
+    """
+    with ExitStack() as stack:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        _lock(descriptor)
+        for path in _list_logs(folder):  # which older versions open by its name again once they have the lock
+            _lock(stack.enter_context(atomic.open_regular(path, follow=False)).fileno())
+        yield
+
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in atomic.WITHOUT_LOCKS:
+                return None
+            if not isinstance(error, BlockingIOError) or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
+def _list_logs(folder: Path) -> list[Path]:
+    paths = folder.glob(f"{LEGACY_LOG}*")
+    return [path for path in paths if path.suffix != IMPORTED and not find_planted(path)]
 
 
 def import_files(connection: sqlite3.Connection, folder: Path) -> None:
@@ -41,6 +88,7 @@ def import_files(connection: sqlite3.Connection, folder: Path) -> None:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read, so the store must not be created without it.
     """
     _import_journal(connection, folder / LEGACY_NAME)
+    _import_changes(connection, folder)
     connection.executemany(
         "insert or replace into notices values (?, ?, ?, ?, ?, ?)", _read_notices(folder / NOTICES)
     )
@@ -50,13 +98,54 @@ def import_files(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def rename_files(folder: Path) -> None:
-    """Rename the files of earlier versions, because the store has their content; a name that exists already is not replaced."""
-    for name in _NAMES:
+    """Rename the files of earlier versions, because the store has their content; a name that exists already is not replaced.
+
+    A log of changes remains if the store was not created with its content: ``audit verify`` reports it.
+    """
+    logs = []
+    if paths := _list_logs(folder):
+        sync_directory(folder)
+        with closing(connect_for_reading(folder / FILE_NAME)) as connection:
+            digests = dict(connection.execute("select name, value from meta"))
+        logs = [path.name for path in paths if path.name in digests and digests[path.name] == _digest(path)]
+    # The journal is renamed last: it exists as long as others may have to be renamed.
+    for name in (NOTICES, FLEETS, *logs, LEGACY_NAME):
         for suffix in (*SUFFIXES[1:], ""):
-            old, new = folder / f"{name}{suffix}", folder / f"{name}.imported{suffix}"
+            old, new = folder / f"{name}{suffix}", folder / f"{name}{IMPORTED}{suffix}"
             if os.path.lexists(old) and not os.path.lexists(new):
                 with suppress(OSError):
                     old.rename(new)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
+    """Insert the records of the logs of changes with their numbers, text and hashes, and note the logs; a damaged archive is left out."""
+    if not _list_logs(folder):
+        return
+    from dbctl.services.events.changes.export import read_file
+    from dbctl.services.events.changes.log import begin_log, insert_record
+    from dbctl.services.events.changes.records import decode_record
+    from dbctl.services.events.changes.verify import count_problems
+
+    order = dict[Path, tuple[bool, int]]()
+    for path in _list_logs(folder):
+        with suppress(AuditUnavailableError):
+            records = (decode_record(line.content) for line in read_file(path))  # to its end
+            number = next(iter([record.sequence for record in records if record]), 0)
+            order[path] = (path.name == LEGACY_LOG and not number, number)  # a new log has no record yet
+    paths = sorted(order, key=lambda path: (order[path], path))
+    for path in paths:
+        for line in read_file(path):
+            with suppress(
+                OverflowError, ValueError
+            ):  # of an edited number or line, which is one of the problems
+                insert_record(connection, line.content.removesuffix(b"\n"), conflict="ignore")
+        connection.execute("insert into meta values (?, ?)", (path.name, _digest(path)))
+    begin_log(connection, problems=count_problems(paths))
 
 
 def _import_journal(connection: sqlite3.Connection, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import stat
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
 
 FILE_NAME = "events.sqlite"
-#: The file that earlier versions had instead, which is imported.
-LEGACY_NAME = "journal.sqlite"
-#: The log of changes of older versions, which the first writer imports; rotated parts of it have a further suffix.
-LEGACY_LOG = "audit.jsonl"
+#: The files that earlier versions had instead, which are imported; rotated parts of the log of changes have a further suffix.
+LEGACY_NAME, LEGACY_LOG = "journal.sqlite", "audit.jsonl"
 #: The number of migrations in ``schema``, which is the ``user_version`` of the file.
 VERSION = 1
 #: Of the database, and of the files that SQLite creates next to it.
@@ -80,8 +77,6 @@ class EventStore:
                 try:
                     if self._check_version(connection) < VERSION:
                         _upgrade(connection)
-                    if (self.folder / LEGACY_LOG).exists():
-                        self._import(connection)
                     yield connection
                 except BaseException:
                     connection.rollback()
@@ -108,14 +103,6 @@ class EventStore:
                 from dbctl.sqlite_library import Database
 
                 yield Database(connection, recursive_triggers=False, execute_plugins=False)
-
-    def _import(self, connection: sqlite3.Connection) -> None:
-        """Import the files of older versions in a transaction of their own."""
-        from dbctl.services.events.changes.legacy import import_changes
-
-        with import_changes(connection, self.folder):
-            connection.execute("commit")
-        connection.execute("begin immediate")
 
     def release_pages(self, *, max_pages: int) -> None:
         """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
@@ -144,14 +131,15 @@ class EventStore:
 
         if not (is_present or create or legacy.has_files(self.folder)):
             return False
-        if not is_present:
-            self._create()
-        legacy.rename_files(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with legacy.lock_files(self.folder):
+            if not exists(self.path):
+                self._create()
+            legacy.rename_files(self.folder)
         return True
 
     def _create(self) -> None:
         """Create the file under another name, so that no process sees an incomplete one."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}")
         try:
             # The processes of a write-ahead log share memory, which those of several machines cannot.
@@ -159,23 +147,12 @@ class EventStore:
                 _write_content(temporary, journal_mode="delete")
             try:
                 self.path.hardlink_to(temporary)
-            except FileExistsError:  # another process created it
+            except FileExistsError:  # another process created it, in a file system without locks
                 pass
             except OSError:  # a file system without hard links
-                self._move(temporary)
-        finally:
-            _delete(temporary)
-
-    def _move(self, temporary: Path) -> None:
-        """Rename a new file, unless another process created one, which may have imported files that are renamed now."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not exists(self.path):
                 temporary.replace(self.path)
         finally:
-            os.close(descriptor)
+            _delete(temporary)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -13,7 +13,7 @@ from dbctl.files import sync_directory
 from dbctl.model import now
 from dbctl.services.events.changes.anchors import read_anchor_file
 from dbctl.services.events.changes.records import NO_HASH, Anchor, StoredRecord, decode_record, seal
-from dbctl.services.events.store import LEGACY_LOG, EventStore
+from dbctl.services.events.store import EventStore
 
 if TYPE_CHECKING:
     import sqlite3
@@ -73,9 +73,6 @@ def open_changes(folder: Path) -> Iterator[Database | None]:
         JournalCorruptError: it is damaged.
     """
     store = EventStore(folder)
-    if (folder / LEGACY_LOG).exists():
-        with suppress(DbctlError), store.writing():  # which imports it
-            pass
     with _translate_errors(store.path, (JournalUnavailableError,)), store.reading() as db:
         yield db
 

@@ -85,8 +85,8 @@ def verify_log(
             Finding(checker.target, "warning", "audit-gap", message, GAP_HINT.write(), checker.target)
         )
     if (folder / LEGACY_LOG).exists():
-        message = f"an older version wrote {folder / LEGACY_LOG}, and its records are not in the log"
-        hint = Remedy("Verify the file with: `audit verify {file}`").write(
+        message = f"an older version wrote {folder / LEGACY_LOG}, which was not imported: the log existed"
+        hint = Remedy("Compare it with the log, and move it away: `audit verify {file}`").write(
             facts={"file": folder / LEGACY_LOG}
         )
         findings.append(Finding(checker.target, "warning", "audit-gap", message, hint, checker.target))

@@ -1,4 +1,4 @@
-"""The log of changes of older versions, which the first writer of the event store imports."""
+"""The log of changes of older versions, which is imported when the event store is created."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dbctl.services.events.changes.export import export_lines
 from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
-from dbctl.services.events.store import LEGACY_LOG
-from tests.services.events.kills import run_killed
+from dbctl.services.events.store import LEGACY_LOG, LEGACY_NAME
+from tests.services.events.kills import fork, run_killed, wait
 
 #: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
 LOG = Path(__file__).with_name("audit_log")
@@ -32,8 +32,19 @@ LAST = Anchor(sequence=13, hash="975ce6633e4e799d967e1f50ad73ac7fcae33ac1c9e41a5
 
 @pytest.fixture
 def state(tmp_path):
-    shutil.copytree(LOG, tmp_path / "state")
-    return tmp_path / "state"
+    """The directory of an older version, which had a journal, too: here without runs."""
+    folder = tmp_path / "state"
+    shutil.copytree(LOG, folder)
+    with closing(sqlite3.connect(folder / LEGACY_NAME)) as connection:
+        connection.executescript(LOG.parents[1].joinpath("recorded", "journal.sql").read_text())
+        connection.executescript("delete from runs; delete from outcomes; delete from samples;")
+    return folder
+
+
+def restore_names(folder, *names):
+    """Undo the renames of files, as if the process that imported them was killed before."""
+    for name in names:
+        (folder / f"{name}.imported").rename(folder / name)
 
 
 def append(folder):
@@ -126,11 +137,44 @@ def test_tampering_of_a_file_is_detected_after_its_import(state, change):
 
 def test_files_are_renamed_if_their_records_are_already_imported(state):
     append(state)
-    shutil.copytree(LOG, state, dirs_exist_ok=True)
-    (state / f"{NAMES[0]}.imported").rename(state / NAMES[0])
+    restore_names(state, NAMES[0], LEGACY_LOG, LEGACY_NAME)
     append(state)
     assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
     assert (verify_log(state).checked, list_codes(state)) == (COUNT + 5, [])
+
+
+def test_record_that_an_older_version_appends_after_a_killed_import_is_reported(state):
+    append(state)
+    restore_names(state, *NAMES, LEGACY_NAME)
+    path = state / LEGACY_LOG
+    path.write_bytes(path.read_bytes() + read_old_records()[0].encode())
+    append(state)
+    assert list_files(state) == sorted([LEGACY_LOG, *(f"{name}.imported" for name in NAMES[:2])])
+    assert (verify_log(state).checked, list_codes(state)) == (COUNT + 5, [("warning", "audit-gap")])
+
+
+def test_log_that_appears_later_replaces_nothing_and_is_reported(state):
+    append(state)
+    (state / f"{LEGACY_LOG}.imported").unlink()
+    for _ in range(2):
+        shutil.copytree(LOG, state, dirs_exist_ok=True)
+        append(state)
+        assert (state / LEGACY_LOG).read_bytes() == (LOG / LEGACY_LOG).read_bytes()
+        (finding,) = verify_log(state).findings
+        assert (finding.code, str(state / LEGACY_LOG) in finding.message) == ("audit-gap", True)
+    assert list_codes(state, others=[state / LEGACY_LOG]) == [
+        ("info", "audit-copy"),
+        ("warning", "audit-gap"),
+    ]
+    (state / LEGACY_LOG).unlink()
+    assert (verify_log(state).checked, list_codes(state)) == (COUNT + 7, [])
+
+
+def test_several_processes_import_once(state):
+    assert [wait(pid) for pid in [fork(lambda: append(state)) for _ in range(8)]] == [0] * 8
+    assert list(export_lines(state))[:COUNT] == read_old_records()
+    assert (verify_log(state).checked, list_codes(state)) == (COUNT + 17, [])
+    assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
 
 
 def test_file_with_other_records_remains_and_is_reported(state):
@@ -168,10 +212,11 @@ def test_link_of_another_user_is_not_imported(state, tmp_path):
     assert list_codes(state) == [("warning", "audit-gap")]
 
 
-def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(tmp_path):
+def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(state, tmp_path):
+    original = state
     for step in count(1):
         state = tmp_path / str(step)
-        shutil.copytree(LOG, state)
+        shutil.copytree(original, state)
         is_killed = run_killed(step, lambda state=state: append(state))
         append(state)
         lines = list(export_lines(state))
