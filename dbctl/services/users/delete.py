@@ -130,7 +130,7 @@ def delete_users(
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
             has_state = "active" in users.field_names and users.can_deactivate
-            hint = DEACTIVATE_HINT if has_state else "Only the app deletes users: {cause}."
+            hint = DEACTIVATE_HINT if has_state else f"Only the app deletes users: {reason}."
             raise NotSupportedError(
                 feature="users delete", subject=app.profile.title, hint=hint, cause=reason
             )
