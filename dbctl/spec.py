@@ -49,8 +49,8 @@ class Fleet(Struct, frozen=True, kw_only=True):
     replaces: Mapping[str, object] = {}  #: parameters that have another value on each instance
 
 
-#: Apps of the tests: a sample of Flashpoint Web, an app with a custom profile, and each sample on each engine, in one scenario.
-APPS = ("flashpoint-web", "larder", "samples")
+#: Apps of the tests: a sample of Flashpoint Web, an app with a profile of its own, and each sample on each engine, in one scenario.
+APPS = ("flashpoint-web", "custom", "samples")
 EVERYWHERE = " ".join(APPS)
 #: What the help shows for the placeholders of examples; tests replace them with values of the app.
 SHOWN_VALUES = {

@@ -31,7 +31,7 @@ GROUP = Group(
 )
 
 
-@Example("audit list --since 7d", on="larder samples", needs=("settings set {setting} {value}",))
+@Example("audit list --since 7d", on="custom samples", needs=("settings set {setting} {value}",))
 @Example("audit list --command users --limit 10 -o json", on="flashpoint-web")
 @GROUP.command("list", answers=lambda: (Page[records.Operation],))
 def list_(

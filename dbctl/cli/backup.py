@@ -61,11 +61,11 @@ def _address_option(*names: str, help_text: str) -> object:
 
 @Example("backup create --app {app}", on=EVERYWHERE)
 @Example("backup create --db user --repository /mnt/backups")
-@Example("backup create --dry-run", on="flashpoint-web larder", shown=False)
+@Example("backup create --dry-run", on="flashpoint-web custom", shown=False)
 @Example("backup create --compress zstd", on="flashpoint-web", shown=False)
 @Example("backup create --db flashpoint", on="flashpoint-web", shown=False)
-@Example("backup create --compress none", on="larder", shown=False)
-@Example("backup create --table members", on="larder", shown=False)
+@Example("backup create --compress none", on="custom", shown=False)
+@Example("backup create --table members", on="custom", shown=False)
 @Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
     "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
@@ -183,8 +183,8 @@ def show_(
 @Example("backup verify --deep latest", on=EVERYWHERE)
 @Example("backup verify 20260105_030000 --identity key.txt")
 @Example("backup verify ./copy_20260105_030000.db", on="flashpoint-web", shown=False)
-@Example("backup verify --against-live", on="flashpoint-web larder", shown=False)
-@Example("backup verify ./elsewhere", on="larder", shown=False)
+@Example("backup verify --against-live", on="flashpoint-web custom", shown=False)
+@Example("backup verify ./elsewhere", on="custom", shown=False)
 @GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(
     session: Session,
@@ -276,8 +276,8 @@ def copy_(
 @Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05")
 @Example("backup adopt copy_20260105_030000.db", on="flashpoint-web", shown=False)
 @Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web", shown=False)
-@Example("backup adopt elsewhere", on="larder", shown=False)
-@Example("backup adopt elsewhere --dry-run", on="larder", shown=False)
+@Example("backup adopt elsewhere", on="custom", shown=False)
+@Example("backup adopt elsewhere --dry-run", on="custom", shown=False)
 @Example("backup adopt missing.db", on="samples", status=5, shown=False)
 @GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
@@ -356,7 +356,7 @@ def status(
 @Example("backup drill --all-apps")
 @Example("backup drill latest --db user")
 @Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",), shown=False)
-@Example("backup drill --dry-run", on="flashpoint-web larder", shown=False)
+@Example("backup drill --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "drill",
     answers=lambda: (restore.DrillResult, DryRunResult),

@@ -79,7 +79,7 @@ def prune(
 
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
 @Example("backup delete {backup} --yes", on="flashpoint-web")
-@Example("backup delete 20000101_000000 --yes", on="larder samples", status=5, shown=False)
+@Example("backup delete 20000101_000000 --yes", on="custom samples", status=5, shown=False)
 @GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     session: Session,
@@ -113,7 +113,7 @@ def pin(
 
 @Example(
     "backup unpin latest",
-    on="larder samples",
+    on="custom samples",
     needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
 )
 @Example("backup unpin {backup} --dry-run", on="flashpoint-web")

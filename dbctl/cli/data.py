@@ -138,7 +138,7 @@ def rows(
 
 @Example("data show {table} {row}", on=EVERYWHERE)
 @Example("data show {table} {row} -o json")
-@Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web larder", shown=False)
+@Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web custom", shown=False)
 @GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
 def show_(
     session: Session,
@@ -182,7 +182,7 @@ def show_(
 @Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False)
 @Example("data set login_attempts username=ann --filter id>0 --yes", on="flashpoint-web", shown=False)
 @Example("data set login_attempts username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False)
-@Example("data set order index=3 --filter index>0 --yes", on="larder", shown=False)
+@Example("data set order index=3 --filter index>0 --yes", on="custom", shown=False)
 @GROUP.command(
     "set",
     answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
@@ -247,7 +247,7 @@ def set_(
 )
 @Example(
     "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
-    on="larder",
+    on="custom",
     shown=False,
 )
 @Example("data add {table} nosuch=1", on="samples", status=2, shown=False)
@@ -282,7 +282,7 @@ def add(
     needs=('data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',),
     shown=False,
 )
-@Example("data delete {table} {row} --dry-run", on="flashpoint-web larder", shown=False)
+@Example("data delete {table} {row} --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "delete",
     answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult),
@@ -315,7 +315,7 @@ def delete(
         return run_change(session, operation, dry_run=dry_run)
 
 
-@Example("data query 'select count(*) from {table}'", on="flashpoint-web larder")
+@Example("data query 'select count(*) from {table}'", on="flashpoint-web custom")
 @Example("data query 'select email from users where id = :id' --param id=7 -o json")
 @Example("data query 'select 1'", on="samples", shown=False)
 @GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
@@ -357,7 +357,7 @@ def query(
         return emit(session, page, app=app, notes=[more] if page.has_more else ())
 
 
-@Example("data export {table} rows.csv", on="flashpoint-web larder")
+@Example("data export {table} rows.csv", on="flashpoint-web custom")
 @Example("data export --query 'select id, email from users' emails.jsonl")
 @Example(
     'data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',
@@ -415,7 +415,7 @@ def export(
 @Example("data import chats-and-messages.jsonl --db chat --yes")
 @Example("data import login_attempts attempts.csv", on="flashpoint-web", shown=False)
 @Example("data import login_attempts attempts.csv --dry-run", on="flashpoint-web", shown=False)
-@Example("data import recipe_labels labels.csv", on="larder", shown=False)
+@Example("data import recipe_labels labels.csv", on="custom", shown=False)
 @Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",), shown=False)
 @GROUP.command(
     "import",

@@ -152,7 +152,7 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 
 
 @Example("help wal-leftover", on="flashpoint-web")
-@Example("help backup create", on="larder samples")
+@Example("help backup create", on="custom samples")
 @GROUP.command(answers=lambda: (HelpText,))
 def help_(
     session: Session,

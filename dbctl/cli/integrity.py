@@ -62,7 +62,7 @@ def cross_check(session: Session) -> int:
 
 
 @Example("integrity repair --dry-run")
-@Example("integrity repair", on="larder samples")
+@Example("integrity repair", on="custom samples")
 @GROUP.command(
     "repair",
     answers=lambda: (RepairResult, DryRunResult),

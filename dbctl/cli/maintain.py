@@ -41,7 +41,7 @@ def _run_maintenance(
 
 
 @Example("maintain vacuum", on=EVERYWHERE)
-@Example("maintain vacuum --dry-run", on="flashpoint-web larder")
+@Example("maintain vacuum --dry-run", on="flashpoint-web custom")
 @GROUP.command(
     "vacuum",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
@@ -65,7 +65,7 @@ def vacuum(
     return _run_maintenance(session, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
 
-@Example("maintain analyze", on="larder samples")
+@Example("maintain analyze", on="custom samples")
 @Example("maintain analyze --table {table}", on="flashpoint-web")
 @GROUP.command(
     "analyze",
@@ -118,7 +118,7 @@ def checkpoint(session: Session, dry_run: DryRun = False) -> int:
 
 
 @Example("maintain wal -o json", on=EVERYWHERE)
-@Example("maintain wal --off", on="larder")
+@Example("maintain wal --off", on="custom")
 @Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command(
     "wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), writes=Write(source="schema")
@@ -137,7 +137,7 @@ def wal(
 
 @Example("maintain cancel 4711")
 @Example("maintain cancel 4711 4712 --yes")
-@Example("maintain cancel 1 --yes", on="larder samples", shown=False)
+@Example("maintain cancel 1 --yes", on="custom samples", shown=False)
 @GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
 def cancel(
     session: Session,

@@ -27,7 +27,7 @@ GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations."
 
 @Example("migrate status --check", on="samples")
 @Example("migrate status --all-apps -o json")
-@Example("migrate status", on="flashpoint-web larder", shown=False)
+@Example("migrate status", on="flashpoint-web custom", shown=False)
 @GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     session: Session,
@@ -108,7 +108,7 @@ def up(
 
 
 @Example("migrate down --steps 1 --dry-run")
-@Example("migrate down --to 003 --yes", on="larder")
+@Example("migrate down --to 003 --yes", on="custom")
 @Example(
     "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
     on="flashpoint-web",
@@ -158,7 +158,7 @@ def down(
 
 @Example("migrate reset --dry-run", on="flashpoint-web")
 @Example("migrate reset --db main --yes")
-@Example("migrate reset --yes", on="larder", shown=False)
+@Example("migrate reset --yes", on="custom", shown=False)
 @Example("migrate reset --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "reset",
@@ -189,7 +189,7 @@ GROUP.include(migrate_ledger.GROUP)
 
 
 @Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\"")
-@Example("migrate new add-notes --db {db}", on="flashpoint-web larder")
+@Example("migrate new add-notes --db {db}", on="flashpoint-web custom")
 @Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False)
 @GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
 def new(

@@ -57,7 +57,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
     return sections, notify.select_apps(sections, selection)
 
 
-@Example("notify test --app {app}", on="larder samples")
+@Example("notify test --app {app}", on="custom samples")
 @Example("notify test ping", on="flashpoint-web")
 @GROUP.command("test", answers=lambda: (notify.ChannelTests,))
 def send_test(

@@ -38,7 +38,7 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
 
 
 @Example("report --html report.html", on=EVERYWHERE)
-@Example("report --since 7d -o json", on="flashpoint-web larder")
+@Example("report --since 7d -o json", on="flashpoint-web custom")
 @GROUP.command(answers=lambda: (OperationsReport, PageWritten))
 def report(
     session: Session,

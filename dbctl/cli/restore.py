@@ -57,8 +57,8 @@ BackupFile: TypeAlias = Annotated[
 
 @Example("restore preview latest", on=EVERYWHERE)
 @Example("restore preview --before 3h --db user")
-@Example("restore preview --file {dump}", on="flashpoint-web larder", shown=False)
-@Example("restore preview --before 0s --deep", on="larder", shown=False)
+@Example("restore preview --file {dump}", on="flashpoint-web custom", shown=False)
+@Example("restore preview --before 0s --deep", on="custom", shown=False)
 @GROUP.command("preview", answers=lambda: (restore.Preview,))
 def preview(
     session: Session,
@@ -92,17 +92,17 @@ def preview(
         return emit(session, restore_preview.preview(source, deep=deep), app=app)
 
 
-@Example("restore apply latest --dry-run", on="flashpoint-web larder")
+@Example("restore apply latest --dry-run", on="flashpoint-web custom")
 @Example("restore apply 20260105_030000 --table users --merge missing --dry-run")
-@Example("restore apply --file {dump} --yes", on="flashpoint-web larder", shown=False)
+@Example("restore apply --file {dump} --yes", on="flashpoint-web custom", shown=False)
 @Example("restore apply latest --yes", on=EVERYWHERE, shown=False)
-@Example("restore apply latest --to copy.db", on="flashpoint-web larder", shown=False)
+@Example("restore apply latest --to copy.db", on="flashpoint-web custom", shown=False)
 @Example("restore apply --before 0s --to copy.db --replace --dry-run", on="flashpoint-web", shown=False)
 @Example("restore apply latest --table users --into users_then --dry-run", on="flashpoint-web", shown=False)
 @Example("restore apply latest --table roles --merge replace --yes", on="flashpoint-web", shown=False)
 @Example("restore apply latest --table roles --merge missing --dry-run", on="flashpoint-web", shown=False)
-@Example("restore apply latest --table tallies --into tallies_copy", on="larder", shown=False)
-@Example("restore apply latest --table tallies --merge replace --yes", on="larder", shown=False)
+@Example("restore apply latest --table tallies --into tallies_copy", on="custom", shown=False)
+@Example("restore apply latest --table tallies --merge replace --yes", on="custom", shown=False)
 @GROUP.command(
     "apply",
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
@@ -214,7 +214,7 @@ def undo(
 
 
 @Example("restore files latest --to restored", on="samples")
-@Example("restore files --file files.tar --to restored", on="flashpoint-web larder")
+@Example("restore files --file files.tar --to restored", on="flashpoint-web custom")
 @GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
 def files(
     session: Session,
@@ -250,7 +250,7 @@ def files(
 
 @Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
 @Example("restore recover --from damaged.db --to salvaged.db --dry-run")
-@Example("restore recover", on="flashpoint-web larder", shown=False)
+@Example("restore recover", on="flashpoint-web custom", shown=False)
 @Example("restore recover --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(

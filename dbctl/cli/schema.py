@@ -47,7 +47,7 @@ def show(
         return emit(session, overviews.page, status=overviews.status, target=app.name)
 
 
-@Example("schema diagram > schema.mmd", on="larder samples")
+@Example("schema diagram > schema.mmd", on="custom samples")
 @Example("schema diagram users --keys", on="flashpoint-web")
 @GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
 def diagram(
@@ -75,7 +75,7 @@ def diagram(
 @Example("schema diff blog/main postgresql://app@localhost/staging")
 @Example("schema diff backup:latest blog/main --check")
 @Example(
-    "schema diff backup:latest {db}", on="larder samples", needs=("backup create --app {app}",), shown=False
+    "schema diff backup:latest {db}", on="custom samples", needs=("backup create --app {app}",), shown=False
 )
 @Example("schema diff user flashpoint", on="flashpoint-web", shown=False)
 @GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))

@@ -22,7 +22,7 @@ GROUP = Group(
 )
 
 
-@Example("search all {login}", on="flashpoint-web larder")
+@Example("search all {login}", on="flashpoint-web custom")
 @Example("search all 'lost password' --db user --within 60s")
 @Example("search all a", on="samples", shown=False)
 @GROUP.command(answers=lambda: (search.AllTablesResult,))

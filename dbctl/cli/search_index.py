@@ -25,7 +25,7 @@ SearchName: TypeAlias = Annotated[
 ]
 
 
-@Example("search index status", on="larder samples")
+@Example("search index status", on="custom samples")
 @Example("search index status games -o json")
 @GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
 def status(session: Session, name: SearchName = "") -> int:
@@ -62,8 +62,8 @@ def check(
         )
 
 
-@Example("search index build", on="larder samples", needs=("search index drop",))
-@Example("search index build --dry-run", on="larder")
+@Example("search index build", on="custom samples", needs=("search index drop",))
+@Example("search index build --dry-run", on="custom")
 @GROUP.command(
     "build",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
@@ -91,7 +91,7 @@ def build(
         return run_change(session, operation, dry_run=dry_run)
 
 
-@Example("search index repair", on="larder samples")
+@Example("search index repair", on="custom samples")
 @Example("search index repair games --dry-run")
 @GROUP.command(
     "repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
@@ -104,7 +104,7 @@ def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> 
 
 
 @Example("search index drop {search} --dry-run")
-@Example("search index drop {search} --yes", on="larder")
+@Example("search index drop {search} --yes", on="custom")
 @Example("search index drop", on="samples", shown=False)
 @GROUP.command(
     "drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")

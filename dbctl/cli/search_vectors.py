@@ -26,7 +26,7 @@ def _parse_limit(text: str) -> int:
 
 @Example("search vectors store 42 vector.json")
 @Example("search vectors store 42 - --dry-run")
-@Example("search vectors store {row} near.json --yes", on="larder samples", shown=False)
+@Example("search vectors store {row} near.json --yes", on="custom samples", shown=False)
 @GROUP.command(
     "store", answers=lambda: (semantic.VectorStored, DryRunResult), writes=Write(source="generated")
 )
@@ -47,7 +47,7 @@ def store(
         return run_change(session, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
-@Example("search vectors make --limit 100", on="larder")
+@Example("search vectors make --limit 100", on="custom")
 @Example("search vectors make --chat 7 --dry-run")
 @Example("search vectors make --dry-run", on="samples", shown=False)
 @GROUP.command(

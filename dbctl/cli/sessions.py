@@ -36,7 +36,7 @@ def _parse_age(text: str) -> timedelta:
     return age
 
 
-@Example("sessions list --user {login}", on="larder samples")
+@Example("sessions list --user {login}", on="custom samples")
 @Example("sessions list --state active --limit 20")
 @Example("sessions list", on="flashpoint-web", shown=False)
 @Example("sessions list --kind plays", on="flashpoint-web", shown=False)
@@ -88,8 +88,8 @@ def revoke(
 @Example("sessions cleanup --rule expired-tokens --yes")
 @Example("sessions cleanup", on="flashpoint-web samples", shown=False)
 @Example("sessions cleanup --rule login-attempts --older-than 36h --check", on="flashpoint-web", shown=False)
-@Example("sessions cleanup --trust-clock", on="larder", shown=False)
-@Example("sessions cleanup --trust-clock --dry-run", on="larder", shown=False)
+@Example("sessions cleanup --trust-clock", on="custom", shown=False)
+@Example("sessions cleanup --trust-clock --dry-run", on="custom", shown=False)
 @GROUP.command(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
@@ -142,7 +142,7 @@ def cleanup(
 
 
 @Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web")
-@Example("sessions rebuild-stats --dry-run", on="larder")
+@Example("sessions rebuild-stats --dry-run", on="custom")
 @Example("sessions rebuild-stats --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "rebuild-stats",

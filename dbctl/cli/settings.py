@@ -60,7 +60,7 @@ class Mode(StrEnum):
 
 
 @Example("settings list --category app")
-@Example("settings list --user {login} -o json", on="flashpoint-web larder")
+@Example("settings list --user {login} -o json", on="flashpoint-web custom")
 @Example("settings list", on=EVERYWHERE, shown=False)
 @Example("settings list --id 1", on="flashpoint-web", shown=False)
 @GROUP.command("list", answers=lambda: (Page[settings.Setting],))
@@ -149,7 +149,7 @@ def reset(
         return run_change(session, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-@Example("settings update {setting} --public", on="larder samples")
+@Example("settings update {setting} --public", on="custom samples")
 @Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web")
 @GROUP.command(
     "update",
@@ -214,7 +214,7 @@ def export(
         return emit(session, values, app=app, instead_of_table=Format.JSON)
 
 
-@Example("settings diff settings.json", on="flashpoint-web larder")
+@Example("settings diff settings.json", on="flashpoint-web custom")
 @Example("settings diff requested.json", on="samples", shown=False)
 @Example("settings diff settings.toml -o json")
 @GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
@@ -225,7 +225,7 @@ def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: 
         return emit(session, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
-@Example("settings apply settings.json", on="flashpoint-web larder")
+@Example("settings apply settings.json", on="flashpoint-web custom")
 @Example("settings apply requested.json", on="samples", shown=False)
 @Example("settings apply settings.toml --mode exact --dry-run")
 @GROUP.command(

@@ -85,7 +85,7 @@ def user(
         return emit(session, report, app=app)
 
 
-@Example("stats activity --user {login} --since 7d", on="larder samples")
+@Example("stats activity --user {login} --since 7d", on="custom samples")
 @Example("stats activity --action login --since 24h -o csv", on="flashpoint-web")
 @GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
 def activity(
@@ -120,7 +120,7 @@ def activity(
         )
 
 
-@Example("stats locks --waiting", on="larder")
+@Example("stats locks --waiting", on="custom")
 @Example("stats locks -o json", on=EVERYWHERE)
 @GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
 def locks(
@@ -147,7 +147,7 @@ def locks(
         return _emit_figures(session, app.name, stats_tables.list_locks(app, page_request))
 
 
-@Example("stats connections", on="larder samples")
+@Example("stats connections", on="custom samples")
 @Example("stats connections --db main --limit 20")
 @GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
 def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
@@ -158,7 +158,7 @@ def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: 
         )
 
 
-@Example("stats slow --limit 20", on="larder samples")
+@Example("stats slow --limit 20", on="custom samples")
 @Example("stats slow --sort -max_seconds -o json")
 @GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
 def slow(session: Session, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:

@@ -23,9 +23,9 @@ from dbctl.spec import EVERYWHERE, Example, Fleet
 GROUP = Group("status", section="Inspect", position=1, help="State of every database, one line each.")
 
 
-@Example("status --check", on="larder samples", needs=("migrate up", "sessions cleanup", "backup drill"))
+@Example("status --check", on="custom samples", needs=("migrate up", "sessions cleanup", "backup drill"))
 @Example("status --check --app {app}", on="flashpoint-web", status=3, shown=False)
-@Example("status --app {app} -o json", on="flashpoint-web larder")
+@Example("status --app {app} -o json", on="flashpoint-web custom")
 @Example("status --record", on=EVERYWHERE, shown=False)
 @Example("status", shown=False, meaning="Show the state of every database.")
 @GROUP.command(

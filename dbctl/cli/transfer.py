@@ -115,7 +115,7 @@ def run(
 @Example("transfer verify --to sqlite:///srv/app/app.db -o json")
 @Example("transfer verify --to copied.db", on="flashpoint-web", shown=False)
 @Example("transfer verify --to moved.db", on="samples", shown=False)
-@Example("transfer verify --to never-copied.db", on="larder", status=10, shown=False)
+@Example("transfer verify --to never-copied.db", on="custom", status=10, shown=False)
 @GROUP.command(
     "verify",
     answers=lambda: (transfer.TransferVerification,),
@@ -143,7 +143,7 @@ def verify(session: Session, to: To) -> int:
 @Example("transfer switch --unlock")
 @Example("transfer switch --to copied.db --dry-run", on="flashpoint-web", shown=False)
 @Example("transfer switch --to moved.db --yes", on="samples", shown=False)
-@Example("transfer switch --to never-copied.db --yes", on="larder", status=5, shown=False)
+@Example("transfer switch --to never-copied.db --yes", on="custom", status=5, shown=False)
 @GROUP.command(
     "switch",
     answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),

@@ -23,7 +23,7 @@ GROUP = Group(
 
 
 @Example("undo {operation} --dry-run", on=EVERYWHERE, needs=("settings set {setting} {value}",))
-@Example("undo {operation} --yes", on="flashpoint-web larder", needs=("settings set {setting} {value}",))
+@Example("undo {operation} --yes", on="flashpoint-web custom", needs=("settings set {setting} {value}",))
 @GROUP.command(
     answers=lambda: (Undone, DryRunResult), writes=Write(source="generated", facts=("audit",), undo=True)
 )

@@ -64,7 +64,7 @@ Fields: TypeAlias = Annotated[
 @Example("users list --role admin")
 @Example("users list --inactive 365d --sort last_login_at -o csv")
 @Example("users list", on=EVERYWHERE, shown=False)
-@Example("users list --locked", on="flashpoint-web larder", shown=False)
+@Example("users list --locked", on="flashpoint-web custom", shown=False)
 @GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
     session: Session,
@@ -113,7 +113,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
         return emit(session, users.show_users(app, select_users(logins, ids)), app=app)
 
 
-@Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web larder")
+@Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web custom")
 @Example("users create {new} --role editor --password-file password.txt")
 @Example(
     "users create {new} --email {new}@example.org --generate --with-settings",
@@ -122,7 +122,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
 )
 @Example(
     "users create {new} --email {new}@example.org --generate --dry-run",
-    on="flashpoint-web larder",
+    on="flashpoint-web custom",
     shown=False,
 )
 @Example("users create new@example.org --name New --generate", on="samples", shown=False)
@@ -167,7 +167,7 @@ def create(
 
 
 @Example("users ensure alice --role editor --dry-run")
-@Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web larder")
+@Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web custom")
 @Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False)
 @GROUP.command(
     "ensure",
@@ -204,7 +204,7 @@ def ensure(
         return run_change(session, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
-@Example("users update {login} --email {new}@example.org", on="flashpoint-web larder")
+@Example("users update {login} --email {new}@example.org", on="flashpoint-web custom")
 @Example("users update --id 7 --set name='Alice B.' --dry-run")
 @Example("users update new@example.org --name Newest", on="samples", shown=False)
 @GROUP.command(
@@ -231,8 +231,8 @@ def update(
 
 @Example("users delete alice --transfer-to bob --dry-run")
 @Example("users delete --inactive 730d --dry-run")
-@Example("users delete {login} --yes", on="flashpoint-web larder", shown=False)
-@Example("users delete {login} --dry-run", on="flashpoint-web larder", shown=False)
+@Example("users delete {login} --yes", on="flashpoint-web custom", shown=False)
+@Example("users delete {login} --dry-run", on="flashpoint-web custom", shown=False)
 @Example("users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False)
 @GROUP.command(
     "delete",
@@ -271,7 +271,7 @@ def delete(
         return run_change(session, operation, dry_run=dry_run)
 
 
-@Example("users set-password {login} --generate", on="flashpoint-web larder")
+@Example("users set-password {login} --generate", on="flashpoint-web custom")
 @Example("users set-password --id 7 --password-stdin")
 @Example("users set-password {login} --password-file password", on="samples", shown=False)
 @Example("users set-password ann", shown=False, meaning="Set the password of a user.")
@@ -297,7 +297,7 @@ def set_password(
         return run_change(session, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
-@Example("users set-role {login} {role}", on="flashpoint-web larder")
+@Example("users set-role {login} {role}", on="flashpoint-web custom")
 @Example("users set-role --inactive 365d guest --dry-run")
 @Example("users set-role new@example.org {role}", on="samples", shown=False)
 @GROUP.command(
@@ -328,7 +328,7 @@ def set_role(
         return run_change(session, operation, dry_run=dry_run)
 
 
-@Example("users add-role {login} {role}", on="larder samples")
+@Example("users add-role {login} {role}", on="custom samples")
 @Example("users add-role --id 7 editors --dry-run")
 @GROUP.command(
     "add-role",
@@ -348,7 +348,7 @@ def add_role(
         return run_change(session, operation, dry_run=dry_run)
 
 
-@Example("users remove-role {login} {role} --dry-run", on="larder samples")
+@Example("users remove-role {login} {role} --dry-run", on="custom samples")
 @Example("users remove-role --inactive 365d editors --yes")
 @GROUP.command(
     "remove-role",

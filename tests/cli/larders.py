@@ -29,7 +29,7 @@ SETUP_COMMANDS = [
 DRILL = "backup drill"
 #: The exit code of commands that need a feature that the app lacks.
 UNABLE = 2
-EXAMPLES = examples.read_examples("larder")
+EXAMPLES = examples.read_examples("custom")
 #: The beginnings of examples that need a feature that the app lacks.
 UNSUPPORTED = (
     *("demo", "integrity repair", "maintain cancel", "migrate", "notify test", "notify summary"),

@@ -234,7 +234,7 @@ def test_preferences_are_applied_from_file(run: Run, rows: Rows, tmp_path: Path)
 
 def test_preferences_cannot_be_changed_as_column(run: Run) -> None:
     error = run("data", "set", "users", ANON, "preferences={}", status=2)
-    assert "settings set --user" in error["message"] + error["hint"]
+    assert "settings set KEY VALUE --user LOGIN" in error["hint"]
     assert run("data", "set", "users", ANON, "last_active=2025-10-21 00:00:00")["changed"]
 
 

@@ -539,7 +539,7 @@ def test_rows_are_shown_and_edited_by_types_and_transitions(dbctl, pantry):
         "app/pantry: members.kind cannot change from guest to chief",
     )
     assert refused["hint"] == (
-        "From guest it can change to: cook. A chief was a cook first. dbctl data set --any-state allows every state."
+        "From guest it can change to: cook. A chief was a cook first. --any-state allows every state."
     )
     result = dbctl("data", "set", "members", OLAV, "kind=cook", "enabled=yes")
     assert (result["before"]["kind"], result["after"]["kind"]) == ("guest", "cook")

@@ -297,9 +297,9 @@ def test_corrupt_index_is_reported_and_rebuilt(search: Run, indexed: Deployment,
     leaf = "(select max(id) from messages_fts_data)"
     indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
     findings = search("index", "check", status=4)["data"]["findings"]
-    assert [(finding["code"], finding["hint"]) for finding in findings] == [
-        ("text-index-damaged", "Rebuild it with: dbctl search index repair")
-    ]
+    (finding,) = findings
+    assert finding["code"] == "text-index-damaged"
+    assert "search index repair messages" in finding["hint"]
     steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
     assert steps[0].startswith("messages_fts is not usable: ")
     assert search("index", "repair")["data"]["changed"]

@@ -155,7 +155,7 @@ def test_transaction_without_row_locks_is_serializable(tmp_path, monkeypatch):
             )
 
         with open_app(Selection(), timeout=5) as app:
-            assert Change(app, "pantry", "data set", draft).apply() == 1
+            assert Change(app, "pantry", draft).apply() == 1
         assert proxy.rewritten
         assert mails == ["pip@larder.example", "other@larder.example"]
         assert pantry.rows("select mail from members where handle = 'ana'") == [
@@ -180,7 +180,7 @@ def test_serialization_failure_repeats_the_transaction(tmp_path, monkeypatch, en
             )
 
         with open_app(Selection(), timeout=5) as app:
-            assert Change(app, "pantry", "data set", draft).apply() == 1
+            assert Change(app, "pantry", draft).apply() == 1
         assert counts == [4, 4]
         assert pantry.rows("select mail from members where handle = 'pip'") == [("new@larder.example",)]
 

@@ -703,7 +703,7 @@ def test_damaged_backup_does_not_replace_valid_one(deployed):
         result = operation.apply()
     assert result.deleted == []
     assert {backup.id: backup.reasons for backup in result.retained}[damaged.id] == [
-        "damaged: see dbctl backup verify"
+        "damaged: see backup verify"
     ]
     assert find_backup_file(deployed, valid).exists()
 

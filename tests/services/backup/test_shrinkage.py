@@ -80,7 +80,8 @@ def test_backup_with_far_fewer_rows_is_reported_by_every_check(notes):
     ]
     for findings in checked:
         (finding,) = list_shrunken(findings)
-        assert (finding.severity, finding.message) == ("warning", message)
+        assert finding.severity == "warning"
+        assert finding.message.startswith(message)
     assert f" backup verify {larger.id} --against-live " in finding.hint
 
 
@@ -113,7 +114,7 @@ def test_backup_beyond_the_configured_limit_fails_but_is_stored(notes):
         newest = list_all_backups(notes).page.items[0]
         assert error.exit_status == Exit.CHECK_FAILED
         assert f"backup {newest.id} has 700 rows, 30% fewer" in str(error)
-        assert f"retains {larger.id} (pinned)" in error.hint
+        assert f"{larger.id} is pinned" in error.hint
     with open_prune(notes, last=1) as prune:
         prune.apply()
     assert {backup.id for backup in list_all_backups(notes).page.items} == {newest.id, larger.id}
