@@ -6,12 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 
 import msgspec
 
@@ -30,6 +32,8 @@ from dbctl.services.events.store import (
 
 NOTICES, FLEETS = "notify.json", "runs"
 IMPORTED = ".imported"
+#: The log of changes and its rotations, as programs that rotate logs name them.
+_LOG = re.compile(re.escape(LEGACY_LOG) + r"(\.[0-9]+)?(\.gz)?")
 _VERSION = 1  #: of the journal
 _MAX_BYTES = 64 << 20  #: of the notices
 #: Seconds to wait for another process that imports, or for one of an older version, which appends in milliseconds.
@@ -77,8 +81,36 @@ def _lock(descriptor: int) -> None:
 
 
 def _list_logs(folder: Path) -> list[Path]:
-    paths = folder.glob(f"{LEGACY_LOG}*")
-    return [path for path in paths if path.suffix != IMPORTED and not find_planted(path)]
+    """Return the regular files among the logs; anything else with their names is no log of an earlier version."""
+    return [path for path in _list_names(folder) if S_ISREG(path.lstat().st_mode) and not find_planted(path)]
+
+
+def _list_names(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"{LEGACY_LOG}*") if _LOG.fullmatch(path.name))
+
+
+def list_unimported(folder: Path) -> Sequence[Path]:
+    """Return what has the name of a log of changes or a journal of earlier versions, but whose content the store was not created with.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: the store cannot be read.
+    """
+    paths = [path for path in (*_list_names(folder), folder / LEGACY_NAME) if os.path.lexists(path)]
+    store = folder / FILE_NAME
+    with translate_errors(store):
+        notes = _read_notes(store) if paths and exists(store) else {}
+    return [path for path in paths if not _is_imported(path, notes)]
+
+
+def _read_notes(store: Path) -> Mapping[str, str]:
+    with closing(connect_for_reading(store)) as connection:
+        return dict(connection.execute("select name, value from meta"))
+
+
+def _is_imported(path: Path, notes: Mapping[str, str]) -> bool:
+    with suppress(OSError):  # it cannot be read
+        return path.name in notes and notes[path.name] == _digest(path)
+    return False
 
 
 def import_files(connection: sqlite3.Connection, folder: Path) -> None:
@@ -97,19 +129,23 @@ def import_files(connection: sqlite3.Connection, folder: Path) -> None:
     )
 
 
-def rename_files(folder: Path) -> None:
-    """Rename the files of earlier versions, because the store has their content; a name that exists already is not replaced.
+def rename_files(folder: Path, *, is_new: bool) -> None:
+    """Rename the files of earlier versions whose content the store has; a name that exists already is not replaced.
 
-    A log of changes remains if the store was not created with its content: ``audit verify`` reports it.
+    Others remain: ``list_unimported`` has them.
+
+    Args:
+        folder: of the store.
+        is_new: whether this process created the store, with all notices and fleets that exist.
     """
-    logs = []
-    if paths := _list_logs(folder):
+    paths = [path for path in (*_list_logs(folder), folder / LEGACY_NAME) if os.path.lexists(path)]
+    if paths:
         sync_directory(folder)
-        with closing(connect_for_reading(folder / FILE_NAME)) as connection:
-            digests = dict(connection.execute("select name, value from meta"))
-        logs = [path.name for path in paths if path.name in digests and digests[path.name] == _digest(path)]
+        notes = _read_notes(folder / FILE_NAME)
+        paths = [path for path in paths if _is_imported(path, notes)]
     # The journal is renamed last: it exists as long as others may have to be renamed.
-    for name in (NOTICES, FLEETS, *logs, LEGACY_NAME):
+    names = [path.name for path in paths]
+    for name in (NOTICES, FLEETS, *names) if is_new or names else ():
         for suffix in (*SUFFIXES[1:], ""):
             old, new = folder / f"{name}{suffix}", folder / f"{name}{IMPORTED}{suffix}"
             if os.path.lexists(old) and not os.path.lexists(new):
@@ -118,8 +154,14 @@ def rename_files(folder: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hash of a file, and of the write-ahead log of a journal, which has its newest rows."""
+    digest = hashlib.sha256()
+    for suffix in ("", "-wal"):
+        if not suffix or os.path.lexists(f"{path}{suffix}"):
+            with atomic.open_regular(Path(f"{path}{suffix}")) as file:
+                while block := file.read(atomic.BLOCK):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
@@ -152,6 +194,7 @@ def _import_journal(connection: sqlite3.Connection, path: Path) -> None:
     with translate_errors(path):
         if not exists(path):
             return
+        digest = _digest(path)
         with closing(connect_for_reading(path)) as old:
             (version,) = old.execute("pragma user_version").fetchone()
             if version > _VERSION:
@@ -169,6 +212,7 @@ def _import_journal(connection: sqlite3.Connection, path: Path) -> None:
             if last:
                 connection.execute("delete from sqlite_sequence where name = 'runs'")
                 connection.execute("insert into sqlite_sequence values ('runs', ?)", last[0])
+        connection.execute("insert into meta values (?, ?)", (path.name, digest))
 
 
 def _read_notices(path: Path) -> Iterator[tuple[str, ...]]:

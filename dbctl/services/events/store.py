@@ -133,9 +133,10 @@ class EventStore:
             return False
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with legacy.lock_files(self.folder):
-            if not exists(self.path):
+            is_new = not exists(self.path)
+            if is_new:
                 self._create()
-            legacy.rename_files(self.folder)
+            legacy.rename_files(self.folder, is_new=is_new)
         return True
 
     def _create(self) -> None:

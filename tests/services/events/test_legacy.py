@@ -16,6 +16,7 @@ from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes.verify import list_anchors
 from dbctl.services.events.history import list_runs, read_history
+from dbctl.services.events.legacy import list_unimported
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.recorder import RunRecorder
@@ -157,12 +158,28 @@ def test_file_system_without_hard_links_imports_once(old, monkeypatch):
     assert read_tables(old / FILE_NAME) == before
 
 
-def test_file_that_an_earlier_version_wrote_after_the_import_is_not_touched(old):
+@pytest.mark.parametrize("name", [LEGACY_NAME, "audit.jsonl"])
+def test_file_that_an_earlier_version_wrote_after_the_import_is_not_touched(old, name):
     write(old)
-    (old / LEGACY_NAME).write_bytes(b"new")
+    assert list_unimported(old) == []
+    for path in old.glob("*.imported*"):
+        path.rename(old.parent / path.name)
+    for later in (name, "notify.json"):
+        (old / later).write_bytes(b"new")
     write(old)
-    assert (old / LEGACY_NAME).read_bytes() == b"new"
+    assert [path.read_bytes() for path in (old / name, old / "notify.json")] == [b"new"] * 2
     assert len(read_tables(old / FILE_NAME)["runs"]) == 7
+    assert list_unimported(old) == [old / name]
+
+
+def test_journal_that_could_not_be_renamed_is_imported_until_it_has_a_further_run(old):
+    (old / f"{LEGACY_NAME}.imported").touch()
+    write(old)
+    assert list_unimported(old) == []
+    with closing(sqlite3.connect(old / LEGACY_NAME, isolation_level=None)) as writer:
+        writer.execute("pragma wal_autocheckpoint = 0")
+        writer.execute("delete from runs where id = 7")
+        assert list_unimported(old) == [old / LEGACY_NAME]
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged" * 1000])
