@@ -13,7 +13,7 @@ from dbctl.config import AuditConfig
 from dbctl.errors import AuditUnavailableError
 from dbctl.model import Struct, now
 from dbctl.services.events.changes.anchors import read_anchor_file
-from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.log import ChangeLog, note_gap
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange
 from dbctl.services.events.changes.secrets import read_key
 
@@ -170,7 +170,7 @@ class OperationRecorder:
         if self.settings.required and is_required:
             raise error
         if self._log and is_required:
-            self._log.note_gap()
+            note_gap(self._log.folder)
         if not self._has_warned and (self._log or self.settings.required):
             self._warn(f"this change is not in the audit log: {error}")
         self._has_warned = True

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import structs
 
 from dbctl.config import JournalConfig
-from dbctl.errors import JournalUnavailableError
+from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.files import find_planted, lock
-from dbctl.services.events.changes.log import append_records
+from dbctl.services.events.changes.log import append_records, note_gap
 from dbctl.services.events.retention import prune_after
 from dbctl.services.events.runs import (
     FAILED_JOB,
@@ -123,6 +123,13 @@ class RunRecorder:
                     ],
                 )
                 prune_after(connection, run.id, self._settings)
+        except (JournalUnavailableError, JournalCorruptError) as error:
+            if not changes:
+                raise
+            note_gap(self._folder)
+            numbers = ", ".join(str(record["operation"]) for record in changes)
+            reason = f"{error.context['reason']}; the audit log lacks the result of operation {numbers}"
+            raise type(error)(path=error.context["path"], reason=reason) from error
         finally:
             self.store.release()
             self._unlock(self.run.id)

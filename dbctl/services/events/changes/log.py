@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dbctl.errors import AuditUnavailableError, DbctlError, JournalCorruptError, JournalUnavailableError
 from dbctl.files import sync_directory
 from dbctl.model import now
+from dbctl.services.events.changes.anchors import FILE_NAME as ANCHOR_NAME
 from dbctl.services.events.changes.anchors import read_anchor_file
 from dbctl.services.events.changes.records import NO_HASH, Anchor, StoredRecord, decode_record, seal
 from dbctl.services.events.store import EventStore
@@ -52,16 +53,23 @@ class ChangeLog:
             with self._store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
                 if has_gap:
                     records = [*records[:-1], {**records[-1], "gap": True}]
+                is_replaced = read_end(connection) is None or find_lost(connection, self.folder) is not None
                 anchor = append_records(connection, self.folder, records)
             gap.unlink(missing_ok=True)
+            if (
+                is_replaced
+            ):  # the records have the anchor; otherwise each would state it until the file is replaced
+                with suppress(OSError):
+                    (self.folder / ANCHOR_NAME).unlink(missing_ok=True)
         return anchor
 
-    def note_gap(self) -> None:
-        """Note that a change is not in the log, as far as possible; the next record states it."""
-        with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            os.close(os.open(self.folder / GAP_NAME, flags, 0o600))
+
+def note_gap(folder: Path) -> None:
+    """Note that a change, or its result, is not in the log, as far as possible; the next record states it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        os.close(os.open(folder / GAP_NAME, flags, 0o600))
 
 
 @contextmanager
@@ -96,9 +104,21 @@ def append_records(
         # A store that was deleted is continued, so that its numbers are not used again.
         anchor = begin_log(connection, continued=next(reversed(read_anchor_file(folder)), None))
         sync_directory(folder)
+    elif lost := find_lost(connection, folder):
+        records = [{**records[0], "lost": str(lost)}, *records[1:]]
     for values in records:
         anchor = _append(connection, anchor, values)
     return anchor
+
+
+def find_lost(connection: sqlite3.Connection, folder: Path) -> Anchor | None:
+    """Return the anchor next to the store if the store, which has records, is not the one that it describes: an older copy, or another one."""
+    known, end = read_anchor_file(folder)[:1], read_end(connection)
+    if not (known and end):
+        return None
+    sql = "select seq from changes where seq = ? and hash = ?"
+    has_record = connection.execute(sql, (known[0].sequence, known[0].hash)).fetchone()
+    return None if has_record and known[0].log in ("", end.log) else known[0]
 
 
 def read_end(connection: sqlite3.Connection) -> Anchor | None:

@@ -184,6 +184,7 @@ class StoredRecord(msgspec.Struct, frozen=True):
     result: str = ""
     rows: Mapping[str, int] | None = None
     gap: bool = False  #: whether changes before it are not in the log
+    lost: str = ""  #: an anchor of a record that the log did not have when it was written
     store: str = (
         ""  #: of a ``start``: the random id of its store; empty: it is that of a file of an older version
     )

@@ -114,6 +114,9 @@ def verify_log(
 
 ROTATED_HINT = Remedy("Pass an export with them, or the anchor of record {record}, to: `audit verify FILE`")
 MISSING_HINT = Remedy("Move it back, or verify an exported copy with: `audit verify FILE`")
+LOST_HINT = Remedy(
+    "Compare it with the backups of the database. If you restored the log, accept its newest end with: `audit verify --anchor ANCHOR`"
+)
 #: The hint about records that only a copy has.
 TRUNCATED_HINT = "Keep the copy, and compare it with the backups of the database."
 #: The hint about a file that repeats records of the log.
@@ -158,6 +161,7 @@ class _Checker:
         self._store = ""  #: the id of the store
         self._foreign: list[Anchor] = []  #: anchors of other logs
         self._logs: list[str] = []  #: the stores that records begin
+        self._lost = set[str]()  #: anchors that the log did not have when it was written
         self._first_sequence = 0
         self._invalid: list[Line] = []  #: lines since the last valid record
         self._open: dict[int, set[str]] = {}  #: databases without a result, by operation
@@ -256,11 +260,23 @@ class _Checker:
         if record.gap:
             message = f"changes before record {record.sequence} are not in the log: it could not be written"
             self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT.write())
+        if record.lost and record.lost not in self._lost:
+            self._check_loss(record, line)
         if record.problems:
             message = f"the files of an older version had {format_count(record.problems, 'problem')} when they were imported"
             self._add("audit-edited", message, line, hint=IMPORTED_HINT.write())
         if record.store:
             self._logs.append(record.store)
+
+    def _check_loss(self, record: StoredRecord, line: Line) -> None:
+        """Report an anchor that the log contradicted; who passes a later end accepts the log since then."""
+        self._lost.add(record.lost)
+        anchor = parse_anchor(record.lost)
+        is_other = anchor is None or anchor.log not in ("", *self._logs) or anchor.sequence < record.sequence
+        code, kind = ("audit-replaced", "replaced") if is_other else ("audit-truncated", "truncated")
+        message = f"before record {record.sequence}, the log lacked the anchor {record.lost}: it was {kind}"
+        is_accepted = any(sequence >= record.sequence for sequence, _ in self._stored)
+        self._add(code, message, line, severity="warning" if is_accepted else "error", hint=LOST_HINT.write())
 
     def _is_copy(self, record: StoredRecord, line: Line) -> bool:
         """Whether an earlier file has the record too: the line is one of an export or of another copy, which is compared."""

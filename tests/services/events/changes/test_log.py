@@ -26,7 +26,7 @@ from dbctl.errors import AuditUnavailableError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes import anchors
 from dbctl.services.events.changes.export import export_lines
-from dbctl.services.events.changes.log import GAP_NAME, ChangeLog
+from dbctl.services.events.changes.log import GAP_NAME, ChangeLog, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.events.changes.records import Anchor, is_sealed, parse_anchor, seal
 from dbctl.services.events.changes.secrets import decode_old_value
@@ -199,6 +199,45 @@ def test_tail_that_was_cut_together_with_the_anchor_file_is_found_by_any_other_a
     (log / anchors.FILE_NAME).unlink()
     assert list_codes(log)[:1] != [("error", "audit-truncated")]
     assert list_codes(log, anchors=[last])[0] == ("error", "audit-truncated")
+
+
+def test_rolled_back_store_states_the_end_that_it_lost(log, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("copy") / FILE_NAME
+    with closing(sqlite3.connect(log / FILE_NAME)) as connection:
+        connection.execute("vacuum into ?", (str(copy),))
+    lost = append(log)
+    publish(log, lost)
+    delete_store(log)
+    (log / FILE_NAME).write_bytes(copy.read_bytes())
+    assert list_codes(log) == [("error", "audit-truncated")]
+    for _ in range(3):
+        publish(log, append(log))
+    (finding,) = verify_log(log).findings
+    assert (finding.severity, finding.code) == ("error", "audit-truncated")
+    assert str(lost) in finding.message
+    assert f"record {RECORDS + 2}," in finding.message
+    assert [json.loads(line)["lost"] for line in export_lines(log) if '"lost"' in line] == [str(lost)]
+    accepted = parse_anchor(verify_log(log).anchor)
+    assert list_codes(log, stored=[accepted]) == [("warning", "audit-truncated")]
+    assert ("error", "audit-replaced") in list_codes(log, stored=[accepted, lost])
+
+
+def test_anchor_of_another_store_is_stated_before_it_is_replaced(log, tmp_path_factory):
+    other = append(tmp_path_factory.mktemp("other"), 2)
+    (log / anchors.FILE_NAME).write_text(f"{other}\n{other}\n")
+    for _ in range(2):
+        publish(log, append(log))
+    assert list_codes(log) == [("error", "audit-replaced")]
+    assert anchors.read_anchor_file(log)[0].log != other.log
+
+
+def test_new_store_states_the_missing_records_once(log):
+    last = append(log)
+    publish(log, last)
+    delete_store(log)
+    publish(log, append(log))
+    assert list_codes(log) == [("error", "audit-replaced")]
+    assert list_codes(log, stored=[last]) == [("warning", "audit-replaced")]
 
 
 def test_anchor_of_an_older_version_has_no_log(log):
@@ -374,7 +413,7 @@ def test_full_disk_leaves_the_log_intact_and_the_gap_is_recorded(log):
         try:
             append(log, 400)
         except AuditUnavailableError:
-            ChangeLog(log).note_gap()
+            note_gap(log)
             os._exit(7)
         finally:
             os._exit(1)
@@ -386,6 +425,30 @@ def test_full_disk_leaves_the_log_intact_and_the_gap_is_recorded(log):
     assert not (log / GAP_NAME).exists()
     assert ("warning", "audit-gap") in list_codes(log)
     assert any(json.loads(line).get("gap") for line in export_lines(log))
+
+
+def test_result_that_does_not_fit_on_the_disk_is_a_gap(log):
+    recorder = RunRecorder(log, JournalConfig(), Run(command="data set", started_at=now()), ["blog"])
+    recorder.begin()
+    anchor = ChangeLog(log, recorder.store).append(
+        [{"kind": "intent", "operation": 0, "databases": ["main"]}]
+    )
+    outcome = {
+        "kind": "outcome",
+        "operation": anchor.sequence,
+        "databases": ["main"],
+        "padding": "x" * 2_000_000,
+    }
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(JournalUnavailableError, match=f"lacks the result of operation {anchor.sequence}"):
+            recorder.finish(recorder.run, (), [outcome])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list_codes(log) == [("info", "audit-open"), ("warning", "audit-gap")]
+    append(log)
+    assert sorted(list_codes(log)) == [("info", "audit-open"), ("warning", "audit-gap")]
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
@@ -461,7 +524,7 @@ def test_files_that_another_user_planted_are_refused(tmp_path, monkeypatch):
     with pytest.raises(AuditUnavailableError, match="another user"):
         append(state)
     (state / GAP_NAME).symlink_to(tmp_path / "new")
-    ChangeLog(state).note_gap()
+    note_gap(state)
     assert not (tmp_path / "new").exists()
     assert target.read_bytes() == b"content of root\n"
     state.chmod(0o700)
