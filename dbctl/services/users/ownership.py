@@ -289,6 +289,5 @@ def _filter_value(db: Readable, step: RowStep) -> object:
     """Return the value of a filter in the type of its column."""
     column = db.tables()[step.table].columns.get(step.filter)
     if column and step.value in BOOLEAN_LABELS and is_boolean(column):
-        truth = BOOLEAN_LABELS[step.value]
-        return truth if column.native == "boolean" else int(truth)
+        return BOOLEAN_LABELS[step.value]
     return int(step.value) if column and "INT" in column.type and step.value.isdecimal() else step.value
