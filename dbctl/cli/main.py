@@ -177,10 +177,10 @@ class _Run:
         from dbctl.render import failure
 
         path = current_command(self._ctx) if command is None else command
-        if error.hint.endswith(UsageError.remedy):
+        if error.hint.endswith(UsageError.default_hint):
             name = " ".join(["dbctl", *path])
             own = f"List the arguments and options with: {name} --help"
-            error.hint = error.hint.removesuffix(UsageError.remedy) + own
+            error.hint = error.hint.removesuffix(UsageError.default_hint) + own
         elif (spec := find_spec(self._ctx)) and not spec.recorded:
             # a command that changes nothing; a signal can arrive before its name is read
             error.hint = error.hint.removeprefix(ValueInvalidError.remedy).lstrip()

@@ -10,7 +10,8 @@ from dbctl.errors.base import DbctlError, Exit
 
 class UsageError(DbctlError):
     code, exit_status = "usage", Exit.USAGE
-    sentence, remedy = "{detail}", "List the arguments and options of a command with --help."
+    sentence, remedy = "{detail}", "{hint}"
+    default_hint = "List the arguments and options of a command with --help."
 
 
 class FormatNotSupportedError(DbctlError):

@@ -50,9 +50,9 @@ class Problem(Struct, frozen=True):
 
     finding: Finding
     status: Exit  #: of a command that checks
-    is_failure: bool = (
-        False  #: whether something could not be read, which also concerns commands that do not check
-    )
+    #: whether something could not be read, which also concerns commands that do not check
+    is_failure: bool = False
+    shows_hint: bool = False  #: whether a warning about it, which has no hint, names the command of the hint
 
 
 class Observation(Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class AppObservation(Struct, frozen=True, kw_only=True):
     @property
     def messages(self) -> Sequence[str]:
         """Messages about the problems, each once."""
-        return list(dict.fromkeys(map(_describe_problem, self.findings)))
+        return list(dict.fromkeys(map(_describe_problem, self.problems)))
 
     def find_health(self, database: str | None = None) -> Health:
         """Return the health of the app and one of its databases; ``due``: only actions are due."""
@@ -269,9 +269,7 @@ class _Observer:
             message = "the ledger does not agree with the migrations"
             hint = Remedy("`migrate verify`").write(app.name)
             finding = Finding(target, "error", "migrations-inconsistent", message, hint)
-            self._add(
-                Exit.CHECK_FAILED, structs.replace(finding, message=backup_status.describe_finding(finding))
-            )
+            self._add(Exit.CHECK_FAILED, finding, shows_hint=True)
         elif pending:
             message = f"{format_count(len(pending), 'migration')} pending"
             self._add(
@@ -324,9 +322,7 @@ class _Observer:
         location = locate_journal(self._selection)
         for problem in find_problems(location, app.name, backup_config=app.configured.backup):
             finding = Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
-            self._add(
-                problem.exit_status, structs.replace(finding, message=backup_status.describe_finding(finding))
-            )
+            self._add(problem.exit_status, finding, shows_hint=True)
         if app.configured.maintenance_mode:
             from dbctl.services.hooks import find_leftover
 
@@ -343,20 +339,21 @@ class _Observer:
 
     def _add_leftovers(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            self._add(
-                Exit.ACTION_NEEDED, structs.replace(finding, message=backup_status.describe_finding(finding))
-            )
+            self._add(Exit.ACTION_NEEDED, finding, shows_hint=True)
 
-    def _add(self, status: Exit, finding: Finding) -> None:
-        self._problems.append(Problem(finding, status))
+    def _add(self, status: Exit, finding: Finding, *, shows_hint: bool = False) -> None:
+        self._problems.append(Problem(finding, status, shows_hint=shows_hint))
 
     def _add_failure(self, error: DbctlError, target: str) -> None:
         problem = Problem(Finding.from_error(target, error), error.exit_status, is_failure=True)
         self._problems.append(problem)
 
 
-def _describe_problem(finding: Finding) -> str:
-    return finding.message if finding.target in finding.message else f"{finding.target}: {finding.message}"
+def _describe_problem(problem: Problem) -> str:
+    finding = problem.finding
+    if finding.target not in finding.message:
+        finding = structs.replace(finding, message=f"{finding.target}: {finding.message}")
+    return backup_status.describe_finding(finding) if problem.shows_hint else finding.message
 
 
 def _is_read_only(files: DatabaseFiles) -> bool:

@@ -280,6 +280,18 @@ def test_missing_or_old_backup_requires_an_action(path, run_status):
     assert "backup create" in warning
 
 
+def test_failed_job_is_named_with_its_app_and_its_command_once(path, run_status, answer, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(path.parent / "state"))
+    configure(path, 'repository = "backups"', 'repository = "user.db"')
+    answer("backup", "create", status=10)
+    (warning,) = (text for text in run_status()[1] if "backup create failed" in text)
+    assert warning.startswith("fp: backup create failed ")
+    assert warning.endswith("runs show 1 --app fp)")
+    (finding,) = (item for item in answer("report")["data"]["findings"] if item["code"] == "run-failing")
+    assert "runs show" not in finding["message"]
+    assert finding["remedy"].endswith("runs show 1 --app fp")
+
+
 def test_unreadable_backup_manifest_is_reported(path, run_status):
     (manifest,) = path.parent.glob("backups/*/*/manifest.json")
     manifest.write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import sys
 import tomllib
@@ -128,3 +129,14 @@ def test_error_of_one_check_does_not_end_the_others(larder, answer):
     assert Counter(finding["code"] for finding in findings) == {"corrupt": 1, "password-format": 1}
     codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
     assert codes >= {"corrupt", "backup-due"}
+
+
+def test_table_whose_files_are_missing_is_damage_and_no_unreadable_table(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    answer("demo", "chat-lancedb", ".")
+    for data in tmp_path.glob("data/lancedb/*.lance/data"):
+        shutil.rmtree(data)
+    findings = answer("apps", "check", status=4)["data"]["findings"]
+    assert [(item["severity"], item["code"]) for item in findings if item["target"].endswith("vectors")] == [
+        ("error", "corrupt")
+    ]

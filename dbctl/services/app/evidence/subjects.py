@@ -176,6 +176,8 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     def find_denial(self, table: str) -> PrivilegeMissingError | None:
         """Return why the role may not read every column of a table that the profile names."""
         sample = self._read_sample(table, self.named_columns[table][1])
+        if isinstance(sample, DbctlError) and not isinstance(sample, PrivilegeMissingError):
+            raise sample
         return sample if isinstance(sample, PrivilegeMissingError) else None
 
     def sample(self, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
