@@ -9,7 +9,7 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.errors import AuditUnavailableError
+from dbctl.errors import AuditInvalidError, AuditUnavailableError
 from dbctl.files import SUFFIXES, atomic
 from dbctl.model import Page
 from dbctl.services.events.changes.log import open_changes
@@ -34,9 +34,12 @@ def export_lines(folder: Path, *, since: int = 0) -> Iterator[str]:
 
     Raises:
         AuditUnavailableError, JournalCorruptError: the store cannot be read.
+        AuditInvalidError: a record is not one line of JSON; those before it were yielded.
     """
     with open_changes(folder) as db:
         for line in read_lines(db, folder, since=since):
+            if decode_record(line.content) is None or b"\n" in line.content:
+                raise AuditInvalidError(path=line.path, reason=f"record {line.number} cannot be read")
             yield f"{line.content.decode()}\n"
 
 

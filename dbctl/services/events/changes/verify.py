@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -134,7 +136,8 @@ def count_problems(paths: Sequence[Path]) -> int:
 
 def list_anchors(db: Database) -> Iterator[Anchor]:
     """Yield the ends of the log after the recorded runs."""
-    anchor = "json_extract(cast(record as text), '$.audit')"
+    text = "cast(record as text)"
+    anchor = f"case when json_valid({text}) then json_extract({text}, '$.audit') end"
     for (text,) in db.execute(f"select {anchor} from runs where {anchor} <> ''"):
         if parsed := parse_anchor(str(text)):
             yield parsed
@@ -179,7 +182,7 @@ class _Checker:
         """
         files = sorted((find_first_number(path), path) for path in self._others)
         try:
-            with open_changes(folder) as db:
+            with open_changes(folder) as db, self._note_damage():
                 first = None
                 if db:
                     db.conn.text_factory = lambda content: content.decode(errors="backslashreplace")
@@ -188,26 +191,40 @@ class _Checker:
                     self.check_file(files.pop(0)[1])
                 if db:
                     self.files.append(folder / FILE_NAME)
-                    sql = "select value from meta where name = 'store'"
-                    (self._store,) = db.execute(sql).fetchone() or ("",)
-                    for anchor in list_anchors(db):
-                        self._add_anchor(anchor)
+                    with self._note_damage():
+                        sql = "select value from meta where name = 'store'"
+                        (self._store,) = db.execute(sql).fetchone() or ("",)
+                    with self._note_damage():
+                        self._read_runs(db)
                 for line in read_lines(db, folder, columns=", ".join(COLUMNS)):
                     self._has_store = True
                     self.check_line(line)
         except JournalCorruptError as error:
-            self._is_readable = False
-            finding = Finding(
-                self.target,
-                "error",
-                "audit-unreadable",
-                str(error),
-                UNREADABLE_HINT.write(),
-                str(folder / FILE_NAME),
-            )
-            self.findings.append(finding)
+            self._report_damage(str(error))
         for _, path in files:
             self.check_file(path)
+
+    @contextmanager
+    def _note_damage(self) -> Iterator[None]:
+        """Report a table or a column that is missing, which SQLite does not regard as damage."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+                raise
+            self._report_damage(f"{self.target} is damaged: {error}")
+
+    def _report_damage(self, message: str) -> None:
+        self._is_readable = False
+        hint = UNREADABLE_HINT.write()
+        self.findings.append(Finding(self.target, "error", "audit-unreadable", message, hint, self.target))
+
+    def _read_runs(self, db: Database) -> None:
+        sql = "select id from runs where not json_valid(cast(record as text)) limit 1"
+        if row := db.execute(sql).fetchone():
+            self._report_damage(f"{self.target} is damaged: the record of run {row[0]} is no JSON")
+        for anchor in list_anchors(db):
+            self._add_anchor(anchor)
 
     def _add_anchor(self, anchor: Anchor) -> None:
         self._anchors.setdefault(anchor.sequence, set()).add(anchor)

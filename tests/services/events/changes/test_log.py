@@ -22,10 +22,10 @@ from msgspec import structs
 from dbctl.cli.main import main
 from dbctl.config import AuditConfig, JournalConfig
 from dbctl.engines.sql import codec
-from dbctl.errors import AuditUnavailableError, JournalUnavailableError
+from dbctl.errors import AuditInvalidError, AuditUnavailableError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes import anchors
-from dbctl.services.events.changes.export import export_lines
+from dbctl.services.events.changes.export import export_lines, export_records
 from dbctl.services.events.changes.log import GAP_NAME, ChangeLog, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.events.changes.records import Anchor, is_sealed, parse_anchor, seal
@@ -308,6 +308,36 @@ def test_damaged_store_is_reported_and_never_written(log):
     with pytest.raises(AuditUnavailableError):
         append(log)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("table", ["runs", "meta", "changes"])
+def test_dropped_table_is_damage(log, table):
+    with tamper(log) as connection:
+        connection.execute(f"drop table {table}")
+    assert ("error", "audit-unreadable") in list_codes(log)
+    assert verify_log(log).checked == (0 if table == "changes" else RECORDS + 1)
+
+
+def test_edited_run_is_damage_and_the_chain_is_checked(log):
+    recorder = RunRecorder(log, JournalConfig(), Run(command="data set", started_at=now()), ["blog"])
+    recorder.begin()
+    recorder.finish(recorder.run)
+    with tamper(log) as connection:
+        connection.execute("update runs set record = 'x'")
+        connection.execute(TAMPERINGS["kind"], {"n": 3})
+    assert list_codes(log) == [("error", "audit-unreadable"), ("error", "audit-edited")]
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"x", b"{}", b""])
+def test_export_of_a_record_that_cannot_be_read_ends_before_it(log, content):
+    with tamper(log) as connection:
+        connection.execute("update changes set record = ? where seq = 3", (content,))
+    lines = list[str]()
+    with pytest.raises(AuditInvalidError, match="record 3 "):
+        lines += export_lines(log)
+    with pytest.raises(AuditInvalidError):
+        export_records(log)
+    assert [json.loads(line)["sequence"] for line in export_lines(log, since=3)] == [*range(4, RECORDS + 2)]
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": "\xff"', b"{"])
