@@ -171,7 +171,7 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
     from dbctl.services.events.changes.export import read_file
     from dbctl.services.events.changes.log import begin_log, insert_record
     from dbctl.services.events.changes.records import decode_record
-    from dbctl.services.events.changes.verify import count_problems
+    from dbctl.services.events.changes.verify import count_problems, list_anchors
 
     order = dict[Path, tuple[bool, int]]()
     for path in _list_logs(folder):
@@ -187,7 +187,7 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
             ):  # of an edited number or line, which is one of the problems
                 insert_record(connection, line.content.removesuffix(b"\n"), conflict="ignore")
         connection.execute("insert into meta values (?, ?)", (path.name, _digest(path)))
-    begin_log(connection, problems=count_problems(paths))
+    begin_log(connection, problems=count_problems(paths, list_anchors(connection)))
 
 
 def _import_journal(connection: sqlite3.Connection, path: Path) -> None:

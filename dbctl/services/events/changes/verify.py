@@ -125,16 +125,16 @@ TRUNCATED_HINT = "Keep the copy, and compare it with the backups of the database
 COPY_HINT = "Their hashes were compared. Pass only files that were moved out of the folder of the log."
 
 
-def count_problems(paths: Sequence[Path]) -> int:
-    """Return the errors in files of an older version that their records do not show any more once they are imported."""
-    checker = _Checker("", (), (), paths)
+def count_problems(paths: Sequence[Path], anchors: Iterable[Anchor]) -> int:
+    """Return the errors in files of an older version, also compared with the anchors of its runs, that the store may not show later."""
+    checker = _Checker("", anchors, (), paths)
     for path in paths:
         checker.check_file(path)
     findings = [*checker.findings, *checker.check_end(is_expected=False)]
     return sum(finding.severity == "error" and finding.code != "audit-rotated" for finding in findings)
 
 
-def list_anchors(db: Database) -> Iterator[Anchor]:
+def list_anchors(db: Database | sqlite3.Connection) -> Iterator[Anchor]:
     """Yield the ends of the log after the recorded runs."""
     text = "cast(record as text)"
     anchor = f"case when json_valid({text}) then json_extract({text}, '$.audit') end"

@@ -20,7 +20,7 @@ from dbctl.services.events.changes.export import export_lines
 from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
-from dbctl.services.events.store import LEGACY_LOG, LEGACY_NAME
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
 from tests.services.events.kills import fork, run_killed, wait
 
 #: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
@@ -255,3 +255,16 @@ def test_operations_of_older_versions_are_listed_and_undone(state, tmp_path, ans
         "$bytes": "AQ=="
     }
     assert answer("audit", "verify")["data"]["findings"] == []
+
+
+def test_log_that_was_truncated_before_its_import_is_reported_without_the_runs(state):
+    with closing(sqlite3.connect(state / LEGACY_NAME)) as connection, connection:
+        row = ("data set", "success", 0, "2026-01-01T00:00:00+00:00", json.dumps({"audit": str(LAST)}))
+        sql = "insert into runs (command, result, failed, started_at, record) values (?, ?, ?, ?, ?)"
+        connection.execute(sql, row)
+    path = state / LEGACY_LOG
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    append(state)
+    with closing(sqlite3.connect(state / FILE_NAME)) as connection, connection:
+        connection.execute("delete from runs")
+    assert ("error", "audit-edited") in list_codes(state)
