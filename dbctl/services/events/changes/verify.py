@@ -6,11 +6,11 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dbctl.errors import DbctlError, JournalCorruptError, Remedy
+from dbctl.errors import DbctlError, JournalCorruptError, JournalUnavailableError, Remedy
 from dbctl.model import Closing, Finding, Findings, format_count
 from dbctl.services.events.changes import anchors as anchor_file
 from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
@@ -24,7 +24,8 @@ from dbctl.services.events.changes.records import (
     is_sealed,
     parse_anchor,
 )
-from dbctl.services.events.store import FILE_NAME, LEGACY_LOG
+from dbctl.services.events.legacy import IMPORTED, list_unimported
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
@@ -80,18 +81,14 @@ def verify_log(
     known = anchor_file.read_anchor_file(folder)
     checker = _Checker(str(folder / FILE_NAME), [*anchors, *stored, *known[:1]], stored, others)
     checker.check_sources(folder)
-    findings = [*checker.findings, *checker.check_end(is_expected=bool(known))]
+    is_expected = bool(known) or any(folder.glob(f"{LEGACY_LOG}*{IMPORTED}"))
+    findings = [*checker.findings, *checker.check_end(is_expected=is_expected)]
     if (folder / GAP_NAME).exists():
         message = "changes after the last record are not in the log: it could not be written"
         findings.append(
             Finding(checker.target, "warning", "audit-gap", message, GAP_HINT.write(), checker.target)
         )
-    if (folder / LEGACY_LOG).exists():
-        message = f"an older version wrote {folder / LEGACY_LOG}, which was not imported: the log existed"
-        hint = Remedy("Compare it with the log, and move it away: `audit verify {file}`").write(
-            facts={"file": folder / LEGACY_LOG}
-        )
-        findings.append(Finding(checker.target, "warning", "audit-gap", message, hint, checker.target))
+    findings += _list_unimported(folder, checker.target)
     if not known and os.path.lexists(path):
         message = f"whether records are missing at the end is less certain: {path} contains no anchor"
         # A power failure may leave an empty file, because it is not synced.
@@ -114,6 +111,22 @@ def verify_log(
     )
 
 
+def _list_unimported(folder: Path, target: str) -> Iterator[Finding]:
+    log = folder / LEGACY_LOG
+    paths = (
+        {log} if log.exists() else set[Path]()
+    )  # also one with imported records, to which an older version would append
+    with suppress(JournalUnavailableError, JournalCorruptError):  # the store is damaged, which is reported
+        paths.update(list_unimported(folder))
+    for path in sorted(paths):
+        message = f"an older version wrote {path}, which was not imported: the log existed"
+        hint = UNIMPORTED_HINT.write(facts={"file": path})
+        if path.name == LEGACY_NAME:
+            hint = "Its runs may have ends of the log. Compare them with the log, and move the file away."
+        yield Finding(target, "warning", "audit-gap", message, hint, target)
+
+
+UNIMPORTED_HINT = Remedy("Compare it with the log, and move it away: `audit verify {file}`")
 ROTATED_HINT = Remedy("Pass an export with them, or the anchor of record {record}, to: `audit verify FILE`")
 MISSING_HINT = Remedy("Move it back, or verify an exported copy with: `audit verify FILE`")
 LOST_HINT = Remedy(
@@ -339,7 +352,8 @@ class _Checker:
         foreign = [*self._foreign, *(anchor for anchor in later if anchor.log not in ("", *self._logs))]
         newest = max((anchor.sequence for anchor in later), default=0)
         if not self._has_store and (newest > last or is_expected):
-            message = f"the log has no records, but had {max(newest, last)}: it was deleted or moved away"
+            count = max(newest, last) or "those of the imported files"
+            message = f"the log has no records, but had {count}: it was deleted or moved away"
             yield self._describe("audit-missing", message, MISSING_HINT.write())
         elif foreign:
             message = f"the log is not that of the anchor {foreign[0]}: it was deleted, and another one began"

@@ -170,6 +170,26 @@ def test_log_that_appears_later_replaces_nothing_and_is_reported(state):
     assert (verify_log(state).checked, list_codes(state)) == (COUNT + 7, [])
 
 
+def test_journal_that_appears_later_is_reported(state):
+    append(state)
+    (state / LEGACY_NAME).write_bytes(b"of a restored directory")
+    (finding,) = verify_log(state).findings
+    assert (finding.severity, finding.code) == ("warning", "audit-gap")
+    assert str(state / LEGACY_NAME) in finding.message
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_imported_files_without_records_in_the_store_are_an_error(state, is_empty):
+    append(state)
+    if is_empty:
+        with closing(sqlite3.connect(state / FILE_NAME)) as connection, connection:
+            connection.executescript("drop trigger changes_delete; delete from changes;")
+    else:
+        for path in state.glob(f"{FILE_NAME}*"):
+            path.unlink()
+    assert list_codes(state) == [("error", "audit-missing")]
+
+
 def test_several_processes_import_once(state):
     assert [wait(pid) for pid in [fork(lambda: append(state)) for _ in range(8)]] == [0] * 8
     assert list(export_lines(state))[:COUNT] == read_old_records()
