@@ -194,6 +194,8 @@ class _Checker:
             AuditUnavailableError: one cannot be read.
         """
         files = sorted((find_first_number(path), path) for path in self._others)
+        for path in (path for number, path in files if not number):
+            self._add("audit-missing", f"{path} has no record", Line(path, 1, b""))
         try:
             with open_changes(folder) as db, self._note_damage():
                 first = None
@@ -320,6 +322,10 @@ class _Checker:
         copy = line.path if line.path.resolve() in self._resolved else path
         self._copies.setdefault(copy, []).append(record.sequence)
         self._invalid = []  # an export omits what is no record
+        numbers = self._copies[copy]
+        if copy == line.path and numbers[-2:-1] not in ([], [record.sequence - 1]):
+            message = f"record {record.sequence} of the copy follows {numbers[-2]}: records are missing or in another order"
+            self._add("audit-missing", message, line)
         if digest != record.hash:
             self._add("audit-edited", f"record {record.sequence} differs from that of {path}", line)
         return True
@@ -334,8 +340,9 @@ class _Checker:
                     f"the log lacks record {self._lacking[path]}, which its copy {path} has: it was truncated"
                 )
                 yield self._describe("audit-truncated", message, TRUNCATED_HINT)
-            message = f"{path} is an export or another copy: the log has its records {sequences[0]} to {sequences[-1]} too"
-            yield Finding(self.target, "info", "audit-copy", message, COPY_HINT, self.target)
+            if sequences == [*range(sequences[0], sequences[-1] + 1)]:
+                message = f"{path} is an export or another copy: the log has its records {sequences[0]} to {sequences[-1]} too"
+                yield Finding(self.target, "info", "audit-copy", message, COPY_HINT, self.target)
         if self._is_readable:
             yield from self._compare_anchors(is_expected=is_expected)
         if self._open:

@@ -403,6 +403,25 @@ def test_every_tampering_of_an_export_is_detected(log, tmp_path_factory, positio
     assert "error" in {severity for severity, _ in codes}
 
 
+@pytest.mark.parametrize("change", ["delete", "duplicate", "swap", "blank", "empty"])
+def test_copy_next_to_the_log_has_each_record_once_in_order(log, tmp_path_factory, change):
+    lines = list(export_lines(log))
+    match change:
+        case "delete":
+            del lines[2]
+        case "duplicate":
+            lines.insert(2, lines[2])
+        case "swap":
+            lines[2], lines[3] = lines[3], lines[2]
+        case "blank":
+            lines[2] = "\n"
+        case "empty":
+            lines = []
+    path = tmp_path_factory.mktemp("export") / "audit.jsonl"
+    path.write_text("".join(lines))
+    assert ("error", "audit-missing") in list_codes(log, others=[path])
+
+
 def test_incomplete_export_is_reported(log, tmp_path_factory):
     export = tmp_path_factory.mktemp("export") / "audit.jsonl"
     export.write_text("".join(export_lines(log))[:-40])
