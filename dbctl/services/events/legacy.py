@@ -143,6 +143,8 @@ def rename_files(folder: Path, *, is_new: bool) -> None:
         sync_directory(folder)
         notes = _read_notes(folder / FILE_NAME)
         paths = [path for path in paths if _is_imported(path, notes)]
+        if any(path.name != LEGACY_NAME for path in paths):
+            _publish_end(folder)
     # The journal is renamed last: it exists as long as others may have to be renamed.
     names = [path.name for path in paths]
     for name in (NOTICES, FLEETS, *names) if is_new or names else ():
@@ -151,6 +153,21 @@ def rename_files(folder: Path, *, is_new: bool) -> None:
             if os.path.lexists(old) and not os.path.lexists(new):
                 with suppress(OSError):
                     old.rename(new)
+
+
+def _publish_end(folder: Path) -> None:
+    """Store the end of the imported log next to the store, so that its deletion is noticed before the first change; a failure is ignored.
+
+    The settings are not known here: the first change publishes its end everywhere.
+    """
+    from dbctl.config import AuditConfig
+    from dbctl.services.events.changes.anchors import publish_anchor
+    from dbctl.services.events.changes.log import read_end
+
+    with closing(connect_for_reading(folder / FILE_NAME)) as connection:
+        end = read_end(connection)
+    if end:
+        list(publish_anchor(folder, AuditConfig(), str(end), str(end)))
 
 
 def _digest(path: Path) -> str:

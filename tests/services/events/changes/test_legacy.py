@@ -20,6 +20,8 @@ from dbctl.services.events.changes.export import export_lines
 from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
+from dbctl.services.events.history import list_runs
+from dbctl.services.events.runs import RunFilter
 from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
 from tests.services.events.kills import fork, run_killed, wait
 
@@ -64,7 +66,7 @@ def read_old_records():
 
 
 def list_files(folder):
-    return sorted(path.name for path in folder.glob("audit*"))
+    return sorted(path.name for path in folder.glob(f"{LEGACY_LOG}*"))
 
 
 def test_records_keep_their_text_numbers_and_hashes(state):
@@ -187,6 +189,14 @@ def test_imported_files_without_records_in_the_store_are_an_error(state, is_empt
     else:
         for path in state.glob(f"{FILE_NAME}*"):
             path.unlink()
+    assert list_codes(state) == [("error", "audit-missing")]
+
+
+def test_deletion_of_the_store_is_noticed_before_the_first_change(state):
+    list_runs(state, RunFilter(limit=1))
+    assert (verify_log(state).checked, list_codes(state)) == (COUNT + 1, [])
+    for path in state.glob("events.sqlite*"):
+        path.unlink()
     assert list_codes(state) == [("error", "audit-missing")]
 
 
