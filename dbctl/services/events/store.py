@@ -250,7 +250,11 @@ def _write_content(path: Path, *, journal_mode: str) -> bool:
     """Create a store with what earlier versions recorded; False: the file system has no shared memory for a write-ahead log, and nothing was created."""
     from dbctl.services.events import legacy
 
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        give_to_owner(descriptor, path.parent)  # SQLite gives the files next to it the same owner
+    finally:
+        os.close(descriptor)
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(f"pragma journal_mode = {journal_mode}")
@@ -264,6 +268,14 @@ def _write_content(path: Path, *, journal_mode: str) -> bool:
         _delete(path)
         return False
     return True
+
+
+def give_to_owner(descriptor: int, folder: Path) -> None:
+    """Give what root created in a folder to the owner of the folder, who could not use it otherwise, as far as that is permitted."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with suppress(PermissionError):  # in some containers and network file systems
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _begin(connection: sqlite3.Connection, seconds: float) -> None:

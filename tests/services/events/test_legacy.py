@@ -172,6 +172,15 @@ def test_file_that_an_earlier_version_wrote_after_the_import_is_not_touched(old,
     assert list_unimported(old) == [old / name]
 
 
+def test_store_that_root_creates_belongs_to_the_owner_of_the_folder(old):
+    if os.geteuid():
+        pytest.skip("only root can give a file to another user")
+    os.chown(old, 12345, 12346)
+    with EventStore(old).writing():
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in old.glob(f"{FILE_NAME}*")}
+    assert owners == dict.fromkeys([FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"], (12345, 12346))
+
+
 def test_journal_that_could_not_be_renamed_is_imported_until_it_has_a_further_run(old):
     (old / f"{LEGACY_NAME}.imported").touch()
     write(old)
