@@ -182,7 +182,7 @@ def _digest(path: Path) -> str:
 
 
 def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
-    """Insert the records of the logs of changes with their numbers, text and hashes, and note the logs; a damaged archive is left out."""
+    """Insert the records of the logs of changes with their numbers, text and hashes, and note the logs; a damaged archive is a problem."""
     if not _list_logs(folder):
         return
     from dbctl.services.events.changes.export import read_file
@@ -190,8 +190,8 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
     from dbctl.services.events.changes.records import decode_record
     from dbctl.services.events.changes.verify import count_problems, list_anchors
 
-    order = dict[Path, tuple[bool, int]]()
-    for path in _list_logs(folder):
+    logs, order = _list_logs(folder), dict[Path, tuple[bool, int]]()
+    for path in logs:
         with suppress(AuditUnavailableError):
             records = (decode_record(line.content) for line in read_file(path))  # to its end
             number = next(iter([record.sequence for record in records if record]), 0)
@@ -204,7 +204,8 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
             ):  # of an edited number or line, which is one of the problems
                 insert_record(connection, line.content.removesuffix(b"\n"), conflict="ignore")
         connection.execute("insert into meta values (?, ?)", (path.name, _digest(path)))
-    begin_log(connection, problems=count_problems(paths, list_anchors(connection)))
+    problems = count_problems(paths, list_anchors(connection)) + len(logs) - len(paths)
+    begin_log(connection, problems=problems)
 
 
 def _import_journal(connection: sqlite3.Connection, path: Path) -> None:

@@ -21,6 +21,7 @@ from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
 from dbctl.services.events.history import list_runs
+from dbctl.services.events.legacy import list_unimported
 from dbctl.services.events.runs import RunFilter
 from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
 from tests.services.events.kills import fork, run_killed, wait
@@ -190,6 +191,17 @@ def test_imported_files_without_records_in_the_store_are_an_error(state, is_empt
         for path in state.glob(f"{FILE_NAME}*"):
             path.unlink()
     assert list_codes(state) == [("error", "audit-missing")]
+
+
+def test_damaged_archive_is_counted_and_named(state):
+    archive = state / f"{NAMES[0]}.gz"
+    archive.write_bytes(gzip.compress((state / NAMES[0]).read_bytes())[:-20])
+    (state / NAMES[0]).unlink()
+    append(state)
+    assert list_unimported(state) == [archive]
+    (start,) = [record for record in map(json.loads, export_lines(state)) if record.get("problems")]
+    assert start["problems"] == 1
+    assert "error" in {severity for severity, _ in list_codes(state, others=[LOG / NAMES[0]])}
 
 
 def test_deletion_of_the_store_is_noticed_before_the_first_change(state):
