@@ -22,6 +22,7 @@ from dbctl.files import atomic, find_planted, read_settings_bytes, sync_director
 from dbctl.model import JSON_ERRORS, Struct
 from dbctl.services.events.store import (
     FILE_NAME,
+    IMPORTED,
     LEGACY_LOG,
     LEGACY_NAME,
     SUFFIXES,
@@ -31,7 +32,6 @@ from dbctl.services.events.store import (
 )
 
 NOTICES, FLEETS = "notify.json", "runs"
-IMPORTED = ".imported"
 #: The log of changes and its rotations, as programs that rotate logs name them.
 _LOG = re.compile(re.escape(LEGACY_LOG) + r"(\.[0-9]+)?(\.gz)?")
 _VERSION = 1  #: of the journal
@@ -52,23 +52,23 @@ def has_files(folder: Path) -> bool:
 
 
 @contextmanager
-def lock_files(folder: Path) -> Iterator[None]:
+def lock_files(folder: Path, *, seconds: float = _BUSY_SECONDS) -> Iterator[None]:
     """Hold the lock of the folder, so that one process imports, and those with which older versions append to a log of changes.
 
     Raises:
-        OSError: one is locked, or cannot be opened.
+        OSError: one is locked for ``seconds``, or cannot be opened.
     """
+    deadline = time.monotonic() + seconds
     with ExitStack() as stack:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
-        _lock(descriptor)
+        _lock(descriptor, deadline)
         for path in _list_logs(folder):  # which older versions open by its name again once they have the lock
-            _lock(stack.enter_context(atomic.open_regular(path, follow=False)).fileno())
+            _lock(stack.enter_context(atomic.open_regular(path, follow=False)).fileno(), deadline)
         yield
 
 
-def _lock(descriptor: int) -> None:
-    deadline = time.monotonic() + _BUSY_SECONDS
+def _lock(descriptor: int, deadline: float) -> None:
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,8 +145,8 @@ def rename_files(folder: Path, *, is_new: bool) -> None:
         paths = [path for path in paths if _is_imported(path, notes)]
         if any(path.name != LEGACY_NAME for path in paths):
             _publish_end(folder)
-    # The journal is renamed last: it exists as long as others may have to be renamed.
-    names = [path.name for path in paths]
+    # The log and the journal are renamed last: one exists as long as others may have to be renamed.
+    names = [path.name for path in sorted(paths, key=lambda path: path.name in {LEGACY_LOG, LEGACY_NAME})]
     for name in (NOTICES, FLEETS, *names) if is_new or names else ():
         for suffix in (*SUFFIXES[1:], ""):
             old, new = folder / f"{name}{suffix}", folder / f"{name}{IMPORTED}{suffix}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FILE_NAME = "events.sqlite"
 #: The files that earlier versions had instead, which are imported; rotated parts of the log of changes have a further suffix.
 LEGACY_NAME, LEGACY_LOG = "journal.sqlite", "audit.jsonl"
+IMPORTED = ".imported"  #: their suffix afterwards
 #: The number of migrations in ``schema``, which is the ``user_version`` of the file.
 VERSION = 1
 #: Of the database, and of the files that SQLite creates next to it.
@@ -123,21 +125,30 @@ class EventStore:
 
     def _prepare(self, *, create: bool) -> bool:
         """Create the file if it is missing and ``create`` is set, or if there are files of earlier versions; return whether it exists."""
-        is_present = exists(self.path)
-        # The last file that is renamed; a process that was killed may have left it.
-        if is_present and not os.path.lexists(self.folder / LEGACY_NAME):
+        if exists(self.path):
+            # The last files that are renamed; a process that was killed may have left them.
+            if any(map(self._is_left, (LEGACY_LOG, LEGACY_NAME))):
+                from dbctl.services.events import legacy
+
+                with suppress(OSError, sqlite3.OperationalError), legacy.lock_files(self.folder, seconds=0):
+                    _delete_abandoned(self.folder)
+                    legacy.rename_files(self.folder, is_new=False)
             return True
         from dbctl.services.events import legacy
 
-        if not (is_present or create or legacy.has_files(self.folder)):
+        if not (create or legacy.has_files(self.folder)):
             return False
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with legacy.lock_files(self.folder):
+            _delete_abandoned(self.folder)
             is_new = not exists(self.path)
             if is_new:
                 self._create()
             legacy.rename_files(self.folder, is_new=is_new)
         return True
+
+    def _is_left(self, name: str) -> bool:
+        return os.path.lexists(self.folder / name) and not os.path.lexists(self.folder / f"{name}{IMPORTED}")
 
     def _create(self) -> None:
         """Create the file under another name, so that no process sees an incomplete one."""
@@ -297,6 +308,27 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     from dbctl.services.events.schema import upgrade
 
     upgrade(connection, VERSION)
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete the incomplete stores of processes that were killed; the caller has the lock of the folder.
+
+    A process that was killed may have had the id of this one, especially in a container.
+    """
+    for path in folder.glob(f".{FILE_NAME}.*"):
+        match = re.fullmatch(r"([0-9]{1,9})(-[a-z]+)?", path.name.removeprefix(f".{FILE_NAME}."))
+        if match and (int(match[1]) == os.getpid() or not _is_process(int(match[1]))):
+            path.unlink(missing_ok=True)
+
+
+def _is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def _delete(path: Path) -> None:

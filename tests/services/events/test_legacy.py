@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes.verify import list_anchors
 from dbctl.services.events.history import list_runs, read_history
-from dbctl.services.events.legacy import list_unimported
+from dbctl.services.events.legacy import list_unimported, lock_files
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.recorder import RunRecorder
@@ -135,6 +136,7 @@ def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicate
         assert read_tables(state / FILE_NAME) == before
         assert count_rows(state / FILE_NAME)[3:] == [2, 5]
         assert not any((state / name).exists() for name in (LEGACY_NAME, "notify.json", "runs"))
+        assert not list(state.glob(f".{FILE_NAME}.*"))
         shutil.rmtree(state)
         if not is_killed:
             break
@@ -172,6 +174,18 @@ def test_file_that_an_earlier_version_wrote_after_the_import_is_not_touched(old,
     assert list_unimported(old) == [old / name]
 
 
+def test_leftover_file_and_a_lock_of_another_process_delay_nothing(old):
+    write(old)
+    (old / f"{LEGACY_NAME}.imported").rename(old / LEGACY_NAME)
+    with lock_files(old):
+        start = time.monotonic()
+        write(old)
+        assert time.monotonic() - start < 1
+    assert (old / LEGACY_NAME).exists()
+    write(old)
+    assert not (old / LEGACY_NAME).exists()
+
+
 def test_store_that_root_creates_belongs_to_the_owner_of_the_folder(old):
     if os.geteuid():
         pytest.skip("only root can give a file to another user")
@@ -179,6 +193,21 @@ def test_store_that_root_creates_belongs_to_the_owner_of_the_folder(old):
     with EventStore(old).writing():
         owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in old.glob(f"{FILE_NAME}*")}
     assert owners == dict.fromkeys([FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"], (12345, 12346))
+
+
+def test_incomplete_store_of_a_process_that_exists_is_not_deleted(old):
+    parent, ended = old / f".{FILE_NAME}.{os.getppid()}", old / f".{FILE_NAME}.{fork_ended()}-wal"
+    for path in (parent, ended, old / f".{FILE_NAME}.{os.getpid()}", old / f".{FILE_NAME}.x"):
+        path.touch()
+    write(old)
+    assert set(old.glob(f".{FILE_NAME}.*")) == {parent, old / f".{FILE_NAME}.x"}
+
+
+def fork_ended():
+    """Return the id of a process that ended."""
+    pid = fork(lambda: None)
+    wait(pid)
+    return pid
 
 
 def test_journal_that_could_not_be_renamed_is_imported_until_it_has_a_further_run(old):

@@ -159,10 +159,12 @@ def test_record_that_an_older_version_appends_after_a_killed_import_is_reported(
 def test_log_that_appears_later_replaces_nothing_and_is_reported(state):
     append(state)
     (state / f"{LEGACY_LOG}.imported").unlink()
+    content = b"".join((LOG / LEGACY_LOG).read_bytes().splitlines(keepends=True)[:-1])  # of a copy
     for _ in range(2):
         shutil.copytree(LOG, state, dirs_exist_ok=True)
+        (state / LEGACY_LOG).write_bytes(content)
         append(state)
-        assert (state / LEGACY_LOG).read_bytes() == (LOG / LEGACY_LOG).read_bytes()
+        assert (state / LEGACY_LOG).read_bytes() == content
         (finding,) = verify_log(state).findings
         assert (finding.code, str(state / LEGACY_LOG) in finding.message) == ("audit-gap", True)
     assert list_codes(state, others=[state / LEGACY_LOG]) == [
@@ -202,6 +204,18 @@ def test_damaged_archive_is_counted_and_named(state):
     (start,) = [record for record in map(json.loads, export_lines(state)) if record.get("problems")]
     assert start["problems"] == 1
     assert "error" in {severity for severity, _ in list_codes(state, others=[LOG / NAMES[0]])}
+
+
+def test_only_regular_files_with_the_names_of_a_log_are_imported(state, tmp_path):
+    (state / LEGACY_LOG).rename(tmp_path / "target")
+    (state / LEGACY_LOG).symlink_to(tmp_path / "target")
+    (state / f"{LEGACY_LOG}.d").mkdir()
+    shutil.copy(state / NAMES[0], state / f"{LEGACY_LOG}.bak")
+    (state / f"{LEGACY_LOG}.7").mkdir()
+    append(state)
+    remaining = [LEGACY_LOG, f"{LEGACY_LOG}.7", f"{LEGACY_LOG}.bak", f"{LEGACY_LOG}.d"]
+    assert list_files(state) == sorted([*remaining, *(f"{name}.imported" for name in NAMES[:2])])
+    assert list_unimported(state) == [state / LEGACY_LOG, state / f"{LEGACY_LOG}.7"]
 
 
 def test_deletion_of_the_store_is_noticed_before_the_first_change(state):
