@@ -221,7 +221,7 @@ def test_only_regular_files_with_the_names_of_a_log_are_imported(state, tmp_path
 def test_deletion_of_the_store_is_noticed_before_the_first_change(state):
     list_runs(state, RunFilter(limit=1))
     assert (verify_log(state).checked, list_codes(state)) == (COUNT + 1, [])
-    for path in state.glob("events.sqlite*"):
+    for path in [*state.glob(f"{FILE_NAME}*"), *state.glob("*.imported*")]:
         path.unlink()
     assert list_codes(state) == [("error", "audit-missing")]
 
