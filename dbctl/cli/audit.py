@@ -73,7 +73,7 @@ def show_(
 
 @Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit verify /archive/audit.jsonl")
-@GROUP.command("verify", answers=lambda: (verification.AuditChecked,), recorded=True, findings=True)
+@GROUP.command("verify", answers=lambda: (records.AuditChecked,), recorded=True, findings=True)
 def verify(
     session: Session,
     files: Annotated[

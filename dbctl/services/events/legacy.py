@@ -185,10 +185,11 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
     """Insert the records of the logs of changes with their numbers, text and hashes, and note the logs; a damaged archive is a problem."""
     if not _list_logs(folder):
         return
+    from dbctl.services.events.changes.anchors import list_run_anchors
     from dbctl.services.events.changes.export import read_file
     from dbctl.services.events.changes.log import begin_log, insert_record
     from dbctl.services.events.changes.records import decode_record
-    from dbctl.services.events.changes.verify import count_problems, list_anchors
+    from dbctl.services.events.changes.verify import count_problems
 
     logs, order = _list_logs(folder), dict[Path, tuple[bool, int]]()
     for path in logs:
@@ -204,7 +205,7 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
             ):  # of an edited number or line, which is one of the problems
                 insert_record(connection, line.content.removesuffix(b"\n"), conflict="ignore")
         connection.execute("insert into meta values (?, ?)", (path.name, _digest(path)))
-    problems = count_problems(paths, list_anchors(connection)) + len(logs) - len(paths)
+    problems = count_problems(paths, list_run_anchors(connection)) + len(logs) - len(paths)
     begin_log(connection, problems=problems)
 
 

@@ -28,7 +28,7 @@ from dbctl.services.events.runs import (
     is_failure,
     name_result,
 )
-from dbctl.services.events.store import EventStore, storable_text
+from dbctl.services.events.store import EventStore, give_to_owner, storable_text
 
 #: The folder of the files that running processes lock.
 LOCKS = "running"
@@ -138,11 +138,16 @@ class RunRecorder:
     def _lock(self, run_id: int) -> bool:
         """Lock the file of the run; False: the file system has no locks."""
         path = lock_path(self._folder, run_id)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
+        with suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            give_to_owner(descriptor, self._folder)
+            os.close(descriptor)
         if reason := find_planted(path.parent):
             raise JournalUnavailableError(path=path.parent, reason=reason)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
+        give_to_owner(self._descriptor, self._folder)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import JournalConfig
+from dbctl.config import AuditConfig, JournalConfig
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
-from dbctl.services.events.changes.verify import list_anchors
+from dbctl.services.events.changes.anchors import list_run_anchors, publish_anchor
 from dbctl.services.events.history import list_runs, read_history
 from dbctl.services.events.legacy import list_unimported, lock_files
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
-from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.recorder import LOCKS, RunRecorder, lock_path
 from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.samples import read_samples
 from dbctl.services.events.store import FILE_NAME, LEGACY_NAME, EventStore
@@ -72,7 +72,7 @@ def test_records_of_an_earlier_version_are_imported_by_the_first_access(old, acc
     assert [(run.id, run.result) for run in page.items][:3] == [(7, "ok"), (6, "partial"), (5, "ok")]
     assert [history.failures for history in read_history(old, CONFIG, "shop/bea")] == [1, 0]
     with EventStore(old).reading() as db:
-        assert len(list(list_anchors(db))) == 2
+        assert len(list(list_run_anchors(db))) == 2
     assert {key: len(series) for key, series in read_samples(old, CONFIG).items()} == {
         ("blog", "main"): 1,
         ("shop/ann", "main"): 2,
@@ -193,6 +193,13 @@ def test_store_that_root_creates_belongs_to_the_owner_of_the_folder(old):
     with EventStore(old).writing():
         owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in old.glob(f"{FILE_NAME}*")}
     assert owners == dict.fromkeys([FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"], (12345, 12346))
+    recorder = RunRecorder(old, JournalConfig(), Run(command="doctor", started_at=now()), [])
+    recorder.begin()
+    (old / "audit.anchor").unlink(missing_ok=True)
+    anchor = f"1:{'0' * 64}:{'0' * 16}"
+    assert list(publish_anchor(old, AuditConfig(), anchor, anchor)) == []
+    for path in (old / LOCKS, lock_path(old, recorder.run.id), old / "audit.anchor"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346), path
 
 
 def test_incomplete_store_of_a_process_that_exists_is_not_deleted(old):

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl.config import AuditConfig
 from dbctl.errors import DbctlError
 from dbctl.files import atomic
 from dbctl.services.events.changes.records import Anchor, parse_anchor
+from dbctl.services.events.store import give_to_owner
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from dbctl.sqlite_library import Database
 
 FILE_NAME = "audit.anchor"
 #: More than the length of two anchors.
@@ -44,6 +51,7 @@ def publish_anchor(folder: Path, settings: AuditConfig, text: str, newest: str) 
             # Syncing it would take longer than the change; after a power failure, the file may be the old one or empty.
             with atomic.write_atomically(folder / FILE_NAME, replace=True, follow=False, sync=False) as file:
                 file.write(f"{text}\n{newest}\n")
+                give_to_owner(file.fileno(), folder)
         except DbctlError as error:
             yield str(error)
     if settings.syslog:
@@ -61,3 +69,12 @@ def publish_anchor(folder: Path, settings: AuditConfig, text: str, newest: str) 
             )
         except limited_program.ProgramFailedError as error:
             yield f"{settings.anchor_command[0]}: {error}"
+
+
+def list_run_anchors(db: Database | sqlite3.Connection) -> Iterator[Anchor]:
+    """Yield the ends of the log after the recorded runs."""
+    text = "cast(record as text)"
+    anchor = f"case when json_valid({text}) then json_extract({text}, '$.audit') end"
+    for (text,) in db.execute(f"select {anchor} from runs where {anchor} <> ''"):
+        if parsed := parse_anchor(str(text)):
+            yield parsed

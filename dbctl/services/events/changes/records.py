@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dbctl.engines.sql import codec
-from dbctl.model import JSON_ERRORS, Row, Struct
+from dbctl.model import JSON_ERRORS, Closing, Findings, Row, Struct, format_count
 
 #: Results of an operation. ``failed``: the commit failed, or a part of the command. ``open``: no result was recorded: its process is
 #: running, or ended around the commit.
@@ -240,3 +240,16 @@ def decode_exactly(text: bytes) -> Mapping[str, Any]:
     """Return all fields of a valid record."""
     fields: Mapping[str, Any] = _EXACT_DECODER.decode(text)
     return fields
+
+
+class AuditChecked(Findings, frozen=True, kw_only=True):
+    """Result of ``audit verify``."""
+
+    anchor: str = ""  #: ``SEQUENCE:HASH:LOG`` of the last record, to be stored on another machine
+    files: Sequence[str] = ()
+
+    @property
+    def closing(self) -> Closing:
+        problems = [format_count(len(self.findings), "problem")] if self.findings else ["no problems"]
+        anchor = [f"anchor {self.anchor}"] if self.anchor else []
+        return Closing(f"Checked {format_count(self.checked, 'record')}", [*problems, *anchor])

@@ -6,26 +6,28 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dbctl.errors import DbctlError, JournalCorruptError, JournalUnavailableError, Remedy
-from dbctl.model import Closing, Finding, Findings, format_count
+from dbctl.errors import DbctlError, JournalCorruptError, Remedy
+from dbctl.model import Finding, format_count
 from dbctl.services.events.changes import anchors as anchor_file
 from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
 from dbctl.services.events.changes.log import COLUMNS, GAP_NAME, list_columns, open_changes
 from dbctl.services.events.changes.records import (
     NO_HASH,
     Anchor,
+    AuditChecked,
     StoredRecord,
     decode_exactly,
     decode_record,
     is_sealed,
     parse_anchor,
 )
-from dbctl.services.events.legacy import IMPORTED, list_unimported
-from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
+from dbctl.services.events.changes.unimported import find_unimported
+from dbctl.services.events.legacy import IMPORTED
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
@@ -42,19 +44,6 @@ ANCHOR_HINT = "The next change writes it again. Compare the log with an exported
 UNREADABLE_HINT = Remedy(
     "Nothing replaces it. Copy the files, and verify an exported copy with: `audit verify FILE`"
 )
-
-
-class AuditChecked(Findings, frozen=True, kw_only=True):
-    """Result of ``audit verify``."""
-
-    anchor: str = ""  #: ``SEQUENCE:HASH:LOG`` of the last record, to be stored on another machine
-    files: Sequence[str] = ()
-
-    @property
-    def closing(self) -> Closing:
-        problems = [format_count(len(self.findings), "problem")] if self.findings else ["no problems"]
-        anchor = [f"anchor {self.anchor}"] if self.anchor else []
-        return Closing(f"Checked {format_count(self.checked, 'record')}", [*problems, *anchor])
 
 
 def verify_log(
@@ -88,7 +77,7 @@ def verify_log(
         findings.append(
             Finding(checker.target, "warning", "audit-gap", message, GAP_HINT.write(), checker.target)
         )
-    findings += _list_unimported(folder, checker.target)
+    findings += find_unimported(folder, checker.target)
     if not known and os.path.lexists(path):
         message = f"whether records are missing at the end is less certain: {path} contains no anchor"
         # A power failure may leave an empty file, because it is not synced.
@@ -111,22 +100,6 @@ def verify_log(
     )
 
 
-def _list_unimported(folder: Path, target: str) -> Iterator[Finding]:
-    log = folder / LEGACY_LOG
-    paths = (
-        {log} if log.exists() else set[Path]()
-    )  # also one with imported records, to which an older version would append
-    with suppress(JournalUnavailableError, JournalCorruptError):  # the store is damaged, which is reported
-        paths.update(list_unimported(folder))
-    for path in sorted(paths):
-        message = f"an older version wrote {path}, which was not imported: the log existed"
-        hint = UNIMPORTED_HINT.write(facts={"file": path})
-        if path.name == LEGACY_NAME:
-            hint = "Its runs may have ends of the log. Compare them with the log, and move the file away."
-        yield Finding(target, "warning", "audit-gap", message, hint, target)
-
-
-UNIMPORTED_HINT = Remedy("Compare it with the log, and move it away: `audit verify {file}`")
 ROTATED_HINT = Remedy("Pass an export with them, or the anchor of record {record}, to: `audit verify FILE`")
 MISSING_HINT = Remedy("Move it back, or verify an exported copy with: `audit verify FILE`")
 LOST_HINT = Remedy(
@@ -145,15 +118,6 @@ def count_problems(paths: Sequence[Path], anchors: Iterable[Anchor]) -> int:
         checker.check_file(path)
     findings = [*checker.findings, *checker.check_end(is_expected=False)]
     return sum(finding.severity == "error" and finding.code != "audit-rotated" for finding in findings)
-
-
-def list_anchors(db: Database | sqlite3.Connection) -> Iterator[Anchor]:
-    """Yield the ends of the log after the recorded runs."""
-    text = "cast(record as text)"
-    anchor = f"case when json_valid({text}) then json_extract({text}, '$.audit') end"
-    for (text,) in db.execute(f"select {anchor} from runs where {anchor} <> ''"):
-        if parsed := parse_anchor(str(text)):
-            yield parsed
 
 
 class _Checker:
@@ -238,7 +202,7 @@ class _Checker:
         sql = "select id from runs where not json_valid(cast(record as text)) limit 1"
         if row := db.execute(sql).fetchone():
             self._report_damage(f"{self.target} is damaged: the record of run {row[0]} is no JSON")
-        for anchor in list_anchors(db):
+        for anchor in anchor_file.list_run_anchors(db):
             self._add_anchor(anchor)
 
     def _add_anchor(self, anchor: Anchor) -> None:
