@@ -155,6 +155,15 @@ def test_no_other_text_names_a_command():
     assert not places
 
 
+@pytest.fixture
+def no_invocation() -> Iterator[None]:
+    """Without the app that the threads of another test in this process may have opened last."""
+    previous = set_invocation(Invocation)
+    yield
+    set_invocation(previous)
+
+
+@pytest.mark.usefixtures("no_invocation")
 def test_commands_quote_names_with_spaces():
     assert RowNotFoundError(table="my rows", key="1", target="a/main").hint.endswith(
         "dbctl data rows 'my rows'"

@@ -46,6 +46,7 @@ OPENERS = {
     "engines/sqlite/wal.py": "-wal files, which are never locked",
     "engines/sqlite/connection/write.py": "a database that it creates (O_EXCL), before it connects to it",
     "files/lock.py": "lock files",
+    "services/events/legacy.py": "the folder of the event store, for its lock",
     "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",
     "services/backup/app_files.py": "the archive that it creates (O_EXCL), from files that are not databases of the app",
