@@ -54,7 +54,7 @@ APPS = ("flashpoint-web", "custom", "samples")
 EVERYWHERE = " ".join(APPS)
 #: What the help shows for the placeholders of examples; tests replace them with values of the app.
 SHOWN_VALUES = {
-    "app": "blog", "backup": "20260105_030000", "change": "email=alice@example.org", "db": "main",
+    "app": "blog", "backup": "20260105_030000", "change": "email=alice@example.org", "db": "main", "log": "events",
     "login": "alice", "migration": "004", "new": "alice", "operation": "812", "report": "most-played",
     "role": "editor", "row": "7", "run": "812", "search": "games", "setting": "app.site_name",
     "table": "users", "value": "Arcade",

@@ -180,8 +180,8 @@ def show_(
 @Example("data set {table} {row} {change} --dry-run", on="flashpoint-web")
 @Example("data set notes --filter status=draft status=archived --yes")
 @Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False)
-@Example("data set login_attempts username=ann --filter id>0 --yes", on="flashpoint-web", shown=False)
-@Example("data set login_attempts username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False)
+@Example("data set {log} username=ann --filter id>0 --yes", on="flashpoint-web", shown=False)
+@Example("data set {log} username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False)
 @Example("data set order index=3 --filter index>0 --yes", on="custom", shown=False)
 @GROUP.command(
     "set",
@@ -241,10 +241,8 @@ def set_(
 
 @Example("data add notes title='First note' --dry-run")
 @Example("data add notes title='Second note' --null body")
-@Example("data add login_attempts username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False)
-@Example(
-    "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run", on="flashpoint-web", shown=False
-)
+@Example("data add {log} username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False)
+@Example("data add {log} username=eve ip_address=10.0.0.7 --dry-run", on="flashpoint-web", shown=False)
 @Example(
     "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
     on="custom",
@@ -413,8 +411,8 @@ def export(
 
 @Example("data import notes notes.csv --dry-run")
 @Example("data import chats-and-messages.jsonl --db chat --yes")
-@Example("data import login_attempts attempts.csv", on="flashpoint-web", shown=False)
-@Example("data import login_attempts attempts.csv --dry-run", on="flashpoint-web", shown=False)
+@Example("data import {log} attempts.csv", on="flashpoint-web", shown=False)
+@Example("data import {log} attempts.csv --dry-run", on="flashpoint-web", shown=False)
 @Example("data import recipe_labels labels.csv", on="custom", shown=False)
 @Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",), shown=False)
 @GROUP.command(

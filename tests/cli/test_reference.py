@@ -55,6 +55,7 @@ PLACEHOLDERS = {
     "run": "1",
     "search": "games",
     "table": "users",
+    "log": "login_attempts",
     "urls": "",
     "value": "Arcade",
     "word": "puzzle",
