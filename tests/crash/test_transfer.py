@@ -91,6 +91,8 @@ def test_killed_transfer_continues(tmp_path, source, engine):
             # a killed switch may have ended the transfer
             assert status == 0 or (status, error["code"]) == (5, "transfer-missing")
             assert run_command(source, "verify", "--to", destination) == (0, None)
+            # The source refuses writes after a switch; the next round changes its rows.
+            assert run_command(source, "switch", "--unlock") == (0, None)
         for path in tmp_path.glob("destination.db*"):
             path.unlink()
 

@@ -109,7 +109,7 @@ def test_conflicting_change_is_planned_and_applied_again(larder):
         )
 
     with open_app(Selection(), timeout=5) as app:
-        assert Change(app, "pantry", "data set", draft).apply() == 1
+        assert Change(app, "pantry", draft).apply() == 1
     assert mails == ["pip@larder.example", "other@larder.example"]
     assert larder.on(2).rows("select count(*) from members where mail = 'other@larder.example.again'") in (
         [(1,)],
