@@ -7,14 +7,14 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from typer._click import Command
+from typer._click import Command  # noqa: PLC2701 - typer includes its own click under this name
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info
 
 from dbctl import signals
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import EPILOG, add_common_options, current_command, leaf_context
-from dbctl.errors import set_invocation
+from dbctl.errors.base import set_invocation
 from dbctl.render import streams
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _ColoredHelp(Command):
 
 def _print_help(ctx: Context, _option: object, requested: bool) -> None:
     if requested and not ctx.resilient_parsing:
-        from dbctl.render import color_help
+        from dbctl.render.drawing import color_help
 
         streams.write(color_help(ctx.get_help(), sys.stdout) + "\n")
         ctx.exit()
@@ -129,7 +129,7 @@ class LazyGroup(_ColoredHelp, TyperGroup):
             return nested.name, nested, args[2:]
         word = args[0]
         if self.get_command(ctx, word) is None:
-            from dbctl.errors import suggest_question
+            from dbctl.errors.suggestions import suggest_question
 
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
             question = (

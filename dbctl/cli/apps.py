@@ -2,22 +2,26 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import emit, note, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import create_hook_context
+from dbctl.cli._support.hooks.action import create_hook_context
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
-from dbctl.errors import Exit, Remedy
+from dbctl.errors.base import Exit, Remedy
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.services import checks, fleet, hooks
 from dbctl.services.profiles import inventory
 from dbctl.spec import EVERYWHERE, Example, Fleet
+
+if TYPE_CHECKING:
+    from dbctl.services.fleet.instances import ListedInstance
+    from dbctl.services.hooks.maintenance_mode import MaintenanceChanged
+
 
 GROUP = Group("apps", section="Set up", position=3, help="Configured apps and their profiles.")
 
@@ -58,14 +62,14 @@ def show_(
 
 @Example("apps instances --app {app}", on=EVERYWHERE)
 @Example("apps instances -o csv")
-@GROUP.command("instances", answers=lambda: (Page[fleet.ListedInstance],))
+@GROUP.command("instances", answers=lambda: (Page[ListedInstance],))
 def instances(session: Session) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
     Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
     """
-    from dbctl.config import FleetSelection
-    from dbctl.services import fleet
+    from dbctl.config.fleet import FleetSelection
+    from dbctl.services.fleet.instances import describe_instances, list_instances
 
     selection = session.selection
     if selection.app or selection.urls:
@@ -73,14 +77,14 @@ def instances(session: Session) -> int:
         fleets = [FleetSelection(selected)]
     else:
         fleets = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.is_fleet]
-    page = fleet.describe_instances(fleet.list_instances(fleets, timeout=session.options.timeout))
+    page = describe_instances(list_instances(fleets, timeout=session.options.timeout))
     has_problem = any(instance.problem for instance in page.items)
     return emit(session, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
 @Example("apps maintenance on", on="samples")
 @Example("apps maintenance off --app shop")
-@GROUP.command("maintenance", answers=lambda: (hooks.MaintenanceChanged, DryRunResult), recorded=True)
+@GROUP.command("maintenance", answers=lambda: (MaintenanceChanged, DryRunResult), recorded=True)
 def maintenance(
     session: Session,
     state: Annotated[
@@ -93,7 +97,7 @@ def maintenance(
     A restore or a migration turns it on and off itself; if it is on already, it stays on. Exit 11 while such a run
     has turned it on.
     """
-    from dbctl.services.hooks import ChangeMaintenanceMode
+    from dbctl.services.hooks.maintenance_mode import ChangeMaintenanceMode
 
     configured = loader.find_app(session.selection)
     operation = ChangeMaintenanceMode(
@@ -142,8 +146,10 @@ def check(
             )
     live_results: list[Findings] = []
     for name in names:
+        from dbctl.services.checks.run import check_live
+
         with session.open_app(structs.replace(selection, app=name)) as app:
-            live_results.append(checks.check_live(app))
+            live_results.append(check_live(app))
     findings = [*files.findings, *(finding for result in live_results for finding in result.findings)]
     combined = Findings(
         checked=files.checked + sum(result.checked for result in live_results), findings=findings

@@ -14,9 +14,10 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import Limit
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.model import Page, time_before
-from dbctl.render import Format, streams
+from dbctl.render import streams
+from dbctl.render.options import Format
 from dbctl.services.events.changes import export as change_export
 from dbctl.services.events.changes import operations, records
 from dbctl.services.events.changes import verify as verification

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.hooks.action import begin_action
 from dbctl.cli._support.parameters import (
     ADDRESS_FORMS,
     DryRun,
@@ -40,11 +40,19 @@ from dbctl.cli._support.parameters import (
     require_address,
 )
 from dbctl.cli._support.session import Session
-from dbctl.errors import Remedy
+from dbctl.errors.base import Remedy
 from dbctl.model import Compression, DryRunResult, Findings, Page
-from dbctl.services import backup, restore
-from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
+from dbctl.services.backup.repository import LATEST, ListedKind, Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
+
+if TYPE_CHECKING:
+    from dbctl.services.backup.copy import BackupsCopied
+    from dbctl.services.backup.create import BackupCreated
+    from dbctl.services.backup.foreign.adopt import BackupsAdopted
+    from dbctl.services.backup.repository import Backup, BackupDetail
+    from dbctl.services.backup.status import BackupStatus
+    from dbctl.services.restore.drill_result import DrillResult
+
 
 GROUP = Group(
     "backup",
@@ -68,7 +76,7 @@ def _address_option(*names: str, help_text: str) -> object:
 @Example("backup create --table members", on="custom", shown=False)
 @Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
-    "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "create", answers=lambda: (BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
 )
 def create(
     session: Session,
@@ -112,8 +120,8 @@ def create(
     Each database is copied as one snapshot. A backup of some tables is partial: it is never the latest one, and
     its tables can only be restored one by one. Passwords of roles that administer a server are never included.
     """
-    from dbctl.services.backup import CreateBackup
-    from dbctl.services.history import record_backup
+    from dbctl.services.backup.create import CreateBackup
+    from dbctl.services.history.recording import record_backup
 
     with session.open_app() as app, begin_action(session, app, "backup"):
         operation = CreateBackup(
@@ -130,7 +138,7 @@ def create(
 
 @Example("backup list --kind safety")
 @Example("backup list --sort -bytes --limit 5", on=EVERYWHERE)
-@GROUP.command("list", answers=lambda: (Page[backup.Backup],), fleet=Fleet())
+@GROUP.command("list", answers=lambda: (Page[Backup],), fleet=Fleet())
 def list_(
     session: Session,
     kind: Annotated[
@@ -146,8 +154,8 @@ def list_(
     Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
     path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
     """
-    from dbctl.services.backup import list_backups
     from dbctl.services.backup.foreign import discovery
+    from dbctl.services.backup.repository import list_backups
 
     with session.open_app() as app:
         repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
@@ -163,7 +171,7 @@ def list_(
 
 @Example("backup show latest", on=EVERYWHERE)
 @Example("backup show --before 2026-01-05T03:00 -o json")
-@GROUP.command("show", answers=lambda: (backup.BackupDetail,))
+@GROUP.command("show", answers=lambda: (BackupDetail,))
 def show_(
     session: Session,
     backup: BackupName = "",
@@ -172,7 +180,7 @@ def show_(
     repository_address: RepositoryAddress = "",
 ) -> int:
     """Show one backup: its files, tables and verification."""
-    from dbctl.services.backup import BackupDetail
+    from dbctl.services.backup.repository import BackupDetail
 
     with session.open_app() as app:
         repository = Repository(app, repository_address)
@@ -213,8 +221,8 @@ def verify(
 
     Foreign files are verified, too: a dump is loaded into a temporary database, which is then dropped.
     """
-    from dbctl.services.backup import VerifyBackups
-    from dbctl.services.backup.foreign import repository_or_temp_dir
+    from dbctl.services.backup.foreign.staging import repository_or_temp_dir
+    from dbctl.services.backup.verify import VerifyBackups
 
     ids, paths = split_ids_and_paths(names or ())
     with session.open_app() as app:
@@ -240,7 +248,7 @@ def verify(
 @Example("backup copy --to s3://backups/flashpoint")
 @Example("backup copy latest --to copies", on=EVERYWHERE)
 @Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False)
-@GROUP.command("copy", answers=lambda: (backup.BackupsCopied, DryRunResult), recorded=True)
+@GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     session: Session,
     to: Annotated[
@@ -265,7 +273,7 @@ def copy_(
 
     Existing backups are compared and never overwritten. The next run continues an interrupted copy.
     """
-    from dbctl.services.backup import CopyBackups
+    from dbctl.services.backup.copy import CopyBackups
 
     with session.open_app() as app:
         operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
@@ -279,7 +287,7 @@ def copy_(
 @Example("backup adopt elsewhere", on="custom", shown=False)
 @Example("backup adopt elsewhere --dry-run", on="custom", shown=False)
 @Example("backup adopt missing.db", on="samples", status=5, shown=False)
-@GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
+@GROUP.command("adopt", answers=lambda: (BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
     session: Session,
     paths: Annotated[
@@ -307,7 +315,7 @@ def adopt(
     themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
     name.
     """
-    from dbctl.services.backup.foreign import AdoptBackup
+    from dbctl.services.backup.foreign.adopt import AdoptBackup
 
     with session.open_app() as app:
         keys = load_keys(session, app, (), None)
@@ -318,7 +326,7 @@ def adopt(
 @Example("backup status --check", on=EVERYWHERE)
 @Example("backup status --app {app} -o json", on="flashpoint-web")
 @GROUP.command(
-    "status", answers=lambda: (backup.BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
+    "status", answers=lambda: (BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
 )
 def status(
     session: Session,
@@ -359,7 +367,7 @@ def status(
 @Example("backup drill --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "drill",
-    answers=lambda: (restore.DrillResult, DryRunResult),
+    answers=lambda: (DrillResult, DryRunResult),
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
@@ -381,7 +389,7 @@ def drill(
     Live databases remain unchanged: files are restored into a temporary folder, dumps into a new database on the
     server (or on the configured scratch server), and both are deleted at the end. Exit 4 if a backup fails.
     """
-    from dbctl.services.restore import RunDrills
+    from dbctl.services.restore.drill import RunDrills
 
     policy = parse_roles(roles)
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,13 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
-from dbctl.services import backup
-from dbctl.services.backup import Repository
+from dbctl.services.backup.repository import Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
+
+if TYPE_CHECKING:
+    from dbctl.services.backup.retention.pin import BackupsPinned
+    from dbctl.services.backup.retention.prune import BackupsDeleted, BackupsPruned
+
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -32,7 +36,7 @@ def _limit_option(help_text: str) -> object:
 @Example("backup prune --keep-last 1 --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "prune",
-    answers=lambda: (backup.BackupsPruned, DryRunResult),
+    answers=lambda: (BackupsPruned, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
 )
@@ -58,8 +62,8 @@ def prune(
     Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
     damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
     """
-    from dbctl.config import Retention
-    from dbctl.services.backup import PruneBackups
+    from dbctl.config.model import Retention
+    from dbctl.services.backup.retention.prune import PruneBackups
 
     age = f"{within.total_seconds():.0f}s" if within else ""
     keep = Retention(
@@ -80,7 +84,7 @@ def prune(
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
 @Example("backup delete {backup} --yes", on="flashpoint-web")
 @Example("backup delete 20000101_000000 --yes", on="custom samples", status=5, shown=False)
-@GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
+@GROUP.command("delete", answers=lambda: (BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
@@ -91,7 +95,7 @@ def delete(
 
     Refused if a backup is pinned, or a database would have no other valid backup.
     """
-    from dbctl.services.backup import DeleteBackups
+    from dbctl.services.backup.retention.prune import DeleteBackups
 
     with session.open_app() as app:
         return run_change(session, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
@@ -99,7 +103,7 @@ def delete(
 
 @Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE)
 @Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web")
-@GROUP.command("pin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command("pin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
 def pin(
     session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
@@ -118,7 +122,7 @@ def pin(
 )
 @Example("backup unpin {backup} --dry-run", on="flashpoint-web")
 @Example("backup unpin {backup}", on="flashpoint-web", shown=False)
-@GROUP.command("unpin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command("unpin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
 def unpin(
     session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
@@ -132,7 +136,7 @@ def unpin(
 def _change_pins(
     session: Session, names: list[str], reason: str | None, repository: str, *, dry_run: bool
 ) -> int:
-    from dbctl.services.backup import PinBackups
+    from dbctl.services.backup.retention.pin import PinBackups
 
     with session.open_app() as app:
         return run_change(session, PinBackups(Repository(app, repository), names, reason), dry_run=dry_run)

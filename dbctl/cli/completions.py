@@ -12,10 +12,11 @@ from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.config import bundled_folder
-from dbctl.errors import UsageError
+from dbctl.config.bundled import bundled_folder
+from dbctl.errors.usage import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
-from dbctl.render import Format, streams
+from dbctl.render import streams
+from dbctl.render.options import Format
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("completions", section="Automate", position=6, help="Shell completion.")

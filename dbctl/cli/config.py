@@ -4,29 +4,28 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.config import CONFIG_SCHEMA
-from dbctl.errors import Exit
+from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.errors.base import Exit
 from dbctl.files import toml
 from dbctl.model import Findings, Page
-from dbctl.render import Format, streams
-from dbctl.services import setup
+from dbctl.render import streams
+from dbctl.render.options import Format
 from dbctl.services.profiles import inventory
-from dbctl.services.setup import (
-    edit_configuration,
-    explain_config_key,
-    find_editor,
-    read_config_schema,
-    select_file,
-    show_configuration,
-)
+from dbctl.services.setup.configuration import explain_config_key, read_config_schema, show_configuration
+from dbctl.services.setup.edit import edit_configuration, find_editor, select_file
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.setup.configuration import ConfiguredKey, KeyDescription
+    from dbctl.services.setup.edit import ConfigEdited
+
 
 GROUP = Group(
     "config", section="Set up", position=2, help="Keys of the configuration: values, meaning, errors."
@@ -35,7 +34,7 @@ GROUP = Group(
 
 @Example("config show --app {app} --defaults", on=EVERYWHERE)
 @Example("config show -o json")
-@GROUP.command("show", answers=lambda: (Page[setup.ConfiguredKey],))
+@GROUP.command("show", answers=lambda: (Page[ConfiguredKey],))
 def show_(
     session: Session,
     *,
@@ -51,7 +50,7 @@ def show_(
 
 @Example("config explain backup.keep", on=EVERYWHERE)
 @Example("config explain databases")
-@GROUP.command("explain", answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]))
+@GROUP.command("explain", answers=lambda: (KeyDescription, Page[KeyDescription]))
 def explain(
     session: Session,
     key: Annotated[
@@ -67,7 +66,7 @@ def explain(
 
 @Example("config edit", on=EVERYWHERE)
 @Example("config edit --config /etc/dbctl/dbctl.toml")
-@GROUP.command("edit", answers=lambda: (setup.ConfigEdited,))
+@GROUP.command("edit", answers=lambda: (ConfigEdited,))
 def edit(session: Session) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 

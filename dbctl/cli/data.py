@@ -1,6 +1,6 @@
 """``dbctl data``: list, edit, query, export, and import rows of any table.
 
-Over 400 lines: a group of commands is one module, and these commands have the most options.
+Over 460 lines: a group of commands is one module, and these commands have the most options.
 """
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -24,16 +24,30 @@ from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.cli._support.session import Session
-from dbctl.errors import AlreadyExistsError, ConstraintError, FileFailedError, FileMissingError, UsageError
+from dbctl.errors.connection import ConstraintError, FileFailedError, FileMissingError
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
 from dbctl.model import DryRunResult, Page
-from dbctl.profiles import Encoding
-from dbctl.render import Format, result, write_bytes
-from dbctl.services import comparison
-from dbctl.services import data as service
-from dbctl.services.data import Form
+from dbctl.profiles.codecs import Encoding
+from dbctl.render import result
+from dbctl.render.options import Format
+from dbctl.render.streams import write_bytes
 from dbctl.services.data import query as queries
+from dbctl.services.data.csv_jsonl import Form
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.comparison.rows import DataDiff
+    from dbctl.services.data.add import RowAddResult
+    from dbctl.services.data.content import ContentWriteResult
+    from dbctl.services.data.delete import RowDeleteResult, RowsDeleteResult
+    from dbctl.services.data.edit import RowChangeResult, RowsChangeResult
+    from dbctl.services.data.export import ExportResult
+    from dbctl.services.data.query import QueryResult
+    from dbctl.services.data.row_import import ImportResult
+    from dbctl.services.data.table import Filters
+
 
 GROUP = Group(
     "data", section="Change", position=5, help="Rows of any table: list, edit, query, export, import."
@@ -139,7 +153,7 @@ def rows(
 @Example("data show {table} {row}", on=EVERYWHERE)
 @Example("data show {table} {row} -o json")
 @Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web custom", shown=False)
-@GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
+@GROUP.command("show", answers=lambda: (dict[str, Any], ContentWriteResult))
 def show_(
     session: Session,
     table: Table,
@@ -169,7 +183,9 @@ def show_(
         if not to:
             row = queries.show_row(app, table, key, columns=columns, secrets=secrets)
             return emit(session, row, app=app, columns_apply=False)
-        content = service.read_content(app, table, key, columns=columns, encoding=encoding, secrets=secrets)
+        from dbctl.services.data.content import read_content
+
+        content = read_content(app, table, key, columns=columns, encoding=encoding, secrets=secrets)
         with _open_output(to) as write:
             write(content.data)
         for message in content.remarks:
@@ -185,7 +201,7 @@ def show_(
 @Example("data set order index=3 --filter index>0 --yes", on="custom", shown=False)
 @GROUP.command(
     "set",
-    answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
+    answers=lambda: (RowChangeResult, RowsChangeResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def set_(
@@ -218,16 +234,19 @@ def set_(
     dry_run: DryRun = False,
 ) -> int:
     """Change columns of one row, or of all rows that match a filter; types and the app's rules apply."""
+    from dbctl.services.data.edit import set_row, set_rows
+    from dbctl.services.data.table import Filters
+
     arguments = arguments or []
     selection = _filters(filters, filter_null, filter_not_null)
     with session.open_app() as app:
-        if selection != service.Filters():
+        if selection != Filters():
             if secret_column:
                 raise UsageError(detail="--secret changes one row: pass its key instead of filters")
             if any_state:
                 raise UsageError(detail="--any-state changes one row: pass its key instead of filters")
             values = parse_key_values(arguments, "new values:")
-            operation = service.set_rows(app, table, selection, values, null or (), limit=limit)
+            operation = set_rows(app, table, selection, values, null or (), limit=limit)
             return run_change(session, operation, dry_run=dry_run)
         size = queries.count_key_columns(app, table)
         if len(arguments) <= size and not (null or secret_column):
@@ -235,7 +254,7 @@ def set_(
         key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
         source = PasswordSource(stdin=not sys.stdin.isatty())
         secrets = {secret_column: read_password(session, source)} if secret_column else {}
-        change = service.set_row(app, table, key, values, null or (), secrets=secrets, any_state=any_state)
+        change = set_row(app, table, key, values, null or (), secrets=secrets, any_state=any_state)
         return run_change(session, change, dry_run=dry_run)
 
 
@@ -251,7 +270,7 @@ def set_(
 @Example("data add {table} nosuch=1", on="samples", status=2, shown=False)
 @GROUP.command(
     "add",
-    answers=lambda: (service.RowAddResult, DryRunResult),
+    answers=lambda: (RowAddResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def add(
@@ -267,9 +286,11 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add one row; types and the app's rules apply."""
+    from dbctl.services.data.add import add_row
+
     with session.open_app() as app:
         values = parse_key_values(arguments or [], "new row:")
-        return run_change(session, service.add_row(app, table, values, null or ()), dry_run=dry_run)
+        return run_change(session, add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
 @Example("data delete notes 12 --dry-run")
@@ -283,7 +304,7 @@ def add(
 @Example("data delete {table} {row} --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "delete",
-    answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult),
+    answers=lambda: (RowDeleteResult, RowsDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def delete(
@@ -303,20 +324,24 @@ def delete(
     dry_run: DryRun = False,
 ) -> int:
     """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to."""
+    from dbctl.services.data.table import Filters
+
     selection = _filters(filters, filter_null, filter_not_null)
-    if bool(key) == (selection != service.Filters()):
+    if bool(key) == (selection != Filters()):
         raise UsageError(detail="pass either the key of one row, or --filter")
+    from dbctl.services.data.delete import delete_row, delete_rows
+
     with session.open_app() as app:
         if key:
-            return run_change(session, service.delete_row(app, table, key), dry_run=dry_run)
-        operation = service.delete_rows(app, table, selection, limit=limit)
+            return run_change(session, delete_row(app, table, key), dry_run=dry_run)
+        operation = delete_rows(app, table, selection, limit=limit)
         return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("data query 'select count(*) from {table}'", on="flashpoint-web custom")
 @Example("data query 'select email from users where id = :id' --param id=7 -o json")
 @Example("data query 'select 1'", on="samples", shown=False)
-@GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
+@GROUP.command("query", answers=lambda: (QueryResult,), fleet=Fleet())
 def query(
     session: Session,
     sql: Annotated[
@@ -362,7 +387,7 @@ def query(
     on="samples",
     shown=False,
 )
-@GROUP.command("export", answers=lambda: (service.ExportResult,))
+@GROUP.command("export", answers=lambda: (ExportResult,))
 def export(
     session: Session,
     arguments: Annotated[
@@ -387,12 +412,14 @@ def export(
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
     table, file = "" if statement else arguments[0], arguments[-1]
     output = session.options.output_options
+    from dbctl.services.data.export import ExportTarget, export_query, export_table
+
     with (
         session.open_app() as app,
         _open_output(file) as write,
         show_progress(session, "exporting", unit="rows"),
     ):
-        target = service.ExportTarget(
+        target = ExportTarget(
             write=write,
             file=file,
             form=file_format or _detect_format(file),
@@ -401,9 +428,9 @@ def export(
         )
         if statement:
             values = parse_key_values(parameters or (), "--param")
-            exported = service.export_query(app, statement, values, target)
+            exported = export_query(app, statement, values, target)
         else:
-            exported = service.export_table(app, table, target, columns=output.columns)
+            exported = export_table(app, table, target, columns=output.columns)
     if exported.left_out:
         note(session, f"left out: {', '.join(exported.left_out)}; include them with --secrets")
     return 0 if file == "-" else emit(session, exported, app=app, columns_apply=False)
@@ -417,7 +444,7 @@ def export(
 @Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",), shown=False)
 @GROUP.command(
     "import",
-    answers=lambda: (service.ImportResult, DryRunResult),
+    answers=lambda: (ImportResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def import_(
@@ -440,26 +467,30 @@ def import_(
     *tables, name = arguments
     if len(tables) > 1:
         raise UsageError(detail="pass a table and a file, or a file whose lines name their tables")
+    from dbctl.services.data.csv_jsonl import Form
+
     with (
         _open_input(Path(name)) as source,
         session.open_app() as app,
         show_progress(session, "importing", unit="rows"),
     ):
         form = file_format or _detect_format(name)
-        if not tables and form is not service.Form.JSONL:
+        if not tables and form is not Form.JSONL:
             raise UsageError(detail="pass a table: only JSON lines (--format jsonl) name their tables")
-        file = service.RowFile(source=source, name=name, form=form, table="".join(tables))
-        operation = service.import_rows(app, file)
+        from dbctl.services.data.row_import import RowFile, add_refused_lines, import_rows
+
+        file = RowFile(source=source, name=name, form=form, table="".join(tables))
+        operation = import_rows(app, file)
         try:
             return run_change(session, operation, dry_run=dry_run)
         except (AlreadyExistsError, ConstraintError) as error:
-            service.add_refused_lines(app, file, error)
+            add_refused_lines(app, file, error)
             raise
 
 
 @Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",))
 @Example("data diff blog/main postgresql://app@localhost/staging --table users")
-@GROUP.command("diff", answers=lambda: (comparison.DataDiff,))
+@GROUP.command("diff", answers=lambda: (DataDiff,))
 def diff(
     session: Session,
     a: FirstSide,
@@ -487,7 +518,7 @@ def diff(
     A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
     is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
     """
-    from dbctl.services.comparison import DiffRequest, compare_data
+    from dbctl.services.comparison.rows import DiffRequest, compare_data
 
     request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
@@ -496,10 +527,10 @@ def diff(
         return emit(session, result, status=result.status if check else 0, target=first.name)
 
 
-def _filters(
-    conditions: list[str] | None, null: list[str] | None, not_null: list[str] | None
-) -> service.Filters:
-    return service.Filters(conditions=conditions or (), null=null or (), not_null=not_null or ())
+def _filters(conditions: list[str] | None, null: list[str] | None, not_null: list[str] | None) -> "Filters":
+    from dbctl.services.data.table import Filters
+
+    return Filters(conditions=conditions or (), null=null or (), not_null=not_null or ())
 
 
 def _read_statement(sql: str, file: Path | None) -> str:

@@ -7,7 +7,6 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.model import CheckResult
-from dbctl.services import checks
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("doctor", section="Inspect", position=3, help="Check whether a deployment is safe to operate.")
@@ -27,8 +26,8 @@ def doctor(session: Session, all_apps: AllApps = False) -> int:
     Check owners and modes of files, free space, well-known passwords, roles, migrations and cleanup. Each finding
     suggests a command to fix it. Nothing is written, and no write access is required.
     """
+    from dbctl.services.checks.run import examine
+
     options = session.options
-    report = checks.examine(
-        read_selections(session, all_apps=all_apps), timeout=options.timeout, only=options.db
-    )
+    report = examine(read_selections(session, all_apps=all_apps), timeout=options.timeout, only=options.db)
     return emit(session, report.findings, status=report.status, target=", ".join(report.apps))

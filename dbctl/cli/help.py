@@ -12,9 +12,12 @@ from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit, HelpTopicMissingError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import HelpTopicMissingError
 from dbctl.model import Struct
-from dbctl.render import Format, color_help, streams
+from dbctl.render import streams
+from dbctl.render.drawing import color_help
+from dbctl.render.options import Format
 from dbctl.spec import Example
 
 if TYPE_CHECKING:
@@ -187,9 +190,9 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
 
 def _describe_code(ctx: "Context", code: str) -> str:
     """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
-    from dbctl.errors import Remedy, load_registry
-    from dbctl.render.reports import read_subjects
-    from dbctl.services.migrations import LINT_RULES
+    from dbctl.errors.base import Remedy, load_registry
+    from dbctl.render.reports.codes import read_subjects
+    from dbctl.services.migrations.lint_rules import LINT_RULES
 
     formatter = ctx.make_formatter()
     if error := load_registry().get(code):

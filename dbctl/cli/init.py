@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +10,16 @@ from dbctl.cli._support.emit import note, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.config import FILE_NAME, PLAIN
+from dbctl.config.loader import FILE_NAME
+from dbctl.config.model import PLAIN
 from dbctl.model import DryRunResult
-from dbctl.services import setup
-from dbctl.services.setup import InitConfig, is_place, recognize_app
+from dbctl.services.setup.init import InitConfig
+from dbctl.services.setup.recognize import is_place, recognize_app
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.setup.init import InitResult
+
 
 GROUP = Group("init", section="Set up", position=1, help="Find an app's databases and write dbctl.toml.")
 
@@ -23,7 +28,7 @@ GROUP = Group("init", section="Set up", position=1, help="Find an app's database
 @Example("init compose.yaml --app db")
 @Example("init {profile} . --app second {urls}", on=EVERYWHERE, shown=False)
 @Example("init /srv/blog", shown=False, meaning="Write a configuration for an app.")
-@GROUP.command(answers=lambda: (setup.InitResult, DryRunResult), recorded=True)
+@GROUP.command(answers=lambda: (InitResult, DryRunResult), recorded=True)
 def init(
     session: Session,
     profile: Annotated[

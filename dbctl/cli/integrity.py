@@ -9,12 +9,12 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings
-from dbctl.services import checks
-from dbctl.services.checks import DatabasesChecked
-from dbctl.services.integrity import RepairResult, time_repair
+from dbctl.services.checks.run import DatabasesChecked
 from dbctl.services.integrity import repair as integrity_repair
+from dbctl.services.integrity import time_repair
+from dbctl.services.integrity.repair import RepairResult
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group(
@@ -44,8 +44,10 @@ def check(
     only findings are shown. No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
     backup reveals it.
     """
+    from dbctl.services.checks.run import check
+
     with session.open_app() as app:
-        result = checks.check(app, quick=quick, table=table)
+        result = check(app, quick=quick, table=table)
         return emit(session, result.findings, status=result.status, target=app.name)
 
 
@@ -56,8 +58,10 @@ def check(
 )
 def cross_check(session: Session) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount."""
+    from dbctl.services.checks.run import cross_check
+
     with session.open_app() as app:
-        result = checks.cross_check(app)
+        result = cross_check(app)
         return emit(session, result.findings, status=result.status, target=app.name)
 
 

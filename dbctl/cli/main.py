@@ -20,17 +20,16 @@ from dbctl.cli._support.options import (
     current_command,
     is_verbose,
 )
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import OutputFailedError, StoppedError
+from dbctl.errors.usage import (
     ConfigMissingError,
-    DbctlError,
-    Exit,
     FleetSelectedError,
-    OutputFailedError,
-    StoppedError,
     UsageError,
     ValueInvalidError,
 )
-from dbctl.render import ColorChoice, Format, choose_color, streams
+from dbctl.render import streams
+from dbctl.render.options import ColorChoice, Format, choose_color
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ class _Run:
             try:
                 status = command.invoke(ctx)
             except FleetSelectedError as error:
-                from dbctl.cli._support.fleet import run_on_fleet
+                from dbctl.cli._support.fleet.command import run_on_fleet
 
                 status = run_on_fleet(ctx.obj, error)
         return status if isinstance(status, int) else 0
@@ -198,7 +197,7 @@ class _Run:
         if type(error).__name__ == "NoArgsIsHelpError":
             if not _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
                 is_unconfigured = ctx is not None and ctx.parent is None and not _has_configuration()
-                from dbctl.render import color_help
+                from dbctl.render.drawing import color_help
 
                 text = FIRST_STEPS if is_unconfigured else error.format_message() + "\n"
                 sys.stderr.write(color_help(text, sys.stderr))
@@ -217,13 +216,14 @@ class _Run:
     def _report_internal_error(self, error: Exception) -> int:
         if is_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables, which may contain secrets
-        from dbctl.errors import describe_internal_error
+        from dbctl.errors.internal import describe_internal_error
 
         return self._report_failure(describe_internal_error(error))
 
 
 def _has_configuration() -> bool:
-    from dbctl.config import Selection, loader
+    from dbctl.config import loader
+    from dbctl.config.sections import Selection
 
     try:
         loader.config_path(Selection())

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -14,8 +14,13 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
-from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
+from dbctl.services.maintenance.cancel import CancelSessions
+from dbctl.services.maintenance.tasks import RunMaintenance, TaskKind
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.maintenance.tasks import MaintenanceResult
+
 
 GROUP = Group("maintain", section="Schema", position=3, help="Vacuum, analyze and reindex databases.")
 
@@ -44,7 +49,7 @@ def _run_maintenance(
 @Example("maintain vacuum --dry-run", on="flashpoint-web custom")
 @GROUP.command(
     "vacuum",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -69,7 +74,7 @@ def vacuum(
 @Example("maintain analyze --table {table}", on="flashpoint-web")
 @GROUP.command(
     "analyze",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -82,7 +87,7 @@ def analyze(session: Session, tables: Tables = None, dry_run: DryRun = False) ->
 @Example("maintain optimize --db user --dry-run")
 @GROUP.command(
     "optimize",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -95,7 +100,7 @@ def optimize(session: Session, tables: Tables = None, dry_run: DryRun = False) -
 @Example("maintain reindex --db user --dry-run")
 @GROUP.command(
     "reindex",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -108,7 +113,7 @@ def reindex(session: Session, tables: Tables = None, dry_run: DryRun = False) ->
 @Example("maintain checkpoint --db user --dry-run")
 @GROUP.command(
     "checkpoint",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -120,9 +125,7 @@ def checkpoint(session: Session, dry_run: DryRun = False) -> int:
 @Example("maintain wal -o json", on=EVERYWHERE)
 @Example("maintain wal --off", on="custom")
 @Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False)
-@GROUP.command(
-    "wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), writes=Write(source="schema")
-)
+@GROUP.command("wal", answers=lambda: (MaintenanceResult, DryRunResult), writes=Write(source="schema"))
 def wal(
     session: Session,
     off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +10,15 @@ from dbctl.cli._support.emit import emit, note, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.render import Format, escape, is_terminal, streams
-from dbctl.services import metrics as metric_service
+from dbctl.render import streams
+from dbctl.render.escaping import escape
+from dbctl.render.options import Format, is_terminal
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.metrics.collect import Sample
+    from dbctl.services.metrics.exposition import MetricsWritten
+
 
 GROUP = Group(
     "metrics", section="Automate", position=2, help="Metrics of databases, backups and runs for Prometheus."
@@ -21,7 +27,7 @@ GROUP = Group(
 
 @Example("metrics", on=EVERYWHERE)
 @Example("metrics --write dbctl.prom", on="flashpoint-web")
-@GROUP.command(answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten))
+@GROUP.command(answers=lambda: (Page[Sample], MetricsWritten))
 def metrics(
     session: Session,
     write: Annotated[
@@ -38,17 +44,20 @@ def metrics(
     An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
     metrics are stable. It requires pip install 'dbctl[metrics]'.
     """
+    from dbctl.services.metrics.collect import collect_metrics
+    from dbctl.services.metrics.exposition import format_metrics, write_metrics
+
     options = session.options
     with show_progress(session):
-        collected = metric_service.collect_metrics(session.selection, timeout=options.timeout)
+        collected = collect_metrics(session.selection, timeout=options.timeout)
     for problem in collected.problems:
         note(session, problem)
     target = options.app or None
     if write:
-        return emit(session, metric_service.write_metrics(collected, write), target=target)
+        return emit(session, write_metrics(collected, write), target=target)
     if options.output is not Format.TABLE:
         return emit(session, collected.page, target=target)
-    text = metric_service.format_metrics(collected.page.items)
+    text = format_metrics(collected.page.items)
     streams.write(
         "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
     )

@@ -1,7 +1,7 @@
 """``dbctl migrate``: schema migrations."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,20 @@ from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Ste
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
 from dbctl.cli._support.session import Session
 from dbctl.cli.migrate_ledger import open_targets
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.render import Format, drawing
-from dbctl.services import migrations as service
-from dbctl.services.migrations import files, ledger
+from dbctl.render import drawing
+from dbctl.render.options import Format
 from dbctl.services.migrations import status as migration_status
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.migrations.database_plan import MigrationsRun
+    from dbctl.services.migrations.files.new import CreatedFile
+    from dbctl.services.migrations.ledger.state import Migration
+    from dbctl.services.migrations.operations import PendingMigration
+    from dbctl.services.migrations.rehearse import Rehearsal
+
 
 GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations.")
 
@@ -28,7 +35,7 @@ GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations."
 @Example("migrate status --check", on="samples")
 @Example("migrate status --all-apps -o json")
 @Example("migrate status", on="flashpoint-web custom", shown=False)
-@GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
+@GROUP.command("status", answers=lambda: (Page[Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     session: Session,
     check: Annotated[
@@ -51,19 +58,22 @@ def status(
 
 @Example("migrate plan", on=EVERYWHERE)
 @Example("migrate plan --migrations db/migrations --to 004")
-@GROUP.command("plan", answers=lambda: (Page[service.PendingMigration],))
+@GROUP.command("plan", answers=lambda: (Page[PendingMigration],))
 def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Print the SQL that dbctl migrate up would run."""
+    from dbctl.services.migrations.execution.plan import UpSelection
+    from dbctl.services.migrations.operations import NOTHING_PENDING, MigrateUp, PendingMigration
+
     with open_targets(session, migrations, variant) as (app, targets):
-        upgrade = service.MigrateUp(app, targets, service.UpSelection(to=to))
+        upgrade = MigrateUp(app, targets, UpSelection(to=to))
         pending = upgrade.list_pending()
     options = session.options
     if options.output is Format.TABLE:
         drawing.write_script("".join(migration.script for migration in pending), options.output_options)
         if not pending:
-            note(session, service.NOTHING_PENDING)
+            note(session, NOTHING_PENDING)
         return Exit.OK
-    page = Page(items=pending, total=len(pending), column_names=service.PendingMigration.__struct_fields__)
+    page = Page(items=pending, total=len(pending), column_names=PendingMigration.__struct_fields__)
     return emit(session, page, target=upgrade.target)
 
 
@@ -73,7 +83,7 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
 @Example("migrate up --steps 1 --no-backup", on="flashpoint-web", shown=False)
 @GROUP.command(
     "up",
-    answers=lambda: (service.MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
 )
@@ -100,10 +110,14 @@ def up(
     A migration that deletes rows without the line -- dbctl: allow-data-loss is rolled back. A safety backup is
     created before a migration that drops or deletes something.
     """
-    selection = service.UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
+    from dbctl.services.migrations.execution.plan import UpSelection
+    from dbctl.services.migrations.operations import MigrateUp
+    from dbctl.services.migrations.safety_backup import SafetyBackup
+
+    selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
-        upgrade = service.MigrateUp(app, targets, selection, safety_backup=safety_backup)
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, upgrade, dry_run=dry_run)
 
 
@@ -122,7 +136,7 @@ def up(
 @Example("migrate down --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "down",
-    answers=lambda: (service.MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
 )
 def down(
@@ -147,11 +161,13 @@ def down(
     Each is reverted in one transaction with its row in the ledger. A safety backup is created first; the plan
     lists the rows that are lost.
     """
-    from dbctl.services.migrations import DownSelection, MigrateDown
+    from dbctl.services.migrations.execution.plan import DownSelection
+    from dbctl.services.migrations.operations import MigrateDown
+    from dbctl.services.migrations.safety_backup import SafetyBackup
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, downgrade, dry_run=dry_run)
 
@@ -162,7 +178,7 @@ def down(
 @Example("migrate reset --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "reset",
-    answers=lambda: (service.MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
 )
 def reset(
@@ -177,10 +193,11 @@ def reset(
 
     A safety backup is created first; the plan lists the tables and rows that are dropped.
     """
-    from dbctl.services.migrations import ResetDatabase
+    from dbctl.services.migrations.operations import ResetDatabase
+    from dbctl.services.migrations.safety_backup import SafetyBackup
 
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(session, operation, dry_run=dry_run)
 
@@ -191,7 +208,7 @@ GROUP.include(migrate_ledger.GROUP)
 @Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\"")
 @Example("migrate new add-notes --db {db}", on="flashpoint-web custom")
 @Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False)
-@GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
+@GROUP.command("new", answers=lambda: (CreatedFile, DryRunResult), recorded=True)
 def new(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
@@ -213,7 +230,8 @@ def new(
     that replace the table by a new one with the same rows, indexes, triggers and views; a file that would lose part
     of the schema is refused. Test it with: dbctl migrate rehearse
     """
-    from dbctl.services.migrations.files import CreateMigration, parse_table_change
+    from dbctl.services.migrations.files.new import CreateMigration
+    from dbctl.services.migrations.files.rebuild import parse_table_change
 
     change = parse_table_change(
         alter,
@@ -294,7 +312,7 @@ def lint(
 
 @Example("migrate rehearse", on=EVERYWHERE)
 @Example("migrate rehearse --to 004 --db main")
-@GROUP.command("rehearse", answers=lambda: (service.Rehearsal,), recorded=True, findings=True)
+@GROUP.command("rehearse", answers=lambda: (Rehearsal,), recorded=True, findings=True)
 def rehearse(
     session: Session, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
 ) -> int:
@@ -303,10 +321,13 @@ def rehearse(
     The database itself remains unchanged, and the copy is deleted. Exit 1 if a migration fails, 4 on an error.
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
+    from dbctl.services.migrations.execution.plan import UpSelection
 
     with open_targets(session, migrations, variant) as (app, targets):
-        rehearsal = migration_rehearsal.rehearse(app, targets, service.UpSelection(to=to))
+        rehearsal = migration_rehearsal.rehearse(app, targets, UpSelection(to=to))
         if not rehearsal.migrations:
-            note(session, service.NOTHING_PENDING)
+            from dbctl.services.migrations.operations import NOTHING_PENDING
+
+            note(session, NOTHING_PENDING)
         findings = Findings(checked=len(rehearsal.migrations), findings=rehearsal.findings)
         return emit(session, rehearsal, status=rehearsal.status, target=app.name, findings=findings)

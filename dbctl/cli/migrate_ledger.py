@@ -4,22 +4,27 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.hooks.action import begin_action
 from dbctl.cli._support.migration_options import MigrationsFolder
 from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult
-from dbctl.services import migrations as service
-from dbctl.services.app import App
-from dbctl.services.migrations import ledger
+from dbctl.services.app.app import App
+from dbctl.services.migrations.ledger.journal import StatementOutcome
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.migrations.baseline import BaselineResult
+    from dbctl.services.migrations.ledger.ledger import MigrationTarget
+    from dbctl.services.migrations.repair import RepairResult
+
 
 GROUP = Group("migrate")
 
@@ -32,18 +37,20 @@ def open_targets(
     *,
     may_connect: bool = True,
     has_hooks: bool = False,
-) -> Iterator[tuple[App, Sequence[ledger.MigrationTarget]]]:
+) -> "Iterator[tuple[App, Sequence[MigrationTarget]]]":
     """Yield the app of the options, and its selected databases with their migrations."""
+    from dbctl.services.migrations.status import find_targets
+
     with session.open_app() as app, begin_action(session, app, "migrate") if has_hooks else nullcontext():
         database = session.options.db
-        yield app, service.find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
+        yield app, find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
 
 
 @Example("migrate baseline --dry-run", on="flashpoint-web")
 @Example("migrate baseline", on=EVERYWHERE)
 @GROUP.command(
     "baseline",
-    answers=lambda: (service.BaselineResult, DryRunResult),
+    answers=lambda: (BaselineResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True),
 )
@@ -55,7 +62,7 @@ def baseline(
 
     Each migration is applied to a temporary database, and the result is compared with the schema.
     """
-    from dbctl.services.migrations import Baseline
+    from dbctl.services.migrations.baseline import Baseline
 
     with open_targets(session, migrations, variant) as (app, targets):
         return run_change(session, Baseline(app, targets), dry_run=dry_run)
@@ -65,7 +72,7 @@ def baseline(
 @Example("migrate mark {migration} --pending --dry-run", on="flashpoint-web")
 @GROUP.command(
     "mark",
-    answers=lambda: (service.RepairResult, DryRunResult),
+    answers=lambda: (RepairResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger", "audit")),
 )
 def mark(
@@ -78,10 +85,10 @@ def mark(
     dry_run: DryRun = False,
 ) -> int:
     """Record migrations as applied or pending without running them, after a manual change."""
-    from dbctl.services.migrations import repair as migration_repair
-
     if applied == pending:
         raise UsageError(detail="pass either --applied or --pending")
+    from dbctl.services.migrations import repair as migration_repair
+
     with open_targets(session, migrations, variant) as (app, targets):
         operation = migration_repair.mark(app, targets, names, "applied" if applied else "pending")
         return run_change(session, operation, dry_run=dry_run)
@@ -92,7 +99,7 @@ def mark(
 @Example("migrate repair --missing --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command(
     "repair",
-    answers=lambda: (service.RepairResult, DryRunResult),
+    answers=lambda: (RepairResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger", "audit")),
 )
 def repair(
@@ -114,7 +121,7 @@ def repair(
         bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
     ] = False,
     statement: Annotated[
-        service.StatementOutcome | None,
+        StatementOutcome | None,
         typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),
     ] = None,
     migrations: MigrationsFolder = None,

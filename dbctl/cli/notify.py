@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,17 @@ from dbctl.cli._support.app import period_option
 from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
-from dbctl.errors import AppMissingError
-from dbctl.services import notify
+from dbctl.config import loader
+from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
+from dbctl.errors.usage import AppMissingError
 from dbctl.services.events.location import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.notify.check import ProblemsSent
+    from dbctl.services.notify.notice import Attachment
+    from dbctl.services.notify.trial import ChannelTests
+
 
 GROUP = Group(
     "notify",
@@ -54,12 +60,14 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
         raise AppMissingError(
             name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
         )
-    return sections, notify.select_apps(sections, selection)
+    from dbctl.services.notify.summary import select_apps
+
+    return sections, select_apps(sections, selection)
 
 
 @Example("notify test --app {app}", on="custom samples")
 @Example("notify test ping", on="flashpoint-web")
-@GROUP.command("test", answers=lambda: (notify.ChannelTests,))
+@GROUP.command("test", answers=lambda: (ChannelTests,))
 def send_test(
     session: Session,
     channel: Annotated[
@@ -71,9 +79,11 @@ def send_test(
     A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
     do not.
     """
+    from dbctl.services.notify.trial import send_tests
+
     sections, selections = _read_apps(session)
     with show_progress(session, "sending"):
-        result = notify.send_tests(
+        result = send_tests(
             sections, [selection.app for selection in selections], channel.value if channel else ""
         )
     return emit(session, result, status=result.exit_status)
@@ -81,7 +91,7 @@ def send_test(
 
 @Example("notify check --app {app}", on=EVERYWHERE)
 @Example("notify check --quiet")
-@GROUP.command("check", answers=lambda: (notify.ProblemsSent,), recorded=True)
+@GROUP.command("check", answers=lambda: (ProblemsSent,), recorded=True)
 def check(session: Session) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
 
@@ -89,10 +99,12 @@ def check(session: Session) -> int:
     and jobs that were not started. A problem that was sent is not
     sent again until the time of repeat has passed.
     """
+    from dbctl.services.notify.check import send_problems
+
     sections, selections = _read_apps(session)
     location = locate_journal(session.selection, all_apps=True)
     with show_progress(session, threaded=False):  # a fleet forks processes
-        result = notify.send_problems(sections, location, selections, timeout=session.options.timeout)
+        result = send_problems(sections, location, selections, timeout=session.options.timeout)
     for text in result.remarks:
         warn(session, text)
     return emit(session, result, status=result.exit_status)
@@ -100,7 +112,7 @@ def check(session: Session) -> int:
 
 @Example("notify summary", on=EVERYWHERE)
 @Example("notify summary --since 30d --report")
-@GROUP.command("summary", answers=lambda: (notify.ProblemsSent,), recorded=True)
+@GROUP.command("summary", answers=lambda: (ProblemsSent,), recorded=True)
 def summary(
     session: Session,
     since: Annotated[
@@ -112,11 +124,13 @@ def summary(
     ] = False,
 ) -> int:
     """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""
+    from dbctl.services.notify.summary import send_summary
+
     sections, selections = _read_apps(session)
     location = locate_journal(session.selection, all_apps=True)
     with show_progress(session, threaded=False):  # a fleet forks processes
         attachment = _create_report(session, selections, location, since) if with_report else None
-        result = notify.send_summary(
+        result = send_summary(
             sections,
             location,
             selections,
@@ -131,10 +145,11 @@ def summary(
 
 def _create_report(
     session: Session, selections: Sequence[Selection], location: JournalLocation, since: timedelta
-) -> notify.Attachment:
-    from dbctl.report_page import create_page
-    from dbctl.services.report import collect_report
+) -> "Attachment":
+    from dbctl.report_page.page import create_page
+    from dbctl.services.notify.notice import Attachment
+    from dbctl.services.report.collect import collect_report
 
     options = session.options
     report = collect_report(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)
-    return notify.Attachment("report.html", create_page(report).encode())
+    return Attachment("report.html", create_page(report).encode())

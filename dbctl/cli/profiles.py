@@ -10,11 +10,12 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
-from dbctl.errors import DatabaseNotConfiguredError, UsageError
+from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import Page
-from dbctl.render import Format, streams
+from dbctl.render import streams
+from dbctl.render.options import Format
 from dbctl.services.profiles import inventory
-from dbctl.services.profiles.draft import ProfileDraft, draft_profile, write_draft
+from dbctl.services.profiles.draft.draft import ProfileDraft, draft_profile, write_draft
 from dbctl.spec import EVERYWHERE, Example
 from dbctl.url import Url
 

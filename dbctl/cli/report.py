@@ -11,14 +11,17 @@ from dbctl.cli._support.app import period_option, read_selections
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.errors import FileExistsAlreadyError, FileFailedError
-from dbctl.files import atomic, write_atomically
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.files import atomic
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect
-from dbctl.render import Format, streams
-from dbctl.report_page import SIGNATURE, create_page
+from dbctl.render import streams
+from dbctl.render.options import Format
+from dbctl.report_page.page import SIGNATURE, create_page
 from dbctl.services.events.location import locate_journal
-from dbctl.services.history import DEFAULT_PERIOD
-from dbctl.services.report import OperationsReport, collect_report
+from dbctl.services.history.growth import DEFAULT_PERIOD
+from dbctl.services.report.collect import collect_report
+from dbctl.services.report.result import OperationsReport
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group(

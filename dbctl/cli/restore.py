@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from msgspec import structs
@@ -24,16 +24,26 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.hooks.action import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
-from dbctl.errors import ConfigMissingError, UsageError
+from dbctl.errors.usage import ConfigMissingError, UsageError
 from dbctl.model import DryRunResult
-from dbctl.services import restore
-from dbctl.services.app import App
-from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
-from dbctl.services.restore import BackupSource, MergeMode
+from dbctl.services.app.app import App
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Kind, Manifest
+from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.restore.source import BackupSource, MergeMode
 from dbctl.spec import EVERYWHERE, Example, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.restore.app_files import FilesRestoreResult
+    from dbctl.services.restore.copy import CopyResult
+    from dbctl.services.restore.preview import Preview
+    from dbctl.services.restore.result import RestoreResult
+    from dbctl.services.restore.salvage import DatabaseSalvageResult
+    from dbctl.services.restore.tables import TablesRestoreResult
+
 
 GROUP = Group(
     "restore",
@@ -59,7 +69,7 @@ BackupFile: TypeAlias = Annotated[
 @Example("restore preview --before 3h --db user")
 @Example("restore preview --file {dump}", on="flashpoint-web custom", shown=False)
 @Example("restore preview --before 0s --deep", on="custom", shown=False)
-@GROUP.command("preview", answers=lambda: (restore.Preview,))
+@GROUP.command("preview", answers=lambda: (Preview,))
 def preview(
     session: Session,
     backup: BackupName = "",
@@ -105,7 +115,7 @@ def preview(
 @Example("restore apply latest --table tallies --merge replace --yes", on="custom", shown=False)
 @GROUP.command(
     "apply",
-    answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
+    answers=lambda: (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
     writes=Write(source="generated", facts=("audit",), audited=False),
 )
 def apply(
@@ -168,20 +178,21 @@ def apply(
         source = BackupSource(repository, manifest, keys, policy)
         if to:
             from dbctl.config import loader
-            from dbctl.services.restore import CopyRestore
+            from dbctl.services.restore.copy import CopyRestore
 
             targets = loader.parse_urls(to, Path.cwd(), option="--to")
             copy = CopyRestore(source, targets, replace=replace)
             return run_with_progress(session, "copying", copy, dry_run=dry_run)
         with begin_action(session, app, "restore", backup=source.identify()):
             if table:
-                from dbctl.services.restore import RestoreTables, TableSelection
+                from dbctl.services.restore.merge import TableSelection
+                from dbctl.services.restore.tables import RestoreTables
 
                 selection = TableSelection(tables=table, new_name=new_table, merge=merge)
                 return run_with_progress(
                     session, "restoring", RestoreTables(source, selection), dry_run=dry_run
                 )
-            from dbctl.services.restore import ApplyRestore
+            from dbctl.services.restore.apply import ApplyRestore
 
             return run_with_progress(
                 session, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run
@@ -192,7 +203,7 @@ def apply(
 @Example("restore undo --db user --dry-run")
 @GROUP.command(
     "undo",
-    answers=lambda: (restore.RestoreResult, DryRunResult),
+    answers=lambda: (RestoreResult, DryRunResult),
     writes=Write(source="generated", facts=("audit",), audited=False),
 )
 def undo(
@@ -203,7 +214,8 @@ def undo(
     dry_run: DryRun = False,
 ) -> int:
     """Restore the data from before the last restore; a second undo reverts the first one."""
-    from dbctl.services.restore import ApplyRestore, find_undo_backup
+    from dbctl.services.restore.apply import ApplyRestore
+    from dbctl.services.restore.undo import find_undo_backup
 
     with session.open_app() as app:
         repository = Repository(app, repository_address)
@@ -215,7 +227,7 @@ def undo(
 
 @Example("restore files latest --to restored", on="samples")
 @Example("restore files --file files.tar --to restored", on="flashpoint-web custom")
-@GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
+@GROUP.command("files", answers=lambda: (FilesRestoreResult, DryRunResult), recorded=True)
 def files(
     session: Session,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
@@ -234,11 +246,11 @@ def files(
     Nothing is written outside that folder: only files and folders are created, and no links. The app's current
     files remain unchanged.
     """
-    from dbctl.services.backup.foreign import repository_or_temp_dir
-    from dbctl.services.restore import RestoreFiles
-
     if bool(backup) == bool(file):
         raise UsageError(detail="pass either the id of a backup (or latest), or --file PATH")
+    from dbctl.services.backup.foreign.staging import repository_or_temp_dir
+    from dbctl.services.restore.app_files import RestoreFiles
+
     with session.open_app() as app:
         repository = (
             Repository(app, repository_address) if backup else repository_or_temp_dir(app, repository_address)
@@ -252,7 +264,7 @@ def files(
 @Example("restore recover --from damaged.db --to salvaged.db --dry-run")
 @Example("restore recover", on="flashpoint-web custom", shown=False)
 @Example("restore recover --dry-run", on="flashpoint-web", shown=False)
-@GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
+@GROUP.command("recover", answers=lambda: (DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
     session: Session,
     to: Annotated[
@@ -280,12 +292,13 @@ def recover(
     The damaged file and the app's database remain unchanged: the output describes how to replace the database,
     and how many rows of each table were salvaged. Exit 4 if data is lost.
     """
-    from dbctl.config import loader
-    from dbctl.services.backup import count_in_bytes
-    from dbctl.services.restore import SalvageDatabase, open_reference
+    from dbctl.services.backup.sources import count_in_bytes
+    from dbctl.services.restore.salvage import SalvageDatabase, open_reference
 
     selection = session.selection
     if source and to and not (selection.profile or selection.urls or selection.configured):
+        from dbctl.config import loader
+
         try:
             loader.config_path(selection)
         except ConfigMissingError:  # the files name everything

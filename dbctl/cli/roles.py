@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -11,16 +11,22 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit, UsageError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, KeyText, Page
-from dbctl.services import roles
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.roles import changes, queries
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
+if TYPE_CHECKING:
+    from dbctl.services.roles.changes import RoleChangeResult, RoleDeleteResult
+    from dbctl.services.roles.queries import Matrix, Permission, PermissionCheck
+    from dbctl.services.roles.role_table import Role
+
+
 GROUP = Group("roles", section="Change", position=2, help="Roles and their permissions.")
 
-Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
+RoleName: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
 RoleId: TypeAlias = Annotated[
     str, typer.Option("--id", metavar="ID", help="Select a role by id instead of ROLE.")
 ]
@@ -51,7 +57,7 @@ Priority: TypeAlias = Annotated[
 
 @Example("roles list", on=EVERYWHERE)
 @Example("roles list --sort -users")
-@GROUP.command("list", answers=lambda: (Page[roles.Role],), fleet=Fleet())
+@GROUP.command("list", answers=lambda: (Page[Role],), fleet=Fleet())
 def list_(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with the number of their users."""
     with session.open_app() as app:
@@ -60,8 +66,8 @@ def list_(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort =
 
 @Example("roles show {role}", on=EVERYWHERE)
 @Example("roles show --id 2 -o json", on="flashpoint-web")
-@GROUP.command("show", answers=lambda: (roles.Role,))
-def show_(session: Session, role: Role = "", ident: RoleId = "") -> int:
+@GROUP.command("show", answers=lambda: (Role,))
+def show_(session: Session, role: RoleName = "", ident: RoleId = "") -> int:
     """Show one role and its permissions."""
     with session.open_app() as app:
         return emit(session, queries.show_role(app, _role_selector(role, ident)), app=app)
@@ -71,7 +77,7 @@ def show_(session: Session, role: Role = "", ident: RoleId = "") -> int:
 @Example("roles create guide --description 'Helps players' --dry-run")
 @GROUP.command(
     "create",
-    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
 )
 def create(
@@ -101,12 +107,12 @@ def create(
 @Example("roles update {role} --name reviewer --dry-run")
 @GROUP.command(
     "update",
-    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def update(
     session: Session,
-    role: Role = "",
+    role: RoleName = "",
     ident: RoleId = "",
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name.")] = None,
     description: Description = None,
@@ -128,10 +134,10 @@ def update(
 @Example("roles delete --id 7 --dry-run")
 @GROUP.command(
     "delete",
-    answers=lambda: (roles.RoleDeleteResult, DryRunResult),
+    answers=lambda: (RoleDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
-def delete(session: Session, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
+def delete(session: Session, role: RoleName = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has."""
     with session.open_app() as app:
         return run_change(session, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
@@ -141,7 +147,7 @@ def delete(session: Session, role: Role = "", ident: RoleId = "", dry_run: DryRu
 @Example("roles grant {role} 'games.*' --dry-run")
 @GROUP.command(
     "grant",
-    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
 )
 def grant(
@@ -162,7 +168,7 @@ def grant(
 @Example("roles revoke guest games.play --built-in --dry-run")
 @GROUP.command(
     "revoke",
-    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def revoke(
@@ -181,7 +187,7 @@ def revoke(
 
 @Example("roles matrix", on=EVERYWHERE)
 @Example("roles matrix -o csv")
-@GROUP.command("matrix", answers=lambda: (roles.Matrix,))
+@GROUP.command("matrix", answers=lambda: (Matrix,))
 def matrix(session: Session) -> int:
     """Show the permissions of every role in one table."""
     with session.open_app() as app:
@@ -190,7 +196,7 @@ def matrix(session: Session) -> int:
 
 @Example("roles permissions", on=EVERYWHERE)
 @Example("roles permissions --sort name --limit 20")
-@GROUP.command("permissions", answers=lambda: (Page[roles.Permission],))
+@GROUP.command("permissions", answers=lambda: (Page[Permission],))
 def permissions(session: Session, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
     with session.open_app() as app:
@@ -200,7 +206,7 @@ def permissions(session: Session, limit: Limit = 1000, offset: Offset = 0, sort:
 @Example("roles can {login} games.play --explain", on=EVERYWHERE)
 @Example("roles can {login} games.play -o json")
 @Example("roles can --id 1 users.read", on="flashpoint-web", shown=False)
-@GROUP.command("can", answers=lambda: (roles.PermissionCheck,))
+@GROUP.command("can", answers=lambda: (PermissionCheck,))
 def can(
     session: Session,
     arguments: Annotated[

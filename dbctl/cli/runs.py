@@ -13,7 +13,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page, time_before
 from dbctl.services.events.history import list_runs, show_run
 from dbctl.services.events.retention import PruneRuns, RunsPruned

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -14,12 +14,22 @@ from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.config import Selection
-from dbctl.errors import Exit, UsageError
+from dbctl.config.sections import Selection
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page
-from dbctl.render import Format, escape, is_terminal, streams
-from dbctl.services import schedule
+from dbctl.render import streams
+from dbctl.render.escaping import escape
+from dbctl.render.options import Format, is_terminal
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.schedule.install import UnitsInstalled
+    from dbctl.services.schedule.jobs import Job, PlannedJob
+    from dbctl.services.schedule.manifests import Manifest
+    from dbctl.services.schedule.status import JobStatus
+    from dbctl.services.schedule.units import Unit
+
 
 GROUP = Group(
     "schedule", section="Automate", position=1, help="Timers, crontab lines and manifests of scheduled jobs."
@@ -43,14 +53,16 @@ def _select_apps(session: Session, *, all_apps: bool) -> list[Selection]:
 
 def _read_apps(session: Session, *, all_apps: bool) -> list[Selection]:
     """Return the selected apps, whose jobs can run unattended."""
+    from dbctl.services.schedule.jobs import require_confirmed_cleanup
+
     apps = _select_apps(session, all_apps=all_apps)
-    schedule.require_confirmed_cleanup(apps)
+    require_confirmed_cleanup(apps)
     return apps
 
 
 @Example("schedule cron --app {app}", on=EVERYWHERE)
 @Example("schedule cron --all-apps --user root", on="flashpoint-web")
-@GROUP.command("cron", answers=lambda: (Page[schedule.Job],))
+@GROUP.command("cron", answers=lambda: (Page[Job],))
 def cron(
     session: Session,
     all_apps: AllApps = False,
@@ -64,11 +76,15 @@ def cron(
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
     """
+    from dbctl.services.schedule.crontab import list_lines, write_crontab
+
     apps = _read_apps(session, all_apps=all_apps)
-    jobs = schedule.list_lines(apps)
-    text = schedule.write_crontab(jobs, apps, user=user)
+    jobs = list_lines(apps)
+    text = write_crontab(jobs, apps, user=user)
     if session.options.output is not Format.TABLE:
-        page = Page(items=jobs, total=len(jobs), column_names=schedule.Job.__struct_fields__)
+        from dbctl.services.schedule.jobs import Job
+
+        page = Page(items=jobs, total=len(jobs), column_names=Job.__struct_fields__)
         return emit(session, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
     return _write_text(text)
 
@@ -78,7 +94,7 @@ def cron(
 @Example("schedule systemd", on=EVERYWHERE, shown=False)
 @Example("schedule systemd --install --directory units", on="flashpoint-web", shown=False)
 @Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False)
-@GROUP.command("systemd", answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult))
+@GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled, DryRunResult))
 def systemd(
     session: Session,
     all_apps: AllApps = False,
@@ -123,31 +139,38 @@ def systemd(
     if on_failure and not re.fullmatch(r"[\w@%:.\\-]+\.(service|target|path|socket)", on_failure, re.ASCII):
         raise UsageError(detail=f"--on-failure {on_failure!r} is not the name of a unit")
     apps = _read_apps(session, all_apps=all_apps)
-    jobs = schedule.list_jobs(apps)
-    unit_options = schedule.UnitOptions(
+    from dbctl.services.schedule.jobs import list_jobs
+
+    jobs = list_jobs(apps)
+    from dbctl.services.schedule.crontab import require_user
+    from dbctl.services.schedule.units import Unit, UnitOptions, create_units, read_mark
+
+    unit_options = UnitOptions(
         user_units=user,
-        run_as=schedule.require_user(run_as, "--run-as"),
+        run_as=require_user(run_as, "--run-as"),
         on_failure=on_failure,
         delay=f"{int(delay.total_seconds())}s",
     )
-    units = schedule.create_units(jobs, apps, unit_options)
+    units = create_units(jobs, apps, unit_options)
     names = list(dict.fromkeys(job.app for job in jobs))
     if install or dry_run:
-        operation = schedule.InstallUnits(
-            units, mark=schedule.read_mark(apps[0]), apps=names, folder=directory, user_units=user
+        from dbctl.services.schedule.install import InstallUnits
+
+        operation = InstallUnits(
+            units, mark=read_mark(apps[0]), apps=names, folder=directory, user_units=user
         )
         command = operation.start_command
         notes = [f"start the timers with: {command}"] if command and not dry_run else []
         return run_change(session, operation, dry_run=dry_run, notes=notes)
     if session.options.output is not Format.TABLE:
-        page = Page(items=units, total=len(units), column_names=schedule.Unit.__struct_fields__)
+        page = Page(items=units, total=len(units), column_names=Unit.__struct_fields__)
         return emit(session, page, target=", ".join(names))
     return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
 
 
 @Example("schedule kubernetes --namespace shop", on=EVERYWHERE)
 @Example("schedule kubernetes --all-apps --image registry.example.org/dbctl")
-@GROUP.command("kubernetes", answers=lambda: (schedule.Manifest,))
+@GROUP.command("kubernetes", answers=lambda: (Manifest,))
 def kubernetes(
     session: Session,
     all_apps: AllApps = False,
@@ -163,13 +186,17 @@ def kubernetes(
     """
     if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
-    jobs = schedule.list_jobs(_read_apps(session, all_apps=all_apps))
-    return _emit_manifest(session, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
+    from dbctl.services.schedule.jobs import list_jobs
+
+    jobs = list_jobs(_read_apps(session, all_apps=all_apps))
+    from dbctl.services.schedule.manifests import write_kubernetes
+
+    return _emit_manifest(session, jobs, write_kubernetes(jobs, image=image, namespace=namespace))
 
 
 @Example("schedule compose", on=EVERYWHERE)
 @Example("schedule compose --all-apps --image registry.example.org/dbctl")
-@GROUP.command("compose", answers=lambda: (schedule.Manifest,))
+@GROUP.command("compose", answers=lambda: (Manifest,))
 def compose(
     session: Session,
     all_apps: AllApps = False,
@@ -182,14 +209,17 @@ def compose(
 
     The configuration is in the folder dbctl next to the file.
     """
-    jobs = schedule.list_jobs(_read_apps(session, all_apps=all_apps))
-    return _emit_manifest(session, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
+    from dbctl.services.schedule.jobs import list_jobs
+    from dbctl.services.schedule.manifests import write_compose
+
+    jobs = list_jobs(_read_apps(session, all_apps=all_apps))
+    return _emit_manifest(session, jobs, write_compose(jobs, image=image, scheduler=scheduler))
 
 
 @Example("schedule status --app {app}", on=EVERYWHERE)
 @Example("schedule status --all-apps --check")
 @Example("schedule status --directory units", on="flashpoint-web", shown=False)
-@GROUP.command("status", answers=lambda: (Page[schedule.JobStatus],))
+@GROUP.command("status", answers=lambda: (Page[JobStatus],))
 def status(
     session: Session,
     all_apps: AllApps = False,
@@ -201,8 +231,10 @@ def status(
     ] = None,
 ) -> int:
     """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next."""
+    from dbctl.services.schedule.status import read_schedule
+
     apps = _select_apps(session, all_apps=all_apps)
-    report = schedule.read_schedule(apps, folder=directory)
+    report = read_schedule(apps, folder=directory)
     findings = report.findings
     for finding in findings.findings:
         warn(session, f"{finding.target}: {finding.message}")
@@ -216,11 +248,14 @@ def status(
     )
 
 
-def _emit_manifest(session: Session, jobs: Sequence[schedule.PlannedJob], text: str) -> int:
+def _emit_manifest(session: Session, jobs: "Sequence[PlannedJob]", text: str) -> int:
+
     if session.options.output is Format.TABLE:
         return _write_text(text)
     apps = list(dict.fromkeys(job.app for job in jobs))
-    return emit(session, schedule.Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
+    from dbctl.services.schedule.manifests import Manifest
+
+    return emit(session, Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
 
 
 def _write_text(text: str) -> int:

@@ -1,7 +1,7 @@
 """``dbctl schema``: describe and draw the live schema, and compare schemas."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -12,10 +12,16 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, RepositoryAddress, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.render import Format, escape, is_terminal, streams
-from dbctl.services import comparison
-from dbctl.services import schema as service
+from dbctl.render import streams
+from dbctl.render.escaping import escape
+from dbctl.render.options import Format, is_terminal
 from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.comparison.schemas import SchemaDiff
+    from dbctl.services.schema.description import TableDescriptions, TableOverview
+    from dbctl.services.schema.diagram import SchemaDiagram
+
 
 GROUP = Group(
     "schema", section="Schema", position=1, help="Schemas: describe tables, draw a diagram, compare."
@@ -29,7 +35,7 @@ Tables: TypeAlias = Annotated[
 @Example("schema show", on=EVERYWHERE)
 @Example("schema show users roles")
 @Example("schema show {table}", on=EVERYWHERE, shown=False)
-@GROUP.command("show", answers=lambda: (Page[service.TableOverview], service.TableDescriptions))
+@GROUP.command("show", answers=lambda: (Page[TableOverview], TableDescriptions))
 def show(
     session: Session, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
 ) -> int:
@@ -38,10 +44,12 @@ def show(
     A description has columns, keys, indexes, foreign keys in both directions, checks, triggers, comments, and the query
     of a view, in the same form on every engine. Row counts of large tables on a server are estimates.
     """
+    from dbctl.services.schema.description import describe_tables, list_tables
+
     with session.open_app() as app:
         if tables:
-            return emit(session, service.describe_tables(app, tables), app=app, columns_apply=False)
-        overviews = service.list_tables(app, requested_page(limit, offset, sort))
+            return emit(session, describe_tables(app, tables), app=app, columns_apply=False)
+        overviews = list_tables(app, requested_page(limit, offset, sort))
         for error in overviews.failed:
             warn(session, str(error))
         return emit(session, overviews.page, status=overviews.status, target=app.name)
@@ -49,7 +57,7 @@ def show(
 
 @Example("schema diagram > schema.mmd", on="custom samples")
 @Example("schema diagram users --keys", on="flashpoint-web")
-@GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
+@GROUP.command("diagram", answers=lambda: (SchemaDiagram,))
 def diagram(
     session: Session,
     tables: Tables = None,
@@ -60,8 +68,10 @@ def diagram(
     With TABLE, the tables to which it refers, and those that refer to it, are drawn without columns. A solid line is a foreign key
     within the primary key. GitHub, GitLab and other pages draw the diagram from a block of code of the language mermaid.
     """
+    from dbctl.services.schema.diagram import draw_diagram
+
     with session.open_app() as app:
-        result = service.draw_diagram(app, tables or (), only_keys=keys)
+        result = draw_diagram(app, tables or (), only_keys=keys)
         if result.is_large:
             warn(session, "Mermaid draws this diagram only with raised limits; select tables, or pass --keys")
         if session.options.output is not Format.TABLE:
@@ -78,7 +88,7 @@ def diagram(
     "schema diff backup:latest {db}", on="custom samples", needs=("backup create --app {app}",), shown=False
 )
 @Example("schema diff user flashpoint", on="flashpoint-web", shown=False)
-@GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))
+@GROUP.command("diff", answers=lambda: (SchemaDiff,))
 def diff(
     session: Session,
     a: FirstSide,
@@ -93,7 +103,7 @@ def diff(
     A side is APP/DATABASE, APP, the address of a database, backup:ID (backup:latest) of the other side's database, or migrations: the
     schema that all migrations of the other side create.
     """
-    from dbctl.services.comparison import compare_schemas
+    from dbctl.services.comparison.schemas import compare_schemas
 
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
         result = compare_schemas(first, second)

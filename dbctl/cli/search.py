@@ -1,7 +1,7 @@
 """``dbctl search``: search the content of an app, as its profile defines it."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,14 +9,18 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Page
-from dbctl.profiles.model import RESERVED_NAMES
-from dbctl.render import Format
-from dbctl.services import search as searches
-from dbctl.services.search import SearchRequest
+from dbctl.profiles.model.search import RESERVED_NAMES
+from dbctl.render.options import Format
 from dbctl.services.search import search as search_service
+from dbctl.services.search.request import ALL, SearchRequest
 from dbctl.spec import Example
+
+if TYPE_CHECKING:
+    from dbctl.services.search.detail import RowDetail
+    from dbctl.services.search.request import SearchCount, SearchPlan
+
 
 GROUP = Group("search", section="Inspect", position=6, help="Search the app's content.")
 
@@ -32,9 +36,9 @@ GROUP = Group("search", section="Inspect", position=6, help="Search the app's co
 @GROUP.command(
     answers=lambda: (
         Page[dict[str, Any]],
-        search_service.SearchCount,
-        search_service.SearchPlan,
-        searches.RowDetail,
+        SearchCount,
+        SearchPlan,
+        RowDetail,
     )
 )
 def search(
@@ -103,7 +107,7 @@ def search(
         words=words or (),
         filters=filters or (),
         query=query,
-        show_hidden=[search_service.ALL]
+        show_hidden=[ALL]
         if all_hidden
         else [key_name for keys in hidden_keys or () for key_name in keys.split(",")],
     )

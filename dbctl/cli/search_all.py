@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,14 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.render import Format
-from dbctl.services import search
-from dbctl.services.search import Match, all_tables
+from dbctl.render.options import Format
+from dbctl.services.search import all_tables
+from dbctl.services.search.all_tables import Match
 from dbctl.spec import Example
+
+if TYPE_CHECKING:
+    from dbctl.services.search.all_tables import AllTablesResult
+
 
 GROUP = Group(
     "search all", section="Inspect", position=7, help="Find a word in every text column of every database."
@@ -25,7 +29,7 @@ GROUP = Group(
 @Example("search all {login}", on="flashpoint-web custom")
 @Example("search all 'lost password' --db user --within 60s")
 @Example("search all a", on="samples", shown=False)
-@GROUP.command(answers=lambda: (search.AllTablesResult,))
+@GROUP.command(answers=lambda: (AllTablesResult,))
 def search_all(
     session: Session,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],

@@ -1,7 +1,7 @@
 """``dbctl search index``: full-text and vector indexes of searches."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -9,10 +9,13 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.services.search import indexes
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.search.indexes.base import IndexChangeResult, IndexStatus
+
 
 GROUP = Group("search index", section="Inspect", position=9, help="Full-text and vector indexes of searches.")
 
@@ -27,11 +30,13 @@ SearchName: TypeAlias = Annotated[
 
 @Example("search index status", on="custom samples")
 @Example("search index status games -o json")
-@GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
+@GROUP.command("status", answers=lambda: (Page[IndexStatus],), fleet=Fleet())
 def status(session: Session, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable."""
+    from dbctl.services.search.indexes.selection import read_statuses
+
     with session.open_app() as app:
-        return emit(session, indexes.read_statuses(app, name), target=app.name)
+        return emit(session, read_statuses(app, name), target=app.name)
 
 
 @Example("search index check games")
@@ -55,8 +60,10 @@ def check(
     ] = False,
 ) -> int:
     """Compare the index with its definition, and every entry with its row; exit 4 on an error."""
+    from dbctl.services.search.indexes.selection import check
+
     with session.open_app() as app:
-        findings = indexes.check(app, name, full=full)
+        findings = check(app, name, full=full)
         return emit(
             session, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
         )
@@ -66,7 +73,7 @@ def check(
 @Example("search index build --dry-run", on="custom")
 @GROUP.command(
     "build",
-    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
+    answers=lambda: (IndexChangeResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -86,31 +93,33 @@ def build(
 
     The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
     """
+    from dbctl.services.search.indexes.selection import create_change
+
     with session.open_app() as app:
-        operation = indexes.create_change(app, name, "build", cache=cache)
+        operation = create_change(app, name, "build", cache=cache)
         return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("search index repair", on="custom samples")
 @Example("search index repair games --dry-run")
-@GROUP.command(
-    "repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
-)
+@GROUP.command("repair", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
 def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
+    from dbctl.services.search.indexes.selection import create_change
+
     with session.open_app() as app:
-        operation = indexes.create_change(app, name, "repair")
+        operation = create_change(app, name, "repair")
         return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("search index drop {search} --dry-run")
 @Example("search index drop {search} --yes", on="custom")
 @Example("search index drop", on="samples", shown=False)
-@GROUP.command(
-    "drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
-)
+@GROUP.command("drop", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
 def drop(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""
+    from dbctl.services.search.indexes.selection import create_change
+
     with session.open_app() as app:
-        operation = indexes.create_change(app, name, "drop")
+        operation = create_change(app, name, "drop")
         return run_change(session, operation, dry_run=dry_run)

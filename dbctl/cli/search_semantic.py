@@ -12,10 +12,12 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Page
-from dbctl.render import Format, is_terminal
-from dbctl.services.search.semantic import MAX_BYTES, Reference, SemanticRequest, search
+from dbctl.render.options import Format, is_terminal
+from dbctl.services.search.semantic import search
+from dbctl.services.search.semantic.search import Reference, SemanticRequest
+from dbctl.services.search.semantic.vector_input import MAX_BYTES
 from dbctl.spec import Example
 
 GROUP = Group("search semantic", section="Inspect", position=8, help="Semantic search (vector similarity).")

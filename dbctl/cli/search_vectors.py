@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,14 @@ from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
-from dbctl.services.search import semantic
-from dbctl.services.search.semantic import MAX_BYTES, store_vector
+from dbctl.services.search.semantic import store_vector
+from dbctl.services.search.semantic.vector_input import MAX_BYTES
 from dbctl.spec import Example, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.search.semantic.make_vectors import MakeVectorsResult
+    from dbctl.services.search.semantic.store_vector import VectorStored
+
 
 GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of semantic search.")
 
@@ -27,9 +32,7 @@ def _parse_limit(text: str) -> int:
 @Example("search vectors store 42 vector.json")
 @Example("search vectors store 42 - --dry-run")
 @Example("search vectors store {row} near.json --yes", on="custom samples", shown=False)
-@GROUP.command(
-    "store", answers=lambda: (semantic.VectorStored, DryRunResult), writes=Write(source="generated")
-)
+@GROUP.command("store", answers=lambda: (VectorStored, DryRunResult), writes=Write(source="generated"))
 def store(
     session: Session,
     key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
@@ -50,9 +53,7 @@ def store(
 @Example("search vectors make --limit 100", on="custom")
 @Example("search vectors make --chat 7 --dry-run")
 @Example("search vectors make --dry-run", on="samples", shown=False)
-@GROUP.command(
-    "make", answers=lambda: (semantic.MakeVectorsResult, DryRunResult), writes=Write(source="generated")
-)
+@GROUP.command("make", answers=lambda: (MakeVectorsResult, DryRunResult), writes=Write(source="generated"))
 def make(
     session: Session,
     user: Annotated[
@@ -71,7 +72,7 @@ def make(
     Vectors are written in small batches. If the embedder fails, the stored ones remain; run the command again to
     continue.
     """
-    from dbctl.services.search.semantic import MakeVectors
+    from dbctl.services.search.semantic.make_vectors import MakeVectors
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with (

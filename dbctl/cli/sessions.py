@@ -2,29 +2,28 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.hooks.action import begin_action
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit, UsageError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page
-from dbctl.services import users
-from dbctl.services.sessions import (
-    CleanUp,
-    CleanupResult,
-    DueRules,
-    RebuildResult,
-    RebuildStatistics,
-    State,
-    sessions,
-)
+from dbctl.services.sessions import sessions
+from dbctl.services.sessions.cleanup import CleanUp, CleanupResult, DueRules
+from dbctl.services.sessions.rebuild_statistics import RebuildResult, RebuildStatistics
+from dbctl.services.sessions.sessions import State
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.users.update import UsersChanged
+
 
 GROUP = Group("sessions", section="Change", position=4, help="User sessions, and cleanup of expired rows.")
 
@@ -68,7 +67,7 @@ def list_(
 @Example("sessions revoke {login}", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "revoke",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="generated", facts=("sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,24 +12,23 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import Exit, UsageError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings, ObjectText, Page
-from dbctl.render import Format
-from dbctl.services import settings
-from dbctl.services.app import App
-from dbctl.services.settings import (
-    SettingOwner,
-    apply_file,
-    compare_file,
-    find_section,
-    queries,
-    read_settings_file,
-    reset_setting,
-    scope_of,
-    set_setting,
-    update_setting,
-)
+from dbctl.render.options import Format
+from dbctl.services.app.app import App
+from dbctl.services.settings import queries
+from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
+from dbctl.services.settings.files import read_settings_file
+from dbctl.services.settings.metadata import update_setting
+from dbctl.services.settings.store import SettingOwner, find_section, scope_of
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied
+    from dbctl.services.settings.metadata import SettingUpdated
+    from dbctl.services.settings.store import Setting
+
 
 GROUP = Group("settings", section="Change", position=3, help="Settings of the app, and of one user.")
 
@@ -63,7 +62,7 @@ class Mode(StrEnum):
 @Example("settings list --user {login} -o json", on="flashpoint-web custom")
 @Example("settings list", on=EVERYWHERE, shown=False)
 @Example("settings list --id 1", on="flashpoint-web", shown=False)
-@GROUP.command("list", answers=lambda: (Page[settings.Setting],))
+@GROUP.command("list", answers=lambda: (Page[Setting],))
 def list_(
     session: Session,
     category: Annotated[
@@ -91,7 +90,7 @@ def list_(
 
 @Example("settings get {setting}", on=EVERYWHERE)
 @Example("settings get theme --user alice")
-@GROUP.command("get", answers=lambda: (settings.Setting,), fleet=Fleet())
+@GROUP.command("get", answers=lambda: (Setting,), fleet=Fleet())
 def get(
     session: Session, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
 ) -> int:
@@ -109,7 +108,7 @@ def get(
 @Example("settings set --user admin theme_mode light", on="flashpoint-web", shown=False)
 @GROUP.command(
     "set",
-    answers=lambda: (settings.SettingChanged, DryRunResult),
+    answers=lambda: (SettingChanged, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -136,7 +135,7 @@ def set_(
 @Example("settings reset theme --user alice --dry-run")
 @GROUP.command(
     "reset",
-    answers=lambda: (settings.SettingChanged, DryRunResult),
+    answers=lambda: (SettingChanged, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def reset(
@@ -153,7 +152,7 @@ def reset(
 @Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web")
 @GROUP.command(
     "update",
-    answers=lambda: (settings.SettingUpdated, DryRunResult),
+    answers=lambda: (SettingUpdated, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def update(
@@ -217,7 +216,7 @@ def export(
 @Example("settings diff settings.json", on="flashpoint-web custom")
 @Example("settings diff requested.json", on="samples", shown=False)
 @Example("settings diff settings.toml -o json")
-@GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
+@GROUP.command("diff", answers=lambda: (Page[Difference],))
 def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
@@ -230,7 +229,7 @@ def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: 
 @Example("settings apply settings.toml --mode exact --dry-run")
 @GROUP.command(
     "apply",
-    answers=lambda: (settings.SettingsApplied, DryRunResult),
+    answers=lambda: (SettingsApplied, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def apply(

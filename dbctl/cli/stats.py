@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,16 +11,28 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import Remedy
+from dbctl.errors.base import Remedy
 from dbctl.model import Page, time_before
-from dbctl.services import stats
-from dbctl.services.app import DatabaseResults
-from dbctl.services.history import GrowthHistory, TablePoint
-from dbctl.services.stats import IndexProblem, reports
+from dbctl.services.app.results import DatabaseResults
+from dbctl.services.history.growth import GrowthHistory, TablePoint
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
+from dbctl.services.stats import reports
 from dbctl.services.stats import tables as stats_tables
+from dbctl.services.stats.indexes import IndexProblem
 from dbctl.spec import EVERYWHERE, Example, Fleet
+
+if TYPE_CHECKING:
+    from dbctl.services.stats.connections import BlockedSession, Connection, SlowStatement
+    from dbctl.services.stats.indexes import IndexStats, TableBloat
+    from dbctl.services.stats.tables import (
+        AuditEntry,
+        DatabaseStats,
+        LockHolder,
+        TableStats,
+        UserStats,
+    )
+
 
 GROUP = Group(
     "stats", section="Inspect", position=5, help="Statistics: sizes, rows, indexes, connections, reports."
@@ -37,7 +49,7 @@ def _emit_figures(session: Session, target: str, figures: DatabaseResults[Any]) 
 
 @Example("stats overview", on=EVERYWHERE)
 @Example("stats overview --sort -bytes -o json")
-@GROUP.command("overview", answers=lambda: (Page[stats.DatabaseStats],), fleet=Fleet())
+@GROUP.command("overview", answers=lambda: (Page[DatabaseStats],), fleet=Fleet())
 def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint."""
     with session.open_app() as app:
@@ -49,7 +61,7 @@ def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort
 @Example("stats tables --sort -bytes", on=EVERYWHERE)
 @Example("stats tables --db user --limit 10")
 @Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False)
-@GROUP.command("tables", answers=lambda: (Page[stats.TableStats],), fleet=Fleet())
+@GROUP.command("tables", answers=lambda: (Page[TableStats],), fleet=Fleet())
 def tables(
     session: Session,
     exact: Annotated[
@@ -72,7 +84,7 @@ def tables(
 
 @Example("stats user {login}", on=EVERYWHERE)
 @Example("stats user {login} -o json")
-@GROUP.command("user", answers=lambda: (stats.UserStats,))
+@GROUP.command("user", answers=lambda: (UserStats,))
 def user(
     session: Session,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -87,7 +99,7 @@ def user(
 
 @Example("stats activity --user {login} --since 7d", on="custom samples")
 @Example("stats activity --action login --since 24h -o csv", on="flashpoint-web")
-@GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
+@GROUP.command("activity", answers=lambda: (Page[AuditEntry],))
 def activity(
     session: Session,
     user: Annotated[
@@ -122,7 +134,7 @@ def activity(
 
 @Example("stats locks --waiting", on="custom")
 @Example("stats locks -o json", on=EVERYWHERE)
-@GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
+@GROUP.command("locks", answers=lambda: (Page[LockHolder], Page[BlockedSession]))
 def locks(
     session: Session,
     waiting: Annotated[
@@ -149,7 +161,7 @@ def locks(
 
 @Example("stats connections", on="custom samples")
 @Example("stats connections --db main --limit 20")
-@GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
+@GROUP.command("connections", answers=lambda: (Page[Connection],))
 def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values."""
     with session.open_app() as app:
@@ -160,7 +172,7 @@ def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: 
 
 @Example("stats slow --limit 20", on="custom samples")
 @Example("stats slow --sort -max_seconds -o json")
-@GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
+@GROUP.command("slow", answers=lambda: (Page[SlowStatement],))
 def slow(session: Session, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
@@ -174,7 +186,7 @@ def slow(session: Session, limit: Limit = 10, offset: Offset = 0, sort: Sort = "
 
 @Example("stats indexes", on=EVERYWHERE)
 @Example("stats indexes --only unused -o json", on="flashpoint-web")
-@GROUP.command("indexes", answers=lambda: (Page[stats.IndexStats],))
+@GROUP.command("indexes", answers=lambda: (Page[IndexStats],))
 def indexes(
     session: Session,
     only: Annotated[
@@ -196,7 +208,7 @@ def indexes(
 
 @Example("stats bloat", on=EVERYWHERE)
 @Example("stats bloat --sort -wasted_bytes --limit 10")
-@GROUP.command("bloat", answers=lambda: (Page[stats.TableBloat],))
+@GROUP.command("bloat", answers=lambda: (Page[TableBloat],))
 def bloat(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
     with session.open_app() as app:
@@ -222,12 +234,12 @@ def history(
     Each backup records the rows and sizes, and dbctl status --record also the sizes of tables and the figures of the
     profile. There is no prediction without samples of five days, or if the free space shows no trend.
     """
-    from dbctl.services import history
     from dbctl.services.events.samples import read_samples
+    from dbctl.services.history.growth import DEFAULT_PERIOD, list_table_points, measure_growth
 
     with session.open_app() as app:
         location = session.journal
-        start = time_before(since or history.DEFAULT_PERIOD)
+        start = time_before(since or DEFAULT_PERIOD)
         samples = read_samples(location.require_folder(), location.config, apps=[app.name], since=start)
         samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
         if not samples:
@@ -237,9 +249,9 @@ def history(
             )
         page_request = requested_page(limit, offset, "")
         if table:
-            points = history.list_table_points(samples, table, page_request)
+            points = list_table_points(samples, table, page_request)
             return emit(session, points, target=app.name)
-        return emit(session, history.measure_growth(samples, start, page_request), target=app.name)
+        return emit(session, measure_growth(samples, start, page_request), target=app.name)
 
 
 @Example("stats reports", on=EVERYWHERE)

@@ -14,8 +14,9 @@ from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
-from dbctl.errors import DbctlError, Exit, UsageError
-from dbctl.render import Format, supports_drawing
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.usage import UsageError
+from dbctl.render.options import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
 from dbctl.spec import EVERYWHERE, Example, Fleet
@@ -113,7 +114,7 @@ def _watch(collect: Callable[[], database_status.StatusReport], seconds: float) 
     Raises:
         Interrupted: a signal other than SIGINT.
     """
-    from dbctl.render.terminal import LiveScreen
+    from dbctl.render.terminal.live import LiveScreen
 
     try:
         with LiveScreen() as screen:

@@ -11,7 +11,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.services.support import BundledFile, collect_files, write_bundle
+from dbctl.services.support.bundle import BundledFile, collect_files, write_bundle
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group(

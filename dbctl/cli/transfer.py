@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -13,12 +13,19 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.migration_options import MigrationsFolder
 from dbctl.cli._support.parameters import DryRun, Variant, require_address
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult
-from dbctl.render import Format
-from dbctl.services import transfer
-from dbctl.services.transfer import Endpoints, SchemaOptions
+from dbctl.render.options import Format
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.schema import SchemaOptions
 from dbctl.spec import EVERYWHERE, Example, Write
+
+if TYPE_CHECKING:
+    from dbctl.services.transfer.plan import TransferPlan
+    from dbctl.services.transfer.run import TransferResult
+    from dbctl.services.transfer.switch import SwitchResult, UnlockResult
+    from dbctl.services.transfer.verify import TransferVerification
+
 
 GROUP = Group("transfer", section="Schema", position=4, help="Move a database to another engine or server.")
 
@@ -57,7 +64,7 @@ Derive: TypeAlias = Annotated[
 
 @Example("transfer plan --to moved.db", on=EVERYWHERE)
 @Example("transfer plan --to postgresql://app@localhost/app -o json")
-@GROUP.command("plan", answers=lambda: (transfer.TransferPlan,))
+@GROUP.command("plan", answers=lambda: (TransferPlan,))
 def plan(
     session: Session,
     to: To,
@@ -70,7 +77,7 @@ def plan(
     A derived schema is shown as statements, with the parts of the source that they omit. Every row of the source is read.
     Nothing is changed.
     """
-    from dbctl.services.transfer import plan_transfer
+    from dbctl.services.transfer.plan import plan_transfer
 
     with _open_endpoints(session, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
@@ -84,9 +91,7 @@ def plan(
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
 @Example("transfer run --to postgresql://app@localhost/app")
 @Example("transfer run --to moved.db", on=EVERYWHERE, shown=False)
-@GROUP.command(
-    "run", answers=lambda: (transfer.TransferResult, DryRunResult), writes=Write(source="generated")
-)
+@GROUP.command("run", answers=lambda: (TransferResult, DryRunResult), writes=Write(source="generated"))
 def run(
     session: Session,
     to: To,
@@ -100,7 +105,7 @@ def run(
     The source is only read, in one snapshot, and the app may continue to write to it. An interrupted copy continues
     when the command runs again. Then stop the app, and run dbctl transfer switch.
     """
-    from dbctl.services.transfer import RunTransfer
+    from dbctl.services.transfer.run import RunTransfer
 
     with (
         _open_endpoints(session, to) as endpoints,
@@ -118,7 +123,7 @@ def run(
 @Example("transfer verify --to never-copied.db", on="custom", status=10, shown=False)
 @GROUP.command(
     "verify",
-    answers=lambda: (transfer.TransferVerification,),
+    answers=lambda: (TransferVerification,),
     writes=Write(source="generated", audited=False),
 )
 def verify(session: Session, to: To) -> int:
@@ -127,7 +132,7 @@ def verify(session: Session, to: To) -> int:
     After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
     and rolls it back: exit 4 if a table refuses it.
     """
-    from dbctl.services.transfer import verify_transfer
+    from dbctl.services.transfer.verify import verify_transfer
 
     with (
         _open_endpoints(session, to) as endpoints,
@@ -146,7 +151,7 @@ def verify(session: Session, to: To) -> int:
 @Example("transfer switch --to never-copied.db --yes", on="custom", status=5, shown=False)
 @GROUP.command(
     "switch",
-    answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),
+    answers=lambda: (SwitchResult, UnlockResult, DryRunResult),
     writes=Write(source="generated"),
 )
 def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
@@ -155,10 +160,10 @@ def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dr
     Changes in the destination since the copy are lost. The source keeps its rows: it is the way back. It accepts writes again
     if the command fails, or with --unlock.
     """
-    from dbctl.services.transfer import SwitchTransfer, UnlockSource
-
     if bool(to) == unlock:
         raise UsageError(detail="pass either --to or --unlock")
+    from dbctl.services.transfer.switch import SwitchTransfer, UnlockSource
+
     if unlock:
         with session.open_app() as opened:
             return run_change(session, UnlockSource(opened), dry_run=dry_run)

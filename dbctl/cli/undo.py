@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services.events.changes.operations import show_operation
-from dbctl.services.undo import Undone, undo_operation
+from dbctl.services.undo.operation import Undone, undo_operation
 from dbctl.spec import EVERYWHERE, Example, Write
 
 GROUP = Group(

@@ -1,11 +1,11 @@
 """``dbctl users``: users of an app.
 
-Over 400 lines: a group of commands is one module, and this group has the most commands.
+Over 460 lines: a group of commands is one module, and this group has the most commands.
 """
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 from msgspec import structs
@@ -15,16 +15,29 @@ from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors import UsageError
-from dbctl.files import write_atomically
+from dbctl.errors.usage import UsageError
+from dbctl.files.atomic import write_atomically
 from dbctl.model import DryRunResult, Page
-from dbctl.render import Format, jsonable, streams
-from dbctl.services import data, users
-from dbctl.services.app import App, User
-from dbctl.services.users import Existing
+from dbctl.render import streams
+from dbctl.render.options import Format
+from dbctl.render.values import jsonable
+from dbctl.services.app.app import App
+from dbctl.services.app.user_table import User
+from dbctl.services.users.files import Existing
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-U = TypeVar("U", "users.NewUser", "users.UserUpdate")
+if TYPE_CHECKING:
+    from dbctl.services.data.personal_data import UserDataExported
+    from dbctl.services.users.create import NewUser, UserCreated
+    from dbctl.services.users.delete import UsersDeleted
+    from dbctl.services.users.detail import UserShown
+    from dbctl.services.users.import_export import UsersImported
+    from dbctl.services.users.lockout import Unlocked
+    from dbctl.services.users.passwords import PasswordChecked
+    from dbctl.services.users.update import UsersChanged, UserUpdate
+
+
+U = TypeVar("U", "NewUser", "UserUpdate")
 
 GROUP = Group("users", section="Change", position=1, help="Users of the app.")
 
@@ -88,7 +101,9 @@ def list_(
     sort: Sort = "",
 ) -> int:
     """List users."""
-    user_filter = users.UserFilter(
+    from dbctl.services.users.queries import UserFilter, list_users
+
+    user_filter = UserFilter(
         role=role,
         active=active,
         never_signed_in=never,
@@ -98,19 +113,23 @@ def list_(
     page_request = requested_page(limit, offset, sort)
     with session.open_app() as app:
         if not locked:
-            return emit(session, users.list_users(app, user_filter, page_request), app=app)
-        report = users.list_locked(app, user_filter, page_request)
+            return emit(session, list_users(app, user_filter, page_request), app=app)
+        from dbctl.services.users.lockout import list_locked
+
+        report = list_locked(app, user_filter, page_request)
         return emit(session, report.page, app=app, notes=report.remarks)
 
 
 @Example("users show {login}", on=EVERYWHERE)
 @Example("users show --id 7 -o json")
 @Example("users show admin {login}", on="flashpoint-web", shown=False)
-@GROUP.command("show", answers=lambda: (users.UserShown, Page[users.UserShown]), fleet=Fleet())
+@GROUP.command("show", answers=lambda: (UserShown, Page[UserShown]), fleet=Fleet())
 def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics."""
+    from dbctl.services.users.detail import show_users
+
     with session.open_app() as app:
-        return emit(session, users.show_users(app, select_users(logins, ids)), app=app)
+        return emit(session, show_users(app, select_users(logins, ids)), app=app)
 
 
 @Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web custom")
@@ -128,7 +147,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
 @Example("users create new@example.org --name New --generate", on="samples", shown=False)
 @GROUP.command(
     "create",
-    answers=lambda: (users.UserCreated, DryRunResult),
+    answers=lambda: (UserCreated, DryRunResult),
     writes=Write(
         source="input", facts=("user-key", "user-created", "active", "setting-times", "audit"), undo=True
     ),
@@ -151,16 +170,18 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a user."""
+    from dbctl.services.users.create import NewUser, create_user
+
     with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
-        new = users.NewUser(fields=values, with_settings=with_settings)
-        plan = users.create_user(app, new).plan()  # report errors before prompting for a password
+        new = NewUser(fields=values, with_settings=with_settings)
+        plan = create_user(app, new).plan()  # report errors before prompting for a password
         new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
         lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
-        operation = users.create_user(app, new)
+        operation = create_user(app, new)
         return run_change(
             session, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ()
         )
@@ -171,7 +192,7 @@ def create(
 @Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False)
 @GROUP.command(
     "ensure",
-    answers=lambda: (users.UserCreated, DryRunResult),
+    answers=lambda: (UserCreated, DryRunResult),
     writes=Write(
         source="input",
         facts=("user-key", "user-created", "user-updated", "active", "sign-out", "audit"),
@@ -195,13 +216,16 @@ def ensure(
 
     Values that are not passed remain unchanged. The password is only used for a new user.
     """
+    from dbctl.services.users.create import NewUser
+    from dbctl.services.users.ensure import ensure_user, needs_password
+
     with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
-        new = users.NewUser(fields=values)
-        plan = users.ensure_user(app, new).plan()
-        if users.needs_password(app, new):
+        new = NewUser(fields=values)
+        plan = ensure_user(app, new).plan()
+        if needs_password(app, new):
             new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
-        return run_change(session, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
+        return run_change(session, ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
 @Example("users update {login} --email {new}@example.org", on="flashpoint-web custom")
@@ -209,7 +233,7 @@ def ensure(
 @Example("users update new@example.org --name Newest", on="samples", shown=False)
 @GROUP.command(
     "update",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
 )
 def update(
@@ -225,8 +249,10 @@ def update(
     values = _merge_fields(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
+    from dbctl.services.users.update import update_user
+
     with session.open_app() as app:
-        return run_change(session, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
+        return run_change(session, update_user(app, select_users(logins, ids), values), dry_run=dry_run)
 
 
 @Example("users delete alice --transfer-to bob --dry-run")
@@ -236,7 +262,7 @@ def update(
 @Example("users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False)
 @GROUP.command(
     "delete",
-    answers=lambda: (users.UsersDeleted, DryRunResult),
+    answers=lambda: (UsersDeleted, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True, may_destroy=True),
 )
@@ -263,11 +289,11 @@ def delete(
     """Delete users with all their rows; the plan lists the rows per table."""
     if delete_duplicates and not new_owner:
         raise UsageError(detail="--delete-duplicates requires --transfer-to")
+    from dbctl.services.users.delete import delete_users
+
     with session.open_app() as app:
         selector = select_users(logins, ids, inactive)
-        operation = users.delete_users(
-            app, selector, new_owner=new_owner, delete_duplicates=delete_duplicates
-        )
+        operation = delete_users(app, selector, new_owner=new_owner, delete_duplicates=delete_duplicates)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -277,7 +303,7 @@ def delete(
 @Example("users set-password ann", shown=False, meaning="Set the password of a user.")
 @GROUP.command(
     "set-password",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def set_password(
@@ -290,11 +316,13 @@ def set_password(
     dry_run: DryRun = False,
 ) -> int:
     """Set the password of a user and end their sessions."""
+    from dbctl.services.users.update import UserUpdate, set_password
+
     with session.open_app() as app:
-        selector, new = select_users(login, ids), users.UserUpdate()
-        plan = users.set_password(app, selector, new).plan()  # report an unknown user before prompting
+        selector, new = select_users(login, ids), UserUpdate()
+        plan = set_password(app, selector, new).plan()  # report an unknown user before prompting
         new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
-        return run_change(session, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
+        return run_change(session, set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
 @Example("users set-role {login} {role}", on="flashpoint-web custom")
@@ -302,7 +330,7 @@ def set_password(
 @Example("users set-role new@example.org {role}", on="samples", shown=False)
 @GROUP.command(
     "set-role",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True, max_logins=2),
 )
@@ -322,9 +350,11 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Assign a role to users, instead of their roles, and end their sessions."""
+    from dbctl.services.users.role_changes import set_role
+
     with session.open_app() as app:
         selector = select_users(logins[:-1], ids, inactive)
-        operation = users.set_role(app, selector, logins[-1], previous_holder_role=demote_to)
+        operation = set_role(app, selector, logins[-1], previous_holder_role=demote_to)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -332,7 +362,7 @@ def set_role(
 @Example("users add-role --id 7 editors --dry-run")
 @GROUP.command(
     "add-role",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def add_role(
@@ -343,8 +373,10 @@ def add_role(
     dry_run: DryRun = False,
 ) -> int:
     """Give users a further role, in apps whose users may have several, and end their sessions."""
+    from dbctl.services.users.role_changes import add_role
+
     with session.open_app() as app:
-        operation = users.add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        operation = add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -352,7 +384,7 @@ def add_role(
 @Example("users remove-role --inactive 365d editors --yes")
 @GROUP.command(
     "remove-role",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def remove_role(
@@ -363,8 +395,10 @@ def remove_role(
     dry_run: DryRun = False,
 ) -> int:
     """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
+    from dbctl.services.users.role_changes import remove_role
+
     with session.open_app() as app:
-        operation = users.remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        operation = remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -372,7 +406,7 @@ def remove_role(
 @Example("users activate alice bob --dry-run")
 @GROUP.command(
     "activate",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -384,8 +418,10 @@ def activate(
     dry_run: DryRun = False,
 ) -> int:
     """Allow users to sign in."""
+    from dbctl.services.users.update import set_active
+
     with session.open_app() as app:
-        operation = users.set_active(app, select_users(logins, ids, inactive), active=True)
+        operation = set_active(app, select_users(logins, ids, inactive), active=True)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -393,7 +429,7 @@ def activate(
 @Example("users deactivate --inactive 365d --yes")
 @GROUP.command(
     "deactivate",
-    answers=lambda: (users.UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -405,8 +441,10 @@ def deactivate(
     dry_run: DryRun = False,
 ) -> int:
     """Prevent users from signing in, and end their sessions."""
+    from dbctl.services.users.update import set_active
+
     with session.open_app() as app:
-        operation = users.set_active(app, select_users(logins, ids, inactive), active=False)
+        operation = set_active(app, select_users(logins, ids, inactive), active=False)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -415,7 +453,7 @@ def deactivate(
 @Example("users unlock --address 10.0.0.7", on="flashpoint-web", shown=False)
 @GROUP.command(
     "unlock",
-    answers=lambda: (users.Unlocked, DryRunResult),
+    answers=lambda: (Unlocked, DryRunResult),
     writes=Write(source="generated", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -434,8 +472,10 @@ def unlock(
     dry_run: DryRun = False,
 ) -> int:
     """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses."""
+    from dbctl.services.users.lockout import unlock
+
     with session.open_app() as app:
-        operation = users.unlock(app, select_users(logins, ids), addresses or ())
+        operation = unlock(app, select_users(logins, ids), addresses or ())
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -445,7 +485,7 @@ def unlock(
     on="samples",
     needs=("users set-password {login} --password-file password",),
 )
-@GROUP.command("check-password", answers=lambda: (users.PasswordChecked,))
+@GROUP.command("check-password", answers=lambda: (PasswordChecked,))
 def check_password(
     session: Session,
     login: SingleLogin = None,
@@ -454,19 +494,22 @@ def check_password(
     file: PasswordFile = None,
 ) -> int:
     """Check the password of a user: exit 0 if it matches, 1 if not."""
+    from dbctl.services.users.passwords import compare_password
+    from dbctl.services.users.queries import find_single_user
+
     with session.open_app() as app:
-        user = users.find_single_user(app, select_users(login, ids))
+        user = find_single_user(app, select_users(login, ids))
         from dbctl.cli._support.passwords import PasswordSource, read_password
 
         password = read_password(session, PasswordSource(stdin, file), confirm=False)
-        return emit(session, users.compare_password(app, user, password), app=app)
+        return emit(session, compare_password(app, user, password), app=app)
 
 
 @Example("users import users.csv", on=EVERYWHERE)
 @Example("users import users.jsonl --existing skip --dry-run")
 @GROUP.command(
     "import",
-    answers=lambda: (users.UsersImported, DryRunResult),
+    answers=lambda: (UsersImported, DryRunResult),
     writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
 )
 def import_(
@@ -484,12 +527,15 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, in one transaction."""
-    lines = users.read_lines(read_file(file, "file of users"), str(file))
+    from dbctl.services.users.files import read_lines
+    from dbctl.services.users.import_export import import_users
+
+    lines = read_lines(read_file(file, "file of users"), str(file))
     with (
         session.open_app() as app,
         show_progress(session, "hashing passwords", len(lines), unit="passwords") as advance,
     ):
-        operation = users.import_users(
+        operation = import_users(
             app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
         return run_change(session, operation, dry_run=dry_run)
@@ -503,14 +549,16 @@ def export(
     secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
 ) -> int:
     """Print all users in the form that dbctl users import reads; CSV unless -o selects another format."""
+    from dbctl.services.users.import_export import export_users
+
     with session.open_app() as app:
-        page = users.export_users(app, secrets=secrets)
+        page = export_users(app, secrets=secrets)
         return emit(session, page, app=app, instead_of_table=Format.CSV)
 
 
 @Example("users export-data {login} {login}.json", on=EVERYWHERE)
 @Example("users export-data {login} - -o json")
-@GROUP.command("export-data", answers=lambda: (data.UserDataExported,))
+@GROUP.command("export-data", answers=lambda: (UserDataExported,))
 def export_data(
     session: Session,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -523,15 +571,17 @@ def export_data(
     """Write all data of one user, from every database of the app, to a JSON file."""
     import json
 
+    from dbctl.services.data.personal_data import UserDataExported, collect_user_data
+
     with session.open_app() as app:
-        user_data = data.collect_user_data(app, select_users([login], None), secrets=secrets)
+        user_data = collect_user_data(app, select_users([login], None), secrets=secrets)
         text = json.dumps(jsonable(user_data), indent=1, ensure_ascii=False) + "\n"
         if file == "-":
             streams.write(text, utf8=True)
             return 0
         with write_atomically(Path(file)) as target:
             target.write(text)
-        result = data.UserDataExported.from_data(user_data, file)
+        result = UserDataExported.from_data(user_data, file)
         return emit(session, result, app=app, columns_apply=False)
 
 
@@ -568,8 +618,10 @@ def _add_password(
     from dbctl.cli._support.passwords import PasswordSource, read_password
 
     password = read_password(session, PasswordSource(*options))
+    from dbctl.services.users.create import check_password, hash_password
+
     if dry_run:
-        users.check_password(app, password)
+        check_password(app, password)
         return new
-    hashed = users.hash_password(app, password)
+    hashed = hash_password(app, password)
     return structs.replace(new, password_hash=hashed, generated_password=password if generate else None)

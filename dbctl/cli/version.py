@@ -6,7 +6,7 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.services.support import Component, list_components
+from dbctl.services.support.versions import Component, list_components
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group(

@@ -91,7 +91,7 @@ def _create_output(shell: str, slot: str, inserted: str, *, words: Sequence[str]
 
 
 def _list_names(kinds: str, words: Sequence[str], prefix: str) -> Sequence[str]:
-    from dbctl.config import Selection
+    from dbctl.config.sections import Selection
     from dbctl.services.completion import NameRequest, list_names
 
     values = {"app": os.environ.get("DBCTL_APP", "")}

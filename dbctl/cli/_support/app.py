@@ -13,22 +13,18 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import read_logins
-from dbctl.config import Selection, loader
-from dbctl.errors import (
-    FileFailedError,
-    FileMissingError,
-    FleetSelectedError,
-    UsageError,
-)
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import FleetSelectedError, UsageError
 from dbctl.files import atomic
 from dbctl.model import KeyText
-from dbctl.services import app as app_service
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.services.app import UserSelector
+    from dbctl.services.app.user_table import UserSelector
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -55,7 +51,7 @@ def read_selections(session: Session, *, all_apps: bool, allow_fleets: bool = Fa
     apps = loader.load(selection).apps
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
-        from dbctl.config import FleetSelection
+        from dbctl.config.fleet import FleetSelection
 
         if selection.replica:
             apps = {name: loader.select_replicas(app) for name, app in apps.items()}
@@ -84,10 +80,12 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
 @contextmanager
 def open_apps(session: Session, *, all_apps: bool) -> Iterator[Sequence[App]]:
     """Yield the app of the options, or every configured app; their databases are closed at the end."""
+    from dbctl.services.app.open import open_app
+
     with ExitStack() as stack:
         app_selections = read_selections(session, all_apps=all_apps)
         apps = [
-            stack.enter_context(app_service.open_app(selection, timeout=session.timeout, spec=session.spec))
+            stack.enter_context(open_app(selection, timeout=session.timeout, spec=session.spec))
             for selection in app_selections
         ]
         for app in apps:
@@ -177,7 +175,7 @@ def select_users(
     logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None
 ) -> UserSelector:
     """Return the users that arguments and options select."""
-    from dbctl.services.app import UserSelector
+    from dbctl.services.app.user_table import UserSelector
 
     reads_stdin = "-" in (logins or ())
     return UserSelector(

@@ -11,7 +11,8 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.session import Session
-from dbctl.errors import DbctlError, RepositoryMissingError
+from dbctl.errors.backup import RepositoryMissingError
+from dbctl.errors.base import DbctlError
 from dbctl.services.events.changes.records import Anchor, parse_anchor
 from dbctl.services.events.location import locate_journal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from dbctl.config import Selection
+    from dbctl.config.sections import Selection
 
 
 def require_folder(session: Session) -> Path:
@@ -48,13 +49,14 @@ def parse_anchors(text: str) -> Sequence[Anchor]:
 
 def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anchor], Sequence[DbctlError]]:
     """Return the ends of the log in the manifests of the backups of all configured apps, and why some are not known."""
-    from dbctl.config import FleetSelection, loader
-    from dbctl.services.fleet import list_instances
-
     selection, timeout = session.selection, session.options.timeout
     anchors, errors = list[Anchor](), list[DbctlError]()
     if not locate_journal(selection).config:
         return anchors, errors
+    from dbctl.config import loader
+    from dbctl.config.fleet import FleetSelection
+    from dbctl.services.fleet.instances import list_instances
+
     try:
         apps = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.backup]
         instances = list_instances(apps, timeout=timeout)
@@ -72,8 +74,8 @@ def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anch
 
 
 def _read_repository(selection: Selection, folder: Path, timeout: float) -> Iterator[Anchor]:
-    from dbctl.services.app import open_app
-    from dbctl.services.backup import Repository
+    from dbctl.services.app.open import open_app
+    from dbctl.services.backup.repository import Repository
 
     with open_app(selection, timeout=timeout) as app:
         for manifest in Repository(app).manifests()[0]:

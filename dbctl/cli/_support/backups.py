@@ -14,11 +14,14 @@ import typer
 from dbctl.cli._support.emit import Operation, note, run_change, show_progress
 from dbctl.cli._support.passwords import ask_secret
 from dbctl.config import secrets
-from dbctl.engines.contract import RolePolicy
-from dbctl.errors import UsageError
+from dbctl.engines.contract.dumps import RolePolicy
+from dbctl.errors.usage import UsageError
 from dbctl.model import now
-from dbctl.services.app import App
-from dbctl.services.backup import ID, LATEST, ByteProgress, DecryptionKeys, Kind, Manifest, Repository
+from dbctl.services.app.app import App
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Kind, Manifest
+from dbctl.services.backup.repository import ID, LATEST, Repository
+from dbctl.services.backup.sources import ByteProgress
 from dbctl.units import parse_duration
 
 if TYPE_CHECKING:

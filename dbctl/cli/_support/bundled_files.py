@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbctl.errors import FileExistsAlreadyError, FileFailedError
-from dbctl.files import write_atomically
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.files.atomic import write_atomically
 
 
 def install_file(path: Path, text: str, mark: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dbctl.config import MASK, list_secrets, redact_message, redact_text
+from dbctl.config.redaction import MASK, list_secrets, redact_message, redact_text
 
 if TYPE_CHECKING:
     from typer._click import Context, Parameter
@@ -78,7 +78,6 @@ class CommandText:
                 yield from self._format(parameter, value)
 
     def _format(self, parameter: Parameter, value: object) -> Iterator[str]:
-        from dbctl.services.events.store import storable_text
 
         option = parameter.opts[0] if parameter.param_type_name == "option" else ""
         if isinstance(value, bool):
@@ -86,6 +85,8 @@ class CommandText:
             return
         for item in value if isinstance(value, (list, tuple)) else [value]:
             text = str(item) if parameter.type.name == "choice" else self._show(parameter.name or "", item)
+            from dbctl.services.events.store import storable_text
+
             yield storable_text(f"{option}={text}" if option else text)
 
     def _show(self, name: str, value: object) -> str:

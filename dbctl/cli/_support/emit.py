@@ -13,28 +13,22 @@ import typer
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import (
     ConfirmationMissingError,
     ConfirmationWrongError,
-    DbctlError,
     DeclinedError,
 )
 from dbctl.model import ChangeResult, DryRunResult, Findings, Plan
-from dbctl.render import (
-    Format,
-    ProgressMode,
-    build_blocks,
-    drawing,
-    streams,
-    supports_color,
-    supports_drawing,
-)
+from dbctl.render import drawing, streams
 from dbctl.render import result as result_output
+from dbctl.render.grid import build_blocks
+from dbctl.render.options import Format, ProgressMode, supports_color, supports_drawing
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.services.app import App
+    from dbctl.services.app.app import App
 
 
 class Operation(Protocol):
@@ -114,7 +108,8 @@ def emit(
 
 def _find_config(session: Session) -> Path | None:
     """Return the configuration that the command read; None without one."""
-    from dbctl.config import Selection, loader
+    from dbctl.config import loader
+    from dbctl.config.sections import Selection
 
     options = session.options
     with suppress(DbctlError):
@@ -170,21 +165,24 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
+    from dbctl.cli._support.hooks.action import (
+        apply_operation,
+        combine_findings,
+        find_status,
+        note_programs,
+    )
+
     action = session.action
-    if action:
-        from dbctl.cli._support import hooks
     if dry_run:
         plan = plan or operation.plan()
         if action:
-            hooks.note_programs(session, action, plan)
+            note_programs(session, action, plan)
         return emit(session, DryRunResult(plan=plan), target=operation.target)
     digest = _confirm(session, operation, plan)
     session.started = time.monotonic()
     with signals.critical_result():
         result = (
-            hooks.apply_operation(session, action, operation, digest, plan)
-            if action
-            else operation.apply(digest)
+            apply_operation(session, action, operation, digest, plan) if action else operation.apply(digest)
         )
         status = 0
         if isinstance(result, ChangeResult):
@@ -196,8 +194,8 @@ def run_change(
         is_changed = not isinstance(result, ChangeResult) or result.effect is not None
         findings = getattr(result, "all_findings", None)
         if action:
-            findings = hooks.combine_findings(action, findings, result)
-            status = status or hooks.find_status(action)
+            findings = combine_findings(action, findings, result)
+            status = status or find_status(action)
         return emit(
             session,
             result,
@@ -306,12 +304,12 @@ def show_progress(
     can_draw = not options.quiet and supports_drawing(stream_is_terminal=sys.stderr.isatty())
     display = None
     if options.progress is ProgressMode.JSON or (options.progress is ProgressMode.AUTO and can_draw):
-        from dbctl.render import create_display
+        from dbctl.render.progress import create_display
 
         display = create_display(work, options.progress, color=supports_color(sys.stderr), threaded=threaded)
 
     def report() -> None:
-        from dbctl.render import write_report
+        from dbctl.render.progress import write_report
 
         write_report(work, is_drawn=can_draw and display is not None)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dbctl.render
 from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.options import command_path
-from dbctl.errors import FormatNotSupportedError, UsageError
-from dbctl.render import Format, parse_template, schema
+from dbctl.errors.usage import FormatNotSupportedError, UsageError
+from dbctl.render.envelope import schema
+from dbctl.render.options import Format
+from dbctl.render.template import parse_template
 
 if TYPE_CHECKING:
     from typer._click import Context

@@ -11,10 +11,12 @@ import typer
 
 from dbctl import progress
 from dbctl.cli._support.emit import end_line_on_interrupt, note
-from dbctl.errors import FileFailedError, FileMissingError, KeyMissingError, UsageError, ValueInvalidError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import KeyMissingError, UsageError, ValueInvalidError
 from dbctl.files import atomic
 from dbctl.model import Secret
-from dbctl.render import escape, streams
+from dbctl.render import streams
+from dbctl.render.escaping import escape
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
@@ -41,7 +43,7 @@ def read_password(session: Session, source: PasswordSource, *, confirm: bool = T
     if sum(map(bool, source)) > 1:
         raise UsageError(detail="pass only one of --password-stdin, --password-file and --generate")
     if source.generate:
-        from dbctl.profiles import new_password
+        from dbctl.profiles.passwords import new_password
 
         return new_password()
     if source.stdin:

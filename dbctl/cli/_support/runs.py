@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import user_name
-from dbctl.errors import DbctlError
+from dbctl.config.environment import user_name
+from dbctl.errors.base import DbctlError
 from dbctl.model import Finding, now
-from dbctl.render import closing_line, streams
+from dbctl.render import streams
+from dbctl.render.result import closing_line
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import (
@@ -31,12 +32,12 @@ from dbctl.services.events.runs import (
 if TYPE_CHECKING:
     from dbctl.cli._support.log import RunLog
     from dbctl.cli._support.session import Session
-    from dbctl.render import CommandOutput
+    from dbctl.render.result import CommandOutput
     from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import Origin
     from dbctl.services.events.store import EventStore
-    from dbctl.services.fleet import FleetResult, Outcome
-    from dbctl.services.notify import RunNotifier
+    from dbctl.services.fleet.outcome import FleetResult, Outcome
+    from dbctl.services.notify.observer import RunNotifier
 
 #: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.
 _BYTES, _ROWS = ("bytes", "freed_bytes"), ("rows", "added", "changed", "removed")
@@ -222,7 +223,7 @@ class ObservedRun:
         interrupted = self._recorder.interrupted if self._recorder else ()
         if not (location.notifies or interrupted):
             return None
-        from dbctl.services.notify import observe_run
+        from dbctl.services.notify.observer import observe_run
 
         return observe_run(location, self._run, interrupted)
 

@@ -13,25 +13,28 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import show_progress, target_of, warn
 from dbctl.cli._support.options import command_path, read_options
-from dbctl.config import Selection, loader, user_name
-from dbctl.errors import DbctlError, FleetRequiredError, Invocation
-from dbctl.services import app as app_service
+from dbctl.config import loader
+from dbctl.config.environment import user_name
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError, Invocation
+from dbctl.errors.usage import FleetRequiredError
+from dbctl.services.app.session import Session as AppSession
 
 if TYPE_CHECKING:
     import typer
 
     from dbctl.cli._support.command_text import CommandText
     from dbctl.cli._support.runs import ObservedRun
-    from dbctl.config import App as ConfiguredApp
-    from dbctl.render import CommandOutput
-    from dbctl.services.app import App
-    from dbctl.services.audit import OperationRecorder
+    from dbctl.config.model import App as ConfiguredApp
+    from dbctl.render.result import CommandOutput
+    from dbctl.services.app.app import App
+    from dbctl.services.audit.recorder import OperationRecorder
     from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import HookRun
-    from dbctl.services.hooks import HookedAction
+    from dbctl.services.hooks.action import HookedAction
 
 
-class Session(app_service.Session):
+class Session(AppSession):
     """One invocation of a command on the command line, or on one instance of a fleet."""
 
     def __init__(self, ctx: typer.Context) -> None:
@@ -94,10 +97,10 @@ class Session(app_service.Session):
         """Return the recorder of the audit log for the changes of an app; None: there is no log, and none is required."""
         if self.journal.folder is None and not self.journal.audit.required:
             return None
-        from dbctl.services.audit import Author, OperationRecorder
-        from dbctl.services.events.changes.log import ChangeLog
 
         run, journal = self.run, self.journal
+        from dbctl.services.audit.recorder import Author, OperationRecorder
+
         author = Author(
             user=user_name(),
             sudo_user=os.environ.get("SUDO_USER", ""),
@@ -108,6 +111,8 @@ class Session(app_service.Session):
             config=journal.config,
             run=self.run_id,
         )
+        from dbctl.services.events.changes.log import ChangeLog
+
         return OperationRecorder(
             ChangeLog(journal.folder, run.store if run else None) if journal.folder else None,
             author,
@@ -151,7 +156,7 @@ class Session(app_service.Session):
         """Report that a killed run may have left the app in maintenance mode."""
         if app.configured.maintenance_mode is None:
             return
-        from dbctl.services.hooks import find_leftover
+        from dbctl.services.hooks.maintenance_mode import find_leftover
 
         for finding in find_leftover(app.configured):
             warn(self, f"{finding.target}: {finding.message}. {finding.hint}")
@@ -180,6 +185,6 @@ def _check_profile(app: App) -> None:
     from dbctl.profiles import loader as profile_loader
 
     if not profile_loader.is_built_in(app.configured.profile):
-        from dbctl.services import checks
+        from dbctl.services.checks.profile import refuse_inconsistent_profile
 
-        checks.refuse_inconsistent_profile(app.configured.profile)
+        refuse_inconsistent_profile(app.configured.profile)

@@ -14,16 +14,18 @@ from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
 from dbctl.cli._support.fleet.output import FleetOutput, create_output
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
-from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
+from dbctl.errors.usage import ConfirmationWrongError, FleetSelectedError, UsageError
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.store import storable_text
-from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, list_instances
+from dbctl.services.fleet.instances import Instance, list_instances
+from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.run import FleetRun, RunLimits
 from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.config import FleetSelection
+    from dbctl.config.fleet import FleetSelection
 
 
 def run_on_fleet(session: Session, error: FleetSelectedError) -> int:

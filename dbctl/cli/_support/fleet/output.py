@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.fleet.plans import PlanCollector
-from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError, UsageError
+from dbctl.errors.base import SEVERITY_ORDER, Exit
+from dbctl.errors.fleets import InstanceSkippedError
+from dbctl.errors.usage import UsageError
 from dbctl.model import (
     ChangeResult,
     DryRunResult,
@@ -22,8 +24,12 @@ from dbctl.model import (
     format_count,
     format_counts,
 )
-from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
-from dbctl.services.fleet import Outcome, Tally
+from dbctl.render import envelope, streams
+from dbctl.render.envelope import line
+from dbctl.render.grid import list_rows, summary_fields
+from dbctl.render.options import Format
+from dbctl.render.values import fields_of
+from dbctl.services.fleet.outcome import Outcome, Tally
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
@@ -339,7 +345,8 @@ class _Board:
     def _list_items(outcome: Outcome) -> Sequence[Struct]:
         if isinstance(outcome.data, Page):
             return outcome.data.items
-        from dbctl.services.status import DatabaseStatus
 
         code = outcome.error.code if outcome.error else "failed"
+        from dbctl.services.status import DatabaseStatus
+
         return [DatabaseStatus(app=outcome.app, database=None, state=code, health="error")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dbctl.model import DryRunResult, Plan, format_count
-from dbctl.services.fleet import Outcome
+from dbctl.services.fleet.outcome import Outcome
 
 #: Steps of a combined plan that are shown, and different ones that are counted.
 SHOWN_STEPS, COUNTED_STEPS = 20, 1_000

@@ -12,14 +12,18 @@ import typer
 
 from dbctl import progress, signals
 from dbctl.cli._support.options import override_options
-from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError, describe_internal_error
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.internal import describe_internal_error
+from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.model import Page, Struct
-from dbctl.render import Format, ProgressMode
-from dbctl.services.fleet import Instance, Kind, Outcome
+from dbctl.render.options import Format, ProgressMode
+from dbctl.services.fleet.instances import Instance
+from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.run import Kind
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.render import CommandOutput
+    from dbctl.render.result import CommandOutput
 
 
 #: Exit codes of a command with a result that could not do its work.
@@ -103,7 +107,7 @@ class InstanceCommand:
         )
 
     def _verify(self, instance: Instance) -> Outcome:
-        from dbctl.services.fleet import verify_instance
+        from dbctl.services.fleet.verify import verify_instance
 
         folder = self._session.ctx.params.get("migrations")
         verify_instance(

@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.cli._support.emit import note, warn
-from dbctl.config import ActionName, loader
-from dbctl.errors import DbctlError, Exit
+from dbctl.config import loader
+from dbctl.config.model import ActionName
+from dbctl.errors.base import DbctlError, Exit
 from dbctl.model import Findings, Plan
 
 if TYPE_CHECKING:
     from dbctl.cli._support.emit import Operation
     from dbctl.cli._support.session import Session
-    from dbctl.config import App as ConfiguredApp
-    from dbctl.services.app import App
+    from dbctl.config.model import App as ConfiguredApp
+    from dbctl.services.app.app import App
     from dbctl.services.events.runs import HookRun
-    from dbctl.services.hooks import HookContext, HookedAction
+    from dbctl.services.hooks.action import HookedAction
+    from dbctl.services.hooks.program import HookContext
 
 #: The variable that a hook gets, so that a dbctl that it starts does not run the hooks of the app again.
 OUTER_APP = "DBCTL_HOOK_APP"
@@ -40,9 +42,10 @@ def begin_action(
     if not (name in configured.hooks or configured.maintenance_mode):
         yield
         return
-    from dbctl.services import hooks
 
-    action = hooks.HookedAction(
+    from dbctl.services.hooks.action import HookedAction
+
+    action = HookedAction(
         configured,
         name,
         create_hook_context(session, configured, name),
@@ -64,7 +67,7 @@ def begin_action(
 
 def create_hook_context(session: Session, app: ConfiguredApp, action: str) -> HookContext:
     """Return the facts about the command that programs receive; the run of ``session`` records the programs."""
-    from dbctl.services import hooks
+    from dbctl.services.hooks.program import HookContext
 
     run = session.run
 
@@ -74,7 +77,7 @@ def create_hook_context(session: Session, app: ConfiguredApp, action: str) -> Ho
             run.receive_hook(record)
 
     selection = session.selection
-    return hooks.HookContext(
+    return HookContext(
         app=app.name,
         folder=app.folder,
         directory=app.directory,
