@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 import msgspec
 from msgspec import structs
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 T = TypeVar("T")
 

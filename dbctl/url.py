@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.errors import UrlInvalidError
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret, Struct
 
 #: Each engine, and where its databases are.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config.model import AppConfig, SecretSource
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.files import atomic, toml
 from dbctl.model import Secret
 from dbctl.units import is_duration

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from dbctl.config.model import App
-from dbctl.errors import FleetSelectedError, InstanceNameInvalidError
+from dbctl.errors.fleets import InstanceNameInvalidError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.url import PLACEHOLDER, Url
 
 #: Names of instances: they become parts of paths, addresses, folders of backups, and messages.

@@ -28,7 +28,7 @@ from dbctl.config.sections import (
     read_sections,
     report_first_problem,
 )
-from dbctl.errors import (
+from dbctl.errors.usage import (
     AppAmbiguousError,
     AppMissingError,
     ConfigMissingError,
@@ -108,7 +108,7 @@ def select_replicas(app: App) -> App:
         ReplicaNotConfiguredError: no database has one.
     """
     if not app.replicas:
-        from dbctl.errors import ReplicaNotConfiguredError
+        from dbctl.errors.replication import ReplicaNotConfiguredError
 
         raise ReplicaNotConfiguredError(app=app.name)
     urls = {name: replica.url for name, replica in app.replicas.items()}

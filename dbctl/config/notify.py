@@ -17,7 +17,7 @@ from dbctl.config.environment import (
     read_variable,
 )
 from dbctl.config.model import AppConfig, EmailConfig, JobCommand, NotifyConfig, NtfyConfig, WebhookConfig
-from dbctl.errors import UrlInvalidError
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import atomic
 from dbctl.model import Secret
 from dbctl.units import is_duration

@@ -22,7 +22,7 @@ from dbctl.config.model import (
     Replica,
     SearchConfig,
 )
-from dbctl.errors import UrlInvalidError
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration, parse_duration
 from dbctl.url import Url
@@ -229,7 +229,7 @@ class Resolver:
     def _check_storage(self, text: str, *key: toml.Key) -> None:
         """Report an address of object storage that commands refuse."""
         from dbctl.config.storage import PROVIDERS, is_storage, parse_address
-        from dbctl.errors import StorageSettingInvalidError
+        from dbctl.errors.backup import StorageSettingInvalidError
 
         if not is_storage(text):
             known = ", ".join(f"{name}://" for name in PROVIDERS)

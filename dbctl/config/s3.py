@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dbctl.config import environment
 from dbctl.config.storage import Address, check_endpoint, create_missing_error
-from dbctl.errors import StorageSettingInvalidError
-from dbctl.files import expand_home, read_settings, read_whole
+from dbctl.errors.backup import StorageSettingInvalidError
+from dbctl.files.atomic import expand_home, read_settings, read_whole
 from dbctl.model import Secret, Struct
 
 #: The standard variables of S3 storage and its keys.

@@ -13,7 +13,9 @@ import msgspec
 from dbctl.config.environment import VariableUnreadableError, explain_failure, read_variable
 from dbctl.config.model import App, EncryptionConfig
 from dbctl.config.paths import staging_folder
-from dbctl.errors import EmbedderKeyMissingError, PassphraseInvalidError, PepperMissingError
+from dbctl.errors.backup import PassphraseInvalidError
+from dbctl.errors.search import EmbedderKeyMissingError
+from dbctl.errors.users import PepperMissingError
 from dbctl.files import atomic
 from dbctl.model import Secret
 

@@ -21,7 +21,8 @@ from dbctl.config.model import (
     NotifyConfig,
     SecretSource,
 )
-from dbctl.errors import ConfigInvalidError, FileFailedError, FileMissingError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import ConfigInvalidError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from dbctl.config import environment
 from dbctl.config.redaction import redact_text
-from dbctl.errors import StorageKeysMissingError, StorageSettingInvalidError
-from dbctl.files import expand_home
+from dbctl.errors.backup import StorageKeysMissingError, StorageSettingInvalidError
+from dbctl.files.atomic import expand_home
 from dbctl.model import Secret, Struct
 
 #: Characters that all tools show unchanged in object keys.

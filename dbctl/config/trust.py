@@ -6,7 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from dbctl.errors import ConfigUntrustedError, FileFailedError
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.usage import ConfigUntrustedError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 

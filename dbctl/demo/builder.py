@@ -13,16 +13,21 @@ from tempfile import TemporaryDirectory
 from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
 from dbctl.demo.sample import Progress, RowWriter, Sample
-from dbctl.engines.contract import ScriptRunner, SizeMonitor, Writable, require_part
-from dbctl.engines.lancedb import create_table
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.writer import Writable
+from dbctl.engines.lancedb.schema import create_table
 from dbctl.engines.registry import load_engine
-from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError, FileFailedError
-from dbctl.profiles import load
-from dbctl.profiles.model import Profile
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.errors.databases import DatabaseNotEmptyError
+from dbctl.profiles.loader import load
+from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import ledger_detection
-from dbctl.services.migrations import apply_all, create_shipped_target
-from dbctl.services.migrations.ledger import read_state
-from dbctl.services.search.indexes import build_index
+from dbctl.services.migrations.database_plan import apply_all
+from dbctl.services.migrations.ledger.state import read_state
+from dbctl.services.migrations.status import create_shipped_target
+from dbctl.services.search.indexes.text import build_index
 from dbctl.url import Url
 
 #: The name of the app in messages.

@@ -16,7 +16,7 @@ from random import Random
 from dbctl.demo.random import choose_name, choose_subject, happens, rng_for, uuid4, zipf_rank
 from dbctl.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
-from dbctl.profiles import TIMES
+from dbctl.profiles.codecs import TIMES
 
 #: Dimensions of the app's model.
 DIMENSION = 768

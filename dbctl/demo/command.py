@@ -10,7 +10,7 @@ from dbctl.config import loader
 from dbctl.demo import DemoBuilt
 from dbctl.demo.sample import Progress
 from dbctl.model import Closing, Plan, Row, format_count
-from dbctl.services.setup import InitConfig, config_exists
+from dbctl.services.setup.init import InitConfig, config_exists
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ from typing import Any
 
 from dbctl.demo.definition import Account, SampleDefinition
 from dbctl.demo.random import hash_password, rng_for
-from dbctl.engines.contract import Condition, Writable
-from dbctl.profiles.model import Profile
-from dbctl.services.app import LiveTable
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.writer import Writable
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.live_table import LiveTable
 
 #: Receives the number of rows created since its last call; the sum of all calls is the requested number.
 Progress = Callable[[int], None]

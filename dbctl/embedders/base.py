@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dbctl.config import App
-from dbctl.errors import EmbedderFailedError, EmbedderNotConfiguredError
+from dbctl.config.model import App
+from dbctl.errors.search import EmbedderFailedError, EmbedderNotConfiguredError
 
 #: The maximum dimensions of a model, and the largest 32-bit floating-point number.
 MAX_DIMENSIONS = 65_536

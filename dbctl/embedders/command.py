@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dbctl.config import Embedder
+from dbctl.config.model import Embedder
 from dbctl.embedders import base
-from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
+from dbctl.errors.search import EmbedderFailedError, EmbedderUnreachableError
 from dbctl.files import limited_program
 from dbctl.model import JSON_ERRORS
 from dbctl.units import parse_duration

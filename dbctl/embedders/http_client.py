@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from dbctl import signals
-from dbctl.errors import (
+from dbctl.errors.search import (
     EmbedderBusyError,
     EmbedderFailedError,
     EmbedderRefusedError,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from dbctl.config import App, Embedder
+from dbctl.config.model import App, Embedder
 from dbctl.embedders import base
-from dbctl.errors import EmbedderFailedError, EmbedderPackageMissingError
+from dbctl.errors.search import EmbedderFailedError, EmbedderPackageMissingError
 
 CHECK_HINT = (
     "Check model under [apps.NAME.embedder]: its name, and that it is installed or can be downloaded."

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from dbctl import url
-from dbctl.config import App, Embedder, embedder_key
+from dbctl.config.model import App, Embedder
+from dbctl.config.secrets import embedder_key
 from dbctl.embedders import base, http_client
 from dbctl.embedders.http_client import HttpRequest
-from dbctl.errors import EmbedderFailedError
+from dbctl.errors.search import EmbedderFailedError
 from dbctl.units import parse_duration
 
 

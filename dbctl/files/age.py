@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from dbctl.errors import CorruptError, KeyInvalidError, KeyWrongError, require_driver
+from dbctl.errors.backup import KeyInvalidError, KeyWrongError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.usage import require_driver
 from dbctl.model import Secret, Struct
 
 #: Suffix of encrypted files.

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.errors import DiskFullError, FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
+from dbctl.errors.connection import (
+    DiskFullError,
+    FileExistsAlreadyError,
+    FileFailedError,
+    FileUnsyncedError,
+)
+from dbctl.errors.usage import UsageError
 
 #: Errors of FAT and some network file systems, which have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}

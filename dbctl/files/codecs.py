@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dbctl import signals
-from dbctl.errors import CorruptError
+from dbctl.errors.connection import CorruptError
 from dbctl.files.progress import Progress
 from dbctl.files.subprocesses import BLOCK
 from dbctl.model import Compression

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from dbctl import signals
-from dbctl.errors import CorruptError, DecompressionLimitError
+from dbctl.errors.backup import DecompressionLimitError
+from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
 from dbctl.files.atomic import HashingCounter
 from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor

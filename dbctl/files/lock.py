@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import BusyError, DbctlError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError
 from dbctl.model import now
 
 #: Seconds between two attempts to lock; short, so that signals are handled promptly.

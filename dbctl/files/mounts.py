@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from dbctl.errors import InsufficientSpaceError
+from dbctl.errors.connection import InsufficientSpaceError
 from dbctl.model import Struct
 
 MOUNTS = Path("/proc/self/mounts")

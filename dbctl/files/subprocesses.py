@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dbctl import signals
-from dbctl.errors import ClientFailedError, UnreachableError
+from dbctl.errors.connection import ClientFailedError, UnreachableError
 from dbctl.files import liveness, temp
 from dbctl.files.atomic import HashingCounter, translate_errors
 from dbctl.files.liveness import Probe

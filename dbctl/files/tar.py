@@ -16,11 +16,8 @@ from io import FileIO
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import (
-    ArchiveUnsafeError,
-    FileExistsAlreadyError,
-    FileInvalidError,
-)
+from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
+from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.files.atomic import sync_directory, translate_errors
 from dbctl.model import Struct
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import FileFailedError
+from dbctl.errors.connection import FileFailedError
 from dbctl.files.atomic import mark_in_use
 
 

@@ -17,9 +17,10 @@ from types import ModuleType
 
 import msgspec
 
-from dbctl.config import CONFIG_SCHEMA
 from dbctl.config import model as config
-from dbctl.files import toml, write_atomically
+from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.files import toml
+from dbctl.files.atomic import write_atomically
 from dbctl.profiles import ledgers, loader
 from dbctl.profiles.model import (
     base,

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from dbctl.files import toml
-from dbctl.profiles.model import ForeignLedger, Ledger, Section
+from dbctl.profiles.model.base import Section
+from dbctl.profiles.model.databases import ForeignLedger, Ledger
 
 SOURCE = Path(__file__).with_name("ledgers.toml")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.errors import FileFailedError, FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import join_first
-from dbctl.profiles.model import Profile
+from dbctl.profiles.model.profile import Profile
 
 #: Profiles that a message names.
 MAX_LISTED = 5
@@ -34,7 +35,7 @@ def names() -> list[str]:
 
 def list_available() -> list[AvailableProfile]:
     """Return every profile that has a name: the built-in ones, then those of the user and of the system."""
-    from dbctl.config import profile_folders
+    from dbctl.config.paths import profile_folders
 
     available = [AvailableProfile(name, "built-in", BUILTIN / f"{name}.toml") for name in names()]
     for origin, folder in profile_folders().items():
@@ -69,7 +70,7 @@ def path_of(name: str) -> Path:
         return Path(name)
     if path := _find_in(BUILTIN, name):
         return path
-    from dbctl.config import profile_folders
+    from dbctl.config.paths import profile_folders
 
     for folder in profile_folders().values():
         if path := _find_in(folder, name):

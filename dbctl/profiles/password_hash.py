@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from dbctl.errors import HashExpensiveError
+from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Struct
 
 #: The named groups of a hash: parameters of its prefix, ``salt`` and ``hash``.

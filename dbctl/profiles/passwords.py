@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-from dbctl.errors import HashExpensiveError, ValueInvalidError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Secret
 from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.password_formats import PASSWORD_FORMATS

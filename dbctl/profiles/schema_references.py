@@ -9,7 +9,10 @@ from typing import Annotated, TypeAlias, Union, get_args, get_origin
 import msgspec
 
 from dbctl.model import Struct
-from dbctl.profiles.model import ColumnNames, CrossLink, Profile, SchemaName, Section, Semantic, is_optional
+from dbctl.profiles.model.base import ColumnNames, SchemaName, Section, is_optional
+from dbctl.profiles.model.integrity import CrossLink
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.row_paths import parse_row_path
 
 #: A path of keys and indexes in a profile.

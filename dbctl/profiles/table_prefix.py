@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
-from dbctl.errors import AmbiguousPrefixError
-from dbctl.profiles.model import Profile
+from dbctl.errors.usage import AmbiguousPrefixError
+from dbctl.profiles.model.profile import Profile
 
 #: A prefix; it is part of SQL.
 PREFIX = r"[A-Za-z0-9_]{0,64}"

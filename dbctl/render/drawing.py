@@ -80,7 +80,8 @@ def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool
     if not (is_drawn() or supports_color(sys.stdout)):
         streams.write("".join(f"{text}\n" for text in plain_lines(blocks)))
         return
-    from dbctl.render.terminal import Screen, lay_out
+    from dbctl.render.terminal.layout import lay_out
+    from dbctl.render.terminal.screen import Screen
 
     screen = Screen.of(sys.stdout)
     lines = [screen.render(line) for line in lay_out(blocks, screen, wide=options.wide)]
@@ -92,7 +93,8 @@ def write_script(sql: str, options: OutputOptions) -> None:
     if not (is_drawn() or supports_color(sys.stdout)):
         streams.write(escape_lines(sql) if sys.stdout.isatty() else sql, utf8=True)
         return
-    from dbctl.render.terminal import Screen, highlight_script
+    from dbctl.render.terminal.screen import Screen
+    from dbctl.render.terminal.sql import highlight_script
 
     screen = Screen.of(sys.stdout)
     lines = [screen.render(line) for line in highlight_script(sql, screen)]
@@ -103,7 +105,8 @@ def color_help(text: str, stream: TextIO) -> str:
     """Return a help page with the colors that ``stream`` shows."""
     if not supports_color(stream):
         return text
-    from dbctl.render.terminal import Screen, style_help
+    from dbctl.render.terminal.layout import style_help
+    from dbctl.render.terminal.screen import Screen
 
     screen = Screen.of(stream)
     return "\n".join(screen.render(line) for line in style_help(text))
@@ -122,7 +125,8 @@ def write_remarks(blocks: Sequence[Block]) -> None:
         for text in plain_lines(blocks):
             streams.remark(text)
         return
-    from dbctl.render.terminal import Screen, lay_out
+    from dbctl.render.terminal.layout import lay_out
+    from dbctl.render.terminal.screen import Screen
 
     screen = Screen.of(sys.stderr)
     for line in lay_out(blocks, screen):

@@ -9,7 +9,7 @@ from dbctl.render.values import jsonable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbctl.errors import DbctlError
+    from dbctl.errors.base import DbctlError
 
 
 def schema(command: Sequence[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbctl.errors import DbctlError, OutputFailedError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import OutputFailedError
 from dbctl.render import streams
 from dbctl.render.envelope import envelope
 
@@ -32,7 +33,8 @@ def show(
     if isinstance(error, OutputFailedError):
         return status
     if output.is_report:
-        from dbctl.render.reports import report_failure, write_report
+        from dbctl.render.reports.report import report_failure
+        from dbctl.render.reports.writers import write_report
 
         write_report(report_failure(command, error, status=status), output)
     elif output.structured:

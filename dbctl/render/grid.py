@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import msgspec
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import (
     ChangeResult,
     CheckResult,
@@ -27,7 +27,7 @@ from dbctl.render.human import NULL, describe_stored_value, draw_sparkline, form
 from dbctl.render.values import fields_of
 
 if TYPE_CHECKING:
-    from dbctl.render.terminal import Role
+    from dbctl.render.terminal.roles import Role
 
 
 class Grid(Struct, frozen=True, kw_only=True):

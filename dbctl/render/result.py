@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from dbctl.errors import FormatNotSupportedError, TemplateInvalidError, UsageError
+from dbctl.errors.usage import FormatNotSupportedError, TemplateInvalidError, UsageError
 from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import drawing, streams
 from dbctl.render.envelope import envelope, line
@@ -237,7 +237,8 @@ def _check_template(output: CommandOutput, options: OutputOptions) -> Template:
 
 
 def _report(output: CommandOutput, options: OutputOptions) -> None:
-    from dbctl.render.reports import create_report, write_report
+    from dbctl.render.reports.report import create_report
+    from dbctl.render.reports.writers import write_report
 
     findings = output.result if isinstance(output.result, Findings) else output.findings
     if findings is None:

@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from dbctl import progress
-from dbctl.errors import OutputFailedError
+from dbctl.errors.connection import OutputFailedError
 from dbctl.render.escaping import escape
 from dbctl.render.options import supports_color, supports_drawing
 
 if TYPE_CHECKING:
-    from dbctl.render.terminal import Role
+    from dbctl.render.terminal.roles import Role
 
 #: Output for the pager, which starts at the end of the command: while the user reads, no database is open.
 _pages: list[str] = []
@@ -110,7 +110,7 @@ def finish() -> None:
         BrokenPipeError: the reader closed the pipe.
     """
     if _pages:
-        from dbctl.render.terminal import show_in_pager
+        from dbctl.render.terminal.pager import show_in_pager
 
         text = "".join(_pages)
         _pages.clear()
@@ -123,7 +123,8 @@ def remark(text: str, role: Role | None = None) -> None:
     """Write one line to standard error; a failure to write it is ignored. On a terminal it is wrapped, and ``role`` colors its first word."""
     line = escape(text)
     if supports_drawing(stream_is_terminal=sys.stderr.isatty()) or supports_color(sys.stderr):
-        from dbctl.render.terminal import Screen, wrap_remark
+        from dbctl.render.terminal.layout import wrap_remark
+        from dbctl.render.terminal.screen import Screen
 
         screen = Screen.of(sys.stderr)
         line = "\n".join(map(screen.render, wrap_remark(line, role, screen)))

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from dbctl import model
-from dbctl.errors import TemplateInvalidError
+from dbctl.errors.usage import TemplateInvalidError
 from dbctl.render.envelope import line
 from dbctl.render.escaping import escape
 from dbctl.render.human import format_duration, format_time

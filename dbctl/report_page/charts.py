@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from dbctl.report_page.elements import Html, element
-from dbctl.services.report import Activity
+from dbctl.services.report.result import Activity
 
 #: Units of the coordinates; the style sheet sets the size.
 _LINE_WIDTH, _LINE_HEIGHT = 300.0, 64.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TypeAlias
 
-from dbctl.render import escape
+from dbctl.render.escaping import escape
 
 
 class Html(str):

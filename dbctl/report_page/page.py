@@ -9,7 +9,7 @@ from dbctl.model import format_count
 from dbctl.report_page.elements import Html, element, join
 from dbctl.report_page.sections import describe_period, list_sections
 from dbctl.report_page.values import show_number, show_size
-from dbctl.services.report import OperationsReport
+from dbctl.services.report.result import OperationsReport
 
 #: The first bytes of each page, by which an earlier one is recognized.
 SIGNATURE = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="dbctl report'

@@ -10,7 +10,7 @@ from dbctl.report_page.charts import draw_bars, draw_line
 from dbctl.report_page.elements import Html, Node, element, join
 from dbctl.report_page.tables import Column, create_table
 from dbctl.report_page.values import MISSING, show_duration, show_number, show_size, show_time
-from dbctl.services.report import (
+from dbctl.services.report.result import (
     OperationsReport,
     ReportedApp,
     ReportedDatabase,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from dbctl.render import format_duration, jsonable
+from dbctl.render.human import format_duration
+from dbctl.render.values import jsonable
 from dbctl.report_page.elements import Html, element
 from dbctl.units import format_size
 

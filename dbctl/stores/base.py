@@ -11,8 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
-from dbctl.files import HashingCounter, is_full
+from dbctl.errors.backup import RepositoryFailedError, RepositoryUnsafeError
+from dbctl.errors.connection import DiskFullError
+from dbctl.files.atomic import HashingCounter, is_full
 from dbctl.model import Struct, now
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.

@@ -9,9 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
-from dbctl.files import HashingCounter, atomic, mounts
+from dbctl.errors.backup import RepositoryFailedError, RepositoryMissingError
+from dbctl.errors.connection import FileUnsyncedError
+from dbctl.files import atomic, mounts
 from dbctl.files import lock as file_lock
+from dbctl.files.atomic import HashingCounter
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dbctl.errors import RepositoryFailedError
+from dbctl.errors.backup import RepositoryFailedError
 from dbctl.stores.base import FolderState, FolderWriter, Protection, Store
 from dbctl.stores.directory import DirectoryStore
 

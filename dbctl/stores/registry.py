@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl.config import PROVIDERS, is_storage, parse_address
-from dbctl.errors import NotSupportedError, UsageError, require_driver
-from dbctl.files import expand_home
+from dbctl.config.storage import PROVIDERS, is_storage, parse_address
+from dbctl.errors.usage import NotSupportedError, UsageError, require_driver
+from dbctl.files.atomic import expand_home
 from dbctl.stores.base import Store
 from dbctl.url import is_foreign_address
 
@@ -38,7 +38,7 @@ def open_store(
         with require_driver(f"{location.text}/{app}", driver="obstore", extra="s3"):
             import obstore  # noqa: F401 - an extra
 
-            from dbctl.stores.objects import BucketStore
+            from dbctl.stores.objects.store import BucketStore
 
         return BucketStore(location, _folder_name(app), Staging(staging), timeout=timeout)
     if separator or is_foreign_address(address):

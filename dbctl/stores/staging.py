@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl.config import paths
-from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
+from dbctl.errors.backup import RepositoryFailedError
+from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.files import lock as file_lock
-from dbctl.files import mounts, read_whole, write_atomically
+from dbctl.files import mounts
+from dbctl.files.atomic import read_whole, write_atomically
 from dbctl.stores.base import TEMP_PREFIX, require_private, translate_errors
 
 

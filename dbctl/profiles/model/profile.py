@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from dbctl.config import Retention
-from dbctl.errors import Remedy, WrongAppError
+from dbctl.config.model import Retention
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.cleanup import Cleanup

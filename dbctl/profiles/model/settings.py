@@ -11,11 +11,11 @@ from dbctl.profiles.model.base import (
     Constant,
     DatabaseReference,
     Lookup,
+    Rule,
     Section,
     SubjectColumn,
     TableName,
 )
-from dbctl.profiles.model.users import Rule
 
 #: The type of a value.
 SettingType = Literal["boolean", "integer", "float", "number", "string", "json"]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Severity, Struct
 from dbctl.render.escaping import escape

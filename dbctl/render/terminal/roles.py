@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 Role: TypeAlias = Literal["ok", "due", "error", "destructive", "dim", "command", "heading"]
 

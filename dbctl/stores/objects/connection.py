@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from dbctl.config import Address, resolve_settings, s3
+from dbctl.config import s3
+from dbctl.config.storage import Address, resolve_settings
 from dbctl.model import Struct
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dbctl.config import Address
+from dbctl.config.storage import Address
 from dbctl.model import Struct
 
 #: Words of each provider that descriptions and hints contain.

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from dbctl import signals
-from dbctl.errors import BusyError, DbctlError, StorageIncompatibleError
+from dbctl.errors.backup import StorageIncompatibleError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError
 from dbctl.model import now
 from dbctl.stores.objects.client import Client, ConflictError, Tag
 

@@ -14,8 +14,9 @@ from urllib.request import Request, urlopen
 import obstore
 from obstore.store import S3Store
 
-from dbctl.config import Address, s3
-from dbctl.errors import StorageFailedError
+from dbctl.config import s3
+from dbctl.config.storage import Address
+from dbctl.errors.backup import StorageFailedError
 from dbctl.model import Struct
 from dbctl.stores.base import Protection
 from dbctl.stores.objects.client import Client

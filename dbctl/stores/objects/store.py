@@ -16,9 +16,11 @@ from itertools import groupby
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.config import Address
-from dbctl.errors import DbctlError, Remedy, RepositoryFailedError, StorageFailedError
-from dbctl.files import HashingCounter, atomic
+from dbctl.config.storage import Address
+from dbctl.errors.backup import RepositoryFailedError, StorageFailedError
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.files import atomic
+from dbctl.files.atomic import HashingCounter
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
