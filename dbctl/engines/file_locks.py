@@ -10,8 +10,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl.engines.contract import LockHolder
-from dbctl.errors import NotSupportedError, UnreachableError
+from dbctl.engines.contract.checks import LockHolder
+from dbctl.errors.connection import UnreachableError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import lock
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract import Content
-from dbctl.errors import Remedy
+from dbctl.engines.contract.dumps import Content
+from dbctl.errors.base import Remedy
 from dbctl.model import Compression, Struct
 
 #: Bytes that are read for the detection: more than any program writes before the header of a dump.

@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.errors import NotSupportedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import ENGINES
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import Engine
+    from dbctl.engines.contract.engine import Engine
 
 
 def load_engine(name: str) -> Engine:
@@ -26,7 +26,7 @@ def load_engine(name: str) -> Engine:
             subject="this version of dbctl",
             hint=f"Supported: {', '.join(ENGINES)}.",
         )
-    engine: Engine = import_module(f"dbctl.engines.{name}").ENGINE
+    engine: Engine = import_module(f"dbctl.engines.{name}.engine").ENGINE
     return engine
 
 

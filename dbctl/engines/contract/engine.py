@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.reader import FillRow, Readable, fill_no_columns
-from dbctl.errors import NotSupportedError, Remedy
-from dbctl.files import Progress, no_progress
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files.progress import Progress, no_progress
 from dbctl.model import Struct
 
 if TYPE_CHECKING:  # most commands only read a database

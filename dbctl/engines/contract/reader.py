@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.engines.contract.conditions import Order, Query, Where
-from dbctl.errors import NotSupportedError, Remedy
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 P = TypeVar("P")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbctl import signals
 from dbctl.engines.contract.reader import Readable, require_part
-from dbctl.errors import ReplicaLagError, ReplicaPromotedError
+from dbctl.errors.replication import ReplicaLagError, ReplicaPromotedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbctl.engines.contract import Table
+from dbctl.engines.contract.reader import Table
 
 if TYPE_CHECKING:
     from sqlglot import exp

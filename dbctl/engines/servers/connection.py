@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql import BoundQuery, Row
-from dbctl.errors import QueryFailedError, UnreachableError
+from dbctl.engines.sql.statement import BoundQuery, Row
+from dbctl.errors.connection import QueryFailedError, UnreachableError
 from dbctl.files import liveness
 from dbctl.model import Struct
 from dbctl.url import Url

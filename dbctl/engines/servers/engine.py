@@ -7,21 +7,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.errors import require_driver
+from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.errors.usage import require_driver
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract import (
+    from dbctl.engines.contract.checks import LockHolder
+    from dbctl.engines.contract.dumps import (
         Content,
         Dump,
         DumpVerification,
         ImportedDump,
-        LockHolder,
-        Readable,
         RestoreTarget,
-        ScriptDialect,
-        Writable,
     )
+    from dbctl.engines.contract.migrations import ScriptDialect
+    from dbctl.engines.contract.reader import Readable
+    from dbctl.engines.contract.writer import Writable
     from dbctl.url import Url
 
 
@@ -46,25 +46,25 @@ PARTS = {
     "FullText": "queries:{}FullText",
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
-    "NativeSchemas": "native:{}NativeSchemas",
-    "RowSource": "transfer:{}RowSource",
-    "PortableSchemas": "portable:{}PortableSchemas",
+    "NativeSchemas": "native.schema:{}NativeSchemas",
+    "RowSource": "transfer.source:{}RowSource",
+    "PortableSchemas": "portable.schema:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",
     "SchemaReader": "schema:{}SchemaReader",
     "SessionMonitor": "monitoring.sessions:{}Sessions",
     "SizeMonitor": "monitoring.statistics:{}Sizes",
     "SlowQueryMonitor": "monitoring.statistics:{}SlowQueries",
     "ValueCodec": "types.codec:{}Codec",
-    "ValueScreen": "portable:{}ValueScreen",
-    "WriteLock": "transfer:{}WriteLock",
+    "ValueScreen": "portable.screen:{}ValueScreen",
+    "WriteLock": "transfer.write_lock:{}WriteLock",
 }
 READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}
 WRITER_PARTS = {
-    "RowSink": "transfer:{}RowSink",
+    "RowSink": "transfer.sink:{}RowSink",
     "ScriptRunner": "scripts:{}Scripts",
     "StagingTables": "staging:{}Staging",
     "TextIndexes": "queries:{}TextIndexes",
-    "WriteProofs": "transfer:{}WriteProofs",
+    "WriteProofs": "transfer.write_proof:{}WriteProofs",
 }
 
 

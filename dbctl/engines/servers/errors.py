@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
-    CommitInDoubtError,
     ConcurrentChangeError,
     ConstraintError,
-    DbctlError,
     DiskFullError,
     PrivilegeMissingError,
     ReadOnlyError,
-    ReplicaConflictError,
     UnreachableError,
 )
+from dbctl.errors.replication import CommitInDoubtError, ReplicaConflictError
 from dbctl.model import Struct
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."

@@ -8,18 +8,12 @@ from typing import Any, cast
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    EngineFinding,
-    FindingQuery,
-    IndexDifference,
-    LockHolder,
-    OrphanedRows,
-    Session,
-    row_findings,
-)
+from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
 from dbctl.engines.servers.connection import ServerConnection
-from dbctl.engines.sql import SqlDatabase, ident
-from dbctl.errors import NotSupportedError
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.usage import NotSupportedError
 
 #: Seconds for a query that waits for no lock.
 SHORT_TIMEOUT = 5.0

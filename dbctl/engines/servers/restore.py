@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl.engines.contract import Dump, DumpVerification, LoadRequest, TrialRestore
-from dbctl.errors import RestoreFailedError
-from dbctl.files import ClientProgram, NewFile, ParallelGzip, Progress, release_nothing
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.files.codecs import ParallelGzip
+from dbctl.files.progress import Progress, release_nothing
+from dbctl.files.subprocesses import ClientProgram, NewFile
 from dbctl.url import Url
 
 UNCHANGED = "The database is unchanged."

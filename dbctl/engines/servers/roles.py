@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from dbctl.engines.contract import Dump, RolePolicy
-from dbctl.errors import RolesMissingError
+from dbctl.engines.contract.dumps import Dump, RolePolicy
+from dbctl.errors.restore import RolesMissingError
 from dbctl.model import format_count
 
 OMIT_SECRETS = "Omit --secrets, or connect as a user who may read them."

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from dbctl.engines.contract import Schema, fingerprint
+from dbctl.engines.contract.schema import Schema, fingerprint
 from dbctl.engines.servers.writer import ServerReader, ServerWriter
 
 #: A row of the catalog by column name; the names are fields of the value that is built from it.

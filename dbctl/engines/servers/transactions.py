@@ -10,7 +10,7 @@ from typing import Any
 
 from dbctl import signals
 from dbctl.engines.servers.connection import ServerConnection
-from dbctl.errors import BusyError
+from dbctl.errors.connection import BusyError
 
 #: Seconds between two tries; short, so that signals are handled.
 RETRY_SECONDS = 0.05

@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from dbctl.engines.sql import Statement
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.sql.statement import Statement
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 
 MILLISECOND = timedelta(milliseconds=1)

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from dbctl.engines.contract import Column, ShiftedTime, Where
+from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.writer import ShiftedTime
 from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.transactions import ServerTransactions
-from dbctl.engines.sql import Row, SqlDatabase, Statement
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.statement import Row, Statement
 
 
 class ServerReader(SqlDatabase):

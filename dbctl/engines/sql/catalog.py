@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Column, Reference, Table
+from dbctl.engines.contract.reader import Column, Reference, Table
 from dbctl.engines.sql.statement import ident
-from dbctl.errors import SchemaMismatchError
+from dbctl.errors.usage import SchemaMismatchError
 
 
 class LiveTables(ABC):

@@ -18,9 +18,9 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.engines.contract import Column
+from dbctl.engines.contract.reader import Column
 from dbctl.engines.sql.statement import is_storable
-from dbctl.errors import ValueInvalidError
+from dbctl.errors.usage import ValueInvalidError
 
 #: Checks a text and returns the value that the engine expects.
 Parser: TypeAlias = Callable[[str], object]

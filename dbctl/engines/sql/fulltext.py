@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.conditions import Query
+from dbctl.engines.contract.fulltext import (
     CHARACTERS_AFTER,
     CHARACTERS_BEFORE,
-    Explanation,
-    Query,
     TextIndexSpec,
     TextMatch,
 )
+from dbctl.engines.contract.reader import Explanation
 from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
 from dbctl.engines.sql.statement import Row, Statement
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import TextQuery
+    from dbctl.engines.contract.fulltext import TextQuery
 
 
 class Ranking(Struct, frozen=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Not, PlannedRows
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Not
+from dbctl.engines.contract.reader import PlannedRows
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sql.statement import Row, Statement, ident
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.conditions import (
     AllOf,
     AnyOf,
-    Column,
     Condition,
     InSubquery,
     KeysetCursor,
@@ -18,6 +17,7 @@ from dbctl.engines.contract import (
     ReferenceCount,
     Where,
 )
+from dbctl.engines.contract.reader import Column
 from dbctl.engines.sql.catalog import Catalog
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.statement import NO_LIMIT, Statement

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import count
 from math import isnan
 
-from dbctl.engines.contract import MergeRule
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.contract.writer import MergeRule
+from dbctl.errors.usage import ValueInvalidError
 
 Row = tuple[object, ...]
 BoundQuery = tuple[str, Mapping[str, object]]  #: a reading statement and its parameters

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract import Dump, Readable, RowStreams, Table, require_part
+from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.contract.reader import Readable, Table, require_part
+from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.sql import codec
-from dbctl.errors import QueryFailedError, RestoreFailedError, ValueInvalidError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.errors.usage import ValueInvalidError
 
 #: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.
 MAX_ROWS, MAX_BYTES = 2_000, 1 << 20

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import ScriptRunner, require_part
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import require_part
 
 if TYPE_CHECKING:
     from dbctl.engines.sql.database import SqlDatabase

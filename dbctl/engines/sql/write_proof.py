@@ -10,18 +10,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     PortableColumn,
     PortableIndex,
     PortableSchemas,
     PortableTable,
-    SchemaReference,
-    Writable,
-    WriteProof,
-    require_part,
 )
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.contract.writer import Writable, WriteProof
 from dbctl.engines.sql.statement import quote_literal
-from dbctl.errors import ConstraintError, DbctlError, PrivilegeMissingError, ReadOnlyError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
 
 if TYPE_CHECKING:
     from dbctl.engines.sql.catalog import Catalog

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, cast
 
-from dbctl.engines.contract import Column, Reference, Table
-from dbctl.engines.sql import Catalog, Row, ident, lower_ascii
-from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.errors import QueryFailedError, ValueInvalidError
+from dbctl.engines.contract.reader import Column, Reference, Table
+from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.statement import Row, ident, lower_ascii
+from dbctl.engines.sqlite.connection.base import SQLiteConnection
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import ValueInvalidError
 
 _ALL_TABLES = """select name, type, sql from sqlite_master
 where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
-from dbctl.engines.sql import Row, ident
-from dbctl.errors import CorruptError, NotSupportedError, QueryFailedError
+from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows
+from dbctl.engines.sql.statement import Row, ident
+from dbctl.errors.connection import CorruptError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.sql import Row, is_storable
+from dbctl.engines.sql.statement import Row, is_storable
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import Schema
+    from dbctl.engines.contract.schema import Schema
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 VIRTUAL = r"(?i)create\s+virtual\b"
@@ -41,7 +41,7 @@ class SQLiteSchemaReader:
         return build_schema(*self._connection.retry_if_changed(self._read_catalog))
 
     def fingerprint(self) -> str:
-        from dbctl.engines.contract import fingerprint
+        from dbctl.engines.contract.schema import fingerprint
 
         return fingerprint(self.schema())
 

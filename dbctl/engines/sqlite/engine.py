@@ -8,25 +8,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.errors import DatabaseMissingError, FolderMissingError
-from dbctl.files import Progress, no_progress
+from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
+from dbctl.files.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract import (
+    from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
+    from dbctl.engines.contract.dumps import (
         Content,
-        DatabaseFiles,
         Dump,
         DumpVerification,
         ImportedDump,
-        LockHolder,
-        Readable,
         RestoreTarget,
-        SalvageRequest,
-        SalvageResult,
-        ScriptDialect,
-        Writable,
     )
+    from dbctl.engines.contract.migrations import ScriptDialect
+    from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
+    from dbctl.engines.contract.reader import Readable
+    from dbctl.engines.contract.writer import Writable
     from dbctl.url import Url
 
 
@@ -38,7 +36,7 @@ class SQLiteEngine(Engine):
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         path, timeout, traceless = Path(url.path), options.timeout, options.traceless
         if options.use_external_indexes:
-            from dbctl.engines.sqlite.external_index import SQLiteExternalReader
+            from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
             return SQLiteExternalReader(path, target, timeout=timeout, traceless=traceless)
         from dbctl.engines.sqlite.reader import SQLiteReader
@@ -75,7 +73,7 @@ class SQLiteEngine(Engine):
         return file_locks.list_lock_holders(path)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
+        from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
 
         return SQLiteRestoreTarget(Path(url.path), target)
 
@@ -95,7 +93,7 @@ class SQLiteEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump, make_temp_dir
-        from dbctl.engines.sqlite.backup import SQLiteDumps
+        from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
         from dbctl.engines.sqlite.reader import SQLiteReader
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
@@ -120,9 +118,9 @@ class SQLiteEngine(Engine):
     def salvage(
         self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
     ) -> SalvageResult:
-        from dbctl.engines.sqlite import recover
+        from dbctl.engines.sqlite.recover.recover import recover
 
-        return recover.recover(request, target, progress)
+        return recover(request, target, progress)
 
 
 ENGINE = SQLiteEngine()

@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConstraintError,
     CorruptError,
-    DbctlError,
     DiskFullError,
     FileFailedError,
     FileUnsyncedError,

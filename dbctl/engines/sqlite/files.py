@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import DatabaseFiles
-from dbctl.errors import NotSupportedError, ReadOnlyError, ValueInvalidError
+from dbctl.engines.contract.checks import DatabaseFiles
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:  # the files of a database are also listed without opening one
     import sqlite3

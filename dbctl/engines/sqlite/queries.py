@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Explanation
-from dbctl.engines.sql import SqlExplainer, SqlTextScanner
+from dbctl.engines.contract.reader import Explanation
+from dbctl.engines.sql.database import SqlExplainer
+from dbctl.engines.sql.fulltext import SqlTextScanner
 from dbctl.engines.sqlite.dialect import expand_sets
-from dbctl.errors import QueryFailedError
+from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
@@ -51,7 +52,7 @@ class SQLiteExplainer(SqlExplainer):
 
     def _refuse_unknown_names(self, sql: str) -> None:
         """Refuse unknown names in double quotes, because SQLite would read them as text without an error."""
-        from dbctl.engines.sqlite.sql import find_unknown_names
+        from dbctl.engines.sqlite.sql.normalize import find_unknown_names
 
         names = {column.lower() for table in self._catalog.tables().values() for column in table.columns}
         unknown_names = find_unknown_names(sql, names | {name.lower() for name in self._catalog.tables()})

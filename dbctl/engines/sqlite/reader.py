@@ -6,37 +6,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import Where
-from dbctl.engines.sql import Row, SqlDatabase
+from dbctl.engines.contract.conditions import Where
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.statement import Row
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
-from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
+from dbctl.engines.sqlite.connection.base import SQLiteConnection
+from dbctl.engines.sqlite.connection.read import ReadConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, expand_sets
-from dbctl.errors import QueryFailedError
+from dbctl.errors.connection import QueryFailedError
 
 
 class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "BloatMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
+        "BloatMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteIndexMonitor",
         "Checks": "dbctl.engines.sqlite.checks:SQLiteChecks",
         "Explainer": "dbctl.engines.sqlite.queries:SQLiteExplainer",
-        "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
-        "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
-        "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
-        "NativeSchemas": "dbctl.engines.sqlite.native:SQLiteNativeSchemas",
-        "PortableSchemas": "dbctl.engines.sqlite.portable:SQLitePortableSchemas",
+        "FullText": "dbctl.engines.sqlite.fulltext.search:SQLiteFullText",
+        "IndexMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteIndexMonitor",
+        "Maintenance": "dbctl.engines.sqlite.monitoring.maintenance:SQLiteMaintenance",
+        "NativeSchemas": "dbctl.engines.sqlite.native.schema:SQLiteNativeSchemas",
+        "PortableSchemas": "dbctl.engines.sqlite.portable.schema:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.preview:SqlPreview",
-        "RowSource": "dbctl.engines.sqlite.transfer:SQLiteRowSource",
+        "RowSource": "dbctl.engines.sqlite.transfer.source:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",
-        "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
+        "SizeMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteSizes",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "ValueCodec": "dbctl.engines.sqlite.types.codec:SQLiteCodec",
-        "ValueScreen": "dbctl.engines.sqlite.portable:SQLiteValueScreen",
+        "ValueScreen": "dbctl.engines.sqlite.portable.screen:SQLiteValueScreen",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
-        "TimeForms": "dbctl.engines.sqlite.types:SQLiteTimes",
-        "WriteLock": "dbctl.engines.sqlite.transfer:SQLiteWriteLock",
+        "TimeForms": "dbctl.engines.sqlite.types.times:SQLiteTimes",
+        "WriteLock": "dbctl.engines.sqlite.transfer.write_lock:SQLiteWriteLock",
     }
     connection: SQLiteConnection
     catalog: SQLiteCatalog
@@ -64,7 +66,7 @@ class SQLiteReader(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
-        "Dumps": "dbctl.engines.sqlite.backup:SQLiteDumps",
+        "Dumps": "dbctl.engines.sqlite.backup.dumps:SQLiteDumps",
     }
     connection: ReadConnection
 

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbctl.engines.contract import RebuildScript, Schema, SchemaTable, TableChange
+from dbctl.engines.contract.migrations import RebuildScript, TableChange
+from dbctl.engines.contract.schema import Schema, SchemaTable
 from dbctl.engines.parsing import lineage
-from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.sql.statement import ident, quote_literal
 from dbctl.engines.sqlite.describe import VIRTUAL, SQLiteSchemaReader
-from dbctl.errors import ColumnMissingError, NotSupportedError, QueryFailedError, TableMissingError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.databases import ColumnMissingError, TableMissingError
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

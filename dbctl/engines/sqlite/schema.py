@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import cast
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -16,19 +16,19 @@ from dbctl.engines.contract import (
     SchemaTable,
     group_by_table,
 )
-from dbctl.engines.sql import Row
+from dbctl.engines.sql.statement import Row
 from dbctl.engines.sqlite.describe import VIRTUAL
-from dbctl.engines.sqlite.sql import (
+from dbctl.engines.sqlite.sql import normalize
+from dbctl.engines.sqlite.sql.create_statement import (
     ColumnText,
     IndexText,
-    normalize,
     normalize_trigger,
     normalize_view,
     normalize_virtual_table,
     parse_index,
     parse_table,
 )
-from dbctl.engines.sqlite.types import find_affinity
+from dbctl.engines.sqlite.types.codec import find_affinity
 
 #: Suffixes of the shadow tables of full-text and R-tree modules.
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat".split()

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import ScriptDialect
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.sql import script
-from dbctl.errors import ConstraintError, QueryFailedError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.model import format_count
 
 if TYPE_CHECKING:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Column
-from dbctl.engines.sql import SqlStagingTables, StagedRows, declare_columns, ident
-from dbctl.errors import NotSupportedError, Remedy
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.sql.staging import SqlStagingTables, StagedRows, declare_columns
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection import WriteConnection
+    from dbctl.engines.sqlite.connection.write import WriteConnection
     from dbctl.engines.sqlite.writer import SQLiteWriter
 
 

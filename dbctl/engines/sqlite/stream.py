@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import RowStream, UserQuery
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.contract.streaming import RowStream, UserQuery
+from dbctl.engines.sql.statement import Row, ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
-from dbctl.errors import DbctlError, QueryFailedError, QueryTimeoutError, SecretColumnError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
@@ -62,7 +63,7 @@ class SQLiteStreams:
 
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
-        from dbctl.engines.sqlite.types import parse_parameter
+        from dbctl.engines.sqlite.types.codec import parse_parameter
 
         self._connection.prepare_stream()
         if JOURNAL_MODE_QUERY.fullmatch(

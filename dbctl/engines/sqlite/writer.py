@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import FillRow, Merge, ShiftedTime, Where, fill_no_columns
+from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.reader import FillRow, fill_no_columns
+from dbctl.engines.contract.writer import Merge, ShiftedTime
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.sql import Statement, conflict_clause
-from dbctl.engines.sqlite.connection import ScratchConnection, WriteConnection
+from dbctl.engines.sql.statement import Statement, conflict_clause
+from dbctl.engines.sqlite.connection.write import ScratchConnection, WriteConnection
 from dbctl.engines.sqlite.dialect import bind_value, expand_sets
 from dbctl.engines.sqlite.reader import SQLiteDatabase
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 
 class SQLiteWriter(SQLiteDatabase):
@@ -22,12 +24,12 @@ class SQLiteWriter(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
-        "RowSink": "dbctl.engines.sqlite.transfer:SQLiteRowSink",
+        "RowSink": "dbctl.engines.sqlite.transfer.sink:SQLiteRowSink",
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
         "StagingTables": "dbctl.engines.sqlite.staging:SQLiteStagingTables",
-        "TextIndexes": "dbctl.engines.sqlite.fulltext:SQLiteTextIndexes",
-        "TimeRewriter": "dbctl.engines.sqlite.types:SQLiteTimeRewriter",
-        "WriteProofs": "dbctl.engines.sqlite.transfer:SQLiteWriteProofs",
+        "TextIndexes": "dbctl.engines.sqlite.fulltext.writer:SQLiteTextIndexes",
+        "TimeRewriter": "dbctl.engines.sqlite.types.times:SQLiteTimeRewriter",
+        "WriteProofs": "dbctl.engines.sqlite.transfer.write_proof:SQLiteWriteProofs",
     }
     connection: WriteConnection
 

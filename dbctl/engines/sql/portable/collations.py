@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract import PortableTable
+from dbctl.engines.contract.portable import PortableTable
 
 
 def find_distinguished(

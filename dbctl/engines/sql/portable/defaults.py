@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from dbctl.engines.contract import LogicalKind
+from dbctl.engines.contract.portable import LogicalKind
 from dbctl.engines.sql.portable.read import strip_parentheses
 from dbctl.model import Struct
 

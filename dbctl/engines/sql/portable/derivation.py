@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     ColumnPair,
     DerivedSchema,
     IndexTerm,
@@ -17,8 +17,8 @@ from dbctl.engines.contract import (
     PortableIndex,
     PortableSchema,
     PortableTable,
-    SchemaReference,
 )
+from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.sql.portable.collations import find_distinguished
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError

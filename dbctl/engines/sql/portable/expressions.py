@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import LogicalType
+from dbctl.engines.contract.portable import LogicalType
 
 if TYPE_CHECKING:
     from sqlglot import exp

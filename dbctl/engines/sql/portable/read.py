@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract import (
-    WRITE_LOCK,
+from dbctl.engines.contract.portable import (
     LogicalKind,
     LogicalType,
     Omission,
     PortableColumn,
     PortableTable,
-    Schema,
 )
+from dbctl.engines.contract.schema import Schema
+from dbctl.engines.contract.writer import WRITE_LOCK
 
 #: ``TIMESTAMP(3) WITH TIME ZONE``: name, arguments, further words.
 _DECLARED = re.compile(r"\s*([^()]*?)\s*(?:\(([^()]*)\)\s*([^()]*?))?\s*")

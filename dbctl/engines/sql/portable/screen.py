@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     ColumnPair,
     JsonForm,
     LogicalKind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import LogicalType, PortableView
+from dbctl.engines.contract.portable import LogicalType, PortableView
 from dbctl.engines.sql.portable.expressions import PORTABLE_NODES, UntranslatableError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import IO
 from dbctl import signals
 from dbctl.engines.file_locks import describe_lock_holders
 from dbctl.engines.sqlite.files import build_uri
-from dbctl.errors import BusyError
+from dbctl.errors.connection import BusyError
 
 #: Prints ``held`` or ``busy``, or nothing if the file is not a writable database. At the end of its input it releases
 #: the lock and prints a dot; after any input it closes the connection, so that SQLite removes its side files. Its tries

@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import DumpResult
+from dbctl.engines.contract.dumps import DumpResult
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES
-from dbctl.files import Progress, atomic, create_empty
+from dbctl.files import atomic
+from dbctl.files.atomic import create_empty
+from dbctl.files.progress import Progress
 from dbctl.model import now
 
 #: Pages per step; signals are checked between two steps, about every 20 ms.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping
 
-from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
-from dbctl.engines.sql import digest_tables
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.sql.table_digest import digest_tables
 from dbctl.engines.sqlite.backup.dumper import dump as dump_file
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
-from dbctl.engines.sqlite.monitoring import SQLiteSizes
+from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
 from dbctl.engines.sqlite.reader import SQLiteReader
 
 #: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.contract import Content, ImportedDump
+from dbctl.engines.contract.dumps import Content, ImportedDump
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, connect
-from dbctl.errors import CorruptError
-from dbctl.files import atomic, create_empty
+from dbctl.errors.connection import CorruptError
+from dbctl.files import atomic
+from dbctl.files.atomic import create_empty
 
 #: Virtual-machine steps between two checks for signals.
 STEPS = 10_000

@@ -19,10 +19,10 @@ from itertools import cycle
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import LoadRequest, LoadResult
+from dbctl.engines.contract.dumps import LoadRequest, LoadResult
 from dbctl.engines.file_locks import describe_lock_holders, list_lock_holders
 from dbctl.engines.sqlite.backup.dumper import create_step_callback
-from dbctl.engines.sqlite.connection import WAIT_SECONDS
+from dbctl.engines.sqlite.connection.base import WAIT_SECONDS
 from dbctl.engines.sqlite.errors import (
     UNSYNCED,
     ErrorContext,
@@ -39,15 +39,11 @@ from dbctl.engines.sqlite.files import (
     refuse_unsafe,
 )
 from dbctl.engines.sqlite.wal import list_descriptors, may_reappear
-from dbctl.errors import (
-    BusyError,
-    FileFailedError,
-    NotSupportedError,
-    RestoreUnfinishedError,
-    SameFileError,
-    WriteConflictError,
-)
-from dbctl.files import create_empty, sync_directory, sync_file
+from dbctl.errors.connection import BusyError, FileFailedError, WriteConflictError
+from dbctl.errors.databases import SameFileError
+from dbctl.errors.restore import RestoreUnfinishedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files.atomic import create_empty, sync_directory, sync_file
 
 #: Milliseconds that one try waits for the lock. A busy writer leaves gaps of microseconds, so most tries are short;
 #: overlapping readers are only blocked while a try lasts, so some tries are long.

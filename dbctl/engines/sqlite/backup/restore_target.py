@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     Dump,
     LoadRequest,
     LoadResult,
@@ -20,8 +20,10 @@ from dbctl.engines.sqlite.backup import block_writers, replace
 from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
 from dbctl.engines.sqlite.files import list_files
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import DbctlError, NotSupportedError
-from dbctl.files import atomic, is_regular, mounts
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import atomic, mounts
+from dbctl.files.atomic import is_regular
 from dbctl.url import Url
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH_ROWS, RowStream
-from dbctl.engines.sql import BoundQuery, Row
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream
+from dbctl.engines.sql.statement import BoundQuery, Row
 from dbctl.engines.sqlite.errors import (
     NOT_UTF8,
     ErrorContext,
@@ -27,14 +27,14 @@ from dbctl.engines.sqlite.errors import (
     translate_error,
 )
 from dbctl.engines.sqlite.files import connect
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
-    DbctlError,
     QueryFailedError,
     UnreachableError,
-    ValueInvalidError,
 )
+from dbctl.errors.usage import ValueInvalidError
 
 T = TypeVar("T")
 

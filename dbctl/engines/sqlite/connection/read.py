@@ -10,9 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from dbctl.engines.sql import Row
+from dbctl.engines.sql.statement import Row
 from dbctl.engines.sqlite.connection.base import SQLiteConnection
-from dbctl.errors import ChangedWhileReadError, DbctlError, UncheckpointedWalError, UnreachableError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
+    ChangedWhileReadError,
+    UncheckpointedWalError,
+    UnreachableError,
+)
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from math import isnan
 from types import NoneType
 
 from dbctl import signals
-from dbctl.engines.sqlite.types import RawText
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.sqlite_library import SQLITE_MAX_VARS, Database, Table
 
 #: Maximum number of rows in a statement, and about the bytes of their values, because SQLite copies each value that it binds.
@@ -126,7 +126,7 @@ def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list
             yield [row]
         else:
             batch.append(row)
-            size += sum([len(value) for value in row if type(value) is str or type(value) is bytes])
+            size += sum([len(value) for value in row if type(value) is str or type(value) is bytes])  # noqa: C419 - faster than a generator
     if batch:
         yield batch
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from dbctl.engines.sqlite.connection.base import SQLiteConnection
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.wal import may_reappear
-from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
-from dbctl.files import sync_directory
+from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.files.atomic import sync_directory
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection.row_writer import RowWriter

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dbctl import signals
-from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
-from dbctl.engines.sql import Statement
+from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.sql.statement import Statement
 from dbctl.engines.sqlite.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
 from dbctl.engines.sqlite.external_index.search import MIN_LENGTH, ExternalSearch
 from dbctl.engines.sqlite.external_index.state import index_path
-from dbctl.errors import ChangedWhileReadError, ExternalIndexInvalidError, NotSupportedError
+from dbctl.errors.connection import ChangedWhileReadError, ExternalIndexInvalidError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import IndexFault
+    from dbctl.engines.contract.fulltext import IndexFault
     from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
 #: Number of rows that a new index must find before it replaces the old one.
@@ -163,7 +164,7 @@ class SQLiteExternalIndexes(ExternalSearch):
         return digest.hexdigest()
 
     def _find_faults(self, queries: Sequence[_FaultQuery]) -> list[IndexFault]:
-        from dbctl.engines.contract import IndexFault
+        from dbctl.engines.contract.fulltext import IndexFault
 
         faults = []
         for query in queries:

@@ -12,8 +12,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import BusyError, FileFailedError, FileUnsyncedError
-from dbctl.files import atomic, create_empty, sync_directory
+from dbctl.errors.connection import BusyError, FileFailedError, FileUnsyncedError
+from dbctl.files import atomic
+from dbctl.files.atomic import create_empty, sync_directory
 
 #: The name of an unfinished file, also of a dbctl that was killed.
 PARTIAL = ".{name}.dbctl-{number}.partial"

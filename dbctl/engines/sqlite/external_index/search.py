@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import AnyOf, Condition, Explanation, ExternalIndexSpec, Query, Where
-from dbctl.engines.sql import Row, Statement, is_storable, lower_ascii
+from dbctl.engines.contract.conditions import AnyOf, Condition, Query, Where
+from dbctl.engines.contract.external_index import ExternalIndexSpec
+from dbctl.engines.contract.reader import Explanation
+from dbctl.engines.sql.statement import Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sqlite.external_index.definition import PLACES, TEXTS
 from dbctl.engines.sqlite.external_index.state import ExternalIndexFile
 from dbctl.engines.sqlite.queries import SQLiteExplainer
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader

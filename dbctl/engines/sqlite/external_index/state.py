@@ -12,10 +12,11 @@ from zlib import crc32
 
 from msgspec import structs
 
-from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sqlite.external_index.definition import META, SCHEMA_NAME, ExternalIndexDefinition
 from dbctl.engines.sqlite.files import build_uri
-from dbctl.errors import DbctlError, ExternalIndexInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dbctl.engines.contract import JoinedText, TextIndexSpec
-from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
+from dbctl.engines.sql.statement import ident, quote_literal
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.fulltext import (
     UNSPACED,
     TextAnd,
     TextIndexSpec,
@@ -14,7 +14,7 @@ from dbctl.engines.contract import (
     TextQuery,
     TextTerm,
 )
-from dbctl.engines.sql import is_storable
+from dbctl.engines.sql.statement import is_storable
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
 _WORD_TOKENIZERS = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndexSpec
-from dbctl.engines.sql import RankedSearch, Ranking, Statement, ident
+from dbctl.engines.contract.fulltext import IndexFault, IndexState, IndexUse, TextIndexSpec
+from dbctl.engines.sql.fulltext import RankedSearch, Ranking
+from dbctl.engines.sql.statement import Statement, ident
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition
 from dbctl.engines.sqlite.fulltext.state import StoredTextIndex
 from dbctl.engines.sqlite.queries import SQLiteExplainer
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import TextQuery
+    from dbctl.engines.contract.fulltext import TextQuery
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 SLOW = "each change of a row scans the whole index"

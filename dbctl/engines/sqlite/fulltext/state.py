@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.contract import TextIndexSpec
-from dbctl.engines.sql import Connection
+from dbctl.engines.contract.fulltext import TextIndexSpec
+from dbctl.engines.sql.database import Connection
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition, normalize
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Condition, TextIndexSpec, Where
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.fulltext import TextIndexSpec
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition
 from dbctl.engines.sqlite.fulltext.state import StoredTextIndex
-from dbctl.errors import QueryFailedError, TextIndexForeignError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.search import TextIndexForeignError
 from dbctl.model import now
 
 if TYPE_CHECKING:

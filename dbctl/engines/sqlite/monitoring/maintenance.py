@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import MaintenanceKind, MaintenanceTask, Storage
-from dbctl.engines.sql import Row, ident
-from dbctl.engines.sqlite.connection import WriteConnection
+from dbctl.engines.contract.checks import Storage
+from dbctl.engines.contract.monitoring import MaintenanceKind, MaintenanceTask
+from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.sqlite.connection.write import WriteConnection
 from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
-from dbctl.errors import BusyError, MaintenanceUnsafeError, NotSupportedError
-from dbctl.files import mounts, read_volume
+from dbctl.errors.connection import BusyError
+from dbctl.errors.databases import MaintenanceUnsafeError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import mounts
+from dbctl.files.mounts import read_volume
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import EngineFinding
+    from dbctl.engines.contract.monitoring import EngineFinding
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 #: Seconds between two tries of a checkpoint that readers block.

@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import Bloat, Index, Storage, TableSize
-from dbctl.engines.sql import ident
-from dbctl.errors import QueryFailedError
+from dbctl.engines.contract.checks import Storage, TableSize
+from dbctl.engines.contract.monitoring import Bloat, Index
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection import SQLiteConnection
+    from dbctl.engines.sqlite.connection.base import SQLiteConnection
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import LineColumn, NativeSchema
-from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.transfer import SQLiteRowSink, SQLiteRowSource, parse_exact
+from dbctl.engines.contract.native import NativeSchema
+from dbctl.engines.contract.portable import LineColumn
+from dbctl.engines.sql.statement import ident
+from dbctl.engines.sqlite.transfer.sink import SQLiteRowSink
+from dbctl.engines.sqlite.transfer.source import SQLiteRowSource
+from dbctl.engines.sqlite.transfer.values import parse_exact
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

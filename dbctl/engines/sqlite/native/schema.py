@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import (
-    WRITE_LOCK,
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeTable,
-    Omission,
-    Readable,
-    RowSink,
-    RowSource,
-    ScriptRunner,
     list_definitions,
-    require_part,
 )
-from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.contract.portable import Omission, RowSink, RowSource
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.writer import WRITE_LOCK
+from dbctl.engines.sql.statement import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.native.rows import ROWID, ROWID_ALIAS, SQLiteNativeRows, SQLiteNativeSink
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LogicalKind,
     LogicalType,
@@ -12,10 +12,11 @@ from dbctl.engines.contract import (
     PortableIndex,
     PortableSchema,
     PortableTable,
-    TimeForm,
 )
-from dbctl.engines.sql import ident
-from dbctl.engines.sql.portable import Derivation, UntranslatableError
+from dbctl.engines.contract.writer import TimeForm
+from dbctl.engines.sql.portable.derivation import Derivation
+from dbctl.engines.sql.portable.expressions import UntranslatableError
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.portable.types import read_type, write_type
 
 _RANDOM_UUID = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
     Omission,
@@ -16,16 +16,18 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableTable,
     PortableView,
+    StorageLimits,
+)
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaColumn,
     SchemaIndex,
     SchemaTable,
-    StorageLimits,
-    TimeForm,
     strip_collation,
 )
-from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, list_triggers, split_generated
+from dbctl.engines.contract.writer import TimeForm
+from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, split_generated
+from dbctl.engines.sql.statement import ident, quote_literal
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
 from dbctl.engines.sqlite.reader import SQLiteDatabase

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     ColumnPair,
     LogicalKind,
     LogicalType,
@@ -14,7 +14,7 @@ from dbctl.engines.contract import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.engines.sql.portable import (
+from dbctl.engines.sql.portable.screen import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
     MAX_TERMS,
@@ -23,12 +23,12 @@ from dbctl.engines.sql.portable import (
     match_labels,
     split_parts,
 )
-from dbctl.engines.sqlite.connection import UNDECODABLE
-from dbctl.engines.sqlite.transfer import LOSES_DIGITS, register_functions
-from dbctl.engines.sqlite.types import find_affinity
+from dbctl.engines.sqlite.connection.base import UNDECODABLE
+from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
+from dbctl.engines.sqlite.types.codec import find_affinity
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection import SQLiteConnection
+    from dbctl.engines.sqlite.connection.base import SQLiteConnection
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))

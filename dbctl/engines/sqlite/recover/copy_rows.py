@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dbctl import signals
-from dbctl.engines.contract import EngineFinding, SalvagedTable
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.monitoring import EngineFinding, SalvagedTable
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
 from dbctl.engines.sqlite.recover.finish import create_entries
 from dbctl.engines.sqlite.recover.image import Image
 from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table
 from dbctl.engines.sqlite.recover.schema import Entry, correct_name
-from dbctl.files import Progress
+from dbctl.files.progress import Progress
 from dbctl.model import format_count
 
 MAX_LISTED = 5  #: maximum number of ranges or rows in a message

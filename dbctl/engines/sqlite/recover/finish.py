@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import EngineFinding
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.model import format_count
 
 #: A full-text index without stored text and without a content table, which cannot be rebuilt.

@@ -15,7 +15,7 @@ from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import connect
-from dbctl.errors import BusyError, FileFailedError
+from dbctl.errors.connection import BusyError, FileFailedError
 from dbctl.files import atomic
 from dbctl.model import Struct
 

@@ -9,11 +9,11 @@ from functools import total_ordering
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.sql import ident
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.recover.btree import KeyFunction
-from dbctl.engines.sqlite.types import RawText, find_affinity
-from dbctl.files import create_empty
+from dbctl.engines.sqlite.types.codec import RawText, find_affinity
+from dbctl.files.atomic import create_empty
 
 #: Values of ``hidden`` in ``table_xinfo`` for generated columns.
 VIRTUAL, STORED = 2, 3

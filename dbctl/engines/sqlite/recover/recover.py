@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import EngineFinding, SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.engines.contract.monitoring import EngineFinding, SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
 from dbctl.engines.sqlite.files import list_files
 from dbctl.engines.sqlite.recover import image as images
@@ -21,14 +21,16 @@ from dbctl.engines.sqlite.recover.finish import create_objects, verify_and_repai
 from dbctl.engines.sqlite.recover.image import CopyResult, Image
 from dbctl.engines.sqlite.recover.match import match_roots
 from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
-from dbctl.errors import (
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import (
     DatabaseMissingError,
     FileExistsAlreadyError,
-    Remedy,
     UnreachableError,
-    UnrecoverableError,
 )
-from dbctl.files import Progress, atomic, mounts, rename_exclusively, sync_directory, sync_file, temp
+from dbctl.errors.restore import UnrecoverableError
+from dbctl.files import atomic, mounts, temp
+from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
+from dbctl.files.progress import Progress
 from dbctl.model import format_count
 
 #: Size of the smallest possible page.

@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from dbctl.engines.sql import ident
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
 from dbctl.engines.sqlite.files import connect
 from dbctl.engines.sqlite.recover.btree import Gap, Trees
-from dbctl.engines.sqlite.types import RawText
+from dbctl.engines.sqlite.types.codec import RawText
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5

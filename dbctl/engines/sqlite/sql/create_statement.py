@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
-from dbctl.engines.parsing import Word, WordReader
+from dbctl.engines.parsing.statements import Word, WordReader
 from dbctl.engines.sqlite.sql.lexer import LEXER
 from dbctl.engines.sqlite.sql.normalize import Words, join_words, read_normal_words
 from dbctl.model import Struct

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.engines.parsing import Lexer, TokenPattern
+from dbctl.engines.parsing.lexer import Lexer, TokenPattern
 
 #: SQLite reads a name in double quotes as text if no such name exists.
 LEXER = Lexer(

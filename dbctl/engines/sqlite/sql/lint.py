@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbctl.engines.parsing import CodedMessage, Linter, Statement, find_default, parse_rules
+from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
+from dbctl.engines.parsing.statements import Statement, find_default
 from dbctl.engines.sqlite.sql.lexer import LEXER
 
 #: Operators before a value.

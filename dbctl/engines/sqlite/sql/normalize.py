@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.parsing import Token, Word, unquote_name
-from dbctl.engines.sql import quote_literal
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.statements import Word, unquote_name
+from dbctl.engines.sql.statement import quote_literal
 from dbctl.engines.sqlite.sql.lexer import LEXER
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dbctl.engines.parsing import Linter, SqlScripts, Token
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.lint import Linter
+from dbctl.engines.parsing.scripts import SqlScripts
 from dbctl.engines.sqlite.sql.lexer import LEXER
 
 #: Pragmas that are transactional or only read. Full-text tables use two of them, and adding a column with a check uses

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineBatch, LineColumn, split_line
-from dbctl.engines.sql import ident, lines
+from dbctl.engines.contract.portable import LineBatch, LineColumn
+from dbctl.engines.contract.streaming import Line, split_line
+from dbctl.engines.sql import lines
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.transfer.source import match_keys
 from dbctl.engines.sqlite.transfer.values import value_parser
-from dbctl.engines.sqlite.types import RawText
+from dbctl.engines.sqlite.types.codec import RawText
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.writer import SQLiteWriter

@@ -8,8 +8,10 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl import signals
-from dbctl.engines.contract import TAB, Line, LineBatch, LineColumn
-from dbctl.engines.sql import ident, lines
+from dbctl.engines.contract.portable import LineBatch, LineColumn
+from dbctl.engines.contract.streaming import TAB, Line
+from dbctl.engines.sql import lines
+from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
@@ -21,7 +23,7 @@ from dbctl.engines.sqlite.transfer.values import (
     parse_exact,
     register_functions,
 )
-from dbctl.engines.sqlite.types import RawText
+from dbctl.engines.sqlite.types.codec import RawText
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
@@ -131,7 +133,7 @@ class SQLiteRowSource:
                 if text.count(b"\n") == len(lines) - 1
                 and text.count(TAB) == len(lines) * (width - 1)
                 and text.count(b"\\")
-                == (count_exact_backslashes(text) if is_exact else sum([count for _, count, _ in rows]))
+                == (count_exact_backslashes(text) if is_exact else sum([count for _, count, _ in rows]))  # noqa: C419 - faster than a generator
                 and b"\r" not in text
                 else None
             )

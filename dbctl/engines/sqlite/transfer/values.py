@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
-from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
+from dbctl.engines.contract.portable import LineColumn, LogicalKind
+from dbctl.engines.contract.streaming import escape
+from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.sql import canonical
-from dbctl.engines.sqlite.types import RawText, find_affinity
+from dbctl.engines.sqlite.types.codec import RawText, find_affinity
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}

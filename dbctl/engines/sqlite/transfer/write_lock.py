@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import WRITE_LOCK, WRITE_LOCK_MESSAGE
-from dbctl.engines.sql import SqlWriteLock, ident, quote_literal
+from dbctl.engines.contract.writer import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.write_lock import SqlWriteLock
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

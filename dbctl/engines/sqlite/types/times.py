@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Table, TimeFormCount
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.reader import Table
+from dbctl.engines.contract.writer import TimeFormCount
+from dbctl.engines.sql.statement import ident
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
