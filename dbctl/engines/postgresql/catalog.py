@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbctl.engines.contract import Reference, Table
-from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
-from dbctl.engines.servers import convert_row
-from dbctl.engines.sql import Catalog, ident
-from dbctl.errors import PrivilegeMissingError
+from dbctl.engines.contract.reader import Reference, Table
+from dbctl.engines.postgresql.types.columns import KINDS, NATIVE, Kind, PostgreSQLColumn
+from dbctl.engines.servers.values import convert_row
+from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import PrivilegeMissingError
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.connection import PostgreSQLConnection
+    from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 
 #: Tables, views and foreign tables, without partitions and objects of extensions. A domain is resolved to its base type.
 VISIBLE = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)

@@ -6,32 +6,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from dbctl.engines import servers
-from dbctl.engines.contract import Column, Merge, Where
+from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.writer import Merge
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
-from dbctl.engines.postgresql.connection import (
-    ROW_LOCK,
-    DbctlLock,
-    PostgreSQLConnection,
-    PostgreSQLTransactions,
-)
+from dbctl.engines.postgresql.connection.connection import ROW_LOCK, PostgreSQLConnection
+from dbctl.engines.postgresql.connection.transactions import DbctlLock, PostgreSQLTransactions
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.types import base_type, encode_for_column
-from dbctl.engines.servers import ServerReader, ServerWriter
-from dbctl.engines.sql import Statement, conflict_clause
+from dbctl.engines.postgresql.types.columns import base_type, encode_for_column
+from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.servers.engine import locate_parts
+from dbctl.engines.servers.writer import ServerReader, ServerWriter
+from dbctl.engines.sql.statement import Statement, conflict_clause
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
-READER_PARTS = servers.locate_parts(
+READER_PARTS = locate_parts(
     *_PLACE,
-    servers.READER_PARTS,
+    server_engine.READER_PARTS,
     CsvWriter="stream:{}CsvWriter",
     DumpRowCounter="backup.dump:{}RowCounter",
     ReplicaMonitor="monitoring.replication:{}Replication",
 )
-WRITER_PARTS = servers.locate_parts(
+WRITER_PARTS = locate_parts(
     *_PLACE,
-    servers.WRITER_PARTS,
+    server_engine.WRITER_PARTS,
     CsvWriter="stream:{}CsvWriter",
 )
 #: Ascending sequences from which columns of a table take their values, of any owner.

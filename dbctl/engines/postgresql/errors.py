@@ -6,22 +6,22 @@ import re
 
 import psycopg
 
-from dbctl.engines.servers import CHECK_URL, ErrorContext
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
     CorruptError,
-    DbctlError,
     DiskFullError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
-    ReplicaConflictError,
     UnreachableError,
-    ValueInvalidError,
 )
+from dbctl.errors.replication import ReplicaConflictError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import Url
 
 #: Errors by SQLSTATE, or by its class.

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Explanation,
+from dbctl.engines.contract.fulltext import (
     IndexFault,
     IndexState,
     IndexUse,
@@ -17,9 +16,14 @@ from dbctl.engines.contract import (
     TextQuery,
     positive_terms,
 )
+from dbctl.engines.contract.reader import Explanation
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
-from dbctl.engines.sql import Catalog, RankedSearch, Ranking, SqlExplainer, Statement, ident
-from dbctl.errors import QueryFailedError, ValueInvalidError
+from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.database import SqlExplainer
+from dbctl.engines.sql.fulltext import RankedSearch, Ranking
+from dbctl.engines.sql.statement import Statement, ident
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import ValueInvalidError
 
 
 class PostgreSQLExplainer(SqlExplainer):

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import psycopg
 
-from dbctl.engines.contract import Schema, collapse_spaces
+from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.postgresql.catalog import ACTION, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
-from dbctl.engines.postgresql.connection import Session
-from dbctl.engines.servers import (
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.servers.schema import (
     NamedRow,
     Rows,
     ServerSchemaReader,

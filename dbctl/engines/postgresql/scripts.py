@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from dbctl.engines.contract import ScriptDialect
-from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
+from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.transactions import PostgreSQLTransactions
 from dbctl.engines.postgresql.sql import script
-from dbctl.engines.servers import ServerScripts
-from dbctl.engines.sql import ident
-from dbctl.errors import ConstraintError, QueryFailedError
+from dbctl.engines.servers.writer import ServerScripts
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import ConstraintError, QueryFailedError
 
 #: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is retried.
 SHORT_LOCK_SECONDS, SHORT_LOCK_TRIES = 2, 5

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract import Column
-from dbctl.engines.postgresql.connection import MAX_NAME_BYTES, PostgreSQLConnection
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.database import PostgreSQLWriter
-from dbctl.engines.postgresql.types import base_type
-from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.postgresql.types.columns import base_type
+from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.usage import ValueInvalidError
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.
 NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end

@@ -10,11 +10,12 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
-from dbctl.engines.contract import BATCH_ROWS, Row, RowStream, UserQuery
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.contract.vectors import Row
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
-from dbctl.engines.postgresql.sql import ReadOnlyQueries
-from dbctl.engines.postgresql.types import exact_reader
-from dbctl.engines.sql import Catalog
+from dbctl.engines.postgresql.sql.query_check import ReadOnlyQueries
+from dbctl.engines.postgresql.types.codec import exact_reader
+from dbctl.engines.sql.catalog import Catalog
 
 #: Bytes of one write.
 BLOCK = 1 << 18

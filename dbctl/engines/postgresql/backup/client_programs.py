@@ -10,20 +10,21 @@ from pathlib import Path
 
 import psycopg
 
-from dbctl.engines.postgresql.connection import TEXT_SETTINGS, Session, probe_program
+from dbctl.engines.postgresql.connection.probe import probe_program
+from dbctl.engines.postgresql.connection.session import TEXT_SETTINGS, Session
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
     ClientOldError,
-    DbctlError,
     DiskFullError,
     PrivilegeMissingError,
-    ReplicaConflictError,
     UnreachableError,
-    UrlInvalidError,
 )
+from dbctl.errors.replication import ReplicaConflictError
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import subprocesses
 from dbctl.model import Struct
 

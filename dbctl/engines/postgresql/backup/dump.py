@@ -13,21 +13,26 @@ from contextlib import contextmanager, nullcontext
 from typing import cast
 
 from dbctl import signals
-from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
 from dbctl.engines.postgresql.backup.roles import read_passwords, read_roles
 from dbctl.engines.postgresql.backup.tablespaces import read_tablespaces
-from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
-from dbctl.engines.postgresql.types import UNDECLARED
-from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
-from dbctl.engines.sql import digest_tables, ident
-from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError, QueryFailedError
-from dbctl.files import LEVEL, open_parallel_gzip, subprocesses
+from dbctl.engines.postgresql.types.values import UNDECLARED
+from dbctl.engines.servers.restore import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.table_digest import digest_tables
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import LEVEL, open_parallel_gzip
 from dbctl.model import now
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.

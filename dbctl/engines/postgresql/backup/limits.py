@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import psycopg
 
-from dbctl.engines.postgresql.connection import Session
-from dbctl.engines.sql import ident
-from dbctl.errors import BackupUnloadableError
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.backup import BackupUnloadableError
 
 #: Errors for names that cannot be resolved.
 UNRESOLVED = (

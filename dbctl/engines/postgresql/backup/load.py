@@ -10,14 +10,18 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification, LoadRequest
+from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, adapt_to_server, index_by_app_name
 from dbctl.engines.postgresql.backup.rename_swap import list_sessions
-from dbctl.engines.postgresql.connection import Session
-from dbctl.engines.servers import UNCHANGED, failed_verification, require_row_counts
-from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreUnfinishedError, UnreachableError
-from dbctl.files import Progress, no_progress, read_gzip, subprocesses
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.servers.restore import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
+from dbctl.errors.restore import RestoreUnfinishedError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import read_gzip
+from dbctl.files.progress import Progress, no_progress
 from dbctl.model import Struct
 
 

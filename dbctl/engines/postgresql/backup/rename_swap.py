@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from dbctl import signals
-from dbctl.engines.postgresql.connection import Session, lock_key
-from dbctl.engines.sql import ident
-from dbctl.errors import BusyError, RestoreUnfinishedError
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.postgresql.connection.transactions import lock_key
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import BusyError
+from dbctl.errors.restore import RestoreUnfinishedError
 
 #: Seconds between two checks for connected sessions; a terminated session takes some milliseconds to end.
 POLL_SECONDS = 0.05

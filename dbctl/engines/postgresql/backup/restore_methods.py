@@ -9,7 +9,7 @@ import psycopg
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Dump, DumpVerification, LoadRequest, LoadResult
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
 from dbctl.engines.postgresql.backup import database_properties, tablespaces
 from dbctl.engines.postgresql.backup.database_properties import Properties
 from dbctl.engines.postgresql.backup.dump import PostgreSQLRowCounter
@@ -19,7 +19,8 @@ from dbctl.engines.postgresql.backup.empty_schemas import (
     empty_statement,
     row_count_check,
 )
-from dbctl.engines.postgresql.backup.foreign import make_statement_filter, scratch_role
+from dbctl.engines.postgresql.backup.foreign import scratch_role
+from dbctl.engines.postgresql.backup.foreign.filter import make_statement_filter
 from dbctl.engines.postgresql.backup.load import DumpLoader, LoadTarget, Psql
 from dbctl.engines.postgresql.backup.rename_swap import rename_statements, swap_databases
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
@@ -29,18 +30,16 @@ from dbctl.engines.postgresql.backup.restore_strategy import (
     unsupported_dump_error,
 )
 from dbctl.engines.postgresql.backup.roles import RoleChanges, prepare_roles
-from dbctl.engines.postgresql.connection import Session, lock_key, open_session
+from dbctl.engines.postgresql.connection.session import Session, open_session
+from dbctl.engines.postgresql.connection.transactions import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
-from dbctl.engines.servers import UNCHANGED, new_scratch_name, scratch_name_pattern
-from dbctl.engines.sql import digest_tables, ident, require_loaded_rows
-from dbctl.errors import (
-    DbctlError,
-    DumpOverreachesError,
-    PrivilegeMissingError,
-    RestoreFailedError,
-    UnreachableError,
-)
+from dbctl.engines.servers.restore import UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.table_digest import digest_tables, require_loaded_rows
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
+from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError
 from dbctl.url import Url
 
 #: Leftovers of killed restores and test restores: databases, and the roles that loaded them.

@@ -12,12 +12,13 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.postgresql.backup import database_properties
 from dbctl.engines.postgresql.backup.foreign import scratch_role
-from dbctl.engines.postgresql.connection import Session, open_session
+from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.schema import resolve_scope
-from dbctl.engines.servers import SHORT_TIMEOUT, ErrorContext
-from dbctl.engines.sql import ident
-from dbctl.errors import RestoreFailedError
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.restore import RestoreFailedError
 from dbctl.url import Url
 
 #: Databases that every server has, to connect to while another one is renamed.

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from dbctl.engines.contract import Dump, RestoreStrategy
+from dbctl.engines.contract.dumps import Dump, RestoreStrategy
 from dbctl.engines.postgresql.backup import database_properties, tablespaces
 from dbctl.engines.postgresql.backup.database_properties import Properties
 from dbctl.engines.postgresql.backup.foreign import scratch_role
 from dbctl.engines.postgresql.backup.load import major_version
 from dbctl.engines.postgresql.backup.rename_swap import list_sessions
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
-from dbctl.engines.postgresql.connection import Session
+from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.schema import PUBLIC
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.restore import (
     ForeignDumpRefusedError,
-    NotSupportedError,
-    PrivilegeMissingError,
     RestoreFailedError,
     RetainedDatabaseMissingError,
 )
+from dbctl.errors.usage import NotSupportedError
 
 #: Templates for new databases.
 TEMPLATES = ("template0", "template1")

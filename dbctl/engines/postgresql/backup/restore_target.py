@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import psycopg
 from msgspec import structs
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     Dump,
     LoadRequest,
     LoadResult,
@@ -40,18 +40,16 @@ from dbctl.engines.postgresql.backup.restore_methods import (
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
 from dbctl.engines.postgresql.backup.restore_strategy import require_trial, select_strategy
 from dbctl.engines.postgresql.backup.roles import find_missing_roles, prepare_roles
-from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key, open_session
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.session import open_session
+from dbctl.engines.postgresql.connection.transactions import DbctlLock, lock_key
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.servers import (
-    RETAINED_SUFFIX,
-    SHORT_TIMEOUT,
-    ServerRestoreTarget,
-    derived_name,
-)
-from dbctl.engines.sql import ident
-from dbctl.errors import RetainedDatabaseMissingError
-from dbctl.files import release_nothing
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
+from dbctl.engines.servers.restore import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.restore import RetainedDatabaseMissingError
+from dbctl.files.progress import release_nothing
 from dbctl.url import Url
 
 #: The database and its oldest table: after a restore in place the tables have new ids.

@@ -10,13 +10,14 @@ import psycopg
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Dump, LoadRequest, MissingRole, RolePolicy
+from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
 from dbctl.engines.postgresql.backup.database_properties import Properties, quote_literal
-from dbctl.engines.postgresql.backup.foreign import make_role_filter
-from dbctl.engines.postgresql.connection import Session
-from dbctl.engines.servers import OMIT_SECRETS, parse_roles, refuse_missing_roles
-from dbctl.engines.sql import ident
-from dbctl.errors import PrivilegeMissingError, RoleReplacementInvalidError
+from dbctl.engines.postgresql.backup.foreign.statements import make_role_filter
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.restore import RoleReplacementInvalidError
 from dbctl.model import Struct
 
 #: Attributes that a restore never gives to a role, because their holder can bypass all privileges.

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator
 
-from dbctl.engines.contract import Dump
+from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql.backup.dump_scanner import unquote_name
-from dbctl.engines.postgresql.backup.foreign import StatementFilter
-from dbctl.engines.postgresql.connection import Session
+from dbctl.engines.postgresql.backup.foreign.statements import StatementFilter
+from dbctl.engines.postgresql.connection.session import Session
 
 #: Of tables, indexes and materialized views.
 _USED = b"""select coalesce(jsonb_agg(distinct t.spcname), '[]')::text from pg_catalog.pg_class c

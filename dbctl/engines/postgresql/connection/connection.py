@@ -10,20 +10,18 @@ import psycopg
 from psycopg import pq
 
 from dbctl import signals
-from dbctl.engines.contract import Column
+from dbctl.engines.contract.reader import Column
 from dbctl.engines.postgresql.connection.blockers import describe_blockers
 from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.sql import read_only
-from dbctl.engines.postgresql.types import (
-    UNUSED_PARAMETER,
-    bind_parameters,
-    encode_for_column,
-    encode_statement,
-)
-from dbctl.engines.servers import ErrorContext, ServerConnection
-from dbctl.engines.sql import BoundQuery, Row, ident
-from dbctl.errors import QueryFailedError, RowLocksMissingError
+from dbctl.engines.postgresql.types.columns import encode_for_column
+from dbctl.engines.postgresql.types.values import UNUSED_PARAMETER, bind_parameters, encode_statement
+from dbctl.engines.servers.connection import ServerConnection
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.sql.statement import BoundQuery, Row, ident
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.replication import RowLocksMissingError
 
 #: The end of a query that locks the rows that it reads.
 ROW_LOCK = " for no key update of t0"
@@ -150,7 +148,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
 
     def _statement_names(self) -> Sequence[str]:
         """Return the names in the running statement, if it may change tables."""
-        from dbctl.engines.postgresql.sql import LEXER
+        from dbctl.engines.postgresql.sql.lexer import LEXER
 
         significant = LEXER.read_significant(self.running_statement)
         words = [token.text.lower() for token in significant if token.kind == "word"]

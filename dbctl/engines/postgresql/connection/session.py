@@ -15,13 +15,16 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import pq
 
-from dbctl.config import has_home, read_set_variables
+from dbctl.config.environment import read_set_variables
+from dbctl.config.paths import has_home
 from dbctl.engines.postgresql.connection.probe import probe_session
-from dbctl.engines.postgresql.types import UNDECLARED, register_plain_types
-from dbctl.engines.servers import CONNECT_SECONDS
-from dbctl.engines.sql import Row, ident, is_storable
-from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
-from dbctl.files import check_settings, expand_home, liveness
+from dbctl.engines.postgresql.types.values import UNDECLARED, register_plain_types
+from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.sql.statement import Row, ident, is_storable
+from dbctl.errors.connection import FileFailedError, PoolerError, ReadOnlyError
+from dbctl.errors.usage import UrlInvalidError
+from dbctl.files import liveness
+from dbctl.files.atomic import check_settings, expand_home
 from dbctl.signals import Interrupted
 from dbctl.url import Url
 

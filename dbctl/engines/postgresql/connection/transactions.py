@@ -13,8 +13,9 @@ from psycopg import pq
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.session import application_name
 from dbctl.engines.postgresql.errors import is_unsupported
-from dbctl.engines.servers import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
-from dbctl.errors import DbctlError, QueryFailedError
+from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
 
 
 class PostgreSQLTransactions(ServerTransactions):

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import parse_qs
 
-from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
+from dbctl.engines.contract.monitoring import (
+    EngineFinding,
+    FindingQuery,
+    SettingComparison,
+    leftover_finding,
+)
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
-from dbctl.engines.postgresql.connection import DbctlLock
+from dbctl.engines.postgresql.connection.transactions import DbctlLock
 from dbctl.engines.postgresql.database import PostgreSQLDatabase
 from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
 from dbctl.engines.postgresql.monitoring.settings import compare_settings
-from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
-from dbctl.engines.sql import ident
+from dbctl.engines.servers.monitoring import LOCK_MISSING, find_problems
+from dbctl.engines.servers.restore import scratch_name_pattern
+from dbctl.engines.sql.statement import ident
 from dbctl.model import Severity, format_count
 
 #: The oldest and the newest version that dbctl is tested with.
@@ -195,7 +201,7 @@ class PostgreSQLAdvice:
         ]
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.postgresql.connection import lock_key
+        from dbctl.engines.postgresql.connection.transactions import lock_key
 
         rows = self._connection.fetch(
             SCRATCH_NAMES, {"pattern": scratch_name_pattern(self._connection.url.path)}

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract import IndexDamage, OrphanedRows
+from dbctl.engines.contract.checks import IndexDamage, OrphanedRows
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
-from dbctl.engines.servers import ServerChecks
-from dbctl.engines.sql import ident
-from dbctl.errors import CorruptError, PrivilegeMissingError
+from dbctl.engines.servers.monitoring import ServerChecks
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 
 #: Filled by ``format`` with further joins.
 OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {VISIBLE} and c.relname = any(:tables)"

@@ -7,13 +7,15 @@ from contextlib import suppress
 
 import psycopg
 
-from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
+from dbctl.engines.contract.monitoring import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.monitoring.schema_advice import LEFTOVERS
-from dbctl.engines.servers import find_problems
-from dbctl.engines.sql import Row, ident
-from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.servers.monitoring import find_problems
+from dbctl.engines.sql.statement import Row, ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 
 #: The server only warns if a role may not maintain a table, so the privilege is checked first. A table is due if more than
 #: 50 rows plus a tenth of its rows are dead, or have changed since they were analysed: half of autovacuum's thresholds.

@@ -7,13 +7,15 @@ from contextlib import closing
 
 import msgspec
 
-from dbctl.engines.contract import LockHolder, LockWait, Session, Traffic, group_locks
-from dbctl.engines.parsing import redact_statement
-from dbctl.engines.postgresql.connection import own_backends
+from dbctl.engines.contract.checks import LockHolder
+from dbctl.engines.contract.monitoring import LockWait, Session, Traffic, group_locks
+from dbctl.engines.parsing.redact import redact_statement
+from dbctl.engines.postgresql.connection.session import own_backends
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
-from dbctl.engines.postgresql.sql import LEXER
-from dbctl.engines.servers import SHORT_TIMEOUT, convert_row, describe_holders
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.postgresql.sql.lexer import LEXER
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT, describe_holders
+from dbctl.engines.servers.values import convert_row
+from dbctl.engines.sql.statement import Row, ident
 from dbctl.url import Url
 
 #: Seconds since a time, at least 0: a start may be slightly later than the clock reading.

@@ -8,14 +8,16 @@ from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract import Bloat, Index, SlowQuery, Storage, TableSize
-from dbctl.engines.parsing import redact_statement
+from dbctl.engines.contract.checks import Storage, TableSize
+from dbctl.engines.contract.monitoring import Bloat, Index, SlowQuery
+from dbctl.engines.parsing.redact import redact_statement
 from dbctl.engines.postgresql.catalog import VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.postgresql.sql import LEXER
-from dbctl.engines.servers import LARGE_TABLE, convert_row
-from dbctl.engines.sql import ident, quote_literal
-from dbctl.errors import NotSupportedError
+from dbctl.engines.postgresql.sql.lexer import LEXER
+from dbctl.engines.servers.monitoring import LARGE_TABLE
+from dbctl.engines.servers.values import convert_row
+from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.errors.usage import NotSupportedError
 
 DATABASE_SIZE = (
     "select pg_database_size(current_database()) as bytes, current_setting('block_size')::int8 as page_size"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from dbctl.engines.contract import LineColumn, NativeSchema
+from dbctl.engines.contract.native import NativeSchema
+from dbctl.engines.contract.portable import LineColumn
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLWriter
 from dbctl.engines.postgresql.native.catalog import GUARDS, POPULATED
-from dbctl.engines.postgresql.transfer import PostgreSQLRowSink, PostgreSQLRowSource
-from dbctl.engines.servers import NativeNames
-from dbctl.engines.sql import ident
+from dbctl.engines.postgresql.transfer.sink import PostgreSQLRowSink
+from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource
+from dbctl.engines.servers.transfer import NativeNames
+from dbctl.engines.sql.statement import ident
 
 INTEGERS = ("smallint", "integer", "bigint")
 

@@ -6,28 +6,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeTable,
-    Omission,
-    Readable,
-    RowSink,
-    RowSource,
-    ScriptRunner,
     list_definitions,
-    require_part,
 )
-from dbctl.engines.postgresql.backup import PostgreSQLDumper, dump_scanner, empty_schemas
+from dbctl.engines.contract.portable import Omission, RowSink, RowSource
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.postgresql.backup import dump_scanner, empty_schemas
+from dbctl.engines.postgresql.backup.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.native import catalog
 from dbctl.engines.postgresql.native.entries import SchemaText, parse_schema
 from dbctl.engines.postgresql.native.rows import PostgreSQLNativeRows, PostgreSQLNativeSink
 from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.sql import ident, quote_literal
-from dbctl.errors import DbctlError
+from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LogicalKind,
     LogicalType,
@@ -13,8 +13,9 @@ from dbctl.engines.contract import (
     PortableTable,
 )
 from dbctl.engines.postgresql.portable.types import read_type, write_type
-from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import Derivation, UntranslatableError
+from dbctl.engines.sql.portable.derivation import Derivation
+from dbctl.engines.sql.portable.expressions import UntranslatableError
+from dbctl.engines.sql.statement import ident, quote_literal
 
 _UTC = "current_timestamp at time zone 'UTC'"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dbctl.engines.contract import LogicalKind, LogicalType
-from dbctl.engines.sql.portable import parse_declared
+from dbctl.engines.contract.portable import LogicalKind, LogicalType
+from dbctl.engines.sql.portable.read import parse_declared
 
 _TEXT = LogicalType(kind="text")
 TYPES: Mapping[str, LogicalType] = {

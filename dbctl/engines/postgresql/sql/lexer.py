@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.engines.parsing import Lexer, TokenPattern
+from dbctl.engines.parsing.lexer import Lexer, TokenPattern
 
 #: A word includes the letters before a quote, so that only a lone E or e begins a string with escapes. Unlike in standard
 #: SQL, comments nest.

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dbctl.engines.contract import LintFinding, Script
-from dbctl.engines.parsing import (
-    CodedMessage,
-    Linter,
-    Statement,
-    WordReader,
-    find_default,
-    parse_rules,
-    read_words,
-)
+from dbctl.engines.contract.migrations import LintFinding, Script
+from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
+from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words
 from dbctl.engines.postgresql.sql.lexer import LEXER
 
 #: Functions with the same value for every row of a statement: a default that uses them is stored only once.

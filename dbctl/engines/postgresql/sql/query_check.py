@@ -11,12 +11,18 @@ from typing import cast
 import psycopg
 from psycopg import capabilities
 
-from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
-from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.sql import read_only
-from dbctl.engines.postgresql.types import UNUSED_PARAMETER, encode_statement
-from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
+from dbctl.engines.postgresql.types.values import UNUSED_PARAMETER, encode_statement
+from dbctl.engines.sql.statement import Row
+from dbctl.errors.connection import (
+    QueryFailedError,
+    QueryTimeoutError,
+    SecretColumnError,
+    StoredFunctionError,
+)
 
 #: Rows in one chunk; before version 17, libpq returns single rows.
 CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1

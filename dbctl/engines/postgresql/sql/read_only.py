@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from dbctl.engines.parsing import Token, unquote_name
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.postgresql.sql.lexer import LEXER
 
 #: The first words of queries. COPY can run programs on the server, and DO any code.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dbctl.engines.parsing import Linter, SqlScripts, Token, unquote_name
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.lint import Linter
+from dbctl.engines.parsing.scripts import SqlScripts
+from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.postgresql.sql.lexer import LEXER
 
 _TRANSACTION_STATEMENTS = re.compile(

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineBatch, LineColumn
+from dbctl.engines.contract.portable import LineBatch, LineColumn
+from dbctl.engines.contract.streaming import Line
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.transfer.source import quote_value
-from dbctl.engines.servers import TableNames
-from dbctl.engines.sql import ident, lines
+from dbctl.engines.servers.transfer import TableNames
+from dbctl.engines.sql import lines
+from dbctl.engines.sql.statement import ident
 
 _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Statements that drop an object and create it again.

@@ -11,11 +11,15 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineColumn, LogicalKind
-from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
-from dbctl.engines.postgresql.types import exact_reader, kind_of
-from dbctl.engines.servers import ServerRowSource
-from dbctl.engines.sql import canonical, quote_literal
+from dbctl.engines.contract.portable import LineColumn, LogicalKind
+from dbctl.engines.contract.streaming import Line
+from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection.session import Session
+from dbctl.engines.postgresql.types.codec import exact_reader
+from dbctl.engines.postgresql.types.columns import kind_of
+from dbctl.engines.servers.transfer import ServerRowSource
+from dbctl.engines.sql import canonical
+from dbctl.engines.sql.statement import quote_literal
 
 #: Rows of one batch.
 BATCH_ROWS = 2000

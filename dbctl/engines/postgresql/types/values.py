@@ -15,11 +15,12 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from dbctl.engines.parsing import Fragment, split_parameters
-from dbctl.engines.postgresql.sql import LEXER
-from dbctl.engines.servers import Formatters, format_integer, format_value
-from dbctl.engines.sql import codec, is_storable
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.parsing.lexer import Fragment, split_parameters
+from dbctl.engines.postgresql.sql.lexer import LEXER
+from dbctl.engines.servers.values import Formatters, format_integer, format_value
+from dbctl.engines.sql import codec
+from dbctl.engines.sql.statement import is_storable
+from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -7,12 +7,14 @@ import re
 import tarfile
 from pathlib import Path
 
-from dbctl.engines.contract import Content, ImportedDump
+from dbctl.engines.contract.dumps import Content, ImportedDump
 from dbctl.engines.postgresql.backup.dump_scanner import END, DumpScanner
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
 from dbctl.engines.postgresql.backup.load import open_text
-from dbctl.errors import CorruptError, FileNotRestorableError
-from dbctl.files import compression, create_file
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.connection import CorruptError
+from dbctl.files import compression
+from dbctl.files.subprocesses import create_file
 
 #: The first version that reads an archive, by the minor number of the archive format.
 _ARCHIVE_VERSIONS = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}

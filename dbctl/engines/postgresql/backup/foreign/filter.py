@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dbctl.engines.postgresql.backup.dump_scanner import create_schema_if_missing
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError
 from dbctl.engines.postgresql.backup.foreign.statements import NAME, StatementFilter
-from dbctl.errors import DumpOverreachesError
+from dbctl.errors.restore import DumpOverreachesError
 
 #: Statements with roles of another server, or that a scratch role may not execute: the live database has their values.
 _OMITTED = re.compile(

@@ -14,9 +14,10 @@ import psycopg
 from msgspec import structs
 
 from dbctl.engines.postgresql.backup.database_properties import quote_literal
-from dbctl.engines.postgresql.connection import Session, open_session
-from dbctl.engines.sql import ident
-from dbctl.errors import DbctlError, ForeignDumpRefusedError
+from dbctl.engines.postgresql.connection.session import Session, open_session
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.model import Secret, format_count
 from dbctl.url import Url
 
