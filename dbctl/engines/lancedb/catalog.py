@@ -9,15 +9,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Table
+from dbctl.engines.contract.reader import Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.values import quote_name
 from dbctl.engines.lancedb.versions import History
-from dbctl.engines.sql import LiveTables
-from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError
+from dbctl.engines.sql.catalog import LiveTables
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ChangedWhileReadError, CorruptError
 
 if TYPE_CHECKING:
     import pyarrow as pa

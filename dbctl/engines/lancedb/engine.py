@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.errors import FolderMissingError
+from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.errors.connection import FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract import (
+    from dbctl.engines.contract.checks import LockHolder
+    from dbctl.engines.contract.dumps import (
         Content,
         Dump,
         Dumps,
         DumpVerification,
         ImportedDump,
-        LockHolder,
-        Readable,
         RestoreTarget,
-        Writable,
     )
+    from dbctl.engines.contract.reader import Readable
+    from dbctl.engines.contract.writer import Writable
     from dbctl.url import Url
 
 #: Why remote storage cannot be backed up.
@@ -55,7 +55,7 @@ class LanceEngine(Engine):
         return file_locks.list_folder_users(folder)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.lancedb.backup import LanceRestoreTarget
+        from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
 
         return LanceRestoreTarget(url, target)
 
@@ -80,7 +80,7 @@ class LanceEngine(Engine):
     def open_copier(self, url: Url, target: str) -> Dumps | None:
         if (folder := _find_folder(url)) is None:
             return None
-        from dbctl.engines.lancedb.backup import FolderDumps
+        from dbctl.engines.lancedb.backup.dump import FolderDumps
 
         return FolderDumps(folder, target)
 

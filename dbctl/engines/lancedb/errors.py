@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 from dbctl import signals
 from dbctl.engines.lancedb.location import Location
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     ConcurrentChangeError,
     ConstraintError,
     CorruptError,
-    DbctlError,
     DiskFullError,
     QueryFailedError,
     ReadOnlyError,
-    VersionsTaggedError,
 )
+from dbctl.errors.databases import VersionsTaggedError
 
 #: Source locations of the library in its messages.
 _SOURCE_LOCATION = re.compile(

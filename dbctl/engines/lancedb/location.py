@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
-from dbctl.config import parse_address, s3
-from dbctl.errors import FolderMissingError, NotADatabaseError, Remedy, UnreachableError, require_driver
-from dbctl.files import read_whole
+from dbctl.config import s3
+from dbctl.config.storage import parse_address
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.errors.usage import require_driver
+from dbctl.files.atomic import read_whole
 from dbctl.url import Url
 
 if TYPE_CHECKING:

@@ -7,12 +7,16 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import ClassVar
 
-from dbctl.engines.contract import Query, Readable, Reference, Table, Where
+from dbctl.engines.contract.conditions import Query, Where
+from dbctl.engines.contract.reader import Readable, Reference, Table
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
-from dbctl.engines.lancedb.query import RowOrder, RowReader
+from dbctl.engines.lancedb.query.ordering import RowOrder
+from dbctl.engines.lancedb.query.rows import RowReader
 from dbctl.engines.lancedb.values import Row, to_rows
-from dbctl.errors import NotSupportedError, QueryFailedError, Remedy
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: The start of the library's message after a timeout.

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Column, Schema, SchemaColumn, SchemaTable, Table, VectorColumn, fingerprint
+from dbctl.engines.contract.reader import Column, Table
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable, fingerprint
+from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.engines.lancedb.errors import translate_errors
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.values import Family, decoded_type, type_family

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract import AnyOf, Condition, Where
-from dbctl.engines.lancedb.query import RowReader, matches_row
+from dbctl.engines.contract.conditions import AnyOf, Condition, Where
+from dbctl.engines.lancedb.query.rows import RowReader, matches_row
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.engines.lancedb.write_access import match_owner
-from dbctl.errors import ConcurrentChangeError, DbctlError, PartialWriteError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConcurrentChangeError
+from dbctl.errors.databases import PartialWriteError
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dbctl.config import paths
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.lancedb.location import SUFFIX, Location
-from dbctl.errors import UnreachableError
+from dbctl.errors.connection import UnreachableError
 from dbctl.files import lock as file_lock
 
 

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import ShiftedTime
-from dbctl.engines.lancedb.query import MIN_MILLISECONDS
+from dbctl.engines.contract.writer import ShiftedTime
+from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS
 from dbctl.engines.lancedb.values import (
     Family,
     Row,
@@ -21,7 +21,9 @@ from dbctl.engines.lancedb.values import (
     type_family,
     write_stored,
 )
-from dbctl.errors import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa

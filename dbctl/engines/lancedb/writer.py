@@ -8,12 +8,13 @@ from functools import partial
 from itertools import chain
 from typing import ClassVar
 
-from dbctl.engines.contract import Merge, Where
+from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.writer import Merge
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.transaction import Transactions
 from dbctl.engines.lancedb.write_access import acquire_lock
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.url import Url
 
 

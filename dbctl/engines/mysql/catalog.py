@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
-from dbctl.engines.contract import Reference, Table
-from dbctl.engines.mysql.types import (
+from dbctl.engines.contract.reader import Reference, Table
+from dbctl.engines.mysql.types.columns import (
     KINDS,
     NATIVE,
     Kind,
@@ -20,10 +20,10 @@ from dbctl.engines.mysql.types import (
     normalize_type,
     parse_labels,
 )
-from dbctl.engines.sql import Catalog
+from dbctl.engines.sql.catalog import Catalog
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.connection import MySQLConnection
+    from dbctl.engines.mysql.connection.connection import MySQLConnection
 
 TABLES = """select t.table_name, t.table_type = 'VIEW', coalesce(t.engine, ''),
   t.table_type = 'VIEW' or coalesce(e.transactions = 'YES', false)

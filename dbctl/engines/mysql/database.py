@@ -6,35 +6,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from dbctl.engines import servers
-from dbctl.engines.contract import (
-    AllOf,
-    AnyOf,
-    Column,
-    InSubquery,
-    Merge,
-    Not,
-    ReferenceCount,
-    ShiftedTime,
-    Where,
-)
+from dbctl.engines.contract.conditions import AllOf, AnyOf, InSubquery, Not, ReferenceCount, Where
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.writer import Merge, ShiftedTime
 from dbctl.engines.mysql.catalog import MySQLCatalog
-from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions, RowInserter
+from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.connection.insert_rows import RowInserter
+from dbctl.engines.mysql.connection.transactions import DbctlLock, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.sequences import read_numbered_columns
-from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
-from dbctl.engines.servers import ServerReader, ServerWriter
-from dbctl.engines.sql import Statement, merge_expressions, require_column_count
-from dbctl.errors import NotSupportedError
+from dbctl.engines.mysql.types.columns import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
+from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.servers.engine import locate_parts
+from dbctl.engines.servers.writer import ServerReader, ServerWriter
+from dbctl.engines.sql.statement import Statement, merge_expressions, require_column_count
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {"Cluster": "monitoring.cluster:find_cluster", "Preview": "queries:MySQLPreview"}
-READER_PARTS = servers.locate_parts(
-    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.cluster:MySQLReplication", **_PARTS
+READER_PARTS = locate_parts(
+    *_PLACE, server_engine.READER_PARTS, ReplicaMonitor="monitoring.cluster:MySQLReplication", **_PARTS
 )
-WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, **_PARTS)
+WRITER_PARTS = locate_parts(*_PLACE, server_engine.WRITER_PARTS, **_PARTS)
 
 
 def _connect(

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Column, ShiftedTime, TimeForm
-from dbctl.engines.mysql.connection import Server
-from dbctl.engines.mysql.types import (
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.writer import ShiftedTime, TimeForm
+from dbctl.engines.mysql.connection.server import Server
+from dbctl.engines.mysql.types.columns import (
     TIMES,
     UNICODE_CHARSETS,
     MySQLColumn,
     charset_of,
     comparable_value,
-    encode_value,
     kind_of,
 )
-from dbctl.engines.servers import MILLISECOND, compare_time, roughly_before
-from dbctl.engines.sql import Dialect, Statement, escape_like, lower_ascii
+from dbctl.engines.mysql.types.values import encode_value
+from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.statement import Statement, escape_like, lower_ascii
 
 NO_ROW = "1 = 0"
 

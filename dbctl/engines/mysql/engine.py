@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dbctl.engines.servers import ServerEngine
-from dbctl.errors import Remedy
+from dbctl.engines.servers.engine import ServerEngine
+from dbctl.errors.base import Remedy
 
 
 class MySQLEngine(ServerEngine):

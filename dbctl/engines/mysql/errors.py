@@ -7,22 +7,22 @@ from collections.abc import Mapping
 
 import pymysql
 
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import CHECK_URL, ErrorContext
-from dbctl.errors import (
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
     CorruptError,
-    DbctlError,
     DiskFullError,
-    NodeNotReadyError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
     UnreachableError,
-    ValueInvalidError,
 )
+from dbctl.errors.replication import NodeNotReadyError
+from dbctl.errors.usage import ValueInvalidError
 
 #: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})

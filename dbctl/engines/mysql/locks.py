@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.mysql.types.values import format_literal
 
 #: Maximum bytes of the description.
 MAX_DESCRIPTION_BYTES = 96

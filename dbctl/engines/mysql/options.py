@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
-from dbctl.engines.sql import is_storable
-from dbctl.errors import FileFailedError, UrlInvalidError
-from dbctl.files import check_settings, read_settings
+from dbctl.engines.sql.statement import is_storable
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.usage import UrlInvalidError
+from dbctl.files.atomic import check_settings, read_settings
 from dbctl.model import Secret, Struct
 from dbctl.url import Url
 

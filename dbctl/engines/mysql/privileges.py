@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.parsing import unquote_name
-from dbctl.errors import PrivilegeMissingError
+from dbctl.engines.parsing.statements import unquote_name
+from dbctl.errors.connection import PrivilegeMissingError
 
 _NAME = r'(?:`(?:[^`]|``)*`|"(?:[^"]|"")*"|\*)'
 _KIND = "TABLE|PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|LIBRARY"

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pymysql
 
 from dbctl.engines.mysql.database import MySQLWriter
-from dbctl.engines.sql import ident
-from dbctl.errors import PrivilegeMissingError
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.url import Url
 
 PREFIX = "dbctl_scratch_"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.parsing import unquote_name
+from dbctl.engines.parsing.statements import unquote_name
 from dbctl.model import Struct
 
 #: Columns of integers whose default reads a sequence.

@@ -7,12 +7,16 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 
 from dbctl import signals
-from dbctl.engines.contract import Column
-from dbctl.engines.mysql.connection import MySQLConnection, RowInserter
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.connection.insert_rows import RowInserter
 from dbctl.engines.mysql.database import MySQLWriter
-from dbctl.engines.mysql.types import MySQLColumn, format_literal, kind_of
-from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
-from dbctl.errors import ConstraintError, DbctlError
+from dbctl.engines.mysql.types.columns import MySQLColumn, kind_of
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError
 
 #: Kinds for which ``<=>`` compares exactly.
 EXACT = frozenset({"integer", "number", "time", "date"})

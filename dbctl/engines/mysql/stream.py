@@ -10,21 +10,27 @@ from typing import cast
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
-from dbctl.engines.mysql.connection import MySQLConnection, Session
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
 from dbctl.engines.mysql.privileges import require_rights
-from dbctl.engines.mysql.sql import (
+from dbctl.engines.mysql.sql.read_only import (
     STORED_FUNCTIONS,
     VIEWS,
     find_external_call,
     find_secret,
     find_stored_function,
 )
-from dbctl.engines.mysql.types import exact_expression, keep_exact_values
-from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
+from dbctl.engines.mysql.types.codec import exact_expression, keep_exact_values
+from dbctl.engines.sql.statement import Row
+from dbctl.errors.connection import (
+    QueryFailedError,
+    QueryTimeoutError,
+    SecretColumnError,
+    StoredFunctionError,
+)
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295

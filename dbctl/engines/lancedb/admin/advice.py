@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import EngineFinding, SettingComparison, TableSize, VectorFault
+from dbctl.engines.contract.checks import TableSize
+from dbctl.engines.contract.monitoring import EngineFinding, SettingComparison
+from dbctl.engines.contract.vectors import VectorFault
 from dbctl.engines.lancedb.admin.maintenance import LanceSizes
 from dbctl.engines.lancedb.manifest import LEGACY_FORMAT
-from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.query.vectors import LanceVectors
 from dbctl.engines.lancedb.values import Row, to_rows
-from dbctl.errors import Remedy
+from dbctl.errors.base import Remedy
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
+from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import extract_reason, translate_error, translate_panics
 from dbctl.engines.lancedb.location import Files
 from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest
-from dbctl.engines.lancedb.query import MAX_PARTITIONS
+from dbctl.engines.lancedb.query.vectors import MAX_PARTITIONS
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.engines.lancedb.versions import History
-from dbctl.errors import CorruptError, DbctlError, NotSupportedError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask, Storage, TableSize
+from dbctl.engines.contract.checks import Storage, TableSize
+from dbctl.engines.contract.monitoring import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.lancedb.admin.vector_indexes import LanceVectorIndexes, change_table
 from dbctl.engines.lancedb.manifest import Manifest, ManifestError
-from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.query.vectors import LanceVectors
 from dbctl.engines.lancedb.versions import History
-from dbctl.errors import CorruptError, MaintenanceUnsafeError, NotSupportedError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.databases import MaintenanceUnsafeError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts
 
 if TYPE_CHECKING:

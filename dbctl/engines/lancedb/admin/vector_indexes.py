@@ -9,11 +9,19 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
+from dbctl.engines.contract.vectors import (
+    Metric,
+    VectorColumn,
+    VectorIndex,
+    VectorIndexKind,
+    VectorIndexSpec,
+)
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.query.vectors import LanceVectors
 from dbctl.engines.lancedb.write_access import match_owner
-from dbctl.errors import BusyError, ConcurrentChangeError, SchemaMismatchError, VectorIndexUnsuitableError
+from dbctl.errors.connection import BusyError, ConcurrentChangeError
+from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.usage import SchemaMismatchError
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable

@@ -14,16 +14,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
 from dbctl import signals
-from dbctl.engines.contract import Dump, DumpVerification, ImportedDump
+from dbctl.engines.contract.dumps import Dump, DumpVerification, ImportedDump
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.backup import snapshot
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
-from dbctl.engines.sql import find_differences
-from dbctl.errors import ArchiveUnsafeError, CorruptError, DbctlError, FileInvalidError, RestoreFailedError
-from dbctl.files import create_file, tar
+from dbctl.engines.sql.table_digest import find_differences
+from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.files import tar
+from dbctl.files.subprocesses import create_file
 
 #: The folder that contains all files, with the name that the app's scripts use.
 TOP_FOLDER = "lancedb"

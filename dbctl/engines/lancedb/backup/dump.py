@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import DumpRequest, DumpResult
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult
 from dbctl.engines.lancedb.backup import archive, snapshot, verify
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.files import create_file
+from dbctl.files.subprocesses import create_file
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader

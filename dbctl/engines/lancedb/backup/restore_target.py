@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     Dump,
     DumpVerification,
     LoadRequest,
@@ -27,13 +27,11 @@ from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb.backup import swap
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER, copy_ownership, verify_extracted
 from dbctl.engines.lancedb.backup.swap import FolderSwap, UnchangedSwap
-from dbctl.errors import (
-    NotADatabaseError,
-    NotSupportedError,
-    RestoreFailedError,
-    RetainedDatabaseMissingError,
-)
-from dbctl.files import atomic, mounts, release_nothing, tar, temp
+from dbctl.errors.connection import NotADatabaseError
+from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import atomic, mounts, tar, temp
+from dbctl.files.progress import release_nothing
 from dbctl.url import Url
 
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"

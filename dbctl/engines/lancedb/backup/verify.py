@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification
+from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.engines.lancedb.errors import extract_reason
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER

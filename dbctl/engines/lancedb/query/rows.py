@@ -15,9 +15,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import (
-    CHARACTERS_AFTER,
-    CHARACTERS_BEFORE,
+from dbctl.engines.contract.conditions import (
     AllOf,
     AnyOf,
     Condition,
@@ -25,9 +23,9 @@ from dbctl.engines.contract import (
     KeysetCursor,
     Not,
     ReferenceCount,
-    TextMatch,
     Where,
 )
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.values import (
     MATCH_ALL,
@@ -40,7 +38,7 @@ from dbctl.engines.lancedb.values import (
     to_rows,
     type_family,
 )
-from dbctl.engines.sql import lower_ascii
+from dbctl.engines.sql.statement import lower_ascii
 
 if TYPE_CHECKING:
     import pyarrow as pa

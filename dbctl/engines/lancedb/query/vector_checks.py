@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import VectorFault
+from dbctl.engines.contract.vectors import VectorFault
 from dbctl.engines.lancedb.values import Row, to_rows
 
 if TYPE_CHECKING:

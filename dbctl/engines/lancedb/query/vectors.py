@@ -11,21 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import (
-    Condition,
-    Metric,
-    Recall,
-    Row,
-    VectorColumn,
-    VectorFault,
-    VectorIndex,
-    Where,
-)
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.vectors import Metric, Recall, Row, VectorColumn, VectorFault, VectorIndex
 from dbctl.engines.lancedb import schema, values
 from dbctl.engines.lancedb.query import vector_checks
 from dbctl.engines.lancedb.query.rows import ROW_ID
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, decoded_type
-from dbctl.errors import RowNotFoundError, SchemaMismatchError, ValueInvalidError
+from dbctl.errors.databases import RowNotFoundError
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,14 +10,15 @@ import msgspec
 import pymysql
 
 from dbctl import signals
-from dbctl.engines.contract import Dump, LoadRequest, MissingRole, RolePolicy
+from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, quote, quote_account
 from dbctl.engines.mysql.privileges import matches_pattern, parse_grant
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import OMIT_SECRETS, parse_roles, refuse_missing_roles
-from dbctl.errors import PrivilegeMissingError, RoleReplacementInvalidError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.restore import RoleReplacementInvalidError
 from dbctl.model import Struct, format_count
 
 #: Roles have no host.

@@ -8,19 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.engines.mysql.connection import Server, probe_program, server_address
+from dbctl.engines.mysql.connection.opening import probe_program
+from dbctl.engines.mysql.connection.server import Server
+from dbctl.engines.mysql.connection.session import server_address
 from dbctl.engines.mysql.options import Encryption, connection_arguments, read_encryption
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
     ClientOldError,
-    DbctlError,
     DiskFullError,
     PrivilegeMissingError,
     UnreachableError,
-    UrlInvalidError,
 )
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import subprocesses
 from dbctl.model import Struct
 from dbctl.url import Url

@@ -6,20 +6,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import cast
 
-from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.contract.reader import Table
 from dbctl.engines.mysql.backup import client_programs, stored_code
 from dbctl.engines.mysql.backup.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.schema import VERSIONED, MySQLSchemaReader
-from dbctl.engines.mysql.types import MySQLColumn
-from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
-from dbctl.engines.sql import digest_tables, table_digest
-from dbctl.errors import ClientFailedError, ConcurrentChangeError, NotSupportedError
-from dbctl.files import open_parallel_gzip, subprocesses
+from dbctl.engines.mysql.types.columns import MySQLColumn
+from dbctl.engines.servers.restore import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql import table_digest
+from dbctl.engines.sql.table_digest import digest_tables
+from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import open_parallel_gzip
 from dbctl.model import now
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}

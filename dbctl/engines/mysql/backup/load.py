@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification, LoadRequest
+from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
-from dbctl.engines.mysql.connection import Server
+from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.servers import UNCHANGED, failed_verification, require_row_counts
-from dbctl.errors import CorruptError, DbctlError
-from dbctl.files import no_progress, read_gzip, subprocesses
+from dbctl.engines.servers.restore import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import CorruptError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import read_gzip
+from dbctl.files.progress import no_progress
 from dbctl.url import Url
 
 #: The beginning of the last part of a dump: the final definitions of views.

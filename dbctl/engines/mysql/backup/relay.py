@@ -20,8 +20,9 @@ from pathlib import Path
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
-from dbctl.engines.mysql.connection import Session
-from dbctl.files import BLOCK, POLL_SECONDS, SECRETS_PREFIX, temp
+from dbctl.engines.mysql.connection.session import Session
+from dbctl.files import temp
+from dbctl.files.subprocesses import BLOCK, POLL_SECONDS, SECRETS_PREFIX
 
 #: Capabilities that the program may request; none changes the format of results.
 CAPABILITIES = (

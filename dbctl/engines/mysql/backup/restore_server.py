@@ -10,13 +10,16 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Dump
-from dbctl.engines.mysql.connection import Session, open_session, parse_server
+from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.mysql.connection.opening import open_session
+from dbctl.engines.mysql.connection.server import parse_server
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, translate_error, unreachable_error
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import SHORT_TIMEOUT, ErrorContext
-from dbctl.engines.sql import ident
-from dbctl.errors import RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.url import Url
 
 #: The database that every server has, and every user may connect to.

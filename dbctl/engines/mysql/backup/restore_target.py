@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 import pymysql
 from msgspec import structs
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     Dump,
     LoadRequest,
     LoadResult,
@@ -38,12 +38,14 @@ from dbctl.engines.mysql.backup.table_swap import (
     restore_retained,
     swap_tables,
 )
-from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, Session
+from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.connection.session import Session
+from dbctl.engines.mysql.connection.transactions import DbctlLock
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
-from dbctl.engines.sql import ident
-from dbctl.errors import NotSupportedError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.restore import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: Whether a database contains user objects.

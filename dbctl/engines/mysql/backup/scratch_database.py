@@ -11,7 +11,7 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification, LoadRequest
+from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.accounts import AccountChanges
@@ -19,24 +19,21 @@ from dbctl.engines.mysql.backup.foreign import scratch_role
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
 from dbctl.engines.mysql.backup.load import load_dump
 from dbctl.engines.mysql.backup.restore_server import DATABASES, TABLES, RestoreServer, create_statement
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.schema import MySQLSchemaReader
-from dbctl.engines.servers import (
+from dbctl.engines.servers.restore import (
     RETAINED_SUFFIX,
     UNCHANGED,
     derived_name,
     new_scratch_name,
     scratch_name_pattern,
 )
-from dbctl.engines.sql import digest_tables, ident, require_loaded_rows
-from dbctl.errors import (
-    DumpOverreachesError,
-    ForeignDumpRefusedError,
-    PrivilegeMissingError,
-    UnreachableError,
-)
+from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.table_digest import digest_tables, require_loaded_rows
+from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
+from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.url import Url
 
 VERSIONED = """select table_name from information_schema.tables

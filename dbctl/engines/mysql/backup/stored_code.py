@@ -13,12 +13,13 @@ import pymysql
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.client_programs import PRODUCT_OPTIONS
 from dbctl.engines.mysql.backup.load import FINAL_VIEWS, remove_database_name
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import SHORT_TIMEOUT, UNCHANGED
-from dbctl.engines.sql import ident
-from dbctl.errors import PrivilegeMissingError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
+from dbctl.engines.servers.restore import UNCHANGED
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import subprocesses
 from dbctl.url import Url
 

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 
 import pymysql
 
-from dbctl.engines.mysql.connection import MySQLConnection, Session, open_session
+from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.connection.opening import open_session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, format_reason, quote, translate_error, unreachable_error
-from dbctl.engines.servers import NO_BACKUP
-from dbctl.errors import DbctlError, NotSupportedError, PrivilegeMissingError
+from dbctl.engines.servers.restore import NO_BACKUP
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError
 
 #: Tables of engines without snapshots, which cannot be read consistently while others write.
 TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()

@@ -9,7 +9,7 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import LoadRequest
+from dbctl.engines.contract.dumps import LoadRequest
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
@@ -21,11 +21,13 @@ from dbctl.engines.mysql.backup.restore_server import (
     charset_clause,
     create_statement,
 )
-from dbctl.engines.mysql.connection import Session
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import new_scratch_name
-from dbctl.engines.sql import ident
-from dbctl.errors import BusyError, DbctlError, RestoreUnfinishedError
+from dbctl.engines.mysql.connection.session import Session
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.restore import new_scratch_name
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError
+from dbctl.errors.restore import RestoreUnfinishedError
 
 #: Precedes the code objects in the script of a retained database.
 CODE_MARKER = "-- What is no table follows.\n"

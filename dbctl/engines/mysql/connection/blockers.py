@@ -8,9 +8,9 @@ import pymysql
 
 from dbctl.engines.mysql.connection.opening import open_session
 from dbctl.engines.mysql.connection.session import Session
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.sql import Row
-from dbctl.errors import DbctlError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.sql.statement import Row
+from dbctl.errors.base import DbctlError
 from dbctl.url import Url
 
 #: Sessions with open transactions that changed something or locked rows, oldest first.

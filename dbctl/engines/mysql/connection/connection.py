@@ -19,11 +19,14 @@ from dbctl.engines.mysql.errors import (
     translate_error,
     unreachable_error,
 )
-from dbctl.engines.mysql.sql import find_rejection
-from dbctl.engines.mysql.types import bind_parameters
-from dbctl.engines.servers import ErrorContext, ServerConnection
-from dbctl.engines.sql import BoundQuery, Row, is_storable
-from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.mysql.sql.read_only import find_rejection
+from dbctl.engines.mysql.types.values import bind_parameters
+from dbctl.engines.servers.connection import ServerConnection
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.sql.statement import BoundQuery, Row, is_storable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import ValueInvalidError
 
 #: Bytes of a statement of bytes that an error may need.
 LONGEST_SHOWN = 1000

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dbctl import signals
-from dbctl.engines.contract import Column
+from dbctl.engines.contract.reader import Column
 from dbctl.engines.mysql.connection.connection import MySQLConnection
-from dbctl.engines.mysql.types import encode_for_column, format_literal
-from dbctl.engines.sql import ident
-from dbctl.errors import ConstraintError, ValueInvalidError
+from dbctl.engines.mysql.types.columns import encode_for_column
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import ValueInvalidError
 
 #: Characters of a statement that inserts several rows; a server accepts at least 16 MiB, in any encoding.
 MAX_INSERT_CHARACTERS = 1 << 20

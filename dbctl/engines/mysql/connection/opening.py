@@ -15,9 +15,10 @@ from dbctl.engines.mysql.connection.server import Server, parse_server
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, quote_account
 from dbctl.engines.mysql.options import connection_arguments
-from dbctl.engines.mysql.types import CONVERTERS, format_literal
-from dbctl.engines.servers import CONNECT_SECONDS
-from dbctl.errors import NodeNotReadyError, ReadOnlyError
+from dbctl.engines.mysql.types.values import CONVERTERS, format_literal
+from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.replication import NodeNotReadyError
 from dbctl.files import liveness
 from dbctl.url import Url
 

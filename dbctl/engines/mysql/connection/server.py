@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from dbctl.errors import NotSupportedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 #: The oldest versions with all required features.

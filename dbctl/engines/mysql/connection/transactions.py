@@ -20,9 +20,10 @@ from dbctl.engines.mysql.locks import (
     lock_name,
     swap_lock_name,
 )
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
-from dbctl.errors import DbctlError, QueryFailedError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
 
 
 class MySQLTransactions(ServerTransactions):

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
-from dbctl.engines.mysql.connection import DbctlLock
+from dbctl.engines.contract.monitoring import (
+    EngineFinding,
+    FindingQuery,
+    SettingComparison,
+    leftover_finding,
+)
+from dbctl.engines.mysql.connection.transactions import DbctlLock
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.monitoring.cluster import find_cluster
 from dbctl.engines.mysql.monitoring.schema_advice import find_lagging_sequences
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
-from dbctl.errors import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.monitoring import LOCK_MISSING, find_problems
+from dbctl.engines.servers.restore import scratch_name_pattern
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 
 SERVER_CHECKS = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import EngineFinding, FindingQuery, ReplicaState
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery
+from dbctl.engines.contract.replication import ReplicaState
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
-from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.servers import find_problems
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.servers.monitoring import find_problems
 
 #: The first words of statements that run in total order isolation.
 SCHEMA_CHANGES = frozenset(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
+from dbctl.engines.contract.monitoring import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.errors import NotSupportedError, QueryFailedError, Remedy
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 
 STATEMENTS: Mapping[MaintenanceKind, str] = {
     "analyze": "ANALYZE TABLE {}",

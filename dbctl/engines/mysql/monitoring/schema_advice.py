@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from dbctl.engines.contract import EngineFinding
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.sequences import NumberedColumn, read_numbered_columns
-from dbctl.errors import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 
 
 def find_lagging_sequences(connection: MySQLConnection, table: str) -> Iterator[EngineFinding]:

@@ -8,15 +8,18 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import LockHolder, LockWait, Session, Traffic, group_locks
-from dbctl.engines.mysql.connection import own_sessions
+from dbctl.engines.contract.checks import LockHolder
+from dbctl.engines.contract.monitoring import LockWait, Session, Traffic, group_locks
+from dbctl.engines.mysql.connection.opening import own_sessions
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.parsing import redact_statement
-from dbctl.engines.servers import SHORT_TIMEOUT, NamedRow, convert_row, describe_holders
-from dbctl.engines.sql import Row
-from dbctl.errors import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.parsing.redact import redact_statement
+from dbctl.engines.servers.monitoring import SHORT_TIMEOUT, describe_holders
+from dbctl.engines.servers.schema import NamedRow
+from dbctl.engines.servers.values import convert_row
+from dbctl.engines.sql.statement import Row
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
 from dbctl.url import Url
 

@@ -9,13 +9,16 @@ from typing import Any
 
 from msgspec import structs
 
-from dbctl.engines.contract import Bloat, Index, SlowQuery, Storage, TableSize
+from dbctl.engines.contract.checks import Storage, TableSize
+from dbctl.engines.contract.monitoring import Bloat, Index, SlowQuery
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.parsing import redact_statement
-from dbctl.engines.servers import LARGE_TABLE, convert_row
-from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.parsing.redact import redact_statement
+from dbctl.engines.servers.monitoring import LARGE_TABLE
+from dbctl.engines.servers.values import convert_row
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 
 STORAGE = """select cast(coalesce(sum(coalesce(data_length, 0) + coalesce(index_length, 0)), 0) as signed) as bytes,
   @@innodb_page_size as page_size

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from dbctl.engines.contract import NativeObject, Omission
+from dbctl.engines.contract.native import NativeObject
+from dbctl.engines.contract.portable import Omission
 from dbctl.engines.mysql.backup import stored_code
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.native import catalog
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.parsing import unquote_name
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.parsing.statements import unquote_name
 
 #: The mode in which definitions are read and run: a table may have any default, and no other engine than its own.
 PLAIN_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract import TAB, Line, LineColumn, NativeSchema, split_line
-from dbctl.engines.mysql.connection import Server
+from dbctl.engines.contract.native import NativeSchema
+from dbctl.engines.contract.portable import LineColumn
+from dbctl.engines.contract.streaming import TAB, Line, split_line
+from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.native.definitions import list_guards
-from dbctl.engines.mysql.transfer import ESCAPED, MySQLRowSink, MySQLRowSource
-from dbctl.engines.servers import NativeNames
-from dbctl.engines.sql import ident
+from dbctl.engines.mysql.transfer.sink import MySQLRowSink
+from dbctl.engines.mysql.transfer.source import ESCAPED, MySQLRowSource
+from dbctl.engines.servers.transfer import NativeNames
+from dbctl.engines.sql.statement import ident
 
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
 #: SQL for the literal of a value, by the first word of its type: digits, and the number of a label or of bits, which

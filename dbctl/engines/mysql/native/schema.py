@@ -11,18 +11,16 @@ from typing import cast
 import pymysql
 from pymysql.charset import charset_by_name
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeTable,
-    Omission,
-    Readable,
-    RowSink,
-    RowSource,
     list_definitions,
 )
+from dbctl.engines.contract.portable import Omission, RowSink, RowSource
+from dbctl.engines.contract.reader import Readable
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter
 from dbctl.engines.mysql.errors import error_number, quote
@@ -32,8 +30,9 @@ from dbctl.engines.mysql.native.rows import HISTORY, MySQLNativeRows, MySQLNativ
 from dbctl.engines.mysql.privileges import require_rights
 from dbctl.engines.mysql.schema import VERSIONED
 from dbctl.engines.mysql.scripts import OBJECTS, MySQLScripts
-from dbctl.engines.sql import ident
-from dbctl.errors import DbctlError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 
 #: Settings of statements that create tables, and those that only some servers and users may set.
 SETTINGS = (

@@ -7,7 +7,7 @@ from itertools import count
 
 import msgspec
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LogicalKind,
     LogicalType,
@@ -15,14 +15,15 @@ from dbctl.engines.contract import (
     PortableIndex,
     PortableSchema,
     PortableTable,
-    SchemaReference,
 )
-from dbctl.engines.mysql.connection import Server
+from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, LONGEST_VARCHAR, read_type, write_type
-from dbctl.engines.mysql.types import normalize_type
-from dbctl.engines.sql import quote_literal
-from dbctl.engines.sql.portable import Derivation, UntranslatableError
+from dbctl.engines.mysql.types.columns import normalize_type
+from dbctl.engines.sql.portable.derivation import Derivation
+from dbctl.engines.sql.portable.expressions import UntranslatableError
+from dbctl.engines.sql.statement import quote_literal
 
 #: The largest key of InnoDB, and the bytes of its columns that are not text.
 _KEY_BYTES, _OTHER_BYTES = 3072, 16

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 import msgspec
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
     Omission,
@@ -18,20 +18,20 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableTable,
     PortableView,
-    SchemaTable,
     StorageLimits,
-    TimeForm,
 )
+from dbctl.engines.contract.schema import SchemaTable
+from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import read_type
 from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
-from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_labels
-from dbctl.engines.parsing import unquote_name
-from dbctl.engines.servers import NamedRow, Rows, group_rows
-from dbctl.engines.sql import quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.mysql.types.columns import UNICODE_CHARSETS, normalize_type, parse_labels
+from dbctl.engines.parsing.statements import unquote_name
+from dbctl.engines.servers.schema import NamedRow, Rows, group_rows
+from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.engines.sql.statement import quote_literal
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,

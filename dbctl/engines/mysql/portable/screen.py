@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
-from dbctl.engines.sql.portable import (
+from dbctl.engines.contract.portable import ColumnPair, LogicalKind, LogicalType, StorageLimits
+from dbctl.engines.sql.portable.screen import (
     SqlValueScreen,
     limit_decimal,
     limit_integer,

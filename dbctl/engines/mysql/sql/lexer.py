@@ -2,7 +2,7 @@ r"""Lexer of SQL in the mode of dbctl's sessions: ``"`` quotes names, ``\`` is a
 
 from __future__ import annotations
 
-from dbctl.engines.parsing import Lexer, Token, TokenPattern
+from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 
 #: ``--`` begins a comment only before a space. The content of comments that servers run (``/*!``) is part of the statement.
 LEXER = Lexer(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from dbctl.engines.mysql.sql.lexer import LEXER
-from dbctl.engines.parsing import CodedMessage, Linter, Statement, Word, parse_rules
+from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
+from dbctl.engines.parsing.statements import Statement, Word
 
 #: Statements that commit implicitly.
 _DDL_VERBS = ("create", "alter", "drop", "rename", "truncate", "optimize", "analyze", "grant", "revoke")

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.mysql.sql.lexer import LEXER
-from dbctl.engines.parsing import Token, unquote_name
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.statements import unquote_name
 
 #: The first words of queries.
 QUERY_WORDS = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")

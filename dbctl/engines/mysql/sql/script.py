@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dbctl.engines.contract import StatementEffect
+from dbctl.engines.contract.migrations import StatementEffect
 from dbctl.engines.mysql.sql.lexer import LEXER, split_variants
-from dbctl.engines.parsing import Linter, SqlScripts, Token, analyze_effect
+from dbctl.engines.parsing.effects import analyze_effect
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.lint import Linter
+from dbctl.engines.parsing.scripts import SqlScripts
 
 _TRANSACTION_STATEMENTS = re.compile(
     r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set autocommit|set sql_mode|set names|use)\b"

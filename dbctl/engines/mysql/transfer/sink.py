@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract import NULL, TAB, Line, LineBatch, LineColumn, LogicalKind, split_line
+from dbctl.engines.contract.portable import LineBatch, LineColumn, LogicalKind
+from dbctl.engines.contract.streaming import NULL, TAB, Line, split_line
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.errors import error_number, quote
 from dbctl.engines.mysql.transfer.source import quote_value
-from dbctl.engines.servers import TableNames
-from dbctl.engines.sql import ident, lines
+from dbctl.engines.servers.transfer import TableNames
+from dbctl.engines.sql import lines
+from dbctl.engines.sql.statement import ident
 
 #: Bytes of one statement; a server accepts at least 16 MiB by default.
 MAX_STATEMENT_BYTES = 1 << 20

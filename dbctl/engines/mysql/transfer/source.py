@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from dbctl.engines.contract import Column, Line, LineColumn, LogicalKind
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.contract.portable import LineColumn, LogicalKind
+from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.streaming import Line
+from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.privileges import require_rights
 from dbctl.engines.mysql.stream import stream_rows
-from dbctl.engines.mysql.types import exact_expression, exact_reader, is_binary, kind_of
-from dbctl.engines.servers import ServerRowSource
-from dbctl.engines.sql import canonical, quote_literal
-from dbctl.errors import QueryFailedError
+from dbctl.engines.mysql.types.codec import exact_expression, exact_reader
+from dbctl.engines.mysql.types.columns import is_binary, kind_of
+from dbctl.engines.servers.transfer import ServerRowSource
+from dbctl.engines.sql import canonical
+from dbctl.engines.sql.statement import quote_literal
+from dbctl.errors.connection import QueryFailedError
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.

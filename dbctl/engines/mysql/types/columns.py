@@ -9,10 +9,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-from dbctl.engines.contract import Column, Table
+from dbctl.engines.contract.reader import Column, Table
 from dbctl.engines.mysql.types.values import encode_value
-from dbctl.engines.servers import parse_time
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.servers.values import parse_time
+from dbctl.errors.usage import ValueInvalidError
 
 #: How values of a type compare. ``other``: by their text, which never fails.
 Kind: TypeAlias = Literal["text", "integer", "number", "uuid", "enum", "time", "date", "bytes", "other"]

@@ -12,11 +12,12 @@ from uuid import UUID
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
-from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.parsing import Fragment, Token, split_parameters
-from dbctl.engines.servers import Formatters, format_integer, format_value
-from dbctl.engines.sql import codec, is_storable, quote_literal
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
+from dbctl.engines.servers.values import Formatters, format_integer, format_value
+from dbctl.engines.sql import codec
+from dbctl.engines.sql.statement import is_storable, quote_literal
+from dbctl.errors.usage import ValueInvalidError
 
 
 def _parse_time(text: str) -> object:

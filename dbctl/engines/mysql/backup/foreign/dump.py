@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Content, ImportedDump
+from dbctl.engines.contract.dumps import Content, ImportedDump
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.foreign.stored_code import split_lines
-from dbctl.errors import CorruptError, FileNotRestorableError
-from dbctl.files import BLOCK, create_file, open_parallel_gzip
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.connection import CorruptError
+from dbctl.files.codecs import open_parallel_gzip
+from dbctl.files.subprocesses import BLOCK, create_file
 
 INSTEAD = "dbctl accepts dumps of mysqldump DATABASE, without --databases and --all-databases."
 #: Statements that select another database than the target; values never begin a line.

@@ -10,11 +10,12 @@ from contextlib import closing, suppress
 import pymysql
 
 from dbctl.engines.mysql import locks
-from dbctl.engines.mysql.connection import Session, open_session
+from dbctl.engines.mysql.connection.opening import open_session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.sql import ident
-from dbctl.errors import ForeignDumpRefusedError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.model import Secret
 from dbctl.url import Url
 

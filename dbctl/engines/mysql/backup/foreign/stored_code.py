@@ -14,10 +14,10 @@ import pymysql
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.load import remove_database_name
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, quote
-from dbctl.engines.mysql.types import format_literal
-from dbctl.errors import CorruptError
+from dbctl.engines.mysql.types.values import format_literal
+from dbctl.errors.connection import CorruptError
 from dbctl.model import Struct
 
 #: Maximum bytes of a line: one row, or all rows of a statement.
