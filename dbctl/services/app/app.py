@@ -9,29 +9,34 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import structs
 
-from dbctl import profiles
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Engine, OpenOptions, Readable, RestoreTarget, Table, Writable
-from dbctl.errors import (
+from dbctl.engines.contract.dumps import RestoreTarget
+from dbctl.engines.contract.engine import Engine, OpenOptions
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
-    DatabaseNotConfiguredError,
-    DatabaseUnknownError,
-    DbctlError,
-    FeatureMissingError,
     InterruptedWriteError,
     ReadOnlyError,
+)
+from dbctl.errors.usage import (
+    DatabaseNotConfiguredError,
+    DatabaseUnknownError,
+    FeatureMissingError,
     UsageError,
 )
 from dbctl.profiles import loader
-from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
+from dbctl.profiles.model.databases import NO_LEDGER, Database
+from dbctl.profiles.model.profile import Profile, ProfileVariant
 from dbctl.spec import Fact, Write
 from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:
     from dbctl.services.app.session import Session
-    from dbctl.services.audit import OperationRecorder
+    from dbctl.services.audit.recorder import OperationRecorder
 
 T = TypeVar("T")
 
@@ -80,6 +85,8 @@ class App:
         Raises:
             AmbiguousPrefixError: the main database has the tables with several prefixes.
         """
+        from dbctl.profiles.table_prefix import change_prefix, detect_prefix
+
         profile, prefix = self.base_profile, self.configured.prefix
         detects_prefix = bool(profile.prefix) and prefix is None
         tables: Mapping[str, Table] = {}
@@ -92,9 +99,9 @@ class App:
             except DbctlError:  # a command that uses the database reports it
                 pass
         if detects_prefix:
-            prefix = profiles.detect_prefix(profile, tables, self.name)
+            prefix = detect_prefix(profile, tables, self.name)
         if profile.prefix:
-            self.profile = self.base_profile = profiles.change_prefix(profile, prefix or "")
+            self.profile = self.base_profile = change_prefix(profile, prefix or "")
         if profile.variants:
             self._select_variant(tables)
 
@@ -102,16 +109,18 @@ class App:
         """Return where the file of the profile has a key: below the active variant if that changes it."""
         if self.variant is None:
             return key
-        return profiles.locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
+        from dbctl.profiles.variants import locate_key
+
+        return locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
 
     def _select_variant(self, tables: Mapping[str, Table]) -> None:
         """Apply the variant that the tables of the main database have; without one, the profile is used as written."""
         variant = self._find_variant(tables)
         if variant != self.variant:
             self.variant = variant
-            self.profile = (
-                profiles.apply_variant(self.base_profile, variant) if variant else self.base_profile
-            )
+            from dbctl.profiles.variants import apply_variant
+
+            self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
         from dbctl.services.app.live_table import has_all
@@ -214,7 +223,7 @@ class App:
             ReplicaReadOnlyError: it is.
         """
         if self.find_replica(name):
-            from dbctl.errors import ReplicaReadOnlyError
+            from dbctl.errors.replication import ReplicaReadOnlyError
 
             raise ReplicaReadOnlyError(target=self.target(name))
 
@@ -257,7 +266,7 @@ class App:
         """
         database = self._open_for_reading(name)
         if replica := self.find_replica(name):
-            from dbctl.engines.contract import require_replica
+            from dbctl.engines.contract.replication import require_replica
 
             with ExitStack() as stack:
                 stack.callback(database.close)
@@ -347,11 +356,13 @@ class App:
             ProfileContradictionError: the first contradiction.
         """
         # An app does not change the form of its values while a command runs.
+
         if (name, facts) in self._compared:
             return
-        from dbctl.services.app import evidence
 
-        evidence.refuse_contradictions(self, name, database, facts)
+        from dbctl.services.app.evidence.facts import refuse_contradictions
+
+        refuse_contradictions(self, name, database, facts)
         self._compared.add((name, facts))
 
     @cached_property

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 
 from dbctl.config import environment
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import ActingUserInactiveError, NotSupportedError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import NotSupportedError
+from dbctl.errors.users import ActingUserInactiveError
 from dbctl.model import now
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column

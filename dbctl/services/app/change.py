@@ -11,17 +11,17 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import (
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,
     ConstraintError,
     DatabaseMissingError,
-    DriverMissingError,
     NotADatabaseError,
-    PlanChangedError,
     UnreachableError,
 )
+from dbctl.errors.usage import DriverMissingError, PlanChangedError
 from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
 
@@ -167,10 +167,10 @@ class Change(Operation, Generic[R]):
         recorder = self._app.recorder
         if recorder is None or plan.is_empty or not self._app.declared_write.undo:
             return plan
-        from dbctl.services.app.secrets import find_table_secrets
-        from dbctl.services.audit import describe_unrecorded
 
         tables = database.tables()
+        from dbctl.services.audit.images import describe_unrecorded
+
         reasons = {
             name: describe_unrecorded(tables[name], rows, recorder.settings)
             for name, rows in plan.rows.items()
@@ -181,6 +181,8 @@ class Change(Operation, Generic[R]):
             for name, reason in reasons.items()
             if reason
         ]
+        from dbctl.services.app.secrets import find_table_secrets
+
         secrets = {
             name: find_table_secrets(self._app, self._database, database, name)
             for name, rows in plan.deleted.items()

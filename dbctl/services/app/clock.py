@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from dbctl import model
-from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import ClockImplausibleError, DbctlError, Remedy
-from dbctl.services.app import find_column
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.backup import ClockImplausibleError
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.services.app.live_table import find_column
 
 if TYPE_CHECKING:
-    from dbctl.profiles.model import ColumnNames
-    from dbctl.services.app import App
-    from dbctl.stores import Store
+    from dbctl.profiles.model.base import ColumnNames
+    from dbctl.services.app.app import App
+    from dbctl.stores.base import Store
 
 #: The maximum difference of two correct clocks.
 MAX_SKEW = timedelta(minutes=5)
@@ -147,10 +149,12 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     config = app.configured.backup
     if config is None or "://" in config.repository:
         return []
-    from dbctl.config import paths
-    from dbctl.stores import FolderState, folders_in_state, registry
 
     backups = list[tuple[str, datetime]]()
+    from dbctl.config import paths
+    from dbctl.stores import registry
+    from dbctl.stores.base import FolderState, folders_in_state
+
     with suppress(DbctlError):  # a missing repository has no records
         store = registry.open_store(
             config.repository,

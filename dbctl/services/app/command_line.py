@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import Selection, loader, model
-from dbctl.errors import DbctlError, Invocation
-from dbctl.files import is_regular
+from dbctl.config import loader, model
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError, Invocation
+from dbctl.files.atomic import is_regular
 from dbctl.url import Url
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract.reader import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
+from dbctl.profiles.model.databases import NO_LEDGER, ForeignLedger, Format, Ledger
+from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column, has_all
 

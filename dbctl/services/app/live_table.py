@@ -6,25 +6,23 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import (
-    AnyOf,
-    Condition,
-    InSubquery,
-    Not,
-    Order,
-    Readable,
-    RowStreams,
-    Table,
-    TimeForms,
-    ValueCodec,
-    Where,
-    Writable,
-    require_part,
-)
-from dbctl.errors import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
+from dbctl.engines.contract.conditions import AnyOf, Condition, InSubquery, Not, Order, Where
+from dbctl.engines.contract.reader import Readable, Table, require_part
+from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+from dbctl.engines.contract.writer import TimeForms, Writable
+from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
-from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
-from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile, is_optional
+from dbctl.profiles.codecs import (
+    BOOLEANS,
+    SMALLEST_MILLISECONDS,
+    TIMES,
+    TimeCodec,
+    decode_text,
+    read_time,
+)
+from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.users import JoinedField
 
 UUID = r"(?i)[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}"
 #: The beginning of a UUID, as terminals show it; shorter texts would match by accident.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from dbctl.config import Selection, model
+from dbctl.config import model
+from dbctl.config.sections import Selection
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
+from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.spec import LIBRARY, CommandSpec

@@ -10,15 +10,10 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import (
-    DatabaseNotConfiguredError,
-    DbctlError,
-    Exit,
-    NotSupportedError,
-    TableMissingError,
-    UsageError,
-)
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app.app import App
 

@@ -9,11 +9,14 @@ from itertools import pairwise
 
 import msgspec
 
-from dbctl.engines.contract import Readable, RowStreams, SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.parsing import lineage
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
-from dbctl.profiles.model import ColumnNames, Settings
+from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.settings import Settings
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from dbctl.config import Selection, loader, read_sections, report_first_problem
-from dbctl.errors import DatabaseUnknownError, DbctlError, Invocation, set_invocation
+from dbctl.config import loader
+from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.errors.base import DbctlError, Invocation, set_invocation
+from dbctl.errors.usage import DatabaseUnknownError
 from dbctl.spec import LIBRARY, CommandSpec
 
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
-    from dbctl.services.audit import OperationRecorder
+    from dbctl.services.audit.recorder import OperationRecorder
     from dbctl.services.events.location import JournalLocation
 
 

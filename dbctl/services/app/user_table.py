@@ -1,6 +1,6 @@
 """The users of an app as its profile maps them: read rows as users, and select users by login, id or activity.
 
-Over 400 lines: each method translates one property of users to the columns of the app, and most use the same parts.
+Over 460 lines: each method translates one property of users to the columns of the app, and most use the same parts.
 """
 
 from __future__ import annotations
@@ -9,20 +9,29 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
-from dbctl.errors import (
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Op, Order, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import (
     AmbiguousLoginError,
-    DecisionOpenError,
     NotSupportedError,
     UsageError,
     UserMissingError,
 )
+from dbctl.errors.users import DecisionOpenError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles import decode_text, read_boolean, read_text, read_time, text_or_none
-from dbctl.profiles.model import ColumnNames, Constant, Lookup
+from dbctl.profiles.codecs import (
+    decode_text,
+    read_boolean,
+    read_text,
+    read_time,
+    text_or_none,
+)
+from dbctl.profiles.model.base import ColumnNames, Constant, Lookup
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
-from dbctl.services.app.user_roles import RoleForm, create_role_form
+from dbctl.services.app.user_roles.form import RoleForm
+from dbctl.services.app.user_roles.registry import create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
 #: Time fields of users; the profile maps them to columns.
@@ -342,8 +351,6 @@ class UserTable:
 
     def _list_similar_logins(self, login: str) -> list[str]:
         """Return logins that may resemble a misspelled one: all of a small table, else those with the same beginning or end."""
-        from dbctl.errors import MAX_COMPARED
-
         if not login.isprintable():
             return []
         known = list[str]()
@@ -360,6 +367,8 @@ class UserTable:
             ]
             rows = list[tuple[object, ...]]()
             for where in ([], *([condition] for condition in conditions)):
+                from dbctl.errors.suggestions import MAX_COMPARED
+
                 rows = self.db.select(self.live.name, [column], [*where, *self.only], limit=MAX_COMPARED)
                 if 0 < len(rows) < MAX_COMPARED:
                     break

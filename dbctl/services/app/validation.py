@@ -7,11 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 
-from dbctl.engines.sql import is_storable
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.sql.statement import is_storable
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Secret, format_count
-from dbctl.profiles import read_time
-from dbctl.profiles.model import Rule
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.model.base import Rule
 
 MAX_SHOWN_LENGTH = 40  #: characters of a refused value in a message
 #: Accepted spellings of booleans.
@@ -99,7 +99,7 @@ def _rule_problem(value: str, rule: Rule | None) -> str:
         return "the app stores it in lower case"
     problem = ""
     if rule.format:
-        from dbctl.profiles import FORMATS
+        from dbctl.profiles.formats import FORMATS
 
         problem = FORMATS[rule.format](value)
     return problem or value_problem(value, rule.values)

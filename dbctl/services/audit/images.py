@@ -7,26 +7,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract import (
-    AllOf,
-    AnyOf,
-    Condition,
-    InSubquery,
-    Query,
-    Reference,
-    Table,
-    ValueCodec,
-    Where,
-    Writable,
-    require_part,
-)
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Query, Where
+from dbctl.engines.contract.reader import Reference, Table, require_part
+from dbctl.engines.contract.streaming import ValueCodec
+from dbctl.engines.contract.writer import Writable
 from dbctl.engines.sql import codec
-from dbctl.errors import PrivilegeMissingError
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.services.events.changes.records import RowImage, TableChange
 from dbctl.services.events.changes.secrets import compute_digest
 
 if TYPE_CHECKING:
-    from dbctl.config import AuditConfig
+    from dbctl.config.model import AuditConfig
     from dbctl.services.audit.recorder import OperationRecorder
 
 Values: TypeAlias = dict[str, object]

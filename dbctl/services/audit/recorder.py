@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import AuditConfig
-from dbctl.errors import AuditUnavailableError
+from dbctl.config.model import AuditConfig
+from dbctl.errors.audit import AuditUnavailableError
 from dbctl.model import Struct, now
 from dbctl.services.events.changes.anchors import read_anchor_file
 from dbctl.services.events.changes.log import ChangeLog, note_gap

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
 from dbctl.engines import registry
-from dbctl.errors import FileFailedError
+from dbctl.errors.connection import FileFailedError
 from dbctl.model import Finding, format_count, now
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.sources import ByteProgress, MemberSource

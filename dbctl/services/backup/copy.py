@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from dbctl.errors import (
+from dbctl.errors.backup import (
     BackupCorruptError,
     BackupDiffersError,
-    DbctlError,
-    Exit,
     RepositoryFailedError,
     RepositoryMissingError,
-    UsageError,
-    worst_status,
 )
+from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
 from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Repository
-from dbctl.stores import FolderState
+from dbctl.stores.base import FolderState
 
 #: Errors of one backup; the copy continues with the next one.
 SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, RepositoryFailedError)

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from dbctl import __version__, progress, signals
-from dbctl.errors import BackupShrunkenError, DbctlError, Exit, NotSupportedError, UsageError
-from dbctl.files import RateLimiter
+from dbctl.errors.backup import BackupShrunkenError
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.files.progress import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import AppFiles
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.manifest import (

@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Dumps, require_part
-from dbctl.errors import (
+from dbctl.engines.contract.dumps import Dumps
+from dbctl.engines.contract.reader import require_part
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
-    DbctlError,
     DriverMissingError,
     NotSupportedError,
-    Remedy,
     SchemaMismatchError,
     UsageError,
 )
-from dbctl.services.app import App, missing_table_error
+from dbctl.services.app.app import App
+from dbctl.services.app.results import missing_table_error
 from dbctl.services.backup.manifest import OmittedDatabase
 
 

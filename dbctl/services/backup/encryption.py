@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import DecryptionFiles, EncryptionConfig, paths, secrets
-from dbctl.errors import (
-    DbctlError,
-    FileFailedError,
-    FileMissingError,
-    KeyInvalidError,
-    KeyMissingError,
-    KeyWrongError,
-    PassphraseInvalidError,
-)
-from dbctl.files import Identity, ProtectedKey, Recipient, age, atomic
+from dbctl.config import paths, secrets
+from dbctl.config.model import EncryptionConfig
+from dbctl.config.secrets import DecryptionFiles
+from dbctl.errors.backup import KeyInvalidError, KeyWrongError, PassphraseInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import KeyMissingError
+from dbctl.files import age, atomic
+from dbctl.files.age import Identity, ProtectedKey, Recipient
 from dbctl.model import Secret, format_count
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Manifest
-from dbctl.stores import Staging, Store
+from dbctl.stores.base import Store
+from dbctl.stores.staging import Staging
 
 #: Limits in bytes.
 MAX_KEY_FILE_BYTES = 1 << 20

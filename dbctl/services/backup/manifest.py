@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.engines.contract import Dump
-from dbctl.files import SUFFIXES
+from dbctl.engines.contract.dumps import Dump
+from dbctl.files.codecs import SUFFIXES
 from dbctl.model import JSON_ERRORS, Compression, Struct
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 
 #: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables), before a restore (``safety``),
 #: or before a destructive migration (``migration``).

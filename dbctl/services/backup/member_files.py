@@ -12,12 +12,17 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.errors import CorruptError, FileFailedError, RepositoryFailedError, TempSpaceFailedError
-from dbctl.files import Progress, age, compression, create_file, is_regular, no_progress, sync_file
+from dbctl.errors.backup import RepositoryFailedError
+from dbctl.errors.connection import CorruptError, FileFailedError
+from dbctl.errors.databases import TempSpaceFailedError
+from dbctl.files import age, compression
+from dbctl.files.atomic import is_regular, sync_file
+from dbctl.files.progress import Progress, no_progress
+from dbctl.files.subprocesses import create_file
 from dbctl.model import Compression, Struct, now
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
 from dbctl.services.backup.manifest import Encryption, Form, Manifest, Member
-from dbctl.stores import FolderWriter, Store
+from dbctl.stores.base import FolderWriter, Store
 
 
 class MemberFile(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from dbctl.services.app import Operation
+from dbctl.services.app.change import Operation
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 

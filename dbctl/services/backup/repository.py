@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from dbctl.config import paths
-from dbctl.errors import (
-    AmbiguousIdError,
+from dbctl.errors.backup import (
     BackupCorruptError,
     BackupIdInvalidError,
     BackupMissingError,
-    DbctlError,
     NoBackupBeforeError,
     RepositoryFailedError,
     RepositoryNotConfiguredError,
 )
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import AmbiguousIdError
 from dbctl.model import Page, PageRequest, Row, Struct
-from dbctl.services.app import App, paginate
+from dbctl.services.app.app import App
+from dbctl.services.app.results import paginate
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
 from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
 from dbctl.services.backup.verification_record import Drill, Pin, Verification
-from dbctl.stores import FolderState, Store, folders_in_state, registry
+from dbctl.stores import registry
+from dbctl.stores.base import FolderState, Store, folders_in_state
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
@@ -147,7 +149,7 @@ class Repository:
         """Return the repository with one more backup: the local folder ``path``, which is only read."""
         from copy import copy
 
-        from dbctl.stores import OverlayStore
+        from dbctl.stores.overlay import OverlayStore
 
         overlay = copy(self)
         overlay.store = OverlayStore(self.store, folder, path)

@@ -8,21 +8,24 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import Dump, Dumps, Readable, SchemaReader, count_dump_rows
-from dbctl.errors import (
-    BackupFailedError,
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
-    DbctlError,
-    DriverMissingError,
     FileFailedError,
     InterruptedWriteError,
     NotADatabaseError,
     QueryFailedError,
 )
-from dbctl.files import release_nothing, write_atomically
+from dbctl.errors.usage import DriverMissingError
+from dbctl.files.atomic import write_atomically
+from dbctl.files.progress import release_nothing
 from dbctl.model import now
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.sources import Source

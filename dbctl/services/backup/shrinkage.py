@@ -7,7 +7,7 @@ from statistics import median_low
 
 from msgspec import structs
 
-from dbctl.config import BackupConfig
+from dbctl.config.model import BackupConfig
 from dbctl.model import Struct, format_count, now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest

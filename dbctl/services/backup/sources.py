@@ -13,7 +13,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     Dump,
     DumpRequest,
     DumpResult,
@@ -22,18 +22,21 @@ from dbctl.engines.contract import (
     RolePasswords,
     SnapshotPin,
 )
-from dbctl.errors import (
-    BackupFailedError,
+from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
     InterruptedWriteError,
     NotADatabaseError,
     UnreachableError,
-    WrongAppError,
 )
-from dbctl.files import SUFFIXES, Progress, create_file, run_in_parallel
+from dbctl.errors.usage import WrongAppError
+from dbctl.files.codecs import SUFFIXES
+from dbctl.files.concurrency import run_in_parallel
+from dbctl.files.progress import Progress
+from dbctl.files.subprocesses import create_file
 from dbctl.model import Compression, format_count
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter, MemberFile

@@ -6,23 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.config import BackupConfig, Selection
-from dbctl.errors import (
-    DbctlError,
-    Exit,
-    Remedy,
-    RepositoryMissingError,
-    RepositoryNotConfiguredError,
-    worst_status,
-)
+from dbctl.config.model import BackupConfig
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import RepositoryMissingError, RepositoryNotConfiguredError
+from dbctl.errors.base import DbctlError, Exit, Remedy, worst_status
 from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now
-from dbctl.services import app as app_service
-from dbctl.services.app import App, clock
+from dbctl.services.app import clock
+from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage
 from dbctl.services.backup.verification_record import Drill, Verification
-from dbctl.stores import Protection
+from dbctl.stores.base import Protection
 from dbctl.units import parse_duration
 
 #: A ``backup`` command that is due.
@@ -139,8 +134,10 @@ def collect_status(
     """
     statuses, failed = list[AppBackups](), list[tuple[str, DbctlError]]()
     for selection in selections:
+        from dbctl.services.app.open import open_app
+
         try:
-            with app_service.open_app(selection, timeout=timeout, only=only) as app:
+            with open_app(selection, timeout=timeout, only=only) as app:
                 if app_backups := read_status(app, repository):
                     statuses.append(app_backups)
                 elif len(selections) == 1:

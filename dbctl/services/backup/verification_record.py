@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import structs
 
-from dbctl.errors import RepositoryFailedError
+from dbctl.errors.backup import RepositoryFailedError
 from dbctl.model import JSON_ERRORS, Struct, now
 from dbctl.services.backup.manifest import Count, Timestamp, is_plausible_time
-from dbctl.stores import Store
+from dbctl.stores.base import Store
 
 
 class Drill(Struct, frozen=True, kw_only=True):

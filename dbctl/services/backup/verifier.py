@@ -7,32 +7,33 @@ from contextlib import ExitStack
 from functools import partial
 
 from dbctl.engines import registry
-from dbctl.engines.contract import DumpVerification, LoadRequest, RolePolicy
-from dbctl.engines.sql import find_differences
-from dbctl.errors import (
+from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
+from dbctl.engines.sql.table_digest import find_differences
+from dbctl.errors.backup import KeyInvalidError, KeyWrongError, StorageFailedError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ClientMissingError,
     ClientOldError,
-    DatabaseNotConfiguredError,
-    DatabaseUnknownError,
-    DbctlError,
     DiskFullError,
-    DriverMissingError,
-    ForeignDumpRefusedError,
     InsufficientSpaceError,
-    KeyInvalidError,
-    KeyMissingError,
-    KeyWrongError,
-    NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
-    StorageFailedError,
-    TempSpaceFailedError,
     UnreachableError,
 )
-from dbctl.files import atomic, run_in_parallel
+from dbctl.errors.databases import TempSpaceFailedError
+from dbctl.errors.restore import ForeignDumpRefusedError
+from dbctl.errors.usage import (
+    DatabaseNotConfiguredError,
+    DatabaseUnknownError,
+    DriverMissingError,
+    KeyMissingError,
+    NotSupportedError,
+)
+from dbctl.files import atomic
+from dbctl.files.concurrency import run_in_parallel
 from dbctl.model import Finding, Severity
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
@@ -40,7 +41,7 @@ from dbctl.services.backup.member_files import MemberReader, needs_decoding, ope
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.backup.verification_record import Drill
-from dbctl.stores import hash_blocks
+from dbctl.stores.base import hash_blocks
 from dbctl.url import Url
 
 #: A verification needs no roles of the server that loads a dump.

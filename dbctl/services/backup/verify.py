@@ -7,12 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import progress
-from dbctl.engines.contract import count_dump_rows
-from dbctl.errors import DbctlError, Exit, KeyWrongError, Remedy
+from dbctl.engines.contract.dumps import count_dump_rows
+from dbctl.errors.backup import KeyWrongError
+from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
-from dbctl.services.app import App, ledger_detection
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
-from dbctl.services.backup.foreign import StagedBackup, staging
+from dbctl.services.backup.foreign import staging
+from dbctl.services.backup.foreign.import_file import StagedBackup
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.safety import schema_fingerprint

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from dbctl.errors import RepositoryNotConfiguredError
+from dbctl.errors.backup import RepositoryNotConfiguredError
 from dbctl.model import Finding
 from dbctl.services.app import clock
-from dbctl.services.app.evidence import Needs, Subject, check
+from dbctl.services.app.evidence.subjects import Needs, Subject, check
 from dbctl.services.backup import status
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems

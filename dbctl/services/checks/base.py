@@ -11,12 +11,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import structs
 
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.model import Finding, Findings, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.model import CrossLink, Rebuild
-from dbctl.services.app import App, users_database
-from dbctl.services.app.evidence import (
+from dbctl.profiles.model.integrity import CrossLink
+from dbctl.profiles.model.rebuild import Rebuild
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import (
     UNREADABLE,
     Check,
     Contradiction,
@@ -25,6 +27,7 @@ from dbctl.services.app.evidence import (
     Scope,
     Subject,
 )
+from dbctl.services.app.user_table import users_database
 
 SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-check", "profile"]
 

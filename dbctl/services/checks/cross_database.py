@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from dbctl.engines.contract import Condition, Readable
-from dbctl.engines.sql import ident, is_storable
-from dbctl.errors import NotSupportedError, Remedy
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.sql.statement import ident, is_storable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, format_count
-from dbctl.profiles.model import CrossLink, Recount, is_optional
-from dbctl.services.app import App, LiveTable, find_column
-from dbctl.services.app.evidence import Check, DoesNotApplyError, Needs, Subject, check, require
+from dbctl.profiles.model.base import is_optional
+from dbctl.profiles.model.integrity import CrossLink, Recount
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.checks.duplicated_columns import DuplicatedColumns, KeySample
-from dbctl.services.sessions import create_recount
+from dbctl.services.sessions.rebuild_statistics import create_recount
 
 #: Values per query, which bounds the memory for large tables.
 BATCH = 5_000

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Advisor, Checks, Condition, IndexDifference, InSubquery, Not, OrphanedRows
-from dbctl.errors import CorruptError, QueryFailedError, Remedy
+from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
+from dbctl.engines.contract.conditions import Condition, InSubquery, Not
+from dbctl.engines.contract.monitoring import Advisor
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.model import Finding, Severity, format_count
-from dbctl.profiles import parse_row_path
-from dbctl.services.app import MASK, find_secret_columns, truncate
-from dbctl.services.app.evidence import Needs, Subject, check, require
-from dbctl.services.search.indexes import check_text_indexes
+from dbctl.profiles.row_paths import parse_row_path
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
+from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.validation import truncate
+from dbctl.services.search.indexes.text import check_text_indexes
 
 REINDEX_HINT = Remedy(
     "Keep a copy. The table keeps its rows when the index is rebuilt with: `maintain reindex`"

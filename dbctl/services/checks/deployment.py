@@ -9,29 +9,27 @@ from pathlib import Path
 
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import (
-    Advisor,
-    AnyOf,
-    Condition,
-    Dumps,
-    Index,
-    IndexMonitor,
-    ProgramUser,
-    ReplicaMonitor,
-    SettingComparison,
-    Table,
-    require_replica,
-)
-from dbctl.errors import BusyError, DbctlError, HashExpensiveError, Remedy
+from dbctl.engines.contract.conditions import AnyOf, Condition
+from dbctl.engines.contract.dumps import Dumps, ProgramUser
+from dbctl.engines.contract.monitoring import Advisor, Index, IndexMonitor, SettingComparison
+from dbctl.engines.contract.reader import Table
+from dbctl.engines.contract.replication import ReplicaMonitor, require_replica
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import BusyError
+from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Finding, Secret, Severity, format_count
-from dbctl.services.app import App, UserTable, command_line, open_users
-from dbctl.services.app.evidence import Check, Needs, Subject, check, require
+from dbctl.services.app import command_line
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check, require
+from dbctl.services.app.user_table import UserTable, open_users
 from dbctl.services.checks.base import join_examples
-from dbctl.services.hooks import find_leftover, find_unusable_programs
+from dbctl.services.hooks.maintenance_mode import find_leftover
+from dbctl.services.hooks.program import find_unusable_programs
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
-from dbctl.services.sessions import GRACE_PERIOD, CleanUp
-from dbctl.services.users import Passwords, admin_role, list_admins, may_sign_in
+from dbctl.services.migrations.ledger.state import INCONSISTENT_STATES, read_state
+from dbctl.services.sessions.cleanup import GRACE_PERIOD, CleanUp
+from dbctl.services.users.last_admin import admin_role, list_admins, may_sign_in
+from dbctl.services.users.passwords import Passwords
 from dbctl.units import format_size
 
 MAX_IDS = 50  #: ids in one hint

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from dbctl.engines.contract import DatabaseFiles, SizeMonitor
-from dbctl.errors import Remedy, UnreachableError
-from dbctl.files import Volume, read_volume
+from dbctl.engines.contract.checks import DatabaseFiles, SizeMonitor
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import UnreachableError
+from dbctl.files.mounts import Volume, read_volume
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
-from dbctl.services.app.evidence import Needs, Subject, check, require
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.checks.files import MOVE_HINT
 from dbctl.units import format_size
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract import Readable, RowStreams, VectorSearch, require_part
-from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, LiveTable
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.contract.vectors import VectorSearch
+from dbctl.profiles.model.integrity import CrossLink
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable
 
 #: Rows of one side in memory; larger tables are compared in several passes.
 MAX_ROWS = 250_000

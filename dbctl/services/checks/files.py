@@ -12,11 +12,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import Selection, SourceFile, loader, read_sections, report_first_problem, secret_file
-from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
+from dbctl.config import loader
+from dbctl.config.environment import secret_file
+from dbctl.config.sections import Selection, SourceFile, read_sections, report_first_problem
+from dbctl.errors.connection import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
-from dbctl.services.app.evidence import Needs, Subject, check, require
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.checks.base import FileSubject
 
 Audience: TypeAlias = Literal["all", "group"]

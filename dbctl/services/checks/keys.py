@@ -9,19 +9,16 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from dbctl.config import embedder_key, secrets
-from dbctl.errors import (
-    DbctlError,
-    EmbedderKeyMissingError,
-    EmbedderPackageMissingError,
-    FileFailedError,
-    FileMissingError,
-    KeyMissingError,
-)
+from dbctl.config import secrets
+from dbctl.config.secrets import embedder_key
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.search import EmbedderKeyMissingError, EmbedderPackageMissingError
+from dbctl.errors.usage import KeyMissingError
 from dbctl.model import Finding, Secret
-from dbctl.services.app import App
-from dbctl.services.app.evidence import Needs, Subject, check, require
-from dbctl.services.backup import DecryptionKeys, EncryptionPolicy, load_encryption
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
+from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
 from dbctl.services.checks import files
 
 #: Package → module.

@@ -9,17 +9,21 @@ from itertools import chain
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Not, Readable, Table, Where
-from dbctl.errors import Remedy
+from dbctl.engines.contract.conditions import Condition, Not, Where
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Secret, format_count
-from dbctl.profiles import EPOCH, estimate_cost, verify_password
-from dbctl.profiles.model import InvariantQuery, KeySearch, KnownSecret
-from dbctl.services.app import KEY_FORMS, LiveTable, find_column
-from dbctl.services.app.evidence import Check, Needs, Subject, check
+from dbctl.profiles.codecs import EPOCH
+from dbctl.profiles.model.integrity import InvariantQuery, KeySearch, KnownSecret
+from dbctl.profiles.passwords import estimate_cost, verify_password
+from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.secrets import KEY_FORMS
 from dbctl.services.checks.base import join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
-from dbctl.services.deletion import create_query, select_variant
-from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes
+from dbctl.services.deletion.invariants import create_query, select_variant
+from dbctl.services.search.indexes.external import list_external_indexes
+from dbctl.services.search.indexes.text import RENAME_HINT, find_broken
 
 #: Hashed secrets per check; each takes as long as a sign-in.
 MAX_TRIED = 20

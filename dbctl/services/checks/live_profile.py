@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import MigrationsMissingError, SchemaMismatchError
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.migrations import MigrationsMissingError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, Severity
-from dbctl.profiles import list_schema_references
-from dbctl.profiles.model import ColumnNames, Settings, Users
-from dbctl.services.app import find_column
-from dbctl.services.app.evidence import (
-    FACT_CHECKS,
-    UNCOVERED,
+from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Users
+from dbctl.profiles.schema_references import list_schema_references
+from dbctl.services.app.evidence.facts import FACT_CHECKS, UNCOVERED
+from dbctl.services.app.evidence.subjects import (
     Check,
     Contradiction,
     Needs,
@@ -20,8 +21,9 @@ from dbctl.services.app.evidence import (
     check,
     create_unreadable,
 )
+from dbctl.services.app.live_table import find_column
 from dbctl.services.checks.profile import Problem, list_referenced
-from dbctl.services.search import QueryCompiler
+from dbctl.services.search.compiler import QueryCompiler
 
 
 def rule(

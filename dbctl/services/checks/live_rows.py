@@ -5,39 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from dbctl.engines.contract import Explainer, Readable, SchemaReader, SchemaTable, strip_collation
-from dbctl.engines.sql import require_column_count, select_all_from
-from dbctl.errors import (
-    PrivilegeMissingError,
-    ProfileInvalidError,
-    QueryFailedError,
-    SchemaMismatchError,
-    ValueInvalidError,
-)
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import Explainer, Readable
+from dbctl.engines.contract.schema import SchemaTable, strip_collation
+from dbctl.engines.sql.statement import require_column_count, select_all_from
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import ProfileInvalidError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.profiles import is_payload, parse_row_path
-from dbctl.profiles.model import Payload, Profile, Report, Settings, Users
-from dbctl.services.app import App, UserTable, find_column
-from dbctl.services.app.evidence import (
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.reports import Report
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Payload, Users
+from dbctl.profiles.payloads import is_payload
+from dbctl.profiles.row_paths import parse_row_path
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.gather import add_samples, read_definitions
+from dbctl.services.app.evidence.subjects import Contradiction, Subject, check, create_unreadable, require
+from dbctl.services.app.evidence.user_references import (
     BlockingReference,
-    Contradiction,
-    Subject,
-    add_samples,
-    check,
-    create_unreadable,
     find_blocking_references,
     find_user_references,
     list_compared_columns,
-    read_definitions,
-    require,
 )
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.user_table import UserTable
 from dbctl.services.checks.live_profile import rule
 from dbctl.services.checks.profile import Problem
-from dbctl.services.deletion import create_query
-from dbctl.services.sessions import create_recount
-from dbctl.services.settings import decode, find_key
-from dbctl.services.stats import read_defaults, select_variant
-from dbctl.services.users import Passwords, StoredFormats
+from dbctl.services.deletion.invariants import create_query
+from dbctl.services.sessions.rebuild_statistics import create_recount
+from dbctl.services.settings.encodings import decode
+from dbctl.services.settings.store import find_key
+from dbctl.services.stats.reports import read_defaults, select_variant
+from dbctl.services.users.passwords import Passwords, StoredFormats
 
 FORMAT_REMEDY = (
     "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes."

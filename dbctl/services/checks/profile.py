@@ -7,37 +7,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dbctl.errors import ProfileInvalidError
+from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
-from dbctl.profiles import (
-    KEYS,
-    apply_variant,
-    find_filter_problem,
-    find_generator_problem,
-    find_prefix_problem,
-    list_database_references,
-    list_fields,
-    loader,
-    locate_key,
-)
-from dbctl.profiles.model import (
-    Migrations,
-    Password,
-    Profile,
-    Roles,
-    Settings,
-    Users,
-    cleanup,
-    list_role_names,
-    semantic,
-    validate_user_role,
-)
+from dbctl.profiles import loader
+from dbctl.profiles.codecs import KEYS
+from dbctl.profiles.model import cleanup, semantic
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
+from dbctl.profiles.model.databases import Migrations
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Password, Users
+from dbctl.profiles.passwords import find_prefix_problem
+from dbctl.profiles.schema_references import list_database_references
+from dbctl.profiles.templates import find_filter_problem, find_generator_problem, list_fields
+from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
-from dbctl.services.settings import parse_schema
-from dbctl.services.users import NEXT
+from dbctl.services.settings.values import parse_schema
+from dbctl.services.users.sign_in_state import NEXT
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]

@@ -8,21 +8,15 @@ from typing import Literal, get_args
 from msgspec import structs
 
 from dbctl import progress
-from dbctl.config import Selection
-from dbctl.errors import (
-    BusyError,
-    DatabaseNotConfiguredError,
-    DbctlError,
-    InterruptedWriteError,
-    PrivilegeMissingError,
-    Remedy,
-    SchemaMismatchError,
-)
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import BusyError, InterruptedWriteError, PrivilegeMissingError
+from dbctl.errors.usage import DatabaseNotConfiguredError, SchemaMismatchError
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct
-from dbctl.profiles import list_schema_references
-from dbctl.services import app as app_service
-from dbctl.services.app import App, unconfigured
-from dbctl.services.app.evidence import Check, Needs, Scope, Subject, create_unreadable
+from dbctl.profiles.schema_references import list_schema_references
+from dbctl.services.app import unconfigured
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Check, Needs, Scope, Subject, create_unreadable
 from dbctl.services.checks import files
 from dbctl.services.checks.base import CheckReport, CheckRun, FileSubject, load_checks
 
@@ -62,8 +56,10 @@ def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") 
     """
     run, apps = _DeploymentRun(), list[str]()
     for selection in selections:
+        from dbctl.services.app.open import open_app
+
         try:
-            with app_service.open_app(selection, timeout=timeout, only=only, traceless=True) as app:
+            with open_app(selection, timeout=timeout, only=only, traceless=True) as app:
                 apps.append(app.name)
                 run.run("doctor", Subject(app, selection=selection))
         except DbctlError as error:

@@ -7,28 +7,32 @@ from contextlib import suppress
 from functools import partial
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
-from dbctl.errors import Remedy, SchemaMismatchError
+from dbctl.engines.contract.conditions import Condition, Not, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import TimeFormCount, TimeForms
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
-from dbctl.profiles import has_hash_form
-from dbctl.profiles.model import Settings, States, UserRole, Values
-from dbctl.services.app import (
-    App,
-    LiveTable,
-    UserTable,
-    find_column,
-    find_secret_columns,
-    is_time,
-    require_streams,
-    time_columns,
-    truncate,
-)
-from dbctl.services.app.evidence import Check, Needs, Subject, require
+from dbctl.profiles.model.integrity import States, Values
+from dbctl.profiles.model.roles import UserRole
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.passwords import has_hash_form
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Check, Needs, Subject, require
+from dbctl.services.app.live_table import LiveTable, find_column, require_streams
+from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.app.times import is_time, time_columns
+from dbctl.services.app.user_table import UserTable
+from dbctl.services.app.validation import truncate
 from dbctl.services.checks.base import join_examples
-from dbctl.services.roles import BuiltInPermissions, RoleTable
-from dbctl.services.rules import find_unlisted, known_states
-from dbctl.services.settings import find_text_violation, open_settings
-from dbctl.services.users import Passwords, find_holder_problem
+from dbctl.services.roles.built_in import BuiltInPermissions
+from dbctl.services.roles.role_table import RoleTable
+from dbctl.services.rules.columns import known_states
+from dbctl.services.rules.rows import find_unlisted
+from dbctl.services.settings.queries import open_settings
+from dbctl.services.settings.store import find_text_violation
+from dbctl.services.users.exclusive_role import find_holder_problem
+from dbctl.services.users.passwords import Passwords
 
 EXAMPLES = 5
 SET_HINT = Remedy("`data set {table} KEY {column}=VALUE`")

@@ -8,10 +8,11 @@ from functools import partial
 from math import isfinite
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Line, LogicalKind, split_line
+from dbctl.engines.contract.portable import LogicalKind
+from dbctl.engines.contract.streaming import Line, split_line
 from dbctl.model import Row, Struct
-from dbctl.services.app import MASK
-from dbctl.services.transfer import TransferTable
+from dbctl.services.app.secrets import MASK
+from dbctl.services.transfer.tables import TransferTable
 
 #: The kind of difference of a row; in a table without a key, no row is ``changed``.
 RowChange: TypeAlias = Literal["only a", "only b", "changed"]

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.portable import (
     ColumnPair,
-    Condition,
-    Line,
     LineColumn,
     LogicalKind,
     PortableTable,
     RowSource,
     exchange_kind,
-    key_of,
 )
+from dbctl.engines.contract.streaming import Line, key_of
 from dbctl.engines.sql import lines as line_batches
-from dbctl.errors import Exit, TableMissingError, UsageError
+from dbctl.errors.base import Exit
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Closing, Row, Struct, format_count
-from dbctl.services.app import find_secret_columns, truncate
+from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.app.validation import truncate
 from dbctl.services.comparison.row_values import RowChange, RowDifference, RowValues
 from dbctl.services.comparison.sides import Side
-from dbctl.services.transfer import (
-    Advance,
-    TableComparison,
-    TransferTable,
-    ignore_rows,
-    pair_columns,
-    require_rows,
-    require_schemas,
-)
+from dbctl.services.transfer.compare import Advance, TableComparison, ignore_rows
+from dbctl.services.transfer.parts import require_rows, require_schemas
+from dbctl.services.transfer.tables import TransferTable, pair_columns
 
 #: Differing rows of a table after which the rest is not counted, because each group of rows may read the table again.
 MAX_COUNTED = 1_000_000

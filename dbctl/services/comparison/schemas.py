@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import (
-    PortableSchema,
-    PortableTable,
+from dbctl.engines.contract.portable import PortableSchema, PortableTable
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaColumn,
     SchemaIndex,
     SchemaReference,
     SchemaTable,
 )
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.comparison.sides import Side
-from dbctl.services.migrations import Difference, compare, read_schema, split_schema
-from dbctl.services.transfer import require_schemas
+from dbctl.services.migrations.drift import read_schema
+from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
+from dbctl.services.transfer.parts import require_schemas
 
 PORTABLE_REMARK = (
     "the engines differ: expressions, checks, views, triggers, lengths and collations are not compared"

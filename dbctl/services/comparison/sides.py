@@ -9,15 +9,22 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from dbctl.config import PLAIN, Selection, loader
-from dbctl.engines.contract import Readable
-from dbctl.errors import ConfigMissingError, DbctlError, SideMissingError, SidesSameError
+from dbctl.config import loader
+from dbctl.config.model import PLAIN
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.databases import SideMissingError, SidesSameError
+from dbctl.errors.usage import ConfigMissingError
 from dbctl.model import Struct
-from dbctl.services.app import App, open_app
-from dbctl.services.backup import DecryptionKeys, Repository
-from dbctl.services.migrations import SchemaReplay, find_targets
-from dbctl.services.migrations.ledger import read_state
-from dbctl.services.restore import BackupSource
+from dbctl.services.app.app import App
+from dbctl.services.app.open import open_app
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.repository import Repository
+from dbctl.services.migrations.drift import SchemaReplay
+from dbctl.services.migrations.ledger.state import read_state
+from dbctl.services.migrations.status import find_targets
+from dbctl.services.restore.source import BackupSource
 from dbctl.url import SCHEMES
 
 BACKUP_PREFIX = "backup:"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Writable
-from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, now
-from dbctl.profiles import KEYS
-from dbctl.services.app import MASK, App, Change, audit, find_column, truncate
+from dbctl.profiles.codecs import KEYS
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.secrets import MASK
+from dbctl.services.app.validation import truncate
 from dbctl.services.data.new_values import is_users_table, quote_value, refuse_dedicated_tables
 from dbctl.services.data.table import DataTable, selected_database
-from dbctl.services.rules import RowRules, guard_constraints
+from dbctl.services.rules.rows import RowRules, guard_constraints
 
 
 class RowAddResult(ChangeResult, frozen=True, kw_only=True):

@@ -7,11 +7,15 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
-from dbctl.errors import ContentNullError, ContentUndecodableError, UsageError
+from dbctl.errors.databases import ContentNullError, ContentUndecodableError
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Row, Struct
-from dbctl.profiles import Encoding
-from dbctl.profiles.model import ColumnNames, StoredFile
-from dbctl.services.app import App, find_column, truncate
+from dbctl.profiles.codecs import Encoding
+from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.reports import StoredFile
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.validation import truncate
 from dbctl.services.data.table import DataTable, row_key, selected_database
 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)

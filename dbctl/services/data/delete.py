@@ -7,36 +7,35 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, Readable, Where, Writable
-from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError
+from dbctl.engines.contract.conditions import AllOf, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
-from dbctl.services.app import (
-    App,
-    Change,
-    Prepared,
-    PreparedChange,
-    UserSelector,
-    UserTable,
-    audit,
-    require_row_count,
-    truncate,
-)
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, Prepared, PreparedChange, require_row_count
+from dbctl.services.app.user_table import UserSelector, UserTable
+from dbctl.services.app.validation import truncate
 from dbctl.services.data.new_values import is_users_table, refuse_role_table
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
-from dbctl.services.deletion import (
+from dbctl.services.deletion.cascade import (
     AffectedRows,
-    CrossDatabaseDeletion,
     count_affected_rows,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
-    find_written_databases,
-    list_unchanged_databases,
     select_deleted,
 )
-from dbctl.services.rules import RowRules, guard_constraints
-from dbctl.services.search import add_repair_hint
-from dbctl.services.users import delete_users
+from dbctl.services.deletion.cross_database import (
+    CrossDatabaseDeletion,
+    find_written_databases,
+    list_unchanged_databases,
+)
+from dbctl.services.rules.rows import RowRules, guard_constraints
+from dbctl.services.search.fulltext import add_repair_hint
+from dbctl.services.users.delete import delete_users
 
 R = TypeVar("R")
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
-from dbctl.errors import Remedy, UseDedicatedCommandError
+from dbctl.engines.contract.conditions import AnyOf, Condition, Not, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
-from dbctl.services.app import (
-    App,
-    Change,
-    UserSelector,
-    UserTable,
-    audit,
-    find_column,
-    require_row_count,
-    truncate,
-)
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.user_table import UserSelector, UserTable
+from dbctl.services.app.validation import truncate
 from dbctl.services.data.new_values import (
     is_users_table,
     quote_value,
@@ -25,9 +24,10 @@ from dbctl.services.data.new_values import (
     user_fields,
 )
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
-from dbctl.services.rules import RowRules, SingleTrueUpdate, guard_constraints, is_equal_stored
-from dbctl.services.search import add_repair_hint
-from dbctl.services.users import UpdateUsers, UserUpdate
+from dbctl.services.rules.rows import RowRules, guard_constraints, is_equal_stored
+from dbctl.services.rules.single_true import SingleTrueUpdate
+from dbctl.services.search.fulltext import add_repair_hint
+from dbctl.services.users.update import UpdateUsers, UserUpdate
 
 _USERS = Remedy(
     "Use: `users update LOGIN`; or: `users set-role LOGIN ROLE`; or: `users activate LOGIN`; or: `users deactivate LOGIN`"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
-from dbctl.engines.contract import CsvWriter
-from dbctl.errors import UsageError
+from dbctl.engines.contract.streaming import CsvWriter
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Struct
-from dbctl.services.app import App, require_streams
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import require_streams
 from dbctl.services.data.csv_jsonl import Form, write_csv, write_jsonl
 from dbctl.services.data.query import run_query
 from dbctl.services.data.table import DataTable, selected_database

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import Secret
-from dbctl.services.app import MASK, TIMES, UserTable, find_column, truncate
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.secrets import MASK
+from dbctl.services.app.user_table import TIMES, UserTable
+from dbctl.services.app.validation import truncate
 from dbctl.services.data.table import DataTable
 
 #: By the scope of the settings of the profile.

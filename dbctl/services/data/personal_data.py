@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import AnyOf, Condition, InSubquery, Query, Readable, Where
+from dbctl.engines.contract.conditions import AnyOf, Condition, InSubquery, Query, Where
+from dbctl.engines.contract.reader import Readable
 from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Effect, Row, Struct, now
-from dbctl.profiles import parse_row_path
-from dbctl.profiles.model import ColumnNames, Settings
-from dbctl.services.app import (
-    MASK,
-    App,
-    LiveTable,
-    User,
-    UserSelector,
-    UserTable,
-    find_column,
-    find_secret_columns,
-    is_secret_setting,
-    open_users,
-    require_codec,
-    users_database,
-)
-from dbctl.services.deletion import BATCH, read_link_values
-from dbctl.services.users import follow_steps, match_logins
+from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.row_paths import parse_row_path
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column, require_codec
+from dbctl.services.app.secrets import MASK, find_secret_columns, is_secret_setting
+from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
+from dbctl.services.deletion.cross_database import BATCH, read_link_values
+from dbctl.services.users.ownership import follow_steps
+from dbctl.services.users.sign_in_state import match_logins
 
 #: Name and version of the file format.
 FILE_FORMAT = "dbctl.user-data/1"

@@ -7,10 +7,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract import Order, Readable, RowStream, UserQuery, Where
-from dbctl.errors import QueryFailedError, Remedy, UsageError
+from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.streaming import RowStream, UserQuery
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
-from dbctl.services.app import App, find_secret_columns, require_streams
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import require_streams
+from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
 QUERY_HELP = Remedy(

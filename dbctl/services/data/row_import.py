@@ -7,21 +7,24 @@ from pathlib import PurePath
 from typing import IO
 
 from dbctl import progress, signals
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import (
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import shorten_details
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.databases import (
     AlreadyExistsError,
-    BuiltInRoleError,
     ColumnMissingError,
-    ConstraintError,
     ImportInvalidError,
     TableMissingError,
-    UsageError,
-    UseDedicatedCommandError,
-    ValueInvalidError,
-    shorten_details,
 )
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors.users import BuiltInRoleError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
-from dbctl.services.app import MASK, App, Change, audit, require_codec, require_row_count
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.live_table import require_codec
+from dbctl.services.app.secrets import MASK
 from dbctl.services.data.csv_jsonl import (
     Cell,
     Form,
@@ -33,7 +36,7 @@ from dbctl.services.data.csv_jsonl import (
 )
 from dbctl.services.data.refused_rows import Key, list_refused_lines, normalise_key
 from dbctl.services.data.table import DataTable, selected_database, sort_by_references
-from dbctl.services.rules import RowRules, guard_constraints
+from dbctl.services.rules.rows import RowRules, guard_constraints
 
 #: Rows of an import between two reports of the progress.
 PROGRESS_ROWS = 1000

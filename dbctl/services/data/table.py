@@ -7,44 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract import (
-    AllOf,
-    Column,
-    Condition,
-    KeysetCursor,
-    Op,
-    Readable,
-    Where,
-)
-from dbctl.errors import (
-    ColumnMissingError,
-    LimitExceededError,
-    ObjectMissingError,
-    Remedy,
-    RowNotFoundError,
-    UsageError,
-    UseDedicatedCommandError,
-    ValueInvalidError,
-)
+from dbctl.engines.contract.conditions import AllOf, Condition, KeysetCursor, Op, Where
+from dbctl.engines.contract.reader import Column, Readable
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors.users import ObjectMissingError
 from dbctl.model import Row, Struct, now
-from dbctl.profiles import BOOLEANS
-from dbctl.services.app import (
-    BOOLEAN_TYPE,
-    MASK,
-    App,
-    LiveTable,
-    find_column,
-    find_named_key,
-    find_secret_columns,
-    is_time,
-    ledger_detection,
-    missing_table_error,
-    parse_boolean,
-    parse_time,
-    require_codec,
-    time_columns,
-    truncate,
-)
+from dbctl.profiles.codecs import BOOLEANS
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column, find_named_key, require_codec
+from dbctl.services.app.results import missing_table_error
+from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.times import is_time, time_columns
+from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE
+from dbctl.services.app.validation import parse_boolean, parse_time, truncate
 
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)

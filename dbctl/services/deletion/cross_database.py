@@ -6,11 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Readable, Where
-from dbctl.errors import CascadeUnreachableError
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.connection import CascadeUnreachableError
 from dbctl.model import format_count
-from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, LiveTable, find_column, required_for_cascade, unconfigured
+from dbctl.profiles.model.integrity import CrossLink
+from dbctl.services.app import unconfigured
+from dbctl.services.app.app import App
+from dbctl.services.app.change import required_for_cascade
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.deletion.cascade import AffectedRows, find_affected_rows
 
 #: The number of values per condition; more values need several statements.

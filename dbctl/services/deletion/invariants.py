@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import PlannedRows, Preview, Readable
-from dbctl.errors import InvariantViolatedError
+from dbctl.engines.contract.reader import PlannedRows, Preview, Readable
+from dbctl.errors.users import InvariantViolatedError
 from dbctl.model import Struct, time_before
-from dbctl.profiles import TIMES
-from dbctl.profiles.model import InvariantQuery, InvariantVariant
-from dbctl.services.app import App, has_all
+from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.model.integrity import InvariantQuery, InvariantVariant
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import has_all
 from dbctl.units import parse_duration
 
 

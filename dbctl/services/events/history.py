@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from dbctl.errors import RunNotFoundError
+from dbctl.errors.operations import RunNotFoundError
 from dbctl.model import Page
 from dbctl.services.events.recorder import decode_run, is_running, list_interrupted
 from dbctl.services.events.runs import (

@@ -17,8 +17,11 @@ from stat import S_ISREG
 
 import msgspec
 
-from dbctl.errors import AuditUnavailableError, JournalCorruptError, JournalUnavailableError
-from dbctl.files import atomic, find_planted, read_settings_bytes, sync_directory
+from dbctl.errors.audit import AuditUnavailableError
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.files import atomic
+from dbctl.files.atomic import read_settings_bytes, sync_directory
+from dbctl.files.lock import find_planted
 from dbctl.model import JSON_ERRORS, Struct
 from dbctl.services.events.store import (
     FILE_NAME,
@@ -160,7 +163,7 @@ def _publish_end(folder: Path) -> None:
 
     The settings are not known here: the first change publishes its end everywhere.
     """
-    from dbctl.config import AuditConfig
+    from dbctl.config.model import AuditConfig
     from dbctl.services.events.changes.anchors import publish_anchor
     from dbctl.services.events.changes.log import read_end
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbctl.config import (
-    AuditConfig,
-    JournalConfig,
-    NotifyConfig,
-    Selection,
-    has_home,
-    loader,
-    read_sections,
-    report_first_problem,
-    state_folder,
-)
-from dbctl.errors import DbctlError, JournalDisabledError
+from dbctl.config import loader
+from dbctl.config.model import AuditConfig, JournalConfig, NotifyConfig
+from dbctl.config.paths import has_home, state_folder
+from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
+from dbctl.errors.base import DbctlError
+from dbctl.errors.operations import JournalDisabledError
 from dbctl.model import Struct
 
 
@@ -27,7 +21,7 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
     audit: AuditConfig = AuditConfig()  #: the settings of the audit log, which is in the same folder
     config: str = ""  #: the absolute path of the configuration; empty: none
     apps: tuple[str, ...] = ()  #: those that the command selects, or all
-    configuration: loader.Sections | None = None  #: its sections; None: it is missing or invalid
+    configuration: Sections | None = None  #: its sections; None: it is missing or invalid
 
     def require_folder(self) -> Path:
         """Return the folder.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import get_args
 
-from dbctl.config import BackupConfig, JobCommand
-from dbctl.errors import DbctlError, Exit, Remedy
+from dbctl.config.model import BackupConfig, JobCommand
+from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Struct, now
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import JournalLocation

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.model import Struct, now
 from dbctl.services.events.store import EventStore, storable_text
 

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from dbctl.config import JournalConfig
-from dbctl.errors import JournalCorruptError, JournalUnavailableError
-from dbctl.files import find_planted, lock
+from dbctl.config.model import JournalConfig
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.files import lock
+from dbctl.files.lock import find_planted
 from dbctl.services.events.changes.log import append_records, note_gap
 from dbctl.services.events.retention import prune_after
 from dbctl.services.events.runs import (

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.config import JournalConfig
-from dbctl.errors import PlanChangedError
+from dbctl.config.model import JournalConfig
+from dbctl.errors.usage import PlanChangedError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, now
 from dbctl.services.events.runs import RUNNING
 from dbctl.services.events.store import EventStore

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.model import Row, Struct
 
 #: The result of a run whose process has not ended, and of one whose process ended without a result.

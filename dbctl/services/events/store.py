@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from dbctl.errors import JournalCorruptError, JournalUnavailableError
-from dbctl.files import find_planted, read_volume
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.files.lock import find_planted
+from dbctl.files.mounts import read_volume
 from dbctl.model import JSON_ERRORS
 
 if TYPE_CHECKING:

@@ -8,19 +8,20 @@ from contextlib import closing
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from dbctl.config import App, FleetSelection, is_valid_name, select_instance
+from dbctl.config.fleet import FleetSelection, is_valid_name, select_instance
+from dbctl.config.model import App
 from dbctl.engines import registry
-from dbctl.engines.contract import UserQuery
-from dbctl.errors import (
-    DbctlError,
+from dbctl.engines.contract.streaming import UserQuery
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.fleets import (
     FleetEmptyError,
     InstanceDuplicateError,
     InstanceListingError,
     InstanceNameInvalidError,
-    QueryFailedError,
 )
 from dbctl.model import Page, Struct
-from dbctl.services.app import require_streams
+from dbctl.services.app.live_table import require_streams
 from dbctl.url import PLACEHOLDER
 
 #: Time limit for the query that lists instances.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from dbctl.errors import DbctlError, Exit, worst_status
+from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.model import Struct
 from dbctl.services.events.runs import HookRun
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.errors import CorruptError, Exit, InstanceSkippedError, NotADatabaseError
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import CorruptError, NotADatabaseError
+from dbctl.errors.fleets import InstanceSkippedError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import Outcome, Tally

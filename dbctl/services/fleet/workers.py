@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 
 from dbctl import progress, signals
-from dbctl.errors import WorkerEndedError
+from dbctl.errors.fleets import WorkerEndedError
 from dbctl.services.fleet.outcome import Outcome
 
 T = TypeVar("T")

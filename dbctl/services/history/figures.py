@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.model import PageRequest
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.stats import reports
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from dbctl.errors import TableNotSampledError
+from dbctl.errors.operations import TableNotSampledError
 from dbctl.model import Page, PageRequest, Row, Struct, Trend
-from dbctl.services.app import paginate
+from dbctl.services.app.results import paginate
 from dbctl.services.events.samples import DatabaseKey, Sample, TableSample, discard_wrong_times
 from dbctl.services.history.forecast import ForecastState, predict_full_disk
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, SizeMonitor
-from dbctl.errors import DbctlError
-from dbctl.files import read_volume
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError
+from dbctl.files.mounts import read_volume
 from dbctl.model import now
-from dbctl.services.app import App, users_database
-from dbctl.services.backup import Manifest
+from dbctl.services.app.app import App
+from dbctl.services.app.user_table import users_database
+from dbctl.services.backup.manifest import Manifest
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.samples import Sample, TableSample, save_samples
 from dbctl.services.history.figures import read_figures

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from dbctl import config, signals
-from dbctl.errors import DbctlError, Exit, HookFailedError
+from dbctl import signals
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.operations import HookFailedError
 from dbctl.model import ChangeResult, Finding, Severity, Struct
 from dbctl.services.events.runs import HookRun, name_result
 from dbctl.services.hooks.maintenance_mode import MaintenanceMode
@@ -17,6 +18,10 @@ from dbctl.services.hooks.program import (
     require_trusted_programs,
     run_program,
 )
+
+if TYPE_CHECKING:
+    from dbctl.config.model import ActionName, App
+
 
 T = TypeVar("T")
 #: Exit codes of commands that were refused: their action did not begin, and nothing has to be repaired.
@@ -48,8 +53,8 @@ class HookedAction:
 
     def __init__(
         self,
-        app: config.App,
-        action: config.ActionName,
+        app: App,
+        action: ActionName,
         context: HookContext,
         *,
         timeout: float,
@@ -66,8 +71,10 @@ class HookedAction:
             backup: id and path of the backup that is restored.
             runs_hooks: false if a hook of the app started dbctl.
         """
+        from dbctl.config.model import ActionHooks
+
         self._app, self._action, self._context, self._timeout = app, action, context, timeout
-        self._hooks = config.ActionHooks()
+        self._hooks = ActionHooks()
         if runs_hooks:
             self._hooks = app.hooks.get(action, self._hooks)
         mode = app.maintenance_mode

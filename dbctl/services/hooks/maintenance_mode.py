@@ -8,19 +8,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from dbctl import config
-from dbctl.errors import (
-    BusyError,
-    DbctlError,
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import BusyError
+from dbctl.errors.operations import (
     MaintenanceNotConfiguredError,
     MaintenanceOffError,
     MaintenanceOnError,
     MaintenanceStateError,
-    Remedy,
 )
 from dbctl.files import atomic, lock
 from dbctl.model import JSON_ERRORS, ChangeResult, Effect, Finding, Plan, Struct, now
@@ -31,6 +29,10 @@ from dbctl.services.hooks.program import (
     require_trusted_programs,
     run_program,
 )
+
+if TYPE_CHECKING:
+    from dbctl.config.model import App
+
 
 #: The folder of the records, in the directory for state.
 FOLDER = "maintenance"
@@ -54,7 +56,7 @@ class MaintenanceState(Struct, frozen=True, kw_only=True):
 class MaintenanceMode:
     """The programs of the maintenance mode of an app, and its record."""
 
-    def __init__(self, app: config.App, context: HookContext, *, timeout: float) -> None:
+    def __init__(self, app: App, context: HookContext, *, timeout: float) -> None:
         """Run nothing.
 
         Args:
@@ -216,7 +218,7 @@ class ChangeMaintenanceMode:
 
     protected = False
 
-    def __init__(self, app: config.App, context: HookContext, *, is_on: bool, timeout: float) -> None:
+    def __init__(self, app: App, context: HookContext, *, is_on: bool, timeout: float) -> None:
         """Raise as ``MaintenanceMode``."""
         self.app = self.target = app.name
         self._configured, self._is_on = app, is_on
@@ -241,7 +243,7 @@ class ChangeMaintenanceMode:
         return MaintenanceChanged(app=self.app, is_on=self._is_on, warning=warning)
 
 
-def find_leftover(app: config.App) -> Iterator[Finding]:
+def find_leftover(app: App) -> Iterator[Finding]:
     """Yield a finding if the app may still be in maintenance mode, because dbctl was killed or the program failed."""
     path = _locate_state(app) if app.maintenance_mode else None
     if path is None or _read_state(path) is None or lock.is_held(_locate_lock(path)):
@@ -258,9 +260,11 @@ def find_leftover(app: config.App) -> Iterator[Finding]:
         )
 
 
-def _locate_state(app: config.App) -> Path | None:
+def _locate_state(app: App) -> Path | None:
     """Return the file that records the maintenance mode of an app; None without a directory for state."""
-    folder = config.state_folder("" if app.state == STATE_OFF else app.state)
+    from dbctl.config.paths import state_folder
+
+    folder = state_folder("" if app.state == STATE_OFF else app.state)
     if folder is None:
         return None
     key = hashlib.sha256(f"{app.folder}\0{app.name}".encode(errors="surrogateescape")).hexdigest()[:16]

@@ -7,14 +7,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dbctl import config, signals
-from dbctl.errors import DbctlError
+from dbctl import signals
+from dbctl.errors.base import DbctlError
 from dbctl.files import limited_program
 from dbctl.model import Finding, Struct
 from dbctl.services.events.runs import HookRun
 from dbctl.units import parse_duration
+
+if TYPE_CHECKING:
+    from dbctl.config.model import App
+
 
 #: The variables of a hook; those of an outer dbctl are not passed on.
 PREFIX = "DBCTL_HOOK_"
@@ -132,10 +136,12 @@ def require_trusted_programs(commands: Iterable[Sequence[str]]) -> None:
     if os.geteuid() == 0:
         for program in {command[0] for command in commands if "/" in command[0]}:
             if os.path.exists(program):  # noqa: PTH110 - Path.exists raises without permission
-                config.require_trusted(Path(program))
+                from dbctl.config.trust import require_trusted
+
+                require_trusted(Path(program))
 
 
-def find_unusable_programs(app: config.App) -> Iterator[Finding]:
+def find_unusable_programs(app: App) -> Iterator[Finding]:
     """Yield the programs of an app that cannot be started, or that root refuses to start."""
     commands = {
         f"hooks.{action}.{name}": command

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
-from dbctl.errors import UsageError
+from dbctl.engines.contract.conditions import Condition, Not, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
-from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
-from dbctl.services.checks import Comparison, DuplicatedColumns
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.profiles.model.integrity import CrossLink
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, PreparedChange
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.validation import truncate
+from dbctl.services.checks.duplicated_columns import Comparison, DuplicatedColumns
+from dbctl.services.deletion.cascade import add_dependent_rows
 
 #: Keys in one condition.
 BATCH = 2_000

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import Readable, TimeFormCount, TimeRewriter, Writable, require_part
-from dbctl.errors import TimesAmbiguousError, UsageError, ValueInvalidError
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.writer import TimeFormCount, TimeRewriter, Writable
+from dbctl.errors.databases import TimesAmbiguousError
+from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
-from dbctl.profiles import TIMES, TimeCodec, read_time
-from dbctl.services.app import App, Change, LiveTable, PreparedChange, missing_table_error, require_row_count
-from dbctl.services.checks import FORMS, list_mixed_columns
+from dbctl.profiles.codecs import TIMES, TimeCodec, read_time
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, PreparedChange, require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.results import missing_table_error
+from dbctl.services.checks.stored_rows import FORMS, list_mixed_columns
 from dbctl.services.integrity.repair import RepairResult
 
 #: Text without time zone, whose meaning depends on the zone of the writer.

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dbctl import signals
-from dbctl.engines.contract import Session, SessionMonitor
-from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
+from dbctl.engines.contract.monitoring import Session, SessionMonitor
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError, SessionMissingError, UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
-from dbctl.services.app import App, Operation, selected_databases
-from dbctl.services.stats import NO_SERVER_HINT, require_sessions
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
+from dbctl.services.app.results import selected_databases
+from dbctl.services.stats.connections import NO_SERVER_HINT, require_sessions
 
 #: Seconds between two checks whether the statements have ended.
 POLL_SECONDS = 0.05

@@ -7,25 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
-from dbctl.engines.contract import (
-    Maintenance,
-    MaintenanceKind,
-    MaintenanceTask,
-    Readable,
-    SizeMonitor,
-    Versions,
-    require_part,
-)
-from dbctl.errors import (
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.monitoring import Maintenance, MaintenanceKind, MaintenanceTask, Versions
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
-    DbctlError,
     DriverMissingError,
-    Exit,
     NotSupportedError,
     SchemaMismatchError,
 )
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
-from dbctl.services.app import App, Operation, clock, selected_databases
+from dbctl.services.app import clock
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
+from dbctl.services.app.results import selected_databases
 
 #: Kind of maintenance; equals the command name, except for ``rollback-journal`` (``wal --off``).
 TaskKind: TypeAlias = MaintenanceKind

@@ -12,15 +12,19 @@ from typing import get_args
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import BackupConfig, FleetSelection, Selection, loader, read_sections, report_first_problem
-from dbctl.errors import DbctlError, ReadOnlyError
+from dbctl.config import loader
+from dbctl.config.fleet import FleetSelection
+from dbctl.config.model import BackupConfig
+from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ReadOnlyError
 from dbctl.model import Page, Row, Severity, Struct, now
-from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
+from dbctl.services.backup.status import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.events.samples import read_samples
-from dbctl.services.fleet import list_instances
-from dbctl.services.history import DEFAULT_PERIOD, measure_growth
+from dbctl.services.fleet.instances import list_instances
+from dbctl.services.history.growth import DEFAULT_PERIOD, measure_growth
 from dbctl.services.metrics.families import FAMILIES, PREFIX
 from dbctl.services.observation import AppObservation, Want, observe, read_histories
 from dbctl.units import parse_duration

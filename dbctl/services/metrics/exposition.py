@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.errors import FileFailedError, require_driver
-from dbctl.files import write_atomically
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.usage import require_driver
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect
 from dbctl.services.metrics.collect import Metrics, Sample
 from dbctl.services.metrics.families import FAMILIES, PREFIX

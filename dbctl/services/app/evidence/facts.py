@@ -12,11 +12,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from dbctl.engines.contract import Readable, Table
-from dbctl.errors import PrivilegeMissingError, ProfileContradictionError
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
-from dbctl.profiles import BOOLEANS, BooleanCodec, KeyCodec, loader
-from dbctl.profiles.model import ColumnNames, Ledger, Settings, Users
+from dbctl.profiles import loader
+from dbctl.profiles.codecs import BOOLEANS, BooleanCodec, KeyCodec
+from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.databases import Ledger
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Users
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import values

@@ -10,15 +10,11 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Column,
-    Readable,
-    SchemaReader,
-    SchemaReference,
-    SchemaTable,
-    strip_collation,
-)
-from dbctl.errors import BusyError, DbctlError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.schema import SchemaReference, SchemaTable, strip_collation
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Row, Struct
 
 #: Rows at each end of a table that are read.

@@ -11,13 +11,16 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import structs
 
-from dbctl.config import Selection
-from dbctl.engines.contract import DatabaseFiles, Readable
-from dbctl.errors import DbctlError, PrivilegeMissingError, Remedy
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.checks import DatabaseFiles
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import toml
 from dbctl.model import Finding, Severity, Struct
-from dbctl.profiles import list_schema_references, loader
-from dbctl.profiles.model import Database
+from dbctl.profiles import loader
+from dbctl.profiles.model.databases import Database
+from dbctl.profiles.schema_references import list_schema_references
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 from dbctl.spec import Fact

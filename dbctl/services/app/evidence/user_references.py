@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from dbctl.engines.contract import SchemaReference
+from dbctl.engines.contract.schema import SchemaReference
 from dbctl.model import Struct
-from dbctl.profiles import has_row_path, parse_row_path
+from dbctl.profiles.row_paths import has_row_path, parse_row_path
 from dbctl.services.app.evidence import names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
-from dbctl.engines.contract import Column
-from dbctl.profiles import BooleanCodec, KeyCodec, TimeCodec
-from dbctl.services.app.user_roles import BOOLEAN_TYPE, WHOLE_TYPE
+from dbctl.engines.contract.reader import Column
+from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
+from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE, WHOLE_TYPE
 
 #: Numbers that are times from 2001 to 2286: in seconds, and in milliseconds.
 SECONDS, MILLISECONDS = range(1_000_000_000, 10_000_000_000), range(1_000_000_000_000, 10_000_000_000_000)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Column, Condition, InSubquery, Not, Order, Where
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Order, Where
+from dbctl.engines.contract.reader import Column
 from dbctl.model import Row
-from dbctl.profiles import BOOLEANS
+from dbctl.profiles.codecs import BOOLEANS
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Problem, RoleForm
 
 #: Declared types of boolean, of number and of text columns, for drivers without such types.

@@ -6,10 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import InSubquery, Order, Where, Writable
-from dbctl.errors import NotSupportedError, Remedy, RoleFormError, RoleMissingError
+from dbctl.engines.contract.conditions import InSubquery, Order, Where
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError, RoleMissingError
+from dbctl.errors.users import RoleFormError
 from dbctl.model import Row, Struct, join_first
-from dbctl.profiles.model import UserRole, Users
+from dbctl.profiles.model.roles import UserRole
+from dbctl.profiles.model.users import Users
 from dbctl.services.app.live_table import LiveTable
 
 #: A key below ``[users]``, and the problem with its value.

@@ -7,11 +7,12 @@ from functools import cached_property
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Where, Writable
-from dbctl.errors import RoleInheritedError
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Where
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.users import RoleInheritedError
 from dbctl.model import Row
-from dbctl.profiles import KEYS, read_text
-from dbctl.profiles.model import GroupMembership, Membership
+from dbctl.profiles.codecs import KEYS, read_text
+from dbctl.profiles.model.roles import GroupMembership, Membership
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm

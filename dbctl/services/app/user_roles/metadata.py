@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.engines.contract import AnyOf, Condition, Where, Writable
-from dbctl.errors import RoleStoredError
+from dbctl.engines.contract.conditions import AnyOf, Condition, Where
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.users import RoleStoredError
 from dbctl.model import Row
-from dbctl.profiles import dump_php, load_flags, read_text
-from dbctl.profiles.model import RoleMetadata
+from dbctl.profiles.codecs import read_text
+from dbctl.profiles.model.roles import RoleMetadata
+from dbctl.profiles.php import dump_php, load_flags
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleAction, RoleForm

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import Where
-from dbctl.profiles.model import Users
+from dbctl.engines.contract.conditions import Where
+from dbctl.profiles.model.users import Users
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.columns import Ranks, RoleColumn
 from dbctl.services.app.user_roles.form import RoleForm

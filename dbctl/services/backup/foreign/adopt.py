@@ -9,16 +9,17 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.errors import (
+from dbctl.errors.backup import (
     AlreadyAdoptedError,
     BackupCorruptError,
     BackupFailedError,
     FileNotRestorableError,
-    Remedy,
     RepositoryMissingError,
-    UsageError,
 )
-from dbctl.files import SUFFIXES, atomic
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError
+from dbctl.files import atomic
+from dbctl.files.codecs import SUFFIXES
 from dbctl.model import (
     ChangeResult,
     Compression,
@@ -38,7 +39,7 @@ from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import ByteProgress, MemberSource, count_in_bytes
 from dbctl.services.backup.verifier import BackupVerifier
-from dbctl.stores import MANIFEST, hash_blocks
+from dbctl.stores.base import MANIFEST, hash_blocks
 
 #: Suffixes of dump files by form: of compressed forms, and of uncompressed ones.
 COMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import FileType, detect_file_type
-from dbctl.errors import UsageError
-from dbctl.files import expand_home, is_regular
-from dbctl.profiles.model import ForeignFiles
-from dbctl.services.app import App
+from dbctl.errors.usage import UsageError
+from dbctl.files.atomic import expand_home, is_regular
+from dbctl.profiles.model.profile import ForeignFiles
+from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import find_database_identities, find_identity
 from dbctl.services.backup.foreign.matching import find_in_folder, is_dbctl_file_name, match_name
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID, Backup, Repository
-from dbctl.stores import FolderState
+from dbctl.stores.base import FolderState
 
 #: Maximum number of entries to read from one folder; folders of backups have fewer.
 MAX_FILES = 1000

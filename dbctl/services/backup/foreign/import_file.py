@@ -13,30 +13,30 @@ from msgspec import structs
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.contract import Content, Dump, DumpVerification, ImportedDump, LoadRequest
+from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, LoadRequest
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
-from dbctl.errors import (
+from dbctl.errors.backup import (
+    DecompressionLimitError,
+    FileInvalidError,
+    FileNotRestorableError,
+)
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import (
     BusyError,
     ChangedWhileReadError,
     CorruptError,
-    DbctlError,
-    DecompressionLimitError,
-    DumpOverreachesError,
     FileFailedError,
-    FileInvalidError,
-    FileNotRestorableError,
-    ForeignDumpRefusedError,
     InsufficientSpaceError,
     NotADatabaseError,
-    NotSupportedError,
     QueryFailedError,
-    Remedy,
-    WrongAppError,
 )
-from dbctl.files import DecompressedImport, atomic, compression
+from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
+from dbctl.errors.usage import NotSupportedError, WrongAppError
+from dbctl.files import atomic, compression
+from dbctl.files.compression import DecompressedImport
 from dbctl.model import Struct
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup.foreign.matching import (
     CONTENT_FACT,
     detect_database,
@@ -48,7 +48,7 @@ from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
 from dbctl.services.backup.sources import ByteProgress
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
-from dbctl.stores import hash_blocks
+from dbctl.stores.base import hash_blocks
 
 #: Limit of the decompressed size: this number of bytes or, if larger, this multiple of the compressed size.
 MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO = 64 << 20, 100

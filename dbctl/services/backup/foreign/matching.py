@@ -9,14 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Dumps, list_dump_tables
-from dbctl.errors import DbctlError, FileNotRestorableError, Remedy, UsageError, WrongAppError
-from dbctl.files import is_regular
-from dbctl.profiles import find_prefixes
-from dbctl.services.app import App
+from dbctl.engines.contract.dumps import Dumps, list_dump_tables
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.usage import UsageError, WrongAppError
+from dbctl.files.atomic import is_regular
+from dbctl.profiles.table_prefix import find_prefixes
+from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID
-from dbctl.stores import MANIFEST
+from dbctl.stores.base import MANIFEST
 
 #: Placeholder of the time in documented file names.
 TIME = "{time}"

@@ -19,18 +19,17 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import TOC_FILE, detect_file_type
-from dbctl.errors import (
-    FileFailedError,
+from dbctl.errors.backup import (
     FileInvalidError,
-    FileMissingError,
     FileNotRestorableError,
     FileUnsafeError,
-    Remedy,
     RepositoryNotConfiguredError,
-    SameFileError,
 )
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.databases import SameFileError
 from dbctl.files import age, atomic, subprocesses
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import list_database_files
 from dbctl.services.backup.encryption import DecryptionKeys
@@ -39,7 +38,7 @@ from dbctl.services.backup.foreign.matching import find_missing_files, find_set
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import ByteProgress, ignore_bytes
-from dbctl.stores import MANIFEST, MAX_MANIFEST_BYTES
+from dbctl.stores.base import MANIFEST, MAX_MANIFEST_BYTES
 
 
 @contextmanager

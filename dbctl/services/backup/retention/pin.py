@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from dbctl.config import operator_name
-from dbctl.errors import UsageError
+from dbctl.config.environment import operator_name
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.config import Retention
-from dbctl.errors import (
+from dbctl.config.model import Retention
+from dbctl.errors.backup import (
     BackupPinnedError,
     BackupRetainedError,
-    DbctlError,
     LastBackupError,
-    Remedy,
     RepositoryUnreadableError,
     RetentionNotConfiguredError,
-    UsageError,
 )
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.app import clock
 from dbctl.services.backup.manifest import Manifest

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from msgspec import structs
 
 from dbctl import model
-from dbctl.config import Retention
 from dbctl.config import model as config
+from dbctl.config.model import Retention
 from dbctl.model import Struct
-from dbctl.profiles.model import Profile
+from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import clock
 from dbctl.units import parse_duration
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.config import AuditConfig
-from dbctl.errors import DbctlError
+from dbctl.config.model import AuditConfig
+from dbctl.errors.base import DbctlError
 from dbctl.files import atomic
 from dbctl.services.events.changes.records import Anchor, parse_anchor
 from dbctl.services.events.store import give_to_owner

@@ -9,8 +9,9 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.errors import AuditInvalidError, AuditUnavailableError
-from dbctl.files import SUFFIXES, atomic
+from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
+from dbctl.files import atomic
+from dbctl.files.codecs import SUFFIXES
 from dbctl.model import Page
 from dbctl.services.events.changes.log import open_changes
 from dbctl.services.events.changes.records import decode_exactly, decode_record

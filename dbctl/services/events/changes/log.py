@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbctl.errors import AuditUnavailableError, DbctlError, JournalCorruptError, JournalUnavailableError
-from dbctl.files import sync_directory
+from dbctl.errors.audit import AuditUnavailableError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.files.atomic import sync_directory
 from dbctl.model import now
 from dbctl.services.events.changes.anchors import FILE_NAME as ANCHOR_NAME
 from dbctl.services.events.changes.anchors import read_anchor_file

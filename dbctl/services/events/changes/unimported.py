@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.errors import JournalCorruptError, JournalUnavailableError, Remedy
+from dbctl.errors.base import Remedy
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import Finding
 from dbctl.services.events.legacy import list_unimported
 from dbctl.services.events.store import LEGACY_LOG, LEGACY_NAME

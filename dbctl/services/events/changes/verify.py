@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dbctl.errors import DbctlError, JournalCorruptError, Remedy
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.operations import JournalCorruptError
 from dbctl.model import Finding, format_count
 from dbctl.services.events.changes import anchors as anchor_file
 from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
@@ -26,8 +27,7 @@ from dbctl.services.events.changes.records import (
     parse_anchor,
 )
 from dbctl.services.events.changes.unimported import find_unimported
-from dbctl.services.events.legacy import IMPORTED
-from dbctl.services.events.store import FILE_NAME, LEGACY_LOG
+from dbctl.services.events.store import FILE_NAME, IMPORTED, LEGACY_LOG
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
