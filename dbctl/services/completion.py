@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from dbctl.config import Selection
 from dbctl.config import loader as config
+from dbctl.config.sections import Selection
 from dbctl.model import KeyText, Struct
-from dbctl.services import app as app_service
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 
 LIMIT = 100  #: names that one request returns
 #: Seconds to wait for a lock or a server.
@@ -43,9 +42,9 @@ def list_names(kinds: str, request: NameRequest) -> list[str]:
         )
     )
     if of_app := [_OF_APP[kind] for kind in selected if kind in _OF_APP]:
-        with app_service.open_app(
-            request.selection, timeout=TIMEOUT, only=request.database, traceless=True
-        ) as app:
+        from dbctl.services.app.open import open_app
+
+        with open_app(request.selection, timeout=TIMEOUT, only=request.database, traceless=True) as app:
             names += chain.from_iterable(list_kind(app, request) for list_kind in of_app)
     folded = request.prefix.casefold()
     similar = sorted({name for name in names if name.casefold().startswith(folded)})
@@ -58,8 +57,8 @@ def _list_apps(request: NameRequest) -> Iterable[str]:
     fleet = apps.get(request.prefix.partition("/")[0])
     if "/" not in request.prefix or fleet is None or not fleet.is_fleet:
         return apps
-    from dbctl.config import FleetSelection
-    from dbctl.services.fleet import list_instances
+    from dbctl.config.fleet import FleetSelection
+    from dbctl.services.fleet.instances import list_instances
 
     instances = list_instances([FleetSelection(fleet)], timeout=TIMEOUT)
     return [f"{fleet.name}/{instance.name}" for instance in instances]
@@ -76,26 +75,26 @@ def _list_databases(app: App, _request: NameRequest) -> Iterable[str]:
 
 
 def _list_logins(app: App, request: NameRequest) -> Iterable[str]:
-    from dbctl.services.app import open_users
+    from dbctl.services.app.user_table import open_users
 
     return open_users(app).list_logins(request.prefix, LIMIT)
 
 
 def _list_user_fields(app: App, _request: NameRequest) -> Iterable[str]:
-    from dbctl.services.app import open_users
+    from dbctl.services.app.user_table import open_users
 
     return [f"{field}=" for field in open_users(app).field_names]
 
 
 def _list_roles(app: App, _request: NameRequest) -> Iterable[str]:
-    from dbctl.services.app import users_database
+    from dbctl.services.app.user_table import users_database
     from dbctl.services.roles import queries
 
     return [role.name for role in queries.read_roles(app, app.reader(users_database(app)))]
 
 
 def _list_permissions(app: App, _request: NameRequest) -> Iterable[str]:
-    from dbctl.services.app import users_database
+    from dbctl.services.app.user_table import users_database
     from dbctl.services.roles import queries
 
     return queries.list_permission_names(app, app.reader(users_database(app)))
@@ -140,13 +139,13 @@ def _list_rules(app: App, _request: NameRequest) -> Iterable[str]:
 
 
 def _list_backups(app: App, request: NameRequest) -> Iterable[str]:
-    from dbctl.services.backup import LATEST, Repository
+    from dbctl.services.backup.repository import LATEST, Repository
 
     return [LATEST, *Repository(app, request.repository).complete()]
 
 
 def _list_migrations(app: App, request: NameRequest) -> Iterable[str]:
-    from dbctl.services.migrations import find_targets
+    from dbctl.services.migrations.status import find_targets
 
     folder = Path(request.migrations) if request.migrations else None
     targets = find_targets(app, app.only, folder, may_lack_folder=True, may_connect=False)

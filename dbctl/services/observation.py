@@ -10,24 +10,35 @@ from typing import Literal, TypeAlias
 
 from msgspec import structs
 
-from dbctl.config import BackupConfig, Selection
-from dbctl.engines.contract import Advisor, DatabaseFiles, Readable
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, Remedy
-from dbctl.files import read_volume
+from dbctl.config.model import BackupConfig
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.checks import DatabaseFiles
+from dbctl.engines.contract.monitoring import Advisor
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError, Exit, Remedy
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.usage import DatabaseNotConfiguredError
+from dbctl.files.mounts import read_volume
 from dbctl.model import Finding, Struct, format_count, now
-from dbctl.services.app import App, open_app, open_users
-from dbctl.services.backup import AppBackups, DatabaseBackups
+from dbctl.services.app.app import App
+from dbctl.services.app.open import open_app
+from dbctl.services.app.user_table import open_users
 from dbctl.services.backup import status as backup_status
-from dbctl.services.checks import check_replica, find_interrupted_restore, find_leftover_files
+from dbctl.services.backup.status import AppBackups, DatabaseBackups
+from dbctl.services.checks.deployment import (
+    check_replica,
+    find_interrupted_restore,
+    find_leftover_files,
+)
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems
 from dbctl.services.events.runs import CommandHistory
 from dbctl.services.events.samples import Sample
-from dbctl.services.history import measure_database, measure_storage, measure_tables
+from dbctl.services.history.recording import measure_database, measure_storage, measure_tables
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.migrations.ledger import Migration, SchemaState, read_state
-from dbctl.services.sessions import CleanUp
+from dbctl.services.migrations.ledger.state import Migration, SchemaState, read_state
+from dbctl.services.sessions.cleanup import CleanUp
 
 #: Time limit per database for counting rows with an overdue cleanup.
 CLEANUP_TIMEOUT = timedelta(seconds=0.3)
@@ -324,7 +335,7 @@ class _Observer:
             finding = Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
             self._add(problem.exit_status, finding, shows_hint=True)
         if app.configured.maintenance_mode:
-            from dbctl.services.hooks import find_leftover
+            from dbctl.services.hooks.maintenance_mode import find_leftover
 
             for finding in find_leftover(app.configured):
                 self._add(Exit.ACTION_NEEDED, structs.replace(finding, severity="warning"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from dbctl.config import Selection
-from dbctl.errors import DbctlError, Exit, JournalDisabledError, worst_status
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.operations import JournalDisabledError
 from dbctl.model import Closing, Findings, Page, Row, Struct, format_count
 from dbctl.services.events.location import locate_journal
-from dbctl.services.migrations.ledger import SchemaState
+from dbctl.services.migrations.ledger.state import SchemaState
 from dbctl.services.observation import (
     HEALTHS,
     AppObservation,

@@ -8,13 +8,19 @@ from typing import NamedTuple, cast
 
 from msgspec import structs
 
-from dbctl.errors import MigrationsMismatchError, PlanChangedError, Remedy
+from dbctl.errors.base import Remedy
+from dbctl.errors.migrations import MigrationsMismatchError
+from dbctl.errors.usage import PlanChangedError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
-from dbctl.services.app import App, Operation
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
-from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
-from dbctl.services.migrations.files import MigrationFile, rank_variants
-from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_records, read_state
+from dbctl.services.migrations.execution.executor import create_missing_ledger, require_script_runner
+from dbctl.services.migrations.execution.run import replay
+from dbctl.services.migrations.files.loader import MigrationFile
+from dbctl.services.migrations.files.variants import rank_variants
+from dbctl.services.migrations.ledger.ledger import MigrationTarget, read_records
+from dbctl.services.migrations.ledger.state import DatabaseState, read_state
 from dbctl.services.migrations.schema_diff import Difference, Parts, compare, describe_difference
 
 #: Differences that an error message lists before it counts the others.

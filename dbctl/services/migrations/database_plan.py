@@ -7,25 +7,22 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import Cluster, Readable, Writable
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.replication import Cluster
+from dbctl.engines.contract.writer import Writable
 from dbctl.model import NOTHING_TO_DO, Closing, Effect, Page, Row, Struct
-from dbctl.services.migrations.execution import (
+from dbctl.services.migrations.execution.executor import MigrationSession, open_session
+from dbctl.services.migrations.execution.plan import (
     DownSelection,
     ExecutionPlan,
-    MigrationSession,
     UpSelection,
-    find_rows_at_risk,
-    open_session,
     plan_down,
     plan_up,
-    run_plans,
 )
-from dbctl.services.migrations.ledger import (
-    DatabaseState,
-    MigrationTarget,
-    create_empty_state,
-    read_state,
-)
+from dbctl.services.migrations.execution.row_loss import find_rows_at_risk
+from dbctl.services.migrations.execution.run import run_plans
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, create_empty_state, read_state
 
 
 class AppliedMigration(Struct, frozen=True, kw_only=True):

@@ -8,14 +8,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
-from dbctl.engines.contract import Readable, Schema, SchemaReader, Writable, require_part
-from dbctl.errors import Remedy
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.schema import Schema
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Findings, Severity, format_count
-from dbctl.profiles.model import Search
-from dbctl.services.app import App
-from dbctl.services.migrations.execution import refuse_mismatch, replay
-from dbctl.services.migrations.files import MigrationFile
-from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_state
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
+from dbctl.services.migrations.execution.plan import refuse_mismatch
+from dbctl.services.migrations.execution.run import replay
+from dbctl.services.migrations.files.loader import MigrationFile
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, read_state
 from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compare, split_schema
 from dbctl.services.migrations.status import open_for_reading
 
@@ -52,7 +57,7 @@ class SchemaReplay(NamedTuple):
         """Return the schema after all migrations, and after ``search index repair`` has rebuilt the indexes of ``searches``."""
         with self.open_result() as scratch:
             if searches:
-                from dbctl.services.search.indexes import build_index
+                from dbctl.services.search.indexes.text import build_index
 
                 for search in searches:
                     build_index(search, scratch, replace=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import LintFinding, Script, ScriptDialect
-from dbctl.errors import DatabaseMissingError, MigrationInvalidError
+from dbctl.engines.contract.migrations import LintFinding, Script, ScriptDialect
+from dbctl.errors.connection import DatabaseMissingError
+from dbctl.errors.migrations import MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, Struct
-from dbctl.services.app import App
-from dbctl.services.migrations.files import AllowedCode, MigrationFile, Steps
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.app.app import App
+from dbctl.services.migrations.files.loader import MigrationFile, Steps
+from dbctl.services.migrations.files.parser import AllowedCode
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.services.migrations.status import load_state
 

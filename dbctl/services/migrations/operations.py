@@ -9,16 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import Readable, SizeMonitor, Writable
-from dbctl.errors import (
-    DatabaseMissingError,
-    DownAllRefusedError,
-    PlanChangedError,
-    ResetRefusedError,
-    UsageError,
-)
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import DatabaseMissingError
+from dbctl.errors.migrations import DownAllRefusedError, ResetRefusedError
+from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import Plan, Struct, format_count
-from dbctl.services.app import App, Operation
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 from dbctl.services.migrations.database_plan import (
     AppliedMigration,
     DatabasePlan,
@@ -27,22 +26,11 @@ from dbctl.services.migrations.database_plan import (
     apply_all,
     plan_database,
 )
-from dbctl.services.migrations.execution import (
-    DownSelection,
-    MigrationSession,
-    UpSelection,
-    open_session,
-    plan_up,
-    refuse_foreign,
-    require_script_runner,
-)
-from dbctl.services.migrations.ledger import (
-    Direction,
-    Ledger,
-    MigrationTarget,
-    create_empty_state,
-    read_state,
-)
+from dbctl.services.migrations.execution.executor import MigrationSession, open_session, require_script_runner
+from dbctl.services.migrations.execution.plan import DownSelection, UpSelection, plan_up, refuse_foreign
+from dbctl.services.migrations.ledger.journal import Direction
+from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
+from dbctl.services.migrations.ledger.state import create_empty_state, read_state
 from dbctl.services.migrations.safety_backup import SafetyBackup
 from dbctl.services.migrations.status import (
     open_existing,

@@ -10,26 +10,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dbctl.engines import registry
-from dbctl.engines.contract import (
-    Checks,
-    Dump,
-    DumpRequest,
-    Dumps,
-    LoadRequest,
-    OrphanedRows,
-    Writable,
-    require_part,
-)
-from dbctl.errors import (
-    CorruptError,
-    Exit,
-    FileFailedError,
+from dbctl.engines.contract.checks import Checks, OrphanedRows
+from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import CorruptError, FileFailedError
+from dbctl.errors.migrations import (
     MigrationFailedError,
     RehearsalFailedError,
     RehearsalRefusedError,
     RowsLostError,
 )
-from dbctl.files import expand_home, mounts
+from dbctl.files import mounts
+from dbctl.files.atomic import expand_home
 from dbctl.model import (
     NOTHING_TO_DO,
     Closing,
@@ -40,19 +34,13 @@ from dbctl.model import (
     format_count,
     format_counts,
 )
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.database_plan import apply_all, plan_database
 from dbctl.services.migrations.drift import read_parts
-from dbctl.services.migrations.execution import (
-    ExecutionPlan,
-    RowLoss,
-    UpSelection,
-    count_rows,
-    describe_losses,
-    find_losses,
-)
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.migrations.execution.plan import ExecutionPlan, UpSelection
+from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, describe_losses, find_losses
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import compare
 from dbctl.services.migrations.status import open_existing
 

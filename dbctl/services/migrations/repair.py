@@ -8,27 +8,21 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import LedgerMissingError, UsageError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.migrations import LedgerMissingError
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct
-from dbctl.services.app import App, Change, PreparedChange, audit, require_row_count
-from dbctl.services.migrations.execution import (
-    create_missing_ledger,
-    refuse_foreign,
-    require_script_runner,
-    resolve_name,
-)
-from dbctl.services.migrations.files import MigrationFile
-from dbctl.services.migrations.ledger import (
-    DatabaseState,
-    Ledger,
-    Migration,
-    MigrationTarget,
-    State,
-    StatementOutcome,
-    journal,
-    read_state,
-)
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, PreparedChange, require_row_count
+from dbctl.services.migrations.execution.executor import create_missing_ledger, require_script_runner
+from dbctl.services.migrations.execution.plan import refuse_foreign, resolve_name
+from dbctl.services.migrations.files.loader import MigrationFile
+from dbctl.services.migrations.ledger import journal
+from dbctl.services.migrations.ledger.journal import StatementOutcome
+from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration, State, read_state
 from dbctl.services.migrations.status import require_single_target
 
 MarkedState: TypeAlias = Literal["applied", "pending"]

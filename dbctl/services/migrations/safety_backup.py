@@ -6,25 +6,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from dbctl.errors import (
-    DbctlError,
-    MigrationInDoubtError,
-    MigrationPartialError,
-    Remedy,
+from dbctl.errors.backup import (
     RepositoryNotConfiguredError,
     SafetyBackupNotConfiguredError,
 )
-from dbctl.services.app import App
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.migrations import MigrationInDoubtError, MigrationPartialError
+from dbctl.services.app.app import App
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
-    from dbctl.services.backup import Repository
+    from dbctl.services.backup.repository import Repository
 
 
 def create_safety_backup(app: App, repository: Repository, database: str) -> str:
     """Back up a database and return the id of the backup; the caller holds the lock of the repository."""
-    from dbctl.services.backup import Source, create_backup, ignore_bytes
+    from dbctl.services.backup.create import create_backup
+    from dbctl.services.backup.sources import Source, ignore_bytes
 
     source = Source(app, database, ignore_bytes)
     app.close()
@@ -79,7 +78,7 @@ class SafetyBackup:
             raise
 
     def _open_repository(self, target: MigrationTarget, names: Sequence[str]) -> Repository:
-        from dbctl.services.backup import Repository
+        from dbctl.services.backup.repository import Repository
 
         try:
             return Repository(self._app, self._repository_address)

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import (
-    WRITE_LOCK,
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -15,6 +14,7 @@ from dbctl.engines.contract import (
     SchemaReference,
     SchemaTable,
 )
+from dbctl.engines.contract.writer import WRITE_LOCK
 from dbctl.model import Severity, Struct
 
 

@@ -9,33 +9,27 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import (
-    DatabaseMissingError,
-    DbctlError,
-    Exit,
-    FeatureMissingError,
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.connection import DatabaseMissingError
+from dbctl.errors.migrations import (
     LedgerMissingError,
     MigrationPartiallyRevertedError,
     MigrationsMissingError,
     MigrationStatementUnknownError,
     MigrationVariantUnknownError,
-    NotSupportedError,
-    UsageError,
-    worst_status,
 )
+from dbctl.errors.usage import FeatureMissingError, NotSupportedError, UsageError
 from dbctl.model import Page, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.model import Migrations, Profile
-from dbctl.services.app import App, ledger_detection
-from dbctl.services.migrations.files import Folder
+from dbctl.profiles.model.databases import Migrations
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.app import App
 from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.ledger import (
-    DatabaseState,
-    Migration,
-    MigrationTarget,
-    read_state,
-)
+from dbctl.services.migrations.files.loader import Folder
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration, read_state
 
 T = TypeVar("T")
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dbctl.engines import registry
-from dbctl.errors import DbctlError, MigrationInvalidError, Remedy
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.migrations import MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, format_count
-from dbctl.profiles.model import Format
-from dbctl.services.app import App
+from dbctl.profiles.model.databases import Format
+from dbctl.services.app.app import App
 from dbctl.services.migrations.drift import find_differences, read_parts
-from dbctl.services.migrations.files import Folder
-from dbctl.services.migrations.ledger import DatabaseState, Migration, MigrationTarget, State
+from dbctl.services.migrations.files.loader import Folder
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration, State
 from dbctl.services.migrations.schema_diff import describe_difference
 from dbctl.services.migrations.status import load_state
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.config import Sections, Selection
-from dbctl.errors import DbctlError, FleetSelectedError
+from dbctl.config.sections import Sections, Selection
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.notify.delivery import Delivery
@@ -14,7 +15,7 @@ from dbctl.services.notify.notice import Event, list_findings
 from dbctl.services.notify.observer import list_run_problems, report_findings
 from dbctl.services.notify.trial import summarize_deliveries
 from dbctl.services.observation import observe
-from dbctl.services.report import collect_fleet
+from dbctl.services.report.fleets import collect_fleet
 
 #: Codes of findings about work that is due.
 OVERDUE = frozenset({"backup-due", "verification-due", "drill-due", "cleanup-due", "migrations-pending"})

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import NamedTuple
 
-from dbctl.config import VariableUnreadableError
+from dbctl.config.environment import VariableUnreadableError
 from dbctl.model import Struct
-from dbctl.services.notify.channels import SendFailedError
+from dbctl.services.notify.channels.base import SendFailedError
 from dbctl.signals import Interrupted
 
 #: Seconds for all channels together, at the end of a command and at its beginning.

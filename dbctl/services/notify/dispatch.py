@@ -9,11 +9,12 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import NotifyEvent, Sections
+from dbctl.config.model import NotifyEvent
+from dbctl.config.sections import Sections
 from dbctl.model import Finding, Severity, Struct, now
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.runs import Run
-from dbctl.services.notify.channels import Channel
+from dbctl.services.notify.channels.base import Channel
 from dbctl.services.notify.delivery import FINISH_SECONDS, Delivery, Task, run_tasks
 from dbctl.services.notify.notice import Notice
 from dbctl.services.notify.settings import NotifySettings, group_by_settings

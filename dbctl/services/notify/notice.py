@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.config import NotifyEvent
-from dbctl.errors import Remedy
+from dbctl.config.model import NotifyEvent
+from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Severity, Struct
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome
 

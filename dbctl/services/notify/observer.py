@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import Sections, loader, read_sections, report_first_problem
-from dbctl.errors import DbctlError
+from dbctl.config import loader
+from dbctl.config.sections import Sections, read_sections, report_first_problem
+from dbctl.errors.base import DbctlError
 from dbctl.model import Finding
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome, is_failed_job, is_failure
-from dbctl.services.notify.channels import Ping
+from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.delivery import BEGIN_SECONDS, Task, run_tasks
 from dbctl.services.notify.dispatch import Dispatcher, Problem, Recovery
 from dbctl.services.notify.notice import RECORD, describe_failure, describe_success

@@ -9,9 +9,11 @@ from typing import get_args
 
 import msgspec
 
-from dbctl.config import NotifyConfig, NotifyEvent, Sections, fill_placeholders, merge_notify
+from dbctl.config.model import NotifyConfig, NotifyEvent
+from dbctl.config.notify import fill_placeholders, merge_notify
+from dbctl.config.sections import Sections
 from dbctl.model import Severity
-from dbctl.services.notify.channels import Channel, create_channels
+from dbctl.services.notify.channels.base import Channel, create_channels
 from dbctl.units import parse_duration
 
 DEFAULT_REPEAT = timedelta(days=3)

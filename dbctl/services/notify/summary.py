@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.config import Sections, Selection
-from dbctl.errors import DbctlError, FleetSelectedError, NotifyNotConfiguredError
+from dbctl.config.sections import Sections, Selection
+from dbctl.errors.base import DbctlError
+from dbctl.errors.operations import NotifyNotConfiguredError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Severity, format_count, now, time_before
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.location import JournalLocation
@@ -20,7 +22,7 @@ from dbctl.services.notify.dispatch import Dispatcher
 from dbctl.services.notify.notice import Attachment, Notice
 from dbctl.services.notify.settings import group_by_settings
 from dbctl.services.observation import observe
-from dbctl.services.report import collect_fleet
+from dbctl.services.report.fleets import collect_fleet
 
 MAX_RUNS = 10_000
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import get_args
 
-from dbctl.config import JobCommand, Sections
-from dbctl.errors import Exit, NotifyNotConfiguredError
+from dbctl.config.model import JobCommand
+from dbctl.config.sections import Sections
+from dbctl.errors.base import Exit
+from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.model import Closing, Page, Struct, format_count, now
-from dbctl.services.notify.channels import Ping
+from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.delivery import FINISH_SECONDS, Delivery, Task, run_tasks
 from dbctl.services.notify.notice import Notice
 from dbctl.services.notify.settings import NotifySettings, group_by_settings

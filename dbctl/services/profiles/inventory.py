@@ -6,22 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import Selection, model
 from dbctl.config import loader as config
-from dbctl.errors import (
-    DbctlError,
-    FileMissingError,
-    ProfileInvalidError,
-    ProfileMissingError,
-)
+from dbctl.config import model
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileMissingError
+from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
-from dbctl.services import checks
-from dbctl.services.app import read_profile
-from dbctl.services.backup import rules_by_name
-from dbctl.services.checks import Problem
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.open import read_profile
+from dbctl.services.backup.retention.rules import rules_by_name
+from dbctl.services.checks.profile import Problem
 from dbctl.url import resolve_engine
 
 
@@ -186,8 +183,10 @@ def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[Databa
 
 
 def _check_profile_file(name: str) -> list[Finding]:
+    from dbctl.services.checks.profile import find_file_problems
+
     path = loader.path_of(name)
-    return [_problem_finding(path, problem) for problem in checks.find_file_problems(path)]
+    return [_problem_finding(path, problem) for problem in find_file_problems(path)]
 
 
 def _check_app(app: model.App) -> Iterator[Problem]:

@@ -13,15 +13,17 @@ from math import ceil
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import Selection, loader
-from dbctl.errors import DbctlError, FleetSelectedError
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Finding, format_count, now
 from dbctl.services.events.history import read_runs
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.runs import Run, is_failed_job
 from dbctl.services.events.samples import Sample
-from dbctl.services.history import DatabaseGrowth, measure_growth, select_evenly
-from dbctl.services.migrations.ledger import Migration
+from dbctl.services.history.growth import DatabaseGrowth, measure_growth, select_evenly
+from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, observe_apps
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
 from dbctl.services.report.result import (

@@ -12,12 +12,16 @@ from shlex import quote
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.config import FleetSelection, Selection
-from dbctl.errors import DbctlError, FleetSelectedError
+from dbctl.config.fleet import FleetSelection
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Finding, Severity, Struct, format_count
-from dbctl.services.backup import DatabaseBackups, Job
-from dbctl.services.fleet import FleetRun, Instance, Kind, Outcome, RunLimits, list_instances
-from dbctl.services.migrations.ledger import Migration
+from dbctl.services.backup.status import DatabaseBackups, Job
+from dbctl.services.fleet.instances import Instance, list_instances
+from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.run import FleetRun, Kind, RunLimits
+from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, AppObservation, Health, observe
 from dbctl.services.report.result import InstanceTotals, ReportedApp, ReportedFinding, sum_known
 from dbctl.services.status import DatabaseStatus, list_rows

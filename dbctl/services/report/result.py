@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from dbctl.model import Row, Severity, Struct, format_count
-from dbctl.services.backup import DatabaseBackups
-from dbctl.services.history import DatabaseGrowth, TableGrowth
-from dbctl.services.migrations.ledger import Migration
+from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
+from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import Health
 from dbctl.services.status import DatabaseStatus
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dbctl.model import Struct
 from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
-from dbctl.services.history import DatabaseGrowth, SampleSum, measure_database_growth
+from dbctl.services.history.growth import DatabaseGrowth, measure_database_growth
+from dbctl.services.history.sums import SampleSum
 
 #: Samples in a chart at most.
 MAX_POINTS = 60

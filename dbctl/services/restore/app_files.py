@@ -7,26 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors import (
+from dbctl.errors.backup import (
     BackupCorruptError,
-    CorruptError,
-    FileFailedError,
     FileInvalidError,
-    FileMissingError,
     FileNotRestorableError,
 )
+from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError
 from dbctl.files import atomic, compression, tar
 from dbctl.model import ChangeResult, Effect, Plan, format_count
-from dbctl.services.backup import (
-    BackupOperation,
-    DecryptionKeys,
-    Manifest,
-    Member,
-    Repository,
-    open_reader,
-)
-from dbctl.services.backup.foreign import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT, stat_file
-from dbctl.stores import hash_blocks
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.foreign.import_file import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT
+from dbctl.services.backup.foreign.staging import stat_file
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.member_files import open_reader
+from dbctl.services.backup.operation import BackupOperation
+from dbctl.services.backup.repository import Repository
+from dbctl.stores.base import hash_blocks
 
 
 class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):

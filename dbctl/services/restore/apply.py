@@ -9,13 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dbctl import progress
-from dbctl.engines.contract import LoadRequest, PreparedSwap
-from dbctl.errors import FileMissingError, TablesLostError, WriteConflictError
-from dbctl.files import make_folder
+from dbctl.engines.contract.dumps import LoadRequest, PreparedSwap
+from dbctl.errors.connection import FileMissingError, WriteConflictError
+from dbctl.errors.restore import TablesLostError
+from dbctl.files.atomic import make_folder
 from dbctl.model import Plan
-from dbctl.services.app import record_operation
-from dbctl.services.backup import Member, MemberReader, is_encrypted
-from dbctl.services.backup.foreign import CONTENT_FACT, find_missing_live_tables
+from dbctl.services.app.recording import record_operation
+from dbctl.services.backup.encryption import is_encrypted
+from dbctl.services.backup.foreign.matching import CONTENT_FACT, find_missing_live_tables
+from dbctl.services.backup.manifest import Member
+from dbctl.services.backup.member_files import MemberReader
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.result import (
     IDENTITY_MISSING,

@@ -13,18 +13,16 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.engines import registry
-from dbctl.engines.contract import LoadRequest, RestoreTarget
-from dbctl.errors import (
-    DbctlError,
-    FileMissingError,
-    NotSupportedError,
-    TargetIsSourceError,
-    TargetNotEmptyError,
-    UsageError,
-)
+from dbctl.engines.contract.dumps import LoadRequest, RestoreTarget
+from dbctl.errors.backup import TargetIsSourceError, TargetNotEmptyError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileMissingError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
-from dbctl.services.app import App
-from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_decoding
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Member
+from dbctl.services.backup.member_files import MemberReader, needs_decoding
+from dbctl.services.backup.sources import count_in_bytes
 from dbctl.services.restore.source import (
     BackupSource,
     RestoreOperation,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract import RolePolicy
-from dbctl.errors import DbctlError
+from dbctl.engines.contract.dumps import RolePolicy
+from dbctl.errors.base import DbctlError
 from dbctl.model import Finding, Plan
-from dbctl.services.app import App
-from dbctl.services.backup import LATEST, ByteProgress, DecryptionKeys, Repository, ignore_bytes
+from dbctl.services.app.app import App
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.restore.drill_result import DrillResult
 from dbctl.services.restore.drill_run import AppDrill
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from dbctl.errors import Exit, load_registry, worst_status
+from dbctl.errors.base import Exit, load_registry, worst_status
 from dbctl.model import ChangeResult, Effect, Finding, Findings, Row, count_severities
-from dbctl.services.backup import Drill
-from dbctl.services.migrations.ledger import SchemaState
+from dbctl.services.backup.verification_record import Drill
+from dbctl.services.migrations.ledger.state import SchemaState
 from dbctl.services.restore.source import count_content
 
 

@@ -13,44 +13,37 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import __version__, progress
-from dbctl.config import Selection, model
+from dbctl.config import model
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, LoadRequest, Readable, RolePolicy, TrialRestore
-from dbctl.engines.sql import list_comparable
-from dbctl.errors import (
-    BackupMissingError,
-    DbctlError,
-    FeatureMissingError,
-    KeyWrongError,
-    NotSupportedError,
-    Remedy,
-)
+from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.dumps import LoadRequest, RolePolicy, TrialRestore
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.sql.table_digest import list_comparable
+from dbctl.errors.backup import BackupMissingError, KeyWrongError
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.usage import FeatureMissingError, NotSupportedError
 from dbctl.model import (
     Finding,
     Severity,
     Struct,
     now,
 )
-from dbctl.services.app import App, Session
-from dbctl.services.backup import (
-    LATEST,
-    ByteProgress,
-    DecryptionKeys,
-    Drill,
-    Manifest,
-    Member,
-    MemberReader,
-    Repository,
-    ignore_bytes,
-    open_reader,
-    verifier,
-)
-from dbctl.services.checks import check, cross_check
+from dbctl.services.app.app import App
+from dbctl.services.app.session import Session
+from dbctl.services.backup import verifier
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.member_files import MemberReader, open_reader
+from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.backup.sources import ByteProgress, ignore_bytes
+from dbctl.services.backup.verification_record import Drill
+from dbctl.services.checks.run import check, cross_check
 from dbctl.services.migrations import status
-from dbctl.services.migrations.ledger import SchemaState, read_state
+from dbctl.services.migrations.ledger.state import SchemaState, read_state
 from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
 from dbctl.services.restore.source import BackupSource, count_rows, partial_backup_error, plan_roles
-from dbctl.services.search.indexes import check_text_indexes
+from dbctl.services.search.indexes.text import check_text_indexes
 from dbctl.url import Url
 
 IN_BACKUP_HINT = Remedy(

@@ -7,32 +7,25 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Readable, Table, Writable, require_part
-from dbctl.engines.sql import StagedCounts, StagedRows, StagingTables
-from dbctl.errors import (
-    AlreadyExistsError,
-    BuiltInRoleError,
-    PasswordUnknownError,
-    Remedy,
-    TableMissingError,
-    TableNotRestoredError,
-    UsageError,
-    ValueInvalidError,
-)
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable, Table, require_part
+from dbctl.engines.contract.writer import Writable
+from dbctl.engines.sql.staging import StagedCounts, StagedRows, StagingTables
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import AlreadyExistsError, TableMissingError
+from dbctl.errors.restore import TableNotRestoredError
+from dbctl.errors.usage import UsageError, ValueInvalidError
+from dbctl.errors.users import BuiltInRoleError, PasswordUnknownError
 from dbctl.model import Struct, format_count
-from dbctl.profiles.model import Users
-from dbctl.services.app import (
-    App,
-    LiveTable,
-    find_secret_columns,
-    require_codec,
-    require_row_count,
-    require_streams,
-)
-from dbctl.services.backup import Member
-from dbctl.services.data import sort_by_references
+from dbctl.profiles.model.users import Users
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable, require_codec, require_streams
+from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.backup.manifest import Member
+from dbctl.services.data.table import sort_by_references
 from dbctl.services.restore.source import BackupSource, MergeMode, require_copyable
-from dbctl.services.rules import RowRules
+from dbctl.services.rules.rows import RowRules
 
 #: Errors that rules of the app raise for a row of a backup.
 RULE_ERRORS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)

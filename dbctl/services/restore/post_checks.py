@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Checks
-from dbctl.errors import DbctlError, Remedy
+from dbctl.engines.contract.checks import Checks
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.model import Finding, Severity, Struct, format_count
-from dbctl.services.app import App, audit
-from dbctl.services.backup import Manifest, Member, schema_fingerprint
-from dbctl.services.migrations.ledger import DatabaseState, State
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.safety import schema_fingerprint
+from dbctl.services.migrations.ledger.state import DatabaseState, State
 from dbctl.services.restore import preview
 
 #: States of a migration that has not run.

@@ -8,15 +8,20 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, count_dump_rows
-from dbctl.errors import DbctlError, FeatureMissingError
+from dbctl.engines.contract.dumps import count_dump_rows
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import FeatureMissingError
 from dbctl.model import Row, Struct
-from dbctl.services.app import App
-from dbctl.services.backup import Member, schema_fingerprint
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Member
+from dbctl.services.backup.safety import schema_fingerprint
 from dbctl.services.migrations import status
-from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, State, read_state
 from dbctl.services.restore.source import BackupSource, describe_missing_roles
-from dbctl.services.settings import SettingStore, find_section, open_settings, settings_database
+from dbctl.services.settings.queries import open_settings
+from dbctl.services.settings.store import SettingStore, find_section, settings_database
 
 #: States of a migration that has run.
 APPLIED_STATES: tuple[State, ...] = ("applied", "changed", "missing-file", "ahead", "retired")

@@ -7,19 +7,15 @@ from contextlib import ExitStack
 from functools import partial
 
 from dbctl import progress
-from dbctl.engines.contract import LoadRequest, LoadResult, PreparedSwap
-from dbctl.errors import DbctlError, Remedy, RestorePartialError, RestoreUnfinishedError
-from dbctl.files import release_nothing
+from dbctl.engines.contract.dumps import LoadRequest, LoadResult, PreparedSwap
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.restore import RestorePartialError, RestoreUnfinishedError
+from dbctl.files.progress import release_nothing
 from dbctl.model import Finding
-from dbctl.services.backup import (
-    ByteProgress,
-    Manifest,
-    Member,
-    MemberReader,
-    OmittedDatabase,
-    SafetyBackupSource,
-    count_in_bytes,
-)
+from dbctl.services.backup.manifest import Manifest, Member, OmittedDatabase
+from dbctl.services.backup.member_files import MemberReader
+from dbctl.services.backup.safety import SafetyBackupSource
+from dbctl.services.backup.sources import ByteProgress, count_in_bytes
 from dbctl.services.restore.post_checks import StateBefore, list_pending_migrations
 from dbctl.services.restore.source import BackupSource
 from dbctl.services.restore.steps import SafetyBackup, Step, run_steps

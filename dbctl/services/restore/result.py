@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.errors import Exit, Remedy
+from dbctl.errors.base import Exit, Remedy
 from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severities
-from dbctl.services.app import App
-from dbctl.services.backup import Manifest, Member, report_unchanged_files
+from dbctl.services.app.app import App
+from dbctl.services.backup.app_files import report_unchanged_files
+from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.source import BackupSource, count_content

@@ -8,15 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
-from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, Remedy, UsageError
-from dbctl.files import Progress, no_progress
+from dbctl.engines.contract.monitoring import SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.errors.base import Exit, Remedy
+from dbctl.errors.connection import BusyError, FileMissingError
+from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.files.progress import Progress, no_progress
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
-from dbctl.services.app import App, Operation
-from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
-from dbctl.services.checks import group_lines
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.repository import ID, LATEST, Repository
+from dbctl.services.checks.damage import group_lines
 from dbctl.services.restore.source import BackupSource
 from dbctl.url import PATH_ENGINE, Url
 

@@ -11,38 +11,33 @@ import msgspec
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import (
+from dbctl.engines.contract.dumps import (
     LoadRequest,
     MissingRole,
-    Readable,
     RestoreTarget,
     RolePolicy,
     find_missing_roles,
 )
-from dbctl.errors import (
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.backup import (
     BackupCorruptError,
     BackupMissingError,
     BackupPartialError,
     KeyWrongError,
-    NotSupportedError,
-    ReadOnlyError,
-    Remedy,
-    RolesMissingError,
 )
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.restore import RolesMissingError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
 from dbctl.model import format_count
-from dbctl.services.backup import (
-    ID,
-    BackupOperation,
-    ByteProgress,
-    DecryptionKeys,
-    Manifest,
-    Member,
-    MemberReader,
-    Repository,
-    open_reader,
-    verifier,
-)
+from dbctl.services.backup import verifier
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.member_files import MemberReader, open_reader
+from dbctl.services.backup.operation import BackupOperation
+from dbctl.services.backup.repository import ID, Repository
+from dbctl.services.backup.sources import ByteProgress
 
 #: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
 MergeMode: TypeAlias = Literal["missing", "replace"]

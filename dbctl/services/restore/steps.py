@@ -7,8 +7,10 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from dbctl import signals
-from dbctl.errors import DbctlError
-from dbctl.services.backup import Manifest, MemberSource, OmittedDatabase, create_backup
+from dbctl.errors.base import DbctlError
+from dbctl.services.backup.create import create_backup
+from dbctl.services.backup.manifest import Manifest, OmittedDatabase
+from dbctl.services.backup.sources import MemberSource
 from dbctl.services.restore.source import BackupSource
 
 

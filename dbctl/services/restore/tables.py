@@ -6,11 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from dbctl import signals
-from dbctl.engines.contract import Readable, Table, Writable
-from dbctl.errors import IN_DOUBT, AlreadyExistsError, Remedy, TableNotRestoredError
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import IN_DOUBT
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.restore import TableNotRestoredError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
-from dbctl.services.app import LiveTable, audit, find_secret_columns, require_row_count
-from dbctl.services.backup import MemberReader, Source
+from dbctl.services.app import audit
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.backup.member_files import MemberReader
+from dbctl.services.backup.sources import Source
 from dbctl.services.restore.merge import (
     RULE_ERRORS,
     Merge,
@@ -25,7 +33,7 @@ from dbctl.services.restore.merge import (
 )
 from dbctl.services.restore.source import BackupSource, RestoreOperation
 from dbctl.services.restore.steps import SafetyBackup, Step, run_steps
-from dbctl.services.rules import RowRules, guard_constraints
+from dbctl.services.rules.rows import RowRules, guard_constraints
 from dbctl.spec import Write
 
 #: Its rows are those of a file, unlike those of a whole backup.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors import (
-    BackupMissingError,
+from dbctl.errors.backup import BackupMissingError
+from dbctl.errors.base import Remedy
+from dbctl.errors.restore import (
     NothingToUndoError,
-    Remedy,
     RetainedDatabaseMissingError,
     UndoMissingError,
 )
-from dbctl.services.app import App
-from dbctl.services.backup import LATEST, Manifest, Member, Repository
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.repository import LATEST, Repository
 
 _BEFORE_MIGRATION = Remedy(
     "Return to the state before the last migration or reset with: `restore apply {id}`; list backups with: `backup list`"

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors import (
-    AlreadyExistsError,
-    BuiltInRoleError,
-    NotSupportedError,
-    Remedy,
-    RoleInUseError,
-    SchemaMismatchError,
-)
+from dbctl.engines.contract.conditions import AllOf, Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
+from dbctl.errors.users import BuiltInRoleError, RoleInUseError
 from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
-from dbctl.profiles import KEYS
-from dbctl.services.app import (
-    App,
-    Change,
-    audit,
-    check_rule,
-    require_row_count,
-    users_database,
-)
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.profiles.codecs import KEYS
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.user_table import users_database
+from dbctl.services.app.validation import check_rule
+from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.roles.built_in import BuiltInPermissions
 from dbctl.services.roles.queries import read_roles
 from dbctl.services.roles.role_table import Role, RoleTable

@@ -7,11 +7,15 @@ from fnmatch import fnmatchcase
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import RoleMissingError, UsageError
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.usage import RoleMissingError, UsageError
 from dbctl.model import Closing, KeyText, Page, PageRequest, Row, Struct
-from dbctl.profiles import text_or_none
-from dbctl.services.app import App, LiveTable, User, UserTable, paginate, users_database
+from dbctl.profiles.codecs import text_or_none
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.results import paginate
+from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable, find_by_id, match_permissions
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import Condition, Readable, Where
-from dbctl.errors import NotSupportedError, PermissionMissingError, RoleMissingError
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.usage import NotSupportedError, RoleMissingError
+from dbctl.errors.users import PermissionMissingError
 from dbctl.model import KeyText, Row, Struct
-from dbctl.profiles import text_or_none
-from dbctl.profiles.model import NamePart, Permissions, Roles
-from dbctl.services.app import App, LiveTable, UserTable, find_named_key, truncate
+from dbctl.profiles.codecs import text_or_none
+from dbctl.profiles.model.roles import NamePart, Permissions, Roles
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_named_key
+from dbctl.services.app.user_table import UserTable
+from dbctl.services.app.validation import truncate
 
 
 class Role(Struct, frozen=True, kw_only=True):

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
-from dbctl.errors import TransitionRefusedError, ValueInvalidError
+from dbctl.errors.databases import TransitionRefusedError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import now
-from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Rule, Settings, SignInTable, States
-from dbctl.services.app import (
-    MASK,
-    App,
-    LiveTable,
-    UserTable,
-    check_rule,
-    find_column,
-    is_secret_setting,
-    normalise_value,
-    truncate,
-    value_problem,
-)
-from dbctl.services.settings import SettingRows, find_text_violation, load_json
-from dbctl.services.users import Passwords
+from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.model.base import Rule
+from dbctl.profiles.model.integrity import States
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import SignInTable
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.secrets import MASK, is_secret_setting
+from dbctl.services.app.user_table import UserTable
+from dbctl.services.app.validation import check_rule, normalise_value, truncate, value_problem
+from dbctl.services.settings.rows import SettingRows
+from dbctl.services.settings.store import find_text_violation
+from dbctl.services.settings.values import load_json
+from dbctl.services.users.passwords import Passwords
 
 Row = Mapping[str, object]
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 
-from dbctl.errors import AlreadyExistsError, BuiltInRoleError, Remedy
-from dbctl.profiles.model import Link
-from dbctl.services.app import App, LiveTable, check_rule
-from dbctl.services.roles import BuiltInPermissions, PermissionNames, Role, RoleTable
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.users import BuiltInRoleError
+from dbctl.profiles.model.roles import Link
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.validation import check_rule
+from dbctl.services.roles.built_in import BuiltInPermissions
+from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable
 from dbctl.services.rules.columns import Row, RowRule
 
 

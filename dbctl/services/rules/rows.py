@@ -9,11 +9,17 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import SchemaMismatchError
-from dbctl.profiles import read_time
-from dbctl.profiles.model import Rule, Settings, Users, Values
-from dbctl.services.app import TIMES, App, LiveTable, find_column, text_problem, value_problem
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.usage import SchemaMismatchError
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.model.base import Rule
+from dbctl.profiles.model.integrity import Values
+from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Users
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.user_table import TIMES
+from dbctl.services.app.validation import text_problem, value_problem
 from dbctl.services.rules import single_true
 from dbctl.services.rules.columns import (
     ColumnRule,
@@ -30,8 +36,9 @@ from dbctl.services.rules.columns import (
     find_object_violation,
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
-from dbctl.services.settings import SettingRows
-from dbctl.services.users import Passwords, exclusive_role, last_admin
+from dbctl.services.settings.rows import SettingRows
+from dbctl.services.users import exclusive_role, last_admin
+from dbctl.services.users.passwords import Passwords
 
 
 class RowRules:

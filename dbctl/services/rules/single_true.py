@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Where, Writable
-from dbctl.errors import ConstraintError
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import ConstraintError
 from dbctl.model import format_count
-from dbctl.profiles import read_boolean
-from dbctl.profiles.model import Exclusive
-from dbctl.services.app import App, LiveTable, find_column, require_row_count
+from dbctl.profiles.codecs import read_boolean
+from dbctl.profiles.model.integrity import Exclusive
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable, find_column
 
 
 class SingleTrueUpdate:

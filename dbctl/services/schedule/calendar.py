@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dbctl.profiles import CRON_FIELDS, FORMATS
+from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 
 if TYPE_CHECKING:
     from cronsim import CronSim

@@ -6,9 +6,9 @@ import pwd
 import shlex
 from collections.abc import Sequence
 
-from dbctl.config import Selection
 from dbctl.config import loader as config
-from dbctl.errors import UsageError
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import UsageError
 from dbctl.services.schedule.jobs import KINDS, Job, PlannedJob, list_jobs
 
 #: Characters of a command that every cron accepts.

@@ -6,8 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.errors import FileFailedError, PlanChangedError, TimersFailedError, UnitForeignError
-from dbctl.files import limited_program, write_atomically
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.operations import TimersFailedError, UnitForeignError
+from dbctl.errors.usage import PlanChangedError
+from dbctl.files import limited_program
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.schedule.units import APP_MARK, PREFIX, Unit
 

@@ -8,17 +8,20 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from dbctl.config import Selection, model
 from dbctl.config import loader as config
+from dbctl.config import model
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.errors import CleanupUnconfirmedError, DbctlError, UsageError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
 from dbctl.model import Struct
-from dbctl.profiles.model import Profile
-from dbctl.services.app import command_line, open_app, read_profile
-from dbctl.services.backup import database_retentions, has_rules, retention_for
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app import command_line
+from dbctl.services.app.open import open_app, read_profile
+from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
 from dbctl.services.schedule.calendar import find_schedule_error
-from dbctl.services.search import has_external_index
-from dbctl.services.sessions import CleanUp
+from dbctl.services.search.external_lookup import has_external_index
+from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.url import resolve_engine
 
 #: Jobs wait long for locks, because no user waits for them.

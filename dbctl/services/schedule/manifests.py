@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.services.schedule.calendar import normalize
 from dbctl.services.schedule.jobs import PlannedJob

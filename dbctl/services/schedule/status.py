@@ -8,8 +8,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from dbctl.config import Selection
-from dbctl.errors import DbctlError, Remedy
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
 from dbctl.services.events.runs import CommandHistory, is_failure

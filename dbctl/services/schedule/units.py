@@ -9,9 +9,12 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import Selection, model, read_sections, secret_file, state_folder
 from dbctl.config import loader as config
-from dbctl.errors import UsageError
+from dbctl.config import model
+from dbctl.config.environment import secret_file
+from dbctl.config.paths import state_folder
+from dbctl.config.sections import Selection, read_sections
+from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.services.app import command_line
 from dbctl.services.schedule.calendar import list_calendar_events, spread_seconds

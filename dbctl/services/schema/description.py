@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import (
-    IndexMonitor,
-    Readable,
-    Schema,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaReader,
-    SchemaReference,
-    SizeMonitor,
-    VectorSearch,
-    require_part,
-)
+from dbctl.engines.contract.checks import SchemaReader, SizeMonitor
+from dbctl.engines.contract.monitoring import IndexMonitor
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference
+from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.services.app import App, DatabaseResults, collect_results
-from dbctl.services.data import DataTable, selected_database
+from dbctl.services.app.app import App
+from dbctl.services.app.results import DatabaseResults, collect_results
+from dbctl.services.data.table import DataTable, selected_database
 
 #: The kind of a listed name.
 TableKind: TypeAlias = Literal["table", "view"]

@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import (
-    Schema,
-    SchemaReader,
-    SchemaReference,
-    SchemaTable,
-    require_part,
-    strip_collation,
-)
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.schema import Schema, SchemaReference, SchemaTable, strip_collation
 from dbctl.model import Struct
-from dbctl.services.app import App, missing_table_error
-from dbctl.services.data import selected_database
+from dbctl.services.app.app import App
+from dbctl.services.app.results import missing_table_error
+from dbctl.services.data.table import selected_database
 
 #: Mermaid draws larger diagrams only if the page that shows them raises its limits.
 MAX_CHARACTERS, MAX_RELATIONS = 50_000, 500

@@ -9,16 +9,13 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
-from dbctl.engines.contract import Readable, TextMatch, TextScanner, TextTerm, require_part
-from dbctl.errors import (
-    DatabaseNotConfiguredError,
-    DbctlError,
-    Exit,
-    UsageError,
-    worst_status,
-)
+from dbctl.engines.contract.fulltext import TextMatch, TextScanner, TextTerm
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import RowKey, Struct, format_count
-from dbctl.services.app import MASK, App, find_secret_columns, find_secret_values
+from dbctl.services.app.app import App
+from dbctl.services.app.secrets import MASK, find_secret_columns, find_secret_values
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_match import TextMatcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.conditions import (
     AllOf,
     AnyOf,
     Condition,
@@ -13,15 +13,15 @@ from dbctl.engines.contract import (
     Not,
     Op,
     Order,
-    Readable,
     ReferenceCount,
-    Table,
     Where,
 )
-from dbctl.errors import NotSupportedError, SchemaMismatchError, ValueInvalidError
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct, now
-from dbctl.profiles import BOOLEANS
-from dbctl.profiles.model import KeySource, Profile, Search, SearchKey, SearchPath, Sort
+from dbctl.profiles.codecs import BOOLEANS
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.search import KeySource, Search, SearchKey, SearchPath, Sort
 from dbctl.services.search.query_parser import Term, parse_query
 from dbctl.services.search.query_values import Key, TimeRange, parse_time_range
 

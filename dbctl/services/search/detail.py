@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.contract import Condition, InSubquery, Order, Where
-from dbctl.errors import Remedy, RowNotFoundError
+from dbctl.engines.contract.conditions import Condition, InSubquery, Order, Where
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import RowNotFoundError
 from dbctl.model import Row, Struct
-from dbctl.profiles.model import Detail, DetailVariant
-from dbctl.services.app import App, find_secret_columns, mask
+from dbctl.profiles.model.search import Detail, DetailVariant
+from dbctl.services.app.app import App
+from dbctl.services.app.secrets import find_secret_columns, mask
 from dbctl.services.search.compiler import QueryCompiler, list_missing, parse_path, select_existing
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.search import decode_row, select_search

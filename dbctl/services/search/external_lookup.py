@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl.config import paths
-from dbctl.engines.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState, Order, Where
-from dbctl.errors import Remedy
+from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.errors.base import Remedy
 from dbctl.model import Struct
-from dbctl.profiles.model import Profile, Search
-from dbctl.services.app import App
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
 
 #: Note about a search without its external index.

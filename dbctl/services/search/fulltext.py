@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
     IndexState,
     JoinedText,
     Link,
-    Readable,
-    Table,
     TextIndexSpec,
     TextQuery,
 )
-from dbctl.errors import DbctlError, QueryFailedError, Remedy
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Struct
-from dbctl.profiles.model import Search, TextVariant
+from dbctl.profiles.model.search import Search, TextVariant
 from dbctl.services.search.compiler import list_missing, parse_path
 
 #: Note about a broken index that still finds every row.

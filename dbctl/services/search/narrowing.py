@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import (
-    AllOf,
-    AnyOf,
-    Condition,
-    Not,
-    Readable,
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
+from dbctl.engines.contract.fulltext import (
     TextAnd,
     TextNear,
     TextNot,
     TextOr,
     TextQuery,
     TextTerm,
-    Where,
     conjuncts,
 )
+from dbctl.engines.contract.reader import Readable
 from dbctl.model import Struct
 from dbctl.services.search.snippets import extract_block_texts
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.errors import UsageError, ValueInvalidError
+from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.services.search.query_values import MAX_EXCERPT_LENGTH, Key, check_text, parse_value
 

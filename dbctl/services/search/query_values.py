@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.sql import is_storable
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.sql.statement import is_storable
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 
 Kind: TypeAlias = Literal["text", "number", "duration", "date", "time", "count", "boolean"]

@@ -7,24 +7,15 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Order,
-    Readable,
-    TextNot,
-    TextQuery,
-    TextTerm,
-    join_queries,
-)
-from dbctl.errors import (
-    ExternalIndexInvalidError,
-    SchemaMismatchError,
-    SearchMissingError,
-    UsageError,
-)
+from dbctl.engines.contract.conditions import Order
+from dbctl.engines.contract.fulltext import TextNot, TextQuery, TextTerm, join_queries
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.connection import ExternalIndexInvalidError
+from dbctl.errors.usage import SchemaMismatchError, SearchMissingError, UsageError
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Search
-from dbctl.services.app import App
+from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
 from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
 from dbctl.services.search.request import (
@@ -130,7 +121,7 @@ def find(
 
 def _mask_secrets(app: App, query: _PreparedQuery, rows: Sequence[Row]) -> list[Row]:
     """Return rows with secrets masked. The columns that a profile selects contain none."""
-    from dbctl.services.app import find_secret_columns, mask
+    from dbctl.services.app.secrets import find_secret_columns, mask
 
     search = query.compiler.search
     columns = find_secret_columns(app, search.database, query.compiler.db, [search.table]).get(

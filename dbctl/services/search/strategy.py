@@ -8,22 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Explainer,
-    Explanation,
-    ExternalIndexes,
-    FullText,
-    Order,
-    Query,
-    Readable,
-    TextQuery,
-    Where,
-    require_part,
-)
-from dbctl.errors import ExternalIndexInvalidError
+from dbctl.engines.contract.conditions import Order, Query, Where
+from dbctl.engines.contract.external_index import ExternalIndexes
+from dbctl.engines.contract.fulltext import FullText, TextQuery
+from dbctl.engines.contract.reader import Explainer, Explanation, Readable, require_part
+from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import PageRequest, Struct
-from dbctl.profiles.model import Search
-from dbctl.services.app import App
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
 from dbctl.services.search import external_lookup
 from dbctl.services.search.compiler import QueryCompiler, select_existing
 from dbctl.services.search.external_lookup import ExternalLookup, ExternalQuery

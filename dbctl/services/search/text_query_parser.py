@@ -16,8 +16,16 @@ import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import TextAnd, TextNear, TextNot, TextOr, TextQuery, TextTerm, join_queries
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.contract.fulltext import (
+    TextAnd,
+    TextNear,
+    TextNot,
+    TextOr,
+    TextQuery,
+    TextTerm,
+    join_queries,
+)
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.services.search.query_parser import MAX_TERMS
 from dbctl.services.search.query_values import check_text
 

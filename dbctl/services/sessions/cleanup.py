@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from dbctl import progress
-from dbctl.engines.contract import AllOf, Condition, Readable, Where
-from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
+from dbctl.engines.contract.conditions import AllOf, Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import ChangeResult, Closing, Effect, Page, Plan, Row, Struct, format_count, time_before
-from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, is_optional, validate_cleanup
-from dbctl.services.app import App, LiveTable, Operation, clock, find_column
-from dbctl.services.deletion import add_dependent_rows, find_dependent_tables
+from dbctl.profiles.model.base import is_optional
+from dbctl.profiles.model.cleanup import Cleanup, TimeOffset, expand_variants, validate_cleanup
+from dbctl.services.app import clock
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.deletion.cascade import add_dependent_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
     RuleResult,
     RuleRun,

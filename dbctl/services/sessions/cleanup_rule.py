@@ -8,13 +8,18 @@ from functools import partial
 from typing import TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
-from dbctl.engines.sql import ident
-from dbctl.errors import ConcurrentChangeError, SchemaMismatchError
+from dbctl.engines.contract.conditions import Condition, Order, Where
+from dbctl.engines.contract.writer import Merge, ShiftedTime, TimeForm, Writable
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import ConcurrentChangeError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now
-from dbctl.profiles import TIMES
-from dbctl.profiles.model import Cleanup, RecountRule, TimeOffset, expand_variants
-from dbctl.services.app import App, LiveTable, audit, find_column, require_row_count, retry_conflicts
+from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count, retry_conflicts
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.sessions.batching import BatchSizer
 from dbctl.units import parse_duration
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Merge, MergeRule, Readable, Writable
-from dbctl.engines.sql import Recount
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Merge, MergeRule, Writable
+from dbctl.engines.sql.recount import Recount
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, now
-from dbctl.profiles import TIMES
-from dbctl.profiles.model import Rebuild
-from dbctl.services.app import (
-    App,
-    Change,
-    LiveTable,
-    User,
-    UserTable,
-    audit,
-    require_row_count,
-    users_database,
-)
+from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.model.rebuild import Rebuild
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_table import User, UserTable, users_database
 
 
 class RebuiltTable(Struct, frozen=True, kw_only=True):

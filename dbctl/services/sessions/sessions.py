@@ -6,34 +6,28 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Order, Readable, Where, Writable
-from dbctl.errors import (
-    DecisionOpenError,
-    NotSupportedError,
-    Remedy,
-    SchemaMismatchError,
-    SessionsUnlistedError,
-    UsageError,
-)
+from dbctl.engines.contract.conditions import AllOf, Condition, InSubquery, Not, Order, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
+from dbctl.errors.users import DecisionOpenError, SessionsUnlistedError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
-from dbctl.profiles import read_payload, read_time
-from dbctl.profiles.model import Sessions, Users
-from dbctl.services.app import (
-    MASK,
-    App,
-    Change,
-    LiveTable,
-    User,
-    UserSelector,
-    UserTable,
-    audit,
-    find_column,
-    find_secret_columns,
-    users_database,
-)
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.model.sessions import Sessions
+from dbctl.profiles.model.users import Users
+from dbctl.profiles.payloads import read_payload
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
+from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import select_variant
-from dbctl.services.users import UsersChanged, join_logins, sign_in_state, where_payload
+from dbctl.services.users import sign_in_state
+from dbctl.services.users.sign_in_state import where_payload
+from dbctl.services.users.update import UsersChanged, join_logins
 from dbctl.units import parse_duration
 
 TIMES = ("started_at", "ended_at", "expires_at")

@@ -7,11 +7,17 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import SettingMissingError, ValueInvalidError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.users import SettingMissingError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct
-from dbctl.services.app import App, Change, audit, is_secret_setting, truncate
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.app.validation import truncate
+from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.settings.queries import open_for_login
 from dbctl.services.settings.store import Setting, SettingOwner, SettingStore, scope_of, settings_database
 from dbctl.services.settings.values import is_equal, to_json

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 
-from dbctl.profiles import dump_php, load_php
-from dbctl.profiles.model import SettingFormat
+from dbctl.profiles.model.settings import SettingFormat
+from dbctl.profiles.php import dump_php, load_php
 from dbctl.services.settings.values import load_json, parse_number
 
 #: The beginning of serialized values; all other texts in an app with PHP are plain.

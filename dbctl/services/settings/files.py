@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.files import toml
 from dbctl.services.settings.values import load_json
 

@@ -6,10 +6,15 @@ import json
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import ValueInvalidError
-from dbctl.profiles.model import Settings, SettingsVariant
-from dbctl.services.app import MASK, App, User, check_rule, require_row_count, truncate
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.profiles.model.settings import Settings, SettingsVariant
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.secrets import MASK
+from dbctl.services.app.user_table import User
+from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.store import Setting, SettingStore, find_key
 from dbctl.services.settings.values import SettingTypes, load_json, parse_schema
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import NotSupportedError, ValueInvalidError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row
-from dbctl.services.app import App, Change, audit
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import Setting, settings_database

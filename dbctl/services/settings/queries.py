@@ -6,20 +6,19 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable, Writable
-from dbctl.errors import CategoryMissingError, ObjectMissingError, UsageError
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import UsageError
+from dbctl.errors.users import CategoryMissingError, ObjectMissingError
 from dbctl.model import Findings, ObjectText, Page, PageRequest
-from dbctl.profiles.model import Settings
-from dbctl.services.app import (
-    App,
-    User,
-    UserTable,
-    find_named_key,
-    is_secret_setting,
-    open_users,
-    paginate,
-    truncate,
-)
+from dbctl.profiles.model.settings import Settings
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_named_key
+from dbctl.services.app.results import paginate
+from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.app.user_table import User, UserTable, open_users
+from dbctl.services.app.validation import truncate
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import (
     Setting,

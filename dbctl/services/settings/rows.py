@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors import SchemaMismatchError, ValueInvalidError
-from dbctl.profiles import read_boolean, read_time, text_or_none
-from dbctl.profiles.model import SettingFormat, Settings, SettingsVariant, StandardSetting
-from dbctl.services.app import (
-    App,
-    User,
-    check_rule,
-    find_column,
-    open_users,
-    require_row_count,
-    truncate,
-)
+from dbctl.engines.contract.conditions import AllOf, Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
+from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
+from dbctl.profiles.model.settings import SettingFormat, Settings, SettingsVariant, StandardSetting
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.user_table import User, open_users
+from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.encodings import decode, encode
 from dbctl.services.settings.store import Setting, SettingObject, SettingStore, find_key
 from dbctl.services.settings.values import SettingTypes, parse_schema

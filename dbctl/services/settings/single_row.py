@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract import AllOf, Readable, Writable
-from dbctl.errors import Remedy, UsageError
-from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Settings, SettingsRow, SettingsVariant
-from dbctl.services.app import App, require_row_count
+from dbctl.engines.contract.conditions import AllOf
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError
+from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
 from dbctl.services.settings.store import Setting, SettingStore, find_key
 from dbctl.services.settings.values import SettingTypes, parse_schema
 

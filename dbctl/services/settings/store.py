@@ -11,19 +11,19 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
-from dbctl.errors import Remedy, SettingMissingError, ValueInvalidError
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.users import SettingMissingError
 from dbctl.model import Finding, KeyText, ObjectText, Row, Struct, now
-from dbctl.profiles.model import SettingKey, Settings, StandardSetting
-from dbctl.services.app import (
-    MASK,
-    App,
-    LiveTable,
-    User,
-    is_secret_setting,
-    text_problem,
-    truncate,
-)
+from dbctl.profiles.model.settings import SettingKey, Settings, StandardSetting
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.secrets import MASK, is_secret_setting
+from dbctl.services.app.user_table import User
+from dbctl.services.app.validation import text_problem, truncate
 from dbctl.services.settings.values import (
     MAX_SHOWN_CHARACTERS,
     SettingTypes,
@@ -260,7 +260,7 @@ class SettingStore(ABC):
         if column := self._fields.get("updated_at"):
             values[column] = self.live.encode(column, now())
         if column := self._fields.get("updated_by"):
-            from dbctl.services.app import acting_user
+            from dbctl.services.app.audit import acting_user
 
             user = acting_user(self.app, db)
             values[column] = user.id if user else None

@@ -8,8 +8,8 @@ from math import isfinite
 from typing import Any
 
 from dbctl import signals
-from dbctl.errors import ValueInvalidError
-from dbctl.profiles.model import Settings, SettingsVariant
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.profiles.model.settings import Settings, SettingsVariant
 
 #: Accepted input for booleans. The app itself accepts fewer words, see ``SettingTypes.read``.
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from dbctl.config import MASK, redact_text
-from dbctl.errors import UrlInvalidError
+from dbctl.config.redaction import MASK, redact_text
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret, Struct
 from dbctl.services.setup import env_file
 from dbctl.url import ENGINES, SCHEMES, parse_url

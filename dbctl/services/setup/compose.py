@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dbctl.errors import FileFailedError, UsageError
-from dbctl.files import app_settings, read_settings
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.usage import UsageError
+from dbctl.files import app_settings
+from dbctl.files.atomic import read_settings
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretFile
 from dbctl.url import DEFAULT_PORTS

@@ -10,16 +10,11 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import (
-    CONFIG_SCHEMA,
-    Selection,
-    read_sections,
-    redact_channel,
-    redact_value,
-    report_first_problem,
-)
 from dbctl.config import loader as config
-from dbctl.errors import AppMissingError, ConfigKeyMissingError
+from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.config.redaction import redact_channel, redact_value
+from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.errors.usage import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml
 from dbctl.model import Page, Row, Struct
 

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbctl.config import state_folder
+from dbctl.config.paths import state_folder
 from dbctl.engines import registry
-from dbctl.errors import DatabaseNotFoundError, DbctlError, UsageError
-from dbctl.files import expand_home
-from dbctl.profiles import find_prefixes
-from dbctl.profiles.model import Database, Profile
+from dbctl.errors.base import DbctlError
+from dbctl.errors.databases import DatabaseNotFoundError
+from dbctl.errors.usage import UsageError
+from dbctl.files.atomic import expand_home
+from dbctl.profiles.model.databases import Database
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.table_prefix import find_prefixes
 from dbctl.services.setup import env_file
 from dbctl.url import PATH_ENGINE, Url, resolve_engine
 

@@ -12,18 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.config import Selection, editor_command, read_sections, report_first_problem
 from dbctl.config import loader as config
-from dbctl.errors import (
+from dbctl.config.environment import editor_command
+from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import (
     AppMissingError,
     ConfigChangedError,
     ConfigInvalidError,
-    DbctlError,
     EditorFailedError,
-    FileFailedError,
-    FileMissingError,
 )
-from dbctl.files import read_settings_bytes, temp, toml, write_atomically
+from dbctl.files import temp, toml
+from dbctl.files.atomic import read_settings_bytes, write_atomically
 from dbctl.model import ChangeResult, Effect
 from dbctl.profiles import loader
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbctl.config import fill_variables
-from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, UrlInvalidError, UsageError
-from dbctl.files import app_settings, read_settings
-from dbctl.profiles.model import Database, Environment, Variable
-from dbctl.services.app import BOOLEAN_WORDS
+from dbctl.config.environment import fill_variables
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import NotSupportedError, UrlInvalidError, UsageError
+from dbctl.files import app_settings
+from dbctl.files.atomic import read_settings
+from dbctl.profiles.model.databases import Database, Environment, Variable
+from dbctl.services.app.validation import BOOLEAN_WORDS
 from dbctl.url import SOCKET_OPTIONS, Url, parse_url
 
 #: Prefix of URLs that are paths of files.

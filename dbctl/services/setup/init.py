@@ -10,23 +10,22 @@ from types import MappingProxyType
 
 from msgspec import structs
 
-from dbctl.config import Retention, Selection, model, read_sections, redact_text, report_first_problem
 from dbctl.config import loader as config
-from dbctl.errors import (
-    AlreadyExistsError,
-    DatabaseUnknownError,
-    FileFailedError,
-    FileMissingError,
-    NotSupportedError,
-    UnreachableError,
-    UsageError,
-)
-from dbctl.files import is_regular, toml, write_atomically
+from dbctl.config import model
+from dbctl.config.model import Retention
+from dbctl.config.redaction import redact_text
+from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.errors.connection import FileFailedError, FileMissingError, UnreachableError
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import DatabaseUnknownError, NotSupportedError, UsageError
+from dbctl.files import toml
+from dbctl.files.atomic import is_regular, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
-from dbctl.services.app import App, Session
-from dbctl.services.backup import has_rules, rules_by_name
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.app import App
+from dbctl.services.app.session import Session
+from dbctl.services.backup.retention.rules import has_rules, rules_by_name
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretFile, hide_password
 from dbctl.services.setup.database_files import (

@@ -11,17 +11,23 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import PLAIN
 from dbctl.config import loader as config
+from dbctl.config.model import PLAIN
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, Table
+from dbctl.engines.contract.reader import Readable, Table
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors import DatabasesAmbiguousError, DbctlError, FileMissingError, Remedy
-from dbctl.files import is_regular
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import FileMissingError
+from dbctl.errors.databases import DatabasesAmbiguousError
+from dbctl.files.atomic import is_regular
 from dbctl.model import Struct, format_count
-from dbctl.profiles import change_prefix, find_prefixes, list_schema_references, list_versions, loader
-from dbctl.profiles.model import Profile
-from dbctl.services.app import find_column, ledger_detection
+from dbctl.profiles import loader
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.schema_references import list_schema_references
+from dbctl.profiles.table_prefix import change_prefix, find_prefixes
+from dbctl.profiles.variants import list_versions
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.live_table import find_column
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
 from dbctl.services.setup.compose import ComposeFile, find_compose_file

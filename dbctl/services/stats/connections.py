@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract import SessionMonitor, SlowQueryMonitor, require_part
+from dbctl.engines.contract.monitoring import SessionMonitor, SlowQueryMonitor
+from dbctl.engines.contract.reader import require_part
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.services.app import App, DatabaseResults, collect_results, create_result
+from dbctl.services.app.app import App
+from dbctl.services.app.results import DatabaseResults, collect_results, create_result
 
 NO_SERVER_HINT = "Only servers have connections; stats locks lists the processes that have the file open."
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Explainer, Readable, require_part
-from dbctl.engines.sql import NO_LIMIT
-from dbctl.errors import ReportMissingError, SchemaMismatchError, UsageError
+from dbctl.engines.contract.reader import Explainer, Readable, require_part
+from dbctl.engines.sql.statement import NO_LIMIT
+from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
-from dbctl.profiles import TIMES, read_time
-from dbctl.profiles.model import Profile, RelativeTime, Report, ReportVariant
-from dbctl.services.app import App, has_all, paginate, paginate_rows, parse_time
-from dbctl.services.search import Step
+from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import has_all
+from dbctl.services.app.results import paginate, paginate_rows
+from dbctl.services.app.validation import parse_time
+from dbctl.services.search.request import Step
 from dbctl.units import parse_duration
 
 

@@ -6,38 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from dbctl.engines.contract import (
-    Condition,
-    Order,
-    ReplicaMonitor,
-    SessionMonitor,
-    SizeMonitor,
-    Where,
-    require_part,
-)
-from dbctl.errors import (
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.conditions import Condition, Order, Where
+from dbctl.engines.contract.monitoring import SessionMonitor
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.replication import ReplicaMonitor
+from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
-    DriverMissingError,
     NotADatabaseError,
-    SchemaMismatchError,
     UnreachableError,
 )
+from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
-from dbctl.profiles import parse_row_path, read_time
-from dbctl.services.app import (
-    App,
-    DatabaseResults,
-    LiveTable,
-    User,
-    UserTable,
-    collect_results,
-    create_result,
-    find_column,
-    open_users,
-    users_database,
-)
-from dbctl.services.deletion import find_configured_links
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.row_paths import parse_row_path
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.results import DatabaseResults, collect_results, create_result
+from dbctl.services.app.user_table import User, UserTable, open_users, users_database
+from dbctl.services.deletion.cross_database import find_configured_links
 from dbctl.services.users import detail
 
 #: Errors of other databases that are reported instead of raised.

@@ -12,14 +12,18 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import Selection, loader, read_sections
-from dbctl.engines.contract import Schema, SchemaReader, SessionMonitor
-from dbctl.errors import DbctlError, FileExistsAlreadyError
-from dbctl.files import toml, translate_errors, write_blocks
+from dbctl.config import loader
+from dbctl.config.sections import Selection, read_sections
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.monitoring import SessionMonitor
+from dbctl.engines.contract.schema import Schema
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileExistsAlreadyError
+from dbctl.files import toml
+from dbctl.files.atomic import translate_errors, write_blocks
 from dbctl.model import Struct
-from dbctl.services import app as app_service
-from dbctl.services.app import App
-from dbctl.services.checks import examine
+from dbctl.services.app.app import App
+from dbctl.services.checks.run import examine
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import RunFilter
@@ -100,7 +104,9 @@ class _Collector:
         return results
 
     def _read_app(self, selection: Selection, read: Callable[[App], object]) -> object:
-        with app_service.open_app(selection, timeout=self._timeout, traceless=True) as app:
+        from dbctl.services.app.open import open_app
+
+        with open_app(selection, timeout=self._timeout, traceless=True) as app:
             return read(app)
 
     def _read_status(self) -> object:

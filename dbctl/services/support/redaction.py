@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dbctl.config import PROVIDERS
+from dbctl.config.storage import PROVIDERS
 from dbctl.profiles import loader
 from dbctl.units import is_duration
 from dbctl.url import SCHEMES

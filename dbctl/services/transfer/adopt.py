@@ -7,27 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import cast
 
-from dbctl.engines.contract import (
-    Line,
-    PortableSchema,
-    PortableTable,
-    Readable,
-    RowSource,
-    Writable,
-    join_line,
-    key_of,
-    split_line,
-)
-from dbctl.errors import TransferDestinationError
+from dbctl.engines.contract.portable import PortableSchema, PortableTable, RowSource
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.streaming import Line, join_line, key_of, split_line
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.transfer import TransferDestinationError
 from dbctl.model import join_first
-from dbctl.services.app import App, ledger_detection
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.app import App
 from dbctl.services.transfer.check import CopyProblem
 from dbctl.services.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.schema import SchemaOptions, TransferSchema, read_schema
 from dbctl.services.transfer.state import has_state, load_state
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values import MAX_KEYS, format_key
+from dbctl.services.transfer.values.unstorable import MAX_KEYS, format_key
 
 #: A table with more rows in the destination is one of an app at work.
 MAX_EXISTING_ROWS = 100_000

@@ -8,20 +8,19 @@ from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Checks,
-    PortableSchema,
-    Readable,
-    SchemaReference,
-    Writable,
-    split_line,
-)
-from dbctl.errors import ValuesUnstorableError
+from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.portable import PortableSchema
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.contract.streaming import split_line
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.transfer import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values import find_duplicates, find_unstorable_values
+from dbctl.services.transfer.values.duplicates import find_duplicates
+from dbctl.services.transfer.values.unstorable import find_unstorable_values
 
 #: Characters of a statement in a problem.
 _LONGEST_STATEMENT = 120

@@ -10,7 +10,8 @@ from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
 
-from dbctl.engines.contract import TAB, Line, LineColumn, RowSource, key_of
+from dbctl.engines.contract.portable import LineColumn, RowSource
+from dbctl.engines.contract.streaming import TAB, Line, key_of
 from dbctl.model import Struct
 from dbctl.services.transfer.tables import TransferTable
 

@@ -9,16 +9,14 @@ from typing import TypeAlias, cast
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    LineColumn,
-    Omission,
-    Readable,
-    RowSource,
-    ScriptRunner,
-    Writable,
-    list_definitions,
-)
-from dbctl.errors import DbctlError, PrivilegeMissingError, TransferOtherError
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.native import list_definitions
+from dbctl.engines.contract.portable import LineColumn, Omission, RowSource
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.transfer import TransferOtherError
 from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.adopt import (
     compare_ledgers,

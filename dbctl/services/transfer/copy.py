@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Line, LineBatch, NativeSchemas, RowSink, RowSource, Writable
-from dbctl.errors import ConstraintError, ValueInvalidError
+from dbctl.engines.contract.native import NativeSchemas
+from dbctl.engines.contract.portable import LineBatch, RowSink, RowSource
+from dbctl.engines.contract.streaming import Line
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
-from dbctl.services.app import require_row_count
+from dbctl.services.app.change import require_row_count
 from dbctl.services.transfer.compare import (
     MAX_DIFFERENCES,
     Advance,

@@ -7,12 +7,15 @@ from contextlib import ExitStack, closing, contextmanager
 
 from msgspec import structs
 
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, TimeForm, Writable
-from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import TimeForm, Writable
+from dbctl.errors.connection import DatabaseMissingError
+from dbctl.errors.transfer import TransferDestinationError, TransferSameError
 from dbctl.model import join_first
-from dbctl.services.app import App, Session
+from dbctl.services.app.app import App
+from dbctl.services.app.session import Session
 from dbctl.services.transfer.parts import require_native
 from dbctl.services.transfer.state import (
     TransferState,

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from dbctl.engines.contract import (
-    NativeSchemas,
-    PortableSchemas,
-    Readable,
-    RowSink,
-    RowSource,
-    ScriptRunner,
-    ValueScreen,
-    Writable,
-    WriteLock,
-    require_part,
-)
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.native import NativeSchemas
+from dbctl.engines.contract.portable import PortableSchemas, RowSink, RowSource, ValueScreen
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.writer import Writable, WriteLock
 
 P = TypeVar("P")
 

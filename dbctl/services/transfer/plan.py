@@ -7,8 +7,10 @@ from contextlib import ExitStack, closing
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, SizeMonitor, ValueChange
-from dbctl.errors import Exit
+from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.portable import ValueChange
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.adopt import (
     count_existing_rows,
@@ -39,7 +41,7 @@ from dbctl.services.transfer.schema import (
 )
 from dbctl.services.transfer.state import has_state
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
-from dbctl.services.transfer.values import find_changes
+from dbctl.services.transfer.values.unstorable import find_changes
 
 _ORIGINS: Mapping[SchemaOrigin, str] = {
     "migrations": "the app's migrations",

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl import progress
-from dbctl.engines.contract import RowSource
-from dbctl.errors import DbctlError, TransferDifferentError
+from dbctl.engines.contract.portable import RowSource
+from dbctl.errors.base import DbctlError
+from dbctl.errors.transfer import TransferDifferentError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
-from dbctl.services.app import Operation
+from dbctl.services.app.change import Operation
 from dbctl.services.transfer.compare import Advance, TableDigest, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.services.transfer.copy import Destination, copy_table, synchronize

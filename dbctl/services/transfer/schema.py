@@ -11,27 +11,21 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    ColumnPair,
-    NativeSchemas,
-    Omission,
-    PortableSchema,
-    Readable,
-    TimeForm,
-    Writable,
-)
-from dbctl.errors import (
-    DbctlError,
-    FeatureMissingError,
-    MigrationsMissingError,
-    PrivilegeMissingError,
-    TransferSchemaError,
-    TransferSourcePendingError,
-)
+from dbctl.engines.contract.native import NativeSchemas
+from dbctl.engines.contract.portable import ColumnPair, Omission, PortableSchema
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import TimeForm, Writable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.migrations import MigrationsMissingError
+from dbctl.errors.transfer import TransferSchemaError, TransferSourcePendingError
+from dbctl.errors.usage import FeatureMissingError
 from dbctl.model import Struct
-from dbctl.profiles.model import Profile
-from dbctl.services.migrations import apply_all, create_shipped_target, find_targets
-from dbctl.services.migrations.ledger import MigrationTarget, read_state
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.migrations.database_plan import apply_all
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import read_state
+from dbctl.services.migrations.status import create_shipped_target, find_targets
 from dbctl.services.transfer.copy import Destination
 from dbctl.services.transfer.endpoints import REMEDY, Endpoints
 from dbctl.services.transfer.parts import require_schemas, require_scripts, require_sink

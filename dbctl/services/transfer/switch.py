@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.errors import (
-    DbctlError,
-    Remedy,
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.transfer import (
     SourceChangingError,
     TransferLedgerError,
     TransferMissingError,
     TransferSchemaChangedError,
 )
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
-from dbctl.services.app import App, Operation, retry_conflicts
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation, retry_conflicts
 from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize

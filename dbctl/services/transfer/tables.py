@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
     PortableSchema,
     PortableTable,
-    Readable,
-    TimeForm,
     exchange_kind,
 )
-from dbctl.errors import TransferSchemaError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import TimeForm
+from dbctl.errors.transfer import TransferSchemaError
 from dbctl.model import Struct
-from dbctl.services.app import App, ledger_detection
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.app import App
 
 #: Tables of dbctl itself: the state of a transfer, and of a partially applied migration.
 _OWN_TABLES = (ledger_detection.TRANSFER_TABLE, ledger_detection.JOURNAL)

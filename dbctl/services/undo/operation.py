@@ -7,17 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 
-from dbctl.engines.contract import Readable, Table, Writable
-from dbctl.errors import Remedy, UndoAppError, UndoConflictError, UndoImpossibleError
+from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.audit import UndoAppError, UndoConflictError, UndoImpossibleError
+from dbctl.errors.base import Remedy
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
-from dbctl.services.app import App, Change, LiveTable, audit, find_column
-from dbctl.services.deletion import GuardedInvariants
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.deletion.invariants import GuardedInvariants
 from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange
 from dbctl.services.events.changes.secrets import is_rounded
-from dbctl.services.rules import guard_constraints
+from dbctl.services.rules.rows import guard_constraints
 from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts, sort_tables
 from dbctl.services.undo.tables import TableUndo, Values
-from dbctl.services.users import Passwords, SignInChanges, hash_password
+from dbctl.services.users.create import hash_password
+from dbctl.services.users.passwords import Passwords
+from dbctl.services.users.sign_in_state import SignInChanges
 
 #: Commands whose changes are reverted otherwise, by the first word, and how.
 REMEDIES: Mapping[str, Remedy | str] = {

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import AllOf, InSubquery, Not, Query, Readable, Reference, Where, Writable
+from dbctl.engines.contract.conditions import AllOf, InSubquery, Not, Query, Where
+from dbctl.engines.contract.reader import Readable, Reference
+from dbctl.engines.contract.writer import Writable
 from dbctl.engines.sql import codec
 from dbctl.model import format_count
-from dbctl.services.app import require_codec, require_row_count
-from dbctl.services.audit import KEYS_PER_QUERY, match_keys
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import require_codec
+from dbctl.services.audit.images import KEYS_PER_QUERY, match_keys
 from dbctl.services.events.changes.records import RowImage, describe_value, describe_values
 from dbctl.services.events.changes.secrets import compute_digest, decode_old_value, is_restorable, is_secret
 

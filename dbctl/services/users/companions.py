@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from dbctl.engines.contract import AllOf, Condition, Where, Writable
-from dbctl.errors import SchemaMismatchError, UsageError
+from dbctl.engines.contract.conditions import AllOf, Condition, Where
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.model import Struct
-from dbctl.profiles import create_value, fill, list_fields
-from dbctl.profiles.model import CompanionRow
-from dbctl.services.app import LiveTable, UserTable, require_row_count
+from dbctl.profiles.model.users import CompanionRow
+from dbctl.profiles.templates import create_value, fill, list_fields
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_table import UserTable
 
 #: The name of the key of the user in values of a profile.
 ID = "id"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Writable
-from dbctl.errors import (
-    AlreadyExistsError,
-    ConstraintError,
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import (
     NotSupportedError,
     PlanChangedError,
-    Remedy,
     SchemaMismatchError,
     UsageError,
     ValueInvalidError,
@@ -25,19 +26,15 @@ from dbctl.model import (
     format_count,
     now,
 )
-from dbctl.profiles import KEYS
-from dbctl.services.app import (
-    App,
-    Assignment,
-    Change,
-    User,
-    UserTable,
-    audit,
-    check_secret,
-    truncate,
-    users_database,
-)
-from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
+from dbctl.profiles.codecs import KEYS
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.user_roles.form import Assignment
+from dbctl.services.app.user_table import User, UserTable, users_database
+from dbctl.services.app.validation import check_secret, truncate
+from dbctl.services.settings.queries import add_for_user, defaults_for_new_user, settings_table_name
+from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.exclusive_role import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_undecided_format, require_prefix

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
-from dbctl.errors import (
-    ConstraintError,
-    DecisionOpenError,
-    DuplicateRowsError,
-    NotSupportedError,
-    Remedy,
-    UsageError,
-)
+from dbctl.engines.contract.conditions import AnyOf, Where
+from dbctl.engines.contract.reader import PlannedRows, Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.errors.users import DecisionOpenError, DuplicateRowsError
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -22,32 +20,27 @@ from dbctl.model import (
     Row,
     format_count,
 )
-from dbctl.profiles import parse_row_path
-from dbctl.services.app import (
-    App,
-    Assignment,
-    Change,
-    User,
-    UserSelector,
-    UserTable,
-    audit,
-    open_users,
-    require_row_count,
-    users_database,
-)
-from dbctl.services.deletion import (
+from dbctl.profiles.row_paths import parse_row_path
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.user_roles.form import Assignment
+from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
+from dbctl.services.deletion.cascade import (
     AffectedRows,
-    CrossDatabaseDeletion,
-    GuardedInvariants,
     count_affected_rows,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
-    find_written_databases,
-    list_unchanged_databases,
     plan_rows,
     select_deleted,
 )
+from dbctl.services.deletion.cross_database import (
+    CrossDatabaseDeletion,
+    find_written_databases,
+    list_unchanged_databases,
+)
+from dbctl.services.deletion.invariants import GuardedInvariants
 from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins

@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Condition, Order, Readable
+from dbctl.engines.contract.conditions import Condition, Order
+from dbctl.engines.contract.reader import Readable
 from dbctl.model import Page, Row, Struct
-from dbctl.profiles import RowStep, parse_row_path, read_time
-from dbctl.services.app import (
-    App,
-    LiveTable,
-    User,
-    UserSelector,
-    UserTable,
-    find_column,
-    find_secret_columns,
-    has_all,
-    is_time,
-    mask,
-    open_users,
-    time_columns,
-    users_database,
-)
-from dbctl.services.roles import read_permissions
-from dbctl.services.settings import find_section, open_settings
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.row_paths import RowStep, parse_row_path
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column, has_all
+from dbctl.services.app.secrets import find_secret_columns, mask
+from dbctl.services.app.times import is_time, time_columns
+from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
+from dbctl.services.roles.queries import read_permissions
+from dbctl.services.settings.queries import open_settings
+from dbctl.services.settings.store import find_section
 from dbctl.services.users.ownership import follow_steps
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract import Readable
-from dbctl.services.app import App, Change, Prepared, PreparedChange, UserTable, open_users, users_database
+from dbctl.engines.contract.reader import Readable
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, Prepared, PreparedChange
+from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import CreateUser, NewUser, UserCreated
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 

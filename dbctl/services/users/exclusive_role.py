@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import RoleExclusiveError
-from dbctl.services.app import App, Assignment, User, UserTable
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.users import RoleExclusiveError
+from dbctl.services.app.app import App
+from dbctl.services.app.user_roles.form import Assignment
+from dbctl.services.app.user_table import User, UserTable
 from dbctl.services.users import last_admin
 
 EXAMPLES = 5  #: maximum number of logins in a finding

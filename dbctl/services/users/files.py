@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 
 #: Maximum of characters in a CSV field; the default of the csv module (131,072) would fail before the rules of the app.
@@ -35,7 +35,7 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
     Raises:
         UsageError: the file has another format, or is not UTF-8.
     """
-    from dbctl.services.settings import load_json
+    from dbctl.services.settings.values import load_json
 
     try:
         text = raw.decode("utf-8-sig")
@@ -54,7 +54,7 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
 
 def _is_json_lines(text: str) -> bool:
     """Return whether the first line is a JSON object that is not output of ``-o json``."""
-    from dbctl.services.settings import load_json
+    from dbctl.services.settings.values import load_json
 
     first = text.lstrip().partition("\n")[0]
     if not first.startswith("{"):
@@ -67,7 +67,7 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _json_lines(text: str) -> Iterator[Line]:
-    from dbctl.services.settings import load_json
+    from dbctl.services.settings.values import load_json
 
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also cut inside strings
         if line.strip():

@@ -11,8 +11,11 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.databases import AlreadyExistsError, ImportInvalidError
+from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -23,16 +26,12 @@ from dbctl.model import (
     Struct,
     format_count,
 )
-from dbctl.profiles import KEYS, new_password
-from dbctl.services.app import (
-    App,
-    Change,
-    UserTable,
-    audit,
-    open_users,
-    require_row_count,
-    users_database,
-)
+from dbctl.profiles.codecs import KEYS
+from dbctl.profiles.passwords import new_password
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords

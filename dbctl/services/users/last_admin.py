@@ -6,15 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import (
-    AdminUndecidedError,
-    LastAdminError,
-    PrivilegeMissingError,
-    ProfileContradictionError,
-    RoleFormError,
-)
-from dbctl.services.app import App, User, UserTable, users_database
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.usage import ProfileContradictionError
+from dbctl.errors.users import AdminUndecidedError, LastAdminError, RoleFormError
+from dbctl.services.app.app import App
+from dbctl.services.app.user_table import User, UserTable, users_database
 
 #: Time limit of a read that only verifies that it is permitted.
 _READ_LIMIT = timedelta(seconds=1)
@@ -104,7 +101,8 @@ def guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[N
 
 def _read_rights(users: UserTable) -> dict[object, tuple[object, ...]]:
     """Return, by the key of each active user, the roles, and the values of columns whose names may show an admin."""
-    from dbctl.services.app.evidence import TableEvidence, names
+    from dbctl.services.app.evidence import names
+    from dbctl.services.app.evidence.gather import TableEvidence
 
     table = TableEvidence(name=users.live.name, columns=users.live.table.columns)
     patterns = (names.ADMIN_FLAG, names.ADMIN_CANDIDATE, names.ROLE)
@@ -116,7 +114,7 @@ def _read_rights(users: UserTable) -> dict[object, tuple[object, ...]]:
 
 def is_relevant(users: UserTable, tables: Collection[str]) -> bool:
     """Return whether a change of a table can change the roles of users or who is active, also by its foreign keys."""
-    from dbctl.services.deletion import find_dependent_tables
+    from dbctl.services.deletion.cascade import find_dependent_tables
 
     relevant = {users.live.name, *(users.roles.tables if users.roles else ())}
     if joined := users.section.joined.get("active"):
@@ -143,12 +141,13 @@ def can_read_roles(users: UserTable) -> bool:
 
 
 def _require_consistent_roles(users: UserTable) -> None:
+
     if users.roles and users.section.admin_role:
         users.roles.require_consistent()
         if "active" in users.fields:
-            from dbctl.services.app import evidence
+            from dbctl.services.app.evidence.facts import refuse_contradictions
 
-            evidence.refuse_contradictions(users.app, users_database(users.app), users.db, ["active-known"])
+            refuse_contradictions(users.app, users_database(users.app), users.db, ["active-known"])
 
 
 def _active_admins(users: UserTable, *, for_update: bool = True) -> list[User]:

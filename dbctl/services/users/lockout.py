@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, Condition, Readable, Writable
-from dbctl.errors import Remedy
+from dbctl.engines.contract.conditions import AllOf, Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import Remedy
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -19,22 +21,16 @@ from dbctl.model import (
     format_count,
     now,
 )
-from dbctl.profiles import TIMES, read_time
-from dbctl.profiles.model import Lockout, SettingOrDefault
-from dbctl.services.app import (
-    App,
-    Change,
-    LiveTable,
-    User,
-    UserSelector,
-    UserTable,
-    audit,
-    open_users,
-    require_row_count,
-    users_database,
-)
-from dbctl.services.deletion import add_dependent_rows
-from dbctl.services.settings import find_section, open_settings
+from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.model.users import Lockout, SettingOrDefault
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
+from dbctl.services.deletion.cascade import add_dependent_rows
+from dbctl.services.settings.queries import open_settings
+from dbctl.services.settings.store import find_section
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.queries import UserFilter, build_conditions, read_page
 from dbctl.services.users.update import join_logins

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import (
-    AllOf,
-    AnyOf,
-    Condition,
-    InSubquery,
-    Not,
-    PlannedRows,
-    Readable,
-    Where,
-    Writable,
-)
-from dbctl.errors import SchemaMismatchError
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Where
+from dbctl.engines.contract.reader import PlannedRows, Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
-from dbctl.profiles import KEY_IN_TEXT, RowStep, parse_row_path
-from dbctl.profiles.model import Users
-from dbctl.services.app import BOOLEAN_LABELS, User, UserTable, find_column, is_boolean, require_row_count
-from dbctl.services.deletion import AffectedRows
+from dbctl.profiles.model.users import Users
+from dbctl.profiles.row_paths import KEY_IN_TEXT, RowStep, parse_row_path
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import find_column
+from dbctl.services.app.user_roles.columns import BOOLEAN_LABELS, is_boolean
+from dbctl.services.app.user_table import User, UserTable
+from dbctl.services.deletion.cascade import AffectedRows
 from dbctl.services.users.companions import CompanionRows
 
 

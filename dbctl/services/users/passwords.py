@@ -8,29 +8,29 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from dbctl.config import read_pepper
-from dbctl.engines.contract import Condition
-from dbctl.errors import (
+from dbctl.config.secrets import read_pepper
+from dbctl.engines.contract.conditions import Condition
+from dbctl.errors.usage import NotSupportedError, PasswordWrongError
+from dbctl.errors.users import (
     DecisionOpenError,
-    NotSupportedError,
     PasswordFormatError,
     PasswordUnknownError,
-    PasswordWrongError,
 )
 from dbctl.model import Closing, Secret, Struct
-from dbctl.profiles import (
+from dbctl.profiles.codecs import HashFormat, text_or_none
+from dbctl.profiles.model.users import Password
+from dbctl.profiles.passwords import (
     JOINT,
-    HashFormat,
     find_hash_problem,
     format_of_prefix,
     has_hash_form,
     hash_password,
     identify_format,
-    text_or_none,
     verify_password,
 )
-from dbctl.profiles.model import Password
-from dbctl.services.app import App, LiveTable, User, open_users
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_table import User, open_users
 
 #: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
 SAMPLE_ROWS, SAMPLE_LIMIT = 500, timedelta(seconds=2)

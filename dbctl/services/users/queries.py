@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Where
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Where
 from dbctl.model import Page, PageRequest, Struct
-from dbctl.services.app import (
-    TIMES,
-    App,
-    User,
-    UserSelector,
-    UserTable,
-    open_users,
-    parse_boolean,
-    parse_time,
-)
+from dbctl.services.app.app import App
+from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, open_users
+from dbctl.services.app.validation import parse_boolean, parse_time
 
 
 def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:

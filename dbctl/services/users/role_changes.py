@@ -6,9 +6,13 @@ from collections import Counter
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import LastAdminError, UsageError
-from dbctl.services.app import App, Change, User, UserSelector, UserTable, users_database
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import UsageError
+from dbctl.errors.users import LastAdminError
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change
+from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.users import last_admin
 from dbctl.services.users.exclusive_role import find_exclusive_role, list_holders
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate, change_users, join_logins

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, KeysetCursor, Not, Readable, Where, Writable
-from dbctl.errors import SchemaMismatchError, UsageError, ValueInvalidError
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, KeysetCursor, Not, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
-from dbctl.profiles import read_payload
-from dbctl.profiles.model import Payload, SignInTable
-from dbctl.services.app import App, LiveTable, User, UserTable, find_column, require_row_count, users_database
+from dbctl.profiles.model.users import Payload, SignInTable
+from dbctl.profiles.payloads import read_payload
+from dbctl.services.app.app import App
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.users.companions import fill_row
 
 #: The value of a column of ``on_sign_out`` that counts sign-outs: the stored number plus one.

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import AlreadyExistsError, UsageError
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import UsageError
 from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
@@ -20,19 +22,12 @@ from dbctl.model import (
     join_first,
     now,
 )
-from dbctl.services.app import (
-    App,
-    Assignment,
-    Change,
-    RoleAction,
-    User,
-    UserSelector,
-    UserTable,
-    audit,
-    require_row_count,
-    users_database,
-)
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.services.app import audit
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.user_roles.form import Assignment, RoleAction
+from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
+from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.exclusive_role import refuse_shared_role

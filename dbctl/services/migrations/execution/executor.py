@@ -8,20 +8,23 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from dbctl import progress
-from dbctl.engines.contract import ScriptRunner, Writable, require_part
-from dbctl.errors import (
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
     QueryFailedError,
-    RowsLostError,
-    SchemaMismatchError,
-    ValueInvalidError,
 )
+from dbctl.errors.migrations import RowsLostError
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.services.migrations.execution import row_loss
 from dbctl.services.migrations.execution.plan import ExecutionPlan
 from dbctl.services.migrations.execution.row_loss import RowLoss
-from dbctl.services.migrations.ledger import Journal, Ledger, MigrationTarget, journal
+from dbctl.services.migrations.ledger import journal
+from dbctl.services.migrations.ledger.journal import Journal
+from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
 
 #: Errors that a statement of the migration causes.
 STATEMENT_ERRORS = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaMismatchError)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from dbctl.engines import registry
-from dbctl.errors import (
+from dbctl.errors.migrations import (
     DuplicateMigrationNumberError,
     LedgerForeignError,
     LedgerMissingError,
@@ -22,15 +22,11 @@ from dbctl.errors import (
     MigrationStepsChangedError,
 )
 from dbctl.model import Struct, join_first
-from dbctl.services.migrations.files import Folder, MigrationFile, Steps, order_key_of
-from dbctl.services.migrations.ledger import (
-    DatabaseState,
-    Direction,
-    Migration,
-    MigrationTarget,
-    PartialMigration,
-    journal,
-)
+from dbctl.services.migrations.files.loader import Folder, MigrationFile, Steps, order_key_of
+from dbctl.services.migrations.ledger import journal
+from dbctl.services.migrations.ledger.journal import Direction, PartialMigration
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration
 
 #: Names that a message lists before it counts the others.
 MAX_LISTED_NAMES = 5

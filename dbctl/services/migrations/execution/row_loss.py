@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract import Readable, StatementEffect, Writable
-from dbctl.errors import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.contract.migrations import StatementEffect
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import Writable
-from dbctl.errors import (
-    IN_DOUBT,
-    DbctlError,
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import IN_DOUBT
+from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInDoubtError,
     MigrationPartialError,
-    Remedy,
     ReplayFailedError,
     RowsLostError,
 )
@@ -24,8 +23,9 @@ from dbctl.services.migrations.execution.executor import (
     open_session,
 )
 from dbctl.services.migrations.execution.plan import ExecutionPlan, join_names
-from dbctl.services.migrations.files import MigrationFile, order_key_of
-from dbctl.services.migrations.ledger import MigrationTarget, journal
+from dbctl.services.migrations.files.loader import MigrationFile, order_key_of
+from dbctl.services.migrations.ledger import journal
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.signals import Interrupted
 
 _PROGRESS = Remedy(

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import bundled_folder
-from dbctl.engines.contract import ScriptDialect, StatementEffect
-from dbctl.errors import FileFailedError, MigrationInvalidError, MigrationsMissingError
+from dbctl.config.bundled import bundled_folder
+from dbctl.engines.contract.migrations import ScriptDialect, StatementEffect
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.migrations import MigrationInvalidError, MigrationsMissingError
 from dbctl.model import Struct
-from dbctl.profiles.model import Format
+from dbctl.profiles.model.databases import Format
 from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, parse_sections
-from dbctl.services.migrations.ledger import Direction
+from dbctl.services.migrations.ledger.journal import Direction
 
 #: Files of the layout ``numbered`` begin with at least three digits.
 _NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<description>.+)\.sql")

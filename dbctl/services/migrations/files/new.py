@@ -9,17 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import TableChange
-from dbctl.errors import (
-    DatabaseMissingError,
-    DbctlError,
-    FileFailedError,
-    MigrationsShippedError,
-    ValueInvalidError,
-)
-from dbctl.files import write_atomically
+from dbctl.engines.contract.migrations import TableChange
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import DatabaseMissingError, FileFailedError
+from dbctl.errors.migrations import MigrationsShippedError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, now
-from dbctl.services.app import App, Operation
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 from dbctl.services.migrations.files.loader import (
     MigrationFile,
     build_paths,
@@ -27,7 +25,7 @@ from dbctl.services.migrations.files.loader import (
 )
 from dbctl.services.migrations.files.parser import find_section_markers
 from dbctl.services.migrations.files.rebuild import write_statements
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.status import load_state, require_single_target
 
 _HEADER_NOTE = "-- The runner begins and ends the transaction: do not write BEGIN, COMMIT or ROLLBACK."

@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 
 from msgspec import structs
 
-from dbctl.engines.contract import ScriptDialect
-from dbctl.errors import suggest_question
+from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.errors.suggestions import suggest_question
 from dbctl.model import Struct
-from dbctl.profiles.model import Format
+from dbctl.profiles.model.databases import Format
 from dbctl.services.migrations.lint_rules import LINT_RULES
 
 

@@ -6,18 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    RebuildScript,
-    Schema,
-    SchemaColumn,
-    SchemaTable,
-    TableChange,
-    TableRebuilder,
-    require_part,
-)
-from dbctl.errors import RebuildLosesError, Remedy, UsageError, ValueInvalidError
-from dbctl.services.app import App
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.engines.contract.migrations import RebuildScript, TableChange, TableRebuilder
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable
+from dbctl.errors.base import Remedy
+from dbctl.errors.migrations import RebuildLosesError
+from dbctl.errors.usage import UsageError, ValueInvalidError
+from dbctl.services.app.app import App
+from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from dbctl.services.migrations.status import open_for_reading
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract import Readable
-from dbctl.profiles.model import MigrationsVariant
-from dbctl.services.app import has_all
+from dbctl.engines.contract.reader import Readable
+from dbctl.profiles.model.databases import MigrationsVariant
+from dbctl.services.app.live_table import has_all
 from dbctl.services.migrations.files.loader import Folder
-from dbctl.services.migrations.ledger import MigrationTarget, Record
+from dbctl.services.migrations.ledger.ledger import MigrationTarget, Record
 
 
 def match_variants(

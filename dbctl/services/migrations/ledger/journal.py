@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Condition, Order, Readable, ScriptRunner, Where, Writable
-from dbctl.errors import MigrationStepMissingError, QueryFailedError
+from dbctl.engines.contract.conditions import Condition, Order, Where
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.migrations import MigrationStepMissingError
 from dbctl.model import Struct, now
 from dbctl.services.app import ledger_detection
 

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
-from dbctl.errors import SchemaMismatchError
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now
-from dbctl.profiles import KEYS, read_time
-from dbctl.profiles.model import ForeignLedger, Migrations, Profile, databases
-from dbctl.services.app import LiveTable, ledger_detection
-from dbctl.services.migrations.files import Folder, MigrationFile
+from dbctl.profiles.codecs import KEYS, read_time
+from dbctl.profiles.model import databases
+from dbctl.profiles.model.databases import ForeignLedger, Migrations
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.migrations.files.loader import Folder, MigrationFile
 from dbctl.services.migrations.ledger import journal
 
 #: Suffixes of names in the ledgers of runners whose migrations are programs.

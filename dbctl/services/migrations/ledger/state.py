@@ -10,11 +10,14 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable
-from dbctl.errors import MigrationInvalidError, MigrationVariantMismatchError, WrongAppError
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.migrations import MigrationInvalidError, MigrationVariantMismatchError
+from dbctl.errors.usage import WrongAppError
 from dbctl.model import Row, Struct
-from dbctl.services.app import find_column, ledger_detection
-from dbctl.services.migrations.files import MigrationFile, order_key_of, variants
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.live_table import find_column
+from dbctl.services.migrations.files import variants
+from dbctl.services.migrations.files.loader import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger.journal import PartialMigration, read_partial_migrations
 from dbctl.services.migrations.ledger.ledger import (
     MigrationTarget,

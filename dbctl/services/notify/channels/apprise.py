@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dbctl.config import AppriseConfig, fill_text
+from dbctl.config.model import AppriseConfig
+from dbctl.config.notify import fill_text
 from dbctl.services.notify.channels.base import SendFailedError
 from dbctl.services.notify.notice import Notice
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from dbctl.config import NotifyConfig
+from dbctl.config.model import NotifyConfig
 from dbctl.services.notify.notice import Notice
 
 #: Seconds for one connection, and for each wait for a reply.

@@ -12,7 +12,8 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
-from dbctl.config import EmailConfig, read_channel_secret
+from dbctl.config.model import EmailConfig
+from dbctl.config.notify import read_channel_secret
 from dbctl.http_client import explain_error
 from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError, cut_text
 from dbctl.services.notify.notice import Notice

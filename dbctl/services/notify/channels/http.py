@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from dbctl.config import HttpAddress
+from dbctl.config.notify import HttpAddress
 from dbctl.http_client import REDIRECT_STATUSES, create_opener, explain_error
 from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError
 

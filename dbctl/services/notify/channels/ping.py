@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from dbctl.config import fill_address
+from dbctl.config.notify import fill_address
 from dbctl.services.notify.channels.base import cut_text, describe_address
 
 #: Bytes of the text that a ping sends.

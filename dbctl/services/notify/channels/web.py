@@ -15,7 +15,8 @@ from uuid import uuid4
 import msgspec
 from msgspec import structs
 
-from dbctl.config import NtfyConfig, WebhookConfig, fill_address, read_channel_secret
+from dbctl.config.model import NtfyConfig, WebhookConfig
+from dbctl.config.notify import fill_address, read_channel_secret
 from dbctl.model import Secret
 from dbctl.services.notify.channels.base import SendFailedError, cut_text, describe_address
 from dbctl.services.notify.channels.http import post

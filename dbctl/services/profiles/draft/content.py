@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.sql import ident
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.engines.sql.statement import ident
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.profiles.draft.document import Line, Part
 
 #: The most searches and columns of a search.

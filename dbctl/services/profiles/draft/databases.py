@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract import Readable
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.sql.statement import ident
 from dbctl.model import Struct
-from dbctl.profiles import BooleanCodec
-from dbctl.services.app import has_secret_name, ledger_detection
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.profiles.codecs import BooleanCodec
+from dbctl.services.app import ledger_detection
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, write_header
 
 #: The database of a drafted profile.

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, SchemaReader, require_part
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, SchemaMismatchError, UsageError
-from dbctl.files import write_atomically
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.errors.usage import SchemaMismatchError, UsageError
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Row
-from dbctl.services.app.evidence import Evidence, gather_evidence
+from dbctl.services.app.evidence.gather import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
 from dbctl.services.profiles.draft.document import (

@@ -6,19 +6,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract import Column, InSubquery, Not, Readable
-from dbctl.errors import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.contract.conditions import InSubquery, Not
+from dbctl.engines.contract.reader import Column, Readable
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.app import has_secret_name
-from dbctl.services.app.evidence import (
-    SAMPLE_ROWS,
-    Evidence,
-    TableEvidence,
-    UserReference,
-    find_user_references,
-    names,
-    values,
-)
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import SAMPLE_ROWS, Evidence, TableEvidence
+from dbctl.services.app.evidence.user_references import UserReference, find_user_references
+from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names
 
 #: Users from which on a row for each, or a column without NULL, is no chance; without a unique index a row for each needs more.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from dbctl.model import Row, Struct
-from dbctl.services.app.evidence import TableEvidence, names
+from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.profiles.draft.document import Decision, Line, Value, join_names
 
 #: Beginnings of values that are no password.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract.reader import Readable
 from dbctl.model import Struct
-from dbctl.profiles import has_row_path
-from dbctl.services.app.evidence import (
+from dbctl.profiles.row_paths import has_row_path
+from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.evidence.user_references import (
     BlockingReference,
-    Evidence,
-    TableEvidence,
     UserReference,
     find_blocking_references,
     find_user_references,
-    names,
 )
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, join_names
 from dbctl.services.profiles.draft.value_references import (

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dbctl.model import Struct
-from dbctl.profiles import JOINT, HashFormat, find_prefix_problem, identify_format, read_prefix
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.profiles.codecs import HashFormat
+from dbctl.profiles.passwords import JOINT, find_prefix_problem, identify_format, read_prefix
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.profiles.draft.document import Decision, Line, Value, write_comment
 
 #: Beginnings of values that apps store for accounts without a password, and the patterns for them.

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from dbctl.model import Struct, format_count
-from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.evidence.user_references import find_user_references
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.model import format_count
-from dbctl.services.app import has_secret_name
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Line, Part, Value
 
 #: The kind of a setting for the usual names of types.

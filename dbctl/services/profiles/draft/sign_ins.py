@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.model import Struct
-from dbctl.profiles import DECODERS, read_payload
-from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
+from dbctl.profiles.payloads import DECODERS, read_payload
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.evidence.user_references import find_user_references
 from dbctl.services.profiles.draft.document import Decision, Line, Part, join_names
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract.reader import Readable
 from dbctl.model import Struct
-from dbctl.services.app import has_secret_name
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
 from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.services.profiles.draft.other_rows import separate_users

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
-from dbctl.profiles import identify_format
-from dbctl.services.app.evidence import Evidence, TableEvidence, names
+from dbctl.profiles.passwords import identify_format
+from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 
 #: Candidates with fewer points are not users; a second candidate is named if it has nearly as many as the first.
 LEAST_POINTS, NEAR_POINTS = 7, 3

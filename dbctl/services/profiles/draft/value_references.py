@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract import Column, Condition, Readable
-from dbctl.errors import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Column, Readable
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Struct
-from dbctl.profiles import KEY_IN_TEXT, has_row_path
-from dbctl.services.app import has_secret_name
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.profiles.row_paths import KEY_IN_TEXT, has_row_path
+from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.secrets import has_secret_name
 
 #: Different values from which on it is no chance that all are logins or keys, unless they are addresses or the column is named after users.
 LEAST_VALUES = 2

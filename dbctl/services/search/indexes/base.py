@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from dbctl.errors import Remedy
+from dbctl.errors.base import Remedy
 from dbctl.model import (
     ChangeResult,
     Effect,
@@ -17,7 +17,8 @@ from dbctl.model import (
     Severity,
     Struct,
 )
-from dbctl.services.app import App, Operation
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 
 IndexAction: TypeAlias = Literal["build", "repair", "drop"]
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dbctl.config import paths
-from dbctl.engines.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState, require_part
-from dbctl.errors import Remedy, UsageError
+from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.contract.reader import require_part
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError
 from dbctl.model import Finding, format_count
-from dbctl.profiles.model import Search
-from dbctl.services.app import App
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler
 from dbctl.services.search.external_lookup import (
     STATE_REASONS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbctl import progress
-from dbctl.errors import NotSupportedError, UsageError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import Findings, Page
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.search.external_lookup import has_external_index
 from dbctl.services.search.indexes.base import IndexAction, IndexChange, IndexStatus, SearchIndex
 from dbctl.services.search.indexes.external import ExternalIndex

@@ -7,29 +7,18 @@ from contextlib import AbstractContextManager, suppress
 
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    Checks,
-    FullText,
-    IndexFault,
-    IndexState,
-    Readable,
-    ScriptRunner,
-    TextIndexes,
-    Writable,
-    require_part,
-)
-from dbctl.errors import (
-    AlreadyExistsError,
-    DbctlError,
-    NotSupportedError,
-    PlanChangedError,
-    Remedy,
-    TextIndexForeignError,
-    TextIndexInvalidError,
-)
+from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.fulltext import FullText, IndexFault, IndexState, TextIndexes
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.search import TextIndexForeignError, TextIndexInvalidError
+from dbctl.errors.usage import NotSupportedError, PlanChangedError
 from dbctl.model import Finding, format_count
-from dbctl.profiles.model import Search
-from dbctl.services.app import App
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
 from dbctl.spec import Write

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import VectorIndex, VectorIndexes, VectorIndexSpec, require_part
-from dbctl.errors import AlreadyExistsError, Remedy
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.vectors import VectorIndex, VectorIndexes, VectorIndexSpec
+from dbctl.errors.base import Remedy
+from dbctl.errors.databases import AlreadyExistsError
 from dbctl.model import Finding, format_count
-from dbctl.services.app import App
+from dbctl.services.app.app import App
 from dbctl.services.search.indexes.base import IndexAction, IndexStatus, SearchIndex
-from dbctl.services.search.semantic import SemanticSearch
+from dbctl.services.search.semantic.search import SemanticSearch
 
 #: The name in commands; no search can have it.
 NAME = "semantic"

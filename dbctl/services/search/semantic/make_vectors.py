@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import signals
-from dbctl.embedders import Embedder, create_embedder
-from dbctl.engines.contract import Condition, KeysetCursor, Where
-from dbctl.errors import EmbedderFailedError, Exit, UsageError
-from dbctl.files import no_progress
+from dbctl.embedders.base import Embedder, create_embedder
+from dbctl.engines.contract.conditions import Condition, KeysetCursor, Where
+from dbctl.errors.base import Exit
+from dbctl.errors.search import EmbedderFailedError
+from dbctl.errors.usage import UsageError
+from dbctl.files.progress import no_progress
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
-from dbctl.services.app import App, Operation
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
 from dbctl.services.search.semantic.store_vector import VectorSource
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.reader import Readable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.model import Row
-from dbctl.profiles.model import RelatedRows, Semantic
-from dbctl.services.app import App, find_column
+from dbctl.profiles.model.semantic import RelatedRows, Semantic
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_column
 
 
 def add_related(app: App, section: Semantic, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:

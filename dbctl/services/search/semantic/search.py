@@ -6,30 +6,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from dbctl.embedders import create_embedder
-from dbctl.engines.contract import (
-    Checks,
-    Condition,
-    VectorColumn,
-    VectorSearch,
-    Where,
-    require_part,
-)
-from dbctl.errors import (
-    CorruptError,
-    DbctlError,
-    Exit,
+from dbctl.embedders.base import create_embedder
+from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.databases import RowNotFoundError
+from dbctl.errors.search import VectorMissingError
+from dbctl.errors.usage import (
     NoMatchError,
     NotSupportedError,
-    RowNotFoundError,
     SchemaMismatchError,
     UsageError,
-    VectorMissingError,
 )
 from dbctl.model import Page, Row, Struct
-from dbctl.profiles import read_time
-from dbctl.profiles.model import FIXED_FIELDS, Semantic, is_optional
-from dbctl.services.app import App, find_column
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.model.base import is_optional
+from dbctl.profiles.model.semantic import FIXED_FIELDS, Semantic
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_column
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.related_rows import add_related

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
-from dbctl.errors import RowNotFoundError
+from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.writer import Writable
+from dbctl.errors.databases import RowNotFoundError
 from dbctl.model import ChangeResult, Effect, Plan, format_count
-from dbctl.profiles import TIMES, read_time
-from dbctl.profiles.model import RelatedRows
-from dbctl.services.app import App, Change, LiveTable, PreparedChange, require_row_count
+from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.model.semantic import RelatedRows
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Change, PreparedChange, require_row_count
+from dbctl.services.app.live_table import LiveTable
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.related_rows import select_fields

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dbctl.embedders import MAX_DIMENSIONS, find_problem
-from dbctl.errors import VectorInvalidError
+from dbctl.embedders.base import MAX_DIMENSIONS, find_problem
+from dbctl.errors.search import VectorInvalidError
 from dbctl.model import JSON_ERRORS
 
 #: Bytes; the longest vector as text is shorter.

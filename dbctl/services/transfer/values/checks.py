@@ -19,7 +19,7 @@ from itertools import accumulate
 from math import isinf
 from typing import TypeAlias
 
-from dbctl.engines.contract import ColumnPair, JsonForm, LogicalType, StorageLimits
+from dbctl.engines.contract.portable import ColumnPair, JsonForm, LogicalType, StorageLimits
 from dbctl.engines.sql import canonical
 
 #: The values of a column in consecutive rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dbctl.engines.parsing import unquote_name
+from dbctl.engines.parsing.statements import unquote_name
 from dbctl.model import Struct
 
 _TEXT = r"'(?:[^']|'')*'"

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice, pairwise
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LineColumn,
     PortableSchema,
     PortableSchemas,
     PortableTable,
-    Readable,
     RowSource,
-    split_line,
 )
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.streaming import split_line
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.tables import TransferTable

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from dbctl.engines.contract import ColumnPair, JsonForm, LineColumn, RowSource, ValueChange, split_line
+from dbctl.engines.contract.portable import ColumnPair, JsonForm, LineColumn, RowSource, ValueChange
+from dbctl.engines.contract.streaming import split_line
 from dbctl.services.transfer.tables import TransferTable
 
 _KEYS = "repeated keys are removed, except for the last"
