@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-from dbctl.config import Selection
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.shapes import flashpoint_web
@@ -142,7 +141,9 @@ def create_larder(folder):
 @contextmanager
 def open_app(path):
     """Open the app whose configuration is next to the database at ``path``."""
-    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
         yield app
 
 

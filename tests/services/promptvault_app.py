@@ -7,10 +7,11 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from dbctl.config import Retention, Selection, secrets
-from dbctl.errors import KeyMissingError
+from dbctl.config import secrets
+from dbctl.config.model import Retention
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import KeyMissingError
 from dbctl.model import PageRequest
-from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import Repository, list_backups
@@ -43,8 +44,10 @@ def create_app(folder, shape):
 @contextmanager
 def open_repository(path, *, timeout=5, only=""):
     """Open the app whose configuration is next to the database at ``path``, and its repository."""
+    from dbctl.services.app.open import open_app
+
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with app_service.open_app(selection, timeout=timeout, only=only) as app:
+    with open_app(selection, timeout=timeout, only=only) as app:
         yield app, Repository(app)
 
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import DbctlError
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
 from dbctl.services import completion
 from dbctl.services.completion import NameRequest, list_names
 from tests.services import larder_app

@@ -7,8 +7,8 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.config import parse_address
-from dbctl.errors import StorageSettingInvalidError
+from dbctl.config.storage import parse_address
+from dbctl.errors.backup import StorageSettingInvalidError
 
 CONFIGURATION = """\
 [apps."my.shop"]

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl import model
-from dbctl.errors import ClockImplausibleError, Exit, LastBackupError, UsageError
+from dbctl.errors.backup import ClockImplausibleError, LastBackupError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import UsageError
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.backup.status import collect_status
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.users.delete import delete_users
 from tests.services import flashpoint_app, promptvault_app

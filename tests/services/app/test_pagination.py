@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.errors import UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import PageRequest, Struct
 from dbctl.services.app.results import paginate
 

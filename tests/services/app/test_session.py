@@ -9,10 +9,11 @@ from collections import Counter
 import pytest
 
 from dbctl.cli._support import session as command_line
-from dbctl.config import Selection, loader
-from dbctl.errors import AppMissingError, ConfigInvalidError
-from dbctl.services import app as app_service
-from dbctl.services.app import Session, session
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import AppMissingError, ConfigInvalidError
+from dbctl.services.app import session
+from dbctl.services.app.session import Session
 from dbctl.spec import LIBRARY, CommandSpec
 from tests.in_process import run_command
 
@@ -79,9 +80,11 @@ def test_invalid_configuration_is_reported_when_an_app_is_selected(tmp_path):
 
 
 def test_session_without_a_command_line_is_the_strictest_and_records_nothing(tmp_path):
+    from dbctl.services.app.open import open_app
+
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     selection = Selection(config=str(tmp_path / "dbctl.toml"))
-    with app_service.open_app(selection, timeout=1) as app:
+    with open_app(selection, timeout=1) as app:
         assert app.spec is LIBRARY
         assert app.recorder is None
     spec = CommandSpec(name="users list", answers=tuple)

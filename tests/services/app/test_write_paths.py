@@ -11,11 +11,10 @@ from datetime import datetime
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.profiles.loader import load, read
-from dbctl.services import app as app_service
-from dbctl.services import users
-from dbctl.services.app import LiveTable, UserSelector
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.restore.tables import RESTORED_TABLE
 from dbctl.spec import FACTS, CommandSpec, Write
 from tests.cli.test_effects import MORE_LINES
@@ -96,14 +95,15 @@ insert into tokens values (1, 2, null), (2, 1, '2026-01-01T00:00:00.000Z');
 
 def test_command_that_does_not_declare_it_cannot_write(tmp_path):
     """Neither with a writer nor in a plan; without a command, the strictest declaration applies."""
+    from dbctl.services.app.open import open_app
+    from dbctl.services.users.delete import delete_users
+
     path, spec = (
         flashpoint_app.create_app(tmp_path, "document"),
         CommandSpec(name="users list", answers=tuple),
     )
-    with app_service.open_app(
-        Selection(config=str(path.with_name("dbctl.toml"))), timeout=1, spec=spec
-    ) as app:
-        change = users.delete_users(app, UserSelector(logins=["ann"]))
+    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=1, spec=spec) as app:
+        change = delete_users(app, UserSelector(logins=["ann"]))
         with pytest.raises(ValueError, match="users list"), app.writer("user"):
             pass
         with pytest.raises(ValueError, match="users list"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.profiles.model import Backup
+from dbctl.profiles.model.profile import Backup
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import template
 

@@ -17,13 +17,16 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.backup import swap
-from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import BusyError, FileMissingError
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import temp
 from dbctl.model import Findings
 from dbctl.services.backup import create
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.verify import VerifyBackups
-from dbctl.services.checks import check
+from dbctl.services.checks.run import check
 from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.drill_run import AppDrill
 from dbctl.services.restore.preview import preview

@@ -15,13 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dbctl.errors import (
-    BackupCorruptError,
-    ConfigInvalidError,
-    DiskFullError,
-    InsufficientSpaceError,
-    NotSupportedError,
-)
+from dbctl.errors.backup import BackupCorruptError
+from dbctl.errors.connection import DiskFullError, InsufficientSpaceError
+from dbctl.errors.usage import ConfigInvalidError, NotSupportedError
 from dbctl.files import codecs, compression
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import member_files

@@ -20,20 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.config import Retention
-from dbctl.errors import (
+from dbctl.config.model import Retention
+from dbctl.errors.backup import (
     BackupCorruptError,
     BackupFailedError,
     BackupMissingError,
-    BusyError,
-    CorruptError,
-    DatabaseMissingError,
-    DbctlError,
-    Exit,
-    NotSupportedError,
-    PlanChangedError,
-    ProfileInvalidError,
-    ReadOnlyError,
     RepositoryFailedError,
     RepositoryMissingError,
     RepositoryNotConfiguredError,
@@ -41,6 +32,14 @@ from dbctl.errors import (
     RepositoryUnsafeError,
     RetentionNotConfiguredError,
 )
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import (
+    BusyError,
+    CorruptError,
+    DatabaseMissingError,
+    ReadOnlyError,
+)
+from dbctl.errors.usage import NotSupportedError, PlanChangedError, ProfileInvalidError
 from dbctl.profiles import loader
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest

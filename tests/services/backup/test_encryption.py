@@ -23,19 +23,16 @@ import pexpect
 import pyrage
 import pytest
 
-from dbctl.config import Selection, paths
-from dbctl.errors import (
-    BackupCorruptError,
-    ConfigInvalidError,
+from dbctl.config import paths
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongError
+from dbctl.errors.connection import (
     DiskFullError,
-    DriverMissingError,
     FileFailedError,
     FileMissingError,
     InsufficientSpaceError,
-    KeyInvalidError,
-    KeyMissingError,
-    KeyWrongError,
 )
+from dbctl.errors.usage import ConfigInvalidError, DriverMissingError, KeyMissingError
 from dbctl.files import mounts
 from dbctl.files.subprocesses import NewFile
 from dbctl.services.backup import manifest as backup_manifest
@@ -43,7 +40,7 @@ from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.backup.verify import VerifyBackups
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from dbctl.services.migrations import safety_backup
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup

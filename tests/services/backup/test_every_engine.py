@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from dbctl.errors import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError
+from dbctl.errors.restore import NothingToUndoError, UndoMissingError
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.repository import BackupDetail, list_backups
 from dbctl.services.backup.safety import SafetyBackupSource

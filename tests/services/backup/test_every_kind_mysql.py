@@ -14,10 +14,10 @@ from contextlib import closing
 import pymysql
 import pytest
 
-from dbctl.engines.mysql.connection import parse_server
+from dbctl.engines.mysql.connection.server import parse_server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.options import connection_arguments
-from dbctl.errors import NotSupportedError
+from dbctl.errors.usage import NotSupportedError
 from tests import servers
 from tests.services import mysql_samples
 from tests.services.flashpoint_app import catch_error

@@ -9,7 +9,8 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.errors import BackupUnloadableError, UnreachableError
+from dbctl.errors.backup import BackupUnloadableError
+from dbctl.errors.connection import UnreachableError
 from tests import caching, servers
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app

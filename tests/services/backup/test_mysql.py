@@ -19,25 +19,26 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import DumpRequest, Dumps
-from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.database import MySQLReader
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
     ClientOldError,
-    NotSupportedError,
     PrivilegeMissingError,
+    UnreachableError,
+)
+from dbctl.errors.restore import (
     RestoreFailedError,
     RestoreUnfinishedError,
     RetainedDatabaseMissingError,
-    UnreachableError,
 )
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
 from tests import servers
 from tests.parts import find_part

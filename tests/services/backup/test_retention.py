@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.errors import BackupPinnedError, PlanChangedError, UsageError
+from dbctl.errors.backup import BackupPinnedError
+from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups

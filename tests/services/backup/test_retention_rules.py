@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl import model
-from dbctl.config import Retention
+from dbctl.config.model import Retention
 from dbctl.services.backup.retention import rules
 from dbctl.services.backup.retention.rules import Candidate
 

@@ -21,35 +21,32 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import END, adapt_to_server
 from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
-from dbctl.engines.postgresql.connection import open_session
-from dbctl.engines.sql import ident
-from dbctl.errors import (
-    BackupPartialError,
+from dbctl.engines.postgresql.connection.session import open_session
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.backup import BackupPartialError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
     ClientOldError,
-    DbctlError,
     DiskFullError,
-    NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
-    RestoreFailedError,
-    RetainedDatabaseMissingError,
-    TableMissingError,
     UnreachableError,
-    UsageError,
 )
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files import subprocesses
 from dbctl.model import Secret
-from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
@@ -988,10 +985,12 @@ def test_failed_file_restore_reverts_server_database(mixed_app):
 
 
 def test_python_gzip_reads_plain_backup(pantry):
+    from dbctl.services.app.open import open_app
+
     file = find_backup_file(pantry.path, create_with_options(pantry.path, form="plain"))
     with gzip.open(file) as read:
         assert b"-- PostgreSQL database dump complete" in read.read()
-    with app_service.open_app(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
+    with open_app(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
         assert Repository(app).manifests()[1] == {}
 
 

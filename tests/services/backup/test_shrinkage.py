@@ -7,11 +7,12 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import BackupShrunkenError, Exit
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import BackupShrunkenError
+from dbctl.errors.base import Exit
 from dbctl.services import status as app_status
 from dbctl.services.backup import status
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
     create_app_backup,

@@ -8,15 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.config import Selection
-from dbctl.errors import (
-    ClockImplausibleError,
-    Exit,
-    NotSupportedError,
-    RepositoryNotConfiguredError,
-    SchemaMismatchError,
-    UsageError,
-)
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import ClockImplausibleError, RepositoryNotConfiguredError
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record

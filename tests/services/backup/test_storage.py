@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Retention, Selection
-from dbctl.errors import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
-from dbctl.services import app as app_service
+from dbctl.config.model import Retention
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import BackupMissingError, StorageFailedError
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import BusyError
+from dbctl.errors.usage import UsageError
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
@@ -270,8 +273,10 @@ def test_unreachable_storage_is_reported_by_every_command(deployed, monkeypatch)
 
 @contextmanager
 def prepare_copy(path, to, *names, source="", advance=lambda _bytes: None, timeout=5, only=""):
+    from dbctl.services.app.open import open_app
+
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with app_service.open_app(selection, timeout=timeout, only=only) as app:
+    with open_app(selection, timeout=timeout, only=only) as app:
         source_repository, destination = Repository(app, source), Repository(app, to)
         operation = CopyBackups(source_repository, destination, names)
         operation.advance = advance
@@ -285,7 +290,9 @@ def copy_backups(path, to, *names, **options):
 
 def call_with_repository(path, address, function):
     """Call ``function`` with an app and the repository at an address."""
-    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
         return function(app, Repository(app, address))
 
 

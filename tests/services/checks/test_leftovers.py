@@ -6,12 +6,12 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import LoadRequest
-from dbctl.engines.sql import ident
+from dbctl.engines.contract.dumps import LoadRequest
+from dbctl.engines.sql.statement import ident
 from dbctl.services.backup import member_files
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from tests import servers
 from tests.services import larder_app, promptvault_app
 

@@ -17,11 +17,11 @@ import pytest
 from msgspec import structs
 
 import dbctl
-from dbctl.config import Selection
-from dbctl.errors import BusyError, ClientMissingError, MigrationsMissingError
-from dbctl.services import checks
-from dbctl.services.app import open_app
-from dbctl.services.app.evidence import Check, Subject
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import BusyError, ClientMissingError
+from dbctl.errors.migrations import MigrationsMissingError
+from dbctl.services.app.evidence.subjects import Check, Subject
+from dbctl.services.app.open import open_app
 from dbctl.services.checks import base
 from dbctl.services.checks.base import SETS, CheckRun, list_subjects, load_checks
 from tests.services import larder_app
@@ -94,8 +94,10 @@ def test_each_check_that_fails_becomes_a_finding(larder, name):
 
 
 def test_doctor_opens_a_database_once(larder):
+    from dbctl.services.checks.run import examine
+
     _opened.clear()
-    report = checks.examine([larder], timeout=1)
+    report = examine([larder], timeout=1)
     assert report.findings.checked > 10
     # a stream of all rows opens the file again, with locks
     assert Counter("immutable=1" in path for path in _opened if "larder.db" in path) == {True: 1, False: 1}

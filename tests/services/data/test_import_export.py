@@ -13,9 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dbctl.config import Selection
-from dbctl.errors import ImportInvalidError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.databases import ImportInvalidError
 from dbctl.services.data.csv_jsonl import Form
 from dbctl.services.data.export import ExportTarget, export_table
 from dbctl.services.data.row_import import RowFile, import_rows
@@ -179,8 +178,10 @@ def table(request, tmp_path):
 
 
 def export_bytes(url: str, form: Form, **options: object) -> bytes:
+    from dbctl.services.app.open import open_app
+
     parts: list[bytes] = []
-    with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
+    with open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
         result = export_table(app, "things", ExportTarget(write=parts.append, file="-", form=form, **options))
     text = b"".join(bytes(part) for part in parts)
     assert result.bytes == len(text)
@@ -188,7 +189,9 @@ def export_bytes(url: str, form: Form, **options: object) -> bytes:
 
 
 def import_bytes(url: str, form: Form, text: bytes) -> int:
-    with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
         file = RowFile(source=io.BytesIO(text), name="f", form=form, table="things")
         return import_rows(app, file).apply().added
 

@@ -15,8 +15,8 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.engines.sqlite.connection import WriteConnection
-from dbctl.errors import UnreachableError
+from dbctl.engines.sqlite.connection.write import WriteConnection
+from dbctl.errors.connection import UnreachableError
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, read_vectors
 

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.engines.sql import ident
+from dbctl.config.sections import Selection
+from dbctl.engines.sql.statement import ident
 from dbctl.model import Closing
-from dbctl.services.app import UserSelector, open_app
+from dbctl.services.app.open import open_app
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions.sessions import revoke
-from dbctl.services.users import delete_users
+from dbctl.services.users.delete import delete_users
 from tests.databases import empty_database
 
 KINDS = ("sqlite", "postgresql", "mysql")

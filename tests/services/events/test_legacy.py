@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import AuditConfig, JournalConfig
-from dbctl.errors import JournalCorruptError, JournalUnavailableError
+from dbctl.config.model import AuditConfig, JournalConfig
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes.anchors import list_run_anchors, publish_anchor
 from dbctl.services.events.history import list_runs, read_history

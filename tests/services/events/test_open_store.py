@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config import JournalConfig
-from dbctl.errors import JournalCorruptError
+from dbctl.config.model import JournalConfig
+from dbctl.errors.operations import JournalCorruptError
 from dbctl.model import now
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.config import JournalConfig
-from dbctl.errors import JournalCorruptError, JournalUnavailableError, PlanChangedError
+from dbctl.config.model import JournalConfig
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.errors.usage import PlanChangedError
 from dbctl.model import now
 from dbctl.services.events import recorder, retention, store
 from dbctl.services.events.history import list_runs, read_history, show_run

@@ -13,8 +13,8 @@ import pytest
 from msgspec import structs
 from sqlite_utils import Migrations
 
-from dbctl.config import JournalConfig
-from dbctl.errors import JournalCorruptError, JournalUnavailableError
+from dbctl.config.model import JournalConfig
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events import recorder, retention, schema, store
 from dbctl.services.events.changes.log import append_records

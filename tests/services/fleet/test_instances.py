@@ -7,16 +7,15 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.config import Selection, loader
-from dbctl.errors import (
-    AppMissingError,
-    ConfigInvalidError,
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.fleets import (
     FleetEmptyError,
-    FleetSelectedError,
     InstanceListingError,
     InstanceNameInvalidError,
 )
-from dbctl.services.fleet import list_instances
+from dbctl.errors.usage import AppMissingError, ConfigInvalidError, FleetSelectedError
+from dbctl.services.fleet.instances import list_instances
 from tests import servers
 from tests.services.fleet_app import NAMES, create_fleet, tenant_path
 

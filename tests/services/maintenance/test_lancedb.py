@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import DriverMissingError, MaintenanceUnsafeError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.databases import MaintenanceUnsafeError
+from dbctl.errors.usage import DriverMissingError
 from dbctl.services.maintenance.tasks import RunMaintenance
 from tests.engines import lance
 
@@ -36,13 +36,15 @@ vectors = "lancedb"
 
 @pytest.fixture
 def mini(tmp_path):
+    from dbctl.services.app.open import open_app
+
     (tmp_path / "mini.toml").write_text(PROFILE)
     (tmp_path / "dbctl.toml").write_text(APP)
     with closing(sqlite3.connect(tmp_path / "chat.db")) as connection:
         connection.execute("create table t (id integer primary key)")
     table = lance.create_table(tmp_path / "lancedb")
     table.add([lance.create_row(99)])
-    with app_service.open_app(Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
+    with open_app(Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
         yield app
 
 

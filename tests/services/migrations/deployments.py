@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.config import Selection
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
 from dbctl.services.app.app import App
-from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.execution.plan import UpSelection
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import find_targets
 from tests import in_process
 from tests.databases import ComparedDatabase, empty_database
 from tools.reference import read_specs
@@ -47,7 +48,9 @@ def write_files(folder: Path, files: Mapping[str, str]) -> Path:
 @contextmanager
 def open_app(base: ComparedDatabase) -> Iterator[App]:
     """Open a database without a configuration."""
-    with app_service.open_app(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
         yield app
 
 
@@ -77,8 +80,10 @@ class Desk:
 
     @contextmanager
     def open_app(self, *, timeout=5):
+        from dbctl.services.app.open import open_app
+
         selection, spec = Selection(config=str(self.folder / "dbctl.toml")), read_specs()["migrate up"]
-        with app_service.open_app(selection, timeout=timeout, spec=spec) as app:
+        with open_app(selection, timeout=timeout, spec=spec) as app:
             yield app
 
     def up(self, **options):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dbctl.errors import (
+from dbctl.errors.migrations import (
     DownAllRefusedError,
     MigrationChangedError,
     MigrationFailedError,
@@ -12,11 +12,12 @@ from dbctl.errors import (
     MigrationMissingError,
     MigrationPartialError,
     MigrationPartiallyRevertedError,
-    PlanChangedError,
-    UsageError,
 )
+from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations import DownSelection, MigrateDown, find_targets
+from dbctl.services.migrations.execution.plan import DownSelection
+from dbctl.services.migrations.operations import MigrateDown
+from dbctl.services.migrations.status import find_targets
 from tests.services.migrations import deployments
 
 FILES = {

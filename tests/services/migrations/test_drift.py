@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import (
+from dbctl.config.sections import Selection
+from dbctl.errors.migrations import (
     LedgerMissingError,
     MigrationFilesMissingError,
     MigrationInvalidError,
     ReplayFailedError,
-    WrongAppError,
 )
-from dbctl.services import app as app_service
-from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
+from dbctl.errors.usage import WrongAppError
 from dbctl.services.migrations.drift import drift
+from dbctl.services.migrations.execution.plan import UpSelection
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import find_targets
 from tests.shapes import flashpoint_web
 
 FILES = {
@@ -64,7 +65,9 @@ def own(tmp_path):
 
 
 def open_app(path):
-    return app_service.open_app(Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=1)
+    from dbctl.services.app.open import open_app
+
+    return open_app(Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=1)
 
 
 def up(path, folder, to=""):

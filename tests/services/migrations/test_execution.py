@@ -7,18 +7,13 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors import PlanChangedError
-from dbctl.services.migrations import (
-    DownSelection,
-    MigrateDown,
-    MigrateUp,
-    ResetDatabase,
-    database_plan,
-    find_targets,
-)
-from dbctl.services.migrations.execution import ExecutionPlan
+from dbctl.errors.usage import PlanChangedError
+from dbctl.services.migrations import database_plan
+from dbctl.services.migrations.execution.plan import DownSelection, ExecutionPlan
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.ledger.journal import PartialMigration, Step
+from dbctl.services.migrations.operations import MigrateDown, MigrateUp, ResetDatabase
+from dbctl.services.migrations.status import find_targets
 from tests.services.migrations import deployments
 
 FILES = {

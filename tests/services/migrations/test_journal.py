@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import ScriptRunner
-from dbctl.errors import (
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInvalidError,
     MigrationPartialError,
@@ -15,9 +15,10 @@ from dbctl.errors import (
     MigrationStepMissingError,
     MigrationStepsChangedError,
 )
-from dbctl.services.migrations import drift, find_targets, repair, verify
+from dbctl.services.migrations import drift, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
+from dbctl.services.migrations.status import find_targets
 from dbctl.url import parse_url
 from tests.databases import empty_database
 from tests.parts import find_part

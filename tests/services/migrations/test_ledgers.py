@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors import (
+from dbctl.errors.migrations import (
     DuplicateMigrationNumberError,
     LedgerForeignError,
     MigrationsAheadError,
     MigrationsMismatchError,
 )
-from dbctl.services.migrations import Baseline, MigrateUp, find_targets, status, verify
+from dbctl.services.migrations import status, verify
+from dbctl.services.migrations.baseline import Baseline
 from dbctl.services.migrations.files.loader import MigrationFile
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import find_targets
 from tests import servers
 from tests.databases import ComparedDatabase, File, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files

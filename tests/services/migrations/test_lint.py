@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import FeatureMissingError, MigrationsMissingError
+from dbctl.config.sections import Selection
+from dbctl.errors.migrations import MigrationsMissingError
+from dbctl.errors.usage import FeatureMissingError
 from dbctl.profiles import loader
-from dbctl.services import app as app_service
-from dbctl.services.migrations import MigrateUp, find_targets
 from dbctl.services.migrations import lint as migration_lint
-from dbctl.services.migrations.status import create_shipped_target
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import create_shipped_target, find_targets
 
 #: An unreachable server.
 NOWHERE = "postgresql://nobody@nowhere.invalid/none"
@@ -34,7 +34,9 @@ def lint_folder(app, database="", folder=None, *, all_files=False):
 
 
 def lint(folder, *, url=NOWHERE, profile="plain", with_folder=True, all_files=False):
-    with app_service.open_app(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
         return lint_folder(app, "", folder if with_folder else None, all_files=all_files)
 
 
@@ -63,9 +65,11 @@ def test_folder_is_linted_without_a_server(tmp_path):
 
 
 def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
+    from dbctl.services.app.open import open_app
+
     folder = write(tmp_path / "m", n001_start="-- Start.\ncreate table t (a int);\ndrop table if exists old;")
     database = tmp_path / "app.db"
-    with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
+    with open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
         MigrateUp(app, find_targets(app, "", folder)).apply()
         write(folder, n002_more="-- More.\ndrop table if exists t;")
         app.configured.migrations["main"] = folder
@@ -79,10 +83,10 @@ def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
 
 
 def test_all_files_are_pending_without_a_database(tmp_path):
+    from dbctl.services.app.open import open_app
+
     folder = write(tmp_path / "m", n001_start="-- Start.\ndrop table if exists old;")
-    with app_service.open_app(
-        Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1
-    ) as app:
+    with open_app(Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1) as app:
         app.configured.migrations["main"] = folder
         assert [finding.code for finding in lint_folder(app).findings] == ["drops-table"]
     assert not (tmp_path / "none.db").exists()
@@ -204,11 +208,11 @@ def test_shared_number_is_reported_for_version_ledgers(tmp_path):
 
 
 def test_known_shared_number_is_not_reported(tmp_path):
+    from dbctl.services.app.open import open_app
+
     text = "-- Up\n-- So.\nselect 1;\n-- Down\nselect 1;"
     folder = write(tmp_path / "m", n006_drafts=text, n006_extended_model_types=text, n007_a=text, n007_b=text)
-    with app_service.open_app(
-        Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1
-    ) as app:
+    with open_app(Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1) as app:
         findings = lint_folder(app, "app", folder).findings
     assert [(finding.code, finding.message[:3]) for finding in findings] == [("shared-number", "007")] * 2
 
@@ -253,12 +257,14 @@ def test_shipped_migrations_have_no_errors_or_warnings(profile, database, engine
 
 
 def test_lint_leaves_no_files_next_to_the_database(tmp_path):
+    from dbctl.services.app.open import open_app
+
     folder = write(tmp_path / "m", n001_start="-- Start.\nselect 1;")
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database)) as db:
         db.execute("create table schema_migrations (version text primary key)")
     before = database.read_bytes()
-    with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
+    with open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
         app.configured.migrations["main"] = folder
         assert lint_folder(app).checked == 1
     assert database.read_bytes() == before

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.registry import load_engine
-from dbctl.errors import MigrationInvalidError
-from dbctl.profiles.model import Format
+from dbctl.errors.migrations import MigrationInvalidError
+from dbctl.profiles.model.databases import Format
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.parser import Sections, find_section_markers, parse_sections
 

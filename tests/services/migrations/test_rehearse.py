@@ -10,15 +10,15 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.errors import (
-    InsufficientSpaceError,
+from dbctl.errors.connection import InsufficientSpaceError, PrivilegeMissingError
+from dbctl.errors.migrations import (
     MigrationsOutOfOrderError,
-    PrivilegeMissingError,
     RehearsalFailedError,
     RehearsalRefusedError,
 )
-from dbctl.services.migrations import UpSelection, find_targets
 from dbctl.services.migrations import rehearse as migration_rehearsal
+from dbctl.services.migrations.execution.plan import UpSelection
+from dbctl.services.migrations.status import find_targets
 from tests import servers
 from tests.databases import PostgreSQL
 from tests.services.migrations import deployments

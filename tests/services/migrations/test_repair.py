@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
-from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
+from dbctl.errors.migrations import (
+    LedgerForeignError,
+    LedgerMissingError,
+    MigrationMissingError,
+)
+from dbctl.errors.usage import UsageError
 from dbctl.services.migrations import repair as migration_repair
+from dbctl.services.migrations.execution.plan import UpSelection
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import find_targets
 from tests.databases import ComparedDatabase, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files
 

@@ -7,17 +7,13 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import (
-    ConstraintError,
-    MigrationFailedError,
-    PlanChangedError,
-    ResetRefusedError,
-    UsageError,
-)
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.migrations import MigrationFailedError, ResetRefusedError
+from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations import ResetDatabase, find_targets
+from dbctl.services.migrations.operations import ResetDatabase
+from dbctl.services.migrations.status import find_targets
 from tests.services.migrations import deployments
 
 MORE = {
@@ -132,9 +128,11 @@ def test_failing_reset_names_the_safety_backup(file):
 
 
 def test_reset_creates_a_missing_file(tmp_path):
+    from dbctl.services.app.open import open_app
+
     folder = deployments.write_files(tmp_path / "migrations", deployments.INITIAL_FILES)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
-    with app_service.open_app(selection, timeout=5) as app:
+    with open_app(selection, timeout=5) as app:
         result = ResetDatabase(app, find_targets(app, folder=folder)).apply().items
     assert [migration.name for migration in result] == ["001_authors", "002_books"]
 

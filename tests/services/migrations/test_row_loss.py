@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors import MigrationMissingError, RowsLostError
+from dbctl.errors.migrations import MigrationMissingError, RowsLostError
 from tests.services.migrations import deployments
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines.registry import load_engine
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import (
     DatabaseMissingError,
-    DbctlError,
-    DuplicateMigrationNumberError,
-    Exit,
-    FeatureMissingError,
     FileExistsAlreadyError,
     FileFailedError,
+    ReadOnlyError,
+)
+from dbctl.errors.migrations import (
+    DuplicateMigrationNumberError,
     LedgerMissingError,
     MigrationChangedError,
     MigrationFailedError,
@@ -30,17 +31,22 @@ from dbctl.errors import (
     MigrationsMissingError,
     MigrationsOutOfOrderError,
     MigrationsShippedError,
-    ReadOnlyError,
+)
+from dbctl.errors.usage import (
+    FeatureMissingError,
     SchemaMismatchError,
     ValueInvalidError,
     WrongAppError,
 )
 from dbctl.profiles import loader
-from dbctl.services import app as app_service
 from dbctl.services.app.app import App
-from dbctl.services.migrations import MigrateUp, UpSelection, apply_all, find_targets, status, verify
+from dbctl.services.migrations import status, verify
+from dbctl.services.migrations.database_plan import apply_all
+from dbctl.services.migrations.execution.plan import UpSelection
 from dbctl.services.migrations.files import loader as migration_files
 from dbctl.services.migrations.files.new import CreateMigration
+from dbctl.services.migrations.operations import MigrateUp
+from dbctl.services.migrations.status import find_targets
 from dbctl.url import Url
 from tests.call_count import count_calls
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
@@ -79,7 +85,9 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def open_app(path: Path, timeout: float = 5) -> Iterator[App]:
-    with app_service.open_app(
+    from dbctl.services.app.open import open_app
+
+    with open_app(
         Selection(profile="flashpoint-web", urls=[f"user={path}"]),
         timeout=timeout,
         spec=read_specs()["migrate up"],

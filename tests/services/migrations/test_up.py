@@ -9,7 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.errors import BusyError, MigrationFailedError
+from dbctl.errors.connection import BusyError
+from dbctl.errors.migrations import MigrationFailedError
 from tests import servers
 from tests.services.migrations import deployments
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.registry import load_engine
-from dbctl.profiles.model import MigrationsVariant
+from dbctl.profiles.model.databases import MigrationsVariant
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.variants import match_variants
 from dbctl.services.migrations.ledger.ledger import Record

@@ -14,18 +14,19 @@ from typing import get_type_hints
 
 import pytest
 
-from dbctl.config import (
+from dbctl.config.environment import VariableUnreadableError
+from dbctl.config.model import (
     AppriseConfig,
     EmailConfig,
     NotifyConfig,
     NtfyConfig,
-    VariableUnreadableError,
     WebhookConfig,
 )
 from dbctl.model import Finding, Secret, now
-from dbctl.services.notify.channels import Ping, SendFailedError, create_channels
 from dbctl.services.notify.channels.apprise import Apprise
+from dbctl.services.notify.channels.base import SendFailedError, create_channels
 from dbctl.services.notify.channels.email import Email
+from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.channels.web import Ntfy, Webhook, sign
 from dbctl.services.notify.delivery import Task, run_tasks
 from dbctl.services.notify.notice import Notice

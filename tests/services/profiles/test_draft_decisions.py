@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.model import Secret
-from dbctl.profiles import hash_password
+from dbctl.profiles.passwords import hash_password
 from tests.databases import empty_database
 
 HASH = hash_password(Secret("secret"), "$2b$04$")

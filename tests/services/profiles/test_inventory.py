@@ -7,11 +7,9 @@ import sqlite3
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import ConfigInvalidError
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import ConfigInvalidError
 from dbctl.profiles import loader
-from dbctl.services import app as app_service
-from dbctl.services import checks
 from dbctl.services.profiles import inventory
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, run_statements
 from tests.shapes import flashpoint_web as shapes
@@ -41,19 +39,22 @@ def test_built_in_profiles_are_valid(name):
 
 @pytest.mark.parametrize("variant", SHAPES)
 def test_built_in_profile_matches_both_variants(tmp_path, variant):
+    from dbctl.services.checks.run import check_live
+
     with open_app(create_app(tmp_path / "app", variant)) as app:
-        report = checks.check_live(app)
+        report = check_live(app)
     assert report.findings == []
     assert report.checked > 60
 
 
 @pytest.mark.parametrize("build", [shapes.document_flashpoint_db, shapes.launcher_flashpoint_db])
 def test_every_search_key_works_on_both_schemas(tmp_path, build):
+    from dbctl.services.app.open import open_app
+    from dbctl.services.checks.run import check_live
+
     path = build(tmp_path / "flashpoint.sqlite")
-    with app_service.open_app(
-        Selection(profile="flashpoint-web", urls=[f"flashpoint={path}"]), timeout=1
-    ) as app:
-        findings = checks.check_live(app).findings
+    with open_app(Selection(profile="flashpoint-web", urls=[f"flashpoint={path}"]), timeout=1) as app:
+        findings = check_live(app).findings
     assert [(finding.code, finding.severity) for finding in findings] == [
         ("database-not-configured", "warning")
     ]
@@ -154,10 +155,12 @@ def test_all_structural_mistakes_are_reported_together(tmp_path):
 
 
 def test_missing_tables_and_columns_are_reported_with_line(tmp_path):
+    from dbctl.services.checks.run import check_live
+
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "drop table login_attempts", "alter table users rename column email to mail")
     with open_app(path) as app:
-        findings = checks.check_live(app).findings
+        findings = check_live(app).findings
     assert [(finding.code, finding.severity, finding.message.partition(" (")[0]) for finding in findings] == [
         ("schema-mismatch", "error", "no column users.email"),
         ("schema-mismatch", "error", "no table login_attempts"),  # for the lockout
@@ -169,19 +172,23 @@ def test_missing_tables_and_columns_are_reported_with_line(tmp_path):
 
 
 def test_settings_of_unknown_variant_are_reported(tmp_path):
+    from dbctl.services.checks.run import check_live
+
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "alter table system_settings rename column data_type to kind")
     with open_app(path) as app:
-        (finding,) = checks.check_live(app).findings
+        (finding,) = check_live(app).findings
     assert "system_settings has no column data_type or value_type" in finding.message
 
 
 def test_database_of_another_app_is_a_finding(tmp_path):
+    from dbctl.services.checks.run import check_live
+
     path = create_app(tmp_path / "app", "deployed")
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text(encoding="utf-8") + 'flashpoint = "user.db"\n', encoding="utf-8")
     with open_app(path) as app:
-        findings = checks.check_live(app).findings
+        findings = check_live(app).findings
     assert [(finding.target, finding.code) for finding in findings] == [("fp/flashpoint", "wrong-app")]
 
 
@@ -264,6 +271,8 @@ def test_profile_is_shown_with_features():
 
 def check_sql(folder, variant, old, new):
     """Return the findings about SQL in the profile of Flashpoint Web after a replacement, and the changed text."""
+    from dbctl.services.checks.run import check_live
+
     path = create_app(folder, variant)
     profile = folder / "quick.toml"
     text = profile.read_text(encoding="utf-8")
@@ -271,7 +280,7 @@ def check_sql(folder, variant, old, new):
     changed = text.replace(old, new)
     profile.write_text(changed, encoding="utf-8")
     with open_app(path) as app:
-        findings = checks.check_live(app).findings
+        findings = check_live(app).findings
     sql_errors = [
         finding
         for finding in findings
@@ -315,15 +324,19 @@ def test_invalid_sql_is_reported_with_line(tmp_path, variant, old, new, key, rea
 
 
 def test_statements_are_prepared_but_not_run(tmp_path):
+    from dbctl.services.checks.run import check_live
+
     path = create_app(tmp_path, "deployed")
     before = path.read_bytes()
     with open_app(path) as app:
-        checks.check_live(app)
+        check_live(app)
     assert path.read_bytes() == before
     assert [path.name for path in path.parent.iterdir() if path.name.startswith("user.db")] == ["user.db"]
 
 
 def test_key_without_unique_index_and_unusable_report_are_reported(tmp_path):
+    from dbctl.services.checks.run import check_live
+
     path = create_app(tmp_path, "document")
     run_statements(path, "drop index idx_user_game_stats_user_id_game_id")
     profile = tmp_path / "quick.toml"
@@ -332,7 +345,7 @@ def test_key_without_unique_index_and_unusable_report_are_reported(tmp_path):
     )
     profile.write_text(text, encoding="utf-8")
     with open_app(path) as app:
-        findings = checks.check_live(app).findings
+        findings = check_live(app).findings
     assert [(finding.severity, finding.code, finding.message.partition(" (")[0]) for finding in findings] == [
         ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),
         ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),

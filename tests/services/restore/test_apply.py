@@ -18,24 +18,19 @@ from pathlib import Path
 import pytest
 
 from dbctl import signals
-from dbctl.config import Retention
-from dbctl.engines.contract import Dump, LoadRequest
-from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
-from dbctl.errors import (
+from dbctl.config.model import Retention
+from dbctl.engines.contract.dumps import Dump, LoadRequest
+from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
+from dbctl.errors.backup import (
     BackupCorruptError,
     BackupMissingError,
-    BusyError,
-    DbctlError,
-    InsufficientSpaceError,
-    NothingToUndoError,
-    ReadOnlyError,
     RepositoryFailedError,
-    RestorePartialError,
-    SameFileError,
-    UndoMissingError,
-    UsageError,
-    WrongAppError,
 )
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, InsufficientSpaceError, ReadOnlyError
+from dbctl.errors.databases import SameFileError
+from dbctl.errors.restore import NothingToUndoError, RestorePartialError, UndoMissingError
+from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.services.backup.repository import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups

@@ -11,15 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from dbctl.config import loader
-from dbctl.errors import (
+from dbctl.errors.backup import (
     BackupCorruptError,
-    FileFailedError,
-    FileMissingError,
-    NotSupportedError,
     TargetIsSourceError,
     TargetNotEmptyError,
-    UrlInvalidError,
 )
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import atomic
 from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore

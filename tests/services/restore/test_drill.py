@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors import (
+from dbctl.errors.backup import (
     BackupMissingError,
     BackupPartialError,
-    Exit,
-    NotSupportedError,
     RepositoryMissingError,
 )
+from dbctl.errors.base import Exit
+from dbctl.errors.usage import NotSupportedError
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup

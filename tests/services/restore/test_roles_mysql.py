@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from tests import servers
 
 #: Definers, grants on the database, on a table, on columns and on a routine, a role, and texts that look like definers.

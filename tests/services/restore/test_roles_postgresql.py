@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pyrage import decrypt, x25519
 
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from tests.sandbox import start_private
 
 #: Three roles that own objects or have grants, a group, and texts that look like statements about roles.

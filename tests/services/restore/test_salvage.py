@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import BusyError, FileMissingError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.services.restore.salvage import SalvageDatabase
 from tests.services import flashpoint_app, promptvault_app
 
@@ -37,8 +38,10 @@ def damage_page(path, *, page=20):
 
 
 def recover(path, **options):
+    from dbctl.services.app.open import open_app
+
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with app_service.open_app(selection, timeout=0.2) as app:
+    with open_app(selection, timeout=0.2) as app:
         return SalvageDatabase(app, selection, **options).apply()
 
 
@@ -82,10 +85,12 @@ def test_undamaged_database_creates_no_file(path):
 
 
 def test_plan_creates_nothing(path):
+    from dbctl.services.app.open import open_app
+
     damage_page(path)
     before = set(path.parent.iterdir())
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with app_service.open_app(selection, timeout=0) as app:
+    with open_app(selection, timeout=0) as app:
         plan = SalvageDatabase(app, selection, to=Path("saved.db")).plan()
     assert (plan.destructive, "saved.db" in plan.steps[-1]) == (False, True)
     assert set(path.parent.iterdir()) == before
@@ -138,7 +143,9 @@ def test_damaged_database_is_refused_as_reference(path):
 
 @pytest.mark.parametrize("engine", sorted(SERVER_URLS))
 def test_server_database_is_refused_with_a_hint(engine):
+    from dbctl.services.app.open import open_app
+
     selection = Selection(urls=[f"main={SERVER_URLS[engine]}"])
-    with app_service.open_app(selection, timeout=0) as app, pytest.raises(NotSupportedError) as failure:
+    with open_app(selection, timeout=0) as app, pytest.raises(NotSupportedError) as failure:
         SalvageDatabase(app, selection)
     assert "restore a backup" in failure.value.hint

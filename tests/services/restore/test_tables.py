@@ -6,17 +6,12 @@ from functools import partial
 
 import pytest
 
-from dbctl.errors import (
-    AlreadyExistsError,
-    BackupPartialError,
-    ConstraintError,
-    LastAdminError,
-    NotSupportedError,
-    PlanChangedError,
-    TableMissingError,
-    TableNotRestoredError,
-    UsageError,
-)
+from dbctl.errors.backup import BackupPartialError
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.databases import AlreadyExistsError, TableMissingError
+from dbctl.errors.restore import TableNotRestoredError
+from dbctl.errors.usage import NotSupportedError, PlanChangedError, UsageError
+from dbctl.errors.users import LastAdminError
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.tables import RestoreTables

@@ -8,26 +8,28 @@ from functools import partial
 
 import pytest
 
-from dbctl.errors import (
-    AlreadyExistsError,
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import (
     AmbiguousNameError,
-    BuiltInRoleError,
     FeatureMissingError,
-    LastAdminError,
     NotSupportedError,
-    PermissionMissingError,
     PlanChangedError,
-    RoleInUseError,
     RoleMissingError,
     SchemaMismatchError,
     UsageError,
     ValueInvalidError,
 )
+from dbctl.errors.users import (
+    BuiltInRoleError,
+    LastAdminError,
+    PermissionMissingError,
+    RoleInUseError,
+)
 from dbctl.model import Effect, KeyText, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
-from dbctl.services.users import set_role
 from dbctl.services.users.queries import UserFilter, list_users
+from dbctl.services.users.role_changes import set_role
 from tests.services.flashpoint_app import (
     SHAPES,
     catch_error,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, validators
 
 from dbctl.cli.main import main
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.services.schedule.manifests import HOME_FOLDER, USER_ID, write_yaml
 from tests import external_tools
 from tests.services import flashpoint_app

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.cli.main import main
-from dbctl.config import JournalConfig
+from dbctl.config.model import JournalConfig
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, name_result
 from dbctl.services.schedule import status as schedule_status

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import DatabaseNotConfiguredError, Exit, UnreachableError, UsageError, ValueInvalidError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import UnreachableError
+from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError, ValueInvalidError
 from dbctl.services.search.all_tables import scan_tables
 from tests import servers
 
@@ -72,7 +73,9 @@ def larder(tmp_path_factory):
 
 
 def scan(selection, word, *, only="", limit=5, timeout=LONG, **options):
-    with app_service.open_app(selection, timeout=5, only=only) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(selection, timeout=5, only=only) as app:
         return scan_tables(app, word, limit=limit, timeout=timeout, **options)
 
 
@@ -149,6 +152,8 @@ def test_unreachable_database_does_not_hide_other_results(larder):
 
 
 def test_slow_table_does_not_block_other_tables():
+    from dbctl.services.app.open import open_app
+
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as session:
         session.execute("create table a_slow (id integer primary key, body text)")
         session.execute("create table quick (id integer primary key, body text)")
@@ -156,7 +161,7 @@ def test_slow_table_does_not_block_other_tables():
         selection = Selection(urls=[servers.text(url)])
         with session.transaction():
             session.execute("lock table a_slow")  # readers of the table wait
-            with app_service.open_app(selection, timeout=60) as app:
+            with open_app(selection, timeout=60) as app:
                 report = scan_tables(app, "needle", limit=5, timeout=timedelta(seconds=2))
         assert [(entry.table, list(entry.key)) for entry in report.result.items] == [("quick", [1])]
         assert [entry.table for entry in report.result.skipped if entry.reason == "time"] == ["a_slow"]

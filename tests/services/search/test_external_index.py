@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import FileFailedError, NotSupportedError, UsageError
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileFailedError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import PageRequest
-from dbctl.services import app as app_service
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from dbctl.services.schedule import crontab
-from dbctl.services.search import indexes as search_index
 from dbctl.services.search import search
 from dbctl.services.search.indexes import external
 from dbctl.services.search.request import SearchRequest
@@ -86,18 +85,24 @@ def configure(folder: Path, extra: str = "") -> None:
 
 @contextmanager
 def open_app(folder):
-    with app_service.open_app(Selection(config=str(folder / "dbctl.toml")), timeout=1) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(config=str(folder / "dbctl.toml")), timeout=1) as app:
         yield app
 
 
 def build(folder, **options):
+    from dbctl.services.search.indexes.selection import create_change
+
     with open_app(folder) as app:
-        return search_index.create_change(app, "", "build", **options).apply()
+        return create_change(app, "", "build", **options).apply()
 
 
 def read_status(folder):
+    from dbctl.services.search.indexes.selection import read_statuses
+
     with open_app(folder) as app:
-        (item,) = search_index.read_statuses(app).items
+        (item,) = read_statuses(app).items
         return item
 
 
@@ -195,13 +200,15 @@ def test_index_is_in_cache_if_database_folder_is_read_only(folder, monkeypatch):
 
 
 def test_index_is_in_cache_on_request(folder):
+    from dbctl.services.search.indexes.selection import create_change
+
     build(folder)
     result = build(folder, cache=True)
     assert Path(result.index).parent == folder / "cache/dbctl/search"
     (folder / "Data/flashpoint.sqlite.dbctl-search-games").unlink()
     assert run_search(folder, "hero")[2] == ""
     with open_app(folder) as app:
-        assert search_index.create_change(app, "", "drop").apply().changed
+        assert create_change(app, "", "drop").apply().changed
     assert list_files(folder) == ["Data/flashpoint.sqlite", "dbctl.toml"]
 
 
@@ -215,12 +222,14 @@ def test_user_without_home_has_no_index_cache(folder, monkeypatch):
 
 
 def test_index_is_in_configured_folder(folder):
+    from dbctl.services.search.indexes.selection import create_change
+
     configure(folder, '[apps.games.search]\nfolder = "indexes"\n')
     result = build(folder)
     assert Path(result.index).parent == folder / "indexes"
     assert run_search(folder, "hero")[2] == ""
     with open_app(folder) as app, pytest.raises(UsageError, match="--cache"):
-        search_index.create_change(app, "", "build", cache=True)
+        create_change(app, "", "build", cache=True)
     (job,) = [
         job_
         for job_ in crontab.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
@@ -236,31 +245,33 @@ def test_no_job_without_configured_folder(folder):
 
 
 def test_plan_writes_nothing_and_drop_removes_all_files(folder):
+    from dbctl.services.search.indexes.selection import create_change
+
     before = list_files(folder)
     with open_app(folder) as app:
-        plan = search_index.create_change(app, "games", "build").plan()
+        plan = create_change(app, "games", "build").plan()
         assert len(plan.steps) == 2
         assert "1,200 rows" in plan.steps[1]
     assert list_files(folder) == before
     build(folder)
     with open_app(folder) as app:
-        drop = search_index.create_change(app, "games", "drop")
+        drop = create_change(app, "games", "drop")
         assert [str(folder / "Data/flashpoint.sqlite.dbctl-search-games")] == [
             step.removeprefix("remove ") for step in drop.plan().steps
         ]
         assert drop.apply().changed
-        assert not search_index.create_change(app, "games", "drop").apply().changed
+        assert not create_change(app, "games", "drop").apply().changed
     assert list_files(folder) == before
 
 
 def test_check_reports_problems_of_index(folder, monkeypatch):
+    from dbctl.services.search.indexes.selection import check, create_change
+
     monkeypatch.setattr(external, "SAMPLE", 50)
 
     def list_codes(**options):
         with open_app(folder) as app:
-            return [
-                (finding.severity, finding.code) for finding in search_index.check(app, **options).findings
-            ]
+            return [(finding.severity, finding.code) for finding in check(app, **options).findings]
 
     assert list_codes() == [("info", "search-index-missing")]
     index = Path(build(folder).index)
@@ -272,9 +283,9 @@ def test_check_reports_problems_of_index(folder, monkeypatch):
     os.utime(index, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert list_codes() == [("error", "search-index-wrong")]
     with open_app(folder) as app:
-        assert "have other values" in search_index.create_change(app, "", "repair").plan().steps[0]
-        assert search_index.create_change(app, "", "repair").apply().changed
-        assert not search_index.create_change(app, "", "repair").apply().changed
+        assert "have other values" in create_change(app, "", "repair").plan().steps[0]
+        assert create_change(app, "", "repair").apply().changed
+        assert not create_change(app, "", "repair").apply().changed
     assert list_codes() == []
     index.write_bytes(index.read_bytes()[:5_000])
     assert list_codes() == [("error", "search-index-broken")]
@@ -310,6 +321,9 @@ def test_wrong_index_is_ignored_with_note(folder):
 
 
 def test_custom_profile_has_external_index(tmp_path):
+    from dbctl.services.app.open import open_app
+    from dbctl.services.search.indexes.selection import create_change, read_statuses
+
     profile = tmp_path / "library.toml"
     profile.write_text(LIBRARY)
     path = tmp_path / "shelves.db"
@@ -320,15 +334,15 @@ def test_custom_profile_has_external_index(tmp_path):
             [("Moby Dick", "Melville", 0), ("Typee", "Melville", 1), ("Emma", "Austen", None)],
         )
         connection.commit()
-    with app_service.open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
+    with open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
         with pytest.raises(UsageError, match="books or writers"):
-            search_index.create_change(app, "", "build")
+            create_change(app, "", "build")
         for name in ("books", "writers"):
-            search_index.create_change(app, name, "build").apply()
+            create_change(app, name, "build").apply()
         result = search.find(app, "books", SearchRequest(words=["melVILLE"]), PageRequest())
         assert ([item["name"] for item in result.items], result.total, result.note) == (["Moby Dick"], 1, "")
         assert search.find(app, "writers", SearchRequest(words=["*ville*"]), PageRequest()).total == 2
-        assert {entry.state for entry in search_index.read_statuses(app).items} == {"valid"}
+        assert {entry.state for entry in read_statuses(app).items} == {"valid"}
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "library.toml",
         "shelves.db",
@@ -338,15 +352,18 @@ def test_custom_profile_has_external_index(tmp_path):
 
 
 def test_writable_database_has_no_external_index(tmp_path):
+    from dbctl.services.app.open import open_app
+    from dbctl.services.search.indexes.selection import create_change
+
     profile = tmp_path / "library.toml"
     profile.write_text(LIBRARY.replace('mode = "read-only"', 'mode = "read-write"').replace("owner =", "#"))
     path = tmp_path / "shelves.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table books (nr integer primary key, name text, writer text, is_lost int)")
-    with app_service.open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
+    with open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
         assert search.find(app, "books", SearchRequest(words=["melville"]), PageRequest()).note == ""
         with pytest.raises(NotSupportedError):
-            search_index.create_change(app, "books", "build")
+            create_change(app, "books", "build")
 
 
 def test_existing_folder_at_index_path_is_an_error(folder):

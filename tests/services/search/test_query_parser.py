@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.errors import UsageError, ValueInvalidError
+from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.services.search.query_parser import MAX_TERMS, Term, parse_filter, parse_query, write_query
 from dbctl.services.search.query_values import MAX_WORD_LENGTH, Key, check_text
 

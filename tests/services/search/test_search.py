@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.config import Selection
-from dbctl.errors import (
+from dbctl.config.sections import Selection
+from dbctl.errors.databases import RowNotFoundError
+from dbctl.errors.usage import (
     NotSupportedError,
-    RowNotFoundError,
     SchemaMismatchError,
     SearchMissingError,
     UsageError,
@@ -22,7 +22,6 @@ from dbctl.errors import (
 from dbctl.model import PageRequest
 from dbctl.profiles import loader
 from dbctl.profiles.model.search import validate_search
-from dbctl.services import app as app_service
 from dbctl.services.search import search
 from dbctl.services.search.detail import read_detail
 from dbctl.services.search.request import SearchRequest
@@ -44,7 +43,9 @@ def paths(tmp_path_factory):
 
 @contextmanager
 def open_app(path, profile="flashpoint-web", database="flashpoint"):
-    with app_service.open_app(Selection(profile=str(profile), urls=[f"{database}={path}"]), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(profile=str(profile), urls=[f"{database}={path}"]), timeout=5) as app:
         yield app
 
 

@@ -16,26 +16,26 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config import Embedder, Selection
+from dbctl.config.model import Embedder
+from dbctl.config.sections import Selection
 from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.errors import (
-    CorruptError,
-    DatabaseMissingError,
-    DatabaseNotConfiguredError,
-    DbctlError,
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import CorruptError, DatabaseMissingError
+from dbctl.errors.search import (
     EmbedderFailedError,
     EmbedderNotConfiguredError,
-    Exit,
+    VectorInvalidError,
+    VectorMissingError,
+)
+from dbctl.errors.usage import (
+    DatabaseNotConfiguredError,
     FeatureMissingError,
     NoMatchError,
     SchemaMismatchError,
     UsageError,
     ValueInvalidError,
-    VectorInvalidError,
-    VectorMissingError,
 )
-from dbctl.services import app as app_service
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import MAX_ROWS, Reference, SemanticRequest, find
 from tests.engines import lance
@@ -81,11 +81,13 @@ def deployed(tmp_path_factory):
 
 
 def search(folder, embedder=None, *, summary=False, columns=(), **options):
+    from dbctl.services.app.open import open_app
+
     selection = Selection(
         profile="chat-lancedb", urls=[f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
     )
     reference = {name: options.pop(name) for name in ("row", "file", "text") if name in options}
-    with app_service.open_app(selection, timeout=2) as app:
+    with open_app(selection, timeout=2) as app:
         app.configured = structs.replace(app.configured, embedder=embedder)
         return find(
             app,
@@ -209,12 +211,12 @@ def test_unreadable_database_does_not_hide_neighbours(deployed, tmp_path):
 
 
 def test_vectors_are_searched_without_the_other_database(deployed):
+    from dbctl.services.app.open import open_app
+
     urls = [f"vectors=lancedb:{deployed}/lancedb"]
     all_urls = [f"chat={deployed}/chat.db", *urls]
     for configured, only, note_count in ((urls, "", 1), (all_urls, "vectors", 0)):
-        with app_service.open_app(
-            Selection(profile="chat-lancedb", urls=configured), timeout=1, only=only
-        ) as app:
+        with open_app(Selection(profile="chat-lancedb", urls=configured), timeout=1, only=only) as app:
             result = find(app, SemanticRequest(reference=Reference(row="msg-00003")))
         assert list_ids(result) == list_ids(search(deployed, row="msg-00003"))
         assert {row["stored"] for row in result.page.items} == {None}
@@ -416,11 +418,13 @@ def test_missing_folder_and_wrong_tables_are_reported(deployed, tmp_path):
 
 
 def test_unconfigured_vectors_are_refused(deployed):
+    from dbctl.services.app.open import open_app
+
     for selection, kind in (
         (Selection(profile="yaai", urls=[f"chat={deployed}/chat.db"]), FeatureMissingError),
         (Selection(profile="chat-lancedb", urls=[f"chat={deployed}/chat.db"]), DatabaseNotConfiguredError),
     ):
-        with app_service.open_app(selection, timeout=1) as app, pytest.raises(DbctlError) as caught:
+        with open_app(selection, timeout=1) as app, pytest.raises(DbctlError) as caught:
             find(app, SemanticRequest(reference=Reference(row="x")))
         assert isinstance(caught.value, kind)
 

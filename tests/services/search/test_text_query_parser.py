@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.config import Selection
-from dbctl.engines.contract import TextNear, TextTerm
-from dbctl.errors import ValueInvalidError
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.fulltext import TextNear, TextTerm
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import PageRequest
-from dbctl.services import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.search import search
-from dbctl.services.search.indexes import create_change
+from dbctl.services.search.indexes.selection import create_change
 from dbctl.services.search.request import SearchRequest
 from dbctl.services.search.text_match import TextMatcher
 from dbctl.services.search.text_query_parser import parse_text, write_text
@@ -278,6 +277,8 @@ KINDS = (
 
 @pytest.fixture(scope="module", params=KINDS)
 def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    from dbctl.services.app.open import open_app
+
     kind: str = request.param
     folder = tmp_path_factory.mktemp("notebook")
     profile = folder / "notebook.toml"
@@ -289,10 +290,10 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     profile.write_text(PROFILE.format(mode=mode, text="" if plain else text), encoding="utf-8")
     with _create_database(kind, folder) as url:
         selection = Selection(profile=str(profile), urls=[f"notes={url}"])
-        with app_service.open_app(selection, timeout=5) as app:
+        with open_app(selection, timeout=5) as app:
             if kind not in ("no index", "read-only", "lancedb") and "no index" not in kind:
                 create_change(app, "notes", "build").apply()
-        with app_service.open_app(selection, timeout=5) as app:
+        with open_app(selection, timeout=5) as app:
             yield app
 
 

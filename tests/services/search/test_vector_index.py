@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import (
-    AlreadyExistsError,
-    FeatureMissingError,
-    NotSupportedError,
-    VectorIndexUnsuitableError,
-)
-from dbctl.services import app as app_service
-from dbctl.services.search import indexes
+from dbctl.config.sections import Selection
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.usage import FeatureMissingError, NotSupportedError
 from dbctl.services.search.semantic.search import Reference, SemanticRequest, find
 from tests.engines import lance
 from tests.engines.lance import TABLE
@@ -27,31 +22,41 @@ def chat(tmp_path):
 
 
 def open_app(folder, *, only=""):
+    from dbctl.services.app.open import open_app
+
     urls = [f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
-    return app_service.open_app(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
+    return open_app(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
 
 
 def apply_change(folder, action):
+    from dbctl.services.search.indexes.selection import create_change
+
     with open_app(folder) as app:
-        return indexes.create_change(app, "semantic", action).apply()
+        return create_change(app, "semantic", action).apply()
 
 
 def read_status(folder):
+    from dbctl.services.search.indexes.selection import read_statuses
+
     with open_app(folder) as app:
-        (status,) = indexes.read_statuses(app).items
+        (status,) = read_statuses(app).items
         return status
 
 
 def list_codes(folder):
+    from dbctl.services.search.indexes.selection import check
+
     with open_app(folder) as app:
-        return [(finding.severity, finding.code) for finding in indexes.check(app).findings]
+        return [(finding.severity, finding.code) for finding in check(app).findings]
 
 
 def test_index_is_built_measured_and_dropped(chat):
+    from dbctl.services.search.indexes.selection import create_change
+
     assert (read_status(chat).search, read_status(chat).state) == ("semantic", "missing")
     assert list_codes(chat) == [("info", "vector-index-missing")]
     with open_app(chat) as app:
-        plan = indexes.create_change(app, "", "build").plan()
+        plan = create_change(app, "", "build").plan()
     assert any("400 vectors" in step for step in plan.steps)
     assert read_status(chat).state == "missing"
     assert apply_change(chat, "build").changed
@@ -114,11 +119,14 @@ def test_index_for_other_metric_is_replaced_only_by_repair(chat):
 
 
 def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
+    from dbctl.services.app.open import open_app
+    from dbctl.services.search.indexes.selection import create_change, read_statuses
+
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).delete("message_id > 'msg-00020'")
     with pytest.raises(VectorIndexUnsuitableError):
         apply_change(chat, "build")
     with open_app(chat) as app, pytest.raises(NotSupportedError):
-        indexes.read_statuses(app, "messages")
+        read_statuses(app, "messages")
     yaai = Selection(profile="yaai", urls=[f"chat={tmp_path}/chat.db"])
-    with app_service.open_app(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
-        indexes.create_change(app, "semantic", "build")
+    with open_app(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
+        create_change(app, "semantic", "build")

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaMismatchError, UsageError
+from dbctl.errors.connection import BusyError, ConstraintError
+from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.services.sessions.batching import MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE

@@ -10,17 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.config import Selection
-from dbctl.errors import (
-    BusyError,
-    ConstraintError,
-    FeatureMissingError,
-    SchemaMismatchError,
-    UserMissingError,
-)
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import BusyError, ConstraintError
+from dbctl.errors.usage import FeatureMissingError, SchemaMismatchError, UserMissingError
 from dbctl.model import Plan
-from dbctl.services import app as app_service
-from dbctl.services.checks import cross_check
+from dbctl.services.checks.run import cross_check
 from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
@@ -70,7 +64,9 @@ def plan(path, **options) -> Plan:
 
 
 def rebuild(path, *, timeout=5.0, **options):
-    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
         return {
             table.table: (table.added, table.corrected, table.lowered)
             for table in RebuildStatistics(app, **options).apply().tables
@@ -262,13 +258,15 @@ def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
 
 
 def test_missing_statistics_are_refused(tmp_path, path):
+    from dbctl.services.app.open import open_app
+
     with open_app(path) as app:
         assert "statistics" in app.profile.list_features()
     profile_text = flashpoint_app.LARDER
     profile = tmp_path / "bare.toml"
     profile.write_text(profile_text, encoding="utf-8")
     with (
-        app_service.open_app(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
+        open_app(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
         pytest.raises(FeatureMissingError, match="no statistics"),
     ):
         RebuildStatistics(app)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors import UsageError, UserMissingError
+from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.model import PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions import sessions

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.signing import JSONSerializer, TimestampSigner
 
-from dbctl.profiles import read_payload
+from dbctl.profiles.payloads import read_payload
 from dbctl.services.users.sign_in_state import PAGE_ROWS
 from tests.databases import empty_database
 

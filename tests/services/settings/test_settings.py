@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.config import Selection
-from dbctl.errors import (
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import (
     FeatureMissingError,
     PlanChangedError,
     SchemaMismatchError,
-    SettingMissingError,
     UsageError,
     UserMissingError,
     ValueInvalidError,
 )
+from dbctl.errors.users import SettingMissingError
 from dbctl.model import PageRequest
 from dbctl.profiles import loader
-from dbctl.services import app as app_service
-from dbctl.services.settings import apply_file, compare_file, queries, read_settings_file
-from dbctl.services.settings.changes import reset_setting, set_setting
+from dbctl.services.settings import queries
+from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
+from dbctl.services.settings.files import read_settings_file
 from dbctl.services.settings.metadata import update_setting
 from dbctl.services.settings.values import is_equal
 from tests.services.flashpoint_app import (
@@ -527,13 +527,13 @@ def test_exported_user_settings_are_applied_to_another_user(path):
 @contextmanager
 def open_partially_migrated_app(tmp_path, migrations, profile="flashpoint-web"):
     """Yield an app to whose database the first ``migrations`` of the document were applied."""
+    from dbctl.services.app.open import open_app
+
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
         for file in sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))[:migrations]:
             connection.executescript(file.read_text(encoding="utf-8"))
     flashpoint_web.add_user(tmp_path / "user.db", "root", 1)
-    with app_service.open_app(
-        Selection(profile=profile, urls=[f"user={tmp_path / 'user.db'}"]), timeout=1
-    ) as app:
+    with open_app(Selection(profile=profile, urls=[f"user={tmp_path / 'user.db'}"]), timeout=1) as app:
         yield app
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dbctl.config import Selection, loader
-from dbctl.errors import (
-    AlreadyExistsError,
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.databases import AlreadyExistsError, DatabaseNotFoundError
+from dbctl.errors.usage import (
     ConfigInvalidError,
-    DatabaseNotFoundError,
     DatabaseUnknownError,
-    FileFailedError,
-    FileMissingError,
     NotSupportedError,
     ProfileMissingError,
     UsageError,

@@ -12,7 +12,7 @@ from zlib import crc32
 import pytest
 from xxhash import xxh3_128_intdigest
 
-from dbctl.engines.contract import LineBatch, LineColumn
+from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer import compare
 from dbctl.services.transfer.compare import Differences, TableComparison, TableDigest, digest_table

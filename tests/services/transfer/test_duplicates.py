@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LineColumn,
     LogicalType,
@@ -19,8 +19,8 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableSchemas,
     PortableTable,
-    require_part,
 )
+from dbctl.engines.contract.reader import require_part
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import duplicates

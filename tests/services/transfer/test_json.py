@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract import ColumnPair, LineColumn, LogicalType, exchange_kind
+from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalType, exchange_kind
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable

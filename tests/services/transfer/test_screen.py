@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
     LogicalType,
     StorageLimits,
     ValueScreen,
     exchange_kind,
-    split_line,
 )
-from dbctl.engines.mysql.portable import MySQLPortableSchemas
-from dbctl.engines.postgresql.portable import PostgreSQLPortableSchemas
+from dbctl.engines.contract.streaming import split_line
+from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
+from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.values.checks import create_check

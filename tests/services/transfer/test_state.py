@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors import QueryFailedError
+from dbctl.errors.connection import QueryFailedError
 from dbctl.services.transfer.state import (
     TransferState,
     create_state,

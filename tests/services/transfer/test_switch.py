@@ -8,12 +8,16 @@ from contextlib import contextmanager
 import pytest
 
 from dbctl import progress
-from dbctl.config import Selection
-from dbctl.errors import BusyError, TransferMissingError
-from dbctl.services import app as app_service
-from dbctl.services.transfer import Endpoints, RunTransfer, SchemaOptions, SwitchTransfer, verify_transfer
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import BusyError
+from dbctl.errors.transfer import TransferMissingError
 from dbctl.services.transfer import run as run_module
 from dbctl.services.transfer import switch as switch_module
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.run import RunTransfer
+from dbctl.services.transfer.schema import SchemaOptions
+from dbctl.services.transfer.switch import SwitchTransfer
+from dbctl.services.transfer.verify import verify_transfer
 from dbctl.url import parse_url
 from tests.services.transfer.test_json import run_sql
 
@@ -43,7 +47,9 @@ def change(source):
 
 @contextmanager
 def open_endpoints(source, destination):
-    with app_service.open_app(Selection(urls=[f"main={source}"]), timeout=5) as app:
+    from dbctl.services.app.open import open_app
+
+    with open_app(Selection(urls=[f"main={source}"]), timeout=5) as app:
         yield Endpoints(app, parse_url(destination))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.portable import (
     IndexTerm,
     LogicalType,
     PortableColumn,
@@ -16,9 +16,9 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableTable,
     PortableView,
-    SchemaReference,
 )
-from dbctl.errors import TransferSchemaError
+from dbctl.engines.contract.schema import SchemaReference
+from dbctl.errors.transfer import TransferSchemaError
 from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.schema import fingerprint_objects
 from dbctl.services.transfer.tables import (

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from dbctl.engines.contract import ColumnPair, LineColumn, LogicalKind, LogicalType, StorageLimits, TimeForm
-from dbctl.engines.mysql.portable import MySQLPortableSchemas
-from dbctl.engines.postgresql.portable import PostgreSQLPortableSchemas
-from dbctl.engines.sqlite.portable import SQLitePortableSchemas
+from dbctl.engines.contract.portable import (
+    ColumnPair,
+    LineColumn,
+    LogicalKind,
+    LogicalType,
+    StorageLimits,
+)
+from dbctl.engines.contract.writer import TimeForm
+from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
+from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
+from dbctl.engines.sqlite.portable.schema import SQLitePortableSchemas
 from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.services.transfer.values.checks import create_check
 

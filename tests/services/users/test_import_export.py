@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl import signals
-from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, UsageError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.databases import ImportInvalidError
+from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import PageRequest, Secret
 from dbctl.render.values import jsonable
 from dbctl.services.app.user_table import UserSelector

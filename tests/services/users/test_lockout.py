@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors import ConstraintError
+from dbctl.errors.connection import ConstraintError
 from dbctl.model import Effect, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users.detail import show_users

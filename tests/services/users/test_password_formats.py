@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from dbctl.model import Secret
-from dbctl.profiles import hash_password, identify_format, verify_password
+from dbctl.profiles.passwords import hash_password, identify_format, verify_password
 
 PASSWORD = "a long passphrase"
 PROFILE = """

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors import (
+from dbctl.errors.usage import (
     AmbiguousLoginError,
     PasswordWrongError,
     RoleMissingError,

@@ -9,10 +9,11 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import DbctlError
-from dbctl.services.app import UserSelector, open_app
-from dbctl.services.users import set_role
+from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
+from dbctl.services.app.open import open_app
+from dbctl.services.app.user_table import UserSelector
+from dbctl.services.users.role_changes import set_role
 from tests import servers
 from tests.databases import empty_database
 

@@ -8,19 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors import (
-    AlreadyExistsError,
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import (
     AmbiguousLoginError,
-    ConstraintError,
-    DbctlError,
-    DuplicateRowsError,
-    LastAdminError,
     PlanChangedError,
     RoleMissingError,
     UsageError,
     UserMissingError,
     ValueInvalidError,
 )
+from dbctl.errors.users import DuplicateRowsError, LastAdminError
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import lockout, passwords, queries, role_changes

@@ -9,7 +9,8 @@ import subprocess
 import lancedb
 import pytest
 
-from dbctl.errors import AlreadyAdoptedError, FileNotRestorableError, SameFileError
+from dbctl.errors.backup import AlreadyAdoptedError, FileNotRestorableError
+from dbctl.errors.databases import SameFileError
 from dbctl.services.backup.foreign import staging
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app

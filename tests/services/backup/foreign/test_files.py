@@ -15,22 +15,23 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import file_type
-from dbctl.errors import (
+from dbctl.errors.backup import (
     AlreadyAdoptedError,
     BackupCorruptError,
-    BusyError,
-    ChangedWhileReadError,
-    DbctlError,
     DecompressionLimitError,
-    FileFailedError,
     FileInvalidError,
-    FileMissingError,
     FileNotRestorableError,
     FileUnsafeError,
-    SameFileError,
-    UsageError,
-    WrongAppError,
 )
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
+    BusyError,
+    ChangedWhileReadError,
+    FileFailedError,
+    FileMissingError,
+)
+from dbctl.errors.databases import SameFileError
+from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.services.backup.foreign import discovery, import_file, staging
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time

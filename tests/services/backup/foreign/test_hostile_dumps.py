@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from dbctl.errors import PrivilegeMissingError
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.services.restore import preview
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.merge import TableSelection

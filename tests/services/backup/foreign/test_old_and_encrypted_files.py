@@ -9,7 +9,7 @@ from contextlib import closing
 import pyrage
 import pytest
 
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 
 
 @pytest.fixture

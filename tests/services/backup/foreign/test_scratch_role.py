@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config import Selection
-from dbctl.errors import DbctlError, Exit, FileInvalidError, ForeignDumpRefusedError
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import FileInvalidError
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.checks import examine
+from dbctl.services.checks.run import examine
 from tests import hostile, servers
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, verify_files

@@ -15,14 +15,14 @@ from msgspec import structs
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.foreign.dump import import_dump
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.backup import (
     BackupPartialError,
-    DbctlError,
     FileInvalidError,
     FileNotRestorableError,
-    WrongAppError,
 )
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import WrongAppError
 from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.preview import preview

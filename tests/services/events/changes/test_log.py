@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from dbctl.cli.main import main
-from dbctl.config import AuditConfig, JournalConfig
+from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.engines.sql import codec
-from dbctl.errors import AuditInvalidError, AuditUnavailableError, JournalUnavailableError
+from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
+from dbctl.errors.operations import JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes import anchors
 from dbctl.services.events.changes.export import export_lines, export_records
