@@ -13,9 +13,9 @@ from typing import Any
 from msgspec import structs
 
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
-from dbctl.config import AuditConfig, JournalConfig
+from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.model import now
-from dbctl.services.audit import Author, OperationRecorder
+from dbctl.services.audit.recorder import Author, OperationRecorder
 from dbctl.services.events import runs as run_records
 from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import TableChange

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import LAUNCHER_WORDS, copy_sample, launcher
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.model import PageRequest
-from dbctl.services.app import open_app
-from dbctl.services.search.search import SearchRequest, find
+from dbctl.services.app.open import open_app
+from dbctl.services.search.request import SearchRequest
+from dbctl.services.search.search import find
 from tests import external_tools
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import cached_sample
-from dbctl.config import Selection
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
 from dbctl.services.search.semantic.search import Reference, SemanticRequest, SemanticSearch
 from tests.shapes import chat_lancedb
 
@@ -44,10 +43,12 @@ OVERHEAD = 0.4
 
 def measure() -> Area:
     """Time the query alone in one process, and the whole command."""
+    from dbctl.services.app.open import open_app
+
     place = cached_sample(f"{ROWS}-vectors", [Path(__file__)], _create_deployment)
     urls = [f"chat={place}/chat.db", f"vectors=lancedb:{place}/lancedb"]
     table = lancedb.connect(str(place / "lancedb")).open_table(TABLE)
-    with app_service.open_app(Selection(profile="chat-lancedb", urls=urls), timeout=5) as app:
+    with open_app(Selection(profile="chat-lancedb", urls=urls), timeout=5) as app:
         searcher = SemanticSearch(app)
         vector = list(searcher.read_vector(LIKE))
         request = SemanticRequest(reference=Reference(row=LIKE), limit=TOP)

@@ -31,10 +31,12 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.connection import Server, Session, check_socket, parse_server
+from dbctl.engines.mysql.connection.opening import check_socket
+from dbctl.engines.mysql.connection.server import Server, parse_server
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.postgresql.backup import client_programs
-from dbctl.engines.sql import ident
+from dbctl.engines.sql.statement import ident
 from dbctl.url import Url, parse_url
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"

@@ -27,7 +27,8 @@ from typing import Any
 import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from dbctl.config import PROVIDERS, s3
+from dbctl.config import s3
+from dbctl.config.storage import PROVIDERS
 from tests import ceph, external_tools, servers
 from tests.gcs_uploads import UploadAdapter
 from tests.storage import KEY, SECRET, Bucket, variables

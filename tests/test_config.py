@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config import Selection, environment, loader
-from dbctl.errors import (
+from dbctl.config import environment, loader
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileMissingError
+from dbctl.errors.replication import ReplicaNotConfiguredError
+from dbctl.errors.usage import (
     AppAmbiguousError,
     AppMissingError,
     ConfigInvalidError,
     ConfigMissingError,
-    FileMissingError,
-    ReplicaNotConfiguredError,
     UrlInvalidError,
     UsageError,
 )

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection, loader
-from dbctl.errors import (
-    AlreadyExistsError,
-    AppMissingError,
-    ConfigInvalidError,
-    FileFailedError,
-    FileMissingError,
-)
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import AppMissingError, ConfigInvalidError
 from dbctl.services.checks import files
 from dbctl.services.checks.base import FileSubject
 

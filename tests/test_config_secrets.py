@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection, environment, loader, read_sections, secrets
-from dbctl.errors import ConfigInvalidError, ConfigUntrustedError, EmbedderKeyMissingError, PepperMissingError
+from dbctl.config import environment, loader, secrets
+from dbctl.config.sections import Selection, read_sections
+from dbctl.errors.search import EmbedderKeyMissingError
+from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
+from dbctl.errors.users import PepperMissingError
 
 MARK = "hunter2-marked"
 APP = '[apps.shop]\nprofile = "plain"\ndatabases = "postgresql://u:${SHOP_PASSWORD}@h/d"\n'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
-from dbctl.errors import Exit, load_registry
+from dbctl.errors.base import Exit, load_registry
 
 PACKAGE = Path(dbctl.__file__).parent
 CALLED_NAMES = {

@@ -13,16 +13,11 @@ import pytest
 import typer
 
 import dbctl
-from dbctl.errors import (
-    FleetSelectedError,
-    Invocation,
-    Remedy,
-    RowNotFoundError,
-    SettingMissingError,
-    UndoMissingError,
-    load_registry,
-    set_invocation,
-)
+from dbctl.errors.base import Invocation, Remedy, load_registry, set_invocation
+from dbctl.errors.databases import RowNotFoundError
+from dbctl.errors.restore import UndoMissingError
+from dbctl.errors.usage import FleetSelectedError
+from dbctl.errors.users import SettingMissingError
 from tools import reference
 
 PACKAGE = Path(dbctl.__file__).parent

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import url as urls
-from dbctl.errors import DbctlError, UrlInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.url import parse_url
 
 MARKED = "hunter2-marked"

@@ -22,7 +22,8 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.cli._support.session import Session
-from dbctl.errors import BusyError, PlanChangedError
+from dbctl.errors.connection import BusyError
+from dbctl.errors.usage import PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
 
 GROUP = Group("sample", help="Commands for tests.")

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from dbctl import signals
 from dbctl.cli.main import main
-from dbctl.services.hooks import HookContext, program
-from dbctl.services.hooks.program import Program, run_program
+from dbctl.services.hooks import program
+from dbctl.services.hooks.program import HookContext, Program, run_program
 from tests.crash import forge
 from tests.receivers import wait_until
 from tests.services.fleet_app import NAMES, create_fleet

@@ -18,7 +18,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.model import now
-from dbctl.report_page import SIGNATURE
+from dbctl.report_page.page import SIGNATURE
 from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.fault_proxy import Response

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config import Selection
-from dbctl.errors import ReadOnlyError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import ReadOnlyError
 from tests.cli.test_reference import app_folder, deployment, read_launcher_state, receiver, split_line  # noqa: F401 - fixtures
 
 #: Commands that would write it.
@@ -40,9 +39,11 @@ def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> 
 
 def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:  # noqa: F811 - a fixture
     """The file does not even have to exist."""
+    from dbctl.services.app.open import open_app
+
     (app_folder / "Data" / "flashpoint.sqlite").unlink()
     with (
-        app_service.open_app(Selection(), timeout=1) as app,
+        open_app(Selection(), timeout=1) as app,
         pytest.raises(ReadOnlyError),
         app.writer("flashpoint"),
     ):

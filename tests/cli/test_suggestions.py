@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl import demo
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from dbctl.errors.suggestions import MAX_COMPARED, find_similar
 from dbctl.services.app import user_table
 

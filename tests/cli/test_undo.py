@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.engines.sql import ident
-from dbctl.errors import UndoConflictError
-from dbctl.services.app import open_app
+from dbctl.config.sections import Selection
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.audit import UndoConflictError
+from dbctl.services.app.open import open_app
 from dbctl.services.events.changes.operations import show_operation
-from dbctl.services.undo import undo_operation
+from dbctl.services.undo.operation import undo_operation
 from tests.databases import File, Folder, empty_database, from_url, read_event_store
 from tests.services import larder_app
 from tests.services.larder_app import ANA

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import parse_address
-from dbctl.errors import BusyError, Exit, RepositoryFailedError, StorageFailedError
+from dbctl.config.storage import parse_address
+from dbctl.errors.backup import RepositoryFailedError, StorageFailedError
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import BusyError
 from dbctl.stores.base import FolderState, Store
 from dbctl.stores.objects import client, lock
 from dbctl.stores.registry import open_store

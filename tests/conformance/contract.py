@@ -19,36 +19,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
+from dbctl.engines.contract.conditions import (
     AllOf,
     AnyOf,
-    Checks,
     Condition,
-    Explainer,
     InSubquery,
     KeysetCursor,
-    Merge,
     Not,
     Order,
     Query,
-    Readable,
     ReferenceCount,
-    SchemaReader,
-    ScriptRunner,
-    ShiftedTime,
-    SizeMonitor,
     Where,
-    Writable,
 )
-from dbctl.engines.sql import ident
-from dbctl.errors import (
-    BusyError,
-    ConstraintError,
-    DbctlError,
-    QueryFailedError,
-    SchemaMismatchError,
-    ValueInvalidError,
-)
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import Explainer, Readable
+from dbctl.engines.contract.writer import Merge, ShiftedTime, Writable
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, ConstraintError, QueryFailedError
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.signals import Interrupted
 from tests.conformance.abilities import find_mismatches
 from tests.conformance.fulltext import FullTextContract

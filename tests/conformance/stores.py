@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 
 import pytest
 
-from dbctl.errors import BusyError, InsufficientSpaceError, RepositoryFailedError
+from dbctl.errors.backup import RepositoryFailedError
+from dbctl.errors.connection import BusyError, InsufficientSpaceError
 from dbctl.stores.base import FolderState, Store, folders_in_state, hash_blocks
 
 FIRST_FOLDER, SECOND_FOLDER = "20260101_000000", "20260101_000001"

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract import Condition, Query, Readable, UserQuery, Writable
-from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, ValueCodec
+from dbctl.engines.contract.conditions import Condition, Query
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, UserQuery, ValueCodec
+from dbctl.engines.contract.writer import Writable
 from dbctl.engines.sql import table_digest
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     ConstraintError,
-    DbctlError,
     QueryFailedError,
     QueryTimeoutError,
-    SchemaMismatchError,
     SecretColumnError,
-    ValueInvalidError,
 )
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from tests.parts import find_part
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import BackupCorruptError, BackupMissingError
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError
 from tests.crash.figures import choose_count, create_rng
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.promptvault_app import find_backup_file, find_backup_folder

@@ -6,9 +6,8 @@ import gzip
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import BackupCorruptError
-from dbctl.services import app as app_service
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import BackupCorruptError
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.crash.figures import choose_count, create_rng
@@ -22,11 +21,11 @@ DUMPS = [("postgresql", "custom", False), ("postgresql", "plain", True), ("mysql
 
 @pytest.fixture(params=DUMPS, ids=lambda values: " ".join(map(str, values)).strip())
 def dump(request, tmp_path):
+    from dbctl.services.app.open import open_app
+
     engine, form, is_compressed = request.param
     with larder_app.open_pantry(engine, tmp_path / "app") as pantry:
-        with app_service.open_app(
-            Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5
-        ) as app:
+        with open_app(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
             backup = CreateBackup(Repository(app), form=form).apply()
         yield pantry, backup, is_compressed
 

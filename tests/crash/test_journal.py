@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.config import JournalConfig
+from dbctl.config.model import JournalConfig
 from dbctl.model import now
 from dbctl.services.events import recorder, store
 from dbctl.services.events.history import list_runs

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from dbctl.engines.registry import load_engine
-from dbctl.errors import MigrationStatementUnknownError
+from dbctl.errors.migrations import MigrationStatementUnknownError
 from dbctl.services.migrations.ledger.journal import read_partial_migrations, resolve_statement
 from tests import servers
 from tests.crash import forge

@@ -13,8 +13,8 @@ import traceback
 
 import pytest
 
-from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
-from dbctl.errors import DbctlError
+from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
+from dbctl.errors.base import DbctlError
 from dbctl.files import mounts
 from tests.crash.figures import choose_count, create_rng
 from tests.services import flashpoint_app, promptvault_app

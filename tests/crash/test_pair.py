@@ -15,8 +15,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from dbctl.services.checks import check
 from dbctl.services.checks.deployment import CODE
+from dbctl.services.checks.run import check
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer

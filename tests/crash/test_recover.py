@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract import SalvageRequest
-from dbctl.engines.sqlite import recover
+from dbctl.engines.contract.monitoring import SalvageRequest
+from dbctl.engines.sqlite.recover import recover
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
@@ -70,7 +70,7 @@ def test_salvage_on_full_disk_leaves_no_file(path):
         before = list_visible_files(path)
         request = SalvageRequest(source=path, destination=path.with_name(f"new{size}.db"))
         succeeded, error = run_with_file_size_limit(
-            size, lambda request=request: recover.recover(request, "app/db", lambda _share: None)
+            size, lambda request=request: recover(request, "app/db", lambda _share: None)
         )
         results.append(succeeded)
         assert succeeded or "DiskFullError" in error or "FileFailedError" in error

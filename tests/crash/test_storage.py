@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.stores.base import FolderState, folders_in_state, hash_blocks
 from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store

@@ -13,7 +13,8 @@ import pytest
 
 from dbctl import demo
 from dbctl.engines.contract.vectors import VectorSearch
-from dbctl.errors import FileExistsAlreadyError, MigrationVariantUnknownError
+from dbctl.errors.connection import FileExistsAlreadyError
+from dbctl.errors.migrations import MigrationVariantUnknownError
 from tests.engines import lance
 from tests.parts import find_part
 

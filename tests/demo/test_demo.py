@@ -10,10 +10,11 @@ import bcrypt
 import pytest
 
 from dbctl import demo
-from dbctl.config import bundled_folder
+from dbctl.config.bundled import bundled_folder
 from dbctl.demo import random
 from dbctl.demo.definition import read_definition
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"games": 300, "users": 60, "plays": 900}

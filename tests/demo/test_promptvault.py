@@ -14,7 +14,8 @@ import pytest
 
 from dbctl import demo
 from dbctl.cli.main import main
-from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
+from dbctl.errors.connection import FileExistsAlreadyError
+from dbctl.errors.databases import DatabaseNotEmptyError
 from dbctl.url import parse_url
 from tests import servers
 

@@ -9,13 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from dbctl import demo
-from dbctl.errors import (
-    DatabaseNotEmptyError,
-    FileExistsAlreadyError,
-    MigrationVariantMismatchError,
-    NotSupportedError,
-    UsageError,
-)
+from dbctl.errors.connection import FileExistsAlreadyError
+from dbctl.errors.databases import DatabaseNotEmptyError
+from dbctl.errors.migrations import MigrationVariantMismatchError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from tests import servers
 from tests.databases import PostgreSQL
 

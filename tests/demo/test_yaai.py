@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dbctl import demo
-from dbctl.errors import FileExistsAlreadyError
+from dbctl.errors.connection import FileExistsAlreadyError
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from docs.documents import Row, read_rows
 from tests.shapes import promptvault
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from docs.documents import read_rows
 from tests import servers
 from tests.caching import postgresql_database

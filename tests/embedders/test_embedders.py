@@ -16,10 +16,12 @@ import pytest
 import trustme
 from msgspec import structs
 
-from dbctl.config import App, Embedder, loader
-from dbctl.embedders import create_embedder, http_client
-from dbctl.errors import (
-    DbctlError,
+from dbctl.config import loader
+from dbctl.config.model import App, Embedder
+from dbctl.embedders import http_client
+from dbctl.embedders.base import create_embedder
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.search import (
     EmbedderBusyError,
     EmbedderFailedError,
     EmbedderKeyMissingError,
@@ -27,7 +29,6 @@ from dbctl.errors import (
     EmbedderPackageMissingError,
     EmbedderRefusedError,
     EmbedderUnreachableError,
-    Exit,
 )
 from dbctl.files import toml
 from tests.fault_proxy import CUT, FaultProxy, Response

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.engines.contract import ValueCodec
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.sql import codec
-from dbctl.errors import ValueInvalidError
-from dbctl.services import app as app_service
+from dbctl.errors.usage import ValueInvalidError
 from tests.databases import empty_database
 
 #: Declared types of integers with their least and greatest values.
@@ -65,11 +64,13 @@ def test_bytes_are_restored() -> None:
 
 @pytest.mark.parametrize("engine", INTEGERS)
 def test_integers_outside_of_their_type_are_refused(engine: str, tmp_path: Path) -> None:
+    from dbctl.services.app.open import open_app
+
     types = INTEGERS[engine]
     with empty_database(engine, tmp_path / "app.db") as database:
         columns = ", ".join(f"c{number} {declared}" for number, declared in enumerate(types))
         database.run(f"create table t (id integer primary key, {columns})")
-        with app_service.open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
+        with open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
             values = app.reader("main").part(ValueCodec)
             assert values
             for number, (least, greatest) in enumerate(types.values()):
@@ -87,9 +88,11 @@ def test_integers_outside_of_their_type_are_refused(engine: str, tmp_path: Path)
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_numbers_are_checked(engine: str, tmp_path: Path) -> None:
+    from dbctl.services.app.open import open_app
+
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run("create table t (id integer primary key, d decimal(9, 2), f double precision)")
-        with app_service.open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
+        with open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
             values = app.reader("main").part(ValueCodec)
             assert values
             for column in ("d", "f"):

@@ -14,9 +14,8 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import DumpRequest, Dumps, LoadRequest
-from dbctl.engines.contract.dumps import Dump
-from dbctl.errors import ClientFailedError, UnreachableError
+from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
+from dbctl.errors.connection import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
 from tests import servers
 from tests.parts import find_part

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.errors import UnreachableError
+from dbctl.errors.connection import UnreachableError
 from tests.relay import open_relay
 
 

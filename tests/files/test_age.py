@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors import CorruptError, KeyInvalidError, KeyWrongError
+from dbctl.errors.backup import KeyInvalidError, KeyWrongError
+from dbctl.errors.connection import CorruptError
 from dbctl.files import age
 from dbctl.model import Secret
 from dbctl.signals import Interrupted

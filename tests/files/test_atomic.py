@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, FileUnsyncedError
+from dbctl.errors.usage import UsageError
 from dbctl.files import temp
 from dbctl.files.atomic import WITHOUT_LOCKS, expand_home, write_atomically
 

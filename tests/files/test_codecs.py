@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors import CorruptError
+from dbctl.errors.connection import CorruptError
 from dbctl.files import codecs
 from dbctl.files.progress import no_progress
 

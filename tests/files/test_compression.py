@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors import CorruptError
+from dbctl.errors.connection import CorruptError
 from dbctl.files import compression
 from dbctl.files.subprocesses import BLOCK
 

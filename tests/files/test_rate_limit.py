@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbctl.engines.contract import Dumps
+from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.files import progress
 from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter

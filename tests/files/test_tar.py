@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import ArchiveUnsafeError, DbctlError, FileExistsAlreadyError, FileInvalidError
+from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.files import tar
 
 MAX_BYTES = 1 << 20

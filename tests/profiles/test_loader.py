@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.errors.connection import FileMissingError
+from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug import security
 
-from dbctl.errors import HashExpensiveError, ValueInvalidError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Secret
 from dbctl.profiles import codecs, passwords
 from dbctl.profiles.password_formats import PASSWORD_FORMATS

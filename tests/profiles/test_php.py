@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.profiles import dump_php, load_flags
+from dbctl.profiles.php import dump_php, load_flags
 
 
 @given(st.dictionaries(st.text(), st.booleans()))

@@ -7,7 +7,7 @@ import pytest
 
 from dbctl.files import toml
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
+from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.schema_references import list_database_references, list_schema_references
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config import Selection
+from dbctl.config.sections import Selection
 from dbctl.engines.registry import load_engine
 from dbctl.profiles import loader
-from dbctl.services import app as app_service
 from dbctl.services.migrations.status import create_shipped_target
 from tests.databases import ComparedDatabase, empty_database
 
@@ -119,9 +118,11 @@ def test_reversible_formats_have_down_scripts() -> None:
     sorted({(name, database) for name, database, _, engine in SHIPPED if engine == "sqlite"}),
 )
 def test_migrations_of_new_file_are_synced_before_report(profile: str, database: str, tmp_path: Path) -> None:
+    from dbctl.services.app.open import open_app
+
     selection = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
     with (
-        app_service.open_app(selection, timeout=1) as app,
+        open_app(selection, timeout=1) as app,
         app.writer(database, create=True) as db,
     ):
         assert db.query("pragma synchronous") == [

@@ -11,11 +11,11 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import BusyError, ConcurrentChangeError
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
-from dbctl.services.app import open_app
+from dbctl.services.app.open import open_app
 from tests.databases import empty_database
 
 #: Since version 4, the role is a foreign key, the sign-ins are rows, and the login is called ``handle``.

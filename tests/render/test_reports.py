@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors import AppMissingError
+from dbctl.errors.usage import AppMissingError
 from dbctl.model import Finding, Findings
-from dbctl.render import escape, failure
+from dbctl.render import failure
 from dbctl.render import result as result_output
+from dbctl.render.escaping import escape
 from dbctl.render.options import Format, OutputOptions
 from tests.render import validators
 

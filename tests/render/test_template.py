@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.errors import TemplateInvalidError
-from dbctl.render import escape, parse_template
+from dbctl.errors.usage import TemplateInvalidError
+from dbctl.render.escaping import escape
+from dbctl.render.template import parse_template
 
 ROW = {
     "login": "ana\x1b[31m\n",

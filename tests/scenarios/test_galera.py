@@ -12,12 +12,15 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.engines.contract import Cluster, Condition
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.replication import Cluster
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
-from dbctl.errors import CommitInDoubtError, ConcurrentChangeError, NodeNotReadyError
+from dbctl.errors.connection import ConcurrentChangeError
+from dbctl.errors.replication import CommitInDoubtError, NodeNotReadyError
 from dbctl.model import Plan
-from dbctl.services.app import Change, PreparedChange, open_app
+from dbctl.services.app.change import Change, PreparedChange
+from dbctl.services.app.open import open_app
 from tests import servers
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng

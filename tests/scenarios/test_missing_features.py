@@ -7,10 +7,11 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.engines.contract import Condition, Query
+from dbctl.config.sections import Selection
+from dbctl.engines.contract.conditions import Condition, Query
 from dbctl.model import Plan
-from dbctl.services.app import Change, PreparedChange, open_app
+from dbctl.services.app.change import Change, PreparedChange
+from dbctl.services.app.open import open_app
 from tests import servers
 from tests.databases import PostgreSQL
 from tests.rewriting_proxy import open_proxy

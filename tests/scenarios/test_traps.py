@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Checks
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.backup.dumper import dump
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import CorruptError, DatabaseMissingError, FileFailedError
+from dbctl.errors.connection import CorruptError, DatabaseMissingError, FileFailedError
 from dbctl.files import compression
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng

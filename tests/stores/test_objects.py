@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.errors import (
-    DbctlError,
-    Exit,
+from dbctl.errors.backup import (
     RepositoryFailedError,
     StorageFailedError,
     StorageIncompatibleError,
     StorageKeysMissingError,
     StorageSettingInvalidError,
 )
+from dbctl.errors.base import DbctlError, Exit
 from dbctl.stores.base import FolderState, hash_blocks
 from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store

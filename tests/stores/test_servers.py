@@ -6,11 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.errors import BackupRetainedError, Exit, StorageFailedError, StorageIncompatibleError
+from dbctl.errors.backup import (
+    BackupRetainedError,
+    StorageFailedError,
+    StorageIncompatibleError,
+)
+from dbctl.errors.base import Exit
 from dbctl.model import now
 from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.backup.status import read_status
-from dbctl.stores import FolderState, Protection
+from dbctl.stores.base import FolderState, Protection
 from tests import storage_servers
 from tests.conformance.buckets import BucketContract, BucketLocation
 from tests.conformance.stores import FIRST_FOLDER, SECOND_FOLDER, create_backup

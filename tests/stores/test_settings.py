@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import PROVIDERS
-from dbctl.errors import Exit, StorageKeysMissingError, StorageSettingInvalidError
+from dbctl.config.storage import PROVIDERS
+from dbctl.errors.backup import StorageKeysMissingError, StorageSettingInvalidError
+from dbctl.errors.base import Exit
 from dbctl.stores.registry import open_store
 
 AZURE = {"AZURE_STORAGE_ACCOUNT_NAME": "name", "AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0"}

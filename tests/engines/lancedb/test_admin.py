@@ -10,34 +10,18 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract import (
-    Advisor,
-    BloatMonitor,
-    Checks,
-    Condition,
-    Maintenance,
-    RowStreams,
-    SizeMonitor,
-    ValueCodec,
-    VectorIndexes,
-    VectorSearch,
-    Versions,
-)
-from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.vectors import VectorIndexSpec
+from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.monitoring import Advisor, BloatMonitor, Maintenance, MaintenanceTask, Versions
+from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.query.vector_checks import find_faults
-from dbctl.errors import (
-    ChangedWhileReadError,
-    CorruptError,
-    MaintenanceUnsafeError,
-    NotSupportedError,
-    SchemaMismatchError,
-    ValueInvalidError,
-    VectorIndexUnsuitableError,
-    VersionsTaggedError,
-)
+from dbctl.errors.connection import ChangedWhileReadError, CorruptError
+from dbctl.errors.databases import MaintenanceUnsafeError, VersionsTaggedError
+from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 from tests.parts import find_part

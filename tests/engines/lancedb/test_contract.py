@@ -10,23 +10,13 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract import (
-    AnyOf,
-    Condition,
-    Merge,
-    Order,
-    RowStreams,
-    SchemaReader,
-    ShiftedTime,
-    UserQuery,
-)
-from dbctl.errors import (
-    ConcurrentChangeError,
-    ConstraintError,
-    DbctlError,
-    NotSupportedError,
-    SchemaMismatchError,
-)
+from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.conditions import AnyOf, Condition, Order
+from dbctl.engines.contract.streaming import RowStreams, UserQuery
+from dbctl.engines.contract.writer import Merge, ShiftedTime
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConcurrentChangeError, ConstraintError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests.conformance.contract import HOSTILE_NAMES, ROWS, EngineContract, first_values
 from tests.conformance.fulltext import FullTextContract
 from tests.conformance.text_scan import TextScanContract

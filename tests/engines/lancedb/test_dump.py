@@ -17,21 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, DumpRequest, LoadRequest
-from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
 from dbctl.engines.lancedb.backup.dump import FolderDumps
 from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
 from dbctl.engines.lancedb.manifest import ManifestError
-from dbctl.errors import (
-    ArchiveUnsafeError,
-    BusyError,
-    CorruptError,
-    NotADatabaseError,
-    RestoreFailedError,
-    RetainedDatabaseMissingError,
-)
+from dbctl.errors.backup import ArchiveUnsafeError
+from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
+from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.url import Url
 from tests.engines import lance
 from tests.engines.lance import TABLE

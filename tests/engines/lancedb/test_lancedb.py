@@ -14,29 +14,25 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import (
-    Checks,
-    Condition,
-    Maintenance,
-    SizeMonitor,
-    TextScanner,
-    VectorIndexes,
-    VectorSearch,
-)
-from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.vectors import VectorIndexSpec
+from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.fulltext import TextScanner
+from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
+from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
-from dbctl.errors import (
+from dbctl.errors.backup import StorageKeysMissingError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     ChangedWhileReadError,
     ConstraintError,
     DatabaseMissingError,
-    DbctlError,
-    DriverMissingError,
     NotADatabaseError,
-    NotSupportedError,
-    PartialWriteError,
-    StorageKeysMissingError,
     UnreachableError,
+)
+from dbctl.errors.databases import PartialWriteError
+from dbctl.errors.usage import (
+    DriverMissingError,
+    NotSupportedError,
     UrlInvalidError,
     ValueInvalidError,
 )

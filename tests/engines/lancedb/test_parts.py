@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import Dumps, FullText, Maintenance, MaintenanceTask, SnapshotPin, VectorIndexes
+from dbctl.engines.contract.dumps import Dumps, SnapshotPin
+from dbctl.engines.contract.fulltext import FullText
+from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
+from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
 from tests.engines.lance import TABLE

@@ -6,8 +6,10 @@ import threading
 
 import pytest
 
-from dbctl.engines.contract import Checks, Condition, SizeMonitor, VectorSearch
-from dbctl.errors import ConcurrentChangeError
+from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.vectors import VectorSearch
+from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
 from tests.engines import lance

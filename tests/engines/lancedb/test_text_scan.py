@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.engines.contract import TextScanner
-from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
 from tests.engines import lance
 from tests.engines.lance import TABLE
 from tests.parts import find_part

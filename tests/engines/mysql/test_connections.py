@@ -17,26 +17,28 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Advisor, Condition, RowStreams, ScriptRunner, UserQuery
-from dbctl.engines.mysql import ENGINE
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.monitoring import Advisor
+from dbctl.engines.contract.streaming import RowStreams, UserQuery
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.connection import Session, parse_server
+from dbctl.engines.mysql.connection.server import parse_server
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
+from dbctl.engines.mysql.engine import ENGINE
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
-    DbctlError,
     FileFailedError,
-    NotSupportedError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
-    SchemaMismatchError,
     UnreachableError,
-    UrlInvalidError,
 )
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UrlInvalidError
 from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from dbctl.url import parse_url

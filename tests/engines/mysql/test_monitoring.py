@@ -9,19 +9,19 @@ from contextlib import closing, contextmanager
 import pymysql
 import pytest
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.checks import LockHolder, SizeMonitor
+from dbctl.engines.contract.monitoring import (
     Advisor,
     BloatMonitor,
     FindingQuery,
     IndexMonitor,
-    LockHolder,
     Maintenance,
     SessionMonitor,
-    SizeMonitor,
     SlowQueryMonitor,
 )
-from dbctl.engines.servers import find_problems
-from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError, SchemaMismatchError
+from dbctl.engines.servers.monitoring import find_problems
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import MySQLFixture
 from tests.parts import find_part

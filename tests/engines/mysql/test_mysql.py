@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.engines.contract import RowStreams, UserQuery, ValueCodec
-from dbctl.errors import QueryFailedError, SecretColumnError, StoredFunctionError
+from dbctl.engines.contract.streaming import RowStreams, UserQuery, ValueCodec
+from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.streaming import run_query

@@ -9,9 +9,12 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, Condition, SchemaReader, ScriptRunner
+from dbctl.engines.contract.checks import Checks, SchemaReader
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.migrations import ScriptRunner
 from dbctl.engines.mysql.sql.script import SCRIPTS
-from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatchError
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
 from tests.engines.conftest import MySQLFixture

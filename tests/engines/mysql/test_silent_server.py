@@ -10,7 +10,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.mysql.connection import opening
-from dbctl.errors import UnreachableError
+from dbctl.errors.connection import UnreachableError
 from dbctl.url import parse_url
 
 CAPABILITIES = b"\xff\xff\x21\x02\x00\xff\xdf\x15" + bytes(10)

@@ -9,26 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import (
-    Condition,
-    Explainer,
-    InSubquery,
-    Merge,
-    Not,
-    Order,
-    Query,
-    ReferenceCount,
-    ShiftedTime,
-)
+from dbctl.engines.contract.conditions import Condition, InSubquery, Not, Order, Query, ReferenceCount
+from dbctl.engines.contract.reader import Explainer
+from dbctl.engines.contract.writer import Merge, ShiftedTime
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.errors import (
-    ConstraintError,
-    DbctlError,
-    NotSupportedError,
-    QueryFailedError,
-    SchemaMismatchError,
-    ValueInvalidError,
-)
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from tests.parts import find_part
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dbctl.engines.contract import DerivedSchema, PortableSchema, PortableTable
+from dbctl.engines.contract.portable import DerivedSchema, PortableSchema, PortableTable
 from tests.databases import ComparedDatabase
 from tests.engines.portable.conftest import DIRECTIONS, ENGINES, derive, read_portable
 from tests.engines.portable.schemas import OMISSIONS, SCHEMAS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.engines.contract import LogicalKind, LogicalType
+from dbctl.engines.contract.portable import LogicalKind, LogicalType
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
 from dbctl.engines.sql.portable.views import ViewQueries

@@ -19,22 +19,23 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition, RowStreams, UserQuery
-from dbctl.engines.postgresql import ENGINE
+from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.streaming import RowStreams, UserQuery
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.postgresql.engine import ENGINE
+from dbctl.engines.sql.statement import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
-    DbctlError,
     PoolerError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
     UnreachableError,
-    UrlInvalidError,
 )
+from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret
 from dbctl.url import parse_url
 from tests import servers

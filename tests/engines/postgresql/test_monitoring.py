@@ -10,27 +10,20 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import (
+from dbctl.engines.contract.checks import Checks, LockHolder, SizeMonitor
+from dbctl.engines.contract.monitoring import (
     Advisor,
     BloatMonitor,
-    Checks,
     FindingQuery,
     IndexMonitor,
-    LockHolder,
     Maintenance,
     SessionMonitor,
-    SizeMonitor,
     SlowQueryMonitor,
 )
 from dbctl.engines.postgresql.monitoring.advice import check_encryption
-from dbctl.engines.servers import find_problems
-from dbctl.errors import (
-    BusyError,
-    NotSupportedError,
-    PrivilegeMissingError,
-    QueryFailedError,
-    SchemaMismatchError,
-)
+from dbctl.engines.servers.monitoring import find_problems
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
 from tests.parts import find_part

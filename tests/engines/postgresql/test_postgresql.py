@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import QueryFailedError, SecretColumnError, StoredFunctionError
+from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import run_query
 

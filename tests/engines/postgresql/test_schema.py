@@ -8,17 +8,13 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import (
-    Checks,
-    Condition,
-    Explainer,
-    Query,
-    SchemaReader,
-    ScriptRunner,
-    SizeMonitor,
-)
+from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
+from dbctl.engines.contract.conditions import Condition, Query
+from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.reader import Explainer
 from dbctl.engines.postgresql.sql.script import SCRIPTS
-from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
 from tests.parts import find_part

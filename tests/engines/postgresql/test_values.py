@@ -8,25 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from dbctl.engines.contract import (
-    Condition,
-    Explainer,
-    InSubquery,
-    Merge,
-    Not,
-    Order,
-    Query,
-    ReferenceCount,
-    ShiftedTime,
-)
+from dbctl.engines.contract.conditions import Condition, InSubquery, Not, Order, Query, ReferenceCount
+from dbctl.engines.contract.reader import Explainer
+from dbctl.engines.contract.writer import Merge, ShiftedTime
 from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.errors import (
-    ConstraintError,
-    DbctlError,
-    QueryFailedError,
-    SchemaMismatchError,
-    ValueInvalidError,
-)
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from tests import servers
 from tests.parts import find_part
 

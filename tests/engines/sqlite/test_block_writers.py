@@ -13,7 +13,7 @@ import pytest
 
 from dbctl.engines.sqlite.backup import block_writers as block_writers_module
 from dbctl.engines.sqlite.backup.block_writers import block_writers
-from dbctl.errors import BusyError, WriteConflictError
+from dbctl.errors.connection import BusyError, WriteConflictError
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, query_rows
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Checks, SizeMonitor
+from dbctl.engines.contract.checks import Checks, SizeMonitor
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.wal import count_lost_commits, count_pending_pages
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import DbctlError, NotSupportedError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import NotSupportedError
 
 
 @pytest.fixture

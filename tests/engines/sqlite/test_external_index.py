@@ -17,16 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import AnyOf, Condition, ExternalIndexes, Not, Order, Query
-from dbctl.engines.contract.external_index import ExternalIndexSpec
-from dbctl.engines.sqlite.external_index import SQLiteExternalReader, build
-from dbctl.errors import (
+from dbctl.engines.contract.conditions import AnyOf, Condition, Not, Order, Query
+from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec
+from dbctl.engines.sqlite.external_index import build
+from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
+from dbctl.errors.connection import (
     BusyError,
     DiskFullError,
     ExternalIndexInvalidError,
     FileFailedError,
-    NotSupportedError,
 )
+from dbctl.errors.usage import NotSupportedError
 
 COLUMNS = ["title", "also"]
 TITLE = Order(("sorted", "title"), nocase=True)

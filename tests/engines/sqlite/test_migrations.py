@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import ScriptRunner
+from dbctl.engines.contract.migrations import ScriptRunner
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sql.script import SCRIPTS
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.profiles import ledgers, loader
-from dbctl.profiles.model import Ledger
+from dbctl.profiles.model.databases import Ledger
 from dbctl.services.app.live_table import find_column
 
 TRIGGER = """create trigger t_insert after insert on t

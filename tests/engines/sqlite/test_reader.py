@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract.conditions import Condition
 from dbctl.engines.sqlite.connection.read import CLOCK_TICK_NS
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import (
+from dbctl.errors.connection import (
     BusyError,
     CorruptError,
     DatabaseMissingError,
@@ -28,8 +28,8 @@ from dbctl.errors import (
     NotADatabaseError,
     ReadOnlyError,
     UnreachableError,
-    ValueInvalidError,
 )
+from dbctl.errors.usage import ValueInvalidError
 
 ROOT = os.geteuid() == 0
 ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -157,7 +157,7 @@ READ = """
 import os, sys
 from pathlib import Path
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:
     print(SQLiteReader(Path(sys.argv[1]), "app/user").count("t"))

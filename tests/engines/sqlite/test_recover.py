@@ -11,18 +11,18 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract import SalvageRequest
-from dbctl.engines.sqlite import recover as recovering
+from dbctl.engines.contract.monitoring import SalvageRequest
+from dbctl.engines.sqlite.recover import recover as recovering
 from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
-from dbctl.errors import (
+from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
     FileExistsAlreadyError,
     InsufficientSpaceError,
     NotADatabaseError,
     UnreachableError,
-    UnrecoverableError,
 )
+from dbctl.errors.restore import UnrecoverableError
 from tests.engines.sqlite import damaged_files
 from tests.engines.sqlite.damaged_files import PAGE, TABLES, damage, read_rows
 

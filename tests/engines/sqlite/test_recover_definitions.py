@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 
 ROWS = 3000
 #: Bytes of the head of a leaf: first free block, number of cells, beginning of the cells, fragments.

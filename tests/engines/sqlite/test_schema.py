@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sql.normalize import read_normal_words
 from dbctl.engines.sqlite.writer import SQLiteWriter

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Condition, Explainer, KeysetCursor, Order, Query
+from dbctl.engines.contract.conditions import Condition, KeysetCursor, Order, Query
+from dbctl.engines.contract.reader import Explainer
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
+from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import run_query
 

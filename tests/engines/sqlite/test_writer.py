@@ -18,23 +18,23 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Condition, InSubquery, ReferenceCount
+from dbctl.engines.contract.conditions import Condition, InSubquery, ReferenceCount
 from dbctl.engines.registry import load_engine
 from dbctl.engines.sqlite.connection.row_writer import BATCH_BYTES, split_batches
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
     BusyError,
     ConstraintError,
     DatabaseMissingError,
-    DbctlError,
     DiskFullError,
     FileFailedError,
     QueryFailedError,
     ReadOnlyError,
     UnreachableError,
-    ValueInvalidError,
 )
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import parse_url
 
 ROOT = os.geteuid() == 0
@@ -91,7 +91,7 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 
 def main():
     opened = globals()[sys.argv[2]](Path(sys.argv[1]), "app/user", timeout=30)
@@ -352,7 +352,7 @@ OPEN_WITHOUT_PRIVILEGES = """
 import os, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print("ready", flush=True)
@@ -484,7 +484,7 @@ WRITE_WITH_SIZE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import FileFailedError
+from dbctl.errors.connection import FileFailedError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.dont_write_bytecode = True  # the limit would truncate it
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

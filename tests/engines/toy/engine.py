@@ -12,33 +12,20 @@ from pathlib import Path
 from typing import ClassVar
 
 from dbctl.engines import file_locks
-from dbctl.engines.contract import (
-    AllOf,
-    AnyOf,
-    Column,
-    Condition,
+from dbctl.engines.contract.checks import LockHolder, Storage, TableSize
+from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Query, Where
+from dbctl.engines.contract.dumps import (
     Content,
     Dump,
     DumpVerification,
-    Engine,
     ImportedDump,
-    LockHolder,
-    Merge,
-    Not,
-    OpenOptions,
-    Query,
-    Readable,
-    Reference,
     RestoreTarget,
-    Storage,
-    Table,
-    TableSize,
-    TempDirFactory,
-    Where,
-    Writable,
-    temp_dir,
 )
-from dbctl.errors import DatabaseMissingError, NotSupportedError, QueryFailedError, SchemaMismatchError
+from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.reader import Column, Readable, Reference, Table
+from dbctl.engines.contract.writer import Merge, Writable
+from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from dbctl.url import Url
 
 JsonRow = dict[str, object]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dbctl.profiles.model import Users
+from dbctl.profiles.model.users import Users
 from tests.databases import ComparedDatabase, empty_database
 from tests.profiles.apps import hashes
 from tests.profiles.apps.deployments import NAMES, PASSWORD, fill, load_profile, read_expectations, run_sql
