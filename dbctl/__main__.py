@@ -36,13 +36,13 @@ def run() -> None:
 
 def complete(arguments: list[str]) -> int:
     """Print values for the completion of a command line; no error has an effect on the shell."""
-    from dbctl import exports
+    from dbctl import startup
+    from dbctl.cli._completion.command import complete
 
     gc.disable()
-    exports.defer_imports(of_typer=False)
-    from dbctl.cli import _completion
+    startup.defer_imports(of_typer=False)
 
-    _completion.complete(arguments)
+    complete(arguments)
     return 0
 
 
@@ -65,12 +65,12 @@ def _read_help() -> str:
 
 def run_command_line() -> int:
     """Run the command line and return its status."""
-    from dbctl import exports, signals
+    from dbctl import signals, startup
 
     try:
         signals.install_handlers()
         gc.disable()  # imported modules remain in memory; scanning them for garbage is wasted
-        exports.defer_imports()
+        startup.defer_imports()
         from dbctl.cli.main import main
 
         gc.freeze()

@@ -188,8 +188,8 @@ def test_parameter_annotations_of_commands_are_not_strings(group):
 
 def test_deferred_module_is_imported_once_by_threads_that_use_it(python):
     code = """
-from dbctl import exports
-exports.defer_imports()
+from dbctl import startup
+startup.defer_imports()
 import subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 assert subprocess is sys.modules["subprocess"]
@@ -202,8 +202,8 @@ assert len(classes) == 1 and classes == {sys.modules["subprocess"].Popen}
 
 def test_psycopg_reads_its_version_without_the_metadata_of_all_packages():
     code = """
-from dbctl import exports
-exports.defer_imports()
+from dbctl import startup
+startup.defer_imports()
 import psycopg, psycopg_binary
 """
     assert "importlib.metadata" not in list_imports(code)
@@ -212,8 +212,8 @@ import psycopg, psycopg_binary
 def test_versions_of_packages_are_those_of_importlib_metadata():
     names = sorted({package.metadata["Name"] for package in metadata.distributions()})
     code = f"""
-from dbctl import exports
-exports.defer_imports()
+from dbctl import startup
+startup.defer_imports()
 from importlib import metadata
 for name in {names}:
     print(name, metadata.version(name))

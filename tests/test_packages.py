@@ -1,12 +1,9 @@
-"""The packages of dbctl: what they export, how large they are, and the docstring of each."""
+"""The packages of dbctl: how large they are, and the docstring of each."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ MAX_MODULES = 16
 #: ``cli`` has one module for each command group, with the name of the group.
 LARGE_PACKAGES = {"cli"}
 #: Size of a module that a reader understands as a whole.
-MAX_LINES = 400
+MAX_LINES = 460
 #: Longer modules; their docstrings have the reason.
 LONG_MODULES = {
     "cli/data.py", "cli/users.py", "services/app/user_table.py",
@@ -32,47 +29,16 @@ def package_name(path):
     return ".".join(path.relative_to(ROOT.parent).parts)
 
 
-def list_exports(path):
-    """Return the imports in the block of ``lazy_imports`` of a package: names by module."""
-    for node in ast.parse((path / "__init__.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.With):
-            assert all(isinstance(statement, ast.ImportFrom) for statement in node.body)
-            return {
-                statement.module: [alias.name for alias in statement.names if not alias.asname]
-                for statement in node.body
-            }
-    return {}
-
-
 def test_wheel_contains_dbctl_alone():
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["dbctl"]
 
 
-@pytest.mark.parametrize("path", [path for path in PACKAGES if list_exports(path)], ids=package_name)
-def test_package_exports_the_names_of_its_modules(path):
-    package = import_module(package_name(path))
-    for module, names in list_exports(path).items():
-        assert module.rpartition(".")[0] == package.__name__
-        for name in names:
-            assert getattr(package, name) is getattr(import_module(module), name)
-    with pytest.raises(AttributeError):
-        package.absent_name  # noqa: B018 - a name that no package exports
-
-
-def test_lazy_import_loads_the_module_of_a_name_when_it_is_used():
-    code = (
-        "import builtins, sys; original = builtins.__import__; import dbctl.stores\n"
-        "assert builtins.__import__ is original and 'dbctl.stores.overlay' not in sys.modules\n"
-        "assert 'OverlayStore' not in vars(dbctl.stores)\n"
-        "assert dbctl.stores.OverlayStore is sys.modules['dbctl.stores.overlay'].OverlayStore"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize("path", PACKAGES, ids=package_name)
-def test_package_has_a_docstring_and_few_modules(path):
-    assert ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8")))
+def test_package_has_a_docstring_alone_and_few_modules(path):
+    tree = ast.parse((path / "__init__.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert len(tree.body) == 1 or path in {ROOT, ROOT / "demo"}
     modules = [file for file in path.glob("*.py") if file.name != "__init__.py"]
     assert len(modules) <= MAX_MODULES or path.name in LARGE_PACKAGES
 

@@ -17,12 +17,13 @@ from typer.main import get_group
 
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app
-from dbctl.errors import Exit, Remedy, StoppedError, load_registry
+from dbctl.errors.base import Exit, Remedy, load_registry
+from dbctl.errors.connection import StoppedError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
-from dbctl.render import schema as schema_name
-from dbctl.services.fleet import FleetResult
-from dbctl.services.metrics import FAMILIES, PREFIX
-from dbctl.services.migrations import LINT_RULES
+from dbctl.render.envelope import schema as schema_name
+from dbctl.services.fleet.outcome import FleetResult
+from dbctl.services.metrics.families import FAMILIES, PREFIX
+from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.spec import CommandSpec
 from tools.commands import read_groups
 from tools.findings_page import findings_page

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dbctl.demo.definition import Account, SampleDefinition, read_definition
 from dbctl.demo.sample import Progress
-from dbctl.errors import (
+from dbctl.errors.migrations import MigrationVariantUnknownError
+from dbctl.errors.usage import (
     FeatureMissingError,
-    MigrationVariantUnknownError,
     NotSupportedError,
     UsageError,
     ValueInvalidError,

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import demo
-from dbctl.cli._completion import decode_word, quote_rest
+from dbctl.cli._completion.bash import decode_word, quote_rest
 from dbctl.cli._completion.command import DEADLINE
 from dbctl.cli.completions import FILES, Shell
 from dbctl.services.completion import KINDS, LIMIT
@@ -338,9 +338,9 @@ def test_request_leaves_no_trace(copy):
 def test_request_loads_no_parser(copy):
     code = """
 import sys
-from dbctl import exports
+from dbctl import startup
 from dbctl.__main__ import complete
-exports.defer_imports(of_typer=False)
+startup.defer_imports(of_typer=False)
 from dbctl.cli._completion import command
 command.DEADLINE = 60
 complete(["zsh", "argument:logins", "", "users", "show", "mor"])

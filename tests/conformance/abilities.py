@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing_extensions import get_protocol_members
+import pkgutil
+from importlib import import_module
+
+from typing_extensions import get_protocol_members, is_protocol
 
 from dbctl.engines import contract
+from dbctl.engines.contract.reader import Readable
+from dbctl.engines.sql.staging import StagingTables
 
 
-def find_mismatches(reader: contract.Readable) -> list[str]:
+def list_protocols() -> dict[str, type]:
+    """Return the protocols of parts by their name."""
+    modules = [
+        import_module(f"{contract.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(contract.__path__)
+    ]
+    values = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return {value.__name__: value for value in [*values, StagingTables] if is_protocol(value)}
+
+
+def find_mismatches(reader: Readable) -> list[str]:
     """Return the members of protocols that the part of the protocol lacks."""
-    parts = {name: reader.part(getattr(contract, name)) for name in reader.PARTS}
+    protocols = list_protocols()
+    parts = {name: reader.part(protocols[name]) for name in reader.PARTS}
     return [
         f"{name}.{member}"
         for name, part in parts.items()
-        for member in get_protocol_members(getattr(contract, name))
+        for member in get_protocol_members(protocols[name])
         if part is not None and not hasattr(part, member)
     ]

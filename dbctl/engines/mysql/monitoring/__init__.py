@@ -1,6 +1,1 @@
 """Monitoring of MySQL: connections, slow queries, sizes, indexes, checks, advice."""
-
-from dbctl.exports import lazy_imports
-
-with lazy_imports(__name__):
-    from dbctl.engines.mysql.monitoring.sessions import MySQLSessions

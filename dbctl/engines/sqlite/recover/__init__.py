@@ -3,7 +3,3 @@
 SQLite stops at the first unreadable page. The file format is documented and stable
 (https://www.sqlite.org/fileformat2.html), so the other pages can be read.
 """
-
-from dbctl.engines.sqlite.recover.recover import recover
-
-__all__ = ["recover"]
