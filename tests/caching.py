@@ -18,7 +18,7 @@ import psycopg
 import pymysql
 from msgspec import structs
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url
 from tests import servers
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl import url as urls
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from tests import servers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 
 P = TypeVar("P")
 

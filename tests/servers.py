@@ -36,7 +36,7 @@ from dbctl.engines.mysql.connection.server import Server, parse_server
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.postgresql.backup import client_programs
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url, parse_url
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"

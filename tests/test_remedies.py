@@ -127,7 +127,7 @@ OTHER_TEXTS = {
     "engines/lancedb/backup/restore_target.py",
     "engines/mysql/backup/restore_target.py",
     "engines/postgresql/backup/restore_target.py",
-    "engines/contract/writer.py",  # a server repeats it
+    "engines/contract/database.py",  # a server repeats it
     "profiles/model/rebuild.py",  # as hints in the files of profiles
     "report_page/page.py",
     "report_page/sections.py",

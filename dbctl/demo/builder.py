@@ -14,9 +14,8 @@ from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
 from dbctl.demo.sample import Progress, RowWriter, Sample
 from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import require_part
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Writable, require_part
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.lancedb.schema import create_table
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError

@@ -10,8 +10,7 @@ from typing import Any
 
 from dbctl.demo.definition import Account, SampleDefinition
 from dbctl.demo.random import hash_password, rng_for
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Writable
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.live_table import LiveTable
 

@@ -13,8 +13,8 @@ from msgspec import structs
 from dbctl.config.model import BackupConfig
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.checks import DatabaseFiles
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.monitoring import Advisor
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import DatabaseNotConfiguredError

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.contract.reader import Column, Table
+from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.parsing import lineage
 from dbctl.services.app.secrets import SECRET_NAMES, SECRET_VALUES
 from tests import databases, servers

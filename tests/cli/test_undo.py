@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.audit import UndoConflictError
 from dbctl.services.app.open import open_app
 from dbctl.services.events.changes.operations import show_operation

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing_extensions import get_protocol_members, is_protocol
 
 from dbctl.engines import contract
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql.staging import StagingTables
 
 

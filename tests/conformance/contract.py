@@ -20,22 +20,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
-from dbctl.engines.contract.conditions import (
+from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
+    Explainer,
     InSubquery,
     KeysetCursor,
+    Merge,
     Not,
     Order,
     Query,
+    Readable,
     ReferenceCount,
+    ShiftedTime,
     Where,
+    Writable,
 )
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import Explainer, Readable
-from dbctl.engines.contract.writer import Merge, ShiftedTime, Writable
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, Order, Query
+from dbctl.engines.contract.database import AnyOf, Condition, Order, Query, Readable, Writable
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
@@ -20,9 +20,7 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     TextTerm,
 )
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.usage import SchemaMismatchError
 from tests.parts import find_part
 

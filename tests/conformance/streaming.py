@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract.conditions import Condition, Query
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Query, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, UserQuery, ValueCodec
-from dbctl.engines.contract.writer import Writable
-from dbctl.engines.sql import table_digest
+from dbctl.engines.sql import checks
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     ConstraintError,
@@ -76,7 +74,7 @@ class StreamingContract:
     def test_digest_of_small_table_ignores_row_order(self, filled: DatabaseFactory) -> None:
         def read_digests() -> dict[str, str]:
             opened = filled.reader()
-            digests = table_digest.digest_tables(opened, dict.fromkeys([*opened.tables(), "nope"], 1))
+            digests = checks.digest_tables(opened, dict.fromkeys([*opened.tables(), "nope"], 1))
             opened.close()
             return digests
 
@@ -84,23 +82,23 @@ class StreamingContract:
         assert set(before) == {"groups_", "people", "tags", "empty_"}
         assert len(set(before.values())) == len(before)
         filled.execute("update people set note = 'a_B' where id = 3")  # preserves the row count and the size
-        assert table_digest.find_differences(read_digests(), before) == ["people"]
+        assert checks.find_differences(read_digests(), before) == ["people"]
         filled.execute("update people set note = 'a_b' where id = 3")
         filled.execute("delete from tags where person = 1 and tag = 'red'")
         filled.execute("insert into tags values (1, 'red')")
         assert read_digests() == before
         filled.execute("update people set note = null where id = 5")  # NULL differs from the empty string
-        assert table_digest.find_differences(read_digests(), before) == ["people"]
+        assert checks.find_differences(read_digests(), before) == ["people"]
 
     def test_large_table_has_no_digest(self, large: DatabaseFactory, monkeypatch: pytest.MonkeyPatch) -> None:
         opened = large.reader()
         rows = {name: opened.count(name) for name in ("groups_", "people")}
-        monkeypatch.setattr(table_digest, "MAX_ROWS", 3 * BATCH_ROWS)
-        assert set(table_digest.digest_tables(opened, rows)) == {"groups_", "people"}
-        monkeypatch.setattr(table_digest, "MAX_ROWS", BATCH_ROWS)
-        assert set(table_digest.digest_tables(opened, rows)) == {"people"}
-        monkeypatch.setattr(table_digest, "MAX_BYTES", 10)
-        assert table_digest.digest_tables(opened, rows) == {}
+        monkeypatch.setattr(checks, "MAX_ROWS", 3 * BATCH_ROWS)
+        assert set(checks.digest_tables(opened, rows)) == {"groups_", "people"}
+        monkeypatch.setattr(checks, "MAX_ROWS", BATCH_ROWS)
+        assert set(checks.digest_tables(opened, rows)) == {"people"}
+        monkeypatch.setattr(checks, "MAX_BYTES", 10)
+        assert checks.digest_tables(opened, rows) == {}
         assert opened.count("people") == 5
 
     def test_stream_of_unknown_table_or_column_is_refused(self, reader: Readable) -> None:

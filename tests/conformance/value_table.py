@@ -6,7 +6,7 @@ from contextlib import closing
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from tests import servers
 from tests.conformance import values
 

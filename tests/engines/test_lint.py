@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.migrations import Script
+from dbctl.engines.contract.schema import Script
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from tests import servers
 

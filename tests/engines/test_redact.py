@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.mysql.sql.lexer import LEXER as MYSQL
-from dbctl.engines.parsing.redact import MAX_CHARACTERS, redact_statement
+from dbctl.engines.parsing.lineage import MAX_CHARACTERS, redact_statement
 from dbctl.engines.postgresql.sql.lexer import LEXER as POSTGRESQL
 
 DIALECTS = [(POSTGRESQL, "'"), (MYSQL, "'\"")]

@@ -11,7 +11,7 @@ import pytest
 
 import dbctl
 import dbctl.engines
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.url import ENGINES
 from tests.conformance.abilities import list_protocols
 

@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.replication import Cluster
+from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.monitoring import Cluster
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.replication import CommitInDoubtError, NodeNotReadyError

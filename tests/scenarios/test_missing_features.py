@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.conditions import Condition, Query
+from dbctl.engines.contract.database import Condition, Query
 from dbctl.model import Plan
 from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.open import open_app

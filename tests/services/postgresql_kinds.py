@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from tests import servers
 
 #: Literals of each type of ``pg_catalog`` that a column may have.

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.reader import FillRow, Readable, fill_no_columns
+from dbctl.engines.contract.database import FillRow, Readable, fill_no_columns
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.progress import Progress, no_progress
@@ -16,6 +16,7 @@ from dbctl.model import Struct
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
+    from dbctl.engines.contract.database import Writable
     from dbctl.engines.contract.dumps import (
         Content,
         Dump,
@@ -26,9 +27,8 @@ if TYPE_CHECKING:  # most commands only read a database
         RestoreTarget,
         TrialRestore,
     )
-    from dbctl.engines.contract.migrations import ScriptDialect
     from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
-    from dbctl.engines.contract.writer import Writable
+    from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
 #: Provides a private folder with free space for a number of bytes.

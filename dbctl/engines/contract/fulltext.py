@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from dbctl.engines.contract.conditions import Query
-from dbctl.engines.contract.reader import Explanation
+from dbctl.engines.contract.database import Explanation, Query
 from dbctl.model import Struct
 
 #: ``word``: whole words. ``prefix``: the last word is a prefix. ``part``: the text occurs anywhere, also inside words.

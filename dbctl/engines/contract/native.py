@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import Omission, RowSink, RowSource
-from dbctl.engines.contract.reader import Readable
 from dbctl.model import Struct
 
 #: How two databases of an engine differ in their places: names of schemas, roles, versions; in words of the engine.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.streaming import Line
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
 #: What values of a type mean, on any engine. ``any``: values of every type; ``json-float``: lines of JSON whose numbers are

@@ -1,11 +1,12 @@
-"""A complete schema as a value, for comparisons and fingerprints."""
+"""Contract: the schema as a value, and scripts that change it."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
 
 from dbctl.model import Struct
 
@@ -107,3 +108,167 @@ def fingerprint(schema: Schema) -> str:
 
     values = [FINGERPRINT_FORMAT, msgspec.to_builtins(schema)]
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+class Script(Struct, frozen=True, kw_only=True):
+    """One direction of a migration."""
+
+    statements: Sequence[tuple[int, str]]  #: each with its line number
+    outside_transaction: bool = False  #: the statements run one by one, without a transaction
+
+
+class LintFinding(Struct, frozen=True):
+    """A risk of running a statement on a database in use."""
+
+    line: int  #: the first line of the statement; 0: the script as a whole
+    code: str
+    message: str
+
+
+class StatementEffect(Struct, frozen=True, kw_only=True):
+    """The tables and rows that one statement may delete."""
+
+    may_delete_rows: bool  #: it may delete rows
+    is_destructive: bool = False  #: it deletes rows, or drops a table, a column or another object with data
+    dropped_tables: Sequence[str] = ()  #: the tables that it drops, without schema
+    emptied_tables: Sequence[str] = ()  #: the tables from which it deletes rows
+    session_only: bool = False  #: it only changes a setting of the session
+
+
+class ScriptDialect(Hashable, Protocol):
+    """The SQL dialect of an engine's scripts; requires no connection."""
+
+    def split(self, text: str, *, outside_transaction: bool = False) -> Sequence[tuple[int, str]]:
+        """Split a script into statements, each with its first line (from 1).
+
+        Each statement begins at its first word, without preceding comments. The last one may lack its semicolon.
+
+        Raises:
+            ValueError: the text ends inside a statement, a string or a comment, or contains a statement that cannot run
+                in ``ScriptRunner.schema_transaction`` (or ``outside_transaction``). The message contains the line.
+        """
+
+    def effect(self, sql: str) -> StatementEffect:
+        """Return what one statement may delete, determined from its text only."""
+
+    def comments(self, text: str) -> Sequence[tuple[int, str]]:
+        """Return the comments on separate lines (``-- text``), each with its line (from 1) and without dashes.
+
+        Comments inside a string, another comment, parentheses, or the body of a trigger or function are not included.
+        """
+
+    def lint(self, scripts: Iterable[Script]) -> Iterator[Sequence[LintFinding]]:
+        """Yield the findings of each script, in the order in which the scripts run.
+
+        Objects that earlier scripts create are taken into account. The services define the severity of each code.
+        """
+
+
+class ScriptRunner(Protocol):
+    """The part of a writer that runs scripts which change the schema."""
+
+    script_dialect: ScriptDialect
+    #: Whether a failed ``schema_transaction`` is rolled back. If not, each statement is committed separately, and
+    #: only the changes after the last statement, such as the row in the ledger, are part of the final transaction.
+    transactional_ddl: bool
+
+    #: How many attempts at a ``schema_transaction`` with short waits are useful when a lock is not available.
+    lock_attempts: int
+
+    def schema_transaction(self, *, short_waits: bool = False) -> AbstractContextManager[None]:
+        """A transaction for statements that change the schema; foreign keys are checked at its end only.
+
+        Args:
+            short_waits: wait for each lock only briefly, so that sessions in the lock's queue are not blocked for long.
+
+        Raises:
+            ConstraintError: the script creates orphaned rows; its changes were rolled back as far as possible.
+        """
+
+    def outside_transaction(self) -> AbstractContextManager[None]:
+        """A context for statements outside a transaction, each of which is committed separately.
+
+        Session settings last until the end of the context. Between two statements ``transaction`` may be used.
+        """
+
+    def run_statement(self, sql: str) -> None:
+        """Run one statement of a script in ``schema_transaction`` or ``outside_transaction``; transaction control is rejected."""
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        """Insert a row that records a script, in the transaction of the caller."""
+
+    def drop_statements(self) -> Sequence[str]:
+        """Return the statements that drop everything in the database's schemas, for ``schema_transaction``.
+
+        Raises:
+            ConstraintError: an object in another schema depends on an object to drop.
+        """
+
+    def may_have_deleted(self, table: str) -> bool:
+        """Return whether this transaction may have deleted the rows that ``table`` lost since it began; if unknown, True.
+
+        On a server, where other sessions may delete rows concurrently, the engine may know that this transaction did not
+        delete them.
+        """
+
+    def cleanup_statements(self, sql: str) -> Sequence[str]:
+        """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
+
+
+class TableChange(Struct, frozen=True, kw_only=True):
+    """Changes of the columns and foreign keys of one table; columns have the names that they have before the change."""
+
+    table: str
+    renamed: Mapping[str, str] = {}  #: columns and their new names
+    dropped: Sequence[str] = ()
+    types: Mapping[str, str] = {}  #: the declared type of each column that gets another one
+    nullable: Mapping[str, bool] = {}
+    defaults: Mapping[
+        str, str
+    ] = {}  #: a number, a text, or an expression in parentheses; ``null`` removes the default
+    added_keys: Mapping[str, tuple[str, str]] = {}  #: the table and column to which each column refers
+    dropped_keys: Sequence[str] = ()  #: columns whose foreign keys are removed
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the table that it changes."""
+        groups = (self.renamed, self.dropped, self.types, self.nullable, self.defaults)
+        return [name for group in (*groups, self.added_keys, self.dropped_keys) for name in group]
+
+    def after_renaming(self) -> TableChange:
+        """Return the other changes, with the new names of renamed columns."""
+        names = {**{name: name for name in self.columns}, **self.renamed}
+        return TableChange(
+            table=self.table,
+            dropped=[names[name] for name in self.dropped],
+            types={names[name]: declared for name, declared in self.types.items()},
+            nullable={names[name]: nullable for name, nullable in self.nullable.items()},
+            defaults={names[name]: default for name, default in self.defaults.items()},
+            added_keys={names[name]: target for name, target in self.added_keys.items()},
+            dropped_keys=[names[name] for name in self.dropped_keys],
+        )
+
+
+class RebuildScript(Struct, frozen=True, kw_only=True):
+    """Statements that change a table, with their effect on a copy of the schema."""
+
+    statements: Sequence[str]  #: without semicolons at their ends
+    before: Schema  #: with renamed columns
+    after: Schema
+
+
+class TableRebuilder(Protocol):
+    """The part of an engine whose ALTER TABLE cannot change columns, so that a table is replaced by a new one."""
+
+    def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
+        """Write the script that changes a table, and run it on a copy of the schema; the database is only read.
+
+        Args:
+            change: the changes.
+            suffix: the end of the name that the new table has until it replaces the old one.
+
+        Raises:
+            TableMissingError, ColumnMissingError: the table or a column does not exist.
+            NotSupportedError: it is not an ordinary table.
+            QueryFailedError: the table cannot be rebuilt with these changes.
+        """

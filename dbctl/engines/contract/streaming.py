@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol, TypeAlias
 
-from dbctl.engines.contract.conditions import Query
+from dbctl.engines.contract.database import Query
 from dbctl.engines.contract.vectors import Row
 from dbctl.model import Struct
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.database import Where
 from dbctl.model import Struct
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Table
+from dbctl.engines.contract.database import Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Location

@@ -12,6 +12,7 @@ from dbctl.errors.connection import FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
+    from dbctl.engines.contract.database import Readable, Writable
     from dbctl.engines.contract.dumps import (
         Content,
         Dump,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:  # most commands only read a database
         ImportedDump,
         RestoreTarget,
     )
-    from dbctl.engines.contract.reader import Readable
-    from dbctl.engines.contract.writer import Writable
     from dbctl.url import Url
 
 #: Why remote storage cannot be backed up.

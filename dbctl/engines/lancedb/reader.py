@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import ClassVar
 
-from dbctl.engines.contract.conditions import Query, Where
-from dbctl.engines.contract.reader import Readable, Reference, Table
+from dbctl.engines.contract.database import Query, Readable, Reference, Table, Where
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.query.ordering import RowOrder

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.reader import Column, Table
+from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable, fingerprint
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.engines.lancedb.errors import translate_errors

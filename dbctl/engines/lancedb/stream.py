@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
 
-from dbctl.engines.contract.conditions import Query
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column, Query
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.contract.vectors import Row
 from dbctl.engines.lancedb.reader import LanceReader, sql_error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import AnyOf, Condition, Where
+from dbctl.engines.contract.database import AnyOf, Condition, Where
 from dbctl.engines.lancedb.query.rows import RowReader, matches_row
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.engines.lancedb.write_access import match_owner

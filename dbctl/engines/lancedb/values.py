@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dbctl.engines.sql.statement import is_storable, quote_literal
+from dbctl.engines.sql.catalog import is_storable, quote_literal
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:

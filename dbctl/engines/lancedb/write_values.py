@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.writer import ShiftedTime
+from dbctl.engines.contract.database import ShiftedTime
 from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS
 from dbctl.engines.lancedb.values import (
     Family,

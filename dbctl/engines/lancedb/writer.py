@@ -8,8 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import ClassVar
 
-from dbctl.engines.contract.conditions import Where
-from dbctl.engines.contract.writer import Merge
+from dbctl.engines.contract.database import Merge, Where
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.transaction import Transactions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
-from dbctl.engines.contract.reader import Reference, Table
+from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.mysql.types.columns import (
     KINDS,
     NATIVE,

@@ -6,9 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, InSubquery, Not, ReferenceCount, Where
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import Merge, ShiftedTime
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Column,
+    InSubquery,
+    Merge,
+    Not,
+    ReferenceCount,
+    ShiftedTime,
+    Where,
+)
 from dbctl.engines.mysql.catalog import MySQLCatalog
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.connection.insert_rows import RowInserter
@@ -18,9 +26,9 @@ from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.sequences import read_numbered_columns
 from dbctl.engines.mysql.types.columns import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
 from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.servers.engine import locate_parts
-from dbctl.engines.servers.writer import ServerReader, ServerWriter
-from dbctl.engines.sql.statement import Statement, merge_expressions, require_column_count
+from dbctl.engines.sql.catalog import Statement, merge_expressions, require_column_count
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
 from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.types.columns import (
     TIMES,
@@ -18,8 +17,8 @@ from dbctl.engines.mysql.types.columns import (
 )
 from dbctl.engines.mysql.types.values import encode_value
 from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
 from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.statement import Statement, escape_like, lower_ascii
 
 NO_ROW = "1 = 0"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files.atomic import check_settings, read_settings

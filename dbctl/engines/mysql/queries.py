@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from dbctl.engines.contract.database import Explanation
 from dbctl.engines.contract.fulltext import (
     IndexFault,
     IndexState,
@@ -13,13 +14,12 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     positive_terms,
 )
-from dbctl.engines.contract.reader import Explanation
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.sql.catalog import Statement, ident
+from dbctl.engines.sql.checks import SqlPreview, add_expressions, is_recursive
 from dbctl.engines.sql.database import Connection, SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.engines.sql.preview import SqlPreview, add_expressions, is_recursive
-from dbctl.engines.sql.statement import Statement, ident
 
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 

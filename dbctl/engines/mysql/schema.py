@@ -10,7 +10,7 @@ from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types.columns import normalize_type
-from dbctl.engines.servers.schema import (
+from dbctl.engines.servers.database import (
     NamedRow,
     Rows,
     ServerSchemaReader,
@@ -18,7 +18,7 @@ from dbctl.engines.servers.schema import (
     sort_indexes,
     sort_references,
 )
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options
 from information_schema.tables

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pymysql
 
 from dbctl.engines.mysql.database import MySQLWriter
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.url import Url
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.connection.transactions import MySQLTransactions
 from dbctl.engines.mysql.sql import script
-from dbctl.engines.servers.writer import ServerScripts
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import ServerScripts
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import QueryFailedError
 
 OBJECTS = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name

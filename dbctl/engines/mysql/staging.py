@@ -7,14 +7,14 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.connection.insert_rows import RowInserter
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.types.columns import MySQLColumn, kind_of
 from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
-from dbctl.engines.sql.statement import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError
 

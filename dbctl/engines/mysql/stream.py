@@ -24,7 +24,7 @@ from dbctl.engines.mysql.sql.read_only import (
     find_stored_function,
 )
 from dbctl.engines.mysql.types.codec import exact_expression, keep_exact_values
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import (
     QueryFailedError,
     QueryTimeoutError,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dbctl.engines.contract.migrations import StatementEffect
+from dbctl.engines.contract.schema import StatementEffect
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.statements import unquote_name
 

@@ -1,4 +1,4 @@
-"""Lineage of views: the table columns that each column of a view is computed from."""
+"""The table columns that each column of a view is computed from, and statements without their values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbctl.engines.contract.reader import Table
+from dbctl.engines.contract.database import Table
+from dbctl.engines.parsing.lexer import Lexer
 
 if TYPE_CHECKING:
     from sqlglot import exp
+
 
 #: A column of a base table; both names in lower case.
 Source: TypeAlias = tuple[str, str]
@@ -133,3 +135,35 @@ def _has_whole_row(select: exp.Expr) -> bool:
     from sqlglot import exp
 
     return any(not isinstance(star.parent, exp.Count) for star in select.find_all(exp.Star))
+
+
+#: Maximum length of a displayed statement.
+MAX_CHARACTERS = 120
+#: Several placeholders of one value: a text with a quote, or a number with a fraction.
+_VALUE = re.compile(r"\?(?:\.?\?)+")
+
+
+def redact_statement(sql: str, lexer: Lexer, quotes: str = "'") -> str:
+    """Return a statement on one line, shortened, without comments, with ``?`` for every text and number.
+
+    Servers truncate long statements, so a text may be unclosed. Whether a backslash escapes a quote depends on the
+    session, so with a backslash nothing after the first quote is shown.
+
+    Args:
+        sql: the statement.
+        lexer: that of the server.
+        quotes: all characters that may begin a text.
+    """
+    is_cut = "\\" in sql
+    if is_cut:
+        sql = sql[: min((position for mark in quotes if (position := sql.find(mark)) >= 0), default=len(sql))]
+    fragments = []
+    for token in lexer.tokenize(sql):
+        if token.kind == "text" or token.text[0] in quotes or token.text[0].isdigit():
+            fragments.append("?")
+        elif token.kind in ("space", "comment"):
+            fragments.append(" ")
+        else:
+            fragments.append(token.text)
+    line = " ".join(_VALUE.sub("?", "".join(fragments)).split())
+    return line if len(line) < MAX_CHARACTERS and not is_cut else f"{line[: MAX_CHARACTERS - 1]}…"

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from dbctl.engines.contract.migrations import LintFinding, Script
+from dbctl.engines.contract.schema import LintFinding, Script
 from dbctl.engines.parsing.lexer import Lexer
 from dbctl.engines.parsing.statements import Statement, WordReader, read_words
 

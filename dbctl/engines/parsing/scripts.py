@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
-from dbctl.engines.contract.migrations import LintFinding, Script, StatementEffect
+from dbctl.engines.contract.schema import LintFinding, Script, StatementEffect
 from dbctl.engines.parsing.effects import analyze_effect
 from dbctl.engines.parsing.lexer import Lexer, Token
 from dbctl.engines.parsing.lint import Linter

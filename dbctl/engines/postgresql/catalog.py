@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dbctl.engines.contract.reader import Reference, Table
+from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.postgresql.types.columns import KINDS, NATIVE, Kind, PostgreSQLColumn
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import Catalog
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import Catalog, ident
 from dbctl.errors.connection import PrivilegeMissingError
 
 if TYPE_CHECKING:

@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from dbctl.engines.contract.conditions import Where
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import Merge
+from dbctl.engines.contract.database import Column, Merge, Where
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
 from dbctl.engines.postgresql.connection.connection import ROW_LOCK, PostgreSQLConnection
 from dbctl.engines.postgresql.connection.transactions import DbctlLock, PostgreSQLTransactions
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.types.columns import base_type, encode_for_column
 from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.servers.engine import locate_parts
-from dbctl.engines.servers.writer import ServerReader, ServerWriter
-from dbctl.engines.sql.statement import Statement, conflict_clause
+from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
 from dbctl.engines.postgresql.types.columns import (
     CASTS,
     TIMES,
@@ -17,8 +16,8 @@ from dbctl.engines.postgresql.types.columns import (
 )
 from dbctl.engines.postgresql.types.values import encode_value, format_array
 from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.sql.catalog import Statement, escape_like, is_storable, lower_ascii
 from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.statement import Statement, escape_like, is_storable, lower_ascii
 
 NO_ROW = "1 = 0"
 

@@ -7,7 +7,7 @@ import re
 import psycopg
 
 from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

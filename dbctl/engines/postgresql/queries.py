@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
 
+from dbctl.engines.contract.database import Explanation
 from dbctl.engines.contract.fulltext import (
     IndexFault,
     IndexState,
@@ -16,12 +17,10 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     positive_terms,
 )
-from dbctl.engines.contract.reader import Explanation
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
-from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.catalog import Catalog, Statement, ident
 from dbctl.engines.sql.database import SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.engines.sql.statement import Statement, ident
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
 

@@ -12,7 +12,7 @@ import psycopg
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.postgresql.catalog import ACTION, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
 from dbctl.engines.postgresql.connection.session import Session
-from dbctl.engines.servers.schema import (
+from dbctl.engines.servers.database import (
     NamedRow,
     Rows,
     ServerSchemaReader,

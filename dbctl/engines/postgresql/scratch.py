@@ -9,7 +9,7 @@ from typing import ClassVar
 from dbctl.engines.postgresql.database import WRITER_PARTS, PostgreSQLWriter
 from dbctl.engines.postgresql.scripts import PostgreSQLScripts
 from dbctl.engines.postgresql.sql import script
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.transactions import PostgreSQLTransactions
 from dbctl.engines.postgresql.sql import script
-from dbctl.engines.servers.writer import ServerScripts
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import ServerScripts
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 
 #: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is retried.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.types.columns import base_type
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
-from dbctl.engines.sql.statement import ident
 from dbctl.errors.usage import ValueInvalidError
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.

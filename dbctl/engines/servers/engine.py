@@ -12,6 +12,7 @@ from dbctl.errors.usage import require_driver
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
+    from dbctl.engines.contract.database import Readable, Writable
     from dbctl.engines.contract.dumps import (
         Content,
         Dump,
@@ -19,9 +20,7 @@ if TYPE_CHECKING:  # most commands only read a database
         ImportedDump,
         RestoreTarget,
     )
-    from dbctl.engines.contract.migrations import ScriptDialect
-    from dbctl.engines.contract.reader import Readable
-    from dbctl.engines.contract.writer import Writable
+    from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
 
@@ -74,7 +73,7 @@ def locate_parts(
     """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
     located = {name: f"{package}.{place}" for name, place in {**PARTS, **parts, **further}.items()}
     shared = {
-        "Preview": "dbctl.engines.sql.preview:SqlPreview",
+        "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner",
     }
     return {name: place.format(class_prefix) for name, place in (shared | located).items()}

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.native import NativeSchema, NativeTable
 from dbctl.engines.contract.portable import LineBatch, LineColumn
-from dbctl.engines.contract.reader import Column
 from dbctl.engines.contract.streaming import Line, key_of
-from dbctl.engines.servers.writer import ServerReader, ServerWriter
+from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 
 class TableNames(Protocol):

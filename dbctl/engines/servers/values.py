@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from dbctl.engines.sql.statement import Statement
+from dbctl.engines.sql.catalog import Statement
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 

@@ -1,13 +1,105 @@
-"""The live tables of a database, and their names in SQL."""
+"""Tables and columns as they are in the database, their quoted names, and statements that are built with parameters."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import count
+from math import isnan
 
-from dbctl.engines.contract.reader import Column, Reference, Table
-from dbctl.engines.sql.statement import ident
-from dbctl.errors.usage import SchemaMismatchError
+from dbctl.engines.contract.database import Column, MergeRule, Reference, Table
+from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
+
+Row = tuple[object, ...]
+BoundQuery = tuple[str, Mapping[str, object]]  #: a reading statement and its parameters
+
+#: A LIMIT without effect, because OFFSET requires a LIMIT.
+NO_LIMIT = (1 << 63) - 1
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database can store ``text``: it contains neither NUL nor lone surrogates."""
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
+
+
+def ident(name: str) -> str:
+    """Quote ``name`` as an identifier of standard SQL; it must not contain NUL or lone surrogates."""
+    if not is_storable(name):
+        raise ValueInvalidError(name="name", value=ascii(name), reason="no database can store it")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """Return a text as a literal, in which a backslash is a character; where possible, statements have parameters instead."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def lower_ascii(text: str) -> str:
+    """Return ``text`` with only its ASCII letters in lower case."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def escape_like(text: str) -> str:
+    """Escape ``text`` for LIKE … ESCAPE '!', so that it has no wildcards."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+def select_all_from(select: str) -> str:
+    """Return SQL for all columns of ``select``, which fails unless it is a single reading statement."""
+    return f"select * from ({select.strip()}) q"
+
+
+def require_column_count(select: str, count: int) -> str:
+    """Return SQL for the rows of ``select``, which fails unless it has ``count`` columns."""
+    names = ", ".join(f"c{index}" for index in range(count))
+    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"
+
+
+def merge_expressions(
+    columns: Mapping[str, MergeRule], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, str]:
+    """Return SQL for the new value of each changed column of an existing row, by name."""
+    return {
+        name: new[name] if merge == "replace" else f"coalesce({old[name]}, 0) + coalesce({new[name]}, 0)"
+        for name, merge in columns.items()
+        if merge != "keep"
+    }
+
+
+def conflict_clause(names: Mapping[str, str], columns: Mapping[str, MergeRule]) -> str:
+    """Return the conflict action of a merge, with ``t0`` for the existing row; ``names`` are quoted."""
+    old, new = (
+        {name: f"{source}.{quoted}" for name, quoted in names.items()} for source in ("t0", "excluded")
+    )
+    sets = [f"{names[name]} = {value}" for name, value in merge_expressions(columns, old, new).items()]
+    return f"update set {', '.join(sets)}" if sets else "nothing"
+
+
+class Statement:
+    """Parameters of a statement, ``:p0``, ``:p1``… in order, and its table aliases."""
+
+    def __init__(self, table: str = "") -> None:
+        self.parameters: dict[str, object] = {}
+        self.aliases = {"t0": table}  #: table by alias; the first is the main table
+
+    def bind(self, value: object) -> str:
+        """Add a parameter and return its placeholder.
+
+        Raises:
+            ValueInvalidError: the value is NaN, which databases would store as NULL.
+        """
+        if isinstance(value, float) and isnan(value):
+            raise ValueInvalidError(name="number", value="NaN", reason="no database can store it")
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+    def add_alias(self, table: str) -> str:
+        """Return a new alias for ``table``, which is not the name of the main table either."""
+        used = {*self.aliases, self.aliases["t0"].lower()}
+        name = next(name for number in count(1) if (name := f"t{number}") not in used)
+        self.aliases[name] = table
+        return name
 
 
 class LiveTables(ABC):

@@ -18,8 +18,8 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.contract.database import Column
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
 
 #: Checks a text and returns the value that the engine expects.

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from dbctl.engines.contract.conditions import Query, Where
-from dbctl.engines.contract.reader import Column, Explanation, Readable, Reference, Table
-from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.contract.database import Column, Explanation, Query, Readable, Reference, Table, Where
+from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
-from dbctl.engines.sql.statement import BoundQuery, Row, Statement
 
 
 class Connection(Protocol):

@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import ShiftedTime
-from dbctl.engines.sql.statement import Statement
+from dbctl.engines.contract.database import Column, ShiftedTime
+from dbctl.engines.sql.catalog import Statement
 
 
 class Dialect(ABC):

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import Query
+from dbctl.engines.contract.database import Explanation, Query
 from dbctl.engines.contract.fulltext import (
     CHARACTERS_AFTER,
     CHARACTERS_BEFORE,
     TextIndexSpec,
     TextMatch,
 )
-from dbctl.engines.contract.reader import Explanation
+from dbctl.engines.sql.catalog import Row, Statement
 from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
-from dbctl.engines.sql.statement import Row, Statement
 from dbctl.model import Struct
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.conditions import (
+from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
+    Column,
     Condition,
     InSubquery,
     KeysetCursor,
@@ -17,10 +18,8 @@ from dbctl.engines.contract.conditions import (
     ReferenceCount,
     Where,
 )
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.catalog import NO_LIMIT, Catalog, Statement
 from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.statement import NO_LIMIT, Statement
 
 
 def read_plainly(_column: Column, name: str) -> str:

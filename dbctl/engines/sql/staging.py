@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.statement import Row, ident
 
 
 class StagedCounts(NamedTuple):

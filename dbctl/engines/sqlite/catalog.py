@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, cast
 
-from dbctl.engines.contract.reader import Column, Reference, Table
-from dbctl.engines.sql.catalog import Catalog
-from dbctl.engines.sql.statement import Row, ident, lower_ascii
+from dbctl.engines.contract.database import Column, Reference, Table
+from dbctl.engines.sql.catalog import Catalog, Row, ident, lower_ascii
 from dbctl.engines.sqlite.connection.base import SQLiteConnection
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError

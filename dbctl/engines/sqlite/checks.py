@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows
-from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.sql.statement import Row, is_storable
+from dbctl.engines.sql.catalog import Row, is_storable
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.schema import Schema

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.contract.writer import ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
+from dbctl.engines.sql.catalog import Statement, escape_like, is_storable
 from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.statement import Statement, escape_like, is_storable
 from dbctl.errors.usage import ValueInvalidError
 
 #: SQL that writes milliseconds since 1970 in each time form; integers, so that rounding loses none.

@@ -14,6 +14,7 @@ from dbctl.files.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
+    from dbctl.engines.contract.database import Readable, Writable
     from dbctl.engines.contract.dumps import (
         Content,
         Dump,
@@ -21,10 +22,8 @@ if TYPE_CHECKING:  # most commands only read a database
         ImportedDump,
         RestoreTarget,
     )
-    from dbctl.engines.contract.migrations import ScriptDialect
     from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
-    from dbctl.engines.contract.reader import Readable
-    from dbctl.engines.contract.writer import Writable
+    from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.database import Where
+from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.statement import Row
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection.base import SQLiteConnection
 from dbctl.engines.sqlite.connection.read import ReadConnection
@@ -28,7 +28,7 @@ class SQLiteDatabase(SqlDatabase):
         "Maintenance": "dbctl.engines.sqlite.monitoring.maintenance:SQLiteMaintenance",
         "NativeSchemas": "dbctl.engines.sqlite.native.schema:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.portable.schema:SQLitePortableSchemas",
-        "Preview": "dbctl.engines.sql.preview:SqlPreview",
+        "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer.source:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",

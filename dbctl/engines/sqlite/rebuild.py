@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbctl.engines.contract.migrations import RebuildScript, TableChange
-from dbctl.engines.contract.schema import Schema, SchemaTable
+from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, TableChange
 from dbctl.engines.parsing import lineage
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.describe import VIRTUAL, SQLiteSchemaReader
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import ColumnMissingError, TableMissingError

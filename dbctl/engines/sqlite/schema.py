@@ -16,7 +16,7 @@ from dbctl.engines.contract.schema import (
     SchemaTable,
     group_by_table,
 )
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.sql import normalize
 from dbctl.engines.sqlite.sql.create_statement import (

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.migrations import ScriptDialect
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.contract.schema import ScriptDialect
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.sql import script
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.model import format_count

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables, StagedRows, declare_columns
-from dbctl.engines.sql.statement import ident
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 

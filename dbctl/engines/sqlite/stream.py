@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.streaming import RowStream, UserQuery
-from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.base import DbctlError

@@ -8,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract.conditions import Where
-from dbctl.engines.contract.reader import FillRow, fill_no_columns
-from dbctl.engines.contract.writer import Merge, ShiftedTime
+from dbctl.engines.contract.database import FillRow, Merge, ShiftedTime, Where, fill_no_columns
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.sql.statement import Statement, conflict_clause
+from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sqlite.connection.write import ScratchConnection, WriteConnection
 from dbctl.engines.sqlite.dialect import bind_value, expand_sets
 from dbctl.engines.sqlite.reader import SQLiteDatabase

@@ -11,10 +11,9 @@ from msgspec import structs
 
 from dbctl.config import model
 from dbctl.engines import registry
+from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.engines.contract.dumps import RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions
-from dbctl.engines.contract.reader import Readable, Table
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -266,7 +265,7 @@ class App:
         """
         database = self._open_for_reading(name)
         if replica := self.find_replica(name):
-            from dbctl.engines.contract.replication import require_replica
+            from dbctl.engines.contract.monitoring import require_replica
 
             with ExitStack() as stack:
                 stack.callback(database.close)

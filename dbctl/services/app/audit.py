@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 
 from dbctl.config import environment
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import NotSupportedError
 from dbctl.errors.users import ActingUserInactiveError
 from dbctl.model import now

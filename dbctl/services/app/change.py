@@ -11,8 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,

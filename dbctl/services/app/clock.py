@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from dbctl import model
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.backup import ClockImplausibleError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.services.app.live_table import find_column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.profiles import ledgers
 from dbctl.profiles.model.databases import NO_LEDGER, ForeignLedger, Format, Ledger
 from dbctl.profiles.model.profile import Profile

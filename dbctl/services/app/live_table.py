@@ -6,10 +6,20 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, InSubquery, Not, Order, Where
-from dbctl.engines.contract.reader import Readable, Table, require_part
+from dbctl.engines.contract.database import (
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    Order,
+    Readable,
+    Table,
+    TimeForms,
+    Where,
+    Writable,
+    require_part,
+)
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
-from dbctl.engines.contract.writer import TimeForms, Writable
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
 from dbctl.profiles.codecs import (

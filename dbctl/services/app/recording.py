@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import cast
 
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Writable
 from dbctl.services.app.app import App
 from dbctl.services.app.secrets import find_table_secrets, list_key_columns, list_row_secrets
 from dbctl.services.audit.capture import RecordedWriter

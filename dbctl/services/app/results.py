@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError

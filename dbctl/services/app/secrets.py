@@ -10,7 +10,7 @@ from itertools import pairwise
 import msgspec
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.parsing import lineage
 from dbctl.errors.base import DbctlError

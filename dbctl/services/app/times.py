@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.database import Column, Readable
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column

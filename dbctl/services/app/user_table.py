@@ -9,9 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Op, Order, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
 from dbctl.errors.usage import (
     AmbiguousLoginError,
     NotSupportedError,

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Secret, format_count
 from dbctl.profiles.codecs import read_time

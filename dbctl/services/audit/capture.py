@@ -8,8 +8,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from dbctl.engines.contract.conditions import Where
-from dbctl.engines.contract.writer import Merge, Writable
+from dbctl.engines.contract.database import Merge, Where, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.services.audit.images import FindSecrets, RowImages, describe_limit

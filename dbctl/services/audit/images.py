@@ -7,10 +7,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Query, Where
-from dbctl.engines.contract.reader import Reference, Table, require_part
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Query,
+    Reference,
+    Table,
+    Where,
+    Writable,
+    require_part,
+)
 from dbctl.engines.contract.streaming import ValueCodec
-from dbctl.engines.contract.writer import Writable
 from dbctl.engines.sql import codec
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.services.events.changes.records import RowImage, TableChange

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines import registry
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.dumps import Dumps
-from dbctl.engines.contract.reader import require_part
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,

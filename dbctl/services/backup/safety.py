@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines.contract.checks import SchemaReader
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

@@ -8,7 +8,7 @@ from functools import partial
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
-from dbctl.engines.sql.table_digest import find_differences
+from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError, StorageFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.sql.statement import ident, is_storable
+from dbctl.engines.contract.database import Condition, Readable
+from dbctl.engines.sql.catalog import ident, is_storable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, format_count

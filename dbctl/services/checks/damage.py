@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
-from dbctl.engines.contract.conditions import Condition, InSubquery, Not
+from dbctl.engines.contract.database import Condition, InSubquery, Not
 from dbctl.engines.contract.monitoring import Advisor
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, QueryFailedError

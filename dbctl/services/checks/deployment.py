@@ -9,11 +9,16 @@ from pathlib import Path
 
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract.conditions import AnyOf, Condition
+from dbctl.engines.contract.database import AnyOf, Condition, Table
 from dbctl.engines.contract.dumps import Dumps, ProgramUser
-from dbctl.engines.contract.monitoring import Advisor, Index, IndexMonitor, SettingComparison
-from dbctl.engines.contract.reader import Table
-from dbctl.engines.contract.replication import ReplicaMonitor, require_replica
+from dbctl.engines.contract.monitoring import (
+    Advisor,
+    Index,
+    IndexMonitor,
+    ReplicaMonitor,
+    SettingComparison,
+    require_replica,
+)
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError
 from dbctl.errors.users import HashExpensiveError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.profiles.model.integrity import CrossLink

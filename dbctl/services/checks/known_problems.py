@@ -9,8 +9,7 @@ from itertools import chain
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition, Not, Where
-from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.database import Condition, Not, Readable, Table, Where
 from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Secret, format_count
 from dbctl.profiles.codecs import EPOCH

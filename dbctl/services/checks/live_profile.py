@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, Severity

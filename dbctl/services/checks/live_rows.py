@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import Explainer, Readable
+from dbctl.engines.contract.database import Explainer, Readable
 from dbctl.engines.contract.schema import SchemaTable, strip_collation
-from dbctl.engines.sql.statement import require_column_count, select_all_from
+from dbctl.engines.sql.catalog import require_column_count, select_all_from
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import ProfileInvalidError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct

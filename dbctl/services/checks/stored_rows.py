@@ -7,9 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition, Not, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import TimeFormCount, TimeForms
+from dbctl.engines.contract.database import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,

@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl.config import loader
 from dbctl.config.model import PLAIN
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import SideMissingError, SidesSameError
 from dbctl.errors.usage import ConfigMissingError

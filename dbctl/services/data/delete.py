@@ -7,9 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count

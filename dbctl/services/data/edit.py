@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, Not, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now

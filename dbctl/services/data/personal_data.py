@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, InSubquery, Query, Where
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import AnyOf, Condition, InSubquery, Query, Readable, Where
 from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Effect, Row, Struct, now
 from dbctl.profiles.model.base import ColumnNames

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract.conditions import Order, Where
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Order, Readable, Where
 from dbctl.engines.contract.streaming import RowStream, UserQuery
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError

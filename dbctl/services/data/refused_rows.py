@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition, Reference
 from dbctl.engines.contract.monitoring import IndexMonitor
-from dbctl.engines.contract.reader import Reference
 from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.table import DataTable
 

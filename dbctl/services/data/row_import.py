@@ -7,8 +7,7 @@ from pathlib import PurePath
 from typing import IO
 
 from dbctl import progress, signals
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import shorten_details
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import (

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract.conditions import AllOf, Condition, KeysetCursor, Op, Where
-from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.database import AllOf, Column, Condition, KeysetCursor, Op, Readable, Where
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError

@@ -8,8 +8,17 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Where
-from dbctl.engines.contract.reader import PlannedRows, Readable, Reference
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    PlannedRows,
+    Readable,
+    Reference,
+    Where,
+)
 from dbctl.errors.connection import ConstraintError
 from dbctl.model import Plan, Struct, format_count
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where
 from dbctl.errors.connection import CascadeUnreachableError
 from dbctl.model import format_count
 from dbctl.profiles.model.integrity import CrossLink

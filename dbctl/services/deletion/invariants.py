@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.reader import PlannedRows, Preview, Readable
+from dbctl.engines.contract.database import PlannedRows, Preview, Readable
 from dbctl.errors.users import InvariantViolatedError
 from dbctl.model import Struct, time_before
 from dbctl.profiles.codecs import TIMES

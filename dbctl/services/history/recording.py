@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.files.mounts import read_volume
 from dbctl.model import now

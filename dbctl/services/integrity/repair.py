@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import Condition, Not, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Not, Readable, Where, Writable
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.profiles.model.integrity import CrossLink

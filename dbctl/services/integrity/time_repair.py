@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.reader import Readable, require_part
-from dbctl.engines.contract.writer import TimeFormCount, TimeRewriter, Writable
+from dbctl.engines.contract.database import Readable, TimeFormCount, TimeRewriter, Writable, require_part
 from dbctl.errors.databases import TimesAmbiguousError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count

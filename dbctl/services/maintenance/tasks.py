@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.monitoring import Maintenance, MaintenanceKind, MaintenanceTask, Versions
-from dbctl.engines.contract.reader import Readable, require_part
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,

@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.replication import Cluster
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.monitoring import Cluster
 from dbctl.model import NOTHING_TO_DO, Closing, Effect, Page, Row, Struct
 from dbctl.services.migrations.execution.executor import MigrationSession, open_session
 from dbctl.services.migrations.execution.plan import (

@@ -9,9 +9,8 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.database import Readable, Writable, require_part
 from dbctl.engines.contract.schema import Schema
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.profiles.model.search import Search

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.migrations import LintFinding, Script, ScriptDialect
+from dbctl.engines.contract.schema import LintFinding, Script, ScriptDialect
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.migrations import MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, Struct

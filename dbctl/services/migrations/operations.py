@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.migrations import DownAllRefusedError, ResetRefusedError
 from dbctl.errors.usage import PlanChangedError, UsageError

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, OrphanedRows
+from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
-from dbctl.engines.contract.reader import require_part
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import CorruptError, FileFailedError
 from dbctl.errors.migrations import (

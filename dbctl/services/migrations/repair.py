@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.migrations import LedgerMissingError
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
@@ -14,7 +15,6 @@ from dbctl.engines.contract.schema import (
     SchemaReference,
     SchemaTable,
 )
-from dbctl.engines.contract.writer import WRITE_LOCK
 from dbctl.model import Severity, Struct
 
 

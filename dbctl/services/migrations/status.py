@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.migrations import (

@@ -17,9 +17,9 @@ from dbctl.config import model
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy, TrialRestore
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.sql.table_digest import list_comparable
+from dbctl.engines.sql.checks import list_comparable
 from dbctl.errors.backup import BackupMissingError, KeyWrongError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable, Table, require_part
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Table, Writable, require_part
 from dbctl.engines.sql.staging import StagedCounts, StagedRows, StagingTables
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError

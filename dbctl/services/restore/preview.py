@@ -8,8 +8,8 @@ from datetime import datetime
 
 from msgspec import structs
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import count_dump_rows
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FeatureMissingError
 from dbctl.model import Row, Struct

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import structs
 
 from dbctl.engines import registry
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import (
     LoadRequest,
     MissingRole,
@@ -18,7 +19,6 @@ from dbctl.engines.contract.dumps import (
     RolePolicy,
     find_missing_roles,
 )
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupMissingError,

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Readable, Table
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import IN_DOUBT
 from dbctl.errors.databases import AlreadyExistsError

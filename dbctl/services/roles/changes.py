@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AllOf, Condition, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError

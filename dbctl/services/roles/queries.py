@@ -7,8 +7,7 @@ from fnmatch import fnmatchcase
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.usage import RoleMissingError, UsageError
 from dbctl.model import Closing, KeyText, Page, PageRequest, Row, Struct
 from dbctl.profiles.codecs import text_or_none

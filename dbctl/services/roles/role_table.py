@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract.conditions import Condition, Where
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Readable, Where
 from dbctl.errors.usage import NotSupportedError, RoleMissingError
 from dbctl.errors.users import PermissionMissingError
 from dbctl.model import KeyText, Row, Struct

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Where, Writable
 from dbctl.errors.connection import ConstraintError
 from dbctl.model import format_count
 from dbctl.profiles.codecs import read_boolean

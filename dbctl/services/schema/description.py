@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.checks import SchemaReader, SizeMonitor
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.monitoring import IndexMonitor
-from dbctl.engines.contract.reader import Readable, require_part
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.model import PageRequest, Row, Struct

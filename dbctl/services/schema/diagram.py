@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.schema import Schema, SchemaReference, SchemaTable, strip_collation
 from dbctl.model import Struct
 from dbctl.services.app.app import App

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.fulltext import TextMatch, TextScanner, TextTerm
-from dbctl.engines.contract.reader import Readable, require_part
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import RowKey, Struct, format_count

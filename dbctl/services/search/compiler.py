@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.conditions import (
+from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
@@ -13,10 +13,11 @@ from dbctl.engines.contract.conditions import (
     Not,
     Op,
     Order,
+    Readable,
     ReferenceCount,
+    Table,
     Where,
 )
-from dbctl.engines.contract.reader import Readable, Table
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct, now
 from dbctl.profiles.codecs import BOOLEANS

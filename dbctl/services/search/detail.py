@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.contract.conditions import Condition, InSubquery, Order, Where
+from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.model import Row, Struct

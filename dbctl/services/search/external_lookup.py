@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl.config import paths
-from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.database import Order, Where
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.errors.base import Remedy
 from dbctl.model import Struct

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from dbctl.engines.contract.database import Readable, Table
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
@@ -14,7 +15,6 @@ from dbctl.engines.contract.fulltext import (
     TextIndexSpec,
     TextQuery,
 )
-from dbctl.engines.contract.reader import Readable, Table
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Struct

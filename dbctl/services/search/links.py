@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.model import Row
 from dbctl.profiles.model.search import Search
 from dbctl.services.search.compiler import list_missing, parse_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Where
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where
 from dbctl.engines.contract.fulltext import (
     TextAnd,
     TextNear,
@@ -15,7 +15,6 @@ from dbctl.engines.contract.fulltext import (
     TextTerm,
     conjuncts,
 )
-from dbctl.engines.contract.reader import Readable
 from dbctl.model import Struct
 from dbctl.services.search.snippets import extract_block_texts
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 

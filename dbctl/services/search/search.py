@@ -7,9 +7,8 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import Order
+from dbctl.engines.contract.database import Order, Readable
 from dbctl.engines.contract.fulltext import TextNot, TextQuery, TextTerm, join_queries
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.errors.usage import SchemaMismatchError, SearchMissingError, UsageError
 from dbctl.model import PageRequest, Row, Struct

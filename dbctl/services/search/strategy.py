@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import Order, Query, Where
+from dbctl.engines.contract.database import (
+    Explainer,
+    Explanation,
+    Order,
+    Query,
+    Readable,
+    Where,
+    require_part,
+)
 from dbctl.engines.contract.external_index import ExternalIndexes
 from dbctl.engines.contract.fulltext import FullText, TextQuery
-from dbctl.engines.contract.reader import Explainer, Explanation, Readable, require_part
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model.search import Search

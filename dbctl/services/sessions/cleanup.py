@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from dbctl import progress
-from dbctl.engines.contract.conditions import AllOf, Condition, Where
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import AllOf, Condition, Readable, Where
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import ChangeResult, Closing, Effect, Page, Plan, Row, Struct, format_count, time_before

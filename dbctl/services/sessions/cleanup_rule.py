@@ -8,9 +8,8 @@ from functools import partial
 from typing import TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition, Order, Where
-from dbctl.engines.contract.writer import Merge, ShiftedTime, TimeForm, Writable
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.contract.database import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now

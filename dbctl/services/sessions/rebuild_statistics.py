@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Merge, MergeRule, Writable
-from dbctl.engines.sql.recount import Recount
+from dbctl.engines.contract.database import Merge, MergeRule, Readable, Writable
+from dbctl.engines.sql.checks import Recount
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, now
 from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.rebuild import Rebuild

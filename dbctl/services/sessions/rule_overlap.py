@@ -8,9 +8,7 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, Condition, Not, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import ShiftedTime
+from dbctl.engines.contract.database import AllOf, Condition, Not, Readable, ShiftedTime, Where
 from dbctl.model import Struct
 from dbctl.profiles.codecs import read_time
 

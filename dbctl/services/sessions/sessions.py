@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dbctl.engines.contract.conditions import AllOf, Condition, InSubquery, Not, Order, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import (
+    AllOf,
+    Condition,
+    InSubquery,
+    Not,
+    Order,
+    Readable,
+    Where,
+    Writable,
+)
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
 from dbctl.errors.users import DecisionOpenError, SessionsUnlistedError

@@ -7,8 +7,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.errors.users import SettingMissingError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct

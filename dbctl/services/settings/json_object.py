@@ -6,8 +6,7 @@ import json
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.profiles.model.settings import Settings, SettingsVariant
 from dbctl.services.app.app import App

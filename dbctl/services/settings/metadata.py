@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.app import audit

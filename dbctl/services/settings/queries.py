@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.usage import UsageError
 from dbctl.errors.users import CategoryMissingError, ObjectMissingError
 from dbctl.model import Findings, ObjectText, Page, PageRequest

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, Condition, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
 from dbctl.profiles.model.settings import SettingFormat, Settings, SettingsVariant, StandardSetting

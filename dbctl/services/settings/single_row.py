@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract.conditions import AllOf
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Readable, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.profiles.codecs import read_boolean, read_time

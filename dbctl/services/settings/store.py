@@ -11,9 +11,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import Condition, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.errors.users import SettingMissingError

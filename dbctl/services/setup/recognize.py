@@ -14,7 +14,7 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config.model import PLAIN
 from dbctl.engines import registry
-from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.database import Readable, Table
 from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import FileMissingError

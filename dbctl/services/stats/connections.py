@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.monitoring import SessionMonitor, SlowQueryMonitor
-from dbctl.engines.contract.reader import require_part
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result

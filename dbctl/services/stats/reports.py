@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.reader import Explainer, Readable, require_part
-from dbctl.engines.sql.statement import NO_LIMIT
+from dbctl.engines.contract.database import Explainer, Readable, require_part
+from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
 from dbctl.profiles.codecs import TIMES, read_time

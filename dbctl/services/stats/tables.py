@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.conditions import Condition, Order, Where
-from dbctl.engines.contract.monitoring import SessionMonitor
-from dbctl.engines.contract.reader import require_part
-from dbctl.engines.contract.replication import ReplicaMonitor
+from dbctl.engines.contract.database import Condition, Order, Where, require_part
+from dbctl.engines.contract.monitoring import ReplicaMonitor, SessionMonitor
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import cast
 
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.portable import PortableSchema, PortableTable, RowSource
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.contract.streaming import Line, join_line, key_of, split_line
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.transfer import TransferDestinationError
 from dbctl.model import join_first
 from dbctl.services.app import ledger_detection

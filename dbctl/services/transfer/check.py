@@ -9,11 +9,10 @@ from typing import cast
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.portable import PortableSchema
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.streaming import split_line
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.transfer import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.parts import require_rows, require_schemas

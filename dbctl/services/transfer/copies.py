@@ -9,11 +9,10 @@ from typing import TypeAlias, cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.native import list_definitions
 from dbctl.engines.contract.portable import LineColumn, Omission, RowSource
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.transfer import TransferOtherError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dbctl.engines.contract.database import Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import LineBatch, RowSink, RowSource
 from dbctl.engines.contract.streaming import Line
-from dbctl.engines.contract.writer import Writable
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct

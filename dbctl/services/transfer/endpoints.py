@@ -9,8 +9,7 @@ from msgspec import structs
 
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import TimeForm, Writable
+from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.transfer import TransferDestinationError, TransferSameError
 from dbctl.model import join_first

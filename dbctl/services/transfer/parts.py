@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import Readable, Writable, WriteLock, require_part
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import PortableSchemas, RowSink, RowSource, ValueScreen
-from dbctl.engines.contract.reader import Readable, require_part
-from dbctl.engines.contract.writer import Writable, WriteLock
+from dbctl.engines.contract.schema import ScriptRunner
 
 P = TypeVar("P")
 

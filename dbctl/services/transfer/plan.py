@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing
 from msgspec import structs
 
 from dbctl.engines.contract.checks import SizeMonitor
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import ValueChange
-from dbctl.engines.contract.reader import Readable
 from dbctl.errors.base import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.adopt import (

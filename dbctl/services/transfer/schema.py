@@ -11,10 +11,9 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
+from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import ColumnPair, Omission, PortableSchema
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import TimeForm, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.migrations import MigrationsMissingError

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.transfer import TransferOtherError
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection

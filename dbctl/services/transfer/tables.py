@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from dbctl.engines.contract.database import Readable, TimeForm
 from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
@@ -12,8 +13,6 @@ from dbctl.engines.contract.portable import (
     PortableTable,
     exchange_kind,
 )
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.errors.transfer import TransferSchemaError
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection

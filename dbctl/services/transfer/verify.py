@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dbctl import progress
+from dbctl.engines.contract.database import Readable, WriteProof, WriteProofs
 from dbctl.engines.contract.monitoring import Advisor
 from dbctl.engines.contract.portable import RowSource
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.contract.streaming import Line, split_line
-from dbctl.engines.contract.writer import WriteProof, WriteProofs
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.transfer import TransferDestinationMissingError
 from dbctl.model import Closing, Row, Struct, format_count

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 
-from dbctl.engines.contract.reader import Readable, Table
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.errors.audit import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.errors.base import Remedy
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import NamedTuple
 
-from dbctl.engines.contract.reader import Readable, Reference
+from dbctl.engines.contract.database import Readable, Reference
 from dbctl.engines.sql import codec
 from dbctl.services.undo.tables import Restoration, TableUndo
 

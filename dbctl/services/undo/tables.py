@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.conditions import AllOf, InSubquery, Not, Query, Where
-from dbctl.engines.contract.reader import Readable, Reference
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import (
+    AllOf,
+    InSubquery,
+    Not,
+    Query,
+    Readable,
+    Reference,
+    Where,
+    Writable,
+)
 from dbctl.engines.sql import codec
 from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count

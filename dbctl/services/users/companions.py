@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from dbctl.engines.contract.conditions import AllOf, Condition, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Condition, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.model import Struct
 from dbctl.profiles.model.users import CompanionRow

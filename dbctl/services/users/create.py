@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError

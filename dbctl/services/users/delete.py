@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AnyOf, Where
-from dbctl.engines.contract.reader import PlannedRows, Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AnyOf, PlannedRows, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, UsageError

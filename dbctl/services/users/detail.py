@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.conditions import Condition, Order
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Order, Readable
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.row_paths import RowStep, parse_row_path

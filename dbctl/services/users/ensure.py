@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, Prepared, PreparedChange
 from dbctl.services.app.user_table import UserTable, open_users, users_database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.users import RoleExclusiveError
 from dbctl.services.app.app import App
 from dbctl.services.app.user_roles.form import Assignment

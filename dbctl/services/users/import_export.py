@@ -11,8 +11,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import AlreadyExistsError, ImportInvalidError
 from dbctl.errors.usage import UsageError, ValueInvalidError

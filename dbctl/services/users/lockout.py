@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, Condition
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, Condition, Readable, Writable
 from dbctl.errors.base import Remedy
 from dbctl.model import (
     ChangeResult,

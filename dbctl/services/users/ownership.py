@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Where
-from dbctl.engines.contract.reader import PlannedRows, Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    PlannedRows,
+    Readable,
+    Where,
+    Writable,
+)
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from dbctl.config.secrets import read_pepper
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.errors.usage import NotSupportedError, PasswordWrongError
 from dbctl.errors.users import (
     DecisionOpenError,

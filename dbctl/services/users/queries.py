@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Where
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Where
 from dbctl.model import Page, PageRequest, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, open_users

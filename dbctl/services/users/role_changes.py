@@ -6,8 +6,7 @@ from collections import Counter
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import UsageError
 from dbctl.errors.users import LastAdminError
 from dbctl.services.app.app import App

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, KeysetCursor, Not, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Condition,
+    KeysetCursor,
+    Not,
+    Readable,
+    Where,
+    Writable,
+)
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
 from dbctl.profiles.model.users import Payload, SignInTable

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import UsageError
 from dbctl.model import (

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines.contract.checks import Checks, SizeMonitor
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import Advisor, BloatMonitor, Maintenance, MaintenanceTask, Versions
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch

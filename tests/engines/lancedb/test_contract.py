@@ -11,9 +11,8 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.conditions import AnyOf, Condition, Order
+from dbctl.engines.contract.database import AnyOf, Condition, Merge, Order, ShiftedTime
 from dbctl.engines.contract.streaming import RowStreams, UserQuery
-from dbctl.engines.contract.writer import Merge, ShiftedTime
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConcurrentChangeError, ConstraintError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError

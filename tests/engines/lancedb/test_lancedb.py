@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SizeMonitor
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from dbctl.engines.contract.checks import Checks, SizeMonitor
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.services.restore.drill_run import AppDrill

@@ -17,9 +17,9 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import Advisor
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import RowStreams, UserQuery
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.connection.server import parse_server

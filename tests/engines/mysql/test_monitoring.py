@@ -19,7 +19,7 @@ from dbctl.engines.contract.monitoring import (
     SessionMonitor,
     SlowQueryMonitor,
 )
-from dbctl.engines.servers.monitoring import find_problems
+from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests import servers

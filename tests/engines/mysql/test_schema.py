@@ -10,8 +10,8 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SchemaReader
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.mysql.sql.script import SCRIPTS
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError

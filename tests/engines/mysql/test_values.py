@@ -9,9 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.conditions import Condition, InSubquery, Not, Order, Query, ReferenceCount
-from dbctl.engines.contract.reader import Explainer
-from dbctl.engines.contract.writer import Merge, ShiftedTime
+from dbctl.engines.contract.database import (
+    Condition,
+    Explainer,
+    InSubquery,
+    Merge,
+    Not,
+    Order,
+    Query,
+    ReferenceCount,
+    ShiftedTime,
+)
 from dbctl.engines.mysql.types.values import format_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import registry
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.portable import DerivedSchema, PortableSchema, PortableSchemas
-from dbctl.engines.contract.reader import Readable, require_part
 from dbctl.url import parse_url
 from tests.databases import ComparedDatabase, empty_database
 

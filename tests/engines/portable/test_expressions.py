@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType
-from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
-from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
-from dbctl.engines.sql.portable.views import ViewQueries
+from dbctl.engines.sql.portable.expressions import (
+    Expressions,
+    PortableDefault,
+    UntranslatableError,
+    ViewQueries,
+    fits_kind,
+    read_default,
+)
 
 TYPES = {
     "Name": LogicalType(kind="text"),

@@ -19,11 +19,11 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.streaming import RowStreams, UserQuery
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.engine import ENGINE
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

@@ -21,7 +21,7 @@ from dbctl.engines.contract.monitoring import (
     SlowQueryMonitor,
 )
 from dbctl.engines.postgresql.monitoring.advice import check_encryption
-from dbctl.engines.servers.monitoring import find_problems
+from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests import servers

@@ -9,9 +9,8 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
-from dbctl.engines.contract.conditions import Condition, Query
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import Explainer
+from dbctl.engines.contract.database import Condition, Explainer, Query
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.sql.script import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError

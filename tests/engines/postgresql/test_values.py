@@ -8,9 +8,17 @@ from decimal import Decimal
 
 import pytest
 
-from dbctl.engines.contract.conditions import Condition, InSubquery, Not, Order, Query, ReferenceCount
-from dbctl.engines.contract.reader import Explainer
-from dbctl.engines.contract.writer import Merge, ShiftedTime
+from dbctl.engines.contract.database import (
+    Condition,
+    Explainer,
+    InSubquery,
+    Merge,
+    Not,
+    Order,
+    Query,
+    ReferenceCount,
+    ShiftedTime,
+)
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError

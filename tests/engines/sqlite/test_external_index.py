@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, Not, Order, Query
+from dbctl.engines.contract.database import AnyOf, Condition, Not, Order, Query
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec
 from dbctl.engines.sqlite.external_index import build
 from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader

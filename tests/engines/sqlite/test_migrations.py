@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sql.script import SCRIPTS
 from dbctl.engines.sqlite.writer import SQLiteWriter

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.conditions import Condition
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.sqlite.connection.read import CLOCK_TICK_NS
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter

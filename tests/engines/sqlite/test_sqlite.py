@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.conditions import Condition, KeysetCursor, Order, Query
-from dbctl.engines.contract.reader import Explainer
+from dbctl.engines.contract.database import Condition, Explainer, KeysetCursor, Order, Query
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError

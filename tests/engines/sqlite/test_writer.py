@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.conditions import Condition, InSubquery, ReferenceCount
+from dbctl.engines.contract.database import Condition, InSubquery, ReferenceCount
 from dbctl.engines.registry import load_engine
 from dbctl.engines.sqlite.connection.row_writer import BATCH_BYTES, split_batches
 from dbctl.engines.sqlite.reader import SQLiteReader

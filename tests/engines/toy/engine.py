@@ -13,7 +13,20 @@ from typing import ClassVar
 
 from dbctl.engines import file_locks
 from dbctl.engines.contract.checks import LockHolder, Storage, TableSize
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, Not, Query, Where
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Column,
+    Condition,
+    Merge,
+    Not,
+    Query,
+    Readable,
+    Reference,
+    Table,
+    Where,
+    Writable,
+)
 from dbctl.engines.contract.dumps import (
     Content,
     Dump,
@@ -22,8 +35,6 @@ from dbctl.engines.contract.dumps import (
     RestoreTarget,
 )
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.engines.contract.reader import Column, Readable, Reference, Table
-from dbctl.engines.contract.writer import Merge, Writable
 from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from dbctl.url import Url

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.postgresql.sql import script
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from tests import servers
 from tests.services import postgresql_kinds, promptvault_app
 

@@ -24,7 +24,7 @@ from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.database import MySQLReader
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,

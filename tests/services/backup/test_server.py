@@ -29,7 +29,7 @@ from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import END, adapt_to_server
 from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
 from dbctl.engines.postgresql.connection.session import open_session
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupPartialError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

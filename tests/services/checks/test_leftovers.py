@@ -9,7 +9,7 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import LoadRequest
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.services.backup import member_files
 from dbctl.services.checks.run import examine
 from tests import servers

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import Closing
 from dbctl.services.app.open import open_app
 from dbctl.services.app.user_table import UserSelector

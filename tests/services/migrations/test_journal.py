@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInvalidError,

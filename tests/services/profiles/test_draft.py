@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import Secret
 from dbctl.profiles.passwords import hash_password, identify_format
 from tests import servers

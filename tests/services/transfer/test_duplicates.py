@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.portable import (
     IndexTerm,
     LineColumn,
@@ -20,7 +21,6 @@ from dbctl.engines.contract.portable import (
     PortableSchemas,
     PortableTable,
 )
-from dbctl.engines.contract.reader import require_part
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import duplicates

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.portable import LogicalType, PortableSchemas, StorageLimits, ValueScreen
-from dbctl.engines.contract.reader import require_part
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.services.transfer.values.duplicates import find_duplicates

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
@@ -13,7 +14,6 @@ from dbctl.engines.contract.portable import (
     LogicalType,
     StorageLimits,
 )
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.portable.schema import SQLitePortableSchemas

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl import url
 from dbctl.engines import registry
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.services.migrations.drift import read_schema
 from dbctl.services.migrations.schema_diff import describe_part
 

@@ -21,7 +21,7 @@ from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
-from dbctl.engines.sql.table_digest import find_differences
+from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError

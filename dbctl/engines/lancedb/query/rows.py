@@ -15,7 +15,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import (
+from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
@@ -38,7 +38,7 @@ from dbctl.engines.lancedb.values import (
     to_rows,
     type_family,
 )
-from dbctl.engines.sql.statement import lower_ascii
+from dbctl.engines.sql.catalog import lower_ascii
 
 if TYPE_CHECKING:
     import pyarrow as pa

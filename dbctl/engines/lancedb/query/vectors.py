@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.database import Condition, Where
 from dbctl.engines.contract.vectors import Metric, Recall, Row, VectorColumn, VectorFault, VectorIndex
 from dbctl.engines.lancedb import schema, values
 from dbctl.engines.lancedb.query import vector_checks

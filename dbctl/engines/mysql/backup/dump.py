@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import cast
 
+from dbctl.engines.contract.database import Table
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
-from dbctl.engines.contract.reader import Table
 from dbctl.engines.mysql.backup import client_programs, stored_code
 from dbctl.engines.mysql.backup.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
@@ -17,9 +17,9 @@ from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.schema import VERSIONED, MySQLSchemaReader
 from dbctl.engines.mysql.types.columns import MySQLColumn
-from dbctl.engines.servers.restore import COMPRESSION_RATIO, NO_BACKUP, copy_output
-from dbctl.engines.sql import table_digest
-from dbctl.engines.sql.table_digest import digest_tables
+from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql import checks
+from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
@@ -248,7 +248,7 @@ class MySQLDumper(MySQLPart):
 
     def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:
         """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all."""
-        limits = {"rows": 2 * table_digest.MAX_ROWS, "bytes": 4 * table_digest.MAX_BYTES}
+        limits = {"rows": 2 * checks.MAX_ROWS, "bytes": 4 * checks.MAX_BYTES}
         live_tables = self._catalog.tables()
         names = [str(name) for (name,) in self._connection.fetch(SMALL_TABLES, limits)]
         names = [

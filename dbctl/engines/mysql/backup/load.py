@@ -12,7 +12,7 @@ from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.servers.restore import UNCHANGED, failed_verification, require_row_counts
+from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import subprocesses

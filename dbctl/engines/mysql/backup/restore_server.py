@@ -16,9 +16,9 @@ from dbctl.engines.mysql.connection.server import parse_server
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, translate_error, unreachable_error
 from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.url import Url
 

@@ -43,8 +43,8 @@ from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.connection.transactions import DbctlLock
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.servers.restore import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 

@@ -23,15 +23,15 @@ from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.schema import MySQLSchemaReader
-from dbctl.engines.servers.restore import (
+from dbctl.engines.servers.database import (
     RETAINED_SUFFIX,
     UNCHANGED,
     derived_name,
     new_scratch_name,
     scratch_name_pattern,
 )
-from dbctl.engines.sql.statement import ident
-from dbctl.engines.sql.table_digest import digest_tables, require_loaded_rows
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.url import Url

@@ -16,9 +16,8 @@ from dbctl.engines.mysql.backup.load import FINAL_VIEWS, remove_database_name
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
-from dbctl.engines.servers.restore import UNCHANGED
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import subprocesses
 from dbctl.url import Url

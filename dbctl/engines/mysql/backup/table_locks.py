@@ -11,7 +11,7 @@ from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.connection.opening import open_session
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, format_reason, quote, translate_error, unreachable_error
-from dbctl.engines.servers.restore import NO_BACKUP
+from dbctl.engines.servers.database import NO_BACKUP
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError

@@ -23,8 +23,8 @@ from dbctl.engines.mysql.backup.restore_server import (
 )
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.servers.restore import new_scratch_name
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import new_scratch_name
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError
 from dbctl.errors.restore import RestoreUnfinishedError

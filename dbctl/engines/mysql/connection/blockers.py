@@ -9,7 +9,7 @@ import pymysql
 from dbctl.engines.mysql.connection.opening import open_session
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.base import DbctlError
 from dbctl.url import Url
 

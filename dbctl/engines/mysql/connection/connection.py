@@ -23,7 +23,7 @@ from dbctl.engines.mysql.sql.read_only import find_rejection
 from dbctl.engines.mysql.types.values import bind_parameters
 from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.sql.statement import BoundQuery, Row, is_storable
+from dbctl.engines.sql.catalog import BoundQuery, Row, is_storable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError

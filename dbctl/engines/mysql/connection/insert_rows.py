@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.types.columns import encode_for_column
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 

@@ -17,7 +17,7 @@ from pymysql.constants import SERVER_STATUS
 from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.options import unverified_context
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.files import liveness
 from dbctl.url import Url
 

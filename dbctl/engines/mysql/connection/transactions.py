@@ -21,7 +21,7 @@ from dbctl.engines.mysql.locks import (
     swap_lock_name,
 )
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 

@@ -18,8 +18,7 @@ from dbctl.engines.mysql.monitoring.cluster import find_cluster
 from dbctl.engines.mysql.monitoring.schema_advice import find_lagging_sequences
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.servers.monitoring import LOCK_MISSING, find_problems
-from dbctl.engines.servers.restore import scratch_name_pattern
+from dbctl.engines.servers.database import LOCK_MISSING, find_problems, scratch_name_pattern
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 

@@ -10,8 +10,8 @@ from typing import cast
 from dbctl.engines.contract.checks import IndexDamage, OrphanedRows
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase
-from dbctl.engines.servers.monitoring import ServerChecks
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import ServerChecks
+from dbctl.engines.sql.catalog import ident
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
   referenced_column_name

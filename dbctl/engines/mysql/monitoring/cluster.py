@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery
-from dbctl.engines.contract.replication import ReplicaState
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, ReplicaState
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.sql.lexer import LEXER
-from dbctl.engines.servers.monitoring import find_problems
+from dbctl.engines.servers.database import find_problems
 
 #: The first words of statements that run in total order isolation.
 SCHEMA_CHANGES = frozenset(

@@ -14,11 +14,10 @@ from dbctl.engines.mysql.connection.opening import own_sessions
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.sql.lexer import LEXER
-from dbctl.engines.parsing.redact import redact_statement
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT, describe_holders
-from dbctl.engines.servers.schema import NamedRow
+from dbctl.engines.parsing.lineage import redact_statement
+from dbctl.engines.servers.database import SHORT_TIMEOUT, NamedRow, describe_holders
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
 from dbctl.url import Url

@@ -14,8 +14,8 @@ from dbctl.engines.contract.monitoring import Bloat, Index, SlowQuery
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.sql.lexer import LEXER
-from dbctl.engines.parsing.redact import redact_statement
-from dbctl.engines.servers.monitoring import LARGE_TABLE
+from dbctl.engines.parsing.lineage import redact_statement
+from dbctl.engines.servers.database import LARGE_TABLE
 from dbctl.engines.servers.values import convert_row
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract.writer import WRITE_LOCK
+from dbctl.engines.contract.database import WRITE_LOCK
 
 #: Columns whose values are stored. The times of versions are generated, but belong to the history.
 COLUMNS = """select table_name as "table", column_name as name, column_type as type, coalesce(character_set_name, '') as charset,

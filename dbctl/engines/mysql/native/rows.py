@@ -15,7 +15,7 @@ from dbctl.engines.mysql.native.definitions import list_guards
 from dbctl.engines.mysql.transfer.sink import MySQLRowSink
 from dbctl.engines.mysql.transfer.source import ESCAPED, MySQLRowSource
 from dbctl.engines.servers.transfer import NativeNames
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
 #: SQL for the literal of a value, by the first word of its type: digits, and the number of a label or of bits, which

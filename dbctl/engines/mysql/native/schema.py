@@ -11,6 +11,7 @@ from typing import cast
 import pymysql
 from pymysql.charset import charset_by_name
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
@@ -20,7 +21,6 @@ from dbctl.engines.contract.native import (
     list_definitions,
 )
 from dbctl.engines.contract.portable import Omission, RowSink, RowSource
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter
 from dbctl.engines.mysql.errors import error_number, quote
@@ -30,7 +30,7 @@ from dbctl.engines.mysql.native.rows import HISTORY, MySQLNativeRows, MySQLNativ
 from dbctl.engines.mysql.privileges import require_rights
 from dbctl.engines.mysql.schema import VERSIONED
 from dbctl.engines.mysql.scripts import OBJECTS, MySQLScripts
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 

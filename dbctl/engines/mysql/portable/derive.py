@@ -21,9 +21,9 @@ from dbctl.engines.mysql.connection.server import Server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, LONGEST_VARCHAR, read_type, write_type
 from dbctl.engines.mysql.types.columns import normalize_type
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.portable.derivation import Derivation
 from dbctl.engines.sql.portable.expressions import UntranslatableError
-from dbctl.engines.sql.statement import quote_literal
 
 #: The largest key of InnoDB, and the bytes of its columns that are not text.
 _KEY_BYTES, _OTHER_BYTES = 3072, 16

@@ -9,6 +9,7 @@ from operator import itemgetter
 
 import msgspec
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
@@ -21,7 +22,6 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
 )
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import read_type
@@ -29,9 +29,9 @@ from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
 from dbctl.engines.mysql.sql.lexer import LEXER
 from dbctl.engines.mysql.types.columns import UNICODE_CHARSETS, normalize_type, parse_labels
 from dbctl.engines.parsing.statements import unquote_name
-from dbctl.engines.servers.schema import NamedRow, Rows, group_rows
+from dbctl.engines.servers.database import NamedRow, Rows, group_rows
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, strip_parentheses
-from dbctl.engines.sql.statement import quote_literal
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.portable.read import parse_declared
-from dbctl.engines.sql.statement import quote_literal
 
 _INTEGERS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
 #: Sizes of text and bytes; the names of both types have the same beginnings.

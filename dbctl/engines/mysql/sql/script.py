@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dbctl.engines.contract.migrations import StatementEffect
+from dbctl.engines.contract.schema import StatementEffect
 from dbctl.engines.mysql.sql.lexer import LEXER, split_variants
 from dbctl.engines.parsing.effects import analyze_effect
 from dbctl.engines.parsing.lexer import Token

@@ -13,7 +13,7 @@ from dbctl.engines.mysql.errors import error_number, quote
 from dbctl.engines.mysql.transfer.source import quote_value
 from dbctl.engines.servers.transfer import TableNames
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 #: Bytes of one statement; a server accepts at least 16 MiB by default.
 MAX_STATEMENT_BYTES = 1 << 20

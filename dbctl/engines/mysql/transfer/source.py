@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.portable import LineColumn, LogicalKind
-from dbctl.engines.contract.reader import Column
 from dbctl.engines.contract.streaming import Line
 from dbctl.engines.mysql.connection.connection import MySQLConnection
 from dbctl.engines.mysql.privileges import require_rights
@@ -15,7 +15,7 @@ from dbctl.engines.mysql.types.codec import exact_expression, exact_reader
 from dbctl.engines.mysql.types.columns import is_binary, kind_of
 from dbctl.engines.servers.transfer import ServerRowSource
 from dbctl.engines.sql import canonical
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.errors.connection import QueryFailedError
 
 _BACKSLASH = "x'5C'"

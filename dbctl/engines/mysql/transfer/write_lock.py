@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from dbctl.engines.contract.writer import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
 from dbctl.engines.mysql.database import MySQLDatabase
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.write_lock import SqlWriteLock
 
 _TABLES = """select table_name from information_schema.tables where table_schema = database()

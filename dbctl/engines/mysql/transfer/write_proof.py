@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.engines.mysql.database import MySQLWriter
-from dbctl.engines.sql.write_proof import SqlWriteProofs
+from dbctl.engines.sql.write_lock import SqlWriteProofs
 
 
 class MySQLWriteProofs(SqlWriteProofs):

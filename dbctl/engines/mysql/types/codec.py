@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from pymysql.constants import FIELD_TYPE
 
-from dbctl.engines.contract.conditions import Query
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column, Query
 from dbctl.engines.mysql.types.columns import Kind, is_binary, kind_of
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 
 if TYPE_CHECKING:
     from dbctl.engines.mysql.connection.session import Session

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-from dbctl.engines.contract.reader import Column, Table
+from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.mysql.types.values import encode_value
 from dbctl.engines.servers.values import parse_time
 from dbctl.errors.usage import ValueInvalidError

@@ -16,7 +16,7 @@ from dbctl.engines.mysql.sql.lexer import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
 from dbctl.engines.servers.values import Formatters, format_integer, format_value
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.statement import is_storable, quote_literal
+from dbctl.engines.sql.catalog import is_storable, quote_literal
 from dbctl.errors.usage import ValueInvalidError
 
 

@@ -14,7 +14,7 @@ import psycopg
 from msgspec import structs
 from psycopg.rows import dict_row
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import Struct
 
 #: Properties of database $1. The columns of locales differ between versions; older versions have collations from libc only.

@@ -25,9 +25,9 @@ from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.types.values import UNDECLARED
-from dbctl.engines.servers.restore import COMPRESSION_RATIO, NO_BACKUP, copy_output
-from dbctl.engines.sql.statement import ident
-from dbctl.engines.sql.table_digest import digest_tables
+from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError

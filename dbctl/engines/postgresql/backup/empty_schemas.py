@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.engines.postgresql.backup.database_properties import quote_literal
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 #: Objects that other objects can refer to.
 _REFERENCED = """(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 
 from dbctl.engines.postgresql.connection.session import Session
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupUnloadableError
 
 #: Errors for names that cannot be resolved.

@@ -15,7 +15,7 @@ from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, adapt_to_server, index_by_app_name
 from dbctl.engines.postgresql.backup.rename_swap import list_sessions
 from dbctl.engines.postgresql.connection.session import Session
-from dbctl.engines.servers.restore import UNCHANGED, failed_verification, require_row_counts
+from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
 from dbctl.errors.restore import RestoreUnfinishedError

@@ -20,7 +20,7 @@ import psycopg
 from dbctl import signals
 from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.connection.transactions import lock_key
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import BusyError
 from dbctl.errors.restore import RestoreUnfinishedError
 

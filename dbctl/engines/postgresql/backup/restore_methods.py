@@ -34,9 +34,9 @@ from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.connection.transactions import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
-from dbctl.engines.servers.restore import UNCHANGED, new_scratch_name, scratch_name_pattern
-from dbctl.engines.sql.statement import ident
-from dbctl.engines.sql.table_digest import digest_tables, require_loaded_rows
+from dbctl.engines.servers.database import UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
 from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError

@@ -15,9 +15,9 @@ from dbctl.engines.postgresql.backup.foreign import scratch_role
 from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.schema import resolve_scope
+from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.url import Url
 

@@ -13,7 +13,7 @@ from dbctl.engines.postgresql.backup.rename_swap import list_sessions
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
 from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.schema import PUBLIC
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.restore import (
     ForeignDumpRefusedError,

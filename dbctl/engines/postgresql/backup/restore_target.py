@@ -45,9 +45,8 @@ from dbctl.engines.postgresql.connection.session import open_session
 from dbctl.engines.postgresql.connection.transactions import DbctlLock, lock_key
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT
-from dbctl.engines.servers.restore import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RetainedDatabaseMissingError
 from dbctl.files.progress import release_nothing
 from dbctl.url import Url

@@ -15,7 +15,7 @@ from dbctl.engines.postgresql.backup.database_properties import Properties, quot
 from dbctl.engines.postgresql.backup.foreign.statements import make_role_filter
 from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.restore import RoleReplacementInvalidError
 from dbctl.model import Struct

@@ -10,7 +10,7 @@ from typing import cast
 import psycopg
 
 from dbctl.engines.postgresql.connection.session import open_session
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.url import Url
 
 #: Sessions with more than a reader's lock in this database, oldest first. The server does not report the holder of a row

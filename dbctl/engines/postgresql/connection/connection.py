@@ -10,7 +10,7 @@ import psycopg
 from psycopg import pq
 
 from dbctl import signals
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.connection.blockers import describe_blockers
 from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
@@ -19,7 +19,7 @@ from dbctl.engines.postgresql.types.columns import encode_for_column
 from dbctl.engines.postgresql.types.values import UNUSED_PARAMETER, bind_parameters, encode_statement
 from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.sql.statement import BoundQuery, Row, ident
+from dbctl.engines.sql.catalog import BoundQuery, Row, ident
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.replication import RowLocksMissingError
 

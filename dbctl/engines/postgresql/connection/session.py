@@ -20,7 +20,7 @@ from dbctl.config.paths import has_home
 from dbctl.engines.postgresql.connection.probe import probe_session
 from dbctl.engines.postgresql.types.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
-from dbctl.engines.sql.statement import Row, ident, is_storable
+from dbctl.engines.sql.catalog import Row, ident, is_storable
 from dbctl.errors.connection import FileFailedError, PoolerError, ReadOnlyError
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import liveness

@@ -13,7 +13,7 @@ from psycopg import pq
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.session import application_name
 from dbctl.engines.postgresql.errors import is_unsupported
-from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 

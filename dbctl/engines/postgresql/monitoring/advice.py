@@ -16,9 +16,8 @@ from dbctl.engines.postgresql.connection.transactions import DbctlLock
 from dbctl.engines.postgresql.database import PostgreSQLDatabase
 from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
 from dbctl.engines.postgresql.monitoring.settings import compare_settings
-from dbctl.engines.servers.monitoring import LOCK_MISSING, find_problems
-from dbctl.engines.servers.restore import scratch_name_pattern
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import LOCK_MISSING, find_problems, scratch_name_pattern
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import Severity, format_count
 
 #: The oldest and the newest version that dbctl is tested with.

@@ -8,8 +8,8 @@ from typing import cast
 
 from dbctl.engines.contract.checks import IndexDamage, OrphanedRows
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
-from dbctl.engines.servers.monitoring import ServerChecks
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.servers.database import ServerChecks
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 
 #: Filled by ``format`` with further joins.

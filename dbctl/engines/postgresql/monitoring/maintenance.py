@@ -11,8 +11,8 @@ from dbctl.engines.contract.monitoring import EngineFinding, MaintenanceKind, Ma
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.monitoring.schema_advice import LEFTOVERS
-from dbctl.engines.servers.monitoring import find_problems
-from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.servers.database import find_problems
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery
-from dbctl.engines.contract.replication import ReplicaState
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, ReplicaState
 from dbctl.engines.postgresql.backup import database_properties
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.servers.monitoring import find_problems
+from dbctl.engines.servers.database import find_problems
 
 #: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.
 #: Without it, changes of the primary may be missing here, so the lag is the age of the last change.

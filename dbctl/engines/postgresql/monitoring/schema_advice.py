@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog, quoted
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
-from dbctl.engines.servers.monitoring import find_problems
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.servers.database import find_problems
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

@@ -9,13 +9,13 @@ import msgspec
 
 from dbctl.engines.contract.checks import LockHolder
 from dbctl.engines.contract.monitoring import LockWait, Session, Traffic, group_locks
-from dbctl.engines.parsing.redact import redact_statement
+from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql.connection.session import own_backends
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.sql.lexer import LEXER
-from dbctl.engines.servers.monitoring import SHORT_TIMEOUT, describe_holders
+from dbctl.engines.servers.database import SHORT_TIMEOUT, describe_holders
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.url import Url
 
 #: Seconds since a time, at least 0: a start may be slightly later than the clock reading.

@@ -8,7 +8,7 @@ from typing import cast
 
 from dbctl.engines.contract.monitoring import SettingComparison
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 
 SETTINGS = """select name, setting, coalesce(unit, ''), vartype, context, pending_restart, current_setting(name)
 from pg_catalog.pg_settings where name = any(:names)"""

@@ -10,13 +10,13 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, SlowQuery
-from dbctl.engines.parsing.redact import redact_statement
+from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql.catalog import VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sql.lexer import LEXER
-from dbctl.engines.servers.monitoring import LARGE_TABLE
+from dbctl.engines.servers.database import LARGE_TABLE
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.usage import NotSupportedError
 
 DATABASE_SIZE = (

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.contract.native import NativeObject
-from dbctl.engines.contract.writer import WRITE_LOCK
 from dbctl.engines.postgresql.backup import dump_scanner
 from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.sql.lexer import LEXER
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 #: The comment before an object. The parts of a name may contain anything but line breaks.
 _HEADER = re.compile(r"Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*); Owner: .*")

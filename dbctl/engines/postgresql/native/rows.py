@@ -12,7 +12,7 @@ from dbctl.engines.postgresql.native.catalog import GUARDS, POPULATED
 from dbctl.engines.postgresql.transfer.sink import PostgreSQLRowSink
 from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource
 from dbctl.engines.servers.transfer import NativeNames
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 INTEGERS = ("smallint", "integer", "bigint")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
@@ -16,7 +16,7 @@ from dbctl.engines.contract.native import (
     list_definitions,
 )
 from dbctl.engines.contract.portable import Omission, RowSink, RowSource
-from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.backup import dump_scanner, empty_schemas
 from dbctl.engines.postgresql.backup.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart, PostgreSQLReader
@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.native import catalog
 from dbctl.engines.postgresql.native.entries import SchemaText, parse_schema
 from dbctl.engines.postgresql.native.rows import PostgreSQLNativeRows, PostgreSQLNativeSink
 from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:

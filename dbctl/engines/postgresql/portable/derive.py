@@ -13,9 +13,9 @@ from dbctl.engines.contract.portable import (
     PortableTable,
 )
 from dbctl.engines.postgresql.portable.types import read_type, write_type
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.portable.derivation import Derivation
 from dbctl.engines.sql.portable.expressions import UntranslatableError
-from dbctl.engines.sql.statement import ident, quote_literal
 
 _UTC = "current_timestamp at time zone 'UTC'"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract.writer import WRITE_LOCK
+from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.postgresql.catalog import VISIBLE
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
@@ -18,15 +19,14 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
 )
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.portable.omissions import OMISSIONS
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
-from dbctl.engines.servers.schema import NamedRow, Rows, group_rows
+from dbctl.engines.servers.database import NamedRow, Rows, group_rows
+from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
 from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, strip_parentheses
-from dbctl.engines.sql.statement import ident, is_storable, quote_literal
 from dbctl.errors.usage import SchemaMismatchError
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

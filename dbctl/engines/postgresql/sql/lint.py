@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dbctl.engines.contract.migrations import LintFinding, Script
+from dbctl.engines.contract.schema import LintFinding, Script
 from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
 from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words
 from dbctl.engines.postgresql.sql.lexer import LEXER

@@ -16,7 +16,7 @@ from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types.values import UNUSED_PARAMETER, encode_statement
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import (
     QueryFailedError,
     QueryTimeoutError,

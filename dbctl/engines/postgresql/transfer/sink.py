@@ -13,7 +13,7 @@ from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.transfer.source import quote_value
 from dbctl.engines.servers.transfer import TableNames
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 
 _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Statements that drop an object and create it again.

@@ -19,7 +19,7 @@ from dbctl.engines.postgresql.types.codec import exact_reader
 from dbctl.engines.postgresql.types.columns import kind_of
 from dbctl.engines.servers.transfer import ServerRowSource
 from dbctl.engines.sql import canonical
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 
 #: Rows of one batch.
 BATCH_ROWS = 2000

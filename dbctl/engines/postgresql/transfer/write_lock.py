@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.writer import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
 from dbctl.engines.postgresql.database import PostgreSQLDatabase
 from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.write_lock import SqlWriteLock
 
 _FROM = """from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

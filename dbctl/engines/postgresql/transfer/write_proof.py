@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
-from dbctl.engines.sql.write_proof import SqlWriteProofs
+from dbctl.engines.sql.write_lock import SqlWriteProofs
 
 _INCREMENT = "select seqincrement from pg_catalog.pg_sequence where seqrelid = cast(:sequence as regclass)"
 

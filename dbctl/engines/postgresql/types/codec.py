@@ -8,12 +8,11 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import Query
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column, Query
 from dbctl.engines.postgresql.types.columns import FALSE, TRUE, Kind, kind_of
 from dbctl.engines.postgresql.types.values import format_array
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase

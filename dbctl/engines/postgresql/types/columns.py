@@ -10,10 +10,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.types.values import encode_value
 from dbctl.engines.servers.values import LARGEST, SMALLEST, parse_time
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
 
 #: How values of a type compare. ``other``: by their text, which never fails.

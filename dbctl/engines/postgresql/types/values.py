@@ -19,7 +19,7 @@ from dbctl.engines.parsing.lexer import Fragment, split_parameters
 from dbctl.engines.postgresql.sql.lexer import LEXER
 from dbctl.engines.servers.values import Formatters, format_integer, format_value
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:

@@ -19,12 +19,16 @@ from dbctl.engines.contract.portable import (
     PortableTable,
 )
 from dbctl.engines.contract.schema import SchemaReference
-from dbctl.engines.sql.portable.collations import find_distinguished
-from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
-from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
-from dbctl.engines.sql.portable.names import IndexNames
-from dbctl.engines.sql.portable.views import ViewQueries
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
+from dbctl.engines.sql.portable.expressions import (
+    Expressions,
+    PortableDefault,
+    UntranslatableError,
+    ViewQueries,
+    fits_kind,
+    read_default,
+)
+from dbctl.engines.sql.portable.read import IndexNames, find_distinguished
 
 
 class Derivation(ABC):

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping
 
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
-from dbctl.engines.sql.table_digest import digest_tables
+from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.backup.dumper import dump as dump_file
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader

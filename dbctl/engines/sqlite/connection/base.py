@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream
-from dbctl.engines.sql.statement import BoundQuery, Row
+from dbctl.engines.sql.catalog import BoundQuery, Row
 from dbctl.engines.sqlite.errors import (
     NOT_UTF8,
     ErrorContext,

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sqlite.connection.base import SQLiteConnection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbctl import signals
 from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
-from dbctl.engines.sql.statement import Statement
+from dbctl.engines.sql.catalog import Statement
 from dbctl.engines.sqlite.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
 from dbctl.engines.sqlite.external_index.search import MIN_LENGTH, ExternalSearch
 from dbctl.engines.sqlite.external_index.state import index_path

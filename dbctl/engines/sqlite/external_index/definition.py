@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.external_index import ExternalIndexSpec
-from dbctl.engines.sql.statement import Statement
+from dbctl.engines.sql.catalog import Statement
 from dbctl.engines.sqlite.dialect import find_rowid_name
 
 if TYPE_CHECKING:

@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract.conditions import Order, Query, Where
-from dbctl.engines.contract.reader import Column
-from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.contract.database import Column, Order, Query, Where
+from dbctl.engines.sql.catalog import Catalog, Statement
 from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
-from dbctl.engines.sql.statement import Statement
 from dbctl.engines.sqlite.reader import SQLiteReader
 
 #: Finds an index over all rows that begins with a column, ascending and with binary collation.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, Query, Where
+from dbctl.engines.contract.database import AnyOf, Condition, Explanation, Query, Where
 from dbctl.engines.contract.external_index import ExternalIndexSpec
-from dbctl.engines.contract.reader import Explanation
-from dbctl.engines.sql.statement import Row, Statement, is_storable, lower_ascii
+from dbctl.engines.sql.catalog import Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sqlite.external_index.definition import PLACES, TEXTS
 from dbctl.engines.sqlite.external_index.state import ExternalIndexFile
 from dbctl.engines.sqlite.queries import SQLiteExplainer

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"

@@ -14,7 +14,7 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     TextTerm,
 )
-from dbctl.engines.sql.statement import is_storable
+from dbctl.engines.sql.catalog import is_storable
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
 _WORD_TOKENIZERS = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"

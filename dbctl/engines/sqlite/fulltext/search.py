@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.fulltext import IndexFault, IndexState, IndexUse, TextIndexSpec
+from dbctl.engines.sql.catalog import Statement, ident
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.engines.sql.statement import Statement, ident
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition
 from dbctl.engines.sqlite.fulltext.state import StoredTextIndex
 from dbctl.engines.sqlite.queries import SQLiteExplainer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import Condition, Where
+from dbctl.engines.contract.database import Condition, Where
 from dbctl.engines.contract.fulltext import TextIndexSpec
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition
 from dbctl.engines.sqlite.fulltext.state import StoredTextIndex
 from dbctl.errors.connection import QueryFailedError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract.checks import Storage
 from dbctl.engines.contract.monitoring import MaintenanceKind, MaintenanceTask
-from dbctl.engines.sql.statement import Row, ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.connection.write import WriteConnection
 from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
 from dbctl.errors.connection import BusyError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.native import NativeSchema
 from dbctl.engines.contract.portable import LineColumn
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.transfer.sink import SQLiteRowSink
 from dbctl.engines.sqlite.transfer.source import SQLiteRowSource
 from dbctl.engines.sqlite.transfer.values import parse_exact

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.migrations import ScriptRunner
+from dbctl.engines.contract.database import WRITE_LOCK, Readable, require_part
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
@@ -15,9 +15,8 @@ from dbctl.engines.contract.native import (
     list_definitions,
 )
 from dbctl.engines.contract.portable import Omission, RowSink, RowSource
-from dbctl.engines.contract.reader import Readable, require_part
-from dbctl.engines.contract.writer import WRITE_LOCK
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.native.rows import ROWID, ROWID_ALIAS, SQLiteNativeRows, SQLiteNativeSink
 from dbctl.errors.base import DbctlError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
     IndexTerm,
     LogicalKind,
@@ -13,10 +14,9 @@ from dbctl.engines.contract.portable import (
     PortableSchema,
     PortableTable,
 )
-from dbctl.engines.contract.writer import TimeForm
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.portable.derivation import Derivation
 from dbctl.engines.sql.portable.expressions import UntranslatableError
-from dbctl.engines.sql.statement import ident
 from dbctl.engines.sqlite.portable.types import read_type, write_type
 
 _RANDOM_UUID = (

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
@@ -25,9 +26,8 @@ from dbctl.engines.contract.schema import (
     SchemaTable,
     strip_collation,
 )
-from dbctl.engines.contract.writer import TimeForm
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, split_generated
-from dbctl.engines.sql.statement import ident, quote_literal
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
 from dbctl.engines.sqlite.reader import SQLiteDatabase

@@ -14,7 +14,7 @@ from dbctl.engines.contract.portable import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.engines.sql.portable.screen import (
+from dbctl.engines.sql.portable.read import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
     MAX_TERMS,

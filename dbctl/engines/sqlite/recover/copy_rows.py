@@ -10,7 +10,7 @@ from typing import Literal
 
 from dbctl import signals
 from dbctl.engines.contract.monitoring import EngineFinding, SalvagedTable
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
 from dbctl.engines.sqlite.recover.finish import create_entries
 from dbctl.engines.sqlite.recover.image import Image

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract.monitoring import EngineFinding
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.schema import Entry

@@ -9,7 +9,7 @@ from functools import total_ordering
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.recover.btree import KeyFunction
 from dbctl.engines.sqlite.types.codec import RawText, find_affinity

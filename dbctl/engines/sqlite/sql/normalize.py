@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.statements import Word, unquote_name
-from dbctl.engines.sql.statement import quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sqlite.sql.lexer import LEXER
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")

@@ -10,7 +10,7 @@ from dbctl import signals
 from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.contract.streaming import Line, split_line
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.transfer.source import match_keys
 from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.engines.sqlite.types.codec import RawText

@@ -11,7 +11,7 @@ from dbctl import signals
 from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.contract.streaming import TAB, Line
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,

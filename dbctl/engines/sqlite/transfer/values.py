@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import LineColumn, LogicalKind
 from dbctl.engines.contract.streaming import escape
-from dbctl.engines.contract.writer import TimeForm
 from dbctl.engines.sql import canonical
 from dbctl.engines.sqlite.types.codec import RawText, find_affinity
 

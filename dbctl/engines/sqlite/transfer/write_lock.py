@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.writer import WRITE_LOCK, WRITE_LOCK_MESSAGE
-from dbctl.engines.sql.statement import ident, quote_literal
+from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.write_lock import SqlWriteLock
 
 if TYPE_CHECKING:

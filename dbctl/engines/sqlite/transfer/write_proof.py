@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.writer import Writable
-from dbctl.engines.sql.write_proof import SqlWriteProofs
+from dbctl.engines.contract.database import Writable
+from dbctl.engines.sql.write_lock import SqlWriteProofs
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.writer import SQLiteWriter

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.conditions import Query
+from dbctl.engines.contract.database import Query
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.statement import Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:

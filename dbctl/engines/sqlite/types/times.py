@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.reader import Table
-from dbctl.engines.contract.writer import TimeFormCount
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.contract.database import Table, TimeFormCount
+from dbctl.engines.sql.catalog import ident
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase

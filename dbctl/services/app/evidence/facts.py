@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from dbctl.engines.contract.reader import Readable, Table
+from dbctl.engines.contract.database import Readable, Table
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct

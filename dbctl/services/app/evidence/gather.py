@@ -11,7 +11,7 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.database import Column, Readable
 from dbctl.engines.contract.schema import SchemaReference, SchemaTable, strip_collation
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.checks import DatabaseFiles
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import toml

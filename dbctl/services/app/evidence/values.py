@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import Column
 from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE, WHOLE_TYPE
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Order, Where
-from dbctl.engines.contract.reader import Column
+from dbctl.engines.contract.database import AllOf, AnyOf, Column, Condition, InSubquery, Not, Order, Where
 from dbctl.model import Row
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Problem, RoleForm

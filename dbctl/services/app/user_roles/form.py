@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.conditions import InSubquery, Order, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import InSubquery, Order, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, RoleMissingError
 from dbctl.errors.users import RoleFormError

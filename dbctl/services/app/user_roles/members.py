@@ -7,8 +7,7 @@ from functools import cached_property
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AllOf, AnyOf, Condition, InSubquery, Not, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, InSubquery, Not, Where, Writable
 from dbctl.errors.users import RoleInheritedError
 from dbctl.model import Row
 from dbctl.profiles.codecs import KEYS, read_text

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.engines.contract.conditions import AnyOf, Condition, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AnyOf, Condition, Where, Writable
 from dbctl.errors.users import RoleStoredError
 from dbctl.model import Row
 from dbctl.profiles.codecs import read_text

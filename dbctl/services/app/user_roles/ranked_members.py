@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.conditions import AnyOf, Where
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import AnyOf, Where, Writable
 from dbctl.model import Row
 from dbctl.services.app.user_roles.columns import Ranks
 from dbctl.services.app.user_roles.form import Assignment, Problem, RoleAction, RoleForm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.conditions import Where
+from dbctl.engines.contract.database import Where
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.columns import Ranks, RoleColumn

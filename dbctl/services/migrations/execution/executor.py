@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from dbctl import progress
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import require_part
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Writable, require_part
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,

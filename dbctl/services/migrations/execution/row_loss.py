@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract.migrations import StatementEffect
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.schema import StatementEffect
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 

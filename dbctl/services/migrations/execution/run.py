@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import IN_DOUBT
 from dbctl.errors.migrations import (

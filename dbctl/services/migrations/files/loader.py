@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.config.bundled import bundled_folder
-from dbctl.engines.contract.migrations import ScriptDialect, StatementEffect
+from dbctl.engines.contract.schema import ScriptDialect, StatementEffect
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.migrations import MigrationInvalidError, MigrationsMissingError
 from dbctl.model import Struct

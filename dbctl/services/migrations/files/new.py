@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.migrations import TableChange
+from dbctl.engines.contract.schema import TableChange
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import DatabaseMissingError, FileFailedError
 from dbctl.errors.migrations import MigrationsShippedError

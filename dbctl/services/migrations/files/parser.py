@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import structs
 
-from dbctl.engines.contract.migrations import ScriptDialect
+from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.errors.suggestions import suggest_question
 from dbctl.model import Struct
 from dbctl.profiles.model.databases import Format

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.migrations import RebuildScript, TableChange, TableRebuilder
-from dbctl.engines.contract.reader import require_part
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable
+from dbctl.engines.contract.database import require_part
+from dbctl.engines.contract.schema import (
+    RebuildScript,
+    Schema,
+    SchemaColumn,
+    SchemaTable,
+    TableChange,
+    TableRebuilder,
+)
 from dbctl.errors.base import Remedy
 from dbctl.errors.migrations import RebuildLosesError
 from dbctl.errors.usage import UsageError, ValueInvalidError

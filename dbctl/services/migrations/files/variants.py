@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.profiles.model.databases import MigrationsVariant
 from dbctl.services.app.live_table import has_all
 from dbctl.services.migrations.files.loader import Folder

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.conditions import Condition, Order, Where
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Order, Readable, Where, Writable
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.migrations import MigrationStepMissingError
 from dbctl.model import Struct, now

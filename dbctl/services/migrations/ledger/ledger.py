@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from dbctl.engines.contract.conditions import Condition, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now
 from dbctl.profiles.codecs import KEYS, read_time

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.migrations import MigrationInvalidError, MigrationVariantMismatchError
 from dbctl.errors.usage import WrongAppError
 from dbctl.model import Row, Struct

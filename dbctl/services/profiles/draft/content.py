@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.services.app.evidence import names, values
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.profiles.draft.document import Line, Part

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.contract.database import Readable
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import Struct
 from dbctl.profiles.codecs import BooleanCodec
 from dbctl.services.app import ledger_detection

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.reader import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.files.atomic import write_atomically

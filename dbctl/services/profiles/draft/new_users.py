@@ -6,8 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.conditions import InSubquery, Not
-from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.database import Column, InSubquery, Not, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Row, Struct, format_count
 from dbctl.services.app.evidence import names, values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.model import Struct
 from dbctl.profiles.row_paths import has_row_path
 from dbctl.services.app.evidence import names

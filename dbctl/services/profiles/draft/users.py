@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.model import Struct
 from dbctl.services.app.evidence import names, values
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Column, Readable
+from dbctl.engines.contract.database import Column, Condition, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Struct
 from dbctl.profiles.row_paths import KEY_IN_TEXT, has_row_path

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dbctl.config import paths
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
-from dbctl.engines.contract.reader import require_part
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.model import Finding, format_count

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, suppress
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks
+from dbctl.engines.contract.database import Readable, Writable, require_part
 from dbctl.engines.contract.fulltext import FullText, IndexFault, IndexState, TextIndexes
-from dbctl.engines.contract.migrations import ScriptRunner
-from dbctl.engines.contract.reader import Readable, require_part
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.search import TextIndexForeignError, TextIndexInvalidError

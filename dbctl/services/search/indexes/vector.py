@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.vectors import VectorIndex, VectorIndexes, VectorIndexSpec
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import signals
 from dbctl.embedders.base import Embedder, create_embedder
-from dbctl.engines.contract.conditions import Condition, KeysetCursor, Where
+from dbctl.engines.contract.database import Condition, KeysetCursor, Where
 from dbctl.errors.base import Exit
 from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError

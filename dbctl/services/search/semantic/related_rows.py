@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.conditions import Condition
-from dbctl.engines.contract.reader import Readable
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.model import Row

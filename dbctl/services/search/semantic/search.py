@@ -8,8 +8,7 @@ from typing import cast
 
 from dbctl.embedders.base import create_embedder
 from dbctl.engines.contract.checks import Checks
-from dbctl.engines.contract.conditions import Condition, Where
-from dbctl.engines.contract.reader import require_part
+from dbctl.engines.contract.database import Condition, Where, require_part
 from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError

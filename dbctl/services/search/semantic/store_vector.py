@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.conditions import Condition, Where
-from dbctl.engines.contract.reader import Readable
-from dbctl.engines.contract.writer import Writable
+from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.profiles.codecs import TIMES, read_time

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice, pairwise
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import (
     IndexTerm,
     LineColumn,
@@ -17,7 +18,6 @@ from dbctl.engines.contract.portable import (
     PortableTable,
     RowSource,
 )
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.contract.streaming import split_line
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows, require_schemas

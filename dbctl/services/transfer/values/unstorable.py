@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import RowSource, StorageLimits, ValueChange
-from dbctl.engines.contract.reader import Readable
 from dbctl.engines.contract.streaming import split_line
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows, require_screen

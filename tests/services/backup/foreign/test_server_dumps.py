@@ -15,7 +15,7 @@ from msgspec import structs
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.foreign.dump import import_dump
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import (
     BackupPartialError,
     FileInvalidError,

@@ -14,7 +14,7 @@ from dbctl.engines.mysql.connection.opening import open_session
 from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.types.values import format_literal
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.model import Secret
 from dbctl.url import Url

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dbctl.engines.postgresql.backup.database_properties import quote_literal
 from dbctl.engines.postgresql.connection.session import Session, open_session
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.model import Secret, format_count

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dbctl.engines.postgresql.backup.dump_scanner import unquote_name
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlScanner
-from dbctl.engines.sql.statement import ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.model import format_count
 
 #: A name as pg_dump writes it.

@@ -1,0 +1,441 @@
+"""Contract: a database that is open for reading or writing, and the queries and conditions that it evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from importlib import import_module
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
+
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import NotSupportedError
+from dbctl.model import Struct
+
+#: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
+#: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
+#: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None compare with NULL. With a ``datetime`` as value,
+#: the engine compares the column as a time, in whatever form each row stores it.
+Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts", "element"]
+
+
+class Condition(Struct, frozen=True):
+    """``column op value``."""
+
+    column: str
+    op: Op
+    value: object
+
+
+class InSubquery(Struct, frozen=True):
+    """Rows whose ``columns`` occur among the ``target_columns`` of the rows of ``table`` that meet all conditions ``where``."""
+
+    columns: Sequence[str]
+    table: str
+    target_columns: Sequence[str]
+    where: Sequence[Where] = ()
+
+
+class ReferenceCount(Struct, frozen=True):
+    """Rows that are referenced by ``op count`` rows of ``table`` (0 is possible: ``ReferenceCount(…, "=", 0)``)."""
+
+    column: str
+    table: str
+    referring_column: str
+    op: Literal["=", "<", "<=", ">", ">="]
+    count: int
+
+
+class AnyOf(Struct, frozen=True):
+    """Rows that meet at least one condition; no rows without conditions."""
+
+    conditions: Sequence[Where]
+
+
+class AllOf(Struct, frozen=True):
+    """Rows that meet all conditions; all rows without conditions."""
+
+    conditions: Sequence[Where]
+
+
+class Not(Struct, frozen=True):
+    """Rows that do not meet the condition, including those where a NULL makes the result unknown."""
+
+    condition: Where
+
+
+class KeysetCursor(Struct, frozen=True):
+    """Rows that ``select`` returns after the row with this primary key, in key order; that row may have been deleted since."""
+
+    key: Sequence[str]
+    values: Sequence[object]
+
+
+Where: TypeAlias = Condition | InSubquery | ReferenceCount | AnyOf | AllOf | Not | KeysetCursor
+
+
+class Order(Struct, frozen=True):
+    """One term of an ordering; NULL is last in both directions."""
+
+    columns: Sequence[str]  #: the first one that is neither NULL nor empty is used
+    descending: bool = False
+    time: bool = False  #: compare as times, in whatever form each row stores them
+    nocase: bool = False
+    through: InSubquery | None = None  #: ``columns`` belong to this table; the smallest linked value is used
+    random: bool = False  #: no columns: a different random order each time
+    #: of several columns without regard to case: most rows meet the conditions, and the first column contains no capital
+    #: letters, so an engine may read a page through an index of that column
+    indexed: bool = False
+
+
+class Query(Struct, frozen=True):
+    """A selection of rows."""
+
+    table: str
+    columns: Sequence[str]
+    where: Sequence[Where] = ()  #: all of them must be met
+    order_by: Sequence[Order] = ()  #: empty: the order of the primary key
+    limit: int | None = None
+    offset: int = 0
+    for_update: bool = False  #: lock the rows until the end of the transaction
+
+
+P = TypeVar("P")
+
+
+class Column(Struct, frozen=True, kw_only=True):
+    """One column of a live table."""
+
+    name: str
+    type: str  #: as declared, upper case; empty without a declared type
+    nullable: bool
+    required: bool  #: NOT NULL without a default or generated value
+    is_primary_key: bool  #: part of the primary key
+    #: "time", "boolean", "uuid", "enum": values with a type of the driver; empty: plain values
+    native: str = ""
+    labels: Sequence[str] = ()  #: the labels of an enum
+    is_generated: bool = False  #: computed from other columns, so it cannot be written
+    #: not of a type for times, and its default is the current time in UTC, in any form
+    has_time_default: bool = False
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """One live table or view."""
+
+    name: str
+    columns: Mapping[str, Column]  #: in their declared order
+    is_view: bool = False
+
+
+class Reference(Struct, frozen=True, kw_only=True):
+    """A foreign key that refers to a table."""
+
+    table: str  #: the table with the foreign key
+    columns: Sequence[str]
+    to: Sequence[str]  #: the referenced columns
+    on_delete: Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+    deferrable: bool = False  #: whether ``Writable.defer_references`` applies to it
+
+
+#: Returns values for further columns of a new row of a table; ``provided`` are the columns that already have a value.
+FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
+
+
+def fill_no_columns(db: Readable, table: str, provided: Collection[str]) -> Mapping[str, object]:
+    """Return no values, so that the database fills the other columns."""
+    del db, table, provided
+    return {}
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How an engine would run a query."""
+
+    sql: str
+    parameters: Sequence[object]
+    plan: Sequence[str]  #: in the engine's words, indented by depth
+    full_scans: Sequence[str]  #: tables that are read completely
+
+
+class Readable(Protocol):
+    """One open database. Not shared between threads. The opener closes it.
+
+    Names of tables and columns are checked against ``tables()`` before they become part of SQL; values are always
+    parameters. Every method raises ``BusyError``, ``CorruptError``, ``UnreachableError`` or ``QueryFailedError``
+    for errors of the database, and ``Interrupted`` after a signal.
+    """
+
+    target: str  #: ``app/database``, for messages
+    native_types: frozenset[str]
+
+    #: the parts: for the name of each protocol, the class that fulfils it, as ``module:Class``; it is called with the database
+    PARTS: ClassVar[Mapping[str, str]] = {}
+
+    def part(self, kind: type[P]) -> P | None:
+        """Return the part with the protocol ``kind``, created on first use; None if the database lacks this capability."""
+        parts: dict[str, object] = self.__dict__.setdefault("_parts", {})
+        name = kind.__name__
+        if name in self.PARTS and name not in parts:
+            module, _, class_name = self.PARTS[name].partition(":")
+            parts[name] = getattr(import_module(module), class_name)(self)
+        return cast("P | None", parts.get(name))
+
+    def tables(self) -> Mapping[str, Table]:
+        """Return the live schema; read once, and again after a script ran or the file was replaced."""
+
+    def references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys that refer to ``table``."""
+
+    def select(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        for_update: bool = False,
+    ) -> list[tuple[object, ...]]:
+        """Return rows in the order of the primary key, unless ``order_by`` is set; for results that fit in memory.
+
+        Inside a transaction, ``for_update`` locks the rows until its end, if the transaction alone does not: rows that
+        a rule depends on must not change until the change is applied. Raises as ``read_rows``.
+        """
+        return self.read_rows(Query(table, columns, where, order_by, limit, offset, for_update))
+
+    def read_rows(self, query: Query) -> list[tuple[object, ...]]:
+        """Return the rows of a query; text that is not valid UTF-8 has lone surrogates for its bytes (``surrogateescape``).
+
+        Raises:
+            SchemaMismatchError: no such table or column.
+        """
+
+    def sample(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        rows: int,
+        timeout: timedelta,  # noqa: ARG002 - used by overrides
+    ) -> list[tuple[object, ...]] | None:
+        """Return the first and the last ``rows`` rows of a table by its key; None if they are not known after ``timeout``.
+
+        It reads no other rows; of these it returns only those that meet all conditions. Without a key of one column, the
+        rows are any ``rows`` rows.
+        """
+        return self.select(table, columns, where, limit=rows)
+
+    def count(self, table: str, where: Sequence[Where] = ()) -> int:
+        """Return the number of rows that meet all conditions."""
+
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
+        """Return whether any row meets all conditions; None if that is not known after ``timeout``.
+
+        A single condition that compares a time with an earlier one uses an index of its column; of times stored as
+        text of digits it finds those from 2001 to 2033.
+        """
+
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        """Return the number of rows with each value of ``column``."""
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
+        """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
+
+        A list is one parameter that contains a set (``id in :picked``).
+        """
+
+    def close(self) -> None:
+        """Close the database; further calls do nothing."""
+
+
+def require_part(db: Readable, kind: type[P], feature: str, hint: Remedy | str) -> P:
+    """Return the part of ``db`` with the protocol ``kind``.
+
+    Raises:
+        NotSupportedError: the database lacks this capability.
+    """
+    part = db.part(kind)
+    if part is None:
+        raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
+    return part
+
+
+class Explainer(Protocol):
+    """The part that explains queries."""
+
+    def explain(self, query: Query) -> Explanation:
+        """Return how ``read_rows`` would run, without running it."""
+
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
+        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
+
+        Raises:
+            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
+        """
+
+
+class PlannedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table that a change would delete or update."""
+
+    table: str
+    where: Sequence[Where]  #: the conditions, on the rows before the change; all of them must be met
+    values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
+
+
+class Preview(Protocol):
+    """The part that queries the rows that a planned change would leave; it writes nothing."""
+
+    def query_after(
+        self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
+    ) -> list[tuple[object, ...]]:
+        """Return the rows of ``Readable.query`` as after ``changes``; triggers are not considered.
+
+        Views show the rows before the change.
+        """
+
+
+#: How a time is written where the column has no native type.
+TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
+
+#: What happens to a column if the row exists.
+MergeRule: TypeAlias = Literal["keep", "add", "replace"]
+
+
+class ShiftedTime(Struct, frozen=True):
+    """A value for ``update``: the time in ``column`` of the same row, in any form, plus an offset."""
+
+    column: str
+    offset: timedelta
+    form: TimeForm  #: the form of the result
+
+
+class TimeFormCount(Struct, frozen=True, kw_only=True):
+    """The rows of a column whose times have the same form."""
+
+    form: str  #: a ``TimeForm``, or ``iso-without-z``
+    rows: int
+    example: object  #: the smallest value
+    key: Mapping[str, object]  #: the primary key of that row; empty without one
+
+
+class TimeForms(Protocol):
+    """An engine without a type for times, where each row of a column may store a time in a different form."""
+
+    def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
+        """Return the forms of the times in a column, the most frequent first; other values are not counted."""
+
+    def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
+        """Return the forms of the most recently added rows; reads few rows."""
+
+
+class TimeRewriter(TimeForms, Protocol):
+    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction.
+
+        Values that ``count_time_forms`` does not count stay unchanged. Memory does not grow with the table.
+
+        Returns:
+            The number of rewritten rows.
+        """
+
+
+class Merge(Struct, frozen=True, kw_only=True):
+    """Rows of a query to insert, or to merge into rows with the same ``key``."""
+
+    table: str  #: the destination; a unique index covers ``key``
+    select: (
+        str  #: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``
+    )
+    #: ``:name`` parameters; a list is one parameter that contains a set (``id in :picked``)
+    parameters: Mapping[str, object]
+    key: Sequence[str]  #: the columns that identify a row
+    columns: Mapping[str, MergeRule]  #: the rule for each other column of an existing row
+
+
+#: The name, or the beginning of the names, of the objects by which ``WriteLock`` makes tables refuse writes.
+WRITE_LOCK = "dbctl_transfer_lock"
+#: What a refused writer reads; a server allows 128 characters.
+WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
+
+
+class WriteLock(Protocol):
+    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
+
+    exceptions: str  #: writes that it does not refuse, in words
+
+    def list_locked(self) -> Sequence[str]:
+        """Return the tables that refuse writes."""
+
+    def lock(self) -> None:
+        """Make all tables refuse writes, after the transactions that write to them have ended.
+
+        On a server without transactions for schemas, an error leaves a part of the tables locked.
+
+        Raises:
+            BusyError: a session was writing until the timeout.
+            ConcurrentChangeError: a session that was writing waited for this one.
+            PrivilegeMissingError: this user may not create triggers.
+        """
+
+    def unlock(self) -> None:
+        """Let all tables accept writes again; raises as ``lock``."""
+
+
+class WriteProof(Struct, frozen=True, kw_only=True):
+    """Whether a table with generated keys accepts new rows."""
+
+    table: str
+    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
+    outcome: Literal["accepted", "refused", "unknown"]
+    reason: str = ""
+
+
+class WriteProofs(Protocol):
+    """The part that finds out whether tables accept new rows."""
+
+    def try_writes(self) -> Sequence[WriteProof]:
+        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
+
+        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
+        remains used.
+        """
+
+
+class Writable(Readable, Protocol):
+    """A database that may be written; every write is part of a ``transaction``."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction, commit at the end, roll back on any exception; nested, it is a savepoint."""
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        """Insert one row; return its value of the column ``returning``, or None.
+
+        Raises:
+            ConstraintError: the database rejects the row.
+        """
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        """Insert rows from an iterator, in constant memory; return the count."""
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        """Update rows; return the number of matched rows, changed or not. A value may be a ``ShiftedTime``."""
+
+    def merge(self, merge: Merge) -> int:
+        """Insert rows, or merge them into rows with the same key; return the number of inserted or changed rows."""
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        """Delete rows; return the count, without rows that foreign keys deleted."""
+
+    def advance_sequences(self, table: str) -> None:
+        """Set the sequence of the key of ``table`` to its largest value."""
+
+    def defer_references(self) -> None:
+        """Check the foreign keys that are ``deferrable`` at the end of the transaction."""
+
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
+        """Block other dbctl processes from writing to this database, also between transactions; also released when the process ends.
+
+        Raises:
+            BusyError: another dbctl process holds the lock; the message contains its pid, host, purpose and start.
+        """

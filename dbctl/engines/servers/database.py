@@ -1,0 +1,381 @@
+"""Databases on servers: readers and writers, and what their schemas, checks, sessions and restores share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, cast
+
+from msgspec import structs
+
+from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
+from dbctl.engines.contract.database import Column, ShiftedTime, Where
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
+from dbctl.engines.contract.schema import Schema, fingerprint
+from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
+from dbctl.engines.sql.catalog import Row, Statement, ident
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files.codecs import ParallelGzip
+from dbctl.files.progress import Progress, release_nothing
+from dbctl.files.subprocesses import ClientProgram, NewFile
+from dbctl.url import Url
+
+
+class ServerReader(SqlDatabase):
+    connection: ServerConnection[Any]
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.connection.query(sql, parameters)
+
+
+class ServerWriter(SqlDatabase, ABC):
+    connection: ServerConnection[Any]
+    transactions: ServerTransactions
+
+    @abstractmethod
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object: ...
+
+    @abstractmethod
+    def lock(self, purpose: str) -> AbstractContextManager[None]: ...
+
+    @abstractmethod
+    def _encode(self, column: Column, value: object) -> object:
+        """Return a value in the form that a parameter for ``column`` needs."""
+
+    @abstractmethod
+    def require_writable(self, table: str) -> None:
+        """Refuse to write to a table outside of a transaction, or without the possibility to roll back."""
+
+    @abstractmethod
+    def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert many rows; return their number."""
+
+    @abstractmethod
+    def _update_statement(
+        self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
+    ) -> str: ...
+
+    @abstractmethod
+    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str: ...
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.connection.query(sql, parameters)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self.transactions.transaction()
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        described = [self.catalog.require_column(table, name) for name in columns]
+        self.require_writable(table)
+        return self._insert_rows(table, described, rows)
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sql = self._update_statement(statement, table, values, where)
+        self.require_writable(table)
+        return self.connection.execute_write(sql, statement.parameters)
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sql = self._delete_statement(statement, table, where)
+        self.require_writable(table)
+        return self.connection.execute_write(sql, statement.parameters)
+
+    def _insert_statement(self, statement: Statement, table: str, values: Mapping[str, object]) -> str:
+        names = ", ".join(self.catalog.quote_column(table, name, "") for name in values)
+        expressions = ", ".join(self._value(statement, table, name, value) for name, value in values.items())
+        return f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"
+
+    def _value(self, statement: Statement, table: str, name: str, value: object) -> str:
+        """Return SQL for the new value of a column."""
+        column = self.catalog.require_column(table, name)
+        if isinstance(value, ShiftedTime):
+            source = self.catalog.require_column(table, value.column)
+            return self.dialect.shift_time(
+                self.catalog.quote_column(table, value.column, "t0"), source, value, column
+            )
+        return statement.bind(self._encode(column, value))
+
+
+class ServerScripts(ABC):
+    """What the parts ``ScriptRunner`` of all servers share."""
+
+    def __init__(self, db: ServerWriter) -> None:
+        self._connection, self._catalog, self._transactions = db.connection, db.catalog, db.transactions
+        self._db = db
+        self._in_step_mode = False  #: whether statements may run outside a transaction
+
+    @abstractmethod
+    def run_statement(self, sql: str) -> None: ...
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        self._db.insert(table, values)
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        if self._transactions.depth:
+            raise RuntimeError("step mode inside a transaction")
+        self._in_step_mode = True
+        try:
+            with self._restore_settings():
+                yield
+        finally:
+            self._in_step_mode = False
+
+    @contextmanager
+    def _restore_settings(self) -> Iterator[None]:
+        """Let scripts change tables and settings; restore the settings of the session afterwards."""
+        try:
+            yield
+        finally:
+            self._catalog.forget()
+            if self._connection.is_usable:
+                self._connection.apply_settings()
+
+
+#: A row of the catalog by column name; the names are fields of the value that is built from it.
+NamedRow: TypeAlias = dict[str, Any]
+Rows: TypeAlias = list[NamedRow]
+
+
+class ServerSchemaReader(ABC):
+    """The part ``SchemaReader``."""
+
+    comments_sql: ClassVar[
+        str
+    ]  #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
+
+    def __init__(self, db: ServerReader | ServerWriter) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    @abstractmethod
+    def _fetch_schema(self) -> Schema:
+        """Read the schema within a transaction."""
+
+    def schema(self) -> Schema:
+        with self._connection.read_transaction():
+            return self._fetch_schema()
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        name = self._catalog.require_table(table).name
+        return {
+            str(column): str(comment)
+            for column, comment in self._connection.fetch(self.comments_sql, {"table": name})
+        }
+
+
+def group_rows(rows: Iterable[NamedRow]) -> defaultdict[str, Rows]:
+    """Return rows by the table in their column ``owner``."""
+    rows_by_table = defaultdict[str, Rows](list)
+    for row in rows:
+        rows_by_table[row["owner"]].append(row)
+    return rows_by_table
+
+
+def sort_indexes(indexes: Iterable[NamedRow]) -> Sequence[NamedRow]:
+    """Sort indexes, whose order in the catalog has no meaning."""
+    return sorted(indexes, key=lambda index: (index["name"], index["columns"]))
+
+
+def sort_references(references: Iterable[NamedRow]) -> Sequence[NamedRow]:
+    """Sort foreign keys, whose order in the catalog has no meaning."""
+    return sorted(references, key=lambda key: (key["columns"], key["table"], key["to"]))
+
+
+#: Seconds for a query that waits for no lock.
+SHORT_TIMEOUT = 5.0
+#: Rows of tables above this size, in bytes, are estimated unless an exact count is requested.
+LARGE_TABLE = 16 << 20
+
+
+#: A server without locks that last as long as a session.
+LOCK_MISSING = EngineFinding(
+    severity="warning",
+    code="lock-missing",
+    message="this server has no locks of sessions, so two dbctl processes may write at the same time",
+    hint="Run one dbctl process at a time for this database.",
+)
+
+
+def describe_holders(
+    holders: Sequence[LockHolder], sessions: Sequence[Session], locks: Mapping[int, Sequence[str]]
+) -> Sequence[LockHolder]:
+    """Add the locks by pid, the statement and the age of the transaction to the sessions of a database."""
+    by_pid = {session.pid: session for session in sessions}
+    return [
+        structs.replace(
+            holder,
+            locks=locks.get(holder.pid, ()),
+            query=by_pid[holder.pid].query if holder.pid in by_pid else "",
+            transaction_seconds=by_pid[holder.pid].transaction_seconds if holder.pid in by_pid else None,
+        )
+        for holder in holders
+    ]
+
+
+def find_problems(
+    connection: ServerConnection[Any], checks: Iterable[FindingQuery], parameters: Mapping[str, object] = {}
+) -> Iterator[EngineFinding]:
+    """Run checks, and yield the finding of each row."""
+    for check in checks:
+        yield from row_findings(check, connection.fetch(check.sql, parameters))
+
+
+class ServerChecks(ABC):
+    """The part ``Checks``, except ``find_damage``, which each engine implements."""
+
+    def __init__(self, db: SqlDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    @abstractmethod
+    def _row_label(self, key: Sequence[str]) -> str:
+        """Return SQL for a text that identifies a row of ``c``."""
+
+    def _select_tables(self, table: str) -> list[str]:
+        if table:
+            return [self._catalog.require_table(table).name]
+        return self._catalog.base_tables()
+
+    def _find_orphans(
+        self, child: str, schema: str, parent: str, columns: Sequence[str], to: Sequence[str]
+    ) -> Iterator[OrphanedRows]:
+        """Yield the orphaned rows of ``child``, if any."""
+        link = " and ".join(
+            f"p.{ident(target)} = c.{ident(source)}" for source, target in zip(columns, to, strict=True)
+        )
+        has_key = " and ".join(f"c.{ident(column)} is not null" for column in columns)
+        key = self._catalog.primary_key(child)
+        sql = (
+            f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"
+            f" and not exists (select 1 from {ident(schema)}.{ident(parent)} p where {link})"
+        )
+        ((count, first_label),) = cast("list[tuple[int, str | None]]", self._connection.fetch(sql))
+        if count:
+            example = f"{', '.join(key)} {first_label}" if key else None
+            yield OrphanedRows(
+                table=child, columns=columns, referenced_table=parent, count=count, example=example
+            )
+
+    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        del index, limit  # the engine cannot read an index without its table
+        return ()
+
+    def count_lost_commits(self) -> int:
+        return 0  # the server replays its complete log, or does not start
+
+    def list_text_indexes(self) -> Sequence[str]:
+        return ()
+
+    def check_text_index(self, name: str) -> str:
+        raise NotSupportedError(
+            feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
+        )
+
+
+UNCHANGED = "The database is unchanged."
+NO_BACKUP = "No backup was created; existing backups are unchanged."
+#: Rows shrink to about a quarter in a compressed dump.
+COMPRESSION_RATIO = 4
+RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
+#: Maximum bytes of a name on every server.
+MAX_NAME_BYTES = 63
+
+
+def derived_name(name: str, suffix: str) -> str:
+    """Return the name of a database that belongs to another one, within the maximum length of a server."""
+    limit = MAX_NAME_BYTES - len(f"{RETAINED_SUFFIX}YYYYMMDD_HHMMSS")
+    if len(name.encode()) > limit:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name.encode()[: limit - 9].decode(errors='ignore')}_{digest}"
+    return f"{name}{suffix}"
+
+
+def new_scratch_name(name: str) -> str:
+    return derived_name(name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
+
+
+def scratch_name_pattern(name: str) -> str:
+    """Return a pattern for the names of scratch databases, including those that a killed process left over."""
+    return f"^{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}$"
+
+
+def copy_output(
+    client: ClientProgram,
+    file: NewFile,
+    feed: Callable[[bytes], None],
+    compressor: ParallelGzip | None,
+    expected_bytes: int,
+    progress: Progress,
+) -> None:
+    """Write the output of a dump program to a file, and pass each block to ``feed``."""
+    written = 0
+    for block in client.blocks():
+        feed(block)
+        written += file.write(compressor.compress(block) if compressor else block)
+        progress(min(1.0, written / expected_bytes))
+    if compressor:
+        file.write(compressor.flush())
+
+
+def failed_verification(problem: str) -> DumpVerification:
+    """Return the verification of a dump that cannot be loaded."""
+    return DumpVerification(tables={}, schema="", problems=[problem])
+
+
+def require_row_counts(
+    path: Path, target: str, counts: Mapping[str, int], expected: Mapping[str, int]
+) -> None:
+    """Refuse a file whose row counts differ from those of the dump that it should contain.
+
+    Raises:
+        RestoreFailedError: a table differs.
+    """
+    if counts != dict(expected):
+        names = sorted(name for name in {*counts, *expected} if counts.get(name) != expected.get(name))
+        reason = f"{path.name}: row counts of {', '.join(names)} are unexpected"
+        raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)
+
+
+class ServerRestoreTarget(ABC):
+    """The methods of ``RestoreTarget`` that are the same on all servers."""
+
+    requires_load = True
+
+    @abstractmethod
+    def trial_restore(self, request: LoadRequest) -> AbstractContextManager[TrialRestore]: ...
+
+    def files(self) -> Sequence[Path]:
+        return ()  # the server owns them
+
+    def require_space(self, required_bytes: int) -> None:
+        del required_bytes  # a server does not report its free space
+
+    def prepare(self, request: LoadRequest) -> AbstractContextManager[None]:
+        """Do nothing: a restore needs no preparation here."""
+        del request
+        return nullcontext()
+
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Block no writers: the replaced tables are retained under another name, with all later writes."""
+        del dump, timeout
+        return nullcontext(release_nothing)
+
+    def markers(self) -> Mapping[str, str]:
+        return {}  # the retained database identifies the state
+
+    @contextmanager
+    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
+        with self.trial_restore(request) as trial:
+            yield trial.url
