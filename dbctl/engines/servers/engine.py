@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors.usage import require_driver
@@ -33,6 +33,7 @@ ENTRY_POINTS = {
     "restore_target": "backup.restore_target:{}RestoreTarget",
     "verify_dump": "backup.load:verify_dump",
     "import_dump": "backup.foreign.dump:import_dump",
+    "script_dialect": "sql.script:SCRIPTS",
 }
 
 
@@ -84,6 +85,7 @@ class ServerEngine(Engine):
 
     driver: str  #: the name of the package; the extra of dbctl that installs it has the name of the engine
     class_prefix: str  #: with which the names of its classes begin
+    entry_points: ClassVar[Mapping[str, str]] = {}  #: entries in place of those of ``ENTRY_POINTS``
 
     def _load(self, use: str, target: str) -> Any:
         """Import a class or function of ``ENTRY_POINTS``.
@@ -91,9 +93,13 @@ class ServerEngine(Engine):
         Raises:
             DriverMissingError: the driver is not installed.
         """
-        module, _, name = ENTRY_POINTS[use].format(self.class_prefix).partition(":")
+        module, _, name = self._find_entry_point(use)
         with require_driver(target, driver=self.driver, extra=self.name):
-            return getattr(import_module(f"dbctl.engines.{self.name}.{module}"), name)
+            return getattr(import_module(module), name)
+
+    def _find_entry_point(self, use: str) -> tuple[str, str, str]:
+        place = {**ENTRY_POINTS, **self.entry_points}[use]
+        return f"dbctl.engines.{self.name}.{place}".format(self.class_prefix).partition(":")
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         reader: Readable = self._load("reader", target)(url, target, timeout=options.timeout)
@@ -132,5 +138,6 @@ class ServerEngine(Engine):
     @property
     def script_dialect(self) -> ScriptDialect:
         # it does not require the driver
-        dialect: ScriptDialect = import_module(f"dbctl.engines.{self.name}.sql.script").SCRIPTS
+        module, _, name = self._find_entry_point("script_dialect")
+        dialect: ScriptDialect = getattr(import_module(module), name)
         return dialect
