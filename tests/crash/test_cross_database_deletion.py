@@ -22,7 +22,7 @@ KILLED_DELETION = """
 import os, signal, sys
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.engines.sqlite.connection.write import WriteConnection
+from dbctl.engines.sqlite.write_connection import WriteConnection
 at, seen = int(sys.argv[1]), 0
 def counting(work):
     def counted(*words, **more):

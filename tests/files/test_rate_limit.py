@@ -3,7 +3,7 @@
 import pytest
 
 from dbctl.engines.contract.dumps import Dumps
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.files import progress
 from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter
 from tests.services.flashpoint_app import create_app, run_statements

@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.checks import Checks
-from dbctl.engines.sqlite import wal
+from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.backup.dumper import dump
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, FileFailedError
 from dbctl.files import compression
 from tests.crash import forge
@@ -180,13 +179,13 @@ def database_with_wal(tmp_path):
 def test_trap_sqlite_ignores_damage_in_a_wal_so_each_bit_flip_is_reported(database_with_wal):
     log, draw = database_with_wal.with_name("killed.db-wal"), create_rng("flips in a wal")
     content = log.read_bytes()
-    assert wal.count_lost_commits(log) == 0
+    assert files.count_lost_commits(log) == 0
     for number in range(choose_count(20, 200)):
         position = draw.randrange(len(content))
         changed = bytearray(content)
         changed[position] ^= 1 << draw.randrange(8)
         log.write_bytes(changed)
-        lost = wal.count_lost_commits(log)
+        lost = files.count_lost_commits(log)
         assert 0 < lost <= 200, position
         if not number:
             with closing(sqlite3.connect(f"file:{database_with_wal}?mode=ro", uri=True)) as app:

@@ -13,7 +13,7 @@ from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
@@ -133,9 +133,9 @@ class SQLiteChecks:
         return result
 
     def count_lost_commits(self) -> int:
-        from dbctl.engines.sqlite import wal
+        from dbctl.engines.sqlite import files
 
-        return wal.count_lost_commits(Path(f"{self._connection.path}-wal"))
+        return files.count_lost_commits(Path(f"{self._connection.path}-wal"))
 
     def list_text_indexes(self) -> Sequence[str]:
         rows = self._connection.fetch(

@@ -38,12 +38,12 @@ class SQLiteEngine(Engine):
             from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
             return SQLiteExternalReader(path, target, timeout=timeout, traceless=traceless)
-        from dbctl.engines.sqlite.reader import SQLiteReader
+        from dbctl.engines.sqlite.database import SQLiteReader
 
         return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
-        from dbctl.engines.sqlite.writer import SQLiteWriter
+        from dbctl.engines.sqlite.database import SQLiteWriter
 
         path = Path(url.path)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
@@ -59,7 +59,7 @@ class SQLiteEngine(Engine):
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         del url
-        from dbctl.engines.sqlite.writer import SQLiteScratch
+        from dbctl.engines.sqlite.database import SQLiteScratch
 
         return SQLiteScratch(target)
 
@@ -93,7 +93,7 @@ class SQLiteEngine(Engine):
     ) -> DumpVerification:
         del dump, make_temp_dir
         from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
-        from dbctl.engines.sqlite.reader import SQLiteReader
+        from dbctl.engines.sqlite.database import SQLiteReader
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
             return SQLiteDumps(reader).verify_dump(quick=quick)

@@ -1,17 +1,19 @@
-"""The files of a SQLite database: side files, temporary files, URIs and checks before writing."""
+"""The files of a SQLite database: side files, temporary files, checks before writing, and commits in a ``-wal`` file that SQLite would silently drop."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO, NamedTuple
 
+from dbctl import signals
 from dbctl.engines.contract.checks import DatabaseFiles
+from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
-
-if TYPE_CHECKING:  # the files of a database are also listed without opening one
-    import sqlite3
 
 #: Suffixes of the files that SQLite creates next to a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -50,8 +52,6 @@ def connect(path: Path, parameters: str, *, timeout: float = 5.0) -> sqlite3.Con
 
     Python's driver opens it, because sqlite-utils has neither the parameters nor such connections.
     """
-    import sqlite3
-
     return sqlite3.connect(build_uri(path, parameters), uri=True, isolation_level=None, timeout=timeout)
 
 
@@ -108,3 +108,185 @@ def _is_unused(file: Path) -> bool:
         return not list_lock_holders(file)
     except NotSupportedError:
         return False
+
+
+HEADER_BYTES, FRAME_BYTES = 32, 24  # bytes
+PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
+MAGIC = 0x377F0682  #: the lowest bit is the byte order of the checksums
+Checksum = tuple[int, int]
+
+#: The descriptors that this process has open, on Linux and macOS.
+DESCRIPTORS = Path("/dev/fd")
+#: The header of a ``-shm``, in native byte order and stored twice: whether it is initialized, and the last frame of a
+#: complete commit. The number of frames that were checkpointed follows.
+INDEX_HEADER, CHECKPOINTED = struct.Struct("=12xB3xI28x"), struct.Struct("=I")
+
+
+def count_pending_pages(database: Path) -> int:
+    """Return how many pages in the ``-wal`` of an open database have not been checkpointed.
+
+    The number is in the ``-shm``, read through SQLite's descriptor in this process, because closing another descriptor
+    would drop SQLite's locks. Without such a descriptor all committed frames of the ``-wal`` are counted, even those
+    that were checkpointed.
+    """
+    try:
+        for descriptor in list_descriptors(Path(f"{database}-shm")):
+            page_count = _read_pending(os.pread(descriptor, 2 * INDEX_HEADER.size + CHECKPOINTED.size, 0))
+            if page_count is not None:
+                return page_count
+    except OSError:  # no such file, or descriptors cannot be listed
+        pass
+    return _count_committed_frames(Path(f"{database}-wal"))
+
+
+def may_reappear(error: BaseException | None, path: Path) -> bool:
+    """Whether a failed change is completely in the -wal, although it was not synced to disk.
+
+    While the database is open the change is ignored, and the next change overwrites it. The next process to open the
+    database reads every valid frame (https://sqlite.org/wal.html, "Recovery"), and so applies the change. Call this after
+    a checkpoint or the last close tried to remove it.
+    """
+    if not (isinstance(error, sqlite3.Error) and get_error_name(error) == "SQLITE_IOERR_FSYNC"):
+        return False
+    return _count_committed_frames(Path(f"{path}-wal")) > 0
+
+
+def list_descriptors(path: Path) -> Iterator[int]:
+    """Yield the descriptors of this process for a file; closing a new one would drop SQLite's locks on the file.
+
+    Raises:
+        OSError: no such file, or descriptors cannot be listed.
+    """
+    target = path.stat()
+    for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
+        if _is_same_file(descriptor, target):
+            yield descriptor
+
+
+def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), target)
+    except OSError:  # closed since then, such as the descriptor of the listing itself
+        return False
+
+
+def _read_pending(index: bytes) -> int | None:
+    """Return the number of pages from the header of a ``-shm``; None while another process writes it."""
+    size = INDEX_HEADER.size
+    first_copy, second_copy, checkpointed = index[:size], index[size : 2 * size], index[2 * size :]
+    if first_copy != second_copy or len(checkpointed) != CHECKPOINTED.size:
+        return None
+    is_complete, last_frame = INDEX_HEADER.unpack(first_copy)
+    return max(0, last_frame - CHECKPOINTED.unpack(checkpointed)[0]) if is_complete else None
+
+
+def _count_committed_frames(path: Path) -> int:
+    """Return the number of frames up to the last commit, by their headers only."""
+    last_committed = 0
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
+                return 0
+            page_size = struct.unpack(">I", header[8:12])[0]
+            if page_size not in PAGE_SIZES:
+                return 0  # the start of the frames is unknown
+            for frame, (head, _) in enumerate(_read_frames(file, page_size), 1):
+                if head[8:16] != header[16:24]:  # from before the last reset of the -wal
+                    break
+                if head[4:8] != b"\0\0\0\0":
+                    last_committed = frame
+    except FileNotFoundError:
+        pass
+    return last_committed
+
+
+def count_lost_commits(path: Path) -> int:
+    """Return the number of commits after the first damaged frame, which SQLite drops without an error.
+
+    Frames from before the last reset and an incomplete commit at the end are normal. The result is 0 if the file is
+    reset while it is read.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+            salts = header[16:24]
+            lost = sum(
+                not is_valid and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
+                for head, is_valid in _verify_frames(file, header)
+            )
+            file.seek(0)
+            return lost if file.read(HEADER_BYTES) == header else 0
+    except FileNotFoundError:
+        return 0
+
+
+def _verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the header of each frame, and whether it and all earlier frames are current and have valid checksums."""
+    if len(header) < HEADER_BYTES:
+        return
+    magic, _version, page_size = struct.unpack(">3I", header[:12])
+    order = ">" if magic & 1 else "<"
+    checksum = _add_checksum((0, 0), header[:24], order)
+    is_valid = magic & ~1 == MAGIC and checksum == struct.unpack(">2I", header[24:])
+    if page_size not in PAGE_SIZES:
+        return  # the start of the frames is unknown
+    salts = header[16:24]
+    for head, page in _read_frames(file, page_size):
+        if is_valid and head[8:16] == salts:
+            checksum = _add_checksum(_add_checksum(checksum, head[:8], order), page, order)
+            is_valid = checksum == struct.unpack(">2I", head[16:])
+        else:
+            is_valid = False
+        yield head, is_valid
+
+
+class CommittedPages(NamedTuple):
+    """The complete commits of a ``-wal``, up to the first damaged frame."""
+
+    page_size: int
+    page_count: int  #: of the database after the last commit; 0 without commits
+    offsets: Mapping[int, int]  #: of the content of each page
+    lost: int  #: commits after the first damaged frame
+
+
+def read_committed(path: Path) -> CommittedPages:
+    """Return what SQLite would read from a ``-wal``, which no process may write during the call.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+        if len(header) < HEADER_BYTES:
+            return CommittedPages(0, 0, {}, 0)
+        page_size = struct.unpack(">I", header[8:12])[0]
+        offsets, pending, page_count, lost = dict[int, int](), dict[int, int](), 0, 0
+        for index, (head, is_valid) in enumerate(_verify_frames(file, header)):
+            page, committed_pages = struct.unpack(">2I", head[:8])
+            if not is_valid:
+                lost += bool(committed_pages) and head[8:16] == header[16:24]
+                continue
+            pending[page] = HEADER_BYTES + index * (FRAME_BYTES + page_size) + FRAME_BYTES
+            if committed_pages:
+                offsets |= pending
+                pending, page_count = {}, committed_pages
+        return CommittedPages(page_size, page_count, offsets, lost)
+
+
+def _read_frames(file: BinaryIO, page_size: int) -> Iterator[tuple[bytes, bytes]]:
+    while True:
+        signals.raise_if_interrupted()
+        frame = file.read(FRAME_BYTES + page_size)
+        if len(frame) < FRAME_BYTES + page_size:
+            return
+        yield frame[:FRAME_BYTES], frame[FRAME_BYTES:]
+
+
+def _add_checksum(checksum: Checksum, data: bytes, order: str) -> Checksum:
+    first, second = checksum
+    words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for even, odd in zip(words, words, strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second

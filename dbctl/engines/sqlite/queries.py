@@ -12,7 +12,7 @@ from dbctl.engines.sqlite.dialect import expand_sets
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Whether a table is a shadow table, or a full-text index over the text of another table, which triggers may copy.
 _INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name

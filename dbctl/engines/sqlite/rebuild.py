@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, TableChange
 from dbctl.engines.parsing import lineage
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sqlite.describe import VIRTUAL, SQLiteSchemaReader
+from dbctl.engines.sqlite.catalog import VIRTUAL, SQLiteSchemaReader
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import ColumnMissingError, TableMissingError
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
-    from dbctl.engines.sqlite.writer import SQLiteScratch
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteScratch
     from dbctl.sqlite_library import Table
 
 _ENTRIES = (
@@ -48,7 +47,7 @@ class SQLiteTableRebuilder:
         self._connection, self._catalog = db.connection, db.catalog
 
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
-        from dbctl.engines.sqlite.writer import SQLiteScratch
+        from dbctl.engines.sqlite.database import SQLiteScratch
         from dbctl.sqlite_library import AlterError, TransformError
 
         table = self._catalog.tables().get(change.table)

@@ -17,7 +17,7 @@ from dbctl.engines.contract.schema import (
     group_by_table,
 )
 from dbctl.engines.sql.catalog import Row
-from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.sql import normalize
 from dbctl.engines.sqlite.sql.create_statement import (
     ColumnText,

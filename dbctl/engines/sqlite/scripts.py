@@ -15,7 +15,7 @@ from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.model import format_count
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 
 class SQLiteScriptRunner:

@@ -13,8 +13,8 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection.write import WriteConnection
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
+    from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
 class SQLiteStagingTables(SqlStagingTables):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.streaming import RowStream, UserQuery
 from dbctl.engines.sql.catalog import Row, ident
-from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Pragmas that return a setting, and change it if they have a value.
 SETTING_PRAGMAS = frozenset(

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.checks import Checks, SizeMonitor
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.wal import count_lost_commits, count_pending_pages
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.files import count_lost_commits, count_pending_pages
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import NotSupportedError
 
@@ -248,7 +247,7 @@ def test_rolled_back_pages_are_not_pending(live, tmp_path):
 
 
 def test_without_descriptor_all_committed_pages_count(live, tmp_path, monkeypatch):
-    monkeypatch.setattr("dbctl.engines.sqlite.wal.DESCRIPTORS", tmp_path / "none")
+    monkeypatch.setattr("dbctl.engines.sqlite.files.DESCRIPTORS", tmp_path / "none")
     live.execute("pragma cache_size = 1")
     pending = count_pending(tmp_path / "live.db")
     live.execute("begin")

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.sql.script import SCRIPTS
-from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.profiles import ledgers, loader

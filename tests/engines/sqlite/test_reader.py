@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.sqlite.connection.read import CLOCK_TICK_NS
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.connection import CLOCK_TICK_NS
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import (
     BusyError,
     CorruptError,
@@ -156,7 +155,7 @@ def make_read_only(directory: Path):
 READ = """
 import os, sys
 from pathlib import Path
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.base import DbctlError
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:

@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.sql.normalize import read_normal_words
-from dbctl.engines.sqlite.writer import SQLiteWriter
 from tests.conformance.contract import HOSTILE_NAMES
 from tests.shapes import flashpoint_web
 

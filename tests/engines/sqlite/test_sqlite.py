@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.database import Condition, Explainer, KeysetCursor, Order, Query
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import run_query

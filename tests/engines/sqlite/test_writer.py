@@ -20,9 +20,8 @@ import pytest
 
 from dbctl.engines.contract.database import Condition, InSubquery, ReferenceCount
 from dbctl.engines.registry import load_engine
-from dbctl.engines.sqlite.connection.row_writer import BATCH_BYTES, split_batches
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.rows import BATCH_BYTES, split_batches
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -89,8 +88,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dbctl import signals
-from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.errors.base import DbctlError
 
 def main():
@@ -351,7 +350,7 @@ def test_file_with_second_hard_link_is_refused(tmp_path):
 OPEN_WITHOUT_PRIVILEGES = """
 import os, sys
 from pathlib import Path
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.errors.base import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -483,7 +482,7 @@ def test_write_after_a_full_disk_succeeds_with_free_space(small_disk, mode):
 WRITE_WITH_SIZE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.errors.connection import FileFailedError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.dont_write_bytecode = True  # the limit would truncate it

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.database import Condition, Not
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.connection import ConstraintError
 from dbctl.services.deletion.cascade import AffectedRows, count_affected_rows, find_affected_rows
 

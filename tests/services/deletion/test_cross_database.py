@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.engines.sqlite.connection.write import WriteConnection
+from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import UnreachableError
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, read_vectors

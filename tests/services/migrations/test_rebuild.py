@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dbctl.engines.sqlite.describe import SQLiteSchemaReader
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from tests.databases import empty_database
 from tests.shapes import flashpoint_web, yaai

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.portable import PortableSchema
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.services.transfer.check import CopyProblem, find_problems, find_refused_statements
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.schema import TransferSchema

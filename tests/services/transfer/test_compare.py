@@ -13,7 +13,7 @@ import pytest
 from xxhash import xxh3_128_intdigest
 
 from dbctl.engines.contract.portable import LineBatch, LineColumn
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer import compare
 from dbctl.services.transfer.compare import Differences, TableComparison, TableDigest, digest_table
 from dbctl.services.transfer.parts import require_rows

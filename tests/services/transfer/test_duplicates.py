@@ -21,7 +21,7 @@ from dbctl.engines.contract.portable import (
     PortableSchemas,
     PortableTable,
 )
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import duplicates
 from dbctl.services.transfer.values.duplicates import find_duplicates

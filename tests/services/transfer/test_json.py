@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalType, exchange_kind
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.json_changes import find_json_changes

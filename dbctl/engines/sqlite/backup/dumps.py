@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.backup.dumper import dump as dump_file
+from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
 from dbctl.engines.sqlite.checks import SQLiteChecks
-from dbctl.engines.sqlite.describe import SQLiteSchemaReader
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
-from dbctl.engines.sqlite.reader import SQLiteReader
 
 #: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
 APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")

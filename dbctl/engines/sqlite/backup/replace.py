@@ -22,7 +22,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, LoadResult
 from dbctl.engines.file_locks import describe_lock_holders, list_lock_holders
 from dbctl.engines.sqlite.backup.dumper import create_step_callback
-from dbctl.engines.sqlite.connection.base import WAIT_SECONDS
+from dbctl.engines.sqlite.connection import WAIT_SECONDS
 from dbctl.engines.sqlite.errors import (
     UNSYNCED,
     ErrorContext,
@@ -34,11 +34,12 @@ from dbctl.engines.sqlite.errors import (
 from dbctl.engines.sqlite.files import (
     SIDE_FILES,
     connect,
+    list_descriptors,
     list_partial_files,
+    may_reappear,
     new_partial_path,
     refuse_unsafe,
 )
-from dbctl.engines.sqlite.wal import list_descriptors, may_reappear
 from dbctl.errors.connection import BusyError, FileFailedError, WriteConflictError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.restore import RestoreUnfinishedError

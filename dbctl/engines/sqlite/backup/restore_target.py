@@ -18,8 +18,8 @@ from dbctl.engines.contract.dumps import (
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.sqlite.backup import block_writers, replace
 from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.files import list_files
-from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts

@@ -11,7 +11,7 @@ from dbctl.engines.sql.catalog import Catalog, Statement
 from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.database import SQLiteReader
 
 #: Finds an index over all rows that begins with a column, ascending and with binary collation.
 _INDEX = """select 1 from pragma_index_list(:table) l join pragma_index_xinfo(l.name) x

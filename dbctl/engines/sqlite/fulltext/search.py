@@ -14,7 +14,7 @@ from dbctl.engines.sqlite.queries import SQLiteExplainer
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import TextQuery
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 SLOW = "each change of a row scans the whole index"
 

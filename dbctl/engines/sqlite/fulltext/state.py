@@ -6,7 +6,7 @@ import re
 
 from dbctl.engines.contract.fulltext import TextIndexSpec
 from dbctl.engines.sql.database import Connection
-from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition, normalize
 
 _FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"

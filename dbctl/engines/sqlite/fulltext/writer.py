@@ -15,7 +15,7 @@ from dbctl.errors.search import TextIndexForeignError
 from dbctl.model import now
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 #: A word that no text contains.
 PROBE = "zqxdbctlprobe"

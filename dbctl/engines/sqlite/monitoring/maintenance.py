@@ -12,8 +12,8 @@ from dbctl import signals
 from dbctl.engines.contract.checks import Storage
 from dbctl.engines.contract.monitoring import MaintenanceKind, MaintenanceTask
 from dbctl.engines.sql.catalog import Row, ident
-from dbctl.engines.sqlite.connection.write import WriteConnection
 from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
+from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import BusyError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
@@ -22,7 +22,7 @@ from dbctl.files.mounts import read_volume
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.monitoring import EngineFinding
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Seconds between two tries of a checkpoint that readers block.
 RETRY_SECONDS = 0.05

@@ -13,8 +13,8 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection.base import SQLiteConnection
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.connection import SQLiteConnection
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
 _INDEX_TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
@@ -28,7 +28,7 @@ class SQLiteSizes:
         self._count = db.count
 
     def measure_storage(self) -> Storage:
-        from dbctl.engines.sqlite import wal
+        from dbctl.engines.sqlite import files
 
         size, pages, free = (
             cast("int", self._connection.fetch(f"pragma {name}")[0][0])
@@ -45,7 +45,7 @@ class SQLiteSizes:
             page_count=pages,
             freelist_pages=free,
             wal_bytes=wal_bytes,
-            wal_pages=wal.count_pending_pages(self._connection.path) if wal_bytes else 0,
+            wal_pages=files.count_pending_pages(self._connection.path) if wal_bytes else 0,
             journal_mode=journal_mode,
             shares_memory=journal_mode == "wal",
             tables=len(self._catalog.base_tables()),

@@ -13,8 +13,7 @@ from dbctl.engines.sqlite.transfer.source import SQLiteRowSource
 from dbctl.engines.sqlite.transfer.values import parse_exact
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 
 #: The types of a rowid that is no column of its table, and of a column that is the rowid.
 ROWID, ROWID_ALIAS = "rowid", "rowid alias"

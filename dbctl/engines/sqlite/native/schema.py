@@ -22,8 +22,7 @@ from dbctl.engines.sqlite.native.rows import ROWID, ROWID_ALIAS, SQLiteNativeRow
 from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 
 #: The module of a virtual table creates its shadow tables.
 _OBJECTS = """select m.type, m.name, m.sql, l.type = 'virtual' from sqlite_master m

@@ -28,9 +28,9 @@ from dbctl.engines.contract.schema import (
 )
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, split_generated
-from dbctl.engines.sqlite.describe import SQLiteSchemaReader
+from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
+from dbctl.engines.sqlite.database import SQLiteDatabase
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
-from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
 #: Those that a derived schema has, too.

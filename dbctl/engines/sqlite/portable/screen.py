@@ -23,13 +23,13 @@ from dbctl.engines.sql.portable.read import (
     match_labels,
     split_parts,
 )
-from dbctl.engines.sqlite.connection.base import UNDECODABLE
+from dbctl.engines.sqlite.connection import UNDECODABLE
 from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
 from dbctl.engines.sqlite.types.codec import find_affinity
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection.base import SQLiteConnection
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.connection import SQLiteConnection
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 _UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 _LARGEST_FLOAT = 1.7976931348623157e308

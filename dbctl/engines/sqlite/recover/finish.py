@@ -12,9 +12,9 @@ from dbctl import signals
 from dbctl.engines.contract.monitoring import EngineFinding
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.schema import Entry
-from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors.base import DbctlError
 from dbctl.model import format_count
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dbctl import signals
-from dbctl.engines.sqlite import wal
+from dbctl.engines.sqlite import files as wal
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import connect

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
 from dbctl.engines.sqlite.files import connect
 from dbctl.engines.sqlite.recover.btree import Gap, Trees

@@ -16,7 +16,7 @@ from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.engines.sqlite.types.codec import RawText
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 _ATTACHMENTS = """select type, name, sql from sqlite_master where sql is not null
 and (type = 'trigger' or type = 'index' and sql not like 'create unique%') order by type, name"""

@@ -26,7 +26,7 @@ from dbctl.engines.sqlite.transfer.values import (
 from dbctl.engines.sqlite.types.codec import RawText
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Rows of one batch.
 BATCH_ROWS = 2000

@@ -10,8 +10,7 @@ from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.write_lock import SqlWriteLock
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 
 #: The module of a virtual table writes to its shadow tables.
 _TABLES = """select name from pragma_table_list where schema = 'main' and type in ('table', 'shadow')

@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Writable
 from dbctl.engines.sql.write_lock import SqlWriteProofs
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 
 class SQLiteWriteProofs(SqlWriteProofs):

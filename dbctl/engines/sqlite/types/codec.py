@@ -15,7 +15,7 @@ from dbctl.engines.sql.catalog import Row
 from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Words in a declared type by the affinity that they select; the first match is used.
 AFFINITIES = {

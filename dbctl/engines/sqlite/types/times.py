@@ -9,8 +9,7 @@ from dbctl.engines.contract.database import Table, TimeFormCount
 from dbctl.engines.sql.catalog import ident
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 
 #: Number of the newest rows, whose forms are those that the app currently writes.
 NEWEST_ROWS = 50

@@ -9,15 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl.engines.sqlite.connection.base import SQLiteConnection
-from dbctl.engines.sqlite.files import refuse_unsafe
-from dbctl.engines.sqlite.wal import may_reappear
+from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.engines.sqlite.files import may_reappear, refuse_unsafe
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError
 from dbctl.files.atomic import sync_directory
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.connection.row_writer import RowWriter
+    from dbctl.engines.sqlite.rows import RowWriter
     from dbctl.sqlite_library import Database
+
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class WriteConnection(SQLiteConnection):
     def row_writer(self) -> RowWriter:
         """Writes rows through ``database``."""
         if self._row_writer is None:
-            from dbctl.engines.sqlite.connection.row_writer import RowWriter
+            from dbctl.engines.sqlite.rows import RowWriter
 
             self._row_writer = RowWriter(self.driver)
             self.on_change.append(self._row_writer.forget)
