@@ -15,7 +15,7 @@ import dbctl
 from dbctl.engines.postgresql import catalog
 from dbctl.engines.postgresql.monitoring import statistics
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.monitoring.sizes import SQLiteIndexMonitor
+from dbctl.engines.sqlite.monitoring import SQLiteIndexMonitor
 from tests import servers
 from tests.databases import File, PostgreSQL, empty_database
 

@@ -23,24 +23,24 @@ class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "BloatMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteIndexMonitor",
+        "BloatMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
         "Checks": "dbctl.engines.sqlite.checks:SQLiteChecks",
         "Explainer": "dbctl.engines.sqlite.queries:SQLiteExplainer",
-        "FullText": "dbctl.engines.sqlite.fulltext.search:SQLiteFullText",
-        "IndexMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteIndexMonitor",
-        "Maintenance": "dbctl.engines.sqlite.monitoring.maintenance:SQLiteMaintenance",
+        "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
+        "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
+        "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
         "NativeSchemas": "dbctl.engines.sqlite.native.schema:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.portable.schema:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer.source:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.catalog:SQLiteSchemaReader",
-        "SizeMonitor": "dbctl.engines.sqlite.monitoring.sizes:SQLiteSizes",
+        "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
-        "ValueCodec": "dbctl.engines.sqlite.types.codec:SQLiteCodec",
+        "ValueCodec": "dbctl.engines.sqlite.values:SQLiteCodec",
         "ValueScreen": "dbctl.engines.sqlite.portable.screen:SQLiteValueScreen",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
-        "TimeForms": "dbctl.engines.sqlite.types.times:SQLiteTimes",
+        "TimeForms": "dbctl.engines.sqlite.values:SQLiteTimes",
         "WriteLock": "dbctl.engines.sqlite.transfer.write_lock:SQLiteWriteLock",
     }
     connection: SQLiteConnection
@@ -85,9 +85,9 @@ class SQLiteWriter(SQLiteDatabase):
         **SQLiteDatabase.PARTS,
         "RowSink": "dbctl.engines.sqlite.transfer.sink:SQLiteRowSink",
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
-        "StagingTables": "dbctl.engines.sqlite.staging:SQLiteStagingTables",
-        "TextIndexes": "dbctl.engines.sqlite.fulltext.writer:SQLiteTextIndexes",
-        "TimeRewriter": "dbctl.engines.sqlite.types.times:SQLiteTimeRewriter",
+        "StagingTables": "dbctl.engines.sqlite.scripts:SQLiteStagingTables",
+        "TextIndexes": "dbctl.engines.sqlite.fulltext_index:SQLiteTextIndexes",
+        "TimeRewriter": "dbctl.engines.sqlite.values:SQLiteTimeRewriter",
         "WriteProofs": "dbctl.engines.sqlite.transfer.write_proof:SQLiteWriteProofs",
     }
     connection: WriteConnection

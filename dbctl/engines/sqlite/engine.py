@@ -107,9 +107,9 @@ class SQLiteEngine(Engine):
 
     @property
     def script_dialect(self) -> ScriptDialect:
-        from dbctl.engines.sqlite.sql import script
+        from dbctl.engines.sqlite import lint
 
-        return script.SCRIPTS
+        return lint.SCRIPTS
 
     def require_salvageable(self, target: str) -> None:
         """Do nothing: each file can be salvaged."""

@@ -52,7 +52,7 @@ class SQLiteExplainer(SqlExplainer):
 
     def _refuse_unknown_names(self, sql: str) -> None:
         """Refuse unknown names in double quotes, because SQLite would read them as text without an error."""
-        from dbctl.engines.sqlite.sql.normalize import find_unknown_names
+        from dbctl.engines.sqlite.schema import find_unknown_names
 
         names = {column.lower() for table in self._catalog.tables().values() for column in table.columns}
         unknown_names = find_unknown_names(sql, names | {name.lower() for name in self._catalog.tables()})

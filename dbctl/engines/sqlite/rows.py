@@ -8,7 +8,7 @@ from math import isnan
 from types import NoneType
 
 from dbctl import signals
-from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.engines.sqlite.values import RawText
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.sqlite_library import SQLITE_MAX_VARS, Database, Table
 

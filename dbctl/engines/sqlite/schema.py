@@ -1,10 +1,11 @@
-"""Build the schema from SQLite's pragmas, and from the CREATE statements for what no pragma contains."""
+"""Build the schema from SQLite's pragmas, and from the CREATE statements, in one spelling, for what no pragma contains."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import cast
 
 from dbctl.engines.contract.schema import (
@@ -16,19 +17,274 @@ from dbctl.engines.contract.schema import (
     SchemaTable,
     group_by_table,
 )
-from dbctl.engines.sql.catalog import Row
+from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.statements import Word, WordReader, unquote_name
+from dbctl.engines.sql.catalog import Row, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL
-from dbctl.engines.sqlite.sql import normalize
-from dbctl.engines.sqlite.sql.create_statement import (
-    ColumnText,
-    IndexText,
-    normalize_trigger,
-    normalize_view,
-    normalize_virtual_table,
-    parse_index,
-    parse_table,
+from dbctl.engines.sqlite.lint import LEXER
+from dbctl.engines.sqlite.values import find_affinity
+from dbctl.model import Struct
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
+
+#: Words that cannot name a column without quotes, or that have another meaning without quotes.
+RESERVED = frozenset(
+    """add all alter and as autoincrement between case check collate commit constraint create current_date current_time
+    current_timestamp default deferrable delete distinct drop else escape exists false foreign from group having in
+    index insert into is isnull join limit not nothing notnull null on or order primary references returning select set
+    table then to transaction true union unique update using values when where""".split()
 )
-from dbctl.engines.sqlite.types.codec import find_affinity
+#: Words that can precede a value; after other words, a name is an alias.
+_BEFORE_A_VALUE = RESERVED - {"as"} | frozenset(
+    {"by", "except", "filter", "glob", "intersect", "like", "match", "over", "recursive", "regexp", "with"}
+)
+
+
+Words = Sequence[Word]
+
+
+def normalize_sql(sql: str, names: Collection[str]) -> str:
+    """Return ``sql`` in normal form; ``names`` as for ``read_normal_words``."""
+    return join_words(read_normal_words(sql, names))
+
+
+def read_normal_words(sql: str, names: Collection[str]) -> Words:
+    """Return the words of ``sql`` in normal form; a quoted name has quotes only if it requires them.
+
+    ``names`` are the existing tables and columns, in lower case: SQLite reads any other word in double quotes as text.
+    """
+    return [_normalize_token(token, names) for token in LEXER.read_significant(sql)]
+
+
+def _normalize_token(token: Token, names: Collection[str]) -> Word:
+    if token.kind == "name":
+        name = unquote_name(token.text)
+        if token.text[0] == '"' and name.lower() not in names:
+            return Word("text", quote_literal(name))
+        return _name_word(name)
+    if token.kind == "text" and token.text[0] == "'":
+        return Word("text", token.text)
+    kind = {"text": "number", "end": "sign"}.get(token.kind, token.kind)  # a BLOB is written as digits
+    return Word("number" if kind == "number" else "word" if kind == "word" else "sign", token.text.lower())
+
+
+def find_unknown_names(sql: str, names: Collection[str]) -> list[str]:
+    """Return the words in double quotes that are neither in ``names`` nor defined as an alias in ``sql``."""
+    tokens = LEXER.read_significant(sql)
+    words = ["", *(token.text.lower() for token in tokens), "", ""]
+    known, unknown_names = set(names), list[str]()
+    for index, token in enumerate(tokens):
+        previous, following = words[index], words[index + 2 : index + 4]
+        if token.text[0] != '"' or "." in (previous, following[0]) or previous in ("from", "join"):
+            continue  # SQLite always reads a name in this position
+        name = unquote_name(token.text)
+        is_alias = (
+            index
+            and (tokens[index - 1].kind not in ("sign", "end") or previous == ")")
+            and previous not in _BEFORE_A_VALUE
+        )
+        if is_alias or following == ["as", "("]:
+            known.add(name.lower())
+        else:
+            unknown_names.append(name)
+    return [name for name in unknown_names if name.lower() not in known]
+
+
+def normalize_default(sql: str) -> str:
+    """Return a default in normal form; an unreserved word is a text, because a default cannot refer to columns."""
+    words = read_normal_words(sql, ())
+    if len(words) == 1 and words[0].kind in ("word", "name") and words[0].text not in RESERVED:
+        plain = sql.strip() if words[0].kind == "word" else sql.strip()[1:-1]
+        return quote_literal(plain)
+    return re.sub(r"^([+-]) ", r"\1", join_words(words))
+
+
+def _name_word(text: str) -> Word:
+    lower = text.lower()
+    if _PLAIN.fullmatch(lower) and lower not in RESERVED:
+        return Word("name", lower)
+    return Word("name", '"' + lower.replace('"', '""') + '"')
+
+
+def join_words(words: Words) -> str:
+    """Join words into SQL, with conventional blanks."""
+    text, previous = "", Word("sign", "(")
+    for word in words:
+        is_attached = word.text in {",", ")", ".", ";"} or previous.text in {"(", "."}
+        is_call = (
+            word.text == "("
+            and (previous.kind == "name" or previous.text not in RESERVED)
+            and previous.kind in ("word", "name")
+        )
+        text += word.text if is_attached or is_call else f" {word.text}"
+        previous = word
+    return text
+
+
+#: First words of table constraints in CREATE TABLE.
+_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
+_TRIGGER_TIMES = frozenset({"before", "after", "instead"})
+
+
+class ColumnText(Struct, frozen=True, kw_only=True):
+    """Properties of a column that only the CREATE statement contains."""
+
+    collation: str = ""
+    generated: str = ""
+
+
+class TableText(Struct, frozen=True, kw_only=True):
+    """Properties of a table that only the CREATE statement contains; ``columns`` are in its order."""
+
+    columns: Sequence[ColumnText]
+    checks: Sequence[str]
+    options: Sequence[str]
+    #: columns of the foreign keys that are checked at the end of the transaction
+    deferred: frozenset[tuple[str, ...]]
+
+
+class IndexText(Struct, frozen=True, kw_only=True):
+    """The terms of an index, without collation and direction, and its condition."""
+
+    terms: Sequence[str]
+    where: str
+
+
+def parse_table(sql: str, names: Collection[str]) -> TableText:
+    """Parse a CREATE TABLE statement."""
+    tokens = read_normal_words(sql, names)
+    opening = tokens.index(Word("sign", "("))
+    closing = _find_closing(tokens, opening)
+    elements = [_TableElement(element) for element in _split_at_commas(tokens[opening + 1 : closing])]
+    columns = [element for element in elements if element.is_column]
+    for element in elements:
+        element.parse()
+    options = {join_words(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
+    return TableText(
+        columns=[ColumnText(collation=element.collation, generated=element.generated) for element in columns],
+        checks=sorted(check for element in elements for check in element.checks),
+        options=sorted(options.union(*(element.options for element in elements))),
+        deferred=frozenset(keys for element in elements for keys in element.deferred),
+    )
+
+
+def parse_index(sql: str, names: Collection[str]) -> IndexText:
+    """Parse a CREATE INDEX statement."""
+    tokens = read_normal_words(sql, names)
+    opening = tokens.index(Word("sign", "("), tokens.index(Word("word", "on")))
+    closing = _find_closing(tokens, opening)
+    terms = []
+    for part in _split_at_commas(tokens[opening + 1 : closing]):
+        term = list(part)
+        if term[-1] in (Word("word", "asc"), Word("word", "desc")):
+            term.pop()
+        if Word("word", "collate") in term[-2:-1]:
+            del term[-2:]
+        terms.append(join_words(term))
+    return IndexText(terms=terms, where=join_words(tokens[closing + 2 :]))
+
+
+def normalize_trigger(sql: str, names: Collection[str]) -> str:
+    """Return the event and body of a trigger in normal form, with defaults made explicit."""
+    tokens = _skip_name(read_normal_words(sql, names), "trigger")
+    text = re.sub(r"^([^']*?) for each row\b", r"\1", join_words(tokens))
+    return text if tokens[0].text in _TRIGGER_TIMES else f"before {text}"
+
+
+def normalize_view(sql: str, names: Collection[str]) -> str:
+    """Return the query of a view in normal form."""
+    return join_words(_skip_name(read_normal_words(sql, names), "view"))
+
+
+def normalize_virtual_table(sql: str) -> str:
+    """Return what follows the name of a virtual table: ``using fts5(…)``.
+
+    Case and blanks are normalized; quotes are not, because their meaning depends on the module.
+    """
+    tokens = LEXER.read_significant(sql)
+    name = next(index for index, token in enumerate(tokens) if token.text.lower() == "table") + 1
+    text = ""
+    for previous, token in pairwise(tokens[name:]):
+        word = token.text.lower() if token.kind == "word" else token.text
+        is_separated = previous.start + len(previous.text) < token.start and "sign" not in (
+            previous.kind,
+            token.kind,
+        )
+        text += f" {word}" if text and (is_separated or previous.text == ",") else word
+    return text
+
+
+class _TableElement:
+    """One column or one constraint of a CREATE TABLE statement."""
+
+    def __init__(self, tokens: Words) -> None:
+        self._tokens = tokens
+        self.is_column = not (tokens[0].kind == "word" and tokens[0].text in _CONSTRAINTS)
+        self.collation = self.generated = ""
+        self.checks, self.options = list[str](), set[str]()
+        self.deferred = list[tuple[str, ...]]()
+
+    def parse(self) -> None:
+        tokens, keys = self._tokens, tuple[str, ...]()
+        position = 0
+        if self.is_column:
+            keys, position = (tokens[0].text.strip("'\"").lower(),), 1
+        while position < len(tokens):
+            word = tokens[position].text if tokens[position].kind == "word" else ""
+            group = self._read_group(position + 1)
+            if word == "check" and group:
+                self.checks.append(join_words(group))
+            elif word == "as" and group:
+                kind = (
+                    tokens[position + len(group) + 3].text if position + len(group) + 3 < len(tokens) else ""
+                )
+                self.generated = f"{join_words(group)} {'stored' if kind == 'stored' else 'virtual'}"
+            elif word == "collate":
+                self.collation = tokens[position + 1].text.strip("'\"").upper()
+            elif word == "autoincrement":
+                self.options.add(word)
+            elif word == "conflict":
+                location = (
+                    f"{keys[0]} {tokens[position - 2].text}"
+                    if self.is_column
+                    else join_words(tokens[: position - 1])
+                )
+                self.options.add(f"{location} on conflict {tokens[position + 1].text}")
+            elif word == "key" and group and tokens[position - 1].text == "foreign":
+                keys = tuple(token.text.strip("'\"").lower() for token in group if token.kind != "sign")
+            elif word == "deferred" and not self._is_negated(position):
+                self.deferred.append(keys)
+            position += 1 if tokens[position].text != "(" else len(self._read_group(position)) + 2
+
+    def _read_group(self, position: int) -> Words:
+        """Return the tokens in the parentheses that open at ``position``; empty without parentheses."""
+        if position >= len(self._tokens) or self._tokens[position] != Word("sign", "("):
+            return ()
+        return self._tokens[position + 1 : _find_closing(self._tokens, position)]
+
+    def _is_negated(self, position: int) -> bool:
+        return [token.text for token in self._tokens[position - 3 : position - 1]] == ["not", "deferrable"]
+
+
+def _skip_name(tokens: Words, kind: str) -> Words:
+    """Return the tokens after the name in CREATE … ``kind`` name."""
+    start = tokens.index(Word("word", kind)) + 2
+    return tokens[start + 2 :] if tokens[start : start + 1] == [Word("sign", ".")] else tokens[start:]
+
+
+def _find_closing(tokens: Words, opening: int) -> int:
+    depth = 0
+    for index in range(opening, len(tokens)):
+        if tokens[index].kind == "sign":
+            depth += {"(": 1, ")": -1}.get(tokens[index].text, 0)
+        if not depth:
+            return index
+    return len(tokens)
+
+
+def _split_at_commas(words: Words) -> list[Words]:
+    return [reader.words for reader in WordReader(words).split_at_commas()]
+
 
 #: Suffixes of the shadow tables of full-text and R-tree modules.
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat".split()
@@ -150,7 +406,7 @@ class _SchemaBuilder:
 
 def _build_column(row: Row, column_text: ColumnText, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
-    declared = normalize.normalize_sql(str(kind or ""), ()).upper()
+    declared = normalize_sql(str(kind or ""), ()).upper()
     if column_text.generated:  # with unusual blanks SQLite reads these words as part of the type
         declared = re.sub(r" ?GENERATED( ALWAYS)?$", "", declared)
     is_rowid = declared == "INTEGER" and list(key) == [name]
@@ -159,7 +415,7 @@ def _build_column(row: Row, column_text: ColumnText, key: Sequence[str]) -> Sche
         type=declared,
         storage=find_affinity(declared),
         nullable=not (not_null or is_rowid),
-        default=None if default is None else normalize.normalize_default(str(default)),
+        default=None if default is None else normalize_default(str(default)),
         collation="" if column_text.collation == "BINARY" else column_text.collation,
         generated=column_text.generated,
     )

@@ -1,27 +1,32 @@
-"""Run scripts that change the schema of a SQLite file, in one transaction without new orphaned rows."""
+"""Run scripts that change the schema of a SQLite file, in one transaction without new orphaned rows, and staging tables of imports."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sqlite.sql import script
+from dbctl.engines.sql.staging import SqlStagingTables, StagedRows, declare_columns
+from dbctl.engines.sqlite import lint
+from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import format_count
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteWriter
+    from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
 class SQLiteScriptRunner:
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = script.SCRIPTS
+    script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
     lock_attempts = 1  # the transaction locks the file when it begins
 
@@ -78,7 +83,7 @@ class SQLiteScriptRunner:
         return ()
 
     def _run_step(self, sql: str) -> None:
-        if reason := script.SCRIPTS.unsupported_reason(sql, outside=True):
+        if reason := lint.SCRIPTS.unsupported_reason(sql, outside=True):
             raise QueryFailedError(target=self._catalog.target, reason=reason)
         connection = self._connection.driver
         if not sql.lower().startswith("vacuum"):  # VACUUM attaches a temporary file
@@ -155,7 +160,87 @@ def _deny_nontransactional(action: int, first: str | None, value: str | None, *_
     """Deny transaction statements, access to other files, and pragmas without effect inside a transaction."""
     if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in script.ALLOWED_PRAGMAS:
+    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in lint.ALLOWED_PRAGMAS:
         # dbctl reads it; setting it is denied
         return sqlite3.SQLITE_OK if (first, value) == ("schema_version", None) else sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK
+
+
+class SQLiteStagingTables(SqlStagingTables):
+    """The part ``StagingTables``."""
+
+    _connection: WriteConnection
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        super().__init__(db)
+        self._build_insert = db.build_insert
+
+    def stage(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> StagedRows:
+        # A change of a shadow table would damage the full-text or R-tree index.
+        query = "select 1 from pragma_table_list where schema = 'main' and type = 'shadow' and name = :table"
+        if self._connection.run(query, {"table": table}):
+            raise NotSupportedError(
+                feature=f"restoring single rows of {table}, a shadow table of an index,",
+                subject=self._catalog.target,
+                hint=Remedy(
+                    "Restore the rows into a new table, or the whole database with: `restore apply ID`"
+                ),
+            )
+        return super().stage(table, key, columns, rows)
+
+    def find_name_conflict(self, name: str) -> str:
+        sql = "select 1 from sqlite_master where type = 'index' and name = :name collate nocase"
+        return "an index" if self._connection.run(sql, {"name": name}) else ""
+
+    def _create_staging_table(
+        self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> str:
+        staging_table, names = f"temp.{ident(name)}", ", ".join(ident(column) for column in columns)
+        self._connection.run(f"create temp table {ident(name)} as select {names} from {ident(table)} where 0")
+        # Begin only now: a transaction that has read the file would block other writers.
+        self._connection.run("begin")
+        try:
+            placeholders = ", ".join("?" * len(columns))
+            # sqlite-utils reads only the main database, and would create a table there instead
+            self._connection.call_once(
+                lambda: self._connection.driver.executemany(
+                    f"insert into {staging_table} values ({placeholders})",
+                    rows,
+                )
+            )
+            self._connection.run("commit")
+        finally:
+            if self._connection.driver.in_transaction:
+                self._connection.driver.rollback()
+        return staging_table
+
+    def same_key(self, own: str, other: str) -> str:
+        return f"{own} is {other}"  # the left operand determines the collation; a key may be NULL
+
+    def same_value(self, table: str, column: str) -> str:
+        name = self._catalog.quote_column(table, column, "")
+        return f"(t0.{name} is s.{name} collate binary and typeof(t0.{name}) = typeof(s.{name}))"
+
+    def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
+        return self._connection.execute_write(*self._build_insert(table, columns, select))
+
+    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
+        sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
+        sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"
+        return self._connection.execute_write(sql)
+
+    @contextmanager
+    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+        definitions = declare_columns([(column, column.type) for column in columns], key)
+        try:
+            with self._connection.transaction():
+                # sqlite-utils has six types for columns; these keep the types of another database
+                self._connection.write(
+                    lambda: self._connection.driver.execute(f"create table {ident(name)} ({definitions})")
+                )
+                self._catalog.forget()
+                yield
+        finally:
+            self._catalog.forget()

@@ -63,7 +63,7 @@ class SQLiteStreams:
 
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
-        from dbctl.engines.sqlite.types.codec import parse_parameter
+        from dbctl.engines.sqlite.values import parse_parameter
 
         self._connection.prepare_stream()
         if JOURNAL_MODE_QUERY.fullmatch(

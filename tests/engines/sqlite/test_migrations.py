@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
-from dbctl.engines.sqlite.sql.script import SCRIPTS
+from dbctl.engines.sqlite.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.profiles import ledgers, loader

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
-from dbctl.engines.sqlite.sql.normalize import read_normal_words
+from dbctl.engines.sqlite.schema import read_normal_words
 from tests.conformance.contract import HOSTILE_NAMES
 from tests.shapes import flashpoint_web
 

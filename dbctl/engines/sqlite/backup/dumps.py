@@ -11,7 +11,7 @@ from dbctl.engines.sqlite.backup.dumper import dump as dump_file
 from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
+from dbctl.engines.sqlite.monitoring import SQLiteSizes
 
 #: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
 APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")

@@ -25,7 +25,7 @@ from dbctl.engines.sql.portable.read import (
 )
 from dbctl.engines.sqlite.connection import UNDECODABLE
 from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
-from dbctl.engines.sqlite.types.codec import find_affinity
+from dbctl.engines.sqlite.values import find_affinity
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection

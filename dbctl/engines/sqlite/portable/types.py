@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType, PortableColumn
 from dbctl.engines.sql.portable.read import parse_declared
-from dbctl.engines.sqlite.types.codec import find_affinity
+from dbctl.engines.sqlite.values import find_affinity
 
 _TEXT, _BYTES, _REAL = (LogicalType(kind="text"), LogicalType(kind="bytes"), LogicalType(kind="real"))
 #: A column of this affinity stores a whole number as an integer, which has no negative zero.

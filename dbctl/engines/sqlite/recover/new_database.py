@@ -12,7 +12,7 @@ from dbctl import signals
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.recover.btree import KeyFunction
-from dbctl.engines.sqlite.types.codec import RawText, find_affinity
+from dbctl.engines.sqlite.values import RawText, find_affinity
 from dbctl.files.atomic import create_empty
 
 #: Values of ``hidden`` in ``table_xinfo`` for generated columns.

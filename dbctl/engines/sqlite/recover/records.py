@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.engines.sqlite.values import RawText
 
 #: Maximum number of cached record headers; tables have few different ones.
 MAX_HEADERS = 4096

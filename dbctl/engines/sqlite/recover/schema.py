@@ -14,7 +14,7 @@ from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
 from dbctl.engines.sqlite.files import connect
 from dbctl.engines.sqlite.recover.btree import Gap, Trees
-from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.engines.sqlite.values import RawText
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5

@@ -13,7 +13,7 @@ from dbctl.engines.sql import lines
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.transfer.source import match_keys
 from dbctl.engines.sqlite.transfer.values import value_parser
-from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.engines.sqlite.values import RawText
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteWriter

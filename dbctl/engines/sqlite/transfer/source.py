@@ -23,7 +23,7 @@ from dbctl.engines.sqlite.transfer.values import (
     parse_exact,
     register_functions,
 )
-from dbctl.engines.sqlite.types.codec import RawText
+from dbctl.engines.sqlite.values import RawText
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase

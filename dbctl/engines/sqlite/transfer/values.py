@@ -13,7 +13,7 @@ from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import LineColumn, LogicalKind
 from dbctl.engines.contract.streaming import escape
 from dbctl.engines.sql import canonical
-from dbctl.engines.sqlite.types.codec import RawText, find_affinity
+from dbctl.engines.sqlite.values import RawText, find_affinity
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}

@@ -1,1 +1,0 @@
-"""FTS5: search and maintenance of full-text indexes."""

@@ -1,0 +1,344 @@
+"""Full-text indexes in SQLite: their definition (an FTS5 table, an index on its keys, and triggers), their stored objects, creation and removal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract.database import Condition, Where
+from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
+from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sql.database import Connection
+from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.search import TextIndexForeignError
+from dbctl.model import now
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.database import SQLiteWriter
+
+
+#: Quoted names that need no quotes, and signs around which spaces have no meaning.
+_QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"
+#: FTS5's names for the content table of an index, its rowid column, and its other columns by position.
+CONTENT_TABLE = "{index}_content"
+ROWID_COLUMN, CONTENT_COLUMN = "id", "c{place}"
+_EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
+_VERBS = {"ai": "insert", "au": "update", "ad": "delete"}
+#: The texts of a JSON array of blocks; any other value stays unchanged.
+_BLOCKS = """case when json_valid({0}) then case json_type({0}) when 'array' then coalesce((select \
+group_concat(case b.type when 'object' then json_extract(b.value, '$.text') when 'text' then b.value end, ' ') \
+from json_each({0}) b), {0}) else {0} end else {0} end"""
+
+
+class TextIndexDefinition:
+    """The objects of the index that a spec describes."""
+
+    def __init__(self, spec: TextIndexSpec) -> None:
+        self.spec = spec
+        self.key_index = f"{spec.index_table}_{spec.key}"  #: the name of the index on the keys
+
+    def statements(self) -> dict[str, str]:
+        """Return the statements that create the FTS5 table, its key index and its triggers, by name."""
+        unsearched = {self.spec.key, *self.spec.extra_columns}
+        parts = [ident(name) + " unindexed" * (name in unsearched) for name in self.columns()]
+        parts += [f"tokenize = {quote_literal(self.spec.tokenizer)}"] if self.spec.tokenizer else []
+        statements = {
+            self.spec.index_table: f"create virtual table {ident(self.spec.index_table)} using fts5({', '.join(parts)})"
+        }
+        # FTS5 finds entries only by rowid and words, and the rowids of the table may change
+        name = self.key_index
+        statements[name] = f"create index {ident(name)} on {self._content_table()} ({self._key_column()})"
+        for table, event, body in self._build_triggers():
+            names = {"index": self.spec.index_table.lower(), "table": table.lower()}
+            name = self.spec.trigger_pattern.format(**names, event=event, verb=_VERBS[event])
+            head = f"create trigger {ident(name)} {_EVENTS[event]} on {ident(table)}"
+            statements[name] = f"{head} begin {body} end"
+        return statements
+
+    def columns(self) -> list[str]:
+        """Return the columns of the FTS5 table."""
+        names = [
+            self.spec.key,
+            *self.spec.columns,
+            *self.spec.extra_columns,
+            *(joined_text.name for joined_text in self.spec.joined_texts),
+        ]
+        return sorted(names, key=self.spec.column_order.index) if self.spec.column_order else names
+
+    def _key_column(self) -> str:
+        """Return the name of the key column in the content table."""
+        return CONTENT_COLUMN.format(place=self.columns().index(self.spec.key))
+
+    def _content_table(self) -> str:
+        return ident(CONTENT_TABLE.format(index=self.spec.index_table))
+
+    def _build_triggers(self) -> Iterator[tuple[str, str, str]]:
+        """Yield table, event and statements of each trigger."""
+        table_name, key = (
+            ident(self.spec.index_table),
+            f"{ident(self.spec.index_table)}.{ident(self.spec.key)}",
+        )
+        rowid_test = (
+            f"rowid in (select {ROWID_COLUMN} from {self._content_table()} where {self._key_column()}"
+        )
+        delete = f"delete from {table_name} where {rowid_test} = old.{ident(self.spec.id)});"
+        insert = f"{self.fill_statement()} where s.{ident(self.spec.id)} = new.{ident(self.spec.id)};"
+        yield self.spec.table, "ai", insert
+        yield self.spec.table, "au", f"{delete} {insert}"
+        yield self.spec.table, "ad", delete
+        for joined_text in self.spec.joined_texts:
+            start, first = key, ident(joined_text.path[0].column)
+            if joined_text.path[0].column != self.spec.id:
+                start = f"(select s.{first} from {ident(self.spec.table)} s where s.{ident(self.spec.id)} = {key})"
+            for position, link in enumerate(joined_text.path):
+                for event, rows in (("ai", ["new"]), ("au", ["old", "new"]), ("ad", ["old"])):
+                    updates = [
+                        f"update {table_name} set {ident(joined_text.name)} = {self._joined_text_sql(joined_text, start)}"
+                        f" where {rowid_test} in ({self._affected_ids_sql(joined_text, position, row)}));"
+                        for row in rows
+                    ]
+                    yield link.table, event, " ".join(updates)
+
+    def fill_statement(self) -> str:
+        """Return the statement that fills the index from ``s``; the caller may append a WHERE clause."""
+        values = {self.spec.key: f"s.{ident(self.spec.id)}", **self.column_values()}
+        names = self.columns()
+        into = f"insert into {ident(self.spec.index_table)} ({', '.join(map(ident, names))})"
+        return f"{into} select {', '.join(values[name] for name in names)} from {ident(self.spec.table)} s"
+
+    def column_values(self) -> dict[str, str]:
+        """Return SQL for the value of each column except the key, for a row of ``s``."""
+        values = {name: f"s.{ident(name)}" for name in (*self.spec.columns, *self.spec.extra_columns)}
+        values |= {name: _BLOCKS.format(values[name]) for name in self.spec.block_columns}
+        return values | {
+            joined_text.name: self._joined_text_sql(joined_text, f"s.{ident(joined_text.path[0].column)}")
+            for joined_text in self.spec.joined_texts
+        }
+
+    @staticmethod
+    def _joined_text_sql(joined_text: JoinedText, start: str) -> str:
+        """Return SQL for the joined texts, in a stable order, of the row whose first link has the value ``start``."""
+        tables, tests, previous = [], [], start
+        for position, link in enumerate(joined_text.path):
+            tables.append(f"{ident(link.table)} l{position}")
+            tests.append(f"l{position}.{ident(link.to)} = {previous}")
+            if position + 1 < len(joined_text.path):
+                previous = f"l{position}.{ident(joined_text.path[position + 1].column)}"
+        value = f"l{len(joined_text.path) - 1}.{ident(joined_text.column)}"
+        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"
+        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"
+
+    def _affected_ids_sql(self, joined_text: JoinedText, position: int, row: str) -> str:
+        """Return SQL for the ids of the rows whose path contains ``row`` at the link ``position``."""
+        tables, tests, previous = [f"{ident(self.spec.table)} s"], [], "s"
+        for link_index, link in enumerate(joined_text.path[:position]):
+            tables.append(f"{ident(link.table)} l{link_index}")
+            tests.append(f"l{link_index}.{ident(link.to)} = {previous}.{ident(link.column)}")
+            previous = f"l{link_index}"
+        tests.append(
+            f"{previous}.{ident(joined_text.path[position].column)} = {row}.{ident(joined_text.path[position].to)}"
+        )
+        return f"select s.{ident(self.spec.id)} from {', '.join(tables)} where {' and '.join(tests)}"
+
+    def plain_trigger_bodies(self) -> dict[str, str]:
+        """Return the bodies of simple handwritten triggers by event."""
+        table, names = self.spec.index_table.lower(), self.columns()
+        values = ", ".join(f"new.{self.spec.id if name == self.spec.key else name}" for name in names)
+        insert = f"insert into {table} ({', '.join(names)}) values ({values});"
+        delete = f"delete from {table} where {self.spec.key} = old.{self.spec.id};"
+        return {
+            "insert": normalize(insert),
+            "delete": normalize(delete),
+            "update": normalize(f"{delete} {insert}"),
+        }
+
+
+def normalize(sql: str) -> str:
+    """Return a statement in a form in which equal statements are equal text."""
+    unquoted = re.sub(_QUOTED, r"\1", sql)
+    return " ".join(re.sub(_SIGNS, r" \g<0> ", unquoted).split()).strip("; ").lower()
+
+
+_FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
+_CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"
+#: A trigger: event, columns, table and body.
+_TRIGGER = (
+    r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
+    r" begin (?P<body>.*) end"
+)
+#: The FTS5 command that deletes an entry of an index without stored text.
+_DELETE_COMMAND = "insert into {own} ( {own} ,"
+
+
+class StoredTextIndex:
+    """The statements that SQLite stores for an index, its key index, and every trigger that names it."""
+
+    def __init__(self, connection: Connection, spec: TextIndexSpec) -> None:
+        self._definition, self._spec = TextIndexDefinition(spec), spec
+        names = {("table", spec.index_table.lower()), ("index", self._definition.key_index.lower())}
+        pattern = re.compile(rf"\b{re.escape(spec.index_table)}\b", re.IGNORECASE)
+        rows = connection.fetch("select type, lower(name), coalesce(sql, '') from sqlite_master")
+        self._entries = {
+            str(name): str(sql)
+            for kind, name, sql in rows
+            if (kind, name) in names or (kind == "trigger" and pattern.search(str(sql)))
+        }
+
+    @property
+    def exists(self) -> bool:
+        return self._spec.index_table.lower() in self._entries
+
+    def contains(self, name: str) -> bool:
+        """Whether an object of this name belongs to the index."""
+        return name.lower() in self._entries
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether an ordinary table has the name of the index."""
+        table_sql = self._entries.get(self._spec.index_table.lower(), "")
+        return bool(table_sql) and not re.match(VIRTUAL, table_sql)
+
+    def damage_reason(self) -> str:
+        """Return why the index does not find every row; empty if it does."""
+        sql = self._entries[self._spec.index_table.lower()]
+        if not re.match(_FTS5, sql):
+            return "it is not an FTS5 table"
+        content = re.search(_CONTENT, sql)
+        source = content["of"].strip("'\"") if content else ""
+        if content and not source:
+            return f"it stores no text, so matches have no {self._spec.key} and entries are never deleted"
+        if content:
+            return f"it reads its text from {source}, whose columns or keys differ, so queries or changes of {self._spec.table} fail"
+        return self._difference_reason()
+
+    def can_find_every_row(self) -> bool:
+        """Whether the index finds every row if it has one entry per row, because changes that it cannot follow fail."""
+        if self._spec.joined_texts or not self._has_expected_columns():
+            return False
+        expected, bodies = self._definition.plain_trigger_bodies(), self._read_trigger_bodies()
+        delete_command = _DELETE_COMMAND.format(own=self._spec.index_table.lower())
+        return all(
+            bodies.get(verb, "") == expected[verb] or delete_command in bodies.get(verb, "")
+            for verb in expected
+        )
+
+    def _has_expected_columns(self) -> bool:
+        return normalize(self._entries[self._spec.index_table.lower()]) == normalize(
+            self._definition.statements()[self._spec.index_table]
+        )
+
+    def has_plain_triggers(self) -> bool:
+        """Whether the triggers of the index are simple handwritten ones: correct, but slow."""
+        if self._spec.joined_texts or not self._has_expected_columns():
+            return False
+        expected = self._definition.plain_trigger_bodies()
+        return len(self._entries) == 1 + len(expected) and self._read_trigger_bodies() == expected
+
+    def _read_trigger_bodies(self) -> dict[str, str]:
+        """Return the bodies of the table's triggers by event, without those that ignore an indexed column."""
+        bodies = {}
+        for match in (re.fullmatch(_TRIGGER, normalize(sql)) for sql in self._entries.values()):
+            watched_columns = (
+                {name.strip() for name in match["of"].split(",")} if match and match["of"] else set[str]()
+            )
+            covers_all = (
+                not watched_columns or {name.lower() for name in self._spec.columns} <= watched_columns
+            )
+            if match and match["table"] == self._spec.table.lower() and covers_all:
+                bodies[match["verb"]] = match["body"].strip("; ")
+        return bodies
+
+    def _difference_reason(self) -> str:
+        table_name, key_index = self._spec.index_table.lower(), self._definition.key_index.lower()
+        expected = {name.lower(): normalize(text) for name, text in self._definition.statements().items()}
+        actual = {name: normalize(text) for name, text in self._entries.items()}
+        if actual.pop(table_name) != expected.pop(table_name):
+            return "its columns differ"
+        if any(_DELETE_COMMAND.format(own=table_name) in sql for sql in actual.values()):
+            return (
+                f"its triggers use a command that it does not support, so changes of {self._spec.table} fail"
+            )
+        if actual.pop(key_index, "") != expected.pop(key_index):
+            return f"it has no index on {self._spec.key}, so each change of a row scans the whole index"
+        if actual != expected:
+            return "its triggers differ, so it does not follow every change"
+        return ""
+
+
+#: A word that no text contains.
+PROBE = "zqxdbctlprobe"
+
+
+class SQLiteTextIndexes:
+    """The part ``TextIndexes``."""
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+    def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        stored = StoredTextIndex(self._connection, spec)
+        if stored.is_foreign:
+            raise TextIndexForeignError(target=self._catalog.target, name=spec.index_table)
+        database = self._connection.database
+        names = [("trigger", trigger.name) for trigger in database.triggers]
+        names += [("table", table) for table in database.table_names()]
+        return {
+            f"drop {kind} {name}": f"drop {kind} {ident(name)}"
+            for kind, name in names
+            if stored.contains(name)
+        }
+
+    def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        definition = TextIndexDefinition(spec)
+        statements = definition.statements()
+        table_name = spec.index_table
+        steps = {
+            f"create table {table_name} (FTS5)": statements.pop(table_name),
+            f"fill {table_name} from {spec.table}": definition.fill_statement(),
+        }
+        steps[f"create index {definition.key_index}"] = statements.pop(definition.key_index)
+        return steps | {f"create trigger {name}": sql for name, sql in statements.items()}
+
+    def mark_text_index(self, spec: TextIndexSpec) -> None:
+        mark = spec.marker
+        if mark is None:
+            return
+        if mark.table not in self._catalog.tables():
+            database = self._connection.database
+            columns = {mark.key: str, mark.value: str}
+            self._connection.write(lambda: database.create_table(mark.table, columns, pk=mark.key))
+            self._catalog.forget_changed()
+        if not self._db.count(mark.table, [Condition(mark.key, "=", mark.name)]):
+            timestamp = f"{now():%Y-%m-%dT%H:%M:%S.000Z}"
+            self._db.insert(mark.table, {mark.key: mark.name, mark.value: timestamp})
+
+    def probe_text_index(self, spec: TextIndexSpec) -> None:
+        columns = [column.name for column in self._catalog.require_table(spec.table).columns.values()]
+        rows = self._db.select(spec.table, columns, limit=1)
+        if not rows:
+            return
+        row = dict(zip(columns, rows[0], strict=True))
+        condition: list[Where] = [Condition(spec.id, "=", row[spec.id])]
+        text = f"{row[spec.columns[0]]} {PROBE}"
+        self._connection.run("savepoint probe")
+        try:
+            self._db.update(spec.table, {spec.columns[0]: text}, condition)
+            self._require_match_count(spec, 1, "a changed row is not found")
+            self._db.delete(spec.table, condition)
+            self._require_match_count(spec, 0, "a deleted row is still found")
+            self._db.insert(spec.table, {**row, spec.columns[0]: text})
+            self._require_match_count(spec, 1, "a new row is not found")
+        finally:
+            self._connection.run("rollback to probe")
+            self._connection.run("release probe")
+
+    def _require_match_count(self, spec: TextIndexSpec, count: int, reason: str) -> None:
+        table_name = ident(spec.index_table)
+        rows = self._connection.fetch(
+            f"select count(*) from {table_name} where {table_name} match :word",
+            {"word": PROBE},
+        )
+        if rows != [(count,)]:
+            raise QueryFailedError(target=self._catalog.target, reason=f"{spec.index_table}: {reason}")

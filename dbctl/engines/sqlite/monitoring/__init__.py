@@ -1,1 +1,0 @@
-"""Statistics and maintenance of a SQLite file: sizes, indexes, free pages, vacuum."""

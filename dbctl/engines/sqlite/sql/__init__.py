@@ -1,1 +1,0 @@
-"""Parse SQL of SQLite: CREATE statements, normalization, scripts, lint."""

@@ -1,1 +1,0 @@
-"""Conversion of values for SQLite columns, and the forms of stored times."""
