@@ -13,7 +13,7 @@ import traceback
 
 import pytest
 
-from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
+from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
 from dbctl.errors.base import DbctlError
 from dbctl.files import mounts
 from tests.crash.figures import choose_count, create_rng

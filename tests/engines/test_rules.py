@@ -36,8 +36,8 @@ OPENERS = {
     "engines/mysql/backup/table_swap.py": "the script in a safety backup",
     "files/codecs.py": "dumps of servers",
     "engines/postgresql/backup/foreign/dump.py": "private copies of dumps",
-    "engines/sqlite/backup/replace.py": "a new file with a temporary name (O_EXCL), before it connects to it",
-    "engines/sqlite/backup/foreign_dump.py": "private copies of dumps",
+    "engines/sqlite/restore.py": "a new file with a temporary name (O_EXCL), before it connects to it",
+    "engines/sqlite/foreign.py": "private copies of dumps",
     "engines/sqlite/connection.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/recover/image.py": "private copies of damaged files, and a reference file, without open connections to them",
     "engines/sqlite/external_index/state.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
@@ -73,9 +73,9 @@ CONNECTORS = {
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/files.py": "the files of the other modules of SQLite",
-    "engines/sqlite/backup/dumper.py": "the copy of a backup",
-    "engines/sqlite/backup/replace.py": "the target of a restore, and the dump",
-    "engines/sqlite/backup/foreign_dump.py": "private copies of foreign files, and the file that it creates from a dump",
+    "engines/sqlite/dump.py": "the copy of a backup",
+    "engines/sqlite/restore.py": "the target of a restore, and the dump",
+    "engines/sqlite/foreign.py": "private copies of foreign files, and the file that it creates from a dump",
     "engines/sqlite/recover/finish.py": "the new file of a recovery, and an empty database in memory",
     "engines/sqlite/recover/image.py": "a private copy of a damaged database, for the integrity check",
     "engines/sqlite/recover/new_database.py": "the new file of a recovery",
@@ -144,8 +144,8 @@ def test_sqlite_backup_always_has_a_callback():
         if called_name == "backup"
     ]
     assert {file for file, _ in backup_calls} == {
-        "engines/sqlite/backup/dumper.py",
-        "engines/sqlite/backup/replace.py",
+        "engines/sqlite/dump.py",
+        "engines/sqlite/restore.py",
     }
     assert all({"pages", "progress"} <= arguments for _, arguments in backup_calls)
 

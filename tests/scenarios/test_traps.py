@@ -19,8 +19,8 @@ import pytest
 
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.sqlite import files
-from dbctl.engines.sqlite.backup.dumper import dump
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.dump import copy_database
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, FileFailedError
 from dbctl.files import compression
 from tests.crash import forge
@@ -69,10 +69,10 @@ def test_trap_vacuum_into_follows_dangling_links_so_copies_require_an_unused_pat
         source.execute("vacuum into ?", [str(link)])
         assert target.exists(), "trap no longer exists"
         target.unlink()
-        catch_error(FileFailedError, lambda: dump(source, link, ignore_progress))
+        catch_error(FileFailedError, lambda: copy_database(source, link, ignore_progress))
         assert not target.exists()
         (tmp_path / "empty.db").touch()  # VACUUM INTO writes into an empty file
-        catch_error(FileFailedError, lambda: dump(source, tmp_path / "empty.db", ignore_progress))
+        catch_error(FileFailedError, lambda: copy_database(source, tmp_path / "empty.db", ignore_progress))
     assert (tmp_path / "empty.db").read_bytes() == b""
 
 
@@ -90,7 +90,7 @@ def test_trap_sqlite_leaves_a_journal_so_copies_remove_it(deployed, tmp_path):
             source.backup(plain, progress=leave_siblings)
         assert all(path.exists() for path in siblings), "trap no longer exists"
         copy.unlink()
-        dump(source, copy, leave_siblings)
+        copy_database(source, copy, leave_siblings)
     assert not any(path.exists() for path in siblings)
 
 

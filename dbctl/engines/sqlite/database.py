@@ -69,7 +69,7 @@ class SQLiteReader(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
-        "Dumps": "dbctl.engines.sqlite.backup.dumps:SQLiteDumps",
+        "Dumps": "dbctl.engines.sqlite.dump:SQLiteDumps",
     }
     connection: ReadConnection
 

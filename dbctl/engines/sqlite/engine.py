@@ -72,7 +72,7 @@ class SQLiteEngine(Engine):
         return file_locks.list_lock_holders(path)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
+        from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
 
         return SQLiteRestoreTarget(Path(url.path), target)
 
@@ -92,8 +92,8 @@ class SQLiteEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump, make_temp_dir
-        from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
         from dbctl.engines.sqlite.database import SQLiteReader
+        from dbctl.engines.sqlite.dump import SQLiteDumps
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
             return SQLiteDumps(reader).verify_dump(quick=quick)
@@ -101,9 +101,9 @@ class SQLiteEngine(Engine):
     def import_dump(
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
-        from dbctl.engines.sqlite.backup import foreign_dump
+        from dbctl.engines.sqlite import foreign
 
-        return foreign_dump.import_dump(source, destination, content, target, max_bytes=max_bytes)
+        return foreign.import_dump(source, destination, content, target, max_bytes=max_bytes)
 
     @property
     def script_dialect(self) -> ScriptDialect:

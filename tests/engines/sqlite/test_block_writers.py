@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sqlite.backup import block_writers as block_writers_module
-from dbctl.engines.sqlite.backup.block_writers import block_writers
+from dbctl.engines.sqlite import dump as block_writers_module
+from dbctl.engines.sqlite.dump import block_writers
 from dbctl.errors.connection import BusyError, WriteConflictError
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, query_rows
@@ -73,7 +73,7 @@ def test_missing_or_invalid_file_is_not_locked(tmp_path, content):
 
 def test_killed_process_releases_the_lock(file):
     code = (
-        "import sys, time; from pathlib import Path; from dbctl.engines.sqlite.backup.block_writers import block_writers\n"
+        "import sys, time; from pathlib import Path; from dbctl.engines.sqlite.dump import block_writers\n"
         "with block_writers(Path(sys.argv[1]), 'app/a', timeout=5): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, file], stdout=subprocess.PIPE) as holder:

@@ -312,7 +312,7 @@ def test_failed_compression_leaves_no_backup(deployed, monkeypatch):
 
 
 def test_server_dumps_are_not_compressed_again(monkeypatch, deployed):
-    monkeypatch.setattr("dbctl.engines.sqlite.backup.dumps.SQLiteDumps.is_compressed", True)
+    monkeypatch.setattr("dbctl.engines.sqlite.dump.SQLiteDumps.is_compressed", True)
     assert create_app_backup(deployed).members[0].compress == "none"
     catch_error(NotSupportedError, lambda: create_app_backup(deployed, compress="zstd"))
 

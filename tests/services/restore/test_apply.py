@@ -20,7 +20,7 @@ import pytest
 from dbctl import signals
 from dbctl.config.model import Retention
 from dbctl.engines.contract.dumps import Dump, LoadRequest
-from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
+from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupMissingError,

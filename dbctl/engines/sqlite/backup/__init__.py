@@ -1,1 +1,0 @@
-"""Backup of SQLite: copy, load, restore target, foreign dumps."""

@@ -1,0 +1,255 @@
+"""Dump a SQLite file that other processes write into a single new file, verify dumps, and block its writers before a replacement."""
+
+from __future__ import annotations
+
+import select
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.file_locks import describe_lock_holders
+from dbctl.engines.sql.checks import digest_tables
+from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
+from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.database import SQLiteReader
+from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
+from dbctl.engines.sqlite.files import SIDE_FILES, build_uri
+from dbctl.engines.sqlite.monitoring import SQLiteSizes
+from dbctl.errors.connection import BusyError
+from dbctl.files import atomic
+from dbctl.files.atomic import create_empty
+from dbctl.files.progress import Progress
+from dbctl.model import now
+
+#: Pages per step; signals are checked between two steps, about every 20 ms.
+STEP_PAGES = 4096
+#: Errors of the source file; all other errors come from the destination.
+SOURCE_ERRORS = ("SQLITE_BUSY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT")
+
+
+def copy_database(source: sqlite3.Connection, destination: Path, progress: Progress) -> DumpResult:
+    """Copy the current content of ``source`` into the new file ``destination``.
+
+    Raises:
+        sqlite3.Error: reading the source failed, for example because of a lock of another process.
+        DiskFullError, FileFailedError: writing the destination failed.
+    """
+    metadata = {
+        name: str(source.execute(f"pragma {name}").fetchone()[0]) for name in ("page_size", "encoding")
+    } | {"sqlite": sqlite3.sqlite_version}
+    with _create_file(destination), _pin_snapshot(source):
+        taken_at = now()
+        _copy(source, destination, progress)
+    return DumpResult(taken_at=taken_at, metadata=metadata)
+
+
+@contextmanager
+def _pin_snapshot(source: sqlite3.Connection) -> Iterator[None]:
+    """Keep one snapshot of the database; later commits are not visible."""
+    source.execute("begin")
+    try:
+        # The snapshot begins with the first read.
+        source.execute("select 1 from sqlite_master limit 1").fetchall()
+        yield
+    finally:
+        if source.in_transaction:
+            source.execute("rollback")
+
+
+@contextmanager
+def _create_file(path: Path) -> Iterator[None]:
+    """Create an empty file with mode 0600; remove it and its side files if the block raises."""
+    with atomic.translate_errors(path, path.parent):
+        create_empty(path)
+        try:
+            yield
+            # SQLite removes its side files, but does not report a failure to do so.
+            for suffix in SIDE_FILES:
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        except BaseException:  # also on a signal: an incomplete copy must be removed
+            for suffix in ("", *SIDE_FILES):
+                with suppress(OSError):
+                    Path(f"{path}{suffix}").unlink()
+            raise
+
+
+def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> None:
+    context = ErrorContext(target=str(destination.parent), path=destination)
+    try:
+        copy = sqlite3.connect(destination, isolation_level=None)
+        try:
+            # The copy is discarded unless it is complete and synced, so it needs neither a journal nor locks.
+            for pragma in ("locking_mode = exclusive", "journal_mode = off", "synchronous = off"):
+                copy.execute(f"pragma {pragma}")
+            source.backup(copy, pages=STEP_PAGES, progress=create_step_callback(progress))
+            # A copy of a file in WAL mode would get a -wal whenever it is opened.
+            # Fetch the result; otherwise errors would be lost.
+            copy.execute("pragma journal_mode = delete").fetchall()
+        finally:
+            copy.close()
+    except sqlite3.Error as error:
+        if get_error_name(error).startswith(SOURCE_ERRORS):
+            raise
+        raise translate_create_error(error, context) from error
+
+
+def create_step_callback(
+    progress: Progress, on_locked: Callable[[], None] = lambda: None
+) -> Callable[[int, int, int], None]:
+    """Return the callback that SQLite's backup interface calls after each step.
+
+    It is also called after a step that met a lock: Python retries such a step without limit, and only an exception
+    ends that. After the last step everything is committed, so signals are no longer checked.
+
+    Args:
+        progress: receives the finished share, from 0 to 1.
+        on_locked: called after a step that met a lock; may raise.
+    """
+
+    def step(status: int, remaining: int, total: int) -> None:
+        if status != sqlite3.SQLITE_DONE:
+            signals.raise_if_interrupted()
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            on_locked()
+        elif total:
+            progress((total - remaining) / total)
+
+    return step
+
+
+#: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
+APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
+#: The only form of a dump is a copy of the file, without a further suffix.
+FORMS: Mapping[str, str] = {"file": ""}
+
+
+class SQLiteDumps:
+    """The part ``Dumps`` of a reader."""
+
+    forms = FORMS
+    supports_partial = False
+    is_compressed = False
+
+    def __init__(self, db: SQLiteReader) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+    def dump(self, request: DumpRequest) -> DumpResult:
+        if request.tables:
+            raise RuntimeError("single tables of a file cannot be dumped")
+
+        mode = self._connection.read_journal_mode()
+
+        def copy_file() -> DumpResult:
+            request.destination.unlink(missing_ok=True)  # left by an unlocked read of a file that changed
+            return copy_database(self._connection.driver, request.destination, request.progress)
+
+        # A copy takes long, and an unlocked one is discarded after any write: one try is enough.
+        result = self._connection.retry_if_changed(copy_file, unlocked_tries=1)
+        metadata = {"journal_mode": mode, "mode": f"{stat.S_IMODE(self._connection.path.stat().st_mode):o}"}
+        return DumpResult(taken_at=result.taken_at, metadata={**metadata, **result.metadata})
+
+    def blocks_writers(self) -> bool:
+        return self._connection.read_journal_mode() != "wal"
+
+    def estimate_dump_size(self) -> int:
+        return SQLiteSizes(self._db).measure_storage().bytes
+
+    def verify_dump(self, *, quick: bool) -> DumpVerification:
+        """Check a dump; ``quick`` does not compare indexes with their tables."""
+        problems = [
+            line
+            for line in SQLiteChecks(self._db).find_damage(quick=quick)
+            if not line.startswith(APP_VIOLATIONS)
+        ]
+        if problems:
+            return DumpVerification(tables={}, schema="", problems=problems)
+        rows = {name: self._db.count(name) for name in self._catalog.base_tables()}
+        return DumpVerification(
+            tables=rows,
+            schema=SQLiteSchemaReader(self._db).fingerprint(),
+            problems=(),
+            digests=digest_tables(self._db, rows),
+        )
+
+
+#: Prints ``held`` or ``busy``, or nothing if the file is not a writable database. At the end of its input it releases
+#: the lock and prints a dot; after any input it closes the connection, so that SQLite removes its side files. Its tries
+#: are short, because a busy writer leaves gaps of microseconds only.
+LOCK_SCRIPT = """
+import os, sqlite3, sys, time
+deadline, reply = time.monotonic() + float(sys.argv[2]), b""
+try:
+    db = sqlite3.connect(sys.argv[1], uri=True, isolation_level=None, timeout=0.002)
+    while not reply:
+        try:
+            db.execute("begin immediate")
+            reply = b"held"
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 255 not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() >= deadline:
+                reply = b"busy"
+    os.write(1, reply)
+    if os.read(0, 1):
+        db.close()
+    else:
+        db.rollback()
+        os.write(1, b".")
+except sqlite3.Error:
+    pass
+os._exit(0)
+"""
+POLL_SECONDS, END_SECONDS = 0.05, 5
+
+
+@contextmanager
+def block_writers(path: Path, target: str, *, timeout: float) -> Iterator[Callable[[], None]]:
+    """Block commits to a file until the yielded function is called or the block ends; readers are not blocked.
+
+    A file that is missing or not a writable database is not locked.
+
+    Raises:
+        BusyError: another process was writing for all of ``timeout`` seconds.
+    """
+    if not path.exists():
+        yield lambda: None
+        return
+    uri = build_uri(path, "mode=rw")
+    arguments = [sys.executable, "-I", "-S", "-c", LOCK_SCRIPT, uri, str(timeout)]
+    with subprocess.Popen(  # noqa: S603 - this Python, without a shell
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    ) as holder:
+        try:
+            if _read_reply(holder) == b"busy":
+                raise BusyError(target=target, holder=describe_lock_holders(path), waited=f"{timeout:g}")
+            yield lambda: _release(holder)
+        finally:
+            with suppress(OSError, subprocess.TimeoutExpired), signals.defer_signals():
+                if not _pipe(holder.stdin).closed:  # the caller failed; remove the side files
+                    _pipe(holder.stdin).write(b".")
+                    holder.wait(timeout=END_SECONDS)
+            holder.kill()
+
+
+def _release(holder: subprocess.Popen[bytes]) -> None:
+    if not _pipe(holder.stdin).closed:
+        _pipe(holder.stdin).close()
+        _pipe(holder.stdout).read(1)
+
+
+def _read_reply(holder: subprocess.Popen[bytes]) -> bytes:
+    while not select.select([_pipe(holder.stdout)], [], [], POLL_SECONDS)[0]:
+        signals.raise_if_interrupted()
+    return _pipe(holder.stdout).read(4)
+
+
+def _pipe(end: IO[bytes] | None) -> IO[bytes]:
+    assert end is not None  # noqa: S101 - both pipes were requested
+    return end
