@@ -12,9 +12,8 @@ from dbctl import signals
 from dbctl.engines.contract.monitoring import EngineFinding, SalvagedTable
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
-from dbctl.engines.sqlite.recover.finish import create_entries
 from dbctl.engines.sqlite.recover.image import Image
-from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table
+from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table, create_entries
 from dbctl.engines.sqlite.recover.schema import Entry, correct_name
 from dbctl.files.progress import Progress
 from dbctl.model import format_count

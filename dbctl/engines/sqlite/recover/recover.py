@@ -17,9 +17,9 @@ from dbctl.engines.sqlite.recover import image as images
 from dbctl.engines.sqlite.recover import new_database, schema
 from dbctl.engines.sqlite.recover.btree import Trees
 from dbctl.engines.sqlite.recover.copy_rows import RowCopier
-from dbctl.engines.sqlite.recover.finish import create_objects, verify_and_repair
 from dbctl.engines.sqlite.recover.image import CopyResult, Image
 from dbctl.engines.sqlite.recover.match import match_roots
+from dbctl.engines.sqlite.recover.new_database import create_objects, verify_and_repair
 from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import (
