@@ -29,19 +29,19 @@ class SQLiteDatabase(SqlDatabase):
         "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
         "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
         "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
-        "NativeSchemas": "dbctl.engines.sqlite.native.schema:SQLiteNativeSchemas",
-        "PortableSchemas": "dbctl.engines.sqlite.portable.schema:SQLitePortableSchemas",
+        "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
+        "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.checks:SqlPreview",
-        "RowSource": "dbctl.engines.sqlite.transfer.source:SQLiteRowSource",
+        "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.catalog:SQLiteSchemaReader",
         "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "ValueCodec": "dbctl.engines.sqlite.values:SQLiteCodec",
-        "ValueScreen": "dbctl.engines.sqlite.portable.screen:SQLiteValueScreen",
+        "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
         "TimeForms": "dbctl.engines.sqlite.values:SQLiteTimes",
-        "WriteLock": "dbctl.engines.sqlite.transfer.write_lock:SQLiteWriteLock",
+        "WriteLock": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteLock",
     }
     connection: SQLiteConnection
     catalog: SQLiteCatalog
@@ -83,12 +83,12 @@ class SQLiteWriter(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
-        "RowSink": "dbctl.engines.sqlite.transfer.sink:SQLiteRowSink",
+        "RowSink": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSink",
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
         "StagingTables": "dbctl.engines.sqlite.scripts:SQLiteStagingTables",
         "TextIndexes": "dbctl.engines.sqlite.fulltext_index:SQLiteTextIndexes",
         "TimeRewriter": "dbctl.engines.sqlite.values:SQLiteTimeRewriter",
-        "WriteProofs": "dbctl.engines.sqlite.transfer.write_proof:SQLiteWriteProofs",
+        "WriteProofs": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteProofs",
     }
     connection: WriteConnection
 

@@ -52,7 +52,7 @@ def test_size_of_transactions(transfer, monkeypatch, databases, tmp_path, rows, 
     """A killed copy repeats at most the rows of one transaction; batches have two rows."""
     monkeypatch.setattr(copy_module, "CHUNK_ROWS", rows)
     monkeypatch.setattr(copy_module, "CHUNK_BYTES", size)
-    monkeypatch.setattr("dbctl.engines.sqlite.transfer.source.BATCH_ROWS", 2)
+    monkeypatch.setattr("dbctl.engines.sqlite.transfer.rows.BATCH_ROWS", 2)
     saved, save = list[tuple[str, int, bool]](), TransferState.save_table
 
     def record(self, table, state):

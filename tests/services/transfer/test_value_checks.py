@@ -16,7 +16,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
-from dbctl.engines.sqlite.portable.schema import SQLitePortableSchemas
+from dbctl.engines.sqlite.transfer.schema import SQLitePortableSchemas
 from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.services.transfer.values.checks import create_check
 

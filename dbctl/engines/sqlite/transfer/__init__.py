@@ -1,1 +1,1 @@
-"""Rows of SQLite as lines that are equal on every engine."""
+"""Rows, schemas and values of SQLite for transfers: to other engines as equal lines, and to SQLite as they are."""

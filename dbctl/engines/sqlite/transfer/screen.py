@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
     from dbctl.engines.sqlite.database import SQLiteDatabase
 
+
 _UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 _LARGEST_FLOAT = 1.7976931348623157e308
 #: A day of the calendar, after 28 computed again: without a modifier SQLite returns any day up to 31.

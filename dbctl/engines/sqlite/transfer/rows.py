@@ -1,17 +1,19 @@
-"""Read the rows of a file as lines."""
+"""Read and write the rows of a file as lines, make its tables refuse writes, and find out whether they accept rows."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
+from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Writable
 from dbctl.engines.contract.portable import LineBatch, LineColumn
-from dbctl.engines.contract.streaming import TAB, Line
+from dbctl.engines.contract.streaming import TAB, Line, split_line
 from dbctl.engines.sql import lines
-from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sql.write_lock import SqlWriteLock, SqlWriteProofs
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
@@ -22,11 +24,13 @@ from dbctl.engines.sqlite.transfer.values import (
     line_expression,
     parse_exact,
     register_functions,
+    value_parser,
 )
 from dbctl.engines.sqlite.values import RawText
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
+
 
 #: Rows of one batch.
 BATCH_ROWS = 2000
@@ -222,3 +226,141 @@ def _read_exact(text: bytes) -> object:
 def _join(texts: Sequence[str]) -> str:
     """Return SQL for a line, which is a text also if its only value is a number."""
     return JOIN.join(texts) if len(texts) > 1 else f"'' || {texts[0]}"
+
+
+_ATTACHMENTS = """select type, name, sql from sqlite_master where sql is not null
+and (type = 'trigger' or type = 'index' and sql not like 'create unique%') order by type, name"""
+
+
+class SQLiteRowSink:
+    """The part ``RowSink``.
+
+    It does not use sqlite-utils: the rows are those of another database that dbctl compares afterwards, so its guards for
+    rows of users would only take time.
+    """
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+    @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        self._connection.set_pragma("foreign_keys", "0")
+        try:
+            yield
+        finally:
+            if self._connection.is_open:
+                self._connection.set_pragma("foreign_keys", "1")
+
+    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
+        parsers = self._create_parsers(table, columns)
+        names = ", ".join(ident(column.name) for column in columns)
+        insert = f"insert into {self._quote_table(table)} ({names}) values ({{}})"
+        marks = ["?"] * len(columns)
+        sql, count = insert.format(", ".join(marks)), 0
+        driver = self._connection.driver
+        for batch in batches:
+            signals.raise_if_interrupted()
+            rows = [_parse_line(line, parsers) for line in batch.lines]
+            if any(RawText in map(type, row) for row in rows):
+                for row in rows:
+                    casts = ["cast(? as text)" if type(value) is RawText else "?" for value in row]
+                    self._connection.write(lambda: driver.execute(insert.format(", ".join(casts)), row))  # noqa: B023 - it runs immediately
+            else:
+                self._connection.write(lambda: driver.executemany(sql, rows))  # noqa: B023 - it runs immediately
+            count += len(rows)
+        return count
+
+    def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
+        sql = f"delete from {self._quote_table(table)} where "
+        driver = self._connection.driver
+        return sum(
+            self._connection.write(lambda: driver.execute(sql + match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
+            for batch in lines.split_batches(keys)
+        )
+
+    def clear_table(self, table: str) -> int:
+        sql = f"delete from {self._quote_table(table)}"
+        return self._connection.write(lambda: self._connection.driver.execute(sql).rowcount)
+
+    def _create_parsers(
+        self, table: str, columns: Sequence[LineColumn]
+    ) -> Sequence[Callable[[bytes], object]]:
+        return [
+            value_parser(column, self._catalog.require_column(table, column.name).type) for column in columns
+        ]
+
+    def _quote_table(self, table: str) -> str:
+        return self._catalog.quote_table(table)
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
+        return [
+            (f"drop {kind} {ident(str(name))}", [str(sql)])
+            for kind, name, sql in self._connection.run(_ATTACHMENTS)
+            if indexes or kind == "trigger"
+        ]
+
+    def is_duplicate_object(self, error: Exception) -> bool:
+        del error  # a statement and the record of its success are one transaction
+        return False
+
+
+def _parse_line(line: Line, parsers: Sequence[Callable[[bytes], object]]) -> list[object]:
+    return [
+        None if value is None else parse(value)
+        for parse, value in zip(parsers, split_line(line), strict=True)
+    ]
+
+
+#: The module of a virtual table writes to its shadow tables.
+_TABLES = """select name from pragma_table_list where schema = 'main' and type in ('table', 'shadow')
+and name not like 'sqlite!_%' escape '!' order by name"""
+_TRIGGERS = f"""select name, tbl_name from sqlite_master
+where type = 'trigger' and substr(name, 1, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by name"""
+_EVENTS = ("insert", "update", "delete")
+
+
+class SQLiteWriteLock(SqlWriteLock):
+    """The part ``WriteLock``."""
+
+    exceptions = "changes of the schema, such as DROP TABLE"
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        super().__init__(db)
+        self._connection = db.connection
+
+    def list_locked(self) -> Sequence[str]:
+        return sorted({str(table) for _, table in self._connection.run(_TRIGGERS)})
+
+    def _lock_statements(self) -> Sequence[str]:
+        refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"
+        return [
+            f"create trigger if not exists {ident(f'{WRITE_LOCK}_{event}_{table}')} before {event} on {ident(str(table))} {refusal}"
+            for (table,) in self._connection.run(_TABLES)
+            for event in _EVENTS
+        ]
+
+    def _unlock_statements(self) -> Sequence[str]:
+        return [f"drop trigger {ident(str(name))}" for name, _ in self._connection.run(_TRIGGERS)]
+
+    def _run(self, statements: Sequence[str]) -> None:
+        # the transaction of a script would count all rows without a referenced row
+        connection = cast("SQLiteWriter", self._db).connection
+        with connection.transaction():
+            for sql in statements:
+                connection.write(lambda: connection.driver.execute(sql))  # noqa: B023 - it runs immediately
+
+
+class SQLiteWriteProofs(SqlWriteProofs):
+    """The part ``WriteProofs``."""
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        super().__init__(cast("Writable", db), db.catalog)
+        self._connection = db.connection
+
+    def _insert(self, table: str, sql: str, key: str) -> int | None:
+        del table, key  # the key is the rowid
+        cursor = self._connection.write(lambda: self._connection.driver.execute(sql))
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def _delete(self, sql: str) -> None:
+        self._connection.write(lambda: self._connection.driver.execute(sql))

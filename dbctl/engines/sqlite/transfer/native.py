@@ -1,8 +1,8 @@
-"""The schema of a file in its own statements."""
+"""Copies of a file to SQLite: its schema in its own statements, and the rows of all tables with exact values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract.database import WRITE_LOCK, Readable, require_part
@@ -14,15 +14,66 @@ from dbctl.engines.contract.native import (
     NativeTable,
     list_definitions,
 )
-from dbctl.engines.contract.portable import Omission, RowSink, RowSource
+from dbctl.engines.contract.portable import LineColumn, Omission, RowSink, RowSource
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
-from dbctl.engines.sqlite.native.rows import ROWID, ROWID_ALIAS, SQLiteNativeRows, SQLiteNativeSink
+from dbctl.engines.sqlite.transfer.rows import SQLiteRowSink, SQLiteRowSource
+from dbctl.engines.sqlite.transfer.values import parse_exact
 from dbctl.errors.base import DbctlError
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
+
+
+#: The types of a rowid that is no column of its table, and of a column that is the rowid.
+ROWID, ROWID_ALIAS = "rowid", "rowid alias"
+
+
+class SQLiteNativeRows(SQLiteRowSource):
+    """The part ``RowSource`` for a native schema."""
+
+    def __init__(self, db: SQLiteDatabase, schema: NativeSchema) -> None:
+        super().__init__(db)
+        self._tables = {table.name: table for table in schema.tables}
+
+    def has_integer_order(self, table: str, column: str) -> bool:
+        native = self._tables[table]
+        return list(native.key) == [column] and native.columns[column] in (ROWID, ROWID_ALIAS)
+
+    def _find_rowid(self, table: str) -> str:
+        columns = self._tables[table].columns
+        rowid = next((name for name, declared in columns.items() if declared == ROWID), "")
+        alias = next((name for name, declared in columns.items() if declared == ROWID_ALIAS), "")
+        return rowid or (ident(alias) if alias else "")
+
+    def _quote_table(self, table: str) -> str:
+        return ident(table)
+
+    def _quote_column(self, table: str, column: str) -> str:
+        del table
+        return ident(column)
+
+    def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
+        return self._tables[table].columns[column], True
+
+
+class SQLiteNativeSink(SQLiteRowSink):
+    """The part ``RowSink`` for a native schema."""
+
+    def __init__(self, db: SQLiteWriter, schema: NativeSchema) -> None:
+        super().__init__(db)
+        self._tables = {table.name: table for table in schema.tables}
+
+    def _quote_table(self, table: str) -> str:
+        return ident(table)
+
+    def _create_parsers(
+        self, table: str, columns: Sequence[LineColumn]
+    ) -> Sequence[Callable[[bytes], object]]:
+        del table
+        return [parse_exact] * len(columns)
+
 
 #: The module of a virtual table creates its shadow tables.
 _OBJECTS = """select m.type, m.name, m.sql, l.type = 'virtual' from sqlite_master m

@@ -1,1 +1,0 @@
-"""Copies of a file to SQLite: the statements of its schema, and values with their types."""

@@ -1,1 +1,0 @@
-"""Schemas of SQLite for other engines, and derived from other engines."""
