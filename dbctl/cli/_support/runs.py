@@ -213,7 +213,7 @@ class ObservedRun:
         """Store an end of the audit log outside of it; empty: the run changed nothing."""
         if not (anchor and self._location.folder):
             return
-        from dbctl.services.events.changes.anchors import publish_anchor
+        from dbctl.services.events.changes.log import publish_anchor
 
         for text in publish_anchor(self._location.folder, self._location.audit, anchor, self._run.audit):
             self._report_notification(f"the end of the audit log was not stored: {text}")

@@ -1,8 +1,9 @@
-"""Results of a query on each configured database of an app, of which one failure does not hide the others; and pages of results."""
+"""Results of a query on each configured database of an app, of which one failure does not hide the others; pages of results; columns that store times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from decimal import Decimal
@@ -10,12 +11,15 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Column, Readable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.profiles.model.base import ColumnNames
 from dbctl.services.app.app import App
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.user_table import TIMES
 
 T = TypeVar("T", bound=Struct)
 Item = TypeVar("Item")
@@ -160,3 +164,37 @@ def missing_table_error(app: App, db: Readable, name: str) -> TableMissingError:
     if others:
         error.hint = f"This table is in another database: {' or '.join(f'--db {other}' for other in others)}"
     return error
+
+
+_DATES = re.compile(r"DATE|TIMESTAMP")
+
+
+def is_time(db: Readable, column: Column, time_columns: Collection[str]) -> bool:
+    """Return whether a column holds times: by its type, or because it is one of ``time_columns``."""
+    if column.native == "time" or column.name in time_columns:
+        return True
+    return "time" not in db.native_types and bool(_DATES.match(column.type))
+
+
+def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:
+    """Return the columns of a table that hold times according to the profile or their defaults."""
+    profile, names = app.profile, list[ColumnNames | None]()
+    if app.database(database).updated_at:
+        names.append(app.database(database).updated_at)
+    if profile.users and profile.users.table == live.name:
+        names += [profile.users.fields.get(word) for word in TIMES]
+    if profile.users:
+        names += [
+            section.expires_at
+            for section in profile.users.signed_in
+            if section.table.removesuffix("?") == live.name
+        ]
+    names += [section.fields.get("updated_at") for section in profile.settings if section.table == live.name]
+    if profile.audit and profile.audit.table == live.name:
+        names.append(profile.audit.fields.get("at"))
+    for kind in profile.sessions:
+        if kind.table.removesuffix("?") == live.name:
+            names += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
+    names += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
+    clocks = [column.name for column in live.table.columns.values() if column.has_time_default]
+    return frozenset(column for name in names if (column := find_column(live.table, name))).union(clocks)

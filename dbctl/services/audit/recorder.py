@@ -12,8 +12,7 @@ import msgspec
 from dbctl.config.model import AuditConfig
 from dbctl.errors.audit import AuditUnavailableError
 from dbctl.model import Struct, now
-from dbctl.services.events.changes.anchors import read_anchor_file
-from dbctl.services.events.changes.log import ChangeLog, note_gap
+from dbctl.services.events.changes.log import ChangeLog, note_gap, read_anchor_file
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange
 from dbctl.services.events.changes.secrets import read_key
 

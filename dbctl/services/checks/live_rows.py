@@ -20,13 +20,13 @@ from dbctl.profiles.payloads import is_payload
 from dbctl.profiles.row_paths import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.gather import add_samples, read_definitions
-from dbctl.services.app.evidence.subjects import Contradiction, Subject, check, create_unreadable, require
-from dbctl.services.app.evidence.user_references import (
+from dbctl.services.app.evidence.references import (
     BlockingReference,
     find_blocking_references,
     find_user_references,
     list_compared_columns,
 )
+from dbctl.services.app.evidence.subjects import Contradiction, Subject, check, create_unreadable, require
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.checks.live_profile import rule

@@ -18,8 +18,8 @@ from dbctl.profiles.passwords import has_hash_form
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Check, Needs, Subject, require
 from dbctl.services.app.live_table import LiveTable, find_column, require_streams
+from dbctl.services.app.results import is_time, time_columns
 from dbctl.services.app.secrets import find_secret_columns
-from dbctl.services.app.times import is_time, time_columns
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.checks.base import join_examples

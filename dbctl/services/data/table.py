@@ -17,9 +17,8 @@ from dbctl.profiles.codecs import BOOLEANS
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key, require_codec
-from dbctl.services.app.results import missing_table_error
+from dbctl.services.app.results import is_time, missing_table_error, time_columns
 from dbctl.services.app.secrets import MASK, find_secret_columns
-from dbctl.services.app.times import is_time, time_columns
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE
 from dbctl.services.app.validation import parse_boolean, parse_time, truncate
 

@@ -164,8 +164,7 @@ def _publish_end(folder: Path) -> None:
     The settings are not known here: the first change publishes its end everywhere.
     """
     from dbctl.config.model import AuditConfig
-    from dbctl.services.events.changes.anchors import publish_anchor
-    from dbctl.services.events.changes.log import read_end
+    from dbctl.services.events.changes.log import publish_anchor, read_end
 
     with closing(connect_for_reading(folder / FILE_NAME)) as connection:
         end = read_end(connection)
@@ -188,9 +187,8 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
     """Insert the records of the logs of changes with their numbers, text and hashes, and note the logs; a damaged archive is a problem."""
     if not _list_logs(folder):
         return
-    from dbctl.services.events.changes.anchors import list_run_anchors
     from dbctl.services.events.changes.export import read_file
-    from dbctl.services.events.changes.log import begin_log, insert_record
+    from dbctl.services.events.changes.log import begin_log, insert_record, list_run_anchors
     from dbctl.services.events.changes.records import decode_record
     from dbctl.services.events.changes.verify import count_problems
 

@@ -11,8 +11,8 @@ from dbctl.profiles.codecs import read_time
 from dbctl.profiles.row_paths import RowStep, parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, has_all
+from dbctl.services.app.results import is_time, time_columns
 from dbctl.services.app.secrets import find_secret_columns, mask
-from dbctl.services.app.times import is_time, time_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.roles.queries import read_permissions
 from dbctl.services.settings.queries import open_settings

@@ -101,12 +101,14 @@ def guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[N
 
 def _read_rights(users: UserTable) -> dict[object, tuple[object, ...]]:
     """Return, by the key of each active user, the roles, and the values of columns whose names may show an admin."""
-    from dbctl.services.app.evidence import names
+    from dbctl.services.app.evidence import references
     from dbctl.services.app.evidence.gather import TableEvidence
 
     table = TableEvidence(name=users.live.name, columns=users.live.table.columns)
-    patterns = (names.ADMIN_FLAG, names.ADMIN_CANDIDATE, names.ROLE)
-    columns = dict.fromkeys(column for pattern in patterns for column in names.match_columns(table, pattern))
+    patterns = (references.ADMIN_FLAG, references.ADMIN_CANDIDATE, references.ROLE)
+    columns = dict.fromkeys(
+        column for pattern in patterns for column in references.match_columns(table, pattern)
+    )
     roles = {user.id: tuple(user.role_names) for user in users.read([]) if may_sign_in(users, user)}
     rows = users.db.select(users.live.name, [users.id, *columns])
     return {key: (roles[key], *values) for key, *values in rows if key in roles}

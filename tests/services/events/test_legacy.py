@@ -15,7 +15,7 @@ import pytest
 from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
-from dbctl.services.events.changes.anchors import list_run_anchors, publish_anchor
+from dbctl.services.events.changes.log import list_run_anchors, publish_anchor
 from dbctl.services.events.history import list_runs, read_history
 from dbctl.services.events.legacy import list_unimported, lock_files
 from dbctl.services.events.notices import SentNotices

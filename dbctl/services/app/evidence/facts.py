@@ -24,7 +24,7 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
-from dbctl.services.app.evidence import values
+from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.subjects import (
     SAMPLE_LIMIT,
     Check,
@@ -97,9 +97,9 @@ def _check_keys(
     if table is None or column is None or codec == "given":
         return
     stored = _sample(subject, table, column.name)
-    actual, evidence = values.guess_key_codec(column, stored)
+    actual, evidence = subjects.guess_key_codec(column, stored)
     is_created = codec == "autoincrement" and not (
-        column.required or (column.nullable and not values.is_whole(column))
+        column.required or (column.nullable and not subjects.is_whole(column))
     )
     if is_created or actual == codec or (not stored and codec != "autoincrement"):
         return
@@ -165,10 +165,10 @@ def _check_time(subject: Subject, written: _Column) -> Iterator[Contradiction]:
     forms = Counter(
         "text" if known in _TEXT_FORMS else known
         for value in stored
-        if (known := values.read_time_form(value))
+        if (known := subjects.read_time_form(value))
     )
     expected = "text" if form in _TEXT_FORMS else form
-    is_wrong_type = expected == "text" and values.is_whole(table.columns[name]) and not stored
+    is_wrong_type = expected == "text" and subjects.is_whole(table.columns[name]) and not stored
     if expected in forms or not (forms or is_wrong_type):
         return
     actual = forms.most_common(1)[0][0] if forms else "epoch-s"

@@ -34,7 +34,7 @@ def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> Ro
 
         return Metadata(users, role, live, only)
     if role.ranks:
-        from dbctl.services.app.user_roles.ranked_members import RankedMembers
+        from dbctl.services.app.user_roles.members import RankedMembers
 
         return RankedMembers(users, role, live, only)
     from dbctl.services.app.user_roles.members import Members

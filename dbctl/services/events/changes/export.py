@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
+from dbctl.errors.base import Remedy
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
-from dbctl.model import Page
+from dbctl.model import Finding, Page
 from dbctl.services.events.changes.log import open_changes
 from dbctl.services.events.changes.records import decode_exactly, decode_record
-from dbctl.services.events.store import FILE_NAME
+from dbctl.services.events.legacy import list_unimported
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
@@ -85,3 +88,22 @@ def _open(path: Path) -> Iterator[Iterable[bytes]]:
         raise AuditUnavailableError(
             path=path, reason=getattr(error, "strerror", None) or str(error)
         ) from error
+
+
+UNIMPORTED_HINT = Remedy("Compare it with the log, and move it away: `audit verify {file}`")
+
+
+def find_unimported(folder: Path, target: str) -> Iterator[Finding]:
+    """Yield a finding about each journal and log in a folder that was not imported."""
+    log = folder / LEGACY_LOG
+    paths = (
+        {log} if log.exists() else set[Path]()
+    )  # also one with imported records, to which an older version would append
+    with suppress(JournalUnavailableError, JournalCorruptError):  # the store is damaged, which is reported
+        paths.update(list_unimported(folder))
+    for path in sorted(paths):
+        message = f"an older version wrote {path}, which was not imported: the log existed"
+        hint = UNIMPORTED_HINT.write(facts={"file": path})
+        if path.name == LEGACY_NAME:
+            hint = "Its runs may have ends of the log. Compare them with the log, and move the file away."
+        yield Finding(target, "warning", "audit-gap", message, hint, target)

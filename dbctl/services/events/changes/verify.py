@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.operations import JournalCorruptError
 from dbctl.model import Finding, format_count
-from dbctl.services.events.changes import anchors as anchor_file
-from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
+from dbctl.services.events.changes import log as anchor_file
+from dbctl.services.events.changes.export import (
+    Line,
+    find_first_number,
+    find_unimported,
+    read_file,
+    read_lines,
+)
 from dbctl.services.events.changes.log import COLUMNS, GAP_NAME, list_columns, open_changes
 from dbctl.services.events.changes.records import (
     NO_HASH,
@@ -26,7 +32,6 @@ from dbctl.services.events.changes.records import (
     is_sealed,
     parse_anchor,
 )
-from dbctl.services.events.changes.unimported import find_unimported
 from dbctl.services.events.store import FILE_NAME, IMPORTED, LEGACY_LOG
 
 if TYPE_CHECKING:
@@ -66,7 +71,7 @@ def verify_log(
     Raises:
         AuditUnavailableError: a file, or the store, cannot be read.
     """
-    path = folder / anchor_file.FILE_NAME
+    path = folder / anchor_file.ANCHOR_NAME
     known = anchor_file.read_anchor_file(folder)
     checker = _Checker(str(folder / FILE_NAME), [*anchors, *stored, *known[:1]], stored, others)
     checker.check_sources(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl.engines.sql.catalog import ident
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.profiles.draft.document import Line, Part
 
@@ -29,26 +29,33 @@ def draft_searches(evidence: Evidence, excluded: Collection[str], database: str)
 
 def _rate(evidence: Evidence, table: TableEvidence) -> int:
     """Return points for texts and rows; 0: the table has no texts for readers."""
-    titles, bodies = names.find_names(table, names.TITLE), names.find_names(table, names.BODY)
-    name = names.normalize(table.name)
+    titles, bodies = (
+        references.find_names(table, references.TITLE),
+        references.find_names(table, references.BODY),
+    )
+    name = references.normalize(table.name)
     if not (titles and table.key and table.rows) or any(
-        map(values.is_whole, (table.columns[title] for title in titles[:1]))
+        map(subjects.is_whole, (table.columns[title] for title in titles[:1]))
     ):
         return 0
     if (
-        names.SETTINGS_TABLE.search(name)
-        or names.ROLES_TABLE.search(name)
-        or names.PERMISSIONS_TABLE.search(name)
+        references.SETTINGS_TABLE.search(name)
+        or references.ROLES_TABLE.search(name)
+        or references.PERMISSIONS_TABLE.search(name)
     ):
         return 0
-    if names.SESSIONS_TABLE.search(name) or "migration" in name or name.endswith(("_log", "_logs", "_cache")):
+    if (
+        references.SESSIONS_TABLE.search(name)
+        or "migration" in name
+        or name.endswith(("_log", "_logs", "_cache"))
+    ):
         return 0
     referring = sum(
         any(reference.table == table.name for reference in other.references)
         for other in evidence.base_tables()
     )
     return (
-        3 * ("title" in map(names.normalize, titles))
+        3 * ("title" in map(references.normalize, titles))
         + 2 * bool(bodies)
         + min(referring, 5)
         + min(len(table.rows), 5)
@@ -58,20 +65,23 @@ def _rate(evidence: Evidence, table: TableEvidence) -> int:
 def _draft_search(table: TableEvidence, database: str) -> Part:
     texts = [
         column
-        for column in [*names.find_names(table, names.TITLE), *names.find_names(table, names.BODY)]
-        if values.is_text(table.columns[column])
+        for column in [
+            *references.find_names(table, references.TITLE),
+            *references.find_names(table, references.BODY),
+        ]
+        if subjects.is_text(table.columns[column])
         or not table.values(column)
         or isinstance(table.values(column)[0], str)
     ]
-    words = list(dict.fromkeys(texts))[:MOST_WORDS] or names.find_names(table, names.TITLE)[:1]
+    words = list(dict.fromkeys(texts))[:MOST_WORDS] or references.find_names(table, references.TITLE)[:1]
     times = [
         column.name
         for column in table.columns.values()
-        if values.is_time(column, table.values(column.name))
-        and names.TIME_NAME.search(names.normalize(column.name))
+        if subjects.is_time(column, table.values(column.name))
+        and references.TIME_NAME.search(references.normalize(column.name))
     ]
     shown = list(dict.fromkeys([table.key, *words, *times]))[:MOST_SHOWN]
-    name = names.normalize(table.name).replace("_", "-") or "rows"
+    name = references.normalize(table.name).replace("_", "-") or "rows"
     lines = [
         Line("name", f"{name}-rows" if name in _RESERVED else name),
         Line("database", database),
@@ -104,12 +114,14 @@ def draft_reports(
             times=[fields["created_at"]],
         )
     for table in evidence.base_tables():
-        state = next((column for column in names.find_names(table, STATES) if column in table.columns), "")
+        state = next(
+            (column for column in references.find_names(table, STATES) if column in table.columns), ""
+        )
         distinct = {str(value) for value in table.values(state)} if state else set()
         if table.rows and 1 < len(distinct) <= 8 and table is not users:  # noqa: PLR2004 - more values are no states
             column, name = ident(state), ident(table.name)
             yield _draft_report(
-                f"{names.normalize(table.name).replace('_', '-')}-by-{names.normalize(state).replace('_', '-')}",
+                f"{references.normalize(table.name).replace('_', '-')}-by-{references.normalize(state).replace('_', '-')}",
                 f"Rows of {table.name} by {state}",
                 table,
                 [state],

@@ -11,7 +11,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.model import Struct
 from dbctl.profiles.codecs import BooleanCodec
 from dbctl.services.app import ledger_detection
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, write_header
@@ -59,8 +59,8 @@ def draft_database(
     updated = Counter(
         column
         for table in evidence.base_tables()
-        for column in names.find_names(table, names.FIELDS["updated_at"])[:1]
-        if values.is_time(table.columns[column], table.values(column))
+        for column in references.find_names(table, references.FIELDS["updated_at"])[:1]
+        if subjects.is_time(table.columns[column], table.values(column))
     ).most_common(1)
     if updated and updated[0][1] > 1:
         lines.append(Line("updated_at", updated[0][0], f"in {updated[0][1]} tables"))
@@ -81,12 +81,12 @@ def _describe_times(
     evidence: Evidence, users: TableEvidence | None, decisions: list[Decision]
 ) -> list[Line | str]:
     """Return the line about the format of times in columns without a type for times: that of users, or of most columns."""
-    forms, forms_of_users = Counter[values.TimeForm](), Counter[values.TimeForm]()
+    forms, forms_of_users = Counter[subjects.TimeForm](), Counter[subjects.TimeForm]()
     for table in evidence.base_tables():
         for column in table.columns.values():
-            is_named = names.TIME_NAME.search(names.normalize(column.name)) or "TIME" in column.type
+            is_named = references.TIME_NAME.search(references.normalize(column.name)) or "TIME" in column.type
             if is_named and column.native != "time":
-                forms += (stored := values.count_time_forms(table.values(column.name)))
+                forms += (stored := subjects.count_time_forms(table.values(column.name)))
                 forms_of_users += stored if table is users else {}
     if not forms:
         return []
@@ -106,8 +106,8 @@ def _describe_booleans(evidence: Evidence) -> list[Line | str]:
     for table in evidence.base_tables():
         for column in table.columns.values():
             stored = table.values(column.name)
-            if column.native != "boolean" and stored and values.is_boolean(column, stored):
-                forms += values.boolean_form(stored)
+            if column.native != "boolean" and stored and subjects.is_boolean(column, stored):
+                forms += subjects.boolean_form(stored)
                 columns += 1
     if not forms:
         return []
@@ -130,17 +130,17 @@ def _choose_needs(evidence: Evidence, users: TableEvidence | None) -> list[str]:
 def _list_secrets(evidence: Evidence, covered: Collection[str], tokens: Collection[str]) -> list[Entry]:
     entries = []
     for table in evidence.base_tables():
-        if any(word in names.normalize(table.name) for word in _NO_SECRETS):
+        if any(word in references.normalize(table.name) for word in _NO_SECRETS):
             continue
         for column in table.columns.values():
             path = f"{table.name}.{column.name}"
             is_stored = (
-                values.is_text(column)
+                subjects.is_text(column)
                 or "BLOB" in column.type
                 or "BYTEA" in column.type
                 or "BINARY" in column.type
             )
-            is_secret = path in tokens or has_secret_name(names.shorten(table, column.name))
+            is_secret = path in tokens or has_secret_name(references.shorten(table, column.name))
             if is_stored and path not in covered and is_secret:
                 entries.append(Entry(path))
     return entries
@@ -159,7 +159,7 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
     if ledger.table in evidence.tables:
         return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
     for table in evidence.base_tables():
-        if names.LEDGER_TABLE.search(names.normalize(table.name)):
+        if references.LEDGER_TABLE.search(references.normalize(table.name)):
             if part := _describe_own_ledger(table, header):
                 return [part]
             decisions.append(
@@ -175,15 +175,15 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
 def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
     """Return the section about a table that records migrations in a usual form, which dbctl only reads."""
     version, name, time = (
-        next(iter(names.find_names(table, words)), "")
-        for words in (names.LEDGER_VERSION, names.LEDGER_NAME, names.LEDGER_TIME)
+        next(iter(references.find_names(table, words)), "")
+        for words in (references.LEDGER_VERSION, references.LEDGER_NAME, references.LEDGER_TIME)
     )
-    app = next(iter(names.find_names(table, ["app"])), "")
+    app = next(iter(references.find_names(table, ["app"])), "")
     if not (version or name):
         return None
     if app:
         version, name = "", f"{ident(app)} || '/' || {ident(name or version)}"
-    elif version and not name and not values.is_whole(table.columns[version]):
+    elif version and not name and not subjects.is_whole(table.columns[version]):
         version, name = "", ident(version)  # an identifier without an order, as those of Alembic
     else:
         version, name = ident(version) if version else "", ident(name) if name else ""
@@ -196,12 +196,12 @@ def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
 
 def _describe_version_row(table: TableEvidence, header: str) -> Part | None:
     """Return the section about the row of a table of settings that has the version of the schema."""
-    if not names.SETTINGS_TABLE.search(names.normalize(table.name)):
+    if not references.SETTINGS_TABLE.search(references.normalize(table.name)):
         return None
-    value = next(iter(names.find_names(table, names.SETTING_VALUE)), "")
-    for key in names.find_names(table, names.SETTING_KEY):
+    value = next(iter(references.find_names(table, references.SETTING_VALUE)), "")
+    for key in references.find_names(table, references.SETTING_KEY):
         for row in table.rows:
-            if value and names.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
+            if value and references.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
                 where = f"{ident(key)} = '{str(row[key]).replace(chr(39), chr(39) * 2)}'"
                 select = f"select {ident(value)}, null, null, 0, 'applied', null from {ident(table.name)} where {where}"
                 return _write_ledger(table, header, select)

@@ -9,9 +9,9 @@ from datetime import timedelta
 from dbctl.engines.contract.database import Column, InSubquery, Not, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import SAMPLE_ROWS, Evidence, TableEvidence
-from dbctl.services.app.evidence.user_references import UserReference, find_user_references
+from dbctl.services.app.evidence.references import UserReference, find_user_references
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names
 
@@ -70,7 +70,7 @@ def draft_new_users(
     same = {
         column
         for field, column in fields.items()
-        if names.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
+        if references.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
     }
     own = _find_values(
         users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()} - same
@@ -129,10 +129,10 @@ def _find_values(
 
 def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
     """Return the value of a required column in a new row: the current time, or the only value of all sampled rows."""
-    if values.is_time(column, stored):
+    if subjects.is_time(column, stored):
         return ":now"
     distinct = set(map(repr, stored))
-    if values.is_boolean(column, stored) and (len(distinct) > 1 or not values.is_whole(column)):
+    if subjects.is_boolean(column, stored) and (len(distinct) > 1 or not subjects.is_whole(column)):
         return bool(stored[0]) if len(distinct) == 1 else False
     first = stored[0] if stored else None
     if len(distinct) != 1 or (first not in ("", 0) and (len(stored) == 1 or has_secret_name(column.name))):
@@ -147,8 +147,10 @@ def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
 def _find_optional_constant(table: TableEvidence, column: Column) -> Value | None:
     """Return the only value of a column that may be NULL; a time only if its name shows that it is that of the row."""
     stored = table.values(column.name)
-    if values.is_time(column, stored):
-        usual = names.find_names(table, [*names.FIELDS["created_at"], *names.FIELDS["updated_at"]])
+    if subjects.is_time(column, stored):
+        usual = references.find_names(
+            table, [*references.FIELDS["created_at"], *references.FIELDS["updated_at"]]
+        )
         return ":now" if column.name in usual else None
     return find_constant(column, stored) if len(set(map(repr, stored))) == 1 else None
 
@@ -173,7 +175,7 @@ def _find_generator(column: Column, stored: Sequence[str]) -> Value | None:
     if all(map(_UUID4.fullmatch, stored)):
         return ":uuid4"
     # A row with a new key of a program would let it sign in.
-    is_key = has_secret_name(column.name) or bool(names.TOKEN.search(names.normalize(column.name)))
+    is_key = has_secret_name(column.name) or bool(references.TOKEN.search(references.normalize(column.name)))
     is_random = all(map(_HEX.fullmatch, stored)) and len(set(map(len, stored))) == 1
     return f":hex-{len(stored[0])}" if is_random and not is_key else None
 
@@ -251,7 +253,9 @@ def _draft_companion(
     if shown.known:
         lines.append(Line("values", shown.known, _explain_values(table, shown.known)))
     is_own = table.is_unique(reference.column) or len(table.rows) >= MANY_USERS
-    is_personal = reference.deletion != "unhandled" or names.PERSONAL_ROWS.search(names.normalize(table.name))
+    is_personal = reference.deletion != "unhandled" or references.PERSONAL_ROWS.search(
+        references.normalize(table.name)
+    )
     is_single = len(rows) == len(users_by_key) or not _is_whole(table)
     reasons = [
         "" if is_single else "some users have several",

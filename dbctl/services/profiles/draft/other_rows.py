@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from dbctl.model import Row, Struct
-from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence import references
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.profiles.draft.document import Decision, Line, Value, join_names
 
@@ -30,8 +30,8 @@ def separate_users(table: TableEvidence, passwords: Sequence[str]) -> OtherRowsD
     A kind of rows without any login and password is no kind of users. Rows without a password alone may be users who sign in
     elsewhere, so their kind, or their name, is a candidate.
     """
-    logins = names.find_names(table, names.LOGINS)
-    for column in names.match_columns(table, names.KIND) if passwords and logins else ():
+    logins = references.find_names(table, references.LOGINS)
+    for column in references.match_columns(table, references.KIND) if passwords and logins else ():
         kinds = {str(row[column]) for row in table.rows if isinstance(row.get(column), str)}
         able = [row for row in table.rows if _has_password(row, passwords)]
         users = sorted({str(row[column]) for row in able if isinstance(row.get(column), str)})
@@ -64,7 +64,7 @@ def _find_system_accounts(
         likely = [
             str(row[login])
             for row in table.rows
-            if names.SYSTEM_LOGIN.search(str(row.get(login) or "")) and not _has_password(row, passwords)
+            if references.SYSTEM_LOGIN.search(str(row.get(login) or "")) and not _has_password(row, passwords)
         ]
         if likely and passwords and len(likely) < len(table.rows):
             evidence = "by the name; no password"

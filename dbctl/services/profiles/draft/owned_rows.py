@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dbctl.engines.contract.database import Readable
 from dbctl.model import Struct
 from dbctl.profiles.row_paths import has_row_path
-from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence import references as names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
-from dbctl.services.app.evidence.user_references import (
+from dbctl.services.app.evidence.references import (
     BlockingReference,
     UserReference,
     find_blocking_references,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dbctl.model import Struct
 from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.passwords import JOINT, find_prefix_problem, identify_format, read_prefix
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.profiles.draft.document import Decision, Line, Value, write_comment
 
@@ -37,13 +37,13 @@ class _Sample(Struct, frozen=True, kw_only=True):
 
 def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
     """Return the lines about the passwords in a table of users."""
-    candidates = names.match_columns(table, names.PASSWORD)
+    candidates = references.match_columns(table, references.PASSWORD)
     samples = [_read(table, [column]) for column in candidates]
     samples += [
         _read(table, [salt, column])
         for column in candidates
-        for salt in names.match_columns(table, names.SALT)
-        if all(values.is_text(table.columns[name]) for name in (salt, column))
+        for salt in references.match_columns(table, references.SALT)
+        if all(subjects.is_text(table.columns[name]) for name in (salt, column))
     ]
     if not samples:
         return PasswordDraft()
@@ -54,9 +54,9 @@ def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
 def _find_pepper(evidence: Evidence) -> str:
     """Return the stored key of a secret that the app adds to passwords before it hashes them; empty: none is stored."""
     for table in evidence.base_tables():
-        for column in names.find_names(table, names.SETTING_KEY):
+        for column in references.find_names(table, references.SETTING_KEY):
             for value in table.values(column):
-                if isinstance(value, str) and names.PEPPER.search(names.normalize(value)):
+                if isinstance(value, str) and references.PEPPER.search(references.normalize(value)):
                     return f"{value} in {table.name}"
     return ""
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from dbctl.model import Struct, format_count
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
-from dbctl.services.app.evidence.user_references import find_user_references
+from dbctl.services.app.evidence.references import find_user_references
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.
@@ -44,20 +44,23 @@ def draft_role(evidence: Evidence, users: TableEvidence, kinds: Collection[str])
 
 def _has_admin_flag(users: TableEvidence) -> bool:
     """Return whether a boolean column of users is named after admins, and some of the users are admins."""
-    return any(_is_clear_flag(users, column) for column in names.match_columns(users, names.CLEAR_ADMIN_FLAG))
+    return any(
+        _is_clear_flag(users, column)
+        for column in references.match_columns(users, references.CLEAR_ADMIN_FLAG)
+    )
 
 
 def _is_clear_flag(users: TableEvidence, column: str) -> bool:
     stored = users.values(column)
-    return values.is_boolean(users.columns[column], stored) and any(stored)
+    return subjects.is_boolean(users.columns[column], stored) and any(stored)
 
 
 def _list_candidates(users: TableEvidence) -> RoleDraft:
     """Return the columns that may show who is an admin, with their counts; no command removes a user until one is chosen."""
     lines, shown = list[Line | str](), list[str]()
-    for column in names.match_columns(users, names.ADMIN_CANDIDATE):
+    for column in references.match_columns(users, references.ADMIN_CANDIDATE):
         stored = users.values(column)
-        if values.is_boolean(users.columns[column], stored):
+        if subjects.is_boolean(users.columns[column], stored):
             role: Value = {"column": column, "labels": {"true": ADMIN, "false": USER}, "default": USER}
             counts = f"{sum(map(bool, stored))} of {len(stored)} are true"
             lines += [
@@ -65,7 +68,7 @@ def _list_candidates(users: TableEvidence) -> RoleDraft:
                 Line("admin", ADMIN, "with this role", is_candidate=True),
             ]
             shown.append(f"{column} ({counts})")
-        elif values.is_whole(users.columns[column]) and not users.target(column):
+        elif subjects.is_whole(users.columns[column]) and not users.target(column):
             counts = ", ".join(
                 f"{count} of {value}" for value, count in Counter(map(str, stored)).most_common(5)
             )
@@ -78,7 +81,9 @@ def _list_candidates(users: TableEvidence) -> RoleDraft:
 
 
 def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> RoleDraft | None:
-    candidates = [column for column in names.match_columns(users, names.ROLE) if column not in kinds]
+    candidates = [
+        column for column in references.match_columns(users, references.ROLE) if column not in kinds
+    ]
     for column in candidates:
         target = users.target(column)
         table = evidence.tables.get(target[0]) if target else _find_roles_table(evidence, column)
@@ -95,16 +100,18 @@ def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[st
 
 def _find_roles_table(evidence: Evidence, column: str) -> TableEvidence | None:
     """Return the table that a column without a foreign key refers to by its name."""
-    if names.normalize(column) not in ("role_id", "roleid", "role_uuid"):
+    if references.normalize(column) not in ("role_id", "roleid", "role_uuid"):
         return None
     tables = [
-        table for table in evidence.base_tables() if names.ROLES_TABLE.search(names.normalize(table.name))
+        table
+        for table in evidence.base_tables()
+        if references.ROLES_TABLE.search(references.normalize(table.name))
     ]
     return tables[0] if len(tables) == 1 else None
 
 
 def _find_label(table: TableEvidence) -> str:
-    return next(iter(names.find_names(table, names.LABEL)), "")
+    return next(iter(references.find_names(table, references.LABEL)), "")
 
 
 def _describe_table(
@@ -121,11 +128,11 @@ def _describe_table(
 
 
 def _describe_roles_table(table: TableEvidence, key: str, label: str) -> Part:
-    codec, codec_evidence = values.guess_key_codec(table.columns[key], table.values(key))
+    codec, codec_evidence = subjects.guess_key_codec(table.columns[key], table.values(key))
     fields = {"name": label} | {
         field: columns[0]
         for field in ("description", "priority", "created_at", "updated_at")
-        if (columns := names.find_names(table, names.FIELDS.get(field, [field])))
+        if (columns := references.find_names(table, references.FIELDS.get(field, [field])))
     }
     lines = [Line("table", table.name, format_count(len(table.rows), "role")), Line("key", key)]
     lines += [Line("codec", codec, codec_evidence)] if codec != "autoincrement" else []
@@ -138,7 +145,7 @@ def _draft_permissions(evidence: Evidence, roles: TableEvidence) -> list[Part]:
         targets = {reference.table: reference for reference in link.references if len(reference.columns) == 1}
         for name, reference in targets.items():
             permissions = evidence.tables.get(name)
-            is_permissions = permissions and names.PERMISSIONS_TABLE.search(names.normalize(name))
+            is_permissions = permissions and references.PERMISSIONS_TABLE.search(references.normalize(name))
             label = _find_label(permissions) if permissions and is_permissions else ""
             if label and roles.name in targets and permissions:
                 role_column = targets[roles.name].columns[0]
@@ -162,7 +169,9 @@ def _list_labels(users: TableEvidence, column: str) -> list[str]:
     labels = sorted({str(value) for value in stored})
     is_names = all(isinstance(value, str) and 0 < len(value) <= LONGEST_ROLE for value in stored)
     return (
-        labels if is_names and 0 < len(labels) <= MOST_ROLES and values.is_text(users.columns[column]) else []
+        labels
+        if is_names and 0 < len(labels) <= MOST_ROLES and subjects.is_text(users.columns[column])
+        else []
     )
 
 
@@ -187,8 +196,8 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
     """Return the roles in boolean columns: labels of one column, or ranks of several, with the groups of users."""
     flags = [
         column
-        for column in names.match_columns(users, names.ADMIN_FLAG)
-        if values.is_boolean(users.columns[column], users.values(column))
+        for column in references.match_columns(users, references.ADMIN_FLAG)
+        if subjects.is_boolean(users.columns[column], users.values(column))
     ]
     if not flags or (len(flags) == 1 and not _has_admin_flag(users)):
         return None
@@ -203,14 +212,14 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
             "default": USER,
         }
         return RoleDraft(columns=flags, lines=[Line("role", role, f"true: {counts}"), admin])
-    flags.sort(key=lambda column: "super" not in names.normalize(column))
+    flags.sort(key=lambda column: "super" not in references.normalize(column))
     # The first column alone makes an admin; the rank of each further column has all columns before it cleared.
     ranks = [
         Entry({"name": ADMIN, "columns": dict.fromkeys(flags, True), "match": [flags[0]]}, "all columns"),
         *(
             Entry(
                 {
-                    "name": names.normalize(column).removeprefix("is_"),
+                    "name": references.normalize(column).removeprefix("is_"),
                     "columns": {flag: flag == column for flag in flags},
                 }
             )
@@ -243,7 +252,7 @@ def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None
     """
     pairs = []
     for link in evidence.base_tables():
-        words = set(names.list_words(link.name))
+        words = set(references.list_words(link.name))
         if not {"role", "group"} & words or len(link.columns) > MOST_PAIR_COLUMNS or link.name == users.name:
             continue
         user = next(
@@ -271,22 +280,23 @@ def _find_role_of_pair(
     for column in others:
         target = link.target(column)
         table = evidence.tables.get(target[0]) if target else None
-        if table and table is not users and names.ROLES_TABLE.search(names.normalize(table.name)):
+        if table and table is not users and references.ROLES_TABLE.search(references.normalize(table.name)):
             return (column, table) if _find_label(table) else None
     if any(reference.table != users.name for reference in link.references):
         return None
     for column in others:
-        if not names.ROLE_OF_PAIR.search(names.shorten(link, column)):
+        if not references.ROLE_OF_PAIR.search(references.shorten(link, column)):
             continue
         tables = [
             table
             for table in evidence.base_tables()
-            if names.ROLES_TABLE.search(names.normalize(table.name)) and _contains(table, link.values(column))
+            if references.ROLES_TABLE.search(references.normalize(table.name))
+            and _contains(table, link.values(column))
         ]
         if tables and _find_label(tables[0]):
             return column, tables[0]
         stored = link.values(column)
-        if values.is_text(link.columns[column]) or (
+        if subjects.is_text(link.columns[column]) or (
             stored and all(isinstance(value, str) for value in stored)
         ):
             return column, None
@@ -304,7 +314,7 @@ def _describe_members(
 ) -> RoleDraft:
     lines = [Line("table", link.name, "the name of the table"), Line("user", user), Line("role", role)]
     if link.key and link.columns[link.key].required and link.key not in (user, role):
-        codec, codec_evidence = values.guess_key_codec(link.columns[link.key], link.values(link.key))
+        codec, codec_evidence = subjects.guess_key_codec(link.columns[link.key], link.values(link.key))
         lines.append(
             Line("id", {"column": link.key, "codec": codec}, codec_evidence, is_candidate=codec == "given")
         )
@@ -345,13 +355,13 @@ def _describe_members(
 def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
     """Return the roles in a row of metadata, in PHP's serialization."""
     for table in evidence.base_tables():
-        if "meta" not in names.normalize(table.name):
+        if "meta" not in references.normalize(table.name):
             continue
         keys, stored = (
-            names.find_names(table, ["meta_key", "key"]),
-            names.find_names(table, ["meta_value", "value"]),
+            references.find_names(table, ["meta_key", "key"]),
+            references.find_names(table, ["meta_value", "value"]),
         )
-        user = next((column for column in names.match_columns(table, names.USER_REFERENCE)), "")
+        user = next((column for column in references.match_columns(table, references.USER_REFERENCE)), "")
         rows = [
             row for row in table.rows if keys and stored and str(row.get(keys[0])).endswith("capabilities")
         ]
@@ -392,7 +402,7 @@ def _choose_admin(labels: Sequence[str], *, is_fixed: bool = True) -> tuple[list
 
     ``is_fixed`` is whether the rows of users have the name itself, so that the app compares it.
     """
-    known = [label for label in labels if label.lower() in names.ADMIN_ROLES]
+    known = [label for label in labels if label.lower() in references.ADMIN_ROLES]
     if len(known) == 1 and is_fixed:
         return [Line("admin", known[0], "the name of the role")], []
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.model import format_count
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Line, Part, Value
@@ -32,7 +32,9 @@ def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[
     """Yield a section for each table of settings; the app has at most one table of each scope."""
     scopes = set[str]()
     tables = [
-        table for table in evidence.base_tables() if names.SETTINGS_TABLE.search(names.normalize(table.name))
+        table
+        for table in evidence.base_tables()
+        if references.SETTINGS_TABLE.search(references.normalize(table.name))
     ]
     for table in sorted(tables, key=lambda table: (not table.rows, len(table.name))):
         part = _draft_table(table, users, scopes)
@@ -41,14 +43,17 @@ def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[
 
 
 def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[str]) -> Part | None:
-    value = next(iter(names.find_names(table, names.SETTING_VALUE)), "")
-    keys = [column for column in names.find_names(table, names.SETTING_KEY) if column != value]
-    keys = [column for column in keys if values.is_text(table.columns[column])]
+    value = next(iter(references.find_names(table, references.SETTING_VALUE)), "")
+    keys = [column for column in references.find_names(table, references.SETTING_KEY) if column != value]
+    keys = [column for column in keys if subjects.is_text(table.columns[column])]
     if not (value and keys):
         return None
     user = next(
         iter(
-            [*names.match_columns(table, names.USER_REFERENCE), *names.match_columns(table, names.USER_WORD)]
+            [
+                *references.match_columns(table, references.USER_REFERENCE),
+                *references.match_columns(table, references.USER_WORD),
+            ]
         ),
         "",
     )
@@ -70,7 +75,7 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     booleans = _find_booleans(table, value, kind)
     if booleans:
         lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
-    if excluded := sorted({key for key in map(str, table.values(keys[0])) if names.is_version_key(key)}):
+    if excluded := sorted({key for key in map(str, table.values(keys[0])) if references.is_version_key(key)}):
         lines.append(Line("excluded", excluded, "by its name, what records migrations"))
     if secret := _list_secret_keys(table, keys[0]):
         lines.append(Line("secret", secret, "the names of the keys"))
@@ -91,18 +96,18 @@ def _map_fields(table: TableEvidence) -> dict[str, Value]:
     candidates = {
         "description": ["description"],
         "public": ["is_public", "public"],
-        "updated_at": names.FIELDS["updated_at"],
+        "updated_at": references.FIELDS["updated_at"],
     }
     return {
         field: columns[0]
         for field, words in candidates.items()
-        if (columns := names.find_names(table, words))
+        if (columns := references.find_names(table, words))
     }
 
 
 def _find_types(table: TableEvidence) -> str:
     """Return the column with the types of settings; empty if its values are other than types."""
-    for column in names.find_names(table, names.SETTING_TYPE):
+    for column in references.find_names(table, references.SETTING_TYPE):
         stored = {str(value) for value in table.values(column)}
         if (
             stored

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.model import Struct
 from dbctl.profiles.payloads import DECODERS, read_payload
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
-from dbctl.services.app.evidence.user_references import find_user_references
+from dbctl.services.app.evidence.references import find_user_references
 from dbctl.services.profiles.draft.document import Decision, Line, Part, join_names
 
 
@@ -72,14 +72,14 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
     ]
     token, columns = _find_token(table), [str(user.value) for user in users if isinstance(user.value, str)]
     has_token = bool(token) and _is_random(table, token)
-    is_temporary = bool(_find_time(table, names.EXPIRES) or _find_time(table, names.USED))
+    is_temporary = bool(_find_time(table, references.EXPIRES) or _find_time(table, references.USED))
     doubts = (
         (bool(cascading), f"their deletion also deletes rows of {join_names(cascading)}"),
         (not users, "no column with the user was recognized"),
         (len(users) > 1, f"several columns refer to users: {join_names(columns)}"),
         (kind == "key", "they look like keys of programs"),
         (
-            bool(names.find_names(table, names.KEY_COLUMNS)),
+            bool(references.find_names(table, references.KEY_COLUMNS)),
             "they have names or rights, as keys of programs have",
         ),
         (not table.rows, "the table has no rows" if not table.unread else table.unread),
@@ -92,10 +92,10 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
 def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
     """Return the line that names the user of a sign-in by a path in the data of a column."""
     known = set(map(str, users.values(users.key)))
-    for name in names.match_columns(table, names.PAYLOAD):
+    for name in references.match_columns(table, references.PAYLOAD):
         stored = table.values(name)
         for codec in DECODERS:
-            for path in names.PAYLOAD_USER:
+            for path in references.PAYLOAD_USER:
                 count = sum(read_payload(codec, path, value) in known for value in stored)
                 if count:
                     payload = {"column": name, "codec": codec, "key": path}
@@ -105,15 +105,19 @@ def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
 
 def _find_kind(table: TableEvidence) -> str:
     """Return ``session`` or ``key`` for a table of sign-ins, or of keys of programs."""
-    name = names.normalize(table.name)
-    if names.KEYS_TABLE.search(name):
+    name = references.normalize(table.name)
+    if references.KEYS_TABLE.search(name):
         return "key"
-    return "session" if names.SESSIONS_TABLE.search(name) and not names.NOT_SIGN_IN.search(name) else ""
+    return (
+        "session"
+        if references.SESSIONS_TABLE.search(name) and not references.NOT_SIGN_IN.search(name)
+        else ""
+    )
 
 
 def _find_token(table: TableEvidence) -> str:
-    columns = names.match_columns(table, names.TOKEN)
-    is_plain = {column: names.shorten(table, column) in ("id", "key") for column in columns}
+    columns = references.match_columns(table, references.TOKEN)
+    is_plain = {column: references.shorten(table, column) in ("id", "key") for column in columns}
     candidates = [column for column in columns if not is_plain[column] or _is_random(table, column)]
     return min(candidates, key=lambda column: is_plain[column], default="")
 
@@ -126,13 +130,13 @@ def _is_random(table: TableEvidence, column: str) -> bool:
 def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
     evidence = "tokens, with a time, of one user each" if not is_candidate else "the name of the table"
     lines = [Line("table", table.name, evidence), user]
-    if expires := _find_time(table, names.EXPIRES):
+    if expires := _find_time(table, references.EXPIRES):
         lines.append(Line("expires_at", expires))
     if token := _find_token(table):
         lines.append(Line("token", token))
     if ended := _find_time(table, ["revoked_at"]):
         lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
-    elif revoked := names.find_names(table, names.REVOKED):
+    elif revoked := references.find_names(table, references.REVOKED):
         lines.append(Line("on_end", {revoked[0]: True}, "rows that remain after a sign-out"))
     remarks = [f"If a new password ends the rows of {table.name}:"] if is_candidate else []
     return Part(
@@ -145,20 +149,20 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
     if not table.key:
         return
     lines = [
-        Line("name", names.normalize(table.name).replace("_", "-")),
+        Line("name", references.normalize(table.name).replace("_", "-")),
         Line("table", table.name),
         Line("key", table.key),
         user,
     ]
     times = {
-        "started_at": names.FIELDS["created_at"],
-        "seen_at": names.SEEN,
-        "ended_at": names.ENDED,
-        "expires_at": names.EXPIRES,
+        "started_at": references.FIELDS["created_at"],
+        "seen_at": references.SEEN,
+        "ended_at": references.ENDED,
+        "expires_at": references.EXPIRES,
     }
     columns = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
     lines += [Line(key, column) for key, column in columns.items()]
-    revoked = names.find_names(table, names.REVOKED)
+    revoked = references.find_names(table, references.REVOKED)
     if revoked and "ended_at" not in columns:
         lines.append(Line("open", {revoked[0]: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
@@ -166,9 +170,11 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
 
 def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
     """Yield a rule for rows with a time of expiry; it runs only if ``--rule`` names it."""
-    expires = _find_time(table, names.EXPIRES)
-    name = names.normalize(table.name)
-    is_temporary = names.SESSIONS_TABLE.search(name) or names.NOT_SIGN_IN.search(name) or "cache" in name
+    expires = _find_time(table, references.EXPIRES)
+    name = references.normalize(table.name)
+    is_temporary = (
+        references.SESSIONS_TABLE.search(name) or references.NOT_SIGN_IN.search(name) or "cache" in name
+    )
     if not (expires and table.key and is_temporary):
         return
     yield Part(
@@ -188,10 +194,10 @@ def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
 
 def _find_time(table: TableEvidence, candidates: Sequence[str]) -> str:
     """Return the first of ``candidates`` that stores times, or numbers that are times of no sampled row."""
-    for column in names.find_names(table, candidates):
+    for column in references.find_names(table, candidates):
         stored = table.values(column)
-        if values.is_time(table.columns[column], stored) or (
-            not stored and values.is_whole(table.columns[column])
+        if subjects.is_time(table.columns[column], stored) or (
+            not stored and subjects.is_whole(table.columns[column])
         ):
             return column
     return ""

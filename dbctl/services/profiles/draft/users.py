@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract.database import Readable
 from dbctl.model import Struct
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
@@ -46,7 +46,7 @@ def draft_users(
     table = others.table
     fields, logins = _map_fields(table)
     key = table.columns[table.key]
-    codec, key_evidence = values.guess_key_codec(key, table.values(key.name))
+    codec, key_evidence = subjects.guess_key_codec(key, table.values(key.name))
     if not logins:
         logins = ["id"]
     if codec == "given" or "id" in logins:
@@ -108,7 +108,7 @@ def draft_users(
         for key in dict.fromkeys(key for _, key in several)
     ]
     if "active" not in fields:
-        has_candidate = flags or names.match_columns(table, names.INACTIVE)
+        has_candidate = flags or references.match_columns(table, references.INACTIVE)
         text = f"users without the field active: {table.name}"
         decisions += [Decision("users", text)] if has_candidate else []
     return UsersDraft(
@@ -166,8 +166,8 @@ def _decide_table(best: UsersCandidate, candidates: Sequence[UsersCandidate]) ->
 def _map_fields(table: TableEvidence) -> tuple[dict[str, str], list[str]]:
     """Return the columns by field, and the fields that identify a user."""
     fields: dict[str, str] = {}
-    for field, candidates in names.FIELDS.items():
-        for column in names.find_names(table, candidates):
+    for field, candidates in references.FIELDS.items():
+        for column in references.find_names(table, candidates):
             if column not in fields.values() and _suits(field, table, column):
                 fields[field] = column
                 break
@@ -177,8 +177,8 @@ def _map_fields(table: TableEvidence) -> tuple[dict[str, str], list[str]]:
     if "username" in fields and "username" not in logins and "name" not in fields:
         fields["name"] = fields.pop("username")
     for column in table.columns:
-        short = names.shorten(table, column)
-        if names.PERSONAL.search(short) and column not in fields.values() and short not in fields:
+        short = references.shorten(table, column)
+        if references.PERSONAL.search(short) and column not in fields.values() and short not in fields:
             fields[short] = column
     return fields, logins
 
@@ -187,11 +187,11 @@ def _suits(field: str, table: TableEvidence, name: str) -> bool:
     column, stored = table.columns[name], table.values(name)
     if column.is_generated or has_secret_name(name):
         return False
-    if field in names.TIME_FIELDS:
-        return values.is_time(column, stored)
+    if field in references.TIME_FIELDS:
+        return subjects.is_time(column, stored)
     if field == "active":
-        return values.is_boolean(column, stored)
-    return values.is_text(column) or (all(isinstance(value, str) for value in stored) and bool(stored))
+        return subjects.is_boolean(column, stored)
+    return subjects.is_text(column) or (all(isinstance(value, str) for value in stored) and bool(stored))
 
 
 def _identifies(table: TableEvidence, column: str) -> bool:
@@ -200,7 +200,7 @@ def _identifies(table: TableEvidence, column: str) -> bool:
         return True
     is_part = any(column in key for key in table.keys)
     # Names of persons are often different by chance.
-    if is_part or names.shorten(table, column) == "name" or names.normalize(column) == "name":
+    if is_part or references.shorten(table, column) == "name" or references.normalize(column) == "name":
         return False
     stored = [value for value in table.values(column) if value != ""]
     return len(stored) > 1 and len(set(map(str, stored))) == len(stored)
@@ -241,7 +241,7 @@ def _describe_fields(
         return
     for column in _list_inactive_flags(table):
         yield Line("active", column, "with the candidate active above", is_candidate=True)
-    for column in names.match_columns(table, names.INACTIVE):
+    for column in references.match_columns(table, references.INACTIVE):
         stored = Counter(map(str, table.values(column))).most_common(3)
         shown = ", ".join(value for value, _ in stored if len(value) <= LONGEST_CONSTANT)
         evidence = f"only if true means active; values: {shown or 'none'}"
@@ -252,10 +252,10 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
     stored = table.values(column)
     if field in further:
         return "NOT NULL without a default: a new user requires it"
-    if field in names.TIME_FIELDS:
+    if field in references.TIME_FIELDS:
         if table.columns[column].native == "time":
             return "the type of the column"
-        forms = values.count_time_forms(stored)
+        forms = subjects.count_time_forms(stored)
         return (
             ", ".join(f"{count} of {len(stored)} are {form}" for form, count in forms.most_common())
             or "no value"
@@ -266,5 +266,5 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
 
 
 def _list_inactive_flags(table: TableEvidence) -> list[str]:
-    columns = names.match_columns(table, names.INACTIVE_FLAG)
+    columns = references.match_columns(table, references.INACTIVE_FLAG)
     return [column for column in columns if _suits("active", table, column)]

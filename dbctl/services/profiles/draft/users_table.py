@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.profiles.passwords import identify_format
-from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence import references as names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 
 #: Candidates with fewer points are not users; a second candidate is named if it has nearly as many as the first.

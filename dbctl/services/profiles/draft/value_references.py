@@ -9,7 +9,7 @@ from dbctl.engines.contract.database import Column, Condition, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Struct
 from dbctl.profiles.row_paths import KEY_IN_TEXT, has_row_path
-from dbctl.services.app.evidence import names, values
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 
@@ -75,15 +75,17 @@ def _fits(evidence: Evidence, table: TableEvidence, column: Column, source: Colu
     """Return whether equal values are no chance."""
     stored = {str(value) for value in table.values(column.name)} - {""}
     words = [
-        word for word in names.normalize(column.name).split("_") if word not in ("id", "key", "uuid", "name")
+        word
+        for word in references.normalize(column.name).split("_")
+        if word not in ("id", "key", "uuid", "name")
     ]
     word = words[-1] if words else ""
-    is_named = word in names.USER_WORDS and not any(
-        names.list_words(other.name)[-1] == word for other in evidence.base_tables()
+    is_named = word in references.USER_WORDS and not any(
+        references.list_words(other.name)[-1] == word for other in evidence.base_tables()
     )
-    if values.is_whole(source):
-        return is_key and is_named and values.is_whole(column) and not stored <= {"0", "1"}
-    if column.native != source.native or values.is_whole(column) or not stored:
+    if subjects.is_whole(source):
+        return is_key and is_named and subjects.is_whole(column) and not stored <= {"0", "1"}
+    if column.native != source.native or subjects.is_whole(column) or not stored:
         return False
     return is_named or len(stored) >= LEAST_VALUES or all("@" in value for value in stored)
 
@@ -118,9 +120,9 @@ def find_named_rows(evidence: Evidence, users: TableEvidence) -> Mapping[str, li
     keys = set(map(str, users.values(users.key)))
     paths = dict[str, list[str]]()
     for table in evidence.base_tables():
-        for column in names.find_names(table, names.LABEL) if table.name != users.name else ():
+        for column in references.find_names(table, references.LABEL) if table.name != users.name else ():
             for value in map(str, table.values(column)):
-                match = names.KEY_IN_NAME.search(value)
+                match = references.KEY_IN_NAME.search(value)
                 if match is None or match[1] not in keys:
                     continue
                 templates = paths.setdefault(f"{table.name}.{column}", [])

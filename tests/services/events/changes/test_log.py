@@ -25,7 +25,7 @@ from dbctl.engines.sql import codec
 from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
 from dbctl.errors.operations import JournalUnavailableError
 from dbctl.model import now
-from dbctl.services.events.changes import anchors
+from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records
 from dbctl.services.events.changes.log import GAP_NAME, ChangeLog, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
@@ -143,7 +143,7 @@ def test_deleted_store_is_missing(log):
     publish(log, last)
     delete_store(log)
     assert list_codes(log) == [("error", "audit-missing")]
-    (log / anchors.FILE_NAME).unlink()
+    (log / anchors.ANCHOR_NAME).unlink()
     assert list_codes(log) == []  # no anchor names a record of it
     assert list_codes(log, anchors=[last]) == [("error", "audit-missing")]
     assert list_codes(log, stored=[last]) == [("error", "audit-missing")]
@@ -197,7 +197,7 @@ def test_tail_that_was_cut_together_with_the_anchor_file_is_found_by_any_other_a
     with tamper(log) as connection:
         connection.execute("delete from changes where seq > 5")
     assert list_codes(log) == [("error", "audit-truncated")]
-    (log / anchors.FILE_NAME).unlink()
+    (log / anchors.ANCHOR_NAME).unlink()
     assert list_codes(log)[:1] != [("error", "audit-truncated")]
     assert list_codes(log, anchors=[last])[0] == ("error", "audit-truncated")
 
@@ -225,7 +225,7 @@ def test_rolled_back_store_states_the_end_that_it_lost(log, tmp_path_factory):
 
 def test_anchor_of_another_store_is_stated_before_it_is_replaced(log, tmp_path_factory):
     other = append(tmp_path_factory.mktemp("other"), 2)
-    (log / anchors.FILE_NAME).write_text(f"{other}\n{other}\n")
+    (log / anchors.ANCHOR_NAME).write_text(f"{other}\n{other}\n")
     for _ in range(2):
         publish(log, append(log))
     assert list_codes(log) == [("error", "audit-replaced")]
@@ -270,7 +270,7 @@ def test_other_texts_are_no_anchors(text):
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 80, b"\xff", b"1:2"])
 def test_anchor_file_without_an_anchor_is_reported_and_replaced(log, content):
-    (log / anchors.FILE_NAME).write_bytes(content)
+    (log / anchors.ANCHOR_NAME).write_bytes(content)
     severity = "error" if content else "warning"  # a power failure leaves an empty file
     assert list_codes(log) == [(severity, "audit-unanchored")]
     publish(log, append(log))
@@ -286,7 +286,7 @@ def test_anchor_file_keeps_the_later_end(log):
 
 def test_anchor_file_is_not_written_through_a_link(log, tmp_path):
     (tmp_path / "target").write_text("content of root")
-    (log / anchors.FILE_NAME).symlink_to(tmp_path / "target")
+    (log / anchors.ANCHOR_NAME).symlink_to(tmp_path / "target")
     assert list_codes(log) == [("error", "audit-unanchored")]
     publish(log, append(log))
     assert (tmp_path / "target").read_text() == "content of root"
