@@ -16,8 +16,8 @@ from dbctl.services.backup.repository import Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:
-    from dbctl.services.backup.retention.pin import BackupsPinned
     from dbctl.services.backup.retention.prune import BackupsDeleted, BackupsPruned
+    from dbctl.services.backup.retention.rules import BackupsPinned
 
 
 GROUP = Group("backup", checks_profile=False)
@@ -136,7 +136,7 @@ def unpin(
 def _change_pins(
     session: Session, names: list[str], reason: str | None, repository: str, *, dry_run: bool
 ) -> int:
-    from dbctl.services.backup.retention.pin import PinBackups
+    from dbctl.services.backup.retention.rules import PinBackups
 
     with session.open_app() as app:
         return run_change(session, PinBackups(Repository(app, repository), names, reason), dry_run=dry_run)

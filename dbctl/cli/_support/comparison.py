@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.services.comparison.sides import Side
+    from dbctl.services.comparison.schemas import Side
 
 FirstSide: TypeAlias = Annotated[
     str, typer.Argument(metavar="A", help="APP/DATABASE, APP, the address of a database, or backup:ID.")
@@ -30,7 +30,7 @@ def open_compared_sides(
 ) -> Iterator[tuple[Side, Side]]:
     """Yield the two databases of a command; raises as ``open_sides``."""
     from dbctl.cli._support.backups import load_keys
-    from dbctl.services.comparison.sides import SideOptions, open_sides
+    from dbctl.services.comparison.schemas import SideOptions, open_sides
 
     options = session.options
     side_options = SideOptions(

@@ -1,4 +1,4 @@
-"""The app's own files in a backup, such as keys and logins: one compressed archive."""
+"""The app's own files in a backup, such as keys and logins: one compressed archive; and the base of operations on backups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -15,9 +16,11 @@ from dbctl.engines import registry
 from dbctl.errors.connection import FileFailedError
 from dbctl.model import Finding, format_count, now
 from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
-from dbctl.services.backup.sources import ByteProgress, MemberSource
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import ByteProgress, MemberSource, ignore_bytes
 
 #: Bytes; a larger file is copied to a temporary file on disk before it is archived.
 MAX_IN_MEMORY = 4 << 20
@@ -163,3 +166,27 @@ def _add_to_archive(archive: tarfile.TarFile, path: Path, directory: Path) -> in
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     return info.size
+
+
+class BackupOperation(Operation):
+    """A command on the repository of an app, which can be planned and applied."""
+
+    def __init__(self, repository: Repository, database: str = "") -> None:
+        """Set the repository, and the only database that the operation affects, if it affects only one."""
+        app = repository.app
+        super().__init__(app, app.target(database) if database else "")
+        self._repository = repository
+        self.advance: ByteProgress = (
+            ignore_bytes  #: receives the number of bytes processed since the last call
+        )
+
+    def size(self) -> int:
+        """Return the approximate number of bytes that ``advance`` receives."""
+        return 0
+
+    def _advance(self, byte_count: int) -> None:
+        self.advance(byte_count)
+
+    def _lock(self) -> AbstractContextManager[None]:
+        """Lock the repository; raises BusyError if another process holds the lock for too long."""
+        return self._repository.store.lock(self._app.spec.name, timeout=self._app.timeout)

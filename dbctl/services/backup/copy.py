@@ -16,8 +16,8 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
+from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
-from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
 

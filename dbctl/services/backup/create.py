@@ -15,7 +15,7 @@ from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files.progress import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
-from dbctl.services.backup.app_files import AppFiles
+from dbctl.services.backup.app_files import AppFiles, BackupOperation
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.manifest import (
     AuditEnd,
@@ -28,9 +28,8 @@ from dbctl.services.backup.manifest import (
     serialize,
 )
 from dbctl.services.backup.member_files import BackupWriter, open_writer
-from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Backup, Repository
-from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
+from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
 from dbctl.services.backup.sources import (
     SINGLE_DATABASE_ERRORS,
     MemberSource,

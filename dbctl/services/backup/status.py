@@ -15,7 +15,7 @@ from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
-from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage
+from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage
 from dbctl.services.backup.verification_record import Drill, Verification
 from dbctl.stores.base import Protection
 from dbctl.units import parse_duration

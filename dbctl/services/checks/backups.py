@@ -1,16 +1,30 @@
-"""Checks of the backups of an app, and of the runs that make them."""
+"""Checks of the backups of an app, of the runs that make them, and of the keys that encrypt them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 from msgspec import structs
 
+from dbctl.config import secrets
+from dbctl.config.secrets import embedder_key
 from dbctl.errors.backup import RepositoryNotConfiguredError
-from dbctl.model import Finding
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.search import EmbedderKeyMissingError, EmbedderPackageMissingError
+from dbctl.errors.usage import KeyMissingError
+from dbctl.model import Finding, Secret
 from dbctl.services.app import clock
-from dbctl.services.app.evidence.subjects import Needs, Subject, check
+from dbctl.services.app.app import App
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.backup import status
+from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
+from dbctl.services.checks import files
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems
 
@@ -49,3 +63,101 @@ def check_runs(subject: Subject) -> Iterator[Finding]:
     """Yield commands that fail again and again, or were interrupted."""
     for problem in find_problems(locate_journal(subject.selection), subject.target, backup_config=None):
         yield subject.finding("warning", f"run-{problem.kind}", problem.message, problem.hint)
+
+
+#: Package → module.
+MODULES = {"fastembed": "fastembed", "sentence-transformers": "sentence_transformers"}
+MODEL_HINT = "Configure the model of the stored vectors, or recompute the vectors with this model."
+SECTION_HINT = "Its profile has no [semantic]; remove the section, or add one to the profile."
+IDENTITY_HINT = "Without it, this machine cannot decrypt backups; --identity FILE names another file."
+NO_MATCH = "no identity on this machine decrypts new backups"
+NO_MATCH_HINT = "Add the matching identity to identity_file, or use --identity FILE."
+
+
+@check("key-mismatch", "app", Needs.NOTHING)
+def check_encryption(subject: Subject) -> Iterator[Finding]:
+    """Yield problems of the keys of an app's backups.
+
+    Raises:
+        DbctlError: new backups cannot be encrypted; see ``EncryptionPolicy``.
+    """
+    app = subject.app
+    backup_config, key_sources = app.configured.backup, secrets.find_decryption_files(app.configured)
+    if not (backup_config and backup_config.encrypt):
+        return
+    identities = dict(_read_stats(key_sources.identities))
+    for path in key_sources.identities:
+        if path not in identities:
+            message = str(FileMissingError(kind="identity file", path=path))
+            yield _warn(app, "identity-missing", message, IDENTITY_HINT)
+    for path, file_stat in (identities | dict(_read_stats(key_sources.passphrases))).items():
+        yield from files.check_access(
+            app.name,
+            {path: file_stat},
+            "this allows replacing the keys of backups",
+            "it decrypts every backup",
+        )
+    policy = load_encryption(app)
+    if identities and policy and not _can_decrypt(policy, DecryptionKeys(key_sources, _refuse_passphrase)):
+        yield _warn(app, "key-mismatch", NO_MATCH, NO_MATCH_HINT)
+
+
+def _read_stats(paths: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in paths:
+        try:
+            yield path, path.stat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _can_decrypt(policy: EncryptionPolicy, decryption_keys: DecryptionKeys) -> bool:
+    try:
+        list(decryption_keys.file_identities)
+    except KeyMissingError:  # protected by a passphrase, for which doctor does not prompt
+        return True
+    except DbctlError:
+        return False
+    return policy.can_be_decrypted_by(decryption_keys)
+
+
+def _refuse_passphrase(label: str) -> Secret:
+    raise KeyMissingError(target=label, reason="doctor does not prompt for passphrases")
+
+
+@check("embedder-missing", "app", Needs.NOTHING)
+def check_embedder(subject: Subject) -> Iterator[Finding]:
+    """Yield problems of an app's embedder, and of the permissions of its key file."""
+    app, config = subject.app, require(subject.app.configured.embedder)
+    semantic = app.profile.semantic
+    if semantic is None:
+        yield _warn(app, "embedder-unused", f"{app.profile.title} has no semantic search", SECTION_HINT)
+    elif config.model and semantic.model and config.model.removeprefix("models/") != semantic.model:
+        message = f"its embedder uses {config.model}, its vectors are from {semantic.model}: similarities may be meaningless"
+        yield _warn(app, "embedder-model-mismatch", message, MODEL_HINT)
+    try:
+        embedder_key(app.configured)
+    except EmbedderKeyMissingError as error:
+        yield _warn(app, error.code, str(error), error.hint)
+    if config.command and not (shutil.which(config.command[0]) or os.access(config.command[0], os.X_OK)):
+        message = f"the program of the embedder does not exist: {config.command[0]}"
+        yield _warn(app, "embedder-missing", message, "Check command under [apps.NAME.embedder].")
+    if config.package and find_spec(MODULES[config.package]) is None:
+        missing = EmbedderPackageMissingError(
+            app=app.name, package=config.package, reason="it is not installed"
+        )
+        yield _warn(app, missing.code, str(missing), missing.hint)
+    if config.key_file:
+        with suppress(OSError):  # reported above
+            file_stats = {Path(config.key_file): Path(config.key_file).stat()}
+            yield from files.check_access(
+                app.name,
+                file_stats,
+                "this allows redirecting the requests",
+                "it contains the key of the embedder",
+            )
+
+
+def _warn(app: App, code: str, message: str, hint: str) -> Finding:
+    return Finding(app.name, "warning", code, message, hint)

@@ -20,7 +20,7 @@ from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.secrets import KEY_FORMS
 from dbctl.services.checks.base import join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
-from dbctl.services.deletion.invariants import create_query, select_variant
+from dbctl.services.deletion.cascade import create_query, select_variant
 from dbctl.services.search.indexes.external import list_external_indexes
 from dbctl.services.search.indexes.text import RENAME_HINT, find_broken
 

@@ -31,7 +31,7 @@ from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.checks.live_profile import rule
 from dbctl.services.checks.profile import Problem
-from dbctl.services.deletion.invariants import create_query
+from dbctl.services.deletion.cascade import create_query
 from dbctl.services.sessions.rebuild_statistics import create_recount
 from dbctl.services.settings.encodings import decode
 from dbctl.services.settings.store import find_key

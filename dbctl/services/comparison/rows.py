@@ -1,8 +1,12 @@
-"""``data diff``: compare the rows of two databases, also of different engines."""
+"""``data diff``: compare the rows of two databases, also of different engines, and show the values that differ."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from math import isfinite
+from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.portable import (
@@ -13,19 +17,100 @@ from dbctl.engines.contract.portable import (
     RowSource,
     exchange_kind,
 )
-from dbctl.engines.contract.streaming import Line, key_of
+from dbctl.engines.contract.streaming import Line, key_of, split_line
 from dbctl.engines.sql import lines as line_batches
 from dbctl.errors.base import Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError
 from dbctl.model import Closing, Row, Struct, format_count
-from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
-from dbctl.services.comparison.row_values import RowChange, RowDifference, RowValues
-from dbctl.services.comparison.sides import Side
+from dbctl.services.comparison.schemas import Side
 from dbctl.services.transfer.compare import Advance, TableComparison, ignore_rows
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.tables import TransferTable, pair_columns
+
+#: The kind of difference of a row; in a table without a key, no row is ``changed``.
+RowChange: TypeAlias = Literal["only a", "only b", "changed"]
+#: Characters of a value in a result.
+MAX_CHARACTERS = 1_000
+#: Digits of a number that is sorted as a number.
+MAX_DIGITS = 40
+
+
+class RowDifference(Struct, frozen=True, kw_only=True):
+    """A row that differs."""
+
+    change: RowChange
+    key: Row  #: empty in a table without a key
+    a: Row | None  #: the values of the first side: all, or those that differ; None: it lacks the row
+    b: Row | None
+
+
+class RowValues:
+    """The values of rows of one table as part of a result."""
+
+    def __init__(
+        self,
+        table: TransferTable,
+        readers: Mapping[str, Callable[[bytes], object]],
+        hidden: Collection[str],
+    ) -> None:
+        self._columns, self._key, self._readers, self._hidden = table.columns, table.key, readers, hidden
+
+    def sort_key(self, key: Line) -> list[tuple[int, bytes]]:
+        """Return the order of a key: numbers by their value, texts by their bytes."""
+        return [_sort_value(value or b"") for value in split_line(key)]
+
+    def create_difference(
+        self, change: RowChange, key: Line, a: Line | None, b: Line | None
+    ) -> RowDifference:
+        """Return a row that differs; of a changed row only the columns that differ."""
+        rows = [None if line is None else split_line(line) for line in (a, b)]
+        indexes: Sequence[int] = range(len(self._columns))
+        if rows[0] and rows[1]:
+            indexes = [index for index in indexes if rows[0][index] != rows[1][index]]
+        left, right = (
+            None if row is None else {self._columns[i].name: self._format(i, row[i]) for i in indexes}
+            for row in rows
+        )
+        values = split_line(key)
+        identity = {column.name: self._format(i, values[i]) for i, column in enumerate(self._key)}
+        return RowDifference(change=change, key=identity, a=left, b=right)
+
+    def _format(self, index: int, value: bytes | None) -> object:
+        column = self._columns[index]
+        if value is None:
+            return None
+        if column.name in self._hidden:
+            return MASK
+        read = self._readers.get(column.name, partial(_read_value, column.kind))
+        result = read(value)
+        if isinstance(result, bytes):
+            result = f"\\x{result.hex()}"
+        return _shorten(result) if isinstance(result, str) else result
+
+
+def _read_value(kind: LogicalKind, value: bytes) -> object:
+    """Return a value of a line that is equal on every engine."""
+    if kind == "boolean" and value in (b"0", b"1"):
+        return value == b"1"
+    with suppress(ValueError):  # SQLite stores any value in any column
+        if kind == "integer":
+            return int(value)
+        if kind == "real" and isfinite(number := float(value)):
+            return number
+    return value.decode(errors="backslashreplace")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… ({len(text):,} characters)"
+
+
+def _sort_value(value: bytes) -> tuple[int, bytes]:
+    digits = value.lstrip(b"-")
+    return (int(value), b"") if digits.isdigit() and len(value) < MAX_DIGITS else (0, value)
+
 
 #: Differing rows of a table after which the rest is not counted, because each group of rows may read the table again.
 MAX_COUNTED = 1_000_000

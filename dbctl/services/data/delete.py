@@ -16,7 +16,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, Prepared, PreparedChange, require_row_count
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
-from dbctl.services.data.new_values import is_users_table, refuse_role_table
+from dbctl.services.data.add import is_users_table, refuse_role_table
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion.cascade import (
     AffectedRows,

@@ -14,7 +14,7 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
-from dbctl.services.data.new_values import (
+from dbctl.services.data.add import (
     is_users_table,
     quote_value,
     read_changes,

@@ -15,12 +15,12 @@ from dbctl.errors.backup import (
 from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError
 from dbctl.files import atomic, compression, tar
 from dbctl.model import ChangeResult, Effect, Plan, format_count
+from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.foreign.import_file import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT
 from dbctl.services.backup.foreign.staging import stat_file
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import open_reader
-from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import hash_blocks
 

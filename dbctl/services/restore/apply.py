@@ -16,7 +16,7 @@ from dbctl.files.atomic import make_folder
 from dbctl.model import Plan
 from dbctl.services.app.recording import record_operation
 from dbctl.services.backup.encryption import is_encrypted
-from dbctl.services.backup.foreign.matching import CONTENT_FACT, find_missing_live_tables
+from dbctl.services.backup.foreign.discovery import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.member_files import MemberReader
 from dbctl.services.restore.replacement import Replacement

@@ -32,10 +32,10 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
 from dbctl.model import format_count
 from dbctl.services.backup import verifier
+from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, open_reader
-from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import ID, Repository
 from dbctl.services.backup.sources import ByteProgress
 

@@ -30,8 +30,8 @@ from dbctl.services.restore.merge import (
     require_table,
     select_member,
 )
+from dbctl.services.restore.replacement import SafetyBackup, Step, run_steps
 from dbctl.services.restore.source import BackupSource, RestoreOperation
-from dbctl.services.restore.steps import SafetyBackup, Step, run_steps
 from dbctl.services.rules.rows import RowRules, guard_constraints
 from dbctl.spec import Write
 

@@ -15,12 +15,18 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.deletion.invariants import GuardedInvariants
+from dbctl.services.deletion.cascade import GuardedInvariants
 from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange
 from dbctl.services.events.changes.secrets import is_rounded
 from dbctl.services.rules.rows import guard_constraints
-from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts, sort_tables
-from dbctl.services.undo.tables import TableUndo, Values
+from dbctl.services.undo.tables import (
+    InsertOrder,
+    TableUndo,
+    UnorderableRowsError,
+    Values,
+    sort_inserts,
+    sort_tables,
+)
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.sign_in_state import SignInChanges

@@ -26,6 +26,7 @@ from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cascade import (
     AffectedRows,
+    GuardedInvariants,
     count_affected_rows,
     deletion_conditions,
     find_affected_rows,
@@ -38,7 +39,6 @@ from dbctl.services.deletion.cross_database import (
     find_written_databases,
     list_unchanged_databases,
 )
-from dbctl.services.deletion.invariants import GuardedInvariants
 from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins

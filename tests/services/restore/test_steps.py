@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from dbctl import signals
-from dbctl.services.restore.steps import run_steps
+from dbctl.services.restore.replacement import run_steps
 
 
 class RecordingStep:

@@ -37,7 +37,7 @@ from dbctl.files import atomic, compression
 from dbctl.files.compression import DecompressedImport
 from dbctl.model import Struct
 from dbctl.services.app.app import App
-from dbctl.services.backup.foreign.matching import (
+from dbctl.services.backup.foreign.discovery import (
     CONTENT_FACT,
     detect_database,
     find_missing_live_tables,

@@ -33,8 +33,8 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import list_database_files
 from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.foreign.discovery import find_missing_files, find_set
 from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
-from dbctl.services.backup.foreign.matching import find_missing_files, find_set
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import ByteProgress, ignore_bytes

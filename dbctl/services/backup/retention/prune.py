@@ -17,8 +17,8 @@ from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.app import clock
+from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest
-from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import LATEST, Repository
 from dbctl.services.backup.retention.rules import (
     FUTURE,
