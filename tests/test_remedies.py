@@ -131,8 +131,8 @@ OTHER_TEXTS = {
     "profiles/model/rebuild.py",  # as hints in the files of profiles
     "report_page/page.py",
     "report_page/sections.py",
-    "services/notify/trial.py",
-    "services/schedule/crontab.py",
+    "services/notify/dispatch.py",
+    "services/schedule/cron.py",
     "services/schedule/units.py",
     "services/setup/init.py",
     "services/support/bundle.py",

@@ -16,8 +16,7 @@ from dbctl.render.options import Format, is_terminal
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.metrics.collect import Sample
-    from dbctl.services.metrics.exposition import MetricsWritten
+    from dbctl.services.metrics.families import MetricsWritten, Sample
 
 
 GROUP = Group(
@@ -44,8 +43,7 @@ def metrics(
     An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
     metrics are stable. It requires pip install 'dbctl[metrics]'.
     """
-    from dbctl.services.metrics.collect import collect_metrics
-    from dbctl.services.metrics.exposition import format_metrics, write_metrics
+    from dbctl.services.metrics.families import collect_metrics, format_metrics, write_metrics
 
     options = session.options
     with show_progress(session):

@@ -20,8 +20,8 @@ from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
     from dbctl.services.notify.check import ProblemsSent
+    from dbctl.services.notify.dispatch import ChannelTests
     from dbctl.services.notify.notice import Attachment
-    from dbctl.services.notify.trial import ChannelTests
 
 
 GROUP = Group(
@@ -60,7 +60,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
         raise AppMissingError(
             name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
         )
-    from dbctl.services.notify.summary import select_apps
+    from dbctl.services.notify.check import select_apps
 
     return sections, select_apps(sections, selection)
 
@@ -79,7 +79,7 @@ def send_test(
     A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
     do not.
     """
-    from dbctl.services.notify.trial import send_tests
+    from dbctl.services.notify.dispatch import send_tests
 
     sections, selections = _read_apps(session)
     with show_progress(session, "sending"):
@@ -124,7 +124,7 @@ def summary(
     ] = False,
 ) -> int:
     """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""
-    from dbctl.services.notify.summary import send_summary
+    from dbctl.services.notify.check import send_summary
 
     sections, selections = _read_apps(session)
     location = locate_journal(session.selection, all_apps=True)

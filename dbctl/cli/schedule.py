@@ -24,7 +24,7 @@ from dbctl.render.options import Format, is_terminal
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.schedule.install import UnitsInstalled
+    from dbctl.services.schedule.cron import UnitsInstalled
     from dbctl.services.schedule.jobs import Job, PlannedJob
     from dbctl.services.schedule.manifests import Manifest
     from dbctl.services.schedule.status import JobStatus
@@ -76,7 +76,7 @@ def cron(
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
     """
-    from dbctl.services.schedule.crontab import list_lines, write_crontab
+    from dbctl.services.schedule.cron import list_lines, write_crontab
 
     apps = _read_apps(session, all_apps=all_apps)
     jobs = list_lines(apps)
@@ -142,7 +142,7 @@ def systemd(
     from dbctl.services.schedule.jobs import list_jobs
 
     jobs = list_jobs(apps)
-    from dbctl.services.schedule.crontab import require_user
+    from dbctl.services.schedule.cron import require_user
     from dbctl.services.schedule.units import Unit, UnitOptions, create_units, read_mark
 
     unit_options = UnitOptions(
@@ -154,7 +154,7 @@ def systemd(
     units = create_units(jobs, apps, unit_options)
     names = list(dict.fromkeys(job.app for job in jobs))
     if install or dry_run:
-        from dbctl.services.schedule.install import InstallUnits
+        from dbctl.services.schedule.cron import InstallUnits
 
         operation = InstallUnits(
             units, mark=read_mark(apps[0]), apps=names, folder=directory, user_units=user

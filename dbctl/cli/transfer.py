@@ -22,9 +22,8 @@ from dbctl.spec import EVERYWHERE, Example, Write
 
 if TYPE_CHECKING:
     from dbctl.services.transfer.plan import TransferPlan
-    from dbctl.services.transfer.run import TransferResult
+    from dbctl.services.transfer.run import TransferResult, TransferVerification
     from dbctl.services.transfer.switch import SwitchResult, UnlockResult
-    from dbctl.services.transfer.verify import TransferVerification
 
 
 GROUP = Group("transfer", section="Schema", position=4, help="Move a database to another engine or server.")
@@ -132,7 +131,7 @@ def verify(session: Session, to: To) -> int:
     After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
     and rolls it back: exit 4 if a table refuses it.
     """
-    from dbctl.services.transfer.verify import verify_transfer
+    from dbctl.services.transfer.run import verify_transfer
 
     with (
         _open_endpoints(session, to) as endpoints,

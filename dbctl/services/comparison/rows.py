@@ -26,8 +26,13 @@ from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
 from dbctl.services.comparison.schemas import Side
-from dbctl.services.transfer.compare import Advance, TableComparison, ignore_rows
-from dbctl.services.transfer.parts import require_rows, require_schemas
+from dbctl.services.transfer.compare import (
+    Advance,
+    TableComparison,
+    ignore_rows,
+    require_rows,
+    require_schemas,
+)
 from dbctl.services.transfer.tables import TransferTable, pair_columns
 
 #: The kind of difference of a row; in a table without a key, no row is ``changed``.

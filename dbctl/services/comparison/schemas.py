@@ -34,7 +34,7 @@ from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from dbctl.services.migrations.status import find_targets
 from dbctl.services.restore.source import BackupSource
-from dbctl.services.transfer.parts import require_schemas
+from dbctl.services.transfer.compare import require_schemas
 from dbctl.url import SCHEMES
 
 BACKUP_PREFIX = "backup:"

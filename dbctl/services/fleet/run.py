@@ -1,17 +1,22 @@
-"""Run a command on the instances of a fleet: canaries first, then the others in parallel."""
+"""Run a command on the instances of a fleet: canaries first, which are verified, then the others in parallel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from dbctl.config.model import App
+from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import CorruptError, NotADatabaseError
-from dbctl.errors.fleets import InstanceSkippedError
+from dbctl.errors.fleets import CanaryFailedError, InstanceSkippedError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import Outcome, Tally
 from dbctl.services.fleet.workers import WorkerPool
+from dbctl.services.migrations.ledger.state import read_state
+from dbctl.services.migrations.status import find_targets
 
 #: ``verify``: examine an instance after the command.
 Kind: TypeAlias = Literal["run", "verify"]
@@ -144,3 +149,23 @@ def _is_unusable(outcome: Outcome) -> bool:
         NotADatabaseError.code,
         CorruptError.code,
     )
+
+
+def verify_instance(configured: App, *, migrations: Path | None, timeout: float) -> None:
+    """Verify the databases of an instance after its migrations; ``migrations`` is a folder instead of the configured one.
+
+    Raises:
+        CanaryFailedError: a check found an error.
+        DbctlError: a database cannot be opened.
+    """
+    from dbctl.services.app.open import open_app
+    from dbctl.services.checks.run import check
+
+    with open_app(Selection(configured=configured), timeout=timeout) as app:
+        for target in find_targets(app, "", migrations):
+            if read_state(target, app.reader(target.database)).schema == "inconsistent":
+                reason = f"the ledger of {target.name} does not agree with the migrations"
+                raise CanaryFailedError(app=app.name, reason=reason)
+        for finding in check(app, quick=True).findings.findings:
+            if finding.severity == "error":
+                raise CanaryFailedError(app=app.name, reason=f"{finding.code}: {finding.message}")

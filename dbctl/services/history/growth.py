@@ -1,16 +1,98 @@
-"""Growth of databases and tables, from their samples."""
+"""Growth of databases, tables and figures of the profile, from their samples, and when a disk will be full."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from decimal import Decimal
+from typing import Literal, TypeAlias, TypeVar
 
+from dbctl.errors.base import DbctlError
 from dbctl.errors.operations import TableNotSampledError
 from dbctl.model import Page, PageRequest, Row, Struct, Trend
+from dbctl.services.app.app import App
 from dbctl.services.app.results import paginate
 from dbctl.services.events.samples import DatabaseKey, Sample, TableSample, discard_wrong_times
-from dbctl.services.history.forecast import ForecastState, predict_full_disk
+from dbctl.services.stats import reports
+
+#: Why there is no prediction; ``ok``: there is one.
+ForecastState: TypeAlias = Literal[
+    "ok",  # the disk becomes full
+    "unknown",  # the free space is not known, as on most servers
+    "too-few-samples",  # fewer days than ``MIN_DAYS``, or a shorter period than ``MIN_SPAN``
+    "not-filling",  # the free space does not decrease
+    "no-trend",  # the free space varies more than it decreases
+    "distant",  # later than ``HORIZON``
+]
+#: Days with a sample, and time between the first and the last of them, that a prediction requires.
+MIN_DAYS, MIN_SPAN = 5, timedelta(days=4)
+HORIZON = timedelta(days=5 * 365)
+#: Standard errors by which a slope must differ from 0: about 95 %.
+_CONFIDENCE = 2.0
+_DAY = 86_400
+
+
+class DiskForecast(Struct, frozen=True, kw_only=True):
+    """When the disk of a database will be full."""
+
+    state: ForecastState
+    days_until_full: float | None = None  #: from the last sample; None: no prediction
+    free_bytes: int | None = None  #: at the last sample
+    free_bytes_per_day: int | None = None  #: the slope of the line
+
+
+def predict_full_disk(samples: Sequence[Sample]) -> DiskForecast:
+    """Return when the disk of a database will be full, from its samples in the order of time."""
+    last = samples[-1] if samples else None
+    if last is None or last.free_bytes is None:
+        return DiskForecast(state="unknown")
+    # A disk that was replaced or enlarged shows no trend.
+    comparable = [
+        sample
+        for sample in samples
+        if sample.free_bytes is not None and (sample.disk, sample.disk_bytes) == (last.disk, last.disk_bytes)
+    ]
+    daily = list({sample.taken_at.date(): sample for sample in comparable}.values())
+    if len(daily) < MIN_DAYS or daily[-1].taken_at - daily[0].taken_at < MIN_SPAN:
+        return DiskForecast(state="too-few-samples", free_bytes=last.free_bytes)
+    slope, error = fit_line(
+        [
+            ((sample.taken_at - last.taken_at).total_seconds() / _DAY, float(sample.free_bytes or 0))
+            for sample in daily
+        ]
+    )
+    known = DiskForecast(state="ok", free_bytes=last.free_bytes, free_bytes_per_day=round(slope))
+    if slope >= 0:
+        return _change_state(known, "not-filling")
+    if slope + _CONFIDENCE * error >= 0:
+        return _change_state(known, "no-trend")
+    days = last.free_bytes / -slope
+    if days > HORIZON.days:
+        return _change_state(known, "distant")
+    return DiskForecast(
+        state="ok",
+        days_until_full=round(days, 1),
+        free_bytes=last.free_bytes,
+        free_bytes_per_day=round(slope),
+    )
+
+
+def fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the slope of the least-squares line through at least three points, and its standard error."""
+    count = len(points)
+    mean_x, mean_y = (sum(values) / count for values in zip(*points, strict=True))
+    variance = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / variance
+    residuals = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
+    return slope, (residuals / (count - 2) / variance) ** 0.5
+
+
+def _change_state(forecast: DiskForecast, state: ForecastState) -> DiskForecast:
+    from msgspec import structs
+
+    return structs.replace(forecast, state=state)
+
 
 T = TypeVar("T")
 #: The age of the oldest sample that is used, unless the user selects another.
@@ -215,3 +297,17 @@ def select_evenly(values: Sequence[T], count: int) -> Sequence[T]:
     if len(values) <= count:
         return values
     return [values[round(index * (len(values) - 1) / (count - 1))] for index in range(count)]
+
+
+def read_figures(app: App, database: str) -> Mapping[str, float]:
+    """Return the figures of a database by ``report.column``; a report whose tables are missing is omitted."""
+    figures = dict[str, float]()
+    for report in app.profile.report:
+        if not report.sampled or app.resolve_database(report) != database:
+            continue
+        with suppress(DbctlError):
+            for row in reports.run(app, report.name, {}, PageRequest(limit=1)).items:
+                for column, value in row.items():
+                    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+                        figures[f"{report.name}.{column}"] = value if isinstance(value, int) else float(value)
+    return figures

@@ -19,7 +19,7 @@ from dbctl.services.app.user_table import users_database
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.samples import Sample, TableSample, save_samples
-from dbctl.services.history.figures import read_figures
+from dbctl.services.history.growth import read_figures
 
 
 def record_backup(location: JournalLocation, app: App, manifest: Manifest) -> None:

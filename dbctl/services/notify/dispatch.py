@@ -1,23 +1,157 @@
-"""Decide which notices each channel receives: rules, repetitions, recoveries; and deliver them."""
+"""Decide which notices each channel receives, and deliver them to all channels at the same time, within a time limit."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import NamedTuple, get_args
 
+import msgspec
 from msgspec import structs
 
-from dbctl.config.model import NotifyEvent
+from dbctl.config.environment import VariableUnreadableError
+from dbctl.config.model import JobCommand, NotifyConfig, NotifyEvent
+from dbctl.config.notify import fill_placeholders, merge_notify
 from dbctl.config.sections import Sections
-from dbctl.model import Finding, Severity, Struct, now
+from dbctl.errors.base import Exit
+from dbctl.errors.operations import NotifyNotConfiguredError
+from dbctl.model import Closing, Finding, Page, Severity, Struct, format_count, now
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.runs import Run
-from dbctl.services.notify.channels.base import Channel
-from dbctl.services.notify.delivery import FINISH_SECONDS, Delivery, Task, run_tasks
+from dbctl.services.notify.channels.base import Channel, SendFailedError, create_channels
+from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.notice import Notice
-from dbctl.services.notify.settings import NotifySettings, group_by_settings
+from dbctl.signals import Interrupted
+from dbctl.units import parse_duration
+
+#: Seconds for all channels together, at the end of a command and at its beginning.
+FINISH_SECONDS, BEGIN_SECONDS = 6.0, 3.0
+
+
+class Task(NamedTuple):
+    """One delivery."""
+
+    channel: str
+    place: str
+    send: Callable[[], None]
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """The result of one delivery."""
+
+    channel: str
+    place: str  #: without the parts of the address that may be secret
+    delivered: bool
+    reason: str = ""  #: why it was not delivered
+    seconds: float
+
+    def describe(self) -> str:
+        """Return the warning about a failure."""
+        target = f"{self.channel} ({self.place})" if self.place else self.channel
+        return f"not notified through {target}: {self.reason}"
+
+
+class _Sender(Thread):
+    """A thread that ends with the process, because a look-up of a host name cannot be interrupted."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(daemon=True)
+        self.task, self.begin = task, time.monotonic()
+        self.result: Delivery | None = None
+
+    def run(self) -> None:
+        reason = ""
+        try:
+            self.task.send()
+        except (SendFailedError, VariableUnreadableError) as error:
+            reason = str(error)
+        except Interrupted as error:  # while a program prints a secret
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - no failure of a channel may fail the command; its text may be secret
+            reason = f"unexpected error {type(error).__name__}"
+        self.result = self.create_result(reason)
+
+    def create_result(self, reason: str) -> Delivery:
+        return Delivery(
+            channel=self.task.channel,
+            place=self.task.place,
+            delivered=not reason,
+            reason=reason,
+            seconds=round(time.monotonic() - self.begin, 3),
+        )
+
+
+def run_tasks(tasks: Sequence[Task], seconds: float) -> Sequence[Delivery]:
+    """Perform deliveries at the same time, and return their results in the same order.
+
+    Args:
+        tasks: the deliveries; those of one channel are one task, which keeps their order.
+        seconds: the limit for all; a delivery that takes longer is abandoned.
+    """
+    senders = [_Sender(task) for task in tasks]
+    for sender in senders:
+        sender.start()
+    deadline = time.monotonic() + seconds
+    for sender in senders:
+        sender.join(max(0.0, deadline - time.monotonic()))
+    slow = f"it did not respond within {seconds:g} s"
+    return [sender.result or sender.create_result(slow) for sender in senders]
+
+
+DEFAULT_REPEAT = timedelta(days=3)
+SEVERITIES: Sequence[Severity] = ("info", "warning", "error")
+
+
+class NotifySettings:
+    """The merged sections ``[notify]`` and ``[apps.NAME.notify]``."""
+
+    def __init__(self, section: NotifyConfig, folder: Path) -> None:
+        """Read nothing yet: channels read their secrets when they send."""
+        self.section = section
+        self.rules = frozenset(get_args(NotifyEvent) if section.on is None else section.on)
+        self.repeat = parse_duration(section.repeat) if section.repeat else DEFAULT_REPEAT
+        self.severity = SEVERITIES.index(section.severity or "error")
+        self.channels: Sequence[Channel] = create_channels(section, folder)
+
+    @property
+    def key(self) -> bytes:
+        """Equal for apps with the same settings."""
+        return msgspec.json.encode(self.section)
+
+    def find_ping(self, app: str, command: str) -> str:
+        """Return the address that is pinged for a job, with its variables; empty: none is configured."""
+        ping = self.section.ping
+        text = ping if isinstance(ping, str) else dict[str, str](**ping).get(command, "")
+        return fill_placeholders(text, {"app": _slug(app), "command": _slug(command)})
+
+
+def read_settings(sections: Sections, app: str) -> NotifySettings:
+    """Return the settings of an app or of an instance of a fleet; empty: those of all apps."""
+    section = merge_notify(
+        sections.notify, sections.apps.get(app) or sections.apps.get(app.partition("/")[0])
+    )
+    return NotifySettings(section, sections.folder)
+
+
+def group_by_settings(
+    sections: Sections, apps: Sequence[str]
+) -> Sequence[tuple[NotifySettings, Sequence[str]]]:
+    """Return the apps with equal settings together, so that one message is about all of them."""
+    groups: dict[bytes, tuple[NotifySettings, list[str]]] = {}
+    for app in apps or [""]:
+        settings = read_settings(sections, app)
+        groups.setdefault(settings.key, (settings, []))[1].append(app)
+    return list(groups.values())
+
+
+def _slug(text: str) -> str:
+    """Return a name with the letters of the slugs of Healthchecks."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower())
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -177,3 +311,96 @@ class Dispatcher:
 def _send_all(channel: Channel, notices: Sequence[Notice]) -> None:
     for notice in notices:
         channel.send(notice)
+
+
+#: The job whose address is tested if one address with ``{command}`` is that of every job.
+_SAMPLE_JOB = "backup create"
+
+
+class ChannelTest(Struct, frozen=True, kw_only=True):
+    """The result of one channel."""
+
+    channel: str
+    app: str  #: several: separated by commas
+    place: str  #: the address, without the parts that may be secret
+    delivered: bool
+    reason: str  #: why it was not delivered
+    seconds: float
+
+
+class ChannelTests(Page[ChannelTest], frozen=True, kw_only=True):
+    """The results of the channels."""
+
+    @property
+    def closing(self) -> Closing:
+        failed = sum(not item.delivered for item in self.items)
+        details = [f"{failed} failed"] if failed else ["all delivered"]
+        return Closing(f"Tested {format_count(len(self.items), 'channel')}", details)
+
+    @property
+    def exit_status(self) -> Exit:
+        """Whether all, some or none were delivered."""
+        return summarize_deliveries([item.delivered for item in self.items])
+
+
+def summarize_deliveries(delivered: Sequence[bool]) -> Exit:
+    """Return the exit code for deliveries."""
+    if all(delivered):
+        return Exit.OK
+    return Exit.PARTIAL if any(delivered) else Exit.UNREACHABLE
+
+
+def send_tests(sections: Sections, apps: Sequence[str], channel: str) -> ChannelTests:
+    """Send a test message through each channel of apps; those with equal settings are tested once.
+
+    Args:
+        sections: the configuration.
+        apps: the names of the apps.
+        channel: only this one; empty: all.
+
+    Raises:
+        NotifyNotConfiguredError: no app has the channel, or any.
+    """
+    labels, tasks = list[str](), list[Task]()
+    for settings, names in group_by_settings(sections, apps):
+        for task in _list_tasks(settings, names):
+            if channel in ("", task.channel):
+                labels.append(", ".join(names))
+                tasks.append(task)
+    if not tasks:
+        raise NotifyNotConfiguredError(channel=f"channel {channel}" if channel else "channel")
+    items = [
+        _create_test(label, delivery)
+        for label, delivery in zip(labels, run_tasks(tasks, FINISH_SECONDS), strict=True)
+    ]
+    return ChannelTests(items=items, total=len(items), column_names=ChannelTest.__struct_fields__)
+
+
+def _list_tasks(settings: NotifySettings, apps: Sequence[str]) -> Iterator[Task]:
+    jobs = [_SAMPLE_JOB] if isinstance(settings.section.ping, str) else get_args(JobCommand)
+    addresses = (settings.find_ping(app, job) for app in apps for job in jobs)
+    for ping in [Ping(address) for address in dict.fromkeys(addresses) if address]:
+        yield Task(ping.name, ping.place, ping.test)
+    host = os.uname().nodename
+    notice = Notice(
+        event="test",
+        apps=apps,
+        severity="info",
+        headline="test of dbctl notify test",
+        text=f"This channel of dbctl on {host} works.",
+        time=now(),
+        host=host,
+    )
+    for channel in settings.channels:
+        yield Task(channel.name, channel.place, partial(channel.send, notice))
+
+
+def _create_test(app: str, delivery: Delivery) -> ChannelTest:
+    return ChannelTest(
+        channel=delivery.channel,
+        app=app,
+        place=delivery.place,
+        delivered=delivery.delivered,
+        reason=delivery.reason,
+        seconds=delivery.seconds,
+    )

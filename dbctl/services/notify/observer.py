@@ -15,10 +15,17 @@ from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome, is_failed_job, is_failure
 from dbctl.services.notify.channels.ping import Ping
-from dbctl.services.notify.delivery import BEGIN_SECONDS, Task, run_tasks
-from dbctl.services.notify.dispatch import Dispatcher, Problem, Recovery
+from dbctl.services.notify.dispatch import (
+    BEGIN_SECONDS,
+    SEVERITIES,
+    Dispatcher,
+    Problem,
+    Recovery,
+    Task,
+    read_settings,
+    run_tasks,
+)
 from dbctl.services.notify.notice import RECORD, describe_failure, describe_success
-from dbctl.services.notify.settings import SEVERITIES, read_settings
 
 INTERRUPTED = "interrupted"
 

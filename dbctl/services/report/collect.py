@@ -8,7 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from math import ceil
+from pathlib import Path
 
 from msgspec import structs
 
@@ -17,12 +19,18 @@ from dbctl.config import loader
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError
-from dbctl.model import Finding, format_count, now
+from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.events.history import read_runs
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.runs import Run, is_failed_job
-from dbctl.services.events.samples import Sample
-from dbctl.services.history.growth import DatabaseGrowth, measure_growth, select_evenly
+from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
+from dbctl.services.history.growth import (
+    DatabaseGrowth,
+    measure_database_growth,
+    measure_growth,
+    select_evenly,
+)
+from dbctl.services.history.sums import SampleSum
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, observe_apps
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
@@ -40,8 +48,91 @@ from dbctl.services.report.result import (
     RunKind,
     sum_known,
 )
-from dbctl.services.report.samples import MAX_POINTS, ReportedSamples, read_reported_samples
 from dbctl.services.status import DatabaseStatus, list_rows
+
+#: Samples in a chart at most.
+MAX_POINTS = 60
+#: Samples that are this much older than the period count as those at its beginning.
+_EARLIER = timedelta(days=8)
+
+
+class ReportedSamples(Struct, frozen=True, kw_only=True):
+    """The samples of apps and fleets, and the growth of instances."""
+
+    series: Mapping[DatabaseKey, Sequence[Sample]]  #: in the order of time
+    instances: Mapping[str, Sequence[InstanceGrowth]]  #: by app
+
+    def list_growing(self, count: int) -> Sequence[DatabaseGrowth]:
+        """Return the databases of instances that grow fastest."""
+        growing = (
+            entry.growth
+            for entries in self.instances.values()
+            for entry in entries
+            if (entry.growth.bytes_per_day or 0) > 0
+        )
+        return nlargest(count, growing, key=lambda growth: growth.bytes_per_day or 0)
+
+
+class InstanceGrowth(Struct, frozen=True):
+    """The growth of a database of an instance, and its users in the last sample."""
+
+    growth: DatabaseGrowth
+    users: int | None
+
+
+def read_reported_samples(
+    folder: Path,
+    config: str,
+    *,
+    apps: Sequence[str],
+    fleets: Mapping[str, Sequence[str]],
+    period: tuple[datetime, datetime],
+) -> ReportedSamples:
+    """Return the samples of a period.
+
+    Args:
+        folder: of the journal.
+        config: the path of the configuration.
+        apps: those that are no fleets.
+        fleets: with their instances.
+        period: its begin and its end.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
+    """
+    begin, end = period
+    samples = read_samples(folder, config, apps=apps, since=begin) if apps else {}
+    result = {key: series for key, recorded in samples.items() if (series := discard_wrong_times(recorded))}
+    growth = dict[str, list[InstanceGrowth]]()
+    times = _list_times(begin, end)
+    for fleet, instances in fleets.items():
+        sums = dict[str, SampleSum]()
+        for recorded in read_series(folder, config, apps=instances, since=begin - _EARLIER):
+            series = discard_wrong_times(recorded)
+            if not series:
+                continue
+            last = series[-1]
+            if last.database not in sums:
+                sums[last.database] = SampleSum(fleet, last.database, times)
+            sums[last.database].add(series)
+            if recent := [sample for sample in series if sample.taken_at >= begin]:
+                entry = InstanceGrowth(measure_database_growth(recent), last.users)
+                growth.setdefault(last.app, []).append(entry)
+        result |= {(fleet, database): total.create_series() for database, total in sums.items()}
+    return ReportedSamples(series=result, instances=growth)
+
+
+def _list_times(begin: datetime, end: datetime) -> Sequence[datetime]:
+    """Return the end of the period, and times before it in equal intervals of whole days, oldest first."""
+    interval = timedelta(days=ceil(max((end - begin) / timedelta(days=1), 1) / (MAX_POINTS - 1)))
+    return list(_step_back(end, begin, interval))[::-1]
+
+
+def _step_back(end: datetime, begin: datetime, interval: timedelta) -> Iterator[datetime]:
+    while end >= begin:
+        yield end
+        end -= interval
+
 
 #: The longest lists of a report, so that its size has a limit.
 MAX_TABLES, MAX_RUNS, MAX_MIGRATIONS, MAX_FINDINGS, MAX_BARS = 10, 20, 30, 100, 60

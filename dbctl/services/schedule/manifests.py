@@ -11,8 +11,7 @@ from typing import Any
 
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
-from dbctl.services.schedule.calendar import normalize
-from dbctl.services.schedule.jobs import PlannedJob
+from dbctl.services.schedule.jobs import PlannedJob, normalize
 
 #: The places in the image of dbctl.
 CONFIG_FOLDER, HOME_FOLDER, USER_ID = "/etc/dbctl", "/var/lib/dbctl", 10001

@@ -14,10 +14,14 @@ from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
 from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.observation import read_histories
-from dbctl.services.schedule.calendar import find_next_run, list_calendar_events
-from dbctl.services.schedule.crontab import join_command
-from dbctl.services.schedule.install import SYSTEM_FOLDER, find_user_folder, list_unit_files, read_unit
-from dbctl.services.schedule.jobs import PlannedJob, list_jobs
+from dbctl.services.schedule.cron import (
+    SYSTEM_FOLDER,
+    find_user_folder,
+    join_command,
+    list_unit_files,
+    read_unit,
+)
+from dbctl.services.schedule.jobs import PlannedJob, find_next_run, list_calendar_events, list_jobs
 from dbctl.services.schedule.units import APP_MARK, name_unit, quote_word, read_mark
 
 SYSTEM_CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"))

@@ -17,8 +17,7 @@ from dbctl.config.sections import Selection, read_sections
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.services.app import command_line
-from dbctl.services.schedule.calendar import list_calendar_events, spread_seconds
-from dbctl.services.schedule.jobs import NOTIFY, PlannedJob
+from dbctl.services.schedule.jobs import NOTIFY, PlannedJob, list_calendar_events, spread_seconds
 
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="

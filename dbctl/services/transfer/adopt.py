@@ -15,10 +15,10 @@ from dbctl.model import join_first
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.transfer.check import CopyProblem
+from dbctl.services.transfer.compare import require_rows
+from dbctl.services.transfer.copy import has_state, load_state
 from dbctl.services.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
-from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.schema import SchemaOptions, TransferSchema, read_schema
-from dbctl.services.transfer.state import has_state, load_state
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.unstorable import MAX_KEYS, format_key
 

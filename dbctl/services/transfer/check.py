@@ -15,7 +15,7 @@ from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.streaming import split_line
 from dbctl.errors.transfer import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.transfer.parts import require_rows, require_schemas
+from dbctl.services.transfer.compare import require_rows, require_schemas
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.duplicates import find_duplicates

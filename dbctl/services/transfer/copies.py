@@ -30,10 +30,22 @@ from dbctl.services.transfer.check import (
     refuse_orphans,
     refuse_problems,
 )
-from dbctl.services.transfer.compare import decode_value
-from dbctl.services.transfer.copy import Destination
+from dbctl.services.transfer.compare import (
+    decode_value,
+    require_native,
+    require_rows,
+    require_schemas,
+    require_scripts,
+)
+from dbctl.services.transfer.copy import (
+    Destination,
+    TransferState,
+    drop_state,
+    empty_destination,
+    has_state,
+    load_state,
+)
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_native, require_rows, require_schemas, require_scripts
 from dbctl.services.transfer.schema import (
     UNTRIED,
     SchemaOptions,
@@ -50,13 +62,6 @@ from dbctl.services.transfer.schema import (
     read_schema,
     refuse_losses,
     select_schema,
-)
-from dbctl.services.transfer.state import (
-    TransferState,
-    drop_state,
-    empty_destination,
-    has_state,
-    load_state,
 )
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
 

@@ -15,14 +15,8 @@ from dbctl.errors.transfer import TransferDestinationError, TransferSameError
 from dbctl.model import join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
-from dbctl.services.transfer.parts import require_native
-from dbctl.services.transfer.state import (
-    TransferState,
-    create_state,
-    empty_destination,
-    has_state,
-    load_state,
-)
+from dbctl.services.transfer.compare import require_native
+from dbctl.services.transfer.copy import TransferState, create_state, empty_destination, has_state, load_state
 from dbctl.url import Url, resolve_engine
 
 #: The name of the destination in messages.

@@ -25,9 +25,10 @@ from dbctl.services.transfer.check import (
     find_refused_statements,
     format_key,
 )
+from dbctl.services.transfer.compare import require_rows, require_schemas
 from dbctl.services.transfer.copies import NativeCopy
+from dbctl.services.transfer.copy import has_state
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import (
     UNTRIED,
     SchemaOptions,
@@ -39,7 +40,6 @@ from dbctl.services.transfer.schema import (
     pair_tables,
     select_schema,
 )
-from dbctl.services.transfer.state import has_state
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
 from dbctl.services.transfer.values.unstorable import find_changes
 

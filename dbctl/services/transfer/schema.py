@@ -25,10 +25,9 @@ from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target, find_targets
-from dbctl.services.transfer.copy import Destination
+from dbctl.services.transfer.compare import require_schemas, require_scripts, require_sink
+from dbctl.services.transfer.copy import Destination, TransferState
 from dbctl.services.transfer.endpoints import REMEDY, Endpoints
-from dbctl.services.transfer.parts import require_schemas, require_scripts, require_sink
-from dbctl.services.transfer.state import TransferState
 from dbctl.services.transfer.tables import (
     Exclusions,
     TransferTable,

@@ -15,11 +15,26 @@ from dbctl.errors.transfer import (
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation, retry_conflicts
-from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
+from dbctl.services.transfer.compare import (
+    Advance,
+    digest_table,
+    ignore_rows,
+    require_native,
+    require_rows,
+    require_scripts,
+    require_write_lock,
+)
 from dbctl.services.transfer.copies import Copy, open_copy
-from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
+from dbctl.services.transfer.copy import (
+    Destination,
+    SyncResult,
+    TransferState,
+    drop_state,
+    has_state,
+    load_state,
+    synchronize,
+)
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_native, require_rows, require_scripts, require_write_lock
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
@@ -28,7 +43,6 @@ from dbctl.services.transfer.run import (
     verify_digests,
 )
 from dbctl.services.transfer.schema import SchemaOptions, detach
-from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable
 
 UNLOCK = Remedy("`transfer switch --unlock`")

@@ -44,7 +44,7 @@ from dbctl.services.checks.run import examine
 from dbctl.services.migrations import safety_backup
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
-from dbctl.services.schedule import crontab
+from dbctl.services.schedule import cron
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
 from tests.services import flashpoint_app, larder_app, promptvault_app
@@ -769,10 +769,10 @@ def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, kind):
 
 def test_crontab_contains_drills_only_with_available_key(encrypted_app):
     selections = [Selection(config=str(encrypted_app.with_name("dbctl.toml")))]
-    assert "drill" in [job.name for job in crontab.list_jobs(selections)]
+    assert "drill" in [job.name for job in cron.list_jobs(selections)]
     encrypt_backups(encrypted_app, with_identity=False)
-    assert "drill" not in [job.name for job in crontab.list_jobs(selections)]
-    assert "backup" in [job.name for job in crontab.list_jobs(selections)]
+    assert "drill" not in [job.name for job in cron.list_jobs(selections)]
+    assert "backup" in [job.name for job in cron.list_jobs(selections)]
 
 
 # Doctor -----------------------------------------------------------------------------------------------------------

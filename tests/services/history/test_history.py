@@ -19,7 +19,7 @@ from dbctl.model import PageRequest, now
 from dbctl.services.events import samples, store
 from dbctl.services.events.samples import Sample, TableSample
 from dbctl.services.history import growth
-from dbctl.services.history.forecast import predict_full_disk
+from dbctl.services.history.growth import predict_full_disk
 
 CONFIG = "/etc/dbctl/dbctl.toml"
 DAY = timedelta(days=1)

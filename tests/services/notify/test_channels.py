@@ -28,7 +28,7 @@ from dbctl.services.notify.channels.base import SendFailedError, create_channels
 from dbctl.services.notify.channels.email import Email
 from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.channels.web import Ntfy, Webhook, sign
-from dbctl.services.notify.delivery import Task, run_tasks
+from dbctl.services.notify.dispatch import Task, run_tasks
 from dbctl.services.notify.notice import Notice
 from dbctl.signals import Interrupted
 from tests.fault_proxy import CUT, Response

@@ -14,7 +14,7 @@ from dbctl.config.model import JournalConfig
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, name_result
 from dbctl.services.schedule import status as schedule_status
-from dbctl.services.schedule.calendar import find_next_run
+from dbctl.services.schedule.jobs import find_next_run
 from tests.services.schedule.test_units import add_app, folder, install  # noqa: F401 - a fixture
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.services.schedule.calendar import spread_seconds
+from dbctl.services.schedule.jobs import spread_seconds
 from dbctl.services.schedule.units import quote_word
 from tests.services import flashpoint_app
 

@@ -15,7 +15,7 @@ from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import PageRequest
 from dbctl.services.checks.run import examine
-from dbctl.services.schedule import crontab
+from dbctl.services.schedule import cron
 from dbctl.services.search import search
 from dbctl.services.search.indexes import external
 from dbctl.services.search.request import SearchRequest
@@ -232,7 +232,7 @@ def test_index_is_in_configured_folder(folder):
         create_change(app, "", "build", cache=True)
     (job,) = [
         job_
-        for job_ in crontab.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
+        for job_ in cron.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
         if job_.name == "search"
     ]
     assert list(job.command[1:5]) == ["search", "index", "build", "games"]
@@ -240,7 +240,7 @@ def test_index_is_in_configured_folder(folder):
 
 def test_no_job_without_configured_folder(folder):
     assert "search" not in {
-        job.name for job in crontab.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
+        job.name for job in cron.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
     }
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.services.transfer.state import TransferState
+from dbctl.services.transfer.copy import TransferState
 from dbctl.url import parse_url
 from tests import servers
 from tests.services.transfer.conftest import digests

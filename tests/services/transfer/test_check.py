@@ -11,7 +11,7 @@ import pytest
 from dbctl.engines.contract.portable import PortableSchema
 from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.services.transfer.check import CopyProblem, find_problems, find_refused_statements
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.compare import require_rows
 from dbctl.services.transfer.schema import TransferSchema
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.url import parse_url

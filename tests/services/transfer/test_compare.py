@@ -15,8 +15,13 @@ from xxhash import xxh3_128_intdigest
 from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer import compare
-from dbctl.services.transfer.compare import Differences, TableComparison, TableDigest, digest_table
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.compare import (
+    Differences,
+    TableComparison,
+    TableDigest,
+    digest_table,
+    require_rows,
+)
 from dbctl.services.transfer.tables import TransferTable
 
 KEYED, WORDS, BARE = "id integer primary key, v int", "id text primary key, v int", "id int, v int"

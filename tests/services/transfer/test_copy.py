@@ -10,7 +10,7 @@ import pytest
 from dbctl.services.transfer import copy as copy_module
 from dbctl.services.transfer import run as run_module
 from dbctl.services.transfer import switch as switch_module
-from dbctl.services.transfer.state import TransferState
+from dbctl.services.transfer.copy import TransferState
 from tests.services.transfer.test_json import run_sql
 
 SKIP = (

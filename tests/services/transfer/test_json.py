@@ -9,9 +9,9 @@ import pytest
 
 from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalType, exchange_kind
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.compare import require_rows
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values.json_changes import find_json_changes
+from dbctl.services.transfer.values.unstorable import find_json_changes
 from dbctl.url import parse_url
 from tests import servers
 

@@ -10,13 +10,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.errors.connection import QueryFailedError
-from dbctl.services.transfer.state import (
-    TransferState,
-    create_state,
-    empty_destination,
-    has_state,
-    load_state,
-)
+from dbctl.services.transfer.copy import TransferState, create_state, empty_destination, has_state, load_state
 from dbctl.url import parse_url
 from tests.services.transfer.test_json import run_sql
 

@@ -14,10 +14,9 @@ from dbctl.errors.transfer import TransferMissingError
 from dbctl.services.transfer import run as run_module
 from dbctl.services.transfer import switch as switch_module
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.run import RunTransfer
+from dbctl.services.transfer.run import RunTransfer, verify_transfer
 from dbctl.services.transfer.schema import SchemaOptions
 from dbctl.services.transfer.switch import SwitchTransfer
-from dbctl.services.transfer.verify import verify_transfer
 from dbctl.url import parse_url
 from tests.services.transfer.test_json import run_sql
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.portable import LogicalType, PortableSchemas, StorageLimits, ValueScreen
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.compare import require_rows
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.services.transfer.values.duplicates import find_duplicates
 from dbctl.services.transfer.values.unstorable import UnstorableValues, find_unstorable_values

@@ -11,7 +11,7 @@ from xxhash import xxh3_128_intdigest
 from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.engines.contract.database import WriteProof
-from dbctl.services.transfer.verify import SchemaDifference, TransferVerification, VerifiedTable
+from dbctl.services.transfer.run import SchemaDifference, TransferVerification, VerifiedTable
 from dbctl.url import parse_url
 from tests import servers
 from tests.services.transfer.test_json import run_sql
@@ -128,7 +128,7 @@ def test_differences_are_counted_up_to_a_limit(transfer, monkeypatch, databases,
     destination = databases("sqlite", tmp_path)
     transfer("run", "--to", destination)
     run_sql(destination, "delete from item")
-    monkeypatch.setattr("dbctl.services.transfer.verify.MAX_DIFFERENCES", 4)
+    monkeypatch.setattr("dbctl.services.transfer.run.MAX_DIFFERENCES", 4)
     monkeypatch.setattr("dbctl.services.transfer.compare._FIRST_WIDTH", 1)
     monkeypatch.setattr("dbctl.services.transfer.compare.MAX_ROWS", 5)
     tables = transfer("verify", "--to", destination, status=4)["data"]["tables"]

@@ -107,7 +107,7 @@ class InstanceCommand:
         )
 
     def _verify(self, instance: Instance) -> Outcome:
-        from dbctl.services.fleet.verify import verify_instance
+        from dbctl.services.fleet.run import verify_instance
 
         folder = self._session.ctx.params.get("migrations")
         verify_instance(

@@ -14,8 +14,8 @@ from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Row
 from dbctl.services.app.evidence.gather import Evidence, gather_evidence
-from dbctl.services.profiles.draft.content import draft_reports, draft_searches
-from dbctl.services.profiles.draft.databases import MAIN, draft_database
+from dbctl.services.profiles.draft.content import draft_reports, draft_searches, draft_settings
+from dbctl.services.profiles.draft.databases import MAIN, OwnedDraft, draft_database, draft_owned_rows
 from dbctl.services.profiles.draft.document import (
     Decision,
     Entry,
@@ -26,13 +26,11 @@ from dbctl.services.profiles.draft.document import (
     write_comment,
     write_document,
 )
-from dbctl.services.profiles.draft.owned_rows import OwnedDraft, draft_owned_rows
-from dbctl.services.profiles.draft.settings import draft_settings
 from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
-from dbctl.services.profiles.draft.users import draft_users
-from dbctl.services.profiles.draft.users_table import (
+from dbctl.services.profiles.draft.users import (
     UsersCandidate,
     choose_users_table,
+    draft_users,
     list_similar_tables,
     rank_users_tables,
 )
