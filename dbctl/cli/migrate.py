@@ -111,8 +111,7 @@ def up(
     created before a migration that drops or deletes something.
     """
     from dbctl.services.migrations.execution.plan import UpSelection
-    from dbctl.services.migrations.operations import MigrateUp
-    from dbctl.services.migrations.safety_backup import SafetyBackup
+    from dbctl.services.migrations.operations import MigrateUp, SafetyBackup
 
     selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
@@ -162,8 +161,7 @@ def down(
     lists the rows that are lost.
     """
     from dbctl.services.migrations.execution.plan import DownSelection
-    from dbctl.services.migrations.operations import MigrateDown
-    from dbctl.services.migrations.safety_backup import SafetyBackup
+    from dbctl.services.migrations.operations import MigrateDown, SafetyBackup
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
@@ -193,8 +191,7 @@ def reset(
 
     A safety backup is created first; the plan lists the tables and rows that are dropped.
     """
-    from dbctl.services.migrations.operations import ResetDatabase
-    from dbctl.services.migrations.safety_backup import SafetyBackup
+    from dbctl.services.migrations.operations import ResetDatabase, SafetyBackup
 
     with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
@@ -230,8 +227,7 @@ def new(
     that replace the table by a new one with the same rows, indexes, triggers and views; a file that would lose part
     of the schema is refused. Test it with: dbctl migrate rehearse
     """
-    from dbctl.services.migrations.files.new import CreateMigration
-    from dbctl.services.migrations.files.rebuild import parse_table_change
+    from dbctl.services.migrations.files.new import CreateMigration, parse_table_change
 
     change = parse_table_change(
         alter,

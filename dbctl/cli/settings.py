@@ -18,15 +18,19 @@ from dbctl.model import DryRunResult, Findings, ObjectText, Page
 from dbctl.render.options import Format
 from dbctl.services.app.app import App
 from dbctl.services.settings import queries
-from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
-from dbctl.services.settings.files import read_settings_file
-from dbctl.services.settings.metadata import update_setting
+from dbctl.services.settings.changes import (
+    apply_file,
+    compare_file,
+    reset_setting,
+    set_setting,
+    update_setting,
+)
+from dbctl.services.settings.encodings import read_settings_file
 from dbctl.services.settings.store import SettingOwner, find_section, scope_of
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
-    from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied
-    from dbctl.services.settings.metadata import SettingUpdated
+    from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied, SettingUpdated
     from dbctl.services.settings.store import Setting
 
 

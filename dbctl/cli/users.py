@@ -216,8 +216,7 @@ def ensure(
 
     Values that are not passed remain unchanged. The password is only used for a new user.
     """
-    from dbctl.services.users.create import NewUser
-    from dbctl.services.users.ensure import ensure_user, needs_password
+    from dbctl.services.users.create import NewUser, ensure_user, needs_password
 
     with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
@@ -350,7 +349,7 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Assign a role to users, instead of their roles, and end their sessions."""
-    from dbctl.services.users.role_changes import set_role
+    from dbctl.services.users.update import set_role
 
     with session.open_app() as app:
         selector = select_users(logins[:-1], ids, inactive)
@@ -373,7 +372,7 @@ def add_role(
     dry_run: DryRun = False,
 ) -> int:
     """Give users a further role, in apps whose users may have several, and end their sessions."""
-    from dbctl.services.users.role_changes import add_role
+    from dbctl.services.users.update import add_role
 
     with session.open_app() as app:
         operation = add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
@@ -395,7 +394,7 @@ def remove_role(
     dry_run: DryRun = False,
 ) -> int:
     """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
-    from dbctl.services.users.role_changes import remove_role
+    from dbctl.services.users.update import remove_role
 
     with session.open_app() as app:
         operation = remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])

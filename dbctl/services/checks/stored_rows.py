@@ -23,13 +23,12 @@ from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.checks.base import join_examples
-from dbctl.services.roles.built_in import BuiltInPermissions
-from dbctl.services.roles.role_table import RoleTable
+from dbctl.services.roles.role_table import BuiltInPermissions, RoleTable
 from dbctl.services.rules.columns import known_states
 from dbctl.services.rules.rows import find_unlisted
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.store import find_text_violation
-from dbctl.services.users.exclusive_role import find_holder_problem
+from dbctl.services.users.last_admin import find_holder_problem
 from dbctl.services.users.passwords import Passwords
 
 EXAMPLES = 5

@@ -22,8 +22,7 @@ from dbctl.services.data.add import (
     user_fields,
 )
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
-from dbctl.services.rules.rows import RowRules, guard_constraints, is_equal_stored
-from dbctl.services.rules.single_true import SingleTrueUpdate
+from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints, is_equal_stored
 from dbctl.services.search.fulltext import add_repair_hint
 from dbctl.services.users.update import UpdateUsers, UserUpdate
 

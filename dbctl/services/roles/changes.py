@@ -17,9 +17,8 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.user_table import users_database
 from dbctl.services.app.validation import check_rule
 from dbctl.services.deletion.cascade import add_dependent_rows
-from dbctl.services.roles.built_in import BuiltInPermissions
 from dbctl.services.roles.queries import read_roles
-from dbctl.services.roles.role_table import Role, RoleTable
+from dbctl.services.roles.role_table import BuiltInPermissions, Role, RoleTable
 
 
 class RoleChangeResult(ChangeResult, frozen=True, kw_only=True):

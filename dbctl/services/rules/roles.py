@@ -12,8 +12,7 @@ from dbctl.profiles.model.roles import Link
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.validation import check_rule
-from dbctl.services.roles.built_in import BuiltInPermissions
-from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable
+from dbctl.services.roles.role_table import BuiltInPermissions, PermissionNames, Role, RoleTable
 from dbctl.services.rules.columns import Row, RowRule
 
 

@@ -16,7 +16,7 @@ from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import RowKey, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.secrets import MASK, find_secret_columns, find_secret_values
-from dbctl.services.search.query_values import check_text
+from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_match import TextMatcher
 

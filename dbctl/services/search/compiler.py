@@ -23,8 +23,7 @@ from dbctl.model import Struct, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.search import KeySource, Search, SearchKey, SearchPath, Sort
-from dbctl.services.search.query_parser import Term, parse_query
-from dbctl.services.search.query_values import Key, TimeRange, parse_time_range
+from dbctl.services.search.query_parser import Key, Term, TimeRange, parse_query, parse_time_range
 
 _CountOperator: TypeAlias = Literal["=", "<", ">"]
 _COUNT_OPERATORS: dict[str, _CountOperator] = {"contains": "=", "exact": "=", "<": "<", ">": ">"}

@@ -13,7 +13,7 @@ from dbctl.profiles.model.search import Detail, DetailVariant
 from dbctl.services.app.app import App
 from dbctl.services.app.secrets import find_secret_columns, mask
 from dbctl.services.search.compiler import QueryCompiler, list_missing, parse_path, select_existing
-from dbctl.services.search.query_values import check_text
+from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.search import decode_row, select_search
 
 

@@ -1,10 +1,13 @@
-"""The request of a search, and its results: a page of rows, a number of rows, or the plan of the query."""
+"""The request of a search, its results, and the columns of results that come from other tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.model import Page, Row, Struct
+from dbctl.profiles.model.search import Search
+from dbctl.services.search.compiler import list_missing, parse_path
 
 #: Value of ``show_hidden`` that includes all hidden rows.
 ALL = "all"
@@ -57,3 +60,47 @@ class SearchResult(Page[Row], frozen=True, kw_only=True):
     """One page of matching rows."""
 
     note: str = ""  #: the reason why no index was used
+
+
+class LinkedColumns:
+    """The linked columns of a search that the live schema has."""
+
+    def __init__(self, search: Search, db: Readable) -> None:
+        self._db, tables = db, db.tables()
+        candidates = {
+            name: (parse_path(column.path)[0], column.column) for name, column in search.linked.items()
+        }
+        self._links = {
+            name: (link, target_column)
+            for name, (link, target_column) in candidates.items()
+            if not [
+                *list_missing(tables, search.table, [], [link]),
+                *list_missing(tables, link.table, [target_column], []),
+            ]
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._links)
+
+    def list_source_columns(self, names: Collection[str]) -> list[str]:
+        """Return the columns of the searched table that link to the columns in ``names``."""
+        return [link.column for name, (link, _) in self._links.items() if name in names]
+
+    def add_columns(self, rows: Sequence[Row], names: Collection[str]) -> list[Row]:
+        """Return rows with the columns in ``names``; NULL if the linked row does not exist."""
+        result = [dict(row) for row in rows]
+        for name, (link, target_column) in self._links.items():
+            if name not in names:
+                continue
+            keys = list({row[link.column] for row in result if row[link.column] is not None})
+            targets = (
+                self._db.select(link.table, [link.to, target_column], [Condition(link.to, "in", keys)])
+                if keys
+                else []
+            )
+            values = {row[0]: row[1] for row in targets}
+            for item in result:
+                item[name] = values.get(item[link.column])
+        return list[Row](result)

@@ -136,7 +136,7 @@ def _read_page(
     rank_columns = RANK_COLUMNS if search.text and query.text else ()
     links = None
     if search.linked:
-        from dbctl.services.search.links import LinkedColumns
+        from dbctl.services.search.request import LinkedColumns
 
         links = LinkedColumns(search, db)
     link_names = links.names if links else []

@@ -26,8 +26,7 @@ from dbctl.engines.contract.fulltext import (
     join_queries,
 )
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.services.search.query_parser import MAX_TERMS
-from dbctl.services.search.query_values import check_text
+from dbctl.services.search.query_parser import MAX_TERMS, check_text
 
 _Sign: TypeAlias = Literal["(", ")", "-", "AND", "OR", "NOT"]
 _Operand: TypeAlias = TextTerm | TextNear

@@ -19,13 +19,13 @@ from dbctl.services.app.change import Operation
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.deletion.cascade import add_dependent_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
+    RuleOverlap,
     RuleResult,
     RuleRun,
     due_conditions,
     new_values,
     select_variant,
 )
-from dbctl.services.sessions.rule_overlap import RuleOverlap
 from dbctl.signals import Interrupted
 from dbctl.units import parse_duration
 

@@ -1,26 +1,102 @@
-"""Application of one cleanup rule to one open database."""
+"""Application of one cleanup rule to one open database, in batches; and its number of rows after the previous rules."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
+from msgspec import structs
+
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
+from dbctl.engines.contract.database import (
+    AllOf,
+    Condition,
+    Merge,
+    Not,
+    Order,
+    Readable,
+    ShiftedTime,
+    TimeForm,
+    Where,
+    Writable,
+)
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now
-from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.sessions.batching import BatchSizer
 from dbctl.units import parse_duration
+
+#: Seconds that a transaction aims to hold the write lock.
+TARGET_SECONDS = 0.02
+#: The pause after a transaction, relative to its duration, and the minimum in seconds. A connection that waits for SQLite polls
+#: after 1, 2, 5, 10 and 15 ms, so one that starts to wait during a transaction of 20 ms polls within the pause.
+PAUSE_FACTOR, MIN_PAUSE_SECONDS = 0.5, 0.015
+#: If a smaller batch reduces the rows per second below this factor, the previous size is restored.
+MIN_RATE_FACTOR = 0.7
+#: The number of batches for which a restored size is not reduced again; limited, because one batch may be slow by chance.
+PATIENCE = 20
+INITIAL_SIZE, MIN_SIZE, MAX_SIZE = 100, 10, 10_000
+
+
+class BatchSizer:
+    """The size of the next batch, computed from the lock durations of the previous ones."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.at_once = at_once  #: no pause and no size limit: the app is stopped
+        self.size = INITIAL_SIZE
+        self.count = 0
+        self.longest_lock = 0.0  #: seconds
+        self._lock_duration = 0.0
+        self._patience = 0  #: the number of batches for which the size is not reduced
+        #: size and rows per second before the last reduction
+        self._before_shrinking: tuple[int, float] | None = None
+
+    @contextmanager
+    def measure(self, rows: int) -> Iterator[Callable[[], None]]:
+        """Measure the transaction inside; calling the yielded function restarts the measurement."""
+        start = time.monotonic()
+
+        def restart_clock() -> None:
+            nonlocal start
+            start = time.monotonic()
+
+        yield restart_clock
+        self._lock_duration = max(time.monotonic() - start, 1e-6)
+        self.count += 1
+        self.longest_lock = max(self.longest_lock, self._lock_duration)
+        self._adapt(rows, self._lock_duration)
+
+    def pause(self) -> None:
+        """Sleep, so that other writers get the lock."""
+        if not self.at_once:
+            time.sleep(max(self._lock_duration * PAUSE_FACTOR, MIN_PAUSE_SECONDS))
+
+    def _adapt(self, rows: int, duration: float) -> None:
+        rate = rows / duration
+        shrunk, self._before_shrinking = self._before_shrinking, None
+        self._patience = max(0, self._patience - 1)
+        if shrunk and rate < shrunk[1] * MIN_RATE_FACTOR:
+            self.size, self._patience = shrunk[0], PATIENCE
+            return
+        size = round(self.size * min(2.0, max(0.5, TARGET_SECONDS / duration)))
+        size = min(MAX_SIZE, max(self.size if self._patience else MIN_SIZE, size))
+        if size < self.size:
+            self._before_shrinking = (self.size, rate)
+        # A partial last batch does not show whether a larger one is fast.
+        if size < self.size or rows >= self.size:
+            self.size = size
+
 
 #: The number of keys per page; reading them blocks no writer.
 KEYS_PER_PAGE = 50_000
@@ -269,3 +345,71 @@ class RuleRun:
 
 def _to_int(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+class _Rows(Struct, frozen=True):
+    """Rows that the previous rules changed in the same way."""
+
+    where: Sequence[Where]  #: conditions on their current values
+    changed: Mapping[str, object]  #: the new values of columns
+
+
+class RuleOverlap:
+    """Conditions of the rows of each table, after the previous rules."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
+
+    def count_and_apply(
+        self,
+        db: Readable,
+        table: str,
+        due: Sequence[Condition],
+        values: Mapping[str, object] | None,
+    ) -> int:
+        """Count the rows that a rule selects, and apply the rule to them.
+
+        Args:
+            db: the database of the table.
+            table: the table of the rule.
+            due: the conditions of a row that is due.
+            values: the new values of columns; None: the rule deletes the rows.
+        """
+        count, remaining = 0, list[_Rows]()
+        for rows in self._rows[db.target + "/" + table]:
+            conditions = _before(due, rows.changed)
+            if conditions is None:
+                remaining.append(rows)
+                continue
+            count += db.count(table, [*rows.where, *conditions])
+            remaining.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
+            if values is not None:
+                remaining.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
+        self._rows[db.target + "/" + table] = remaining
+        return count
+
+
+def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:
+    """Return the conditions on current values of rows that will meet ``due`` after a change; None: no row will."""
+    conditions = []
+    for condition in due:
+        if condition.column not in changed:
+            conditions.append(condition)
+            continue
+        value = changed[condition.column]
+        if isinstance(value, ShiftedTime) and isinstance(condition.value, datetime):
+            conditions.append(
+                structs.replace(condition, column=value.column, value=condition.value - value.offset)
+            )
+        elif isinstance(value, ShiftedTime) or not _meets(value, condition):
+            return None
+    return conditions
+
+
+def _meets(value: object, condition: Condition) -> bool:
+    """Whether a value meets a condition of a rule."""
+    expected = condition.value
+    if isinstance(expected, datetime):
+        time = read_time(value)
+        return time is not None and time < expected
+    return value in expected if isinstance(expected, list) else value == expected

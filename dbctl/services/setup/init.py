@@ -27,7 +27,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup.retention.rules import has_rules, rules_by_name
 from dbctl.services.setup import env_file
-from dbctl.services.setup.addresses import Address, SecretFile, hide_password
+from dbctl.services.setup.compose import Address, SecretFile, hide_password
 from dbctl.services.setup.database_files import (
     find_app_directory,
     find_database,

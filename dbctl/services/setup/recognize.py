@@ -29,8 +29,7 @@ from dbctl.profiles.variants import list_versions
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column
 from dbctl.services.setup import env_file
-from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
-from dbctl.services.setup.compose import ComposeFile, find_compose_file
+from dbctl.services.setup.compose import ENV_FILE, Address, ComposeFile, find_compose_file, list_env_addresses
 from dbctl.services.setup.database_files import walk_directory
 from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address, parse_url
 

@@ -1,10 +1,10 @@
-"""Create users; all rules are checked inside the transaction."""
+"""Create users, or change the one that exists; all rules are checked inside the transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract.database import Condition, Writable
+from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError
@@ -28,15 +28,16 @@ from dbctl.model import (
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change
+from dbctl.services.app.change import Change, Prepared, PreparedChange
 from dbctl.services.app.user_roles.form import Assignment
-from dbctl.services.app.user_table import User, UserTable, users_database
+from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import check_secret, truncate
 from dbctl.services.settings.queries import add_for_user, defaults_for_new_user, settings_table_name
 from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
-from dbctl.services.users.exclusive_role import refuse_shared_role
+from dbctl.services.users.last_admin import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_undecided_format, require_prefix
+from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
 ROLE_FIELDS = ("role", "roles")
@@ -319,3 +320,37 @@ def parse_roles(text: str) -> list[str]:
             name="roles", value=ascii(truncate(text)), reason="it is not a list of names in JSON"
         )
     return names
+
+
+def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
+    """Create a user, or change the fields that differ. A second run does nothing.
+
+    Other fields, and the password of an existing user, are unchanged: a daily script must not revert changes of the user.
+    """
+
+    def draft(db: Readable) -> Prepared[UserCreated]:
+        users = UserTable(app, db)
+        user = users.find_by_first_login(new.fields)
+        if user is None:
+            return CreateUser(users, new)
+        fields = {field: text for field, text in new.fields.items() if field != users.section.login[0]}
+        update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
+        return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
+
+    return Change(app, users_database(app), draft)
+
+
+def needs_password(app: App, new: NewUser) -> bool:
+    """Return whether creating ``new`` requires a password: the app has passwords, and no user has the login."""
+    users = open_users(app)
+    return users.section.password is not None and users.find_by_first_login(new.fields) is None
+
+
+def _ensured(result: UsersChanged) -> UserCreated:
+    return UserCreated(
+        user=result.users[0],
+        created=False,
+        changed=bool(result.changed),
+        ended_sessions=result.ended_sessions,
+        signed_in_for=result.signed_in_for,
+    )

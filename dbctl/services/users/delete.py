@@ -39,7 +39,8 @@ from dbctl.services.deletion.cross_database import (
     find_written_databases,
     list_unchanged_databases,
 )
-from dbctl.services.users import exclusive_role, last_admin, sign_in_state
+from dbctl.services.users import last_admin, sign_in_state
+from dbctl.services.users import last_admin as exclusive_role
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins
 

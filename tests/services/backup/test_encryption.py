@@ -41,7 +41,7 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.checks.run import examine
-from dbctl.services.migrations import safety_backup
+from dbctl.services.migrations import operations
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
 from dbctl.services.schedule import cron
@@ -270,7 +270,7 @@ def test_damaged_database_is_saved_as_raw_files(encrypted_app):
 def test_safety_backup_of_migration_is_encrypted(encrypted_app):
     with promptvault_app.open_repository(encrypted_app) as (app, repository):
         with repository.store.lock("migrate", timeout=1):
-            backup_id = safety_backup.create_safety_backup(app, repository, "user")
+            backup_id = operations.create_safety_backup(app, repository, "user")
         (member,) = repository.find(backup_id).members
     assert member.encryption == "age"
     assert has_no_plain_files(encrypted_app)

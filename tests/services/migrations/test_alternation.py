@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.services.migrations.execution.plan import DownSelection
-from dbctl.services.migrations.operations import MigrateDown
-from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations.operations import MigrateDown, SafetyBackup
 from dbctl.services.migrations.status import find_targets
 from tests import external_tools
 from tests.services.migrations import deployments

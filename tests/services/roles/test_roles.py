@@ -29,7 +29,7 @@ from dbctl.model import Effect, KeyText, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
 from dbctl.services.users.queries import UserFilter, list_users
-from dbctl.services.users.role_changes import set_role
+from dbctl.services.users.update import set_role
 from tests.services.flashpoint_app import (
     SHAPES,
     catch_error,

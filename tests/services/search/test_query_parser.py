@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.usage import UsageError, ValueInvalidError
-from dbctl.services.search.query_parser import MAX_TERMS, Term, parse_filter, parse_query, write_query
-from dbctl.services.search.query_values import MAX_WORD_LENGTH, Key, check_text
+from dbctl.services.search.query_parser import (
+    MAX_TERMS,
+    MAX_WORD_LENGTH,
+    Key,
+    Term,
+    check_text,
+    parse_filter,
+    parse_query,
+    write_query,
+)
 
 KEYS = {
     spelling: Key(name, kind)

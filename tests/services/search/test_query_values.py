@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.services.search.query_values import Key, TimeRange, parse_time_range, parse_value
+from dbctl.services.search.query_parser import Key, TimeRange, parse_time_range, parse_value
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

@@ -10,9 +10,8 @@ from msgspec import structs
 
 from dbctl.errors.connection import BusyError, ConstraintError
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
-from dbctl.services.sessions.batching import MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from dbctl.services.sessions.cleanup import CleanUp
-from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE
+from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE, MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.services.sessions import batching, cleanup_rule
+from dbctl.services.sessions import cleanup_rule
+from dbctl.services.sessions import cleanup_rule as batching
 from dbctl.services.sessions.cleanup import CleanUp
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import open_app, query_rows, read_all_rows, run_statements

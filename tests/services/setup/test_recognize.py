@@ -15,8 +15,7 @@ from msgspec import structs
 
 from dbctl.config import loader
 from dbctl.model import Secret
-from dbctl.services.setup.addresses import Address, hide_password
-from dbctl.services.setup.compose import ComposeFile
+from dbctl.services.setup.compose import Address, ComposeFile, hide_password
 from dbctl.url import parse_url
 from tests import servers
 

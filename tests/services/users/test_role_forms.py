@@ -13,7 +13,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.services.app.open import open_app
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users.role_changes import set_role
+from dbctl.services.users.update import set_role
 from tests import servers
 from tests.databases import empty_database
 

@@ -22,11 +22,11 @@ from dbctl.errors.usage import (
 from dbctl.errors.users import DuplicateRowsError, LastAdminError
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import lockout, passwords, queries, role_changes
+from dbctl.services.users import lockout, passwords, queries
+from dbctl.services.users import update as role_changes
 from dbctl.services.users import update as user_update
-from dbctl.services.users.create import NewUser, create_user, hash_password
+from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, needs_password
 from dbctl.services.users.delete import delete_users
-from dbctl.services.users.ensure import ensure_user, needs_password
 from dbctl.services.users.queries import UserFilter
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import (

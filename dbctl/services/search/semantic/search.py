@@ -1,4 +1,4 @@
-"""Semantic search: the rows whose vectors are nearest to the vector of a row, a file or a text."""
+"""Semantic search: the rows whose vectors are nearest to a vector, with fields of other databases."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import cast
 
 from dbctl.embedders.base import create_embedder
 from dbctl.engines.contract.checks import Checks
-from dbctl.engines.contract.database import Condition, Where, require_part
+from dbctl.engines.contract.database import Condition, Readable, Where, require_part
 from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.search import VectorMissingError
 from dbctl.errors.usage import (
+    DatabaseNotConfiguredError,
     NoMatchError,
     NotSupportedError,
     SchemaMismatchError,
@@ -23,12 +24,56 @@ from dbctl.errors.usage import (
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model.base import is_optional
-from dbctl.profiles.model.semantic import FIXED_FIELDS, Semantic
+from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
-from dbctl.services.search.query_values import check_text
+from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.semantic import vector_input
-from dbctl.services.search.semantic.related_rows import add_related
+
+
+def add_related(app: App, section: Semantic, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
+    """Return rows with the fields of other databases, notes about databases without URL, and errors of the others."""
+    result, notes, problems = list(rows), list[str](), list[str]()
+    for related in section.related:
+        keys = list(dict.fromkeys(str(row[related.by]) for row in rows if row.get(related.by) is not None))
+        related_rows: Mapping[str, Row] | None = None
+        try:
+            related_rows = _read_rows(app, related, keys)
+        except DatabaseNotConfiguredError as error:
+            notes.append(f"{error}; its fields are missing")
+        except DbctlError as error:
+            problems.append(str(error).partition("\n")[0])
+        for index, row in enumerate(result):
+            related_row = related_rows.get(str(row.get(related.by))) if related_rows is not None else None
+            result[index] = {
+                **row,
+                **(related_row or {}),
+                related.name: None if related_rows is None else related_row is not None,
+            }
+    return result, list(dict.fromkeys(notes)), list(dict.fromkeys(problems))
+
+
+def _read_rows(app: App, related: RelatedRows, keys: Sequence[str]) -> dict[str, Row] | None:
+    """Return the related rows by key, or None if ``--db`` excludes their database."""
+    if app.only not in ("", related.database):
+        return None
+    db = app.reader(related.database)
+    if not keys or related.table not in db.tables():
+        return {}
+    return {str(key): fields for key, fields in select_fields(db, related, keys).items()}
+
+
+def select_fields(db: Readable, related: RelatedRows, keys: Sequence[object]) -> dict[object, Row]:
+    """Return the fields that the live table has, by the key of the row."""
+    table = db.tables()[related.table]
+    columns = {
+        name: column
+        for name, candidates in related.fields.items()
+        if (column := find_column(table, candidates))
+    }
+    rows = db.select(related.table, [related.key, *columns.values()], [Condition(related.key, "in", keys)])
+    return {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
+
 
 #: The highest limit of a request, and characters of a text in a table.
 MAX_ROWS, SHORT_TEXT = 10_000, 160

@@ -12,10 +12,9 @@ from dbctl.profiles.model.semantic import RelatedRows
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange, require_row_count
 from dbctl.services.app.live_table import LiveTable
-from dbctl.services.search.query_values import check_text
+from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.semantic import vector_input
-from dbctl.services.search.semantic.related_rows import select_fields
-from dbctl.services.search.semantic.search import SemanticSearch
+from dbctl.services.search.semantic.search import SemanticSearch, select_fields
 
 
 class VectorStored(ChangeResult, frozen=True, kw_only=True):
