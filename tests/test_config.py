@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl.config import environment, loader
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileMissingError
-from dbctl.errors.replication import ReplicaNotConfiguredError
+from dbctl.errors.operations import ReplicaNotConfiguredError
 from dbctl.errors.usage import (
     AppAmbiguousError,
     AppMissingError,

@@ -128,7 +128,7 @@ OTHER_TEXTS = {
     "engines/mysql/backup/restore_target.py",
     "engines/postgresql/backup/restore_target.py",
     "engines/contract/database.py",  # a server repeats it
-    "profiles/model/rebuild.py",  # as hints in the files of profiles
+    "profiles/model/cleanup.py",  # as hints in the files of profiles
     "report_page/page.py",
     "report_page/sections.py",
     "services/notify/dispatch.py",

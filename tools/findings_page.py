@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.render.reports.codes import CodeSubject, read_subjects
+from dbctl.render.reports.report import CodeSubject, read_subjects
 
 HEADER = """\
 # Codes of findings

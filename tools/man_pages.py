@@ -24,7 +24,7 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import CONFIG, ENVIRONMENT, EXIT_CODES, SIGNALS, describe_common_options
 from dbctl.cli.main import app
 from dbctl.cli.man import MARK
-from dbctl.config.bundled import bundled_folder
+from dbctl.config.paths import bundled_folder
 from dbctl.services.setup.configuration import list_keys
 from tools import reference
 

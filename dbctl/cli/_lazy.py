@@ -129,7 +129,7 @@ class LazyGroup(_ColoredHelp, TyperGroup):
             return nested.name, nested, args[2:]
         word = args[0]
         if self.get_command(ctx, word) is None:
-            from dbctl.errors.suggestions import suggest_question
+            from dbctl.errors.base import suggest_question
 
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
             question = (

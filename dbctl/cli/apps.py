@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import emit, note, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks.action import create_hook_context
+from dbctl.cli._support.hooks import create_hook_context
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
@@ -68,7 +68,7 @@ def instances(session: Session) -> int:
 
     Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
     """
-    from dbctl.config.fleet import FleetSelection
+    from dbctl.config.resolver import FleetSelection
     from dbctl.services.fleet.instances import describe_instances, list_instances
 
     selection = session.selection

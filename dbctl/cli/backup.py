@@ -28,7 +28,7 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks.action import begin_action
+from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import (
     ADDRESS_FORMS,
     DryRun,

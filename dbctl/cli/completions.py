@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.parameters import install_file
 from dbctl.cli._support.session import Session
-from dbctl.config.bundled import bundled_folder
+from dbctl.config.paths import bundled_folder
 from dbctl.errors.usage import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import streams

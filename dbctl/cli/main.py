@@ -112,9 +112,9 @@ class _Run:
             status = Exit.BROKEN_PIPE
         except OutputFailedError as error:
             streams.discard()
-            from dbctl.render import failure
+            from dbctl.render import envelope
 
-            self.error, status = error, failure.show(error, _requested_format(self._words, ""))
+            self.error, status = error, envelope.show(error, _requested_format(self._words, ""))
         return status
 
     def finish(self, status: int) -> None:
@@ -173,7 +173,7 @@ class _Run:
         self, error: DbctlError, *, status: int | None = None, command: Sequence[str] | None = None
     ) -> int:
         self.error, session = error, self._session
-        from dbctl.render import failure
+        from dbctl.render import envelope
 
         path = current_command(self._ctx) if command is None else command
         if error.hint.endswith(UsageError.default_hint):
@@ -183,7 +183,7 @@ class _Run:
         elif (spec := find_spec(self._ctx)) and not spec.recorded:
             # a command that changes nothing; a signal can arrive before its name is read
             error.hint = error.hint.removeprefix(ValueInvalidError.remedy).lstrip()
-        return failure.show(
+        return envelope.show(
             error,
             _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")),
             path,
@@ -216,7 +216,7 @@ class _Run:
     def _report_internal_error(self, error: Exception) -> int:
         if is_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables, which may contain secrets
-        from dbctl.errors.internal import describe_internal_error
+        from dbctl.errors.operations import describe_internal_error
 
         return self._report_failure(describe_internal_error(error))
 

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dbctl.cli import migrate_ledger
-from dbctl.cli._support import migration_options
+from dbctl.cli._support import parameters
 from dbctl.cli._support.app import AllApps, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
-from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
+from dbctl.cli._support.parameters import (
+    DryRun,
+    MigrationsFolder,
+    NoBackup,
+    RepositoryAddress,
+    Steps,
+    To,
+    Variant,
+)
 from dbctl.cli._support.session import Session
 from dbctl.cli.migrate_ledger import open_targets
 from dbctl.errors.base import Exit
@@ -209,15 +216,15 @@ GROUP.include(migrate_ledger.GROUP)
 def new(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
-    alter: migration_options.AlteredTable = "",
-    renamed: migration_options.RenamedColumns = None,
-    dropped: migration_options.DroppedColumns = None,
-    types: migration_options.ColumnTypes = None,
-    not_null: migration_options.NotNullColumns = None,
-    nullable: migration_options.NullableColumns = None,
-    defaults: migration_options.ColumnDefaults = None,
-    added_keys: migration_options.AddedForeignKeys = None,
-    dropped_keys: migration_options.DroppedForeignKeys = None,
+    alter: parameters.AlteredTable = "",
+    renamed: parameters.RenamedColumns = None,
+    dropped: parameters.DroppedColumns = None,
+    types: parameters.ColumnTypes = None,
+    not_null: parameters.NotNullColumns = None,
+    nullable: parameters.NullableColumns = None,
+    defaults: parameters.ColumnDefaults = None,
+    added_keys: parameters.AddedForeignKeys = None,
+    dropped_keys: parameters.DroppedForeignKeys = None,
     migrations: MigrationsFolder = None,
     dry_run: DryRun = False,
 ) -> int:

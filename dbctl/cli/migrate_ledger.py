@@ -10,9 +10,8 @@ import typer
 
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks.action import begin_action
-from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.parameters import DryRun, Variant
+from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult

@@ -24,7 +24,7 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks.action import begin_action
+from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import ConfigMissingError, UsageError

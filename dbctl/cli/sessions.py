@@ -9,7 +9,7 @@ import typer
 from dbctl.cli._support.app import Ids, Inactive, Logins, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks.action import begin_action
+from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit

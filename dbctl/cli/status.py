@@ -114,7 +114,7 @@ def _watch(collect: Callable[[], database_status.StatusReport], seconds: float) 
     Raises:
         Interrupted: a signal other than SIGINT.
     """
-    from dbctl.render.terminal.live import LiveScreen
+    from dbctl.render.terminal.screen import LiveScreen
 
     try:
         with LiveScreen() as screen:

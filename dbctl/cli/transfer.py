@@ -10,8 +10,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.parameters import DryRun, Variant, require_address
+from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, require_address
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult

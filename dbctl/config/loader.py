@@ -61,7 +61,7 @@ def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
     app = _find_configured(selection)
     if not app.is_fleet:
         return app
-    from dbctl.config.fleet import select_instance
+    from dbctl.config.resolver import select_instance
 
     _, separator, instance = selection.app.removeprefix(app.name).partition("/")
     return app if allow_fleet and not separator else select_instance(app, instance)
@@ -108,7 +108,7 @@ def select_replicas(app: App) -> App:
         ReplicaNotConfiguredError: no database has one.
     """
     if not app.replicas:
-        from dbctl.errors.replication import ReplicaNotConfiguredError
+        from dbctl.errors.operations import ReplicaNotConfiguredError
 
         raise ReplicaNotConfiguredError(app=app.name)
     urls = {name: replica.url for name, replica in app.replicas.items()}

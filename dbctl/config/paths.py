@@ -1,4 +1,4 @@
-"""Directories of this machine: caches, staging, and the home of the user."""
+"""Directories of this machine: caches, staging, the home of the user, and the data files of the package."""
 
 import os
 import sys
@@ -56,3 +56,12 @@ def staging_folder(app: App) -> Path | None:
 def default_staging_folder() -> Path:
     """Return the default folder for staged files: on a disk, because ``/tmp`` may be in memory."""
     return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - callers create a private folder in it
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def bundled_folder(name: str) -> Path:
+    """Return the folder ``name`` (``completions``, ``man`` or ``migrations``) of the wheel, or of the checkout."""
+    inside = _PACKAGE / "_data" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name

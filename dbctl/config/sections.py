@@ -1,7 +1,9 @@
-"""The sections of ``dbctl.toml`` and of the files of ``dbctl.d``: variables and paths are not resolved."""
+"""The sections of ``dbctl.toml`` and of the files of ``dbctl.d``, whose variables and paths are not resolved; and who may change these files."""
 
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from __future__ import annotations
+
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +24,12 @@ from dbctl.config.model import (
     SecretSource,
 )
 from dbctl.errors.connection import FileFailedError, FileMissingError
-from dbctl.errors.usage import ConfigInvalidError
+from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
 
 #: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
 PARTS_FOLDER = "dbctl.d"
@@ -111,8 +116,6 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     sections = Sections(files, folder, apps, secrets, journal, audit, notify, origins)
     raise_problems(_check_notifications(sections), paths)
     if os.geteuid() == 0 and _has_commands(sections):
-        from dbctl.config.trust import require_trusted
-
         for source in files:
             require_trusted(source.path)
     return sections
@@ -233,3 +236,27 @@ def _resolve_audit(section: AuditConfig, folder: Path) -> AuditConfig:
     return msgspec.structs.replace(
         section, anchor_command=[str(folder / atomic.expand_home(program)), *words]
     )
+
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def require_trusted(file: Path) -> None:
+    """Refuse a file that another user than root may write or replace.
+
+    Raises:
+        ConfigUntrustedError: the file or one of its folders belongs to another user, or others may write it.
+        FileFailedError: a folder cannot be read.
+    """
+    path = Path(os.path.realpath(file))
+    try:
+        for place in (path, *path.parents):
+            status = place.stat()
+            # Only the owner of a file may replace it in a sticky folder such as /tmp.
+            writers = 0 if status.st_mode & stat.S_ISVTX and place != path else status.st_mode & _OTHERS_WRITE
+            if status.st_gid == 0:
+                writers &= ~stat.S_IWGRP
+            if writers or status.st_uid != 0:
+                raise ConfigUntrustedError(file=file, place=place)
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from dbctl.config import environment
-from dbctl.config.redaction import redact_text
+from dbctl.config.secrets import redact_text
 from dbctl.errors.backup import StorageKeysMissingError, StorageSettingInvalidError
 from dbctl.files.atomic import expand_home
 from dbctl.model import Secret, Struct

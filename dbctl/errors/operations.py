@@ -1,8 +1,14 @@
-"""Failures of what surrounds commands: the journal of runs, hooks, the maintenance mode, notifications, and timers."""
+"""Failures of what surrounds commands: journal, audit log, undo, hooks, maintenance mode, notifications, timers, replication; internal errors."""
 
 from __future__ import annotations
 
+import os
+import traceback
+from errno import ENAMETOOLONG
+
 from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import ConcurrentChangeError, ReadOnlyError, UnreachableError
+from dbctl.errors.usage import UsageError
 
 
 class JournalUnavailableError(DbctlError):
@@ -82,3 +88,112 @@ class TimersFailedError(DbctlError):
     code, exit_status = "timers-failed", Exit.FAILED
     sentence = "systemctl {action} failed: {reason}"
     remedy = "The units were written. Show their state with: systemctl status 'dbctl-*'"
+
+
+class AuditUnavailableError(DbctlError):
+    code, exit_status = "audit-unavailable", Exit.UNREACHABLE
+    sentence = "the audit log {path} cannot be used: {reason}"
+    remedy = "Set DBCTL_STATE, or folder under [journal], to another directory."
+
+
+class AuditInvalidError(DbctlError):
+    code, exit_status = "audit-invalid", Exit.CHECK_FAILED
+    sentence = "the audit log {path} is not intact: {reason}"
+    remedy = "List the problems with: `audit verify`"
+
+
+class OperationNotFoundError(DbctlError):
+    code, exit_status = "operation-not-found", Exit.NOT_FOUND
+    sentence = "the audit log has no operation {number}"
+    remedy = "List the operations with: `audit list`"
+
+
+class UndoImpossibleError(DbctlError):
+    code, exit_status = "undo-impossible", Exit.REFUSED
+    sentence = "operation {number} ({command}) cannot be undone: {reason}"
+    remedy = "{hint}"
+
+
+class UndoConflictError(DbctlError):
+    code, exit_status = "undo-conflict", Exit.REFUSED
+    sentence = "{rows} of operation {number} changed since"
+    remedy = "Nothing was changed. Undo the later changes first; list them with: `audit list`"
+
+
+class UndoAppError(DbctlError):
+    code, exit_status = "undo-other-app", Exit.USAGE
+    sentence = "operation {number} changed the app {expected}, not {app}"
+    remedy = "Select that app with --app, and its configuration with --config."
+
+
+class CommitInDoubtError(UnreachableError):
+    code, exit_status = "commit-in-doubt", Exit.FAILED
+    sentence = "{target}: it is unknown whether a commit took effect: {reason}"
+    remedy = "The change was made completely, or not at all: check which, before you run it again."
+
+
+class NodeNotReadyError(UnreachableError):
+    code = "node-not-ready"
+    sentence = "cannot open {target}: this node of the cluster accepts no statements ({reason})"
+    remedy = "Nothing was changed. Use another node, or wait until this one has joined the primary component."
+
+
+class RowLocksMissingError(ConcurrentChangeError):
+    code, exit_status = "row-locks-missing", Exit.FAILED
+    sentence = "{target}: this server cannot lock rows that a query reads"
+    remedy = "Nothing was changed. Compatible servers may lack a feature that this command needs."
+
+
+class ReplicaNotConfiguredError(DbctlError):
+    code, exit_status = "replica-not-configured", Exit.USAGE
+    sentence = "no database of {app} has a replica"
+    remedy = "Add its address as url under [apps.{app}.replicas.DATABASE], or run it without --replica."
+
+
+class ReplicaReadOnlyError(ReadOnlyError):
+    code = "replica-read-only"
+    sentence = "{target} is read from its replica, which accepts no changes"
+    remedy = "Nothing was changed. Run it without --replica."
+
+
+class ReplicaPromotedError(DbctlError):
+    code, exit_status = "replica-promoted", Exit.REFUSED
+    sentence = "the replica of {target} accepts writes: it was promoted, or is not a replica"
+    remedy = "Check which server is the primary, then correct databases and replicas in the configuration."
+
+
+class ReplicaLagError(DbctlError):
+    code, exit_status = "replica-lag", Exit.REFUSED
+    sentence = "the replica of {target} is {lag} behind; max_lag is {limit:g} s"
+    remedy = "Run it without --replica, check the replication, or raise max_lag in the configuration."
+
+
+class ReplicaConflictError(DbctlError):
+    code, exit_status = "replica-conflict", Exit.BUSY
+    sentence = "{target}: the replica canceled a read that conflicts with replicated changes"
+    remedy = (
+        "Run it again, or set hot_standby_feedback = on or max_standby_streaming_delay = -1 on the replica."
+    )
+
+
+LONGEST_NAME = 60  #: characters shown of a file name that is too long
+
+
+def describe_internal_error(error: Exception) -> DbctlError:
+    """Return the error that is reported for an unexpected exception."""
+    if isinstance(error, OSError) and error.errno == ENAMETOOLONG and error.filename:
+        name = os.fsdecode(error.filename)
+        return UsageError(detail=f"{name[:LONGEST_NAME]}…: {error.strerror}")
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return DbctlError(detail=error.strerror)
+    return DbctlError(detail=f"{type(error).__name__}{_locate(error)}")
+
+
+def _locate(error: BaseException) -> str:
+    """Return the location in dbctl that raised ``error``, without values, which may be secret."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if f"{os.sep}dbctl{os.sep}" in frame.filename
+    ]
+    return f" at {frames[-1].filename.rpartition(os.sep)[2]}:{frames[-1].lineno}" if frames else ""

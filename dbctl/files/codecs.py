@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dbctl import signals
 from dbctl.errors.connection import CorruptError
-from dbctl.files.progress import Progress
 from dbctl.files.subprocesses import BLOCK
+from dbctl.files.temp import Progress
 from dbctl.model import Compression
 
 if TYPE_CHECKING:

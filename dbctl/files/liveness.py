@@ -96,7 +96,7 @@ def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
     """
     from concurrent.futures import wait
 
-    from dbctl.files.concurrency import start_call
+    from dbctl.files.temp import start_call
 
     def look_up() -> list[str]:
         try:

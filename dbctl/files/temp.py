@@ -1,4 +1,4 @@
-"""Temporary private folders, deleted at the end, or later if their process was killed."""
+"""Temporary private folders; functions in other threads, for I/O and hashing; and callbacks that receive the progress of reads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from dbctl import signals
 from dbctl.errors.connection import FileFailedError
@@ -70,3 +74,68 @@ def _create(parent: Path, prefix: str) -> tuple[Path, int]:
                 os.close(descriptor)
                 raise FileFailedError(path=path, reason=f"its lock: {error.strerror}") from error
             os.close(descriptor)
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def run_in_parallel(background: Callable[[], A], foreground: Callable[[], B]) -> tuple[A, B]:
+    """Run ``background`` in a thread and ``foreground`` in this one; return both results.
+
+    Exceptions are raised after both have ended, that of ``foreground`` first. A signal interrupts them only if they call
+    ``signals.raise_if_interrupted``.
+    """
+    with signals.defer_signals(), ThreadPoolExecutor(1) as pool:
+        future = pool.submit(background)
+        result = foreground()
+        return future.result(), result
+
+
+def start_call(call: Callable[[], A]) -> Future[A]:
+    """Call a function in a daemon thread: it cannot be cancelled, and does not delay the end of the process."""
+    future = Future[A]()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the future raises it again
+            future.set_exception(error)
+
+    with signals.defer_signals():  # an interruption would leave locks of the thread library held
+        threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+#: Seconds between two checks for a signal, and seconds of delay that may be caught up.
+POLL_SECONDS, CATCH_UP_SECONDS = 0.1, 1.0
+
+#: Receives the completed share, from 0 to 1.
+Progress: TypeAlias = Callable[[float], None]
+
+
+def no_progress(_share: float) -> None:
+    """Report nothing."""
+
+
+def release_nothing() -> None:
+    """Do nothing: no other process is blocked."""
+
+
+class RateLimiter:
+    """Called after each read; waits so that the rate is not exceeded."""
+
+    def __init__(self, rate: int) -> None:
+        """Start the clock; ``rate`` is in bytes per second."""
+        self._rate = rate
+        self._due_time, self._lock = 0.0, threading.Lock()
+
+    def __call__(self, read_bytes: int) -> None:
+        with self._lock:
+            self._due_time = (
+                max(self._due_time, time.monotonic() - CATCH_UP_SECONDS) + read_bytes / self._rate
+            )
+            due_time = self._due_time
+        while (remaining := due_time - time.monotonic()) > 0:
+            signals.raise_if_interrupted()
+            time.sleep(min(remaining, POLL_SECONDS))

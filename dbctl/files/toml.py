@@ -159,7 +159,7 @@ def structure(
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
     """Yield the path and reason of each problem in an error of the validator; unknown keys with suggestions."""
-    from dbctl.errors.suggestions import suggest_question
+    from dbctl.errors.base import suggest_question
 
     path = list(error.absolute_path)
     if error.validator == "additionalProperties":

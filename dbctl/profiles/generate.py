@@ -21,22 +21,23 @@ from dbctl.config import model as config
 from dbctl.config.model import CONFIG_SCHEMA
 from dbctl.files import toml
 from dbctl.files.atomic import write_atomically
-from dbctl.profiles import ledgers, loader
+from dbctl.profiles import loader
+from dbctl.profiles import loader as ledgers
 from dbctl.profiles.model import (
     base,
     cleanup,
     databases,
     integrity,
     profile,
-    rebuild,
-    reports,
     roles,
     search,
     semantic,
-    sessions,
     settings,
     users,
 )
+from dbctl.profiles.model import cleanup as rebuild
+from dbctl.profiles.model import cleanup as sessions
+from dbctl.profiles.model import profile as reports
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
 MODULES = (

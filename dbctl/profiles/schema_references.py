@@ -13,7 +13,7 @@ from dbctl.profiles.model.base import ColumnNames, SchemaName, Section, is_optio
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.semantic import Semantic
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import parse_row_path
 
 #: A path of keys and indexes in a profile.
 Key: TypeAlias = tuple[str | int, ...]

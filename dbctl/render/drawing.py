@@ -93,8 +93,8 @@ def write_script(sql: str, options: OutputOptions) -> None:
     if not (is_drawn() or supports_color(sys.stdout)):
         streams.write(escape_lines(sql) if sys.stdout.isatty() else sql, utf8=True)
         return
+    from dbctl.render.terminal.layout import highlight_script
     from dbctl.render.terminal.screen import Screen
-    from dbctl.render.terminal.sql import highlight_script
 
     screen = Screen.of(sys.stdout)
     lines = [screen.render(line) for line in highlight_script(sql, screen)]

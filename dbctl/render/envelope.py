@@ -1,15 +1,18 @@
-"""The JSON object that ``-o json`` prints for results and errors."""
+"""The JSON object that ``-o json`` prints for results and errors; and the line and the hint of an error."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import OutputFailedError
+from dbctl.render import streams
 from dbctl.render.values import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbctl.errors.base import DbctlError
+    from dbctl.render.options import Format
 
 
 def schema(command: Sequence[str]) -> str:
@@ -44,3 +47,41 @@ def line(value: object) -> str:
     import json
 
     return json.dumps(jsonable(value), allow_nan=False) + "\n"
+
+
+def show(
+    error: DbctlError,
+    output: Format,
+    command: Sequence[str] = (),
+    *,
+    status: int | None = None,
+    warnings: Sequence[str] = (),
+) -> int:
+    """Write the error of ``command`` and return the exit code; default: that of the error."""
+    status = int(error.exit_status if status is None else status)
+    streams.remark(f"dbctl: {error.args[0]}", "error")
+    for detail in error.details:
+        streams.remark(f"  {detail}")
+    if error.hint:
+        streams.remark(f"  hint: {error.hint}", "dim")
+    if isinstance(error, OutputFailedError):
+        return status
+    if output.is_report:
+        from dbctl.render.reports.report import report_failure
+        from dbctl.render.reports.writers import write_report
+
+        write_report(report_failure(command, error, status=status), output)
+    elif output.structured:
+        target = error.context.get("target")
+        streams.write(
+            envelope(
+                command,
+                None,
+                status=status,
+                target=target if isinstance(target, str) else None,
+                warnings=warnings,
+                error=error,
+            ),
+            utf8=True,
+        )
+    return status

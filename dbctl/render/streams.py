@@ -110,7 +110,7 @@ def finish() -> None:
         BrokenPipeError: the reader closed the pipe.
     """
     if _pages:
-        from dbctl.render.terminal.pager import show_in_pager
+        from dbctl.render.terminal.screen import show_in_pager
 
         text = "".join(_pages)
         _pages.clear()

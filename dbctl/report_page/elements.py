@@ -1,11 +1,16 @@
-"""Elements of HTML and SVG: every text and every attribute is escaped, because names come from databases."""
+"""Elements, tables and values of HTML and SVG: every text and every attribute is escaped, because names come from databases."""
 
 from __future__ import annotations
 
 import html
-from typing import TypeAlias
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias
 
 from dbctl.render.escaping import escape
+from dbctl.render.human import format_duration
+from dbctl.render.values import jsonable
+from dbctl.units import format_size
 
 
 class Html(str):
@@ -42,3 +47,94 @@ def join(*nodes: Node) -> Html:
 def _escape(text: str) -> str:
     """Return text as HTML; control characters and bidi overrides, which change how a page looks, are visible."""
     return html.escape(escape(text))
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    label: str
+    is_number: bool = False
+    is_wide: bool = False  #: whether its texts are long
+
+
+def create_table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Node]]) -> Html:
+    """Return a table; the first cell of each row is its header."""
+    # A style that changes the display of a table removes its roles in some browsers, so they are explicit.
+    heads = [
+        element(
+            "th",
+            column.label,
+            scope="col",
+            role="columnheader",
+            class_="number" if column.is_number else None,
+        )
+        for column in columns
+    ]
+    return element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *heads, role="row"), role="rowgroup"),
+        element("tbody", *(_create_row(columns, row) for row in rows), role="rowgroup"),
+        role="table",
+    )
+
+
+def _create_row(columns: Sequence[Column], row: Sequence[Node]) -> Html:
+    cells = []
+    for index, (column, content) in enumerate(zip(columns, row, strict=True)):
+        kind = "number" if column.is_number else "wide" if column.is_wide else None
+        if index:
+            cells.append(element("td", content, role="cell", class_=kind, data_label=column.label))
+        else:
+            cells.append(element("th", content, scope="row", role="rowheader"))
+    return element("tr", *cells, role="row")
+
+
+MISSING = "–"
+_DAY = timedelta(days=1)
+
+
+def show_number(value: float | None, *, signed: bool = False) -> Html:
+    """Return a number with separators, and its exact value."""
+    if value is None:
+        return _show_missing()
+    is_integer = isinstance(value, int) or value == int(value)
+    number = int(value) if is_integer else round(value, 1)
+    text = _sign(f"{number:,}", value, signed=signed)
+    return element("data", text, value=value, class_=None if value else "zero")
+
+
+def show_size(value: int | None, *, signed: bool = False) -> Html:
+    """Return bytes as ``1.2 MiB``."""
+    if value is None:
+        return _show_missing()
+    return element("data", _sign(format_size(value), value, signed=signed), value=value)
+
+
+def show_time(value: datetime | None, *, created_at: datetime) -> Html:
+    """Return a time as its age up to two days, otherwise as a date, in UTC."""
+    if value is None:
+        return _show_missing()
+    value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    age = created_at - value
+    exact = f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    is_recent = timedelta(0) <= age < 2 * _DAY
+    text = f"{format_duration(int(age.total_seconds()), parts=1)} ago" if is_recent else f"{value:%Y-%m-%d}"
+    return element("time", text, datetime=jsonable(value), title=exact)
+
+
+def show_duration(value: timedelta | float | None) -> Html:
+    """Return a duration as ``3 min 20 s``."""
+    if value is None:
+        return _show_missing()
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return element("data", format_duration(seconds), value=seconds)
+
+
+def _sign(text: str, value: float, *, signed: bool) -> str:
+    text = text.replace("-", "\u2212")
+    return f"+{text}" if signed and value > 0 else text
+
+
+def _show_missing() -> Html:
+    return element("span", MISSING, class_="missing")

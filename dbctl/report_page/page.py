@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from importlib import resources
 
 from dbctl.model import format_count
-from dbctl.report_page.elements import Html, element, join
+from dbctl.report_page.elements import Html, element, join, show_number, show_size
 from dbctl.report_page.sections import describe_period, list_sections
-from dbctl.report_page.values import show_number, show_size
 from dbctl.services.report.result import OperationsReport
 
 #: The first bytes of each page, by which an earlier one is recognized.

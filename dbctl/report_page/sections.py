@@ -7,9 +7,19 @@ from datetime import timedelta
 
 from dbctl.model import format_count
 from dbctl.report_page.charts import draw_bars, draw_line
-from dbctl.report_page.elements import Html, Node, element, join
-from dbctl.report_page.tables import Column, create_table
-from dbctl.report_page.values import MISSING, show_duration, show_number, show_size, show_time
+from dbctl.report_page.elements import (
+    MISSING,
+    Column,
+    Html,
+    Node,
+    create_table,
+    element,
+    join,
+    show_duration,
+    show_number,
+    show_size,
+    show_time,
+)
 from dbctl.services.report.result import (
     OperationsReport,
     ReportedApp,

@@ -57,7 +57,7 @@ def _list_apps(request: NameRequest) -> Iterable[str]:
     fleet = apps.get(request.prefix.partition("/")[0])
     if "/" not in request.prefix or fleet is None or not fleet.is_fleet:
         return apps
-    from dbctl.config.fleet import FleetSelection
+    from dbctl.config.resolver import FleetSelection
     from dbctl.services.fleet.instances import list_instances
 
     instances = list_instances([FleetSelection(fleet)], timeout=TIMEOUT)

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config.redaction import (
-    MASK,
-    list_secrets,
-    redact_message,
-    redact_text,
-    redact_value,
-)
+from dbctl.config.secrets import MASK, list_secrets, redact_message, redact_text, redact_value
 
 MARKER = "hunter2"
 LOGINS = (

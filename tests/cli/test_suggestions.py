@@ -8,8 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl import demo
-from dbctl.errors.base import Exit
-from dbctl.errors.suggestions import MAX_COMPARED, find_similar
+from dbctl.errors.base import MAX_COMPARED, Exit, find_similar
 from dbctl.services.app import user_table
 
 CONFIGURATION = """\

@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.config.sections import Selection
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.audit import UndoConflictError
+from dbctl.errors.operations import UndoConflictError
 from dbctl.services.app.open import open_app
 from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo.operation import undo_operation

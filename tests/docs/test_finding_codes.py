@@ -16,7 +16,7 @@ from dbctl.engines.contract.external_index import ExternalIndexState
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.engines.contract.vectors import VectorFault
 from dbctl.errors.base import DbctlError, load_registry
-from dbctl.render.reports.codes import read_subjects
+from dbctl.render.reports.report import read_subjects
 from dbctl.services.migrations import schema_diff, verify
 from dbctl.services.schedule import status as schedule
 from tools.findings_page import findings_page

@@ -4,8 +4,8 @@ import pytest
 
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.files import progress
-from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter
+from dbctl.files import temp
+from dbctl.files.temp import CATCH_UP_SECONDS, RateLimiter
 from tests.services.flashpoint_app import create_app, run_statements
 
 
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     fake_clock = Clock()
-    monkeypatch.setattr(progress, "time", fake_clock)
+    monkeypatch.setattr(temp, "time", fake_clock)
     return fake_clock
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dbctl.errors.usage import AppMissingError
 from dbctl.model import Finding, Findings
-from dbctl.render import failure
+from dbctl.render import envelope
 from dbctl.render import result as result_output
 from dbctl.render.escaping import escape
 from dbctl.render.options import Format, OutputOptions
@@ -81,7 +81,7 @@ def test_check_without_findings_gives_a_valid_document(output):
 
 @pytest.mark.parametrize("output", FORMATS)
 def test_error_of_a_command_gives_a_valid_document(output, capfd):
-    assert failure.show(AppMissingError(name=HOSTILE, file="x", names="y"), output, ("status",)) == 5
+    assert envelope.show(AppMissingError(name=HOSTILE, file="x", names="y"), output, ("status",)) == 5
     sys.stdout.flush()
     captured = capfd.readouterr()
     document = READERS[output](captured.out)

@@ -17,7 +17,7 @@ from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import Cluster
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
 from dbctl.errors.connection import ConcurrentChangeError
-from dbctl.errors.replication import CommitInDoubtError, NodeNotReadyError
+from dbctl.errors.operations import CommitInDoubtError, NodeNotReadyError
 from dbctl.model import Plan
 from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.open import open_app

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.errors.replication import ReplicaConflictError
+from dbctl.errors.operations import ReplicaConflictError
 from dbctl.url import parse_url
 from tests import servers
 from tests.crash import forge

@@ -51,7 +51,7 @@ def read_selections(session: Session, *, all_apps: bool, allow_fleets: bool = Fa
     apps = loader.load(selection).apps
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
-        from dbctl.config.fleet import FleetSelection
+        from dbctl.config.resolver import FleetSelection
 
         if selection.replica:
             apps = {name: loader.select_replicas(app) for name, app in apps.items()}

@@ -54,7 +54,7 @@ def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anch
     if not locate_journal(selection).config:
         return anchors, errors
     from dbctl.config import loader
-    from dbctl.config.fleet import FleetSelection
+    from dbctl.config.resolver import FleetSelection
     from dbctl.services.fleet.instances import list_instances
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dbctl.config.redaction import MASK, list_secrets, redact_message, redact_text
+from dbctl.config.secrets import MASK, list_secrets, redact_message, redact_text
 
 if TYPE_CHECKING:
     from typer._click import Context, Parameter

@@ -165,12 +165,7 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
-    from dbctl.cli._support.hooks.action import (
-        apply_operation,
-        combine_findings,
-        find_status,
-        note_programs,
-    )
+    from dbctl.cli._support.hooks import apply_operation, combine_findings, find_status, note_programs
 
     action = session.action
     if dry_run:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import field
 
 from dbctl.engines.contract.database import Readable
-from dbctl.files.progress import Progress, no_progress, release_nothing
+from dbctl.files.temp import Progress, no_progress, release_nothing
 from dbctl.model import Struct
 from dbctl.url import Url
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.database import FillRow, Readable, fill_no_columns
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files.progress import Progress, no_progress
+from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Struct
 
 if TYPE_CHECKING:  # most commands only read a database

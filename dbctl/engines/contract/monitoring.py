@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable, require_part
-from dbctl.errors.replication import ReplicaLagError, ReplicaPromotedError
+from dbctl.errors.operations import ReplicaLagError, ReplicaPromotedError
 from dbctl.model import Finding, Severity, Struct
 
 

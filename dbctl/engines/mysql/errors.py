@@ -21,7 +21,7 @@ from dbctl.errors.connection import (
     ReadOnlyError,
     UnreachableError,
 )
-from dbctl.errors.replication import NodeNotReadyError
+from dbctl.errors.operations import NodeNotReadyError
 from dbctl.errors.usage import ValueInvalidError
 
 #: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.

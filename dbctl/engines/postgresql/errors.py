@@ -20,7 +20,7 @@ from dbctl.errors.connection import (
     ReadOnlyError,
     UnreachableError,
 )
-from dbctl.errors.replication import ReplicaConflictError
+from dbctl.errors.operations import ReplicaConflictError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import Url
 

@@ -25,8 +25,8 @@ from dbctl.engines.sql.database import SqlDatabase
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.codecs import ParallelGzip
-from dbctl.files.progress import Progress, release_nothing
 from dbctl.files.subprocesses import ClientProgram, NewFile
+from dbctl.files.temp import Progress, release_nothing
 from dbctl.url import Url
 
 

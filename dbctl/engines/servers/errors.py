@@ -14,7 +14,7 @@ from dbctl.errors.connection import (
     ReadOnlyError,
     UnreachableError,
 )
-from dbctl.errors.replication import CommitInDoubtError, ReplicaConflictError
+from dbctl.errors.operations import CommitInDoubtError, ReplicaConflictError
 from dbctl.model import Struct
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."

@@ -1,6 +1,5 @@
-"""Sections about expired rows: which rows to change or delete, and which tables to update with them."""
+"""Sections about sessions of users, about expired rows, and about statistics to recount with them."""
 
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -11,11 +10,17 @@ from dbctl.profiles.model.base import (
     ColumnNames,
     DatabaseReference,
     ExpectedValue,
+    FindingHint,
+    FindingSeverity,
     SchemaName,
     Section,
     TableName,
 )
+from dbctl.profiles.model.users import Payload
 from dbctl.units import parse_duration
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
 
 #: A duration: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
@@ -133,3 +138,84 @@ def validate_cleanup(rule: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]
                 ("set", column),
                 f"{value.plus} may be in the future for a row that is only {rule.age.older_than} old",
             )
+
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
+
+class Rebuild(Section, frozen=True, kw_only=True):
+    """A table of statistics, in the users' database. ``integrity cross-check`` compares it, ``sessions rebuild-stats`` corrects it."""
+
+    name: str  #: the name of its rows in findings
+    table: TableName  #: the table; optional with a trailing ``?``
+    key: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]  #: columns that a unique index covers
+    user: str  #: the column of ``key`` with the user
+    figures: Annotated[
+        Sequence[ColumnName], msgspec.Meta(min_length=1)
+    ]  #: columns that must agree with a recount
+    #: further columns of a missing row; in existing rows they do not change
+    further: Sequence[ColumnName] = ()
+    touched: Sequence[ColumnName] = ()  #: columns that get the current time when a figure is corrected
+    #: portable SQL that recounts; selects the columns of ``key``, ``figures`` and ``further``, in this order
+    select: str
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = "Recount them with: dbctl sessions rebuild-stats"
+
+
+def validate_rebuild(section: Rebuild) -> Iterator[tuple[Sequence[str], str]]:
+    """Yield key and reason of each error in a section."""
+    if section.user not in section.key:
+        yield ("user",), f"{section.user} is not in key"
+    seen: list[str] = []
+    for key in ("key", "figures", "further", "touched"):
+        for column in getattr(section, key):
+            if column in seen:
+                yield (key,), f"duplicate column {column}"
+            seen.append(column)
+
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
+
+class SessionsVariant(Section, frozen=True, kw_only=True):
+    """The conditions of open rows in one variant of the schema; the first variant whose columns exist is used."""
+
+    #: values of an open session, by column
+    open: Annotated[Mapping[str, ExpectedValue], msgspec.Meta(min_length=1)]
+
+
+class Sessions(Section, frozen=True, kw_only=True):
+    """One kind of sessions: plays, visits, connections, sign-ins."""
+
+    name: str = "sessions"  #: the name for ``--kind``
+    table: TableName  #: the table, in the users' database; optional with a trailing ``?``
+    key: ColumnName = "id"  #: the primary key
+    user: ColumnName = (
+        ""  #: the column with the user; without it and without ``payload``, the users are unknown
+    )
+    payload: Payload | None = None  #: a column whose data contains the user
+    started_at: ColumnNames | None = None  #: the column with the time of the start
+    seen_at: ColumnNames | None = None  #: the last activity; by default ``started_at`` is used
+    #: the time of the end; NULL in an open session, unless ``open`` has another condition. Without ``ended_at``, ``open`` and
+    #: variants, each row is an open session until it expires
+    ended_at: ColumnNames | None = None
+    expires_at: ColumnNames | None = None  #: the session ends at this time at the latest
+    #: without ``expires_at``: how long after ``seen_at`` or ``started_at`` a session ends
+    lifetime: Span | Literal[""] = ""
+    duration: ColumnNames | None = None  #: seconds
+    open: Mapping[ColumnName, ExpectedValue] = {}  #: values of an open session
+    variant: Sequence[SessionsVariant] = ()  #: instead of ``open``
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sessions
+    fields: Mapping[str, ColumnNames] = {}  #: further columns, by the names under which they are shown
+    abandoned: str = ""  #: the rule of ``cleanup`` that closes abandoned sessions
+
+
+def validate_sessions(section: Sessions) -> str:
+    """Return the error in a section; empty if it is valid."""
+    if section.user and section.payload:
+        return "user and payload exclude each other"
+    if section.lifetime and (section.expires_at or not (section.seen_at or section.started_at)):
+        return "lifetime requires seen_at or started_at, and no expires_at"
+    if section.abandoned and not (section.seen_at or section.started_at):
+        return "abandoned requires seen_at or started_at"
+    return ""

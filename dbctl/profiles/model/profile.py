@@ -1,6 +1,5 @@
 """The root section of a profile. Each section describes a feature of the app; without the section, dbctl does not support the feature."""
 
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -9,9 +8,17 @@ import msgspec
 from dbctl.config.model import Retention
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import WrongAppError
-from dbctl.profiles.codecs import BooleanCodec, TimeCodec
-from dbctl.profiles.model.base import DatabaseName, Name, Section
-from dbctl.profiles.model.cleanup import Cleanup
+from dbctl.profiles.codecs import BooleanCodec, Encoding, TimeCodec
+from dbctl.profiles.model.base import (
+    ColumnNames,
+    Constant,
+    DatabaseName,
+    DatabaseReference,
+    Name,
+    Section,
+    TableName,
+)
+from dbctl.profiles.model.cleanup import Cleanup, Rebuild, Sessions
 from dbctl.profiles.model.databases import Database, Ledger
 from dbctl.profiles.model.integrity import (
     CrossLink,
@@ -24,14 +31,58 @@ from dbctl.profiles.model.integrity import (
     States,
     Values,
 )
-from dbctl.profiles.model.rebuild import Rebuild
-from dbctl.profiles.model.reports import Report, StoredFile
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
 from dbctl.profiles.model.semantic import Semantic
-from dbctl.profiles.model.sessions import Sessions
 from dbctl.profiles.model.settings import Audit, Settings
 from dbctl.profiles.model.users import Users
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
+
+class StoredFile(Section, frozen=True, kw_only=True):
+    """A column with the content of a file in each row."""
+
+    database: DatabaseReference = ""
+    table: TableName  #: the table with the files
+    column: ColumnNames  #: the column with the content
+    encoding: Encoding = "plain"  #: how the column stores the content
+    name: ColumnNames | None = None  #: the column with the file name
+    type: ColumnNames | None = None  #: the column with the media type
+    size: ColumnNames | None = None  #: the column with the size in bytes
+
+
+class RelativeTime(Section, frozen=True, kw_only=True):
+    """A time parameter whose default is the current time minus a duration."""
+
+    ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]  #: the duration: ``30d``
+
+
+class ReportVariant(Section, frozen=True, kw_only=True):
+    """The query for one variant of the schema; the first variant whose tables and columns exist is used."""
+
+    needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+    sql: str  #: portable SQL with the parameters of the report (``:name``), and ``:limit`` and ``:offset``
+
+
+class Report(Section, frozen=True, kw_only=True):
+    """A query with a name."""
+
+    name: str  #: the name for ``stats run``
+    title: str  #: one line for a list of reports
+    database: DatabaseReference = ""
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: names of the result columns
+    times: Sequence[str] = ()  #: the columns with times, in any stored format
+    parameters: Mapping[str, Constant | RelativeTime] = {}  #: parameters and their defaults
+    optional: bool = False  #: whether deployments may lack its tables
+    #: whether ``status --record`` records the numbers in its first row, for ``stats history`` and ``report``
+    sampled: bool = False
+    #: the query in each variant of the schema
+    variant: Annotated[Sequence[ReportVariant], msgspec.Meta(min_length=1)]
+
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+
 
 #: A file name with ``{time}``, which makes it unique: no path, not hidden.
 FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]

@@ -1,4 +1,4 @@
-"""Convert the findings of a command to a report, whose texts are safe in every format."""
+"""Convert the findings of a command to a report, whose texts are safe in every format; the meaning of their codes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from dbctl.errors.base import DbctlError
 from dbctl.files import toml
@@ -136,3 +138,31 @@ def _create_entry(finding: Finding, locator: _TargetLocator, counts: Counter[tup
         location=location or locator.locate(finding.target),
         fingerprint=hashlib.sha256(identifier).hexdigest()[:32],
     )
+
+
+class CodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Codes with one meaning."""
+
+    codes: Sequence[str]
+    commands: Sequence[str] = ()  #: those that report it; empty: those of the subject
+    severities: Sequence[Severity]  #: the most severe first, except where it depends on the profile
+    meaning: str  #: Markdown
+    action: str  #: Markdown
+
+
+class CodeSubject(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The codes of one subject, and the commands that report them."""
+
+    title: str
+    commands: Sequence[str]
+    entries: Sequence[CodeEntry]
+
+
+class _Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    subject: Sequence[CodeSubject]
+
+
+def read_subjects() -> Sequence[CodeSubject]:
+    """Return the subjects in the order of the reference."""
+    content = Path(__file__).with_name("codes.toml").read_bytes()
+    return msgspec.toml.decode(content, type=_Catalog).subject

@@ -1,24 +1,27 @@
-"""Arrange blocks for the width of a terminal: no word is broken, and long values end with an ellipsis."""
+"""Arrange blocks for the width of a terminal: no word is broken, long values end with an ellipsis, and SQL is highlighted."""
 
 from __future__ import annotations
 
 import re
+from itertools import groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from msgspec import structs
 
 from dbctl.model import Finding
 from dbctl.render.drawing import INDENT, align, cell_width, padded_widths
-from dbctl.render.escaping import escape
+from dbctl.render.escaping import escape, escape_lines
 from dbctl.render.grid import Grid, Line
 from dbctl.render.human import MISSING
 from dbctl.render.terminal.roles import COMMAND, SEVERITIES, Role, find_role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dbctl.render.grid import Block
     from dbctl.render.terminal.screen import Screen
+
 
 #: Pieces of a line, each with its role, or None.
 StyledLine: TypeAlias = "Sequence[tuple[str, Role | None]]"
@@ -95,8 +98,6 @@ def _lay_out_finding(finding: Finding, screen: Screen) -> Iterator[StyledLine]:
 
 def _mark_source(finding: Finding, role: Role, screen: Screen) -> Iterator[StyledLine]:
     """Yield the line of the script with the problem, after a mark and its number."""
-    from dbctl.render.terminal.sql import highlight_script
-
     label = f"{INDENT * 2}{screen.sign('▶')} {finding.line} "
     marked = structs.replace(screen, width=_available(screen, cell_width(label)))
     for number, line in enumerate(highlight_script(finding.source or "", marked)):
@@ -300,3 +301,46 @@ def _drop_empty_columns(grid: Grid) -> Grid:
         right_aligned=select(grid.right_aligned),
         fixed=select(grid.fixed),
     )
+
+
+_TAB = 4  #: cells
+#: The role of the kinds of tokens; the others have none.
+_ROLES: Mapping[str, Role] = {
+    "Keyword": "heading",
+    "Name.Builtin": "command",
+    "Comment": "dim",
+    "Literal.String": "ok",
+    "Literal.Number": "command",
+}
+
+
+def highlight_script(sql: str, screen: Screen) -> Iterator[StyledLine]:
+    """Yield the lines of a script, wrapped at spaces; control characters are escaped."""
+    from pygments.lexers.sql import SqlLexer
+
+    text = escape_lines(sql).expandtabs(_TAB)
+    roles = [
+        role
+        for kind, token in SqlLexer(stripnl=False, ensurenl=False).get_tokens(text)
+        for role in repeat(_find_role(str(kind).removeprefix("Token.")), len(token))
+    ]
+    start = 0
+    for line in text.removesuffix("\n").split("\n"):
+        statement = line.lstrip(" ")
+        depth = len(line) - len(statement)
+        position = start + depth
+        for number, part in enumerate(wrap_words(statement, screen.width and screen.width - depth - _TAB)):
+            position = text.index(part, position)
+            indent = " " * (depth + (_TAB if number else 0))
+            yield [(indent, None), *_group(part, roles[position : position + len(part)])]
+        start += len(line) + 1
+
+
+def _group(text: str, roles: Sequence[Role | None]) -> Iterator[tuple[str, Role | None]]:
+    """Yield the pieces of ``text`` with the same role, which is listed for each character."""
+    for role, characters in groupby(zip(text, roles, strict=True), key=itemgetter(1)):
+        yield "".join(character for character, _ in characters), role
+
+
+def _find_role(kind: str) -> Role | None:
+    return next((role for prefix, role in _ROLES.items() if kind.startswith(prefix)), None)

@@ -1,18 +1,28 @@
-"""What a stream can show: width, colors and characters."""
+"""What a stream can show; a result that newer ones replace; and the user's pager for long output."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TextIO
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Self, TextIO
 
-from dbctl.model import Struct
+from dbctl.model import Struct, now
+from dbctl.render import streams
+from dbctl.render.escaping import escape
+from dbctl.render.grid import build_blocks
 from dbctl.render.options import supports_color, supports_drawing
+from dbctl.render.result import closing_line
+from dbctl.render.terminal.layout import lay_out, wrap_remark
 from dbctl.render.terminal.roles import SIGNS, STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from dbctl.render.terminal.layout import StyledLine
+
 
 _DEFAULT_SIZE = (80, 24)
 _MIN_WIDTH = 20  #: a narrower terminal breaks lines itself
@@ -81,3 +91,82 @@ def _list_encodings(stream: TextIO) -> list[str]:
     import locale
 
     return [stream.encoding or "ascii", locale.getencoding()]
+
+
+class LiveScreen:
+    """Shows one result at a time; the last one remains. Lines below the end of the terminal are cut."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(highlight=False), auto_refresh=False, vertical_overflow="ellipsis")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, result: object, messages: Sequence[str]) -> None:
+        """Replace what is shown by a result, its closing line with the local time, and messages."""
+        from rich.text import Text
+
+        screen = Screen.of(sys.stdout)
+        lines = [screen.render(line) for line in lay_out(build_blocks(result, drawn=True), screen)]
+        closing = closing_line(result)
+        lines.append(f"{closing} ({now().astimezone():%H:%M:%S})".lstrip())
+        for message in messages:
+            lines += map(screen.render, wrap_remark(escape(f"dbctl: {message}"), "error", screen))
+        self._live.update(Text.from_ansi("\n".join(lines)), refresh=True)
+
+
+#: The behavior of less: quit if the text fits on one screen, show colors, leave the text on the screen.
+_LESS = "FRX"
+#: Exit codes of a shell for a program that is missing or cannot run.
+_NOT_RUN = (126, 127)
+
+
+def show_in_pager(text: str) -> None:
+    """Write ``text`` to the pager and wait until the user closes it; without a pager, write it to standard output.
+
+    Closing the pager early is no error: the user has seen enough.
+
+    Raises:
+        OutputFailedError: standard output cannot be written.
+    """
+    command = os.environ.get("DBCTL_PAGER", os.environ.get("PAGER", "less")).strip()
+    if (
+        command in {"", "cat"}
+        or _run(command, text.encode(sys.stdout.encoding, "backslashreplace")) in _NOT_RUN
+    ):
+        streams.write(text)
+
+
+def _run(command: str, data: bytes) -> int:
+    """Return the exit code of the pager."""
+    streams.flush()
+    # The variable is a command line of the user's shell, by convention: `less -S | tee log`. Nothing else is in it.
+    process = subprocess.Popen(  # noqa: S602
+        command,
+        shell=True,
+        stdin=subprocess.PIPE,
+        stdout=sys.stdout,
+        env={"LESS": _LESS, "LV": "-c", **os.environ},
+    )
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the pager
+    try:
+        process.communicate(data)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return process.returncode

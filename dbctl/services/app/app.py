@@ -84,7 +84,7 @@ class App:
         Raises:
             AmbiguousPrefixError: the main database has the tables with several prefixes.
         """
-        from dbctl.profiles.table_prefix import change_prefix, detect_prefix
+        from dbctl.profiles.templates import change_prefix, detect_prefix
 
         profile, prefix = self.base_profile, self.configured.prefix
         detects_prefix = bool(profile.prefix) and prefix is None
@@ -222,7 +222,7 @@ class App:
             ReplicaReadOnlyError: it is.
         """
         if self.find_replica(name):
-            from dbctl.errors.replication import ReplicaReadOnlyError
+            from dbctl.errors.operations import ReplicaReadOnlyError
 
             raise ReplicaReadOnlyError(target=self.target(name))
 

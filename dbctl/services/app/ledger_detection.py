@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from dbctl.engines.contract.database import Readable
-from dbctl.profiles import ledgers
+from dbctl.profiles import loader
 from dbctl.profiles.model.databases import NO_LEDGER, ForeignLedger, Format, Ledger
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
@@ -21,7 +21,7 @@ TRANSFER_TABLE = "dbctl_transfer"
 
 def ledger_names(profile: Profile) -> Collection[str]:
     """Return the names that a profile may use for a ledger."""
-    return [*profile.ledgers, *ledgers.load_ledgers().ledgers, AUTO, NO_LEDGER]
+    return [*profile.ledgers, *loader.load_ledgers().ledgers, AUTO, NO_LEDGER]
 
 
 def resolve_ledger(profile: Profile, ledger: Ledger | str, format: Format = "auto") -> Ledger:  # noqa: A002 - the name of the profile's key
@@ -31,7 +31,7 @@ def resolve_ledger(profile: Profile, ledger: Ledger | str, format: Format = "aut
     """
     if isinstance(ledger, Ledger):
         return ledger
-    known = ledgers.load_ledgers().ledgers
+    known = loader.load_ledgers().ledgers
     return profile.ledgers.get(ledger) or known.get(ledger) or known.get(format) or next(iter(known.values()))
 
 
@@ -46,7 +46,7 @@ def detect_ledgers(
 
     ``own`` is the ledger of the app's own runner, by its profile. If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
     """
-    tables, known = db.tables(), ledgers.load_ledgers()
+    tables, known = db.tables(), loader.load_ledgers()
     foreign = [
         ledger for ledger in (*([own] if own else []), *known.foreign.values()) if _exists(ledger, db, engine)
     ]

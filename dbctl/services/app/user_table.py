@@ -365,7 +365,7 @@ class UserTable:
             ]
             rows = list[tuple[object, ...]]()
             for where in ([], *([condition] for condition in conditions)):
-                from dbctl.errors.suggestions import MAX_COMPARED
+                from dbctl.errors.base import MAX_COMPARED
 
                 rows = self.db.select(self.live.name, [column], [*where, *self.only], limit=MAX_COMPARED)
                 if 0 < len(rows) < MAX_COMPARED:

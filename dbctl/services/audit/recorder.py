@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dbctl.config.model import AuditConfig
-from dbctl.errors.audit import AuditUnavailableError
+from dbctl.errors.operations import AuditUnavailableError
 from dbctl.model import Struct, now
 from dbctl.services.events.changes.log import ChangeLog, note_gap, read_anchor_file
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange

@@ -12,7 +12,7 @@ from dbctl import __version__, progress, signals
 from dbctl.errors.backup import BackupShrunkenError
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.files.progress import RateLimiter
+from dbctl.files.temp import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import AppFiles, BackupOperation

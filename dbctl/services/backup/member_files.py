@@ -17,8 +17,8 @@ from dbctl.errors.connection import CorruptError, FileFailedError
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
 from dbctl.files.atomic import is_regular, sync_file
-from dbctl.files.progress import Progress, no_progress
 from dbctl.files.subprocesses import create_file
+from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Compression, Struct, now
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
 from dbctl.services.backup.manifest import Encryption, Form, Manifest, Member

@@ -25,7 +25,7 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.usage import DriverMissingError
 from dbctl.files.atomic import write_atomically
-from dbctl.files.progress import release_nothing
+from dbctl.files.temp import release_nothing
 from dbctl.model import Struct, format_count, now
 from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record

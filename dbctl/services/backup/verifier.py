@@ -31,7 +31,7 @@ from dbctl.errors.usage import (
     NotSupportedError,
 )
 from dbctl.files import atomic
-from dbctl.files.concurrency import run_in_parallel
+from dbctl.files.temp import run_in_parallel
 from dbctl.model import Finding, Severity
 from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record

@@ -15,8 +15,8 @@ from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.model import Finding, Findings, Struct
 from dbctl.profiles import loader
+from dbctl.profiles.model.cleanup import Rebuild
 from dbctl.profiles.model.integrity import CrossLink
-from dbctl.profiles.model.rebuild import Rebuild
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import (
     UNREADABLE,

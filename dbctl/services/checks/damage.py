@@ -11,7 +11,7 @@ from dbctl.engines.contract.monitoring import Advisor
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.model import Finding, Severity, format_count
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate

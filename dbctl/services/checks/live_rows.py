@@ -12,12 +12,10 @@ from dbctl.engines.sql.catalog import require_column_count, select_all_from
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import ProfileInvalidError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.profiles.model.profile import Profile
-from dbctl.profiles.model.reports import Report
+from dbctl.profiles.model.profile import Profile, Report
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Payload, Users
-from dbctl.profiles.payloads import is_payload
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import is_payload, parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.gather import add_samples, read_definitions
 from dbctl.services.app.evidence.references import (

@@ -12,9 +12,9 @@ from dbctl.files import toml
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.model import cleanup, semantic
-from dbctl.profiles.model import rebuild as rebuild_model
+from dbctl.profiles.model import cleanup as rebuild_model
+from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
-from dbctl.profiles.model import sessions as sessions_model
 from dbctl.profiles.model.databases import Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role

@@ -12,7 +12,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Row, Struct
 from dbctl.profiles.codecs import Encoding
 from dbctl.profiles.model.base import ColumnNames
-from dbctl.profiles.model.reports import StoredFile
+from dbctl.profiles.model.profile import StoredFile
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.validation import truncate

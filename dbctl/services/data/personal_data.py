@@ -10,7 +10,7 @@ from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Effect, Row, Struct, now
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.profiles.model.settings import Settings
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, require_codec
 from dbctl.services.app.secrets import MASK, find_secret_columns, is_secret_setting

@@ -17,8 +17,7 @@ from stat import S_ISREG
 
 import msgspec
 
-from dbctl.errors.audit import AuditUnavailableError
-from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.errors.operations import AuditUnavailableError, JournalCorruptError, JournalUnavailableError
 from dbctl.files import atomic
 from dbctl.files.atomic import read_settings_bytes, sync_directory
 from dbctl.files.lock import find_planted

@@ -8,8 +8,8 @@ from contextlib import closing
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from dbctl.config.fleet import FleetSelection, is_valid_name, select_instance
 from dbctl.config.model import App
+from dbctl.config.resolver import FleetSelection, is_valid_name, select_instance
 from dbctl.engines import registry
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.errors.base import DbctlError

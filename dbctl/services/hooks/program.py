@@ -136,7 +136,7 @@ def require_trusted_programs(commands: Iterable[Sequence[str]]) -> None:
     if os.geteuid() == 0:
         for program in {command[0] for command in commands if "/" in command[0]}:
             if os.path.exists(program):  # noqa: PTH110 - Path.exists raises without permission
-                from dbctl.config.trust import require_trusted
+                from dbctl.config.sections import require_trusted
 
                 require_trusted(Path(program))
 

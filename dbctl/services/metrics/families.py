@@ -14,8 +14,8 @@ from msgspec import structs
 
 from dbctl import __version__
 from dbctl.config import loader
-from dbctl.config.fleet import FleetSelection
 from dbctl.config.model import BackupConfig
+from dbctl.config.resolver import FleetSelection
 from dbctl.config.sections import Selection, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, ReadOnlyError

@@ -12,7 +12,7 @@ from shlex import quote
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.config.fleet import FleetSelection
+from dbctl.config.resolver import FleetSelection
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError

@@ -14,7 +14,7 @@ from dbctl.engines.contract.monitoring import SalvagedTable, SalvageRequest, Sal
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.files.progress import Progress, no_progress
+from dbctl.files.temp import Progress, no_progress
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation

@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Merge, MergeRule, Readable, Writable
 from dbctl.engines.sql.checks import Recount
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, now
 from dbctl.profiles.codecs import TIMES
-from dbctl.profiles.model.rebuild import Rebuild
+from dbctl.profiles.model.cleanup import Rebuild
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count

@@ -21,7 +21,7 @@ from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageErro
 from dbctl.errors.users import DecisionOpenError, SessionsUnlistedError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
 from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.sessions import Sessions
+from dbctl.profiles.model.cleanup import Sessions
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app import audit

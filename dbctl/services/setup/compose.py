@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dbctl.config.redaction import MASK, redact_text
+from dbctl.config.secrets import MASK, redact_text
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UrlInvalidError, UsageError
 from dbctl.files import app_settings

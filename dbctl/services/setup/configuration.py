@@ -12,7 +12,7 @@ import msgspec
 
 from dbctl.config import loader as config
 from dbctl.config.model import CONFIG_SCHEMA
-from dbctl.config.redaction import redact_channel, redact_value
+from dbctl.config.secrets import redact_channel, redact_value
 from dbctl.config.sections import Selection, read_sections, report_first_problem
 from dbctl.errors.usage import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml

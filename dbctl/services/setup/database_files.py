@@ -14,7 +14,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import expand_home
 from dbctl.profiles.model.databases import Database
 from dbctl.profiles.model.profile import Profile
-from dbctl.profiles.table_prefix import find_prefixes
+from dbctl.profiles.templates import find_prefixes
 from dbctl.services.setup import env_file
 from dbctl.url import PATH_ENGINE, Url, resolve_engine
 

@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.config.model import Retention
-from dbctl.config.redaction import redact_text
+from dbctl.config.secrets import redact_text
 from dbctl.config.sections import Selection, read_sections, report_first_problem
 from dbctl.errors.connection import FileFailedError, FileMissingError, UnreachableError
 from dbctl.errors.databases import AlreadyExistsError

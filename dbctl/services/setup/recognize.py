@@ -24,7 +24,7 @@ from dbctl.model import Struct, format_count
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.schema_references import list_schema_references
-from dbctl.profiles.table_prefix import change_prefix, find_prefixes
+from dbctl.profiles.templates import change_prefix, find_prefixes
 from dbctl.profiles.variants import list_versions
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column

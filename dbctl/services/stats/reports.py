@@ -9,8 +9,7 @@ from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
 from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.profile import Profile
-from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant
+from dbctl.profiles.model.profile import Profile, RelativeTime, Report, ReportVariant
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import has_all
 from dbctl.services.app.results import paginate, paginate_rows

@@ -18,7 +18,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import read_time
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result

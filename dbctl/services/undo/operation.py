@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from functools import cache
 
 from dbctl.engines.contract.database import Readable, Table, Writable
-from dbctl.errors.audit import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.errors.base import Remedy
+from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App

@@ -18,7 +18,7 @@ from dbctl.model import (
     Row,
     format_count,
 )
-from dbctl.profiles.row_paths import parse_row_path
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count

@@ -8,7 +8,7 @@ from datetime import datetime
 from dbctl.engines.contract.database import Condition, Order, Readable
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles.codecs import read_time
-from dbctl.profiles.row_paths import RowStep, parse_row_path
+from dbctl.profiles.payloads import RowStep, parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, has_all
 from dbctl.services.app.results import is_time, time_columns

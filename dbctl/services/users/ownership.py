@@ -18,7 +18,7 @@ from dbctl.engines.contract.database import (
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users
-from dbctl.profiles.row_paths import KEY_IN_TEXT, RowStep, parse_row_path
+from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_roles.columns import BOOLEAN_LABELS, is_boolean

@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from dbctl import signals
 from dbctl.config.storage import Address
 from dbctl.errors.backup import StorageFailedError, StorageSettingInvalidError
-from dbctl.files.concurrency import start_call
+from dbctl.files.temp import start_call
 from dbctl.model import Struct
 from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, Connect, Timeouts, prepare_connection
 from dbctl.stores.objects.errors import (

@@ -14,7 +14,8 @@ from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
-from dbctl.profiles import ledgers, loader
+from dbctl.profiles import loader
+from dbctl.profiles import loader as ledgers
 from dbctl.profiles.model.databases import Ledger
 from dbctl.services.app.live_table import find_column
 

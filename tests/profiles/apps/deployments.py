@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.profile import Profile
-from dbctl.profiles.table_prefix import change_prefix
+from dbctl.profiles.templates import change_prefix
 from tests import servers
 from tests.databases import ComparedDatabase, File, MySQL
 from tests.profiles.apps import hashes

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
-from dbctl.cli._support.fleet.output import FleetOutput, create_output
-from dbctl.cli._support.fleet.plans import PlanCollector
+from dbctl.cli._support.fleet.output import FleetOutput, PlanCollector, create_output
 from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
 from dbctl.errors.usage import ConfirmationWrongError, FleetSelectedError, UsageError
 from dbctl.services.events.progress import FleetProgress
@@ -25,7 +24,7 @@ from dbctl.spec import Fleet
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
-    from dbctl.config.fleet import FleetSelection
+    from dbctl.config.resolver import FleetSelection
 
 
 def run_on_fleet(session: Session, error: FleetSelectedError) -> int:

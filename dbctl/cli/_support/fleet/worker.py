@@ -13,7 +13,7 @@ import typer
 from dbctl import progress, signals
 from dbctl.cli._support.options import override_options
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.internal import describe_internal_error
+from dbctl.errors.operations import describe_internal_error
 from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.model import Page, Struct
 from dbctl.render.options import Format, ProgressMode

@@ -31,7 +31,7 @@ from dbctl.errors.connection import NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts, tar, temp
-from dbctl.files.progress import release_nothing
+from dbctl.files.temp import release_nothing
 from dbctl.url import Url
 
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"

@@ -18,7 +18,7 @@ from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.mysql.types.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.errors.connection import ReadOnlyError
-from dbctl.errors.replication import NodeNotReadyError
+from dbctl.errors.operations import NodeNotReadyError
 from dbctl.files import liveness
 from dbctl.url import Url
 

@@ -23,7 +23,7 @@ from dbctl.errors.connection import (
     PrivilegeMissingError,
     UnreachableError,
 )
-from dbctl.errors.replication import ReplicaConflictError
+from dbctl.errors.operations import ReplicaConflictError
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import subprocesses
 from dbctl.model import Struct

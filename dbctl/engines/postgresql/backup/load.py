@@ -21,7 +21,7 @@ from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
 from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
-from dbctl.files.progress import Progress, no_progress
+from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Struct
 
 

@@ -48,7 +48,7 @@ from dbctl.engines.postgresql.schema import read_scope
 from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, ServerRestoreTarget, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RetainedDatabaseMissingError
-from dbctl.files.progress import release_nothing
+from dbctl.files.temp import release_nothing
 from dbctl.url import Url
 
 #: The database and its oldest table: after a restore in place the tables have new ids.

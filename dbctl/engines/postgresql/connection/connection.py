@@ -21,7 +21,7 @@ from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.errors import ErrorContext
 from dbctl.engines.sql.catalog import BoundQuery, Row, ident
 from dbctl.errors.connection import QueryFailedError
-from dbctl.errors.replication import RowLocksMissingError
+from dbctl.errors.operations import RowLocksMissingError
 
 #: The end of a query that locks the rows that it reads.
 ROW_LOCK = " for no key update of t0"

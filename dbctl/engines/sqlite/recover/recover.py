@@ -30,7 +30,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.restore import UnrecoverableError
 from dbctl.files import atomic, mounts, temp
 from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
-from dbctl.files.progress import Progress
+from dbctl.files.temp import Progress
 from dbctl.model import format_count
 
 #: Size of the smallest possible page.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.model import Struct
-from dbctl.profiles.row_paths import has_row_path, parse_row_path
+from dbctl.profiles.payloads import has_row_path, parse_row_path
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -17,7 +17,7 @@ from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.files.atomic import expand_home, is_regular
 from dbctl.profiles.model.profile import ForeignFiles
-from dbctl.profiles.table_prefix import find_prefixes
+from dbctl.profiles.templates import find_prefixes
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import find_database_identities, find_identity
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time

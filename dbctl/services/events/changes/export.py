@@ -9,9 +9,13 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
 from dbctl.errors.base import Remedy
-from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.errors.operations import (
+    AuditInvalidError,
+    AuditUnavailableError,
+    JournalCorruptError,
+    JournalUnavailableError,
+)
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
 from dbctl.model import Finding, Page

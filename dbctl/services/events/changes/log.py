@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbctl.config.model import AuditConfig
-from dbctl.errors.audit import AuditUnavailableError
 from dbctl.errors.base import DbctlError
-from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.errors.operations import AuditUnavailableError, JournalCorruptError, JournalUnavailableError
 from dbctl.files import atomic
 from dbctl.files.atomic import sync_directory
 from dbctl.model import now

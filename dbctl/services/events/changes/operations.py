@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbctl.errors.audit import AuditInvalidError, OperationNotFoundError
+from dbctl.errors.operations import AuditInvalidError, OperationNotFoundError
 from dbctl.model import Page, Struct
 from dbctl.services.events.changes.log import open_changes
 from dbctl.services.events.changes.records import (

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from dbctl.engines.sql import codec
-from dbctl.errors.audit import AuditUnavailableError
+from dbctl.errors.operations import AuditUnavailableError
 from dbctl.files import atomic
 
 #: Tags of values that are not restorable: a secret, and a value of an unknown type.

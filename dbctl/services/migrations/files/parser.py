@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 
 from dbctl.engines.contract.schema import ScriptDialect
-from dbctl.errors.suggestions import suggest_question
+from dbctl.errors.base import suggest_question
 from dbctl.model import Struct
 from dbctl.profiles.model.databases import Format
 from dbctl.services.migrations.lint_rules import LINT_RULES

@@ -10,7 +10,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql.catalog import ident
 from dbctl.model import Struct
 from dbctl.profiles.codecs import BooleanCodec
-from dbctl.profiles.row_paths import has_row_path
+from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence import references as names

@@ -9,7 +9,7 @@ from datetime import timedelta
 from dbctl.engines.contract.database import Column, Condition, InSubquery, Not, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Row, Struct, format_count
-from dbctl.profiles.row_paths import KEY_IN_TEXT, has_row_path
+from dbctl.profiles.payloads import KEY_IN_TEXT, has_row_path
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import SAMPLE_ROWS, Evidence, TableEvidence
 from dbctl.services.app.evidence.references import UserReference, find_user_references

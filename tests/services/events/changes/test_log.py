@@ -22,8 +22,7 @@ from msgspec import structs
 from dbctl.cli.main import main
 from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.engines.sql import codec
-from dbctl.errors.audit import AuditInvalidError, AuditUnavailableError
-from dbctl.errors.operations import JournalUnavailableError
+from dbctl.errors.operations import AuditInvalidError, AuditUnavailableError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records

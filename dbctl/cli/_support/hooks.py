@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dbctl.services.hooks.action import HookedAction
     from dbctl.services.hooks.program import HookContext
 
+
 #: The variable that a hook gets, so that a dbctl that it starts does not run the hooks of the app again.
 OUTER_APP = "DBCTL_HOOK_APP"
 

@@ -1,1 +1,0 @@
-"""Actions with hooks and maintenance mode."""
