@@ -85,9 +85,9 @@ def configure(folder: Path, extra: str = "") -> None:
 
 @contextmanager
 def open_app(folder):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
 
-    with open_app(Selection(config=str(folder / "dbctl.toml")), timeout=1) as app:
+    with open_selected(Selection(config=str(folder / "dbctl.toml")), timeout=1) as app:
         yield app
 
 
@@ -321,7 +321,7 @@ def test_wrong_index_is_ignored_with_note(folder):
 
 
 def test_custom_profile_has_external_index(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change, read_statuses
 
     profile = tmp_path / "library.toml"
@@ -334,7 +334,7 @@ def test_custom_profile_has_external_index(tmp_path):
             [("Moby Dick", "Melville", 0), ("Typee", "Melville", 1), ("Emma", "Austen", None)],
         )
         connection.commit()
-    with open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
+    with open_selected(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
         with pytest.raises(UsageError, match="books or writers"):
             create_change(app, "", "build")
         for name in ("books", "writers"):
@@ -352,7 +352,7 @@ def test_custom_profile_has_external_index(tmp_path):
 
 
 def test_writable_database_has_no_external_index(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change
 
     profile = tmp_path / "library.toml"
@@ -360,7 +360,7 @@ def test_writable_database_has_no_external_index(tmp_path):
     path = tmp_path / "shelves.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table books (nr integer primary key, name text, writer text, is_lost int)")
-    with open_app(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
+    with open_selected(Selection(profile=str(profile), urls=[f"shelves={path}"]), timeout=1) as app:
         assert search.find(app, "books", SearchRequest(words=["melville"]), PageRequest()).note == ""
         with pytest.raises(NotSupportedError):
             create_change(app, "books", "build")

@@ -22,10 +22,10 @@ def chat(tmp_path):
 
 
 def open_app(folder, *, only=""):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
 
     urls = [f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
-    return open_app(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
+    return open_selected(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
 
 
 def apply_change(folder, action):
@@ -119,7 +119,7 @@ def test_index_for_other_metric_is_replaced_only_by_repair(chat):
 
 
 def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change, read_statuses
 
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).delete("message_id > 'msg-00020'")
@@ -128,5 +128,5 @@ def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
     with open_app(chat) as app, pytest.raises(NotSupportedError):
         read_statuses(app, "messages")
     yaai = Selection(profile="yaai", urls=[f"chat={tmp_path}/chat.db"])
-    with open_app(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
+    with open_selected(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
         create_change(app, "semantic", "build")

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
+from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConstraintError
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
+from dbctl.services.app import open as app_service
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE, MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from tests.services import flashpoint_app
@@ -246,9 +248,7 @@ def test_locked_database_ends_the_cleanup_after_the_timeout(path):
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin immediate")
     try:
-        with flashpoint_app.app_service.open_app(
-            flashpoint_app.Selection(config=str(path.with_name("dbctl.toml"))), timeout=0
-        ) as app:
+        with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=0) as app:
             catch_error(BusyError, CleanUp(app, ["abandoned-plays"]).apply)
     finally:
         holder.close()

@@ -64,9 +64,9 @@ def plan(path, **options) -> Plan:
 
 
 def rebuild(path, *, timeout=5.0, **options):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
 
-    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
+    with open_selected(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
         return {
             table.table: (table.added, table.corrected, table.lowered)
             for table in RebuildStatistics(app, **options).apply().tables
@@ -258,7 +258,7 @@ def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
 
 
 def test_missing_statistics_are_refused(tmp_path, path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.open import open_app as open_selected
 
     with open_app(path) as app:
         assert "statistics" in app.profile.list_features()
@@ -266,7 +266,7 @@ def test_missing_statistics_are_refused(tmp_path, path):
     profile = tmp_path / "bare.toml"
     profile.write_text(profile_text, encoding="utf-8")
     with (
-        open_app(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
+        open_selected(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
         pytest.raises(FeatureMissingError, match="no statistics"),
     ):
         RebuildStatistics(app)
