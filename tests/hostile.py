@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import url
-from dbctl.engines.mysql.backup import client_programs
+from dbctl.engines.mysql import dump_programs
 from tests import servers
 from tests.services.larder_app import MySQLPantry, ServedPantry, fill_mysql
 
@@ -175,7 +175,7 @@ class MySQLVictim(Victim):
             fill_mysql(cursor)
         self.pantry = MySQLPantry(self.folder / "app", structs.replace(self.server, path="larder"))
         socket = self.server.options.partition("unix_socket=")[2]
-        program = client_programs.PROGRAMS["MariaDB" if self.is_mariadb else "MySQL"]["dump"]
+        program = dump_programs.PROGRAMS["MariaDB" if self.is_mariadb else "MySQL"]["dump"]
         words = ["--no-defaults", "-S", socket, "-u", "root", "--routines", "--events", "larder"]
         self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
         self.witness = servers.mysql_connection(self.server)

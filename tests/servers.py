@@ -31,10 +31,10 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.connection.opening import check_socket
-from dbctl.engines.mysql.connection.server import Server, parse_server
-from dbctl.engines.mysql.connection.session import Session
+from dbctl.engines.mysql.dialect import Server, parse_server
+from dbctl.engines.mysql.opening import check_socket
 from dbctl.engines.mysql.options import connection_arguments
+from dbctl.engines.mysql.session import Session
 from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url, parse_url

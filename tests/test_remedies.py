@@ -125,7 +125,7 @@ OTHER_TEXTS = {
     "cli/_support/options.py",
     "demo/__init__.py",
     "engines/lancedb/backup/restore_target.py",
-    "engines/mysql/backup/restore_target.py",
+    "engines/mysql/restore.py",
     "engines/postgresql/backup/restore_target.py",
     "engines/contract/database.py",  # a server repeats it
     "profiles/model/cleanup.py",  # as hints in the files of profiles

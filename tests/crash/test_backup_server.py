@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.mysql import locks
+from dbctl.engines.mysql import connection
 from tests import databases, servers
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng, retry_until
@@ -65,7 +65,9 @@ def wait_for_descendants(pantry):
 def _count_sessions(pantry):
     """Return the number of sessions of dbctl that may still change the database."""
     name = pantry.own.path
-    sql = SESSIONS[pantry.engine].format(name=name, lock=locks.swap_lock_name(locks.lock_name(name)))
+    sql = SESSIONS[pantry.engine].format(
+        name=name, lock=connection.swap_lock_name(connection.lock_name(name))
+    )
     server = (
         servers.mysql() if pantry.engine == "mysql" else servers.postgresql()
     )  # where no database is renamed

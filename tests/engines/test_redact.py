@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.mysql.sql.lexer import LEXER as MYSQL
+from dbctl.engines.mysql.read_only import LEXER as MYSQL
 from dbctl.engines.parsing.lineage import MAX_CHARACTERS, redact_statement
 from dbctl.engines.postgresql.sql.lexer import LEXER as POSTGRESQL
 

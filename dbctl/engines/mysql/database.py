@@ -1,11 +1,16 @@
-"""Open databases: their parts, reading, and writing inside of transactions."""
+"""Open databases: their parts, reading, writing inside of transactions, and scratch databases."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TypeAlias
 
+import pymysql
+
+from dbctl import signals
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
@@ -17,27 +22,118 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
 )
-from dbctl.engines.mysql.catalog import MySQLCatalog
-from dbctl.engines.mysql.connection.connection import MySQLConnection
-from dbctl.engines.mysql.connection.insert_rows import RowInserter
-from dbctl.engines.mysql.connection.transactions import DbctlLock, MySQLTransactions
+from dbctl.engines.mysql.catalog import MySQLCatalog, read_numbered_columns
+from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
-from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.sequences import read_numbered_columns
-from dbctl.engines.mysql.types.columns import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
-from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.values import (
+    TIMES,
+    MySQLColumn,
+    MySQLTable,
+    encode_for_column,
+    format_literal,
+    kind_of,
+)
 from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.servers.engine import locate_parts
-from dbctl.engines.sql.catalog import Statement, merge_expressions, require_column_count
-from dbctl.errors.usage import NotSupportedError
+from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
+from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.url import Url
 
+#: Characters of a statement that inserts several rows; a server accepts at least 16 MiB, in any encoding.
+MAX_INSERT_CHARACTERS = 1 << 20
+#: The row number inside one statement, which is not the number of the inserted row.
+_ROW_SUFFIX = re.compile(r" at row \d+$")
+
+
+class RowInserter:
+    """Inserts rows within a transaction."""
+
+    def __init__(self, connection: MySQLConnection) -> None:
+        self._connection = connection
+
+    def insert(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert rows into ``table``, a name in SQL; return their number.
+
+        Raises:
+            ConstraintError, ValueInvalidError: the server rejects a row, whose number is part of the error.
+        """
+        names = ", ".join(ident(column.name) for column in columns)
+        sql = f"insert into {table} ({names}) values "
+        # The limit is in characters, each of several bytes.
+        limit = min(MAX_INSERT_CHARACTERS, self._connection.session.max_statement_bytes // 8)
+        row_count = length = 0
+        pending: list[str] = []
+        for row in rows:
+            literals = [
+                format_literal(encode_for_column(column, value))
+                for column, value in zip(columns, row, strict=True)
+            ]
+            values = f"({', '.join(literals)})"
+            if pending and length + len(values) > limit:
+                signals.raise_if_interrupted()
+                row_count += self._insert_batch(sql, pending, row_count)
+                pending, length = [], 0
+            pending.append(values)
+            length += len(values)
+        return row_count + (self._insert_batch(sql, pending, row_count) if pending else 0)
+
+    def _insert_batch(self, sql: str, rows: Sequence[str], before: int) -> int:
+        """Insert rows, of which ``before`` were inserted already."""
+        try:
+            return self._connection.execute_text(sql + ", ".join(rows))
+        except (ConstraintError, ValueInvalidError) as error:
+            error.context["row"] = before + self._find_refused_row(sql, rows)
+            error.args = (_ROW_SUFFIX.sub("", str(error)),)
+            raise
+
+    def _find_refused_row(self, sql: str, rows: Sequence[str]) -> int:
+        """Return the number of the row that the server rejects, from 1; it does not report that for several rows in one statement."""
+        accepted = 0
+        self._connection.execute_text("savepoint rows_apart")
+        try:
+            for row in rows:
+                signals.raise_if_interrupted()
+                self._connection.execute_text(sql + row)
+                accepted += 1
+        except (ConstraintError, ValueInvalidError):
+            return accepted + 1
+        finally:
+            self._connection.execute_text("rollback to savepoint rows_apart")
+        return accepted
+
+
 _PLACE = "dbctl.engines.mysql", "MySQL"
-_PARTS = {"Cluster": "monitoring.cluster:find_cluster", "Preview": "queries:MySQLPreview"}
-READER_PARTS = locate_parts(
-    *_PLACE, server_engine.READER_PARTS, ReplicaMonitor="monitoring.cluster:MySQLReplication", **_PARTS
+_PARTS = {
+    "Advisor": "advice:{}Advice",
+    "BloatMonitor": "monitoring:{}Bloat",
+    "Checks": "sessions:{}Checks",
+    "Cluster": "sessions:find_cluster",
+    "IndexMonitor": "monitoring:{}Indexes",
+    "Maintenance": "monitoring:{}Maintenance",
+    "NativeSchemas": "transfer.native:{}NativeSchemas",
+    "PortableSchemas": "transfer.schema:{}PortableSchemas",
+    "Preview": "queries:{}Preview",
+    "RowSource": "transfer.rows:{}RowSource",
+    "SchemaReader": "catalog:{}SchemaReader",
+    "SessionMonitor": "sessions:{}Sessions",
+    "SizeMonitor": "monitoring:{}Sizes",
+    "SlowQueryMonitor": "monitoring:{}SlowQueries",
+    "ValueCodec": "values:{}Codec",
+    "ValueScreen": "transfer.derive:{}ValueScreen",
+    "WriteLock": "transfer.rows:{}WriteLock",
+}
+READER_PARTS = locate_parts(*_PLACE, _PARTS, Dumps="dump:{}Dumper", ReplicaMonitor="sessions:{}Replication")
+WRITER_PARTS = locate_parts(
+    *_PLACE,
+    _PARTS,
+    RowSink="transfer.rows:{}RowSink",
+    ScriptRunner="queries:{}Scripts",
+    StagingTables="queries:{}Staging",
+    TextIndexes="queries:{}TextIndexes",
+    WriteProofs="transfer.rows:{}WriteProofs",
 )
-WRITER_PARTS = locate_parts(*_PLACE, server_engine.WRITER_PARTS, **_PARTS)
 
 
 def _connect(
@@ -232,3 +328,52 @@ class MySQLPart:
 
     def __init__(self, db: MySQLDatabase) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+
+PREFIX = "dbctl_scratch_"
+#: The pattern of these names for GRANT.
+NAME_PATTERN = "dbctl\\_scratch\\_%"
+CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
+where schema_name = database()"""
+
+
+class MySQLScratch(MySQLWriter):
+    """An empty database next to the one of a URL, with the same character set and collation.
+
+    The user needs the right to create databases with such names. A script that names another database changes that database.
+    """
+
+    _scratch = ""
+
+    def __init__(self, url: Url, target: str) -> None:
+        super().__init__(url, target)
+        connection = self.connection
+        account = connection.session.account
+        name = f"{PREFIX}{secrets.token_hex(6)}"
+        try:
+            ((charset, collation),) = connection.fetch(CHARSET)
+            statement = f"create database {ident(name)} character set {charset} collate {collation}"
+            connection.fetch(statement, writing=True)
+            self._scratch = name
+            connection.fetch(f"use {ident(name)}")
+            connection.session.database = name
+            self.catalog.forget()
+        except PrivilegeMissingError as error:
+            self.close()
+            grant = f"GRANT ALL ON `{NAME_PATTERN}`.* TO {account};"
+            instead = f"Nothing was changed. As an administrator: {grant}"
+            raise PrivilegeMissingError(
+                target=target, reason=error.context["reason"], hint=instead
+            ) from error
+        except BaseException:
+            # An open connection must not outlive the failure, and neither must the database.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._scratch and self.connection.is_usable:
+            with suppress(pymysql.Error):
+                self.connection.session.run("rollback")
+                self.connection.session.run(f"drop database if exists {ident(self._scratch)}")
+        self._scratch = ""
+        super().close()

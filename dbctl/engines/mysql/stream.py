@@ -11,19 +11,19 @@ from pymysql.cursors import SSCursor
 
 from dbctl import signals
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
-from dbctl.engines.mysql.connection.connection import MySQLConnection
-from dbctl.engines.mysql.connection.session import Session
+from dbctl.engines.mysql.catalog import require_rights
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart
-from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
-from dbctl.engines.mysql.privileges import require_rights
-from dbctl.engines.mysql.sql.read_only import (
+from dbctl.engines.mysql.opening import TIMEOUT_ERRORS, error_number
+from dbctl.engines.mysql.read_only import (
     STORED_FUNCTIONS,
     VIEWS,
     find_external_call,
     find_secret,
     find_stored_function,
 )
-from dbctl.engines.mysql.types.codec import exact_expression, keep_exact_values
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import exact_expression, keep_exact_values
 from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import (
     QueryFailedError,
@@ -42,7 +42,7 @@ class MySQLStreams(MySQLPart):
     sql_dialect = "mysql"
 
     def view_queries(self) -> Mapping[str, str]:
-        from dbctl.engines.mysql.schema import VIEWS
+        from dbctl.engines.mysql.catalog import VIEWS
 
         return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 

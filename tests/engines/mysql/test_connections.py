@@ -21,12 +21,12 @@ from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import Advisor
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import RowStreams, UserQuery
-from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.connection.server import parse_server
-from dbctl.engines.mysql.connection.session import Session
+from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
+from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.engine import ENGINE
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
+from dbctl.engines.mysql.session import Session
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -788,7 +788,7 @@ def test_client_programs_get_the_same_tls_options(mode):
         (mysql, f'ssl-mode="{mode.upper()}"'),
         (mariadb, {"disabled": 'ssl="0"', "preferred": ""}.get(mode, 'ssl="1"')),
     ):
-        with client_programs.write_connection_files(url, server) as option:
+        with dump_programs.write_connection_files(url, server) as option:
             text = Path(option.partition("=")[2]).read_text()
         assert expected in text
         assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))

@@ -12,7 +12,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SchemaReader
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.mysql.sql.script import SCRIPTS
+from dbctl.engines.mysql.lint import SCRIPTS
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Secret

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.mysql.connection import opening
+from dbctl.engines.mysql import opening
 from dbctl.errors.connection import UnreachableError
 from dbctl.url import parse_url
 

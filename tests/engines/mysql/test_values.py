@@ -20,7 +20,7 @@ from dbctl.engines.contract.database import (
     ReferenceCount,
     ShiftedTime,
 )
-from dbctl.engines.mysql.types.values import format_literal
+from dbctl.engines.mysql.values import format_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError

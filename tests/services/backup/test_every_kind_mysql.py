@@ -14,8 +14,8 @@ from contextlib import closing
 import pymysql
 import pytest
 
-from dbctl.engines.mysql.connection.server import parse_server
-from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.dialect import parse_server
+from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.errors.usage import NotSupportedError
 from tests import servers

@@ -20,10 +20,10 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps
-from dbctl.engines.mysql import locks
-from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.dump_reader import DumpScanner
+from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
+from dbctl.engines.mysql.load import DumpScanner
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import (
     BusyError,
@@ -83,7 +83,7 @@ def pantry(tmp_path):
 
 def program_name(kind):
     """Return the name of a client program of the server."""
-    return client_programs.PROGRAMS[servers.mysql_server().product][kind]
+    return dump_programs.PROGRAMS[servers.mysql_server().product][kind]
 
 
 def show_routine_privilege():
@@ -422,9 +422,9 @@ def test_open_transaction_times_out_restore_without_changes(pantry):
 
 def test_trap_restore_waits_for_session_of_killed_process(pantry):
     create_app_backup(pantry.path)
-    before, lock = pantry.content(), locks.swap_lock_name(locks.lock_name(pantry.own.path))
+    before, lock = pantry.content(), swap_lock_name(lock_name(pantry.own.path))
     with closing(servers.mysql_connection(pantry.own)) as killed, killed.cursor() as cursor:
-        cursor.execute(locks.acquire_sql(lock))
+        cursor.execute(acquire_sql(lock))
         error = catch_error(BusyError, lambda: apply_restore(pantry.path, timeout=0))
         assert f"a killed restore that has not ended yet, session {killed.thread_id()} of the server" in str(
             error
@@ -435,7 +435,7 @@ def test_trap_restore_waits_for_session_of_killed_process(pantry):
 
 def test_swap_session_has_lock_for_next_restore(pantry):
     create_app_backup(pantry.path)
-    lock, sessions, stop_event = locks.swap_lock_name(locks.lock_name(pantry.own.path)), [], threading.Event()
+    lock, sessions, stop_event = swap_lock_name(lock_name(pantry.own.path)), [], threading.Event()
     query = (
         f"select id, is_used_lock('{lock}') from information_schema.processlist"
         f" where info like 'rename table%%{pantry.own.path}%%'"

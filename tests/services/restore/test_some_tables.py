@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from dbctl.engines.mysql.backup import client_programs
+from dbctl.engines.mysql import dump_programs
 from tests import servers
 from tests.services.migrations import deployments
 
@@ -20,7 +20,7 @@ def write_dump(base, destination, *tables):
         argv, environment = ["sqlite3", base.path, " ".join([".dump", *tables])], {}
     elif base.engine == "mysql":
         url, password = base.own, base.own.password.reveal() if base.own.password else ""
-        program = client_programs.PROGRAMS[servers.mysql_server().product]["dump"]
+        program = dump_programs.PROGRAMS[servers.mysql_server().product]["dump"]
         connection_options = ["-h", url.host or "127.0.0.1", "-P", str(url.port or 3306), "-u", url.user]
         argv, environment = (
             [program, *connection_options, url.path, *tables],

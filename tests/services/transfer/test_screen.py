@@ -17,7 +17,7 @@ from dbctl.engines.contract.portable import (
     exchange_kind,
 )
 from dbctl.engines.contract.streaming import split_line
-from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
+from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer.compare import require_rows

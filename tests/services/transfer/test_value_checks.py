@@ -14,7 +14,7 @@ from dbctl.engines.contract.portable import (
     LogicalType,
     StorageLimits,
 )
-from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
+from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.transfer.schema import SQLitePortableSchemas
 from dbctl.engines.sqlite.transfer.values import value_parser

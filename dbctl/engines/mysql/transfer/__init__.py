@@ -1,1 +1,1 @@
-"""Rows of MySQL and MariaDB as lines that are equal on every engine."""
+"""Copies of a database to another one: portable schemas and rows as lines, and what the same product reads without conversion."""

@@ -518,7 +518,7 @@ def test_undroppable_user_is_reported(mysql, tmp_path):
 
 
 def test_endless_line_is_rejected_before_memory_is_full(mysql, tmp_path, monkeypatch):
-    monkeypatch.setattr("dbctl.engines.mysql.backup.foreign.stored_code.MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("dbctl.engines.mysql.foreign.MAX_LINE_BYTES", 1 << 20)
     file = hostile.write_dump(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))
     error = catch_error(DbctlError, lambda: apply(mysql.pantry.path, Path(file)))
     assert isinstance(error, FileInvalidError)

@@ -12,8 +12,8 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.foreign.dump import import_dump
+from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql.foreign import import_dump
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import (
@@ -76,7 +76,7 @@ def mysqldump(pantry, destination, *options):
     url = pantry.own
     password = {"MYSQL_PWD": url.password.reveal()} if url.password else {}
     argv = [
-        client_programs.PROGRAMS[servers.mysql_server().product]["dump"],
+        dump_programs.PROGRAMS[servers.mysql_server().product]["dump"],
         "-h",
         url.host or "127.0.0.1",
         "-P",

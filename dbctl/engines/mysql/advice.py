@@ -1,0 +1,260 @@
+"""Server advice for MySQL and MariaDB: each check is a query and a message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from dbctl.engines.contract.monitoring import (
+    EngineFinding,
+    FindingQuery,
+    SettingComparison,
+    leftover_finding,
+)
+from dbctl.engines.mysql.catalog import NumberedColumn, read_numbered_columns
+from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
+from dbctl.engines.mysql.database import MySQLPart
+from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.options import read_encryption
+from dbctl.engines.mysql.sessions import find_cluster
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.servers.database import LOCK_MISSING, find_problems, scratch_name_pattern
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.model import format_count
+
+
+def find_lagging_sequences(connection: MySQLConnection, table: str) -> Iterator[EngineFinding]:
+    """Yield the sequences whose next value a row has already; ``table``: only those of this table, empty: all.
+
+    Values that the server holds in memory are not visible: a sequence may be behind by up to its cache without a finding.
+    """
+    lagging = list[NumberedColumn]()
+    with suppress(PrivilegeMissingError, QueryFailedError):  # other checks report what cannot be read
+        lagging += (numbered for numbered in read_numbered_columns(connection, table) if numbered.is_behind)
+    for numbered in lagging:
+        column = f"{numbered.table}.{numbered.column}"
+        yield EngineFinding(
+            severity="error",
+            code="sequence-behind",
+            message=f"sequence {numbered.sequence} returns {numbered.following} next, but {column} has reached {numbered.furthest}: new rows fail or get duplicate keys",
+            hint=f"SELECT SETVAL({numbered.place}, {numbered.furthest});",
+            column=column,
+        )
+
+
+SERVER_CHECKS = (
+    FindingQuery(
+        severity="warning",
+        code="table-not-transactional",
+        sql="""select t.table_name, t.engine, concat('`', replace(t.table_name, '`', '``'), '`')
+from information_schema.tables t join information_schema.engines e on e.engine = t.engine
+where t.table_schema = database() and t.table_type <> 'VIEW' and e.transactions <> 'YES' order by 1""",
+        message="table {0} uses engine {1}: changes cannot be rolled back, online backups may be inconsistent, and a crash may corrupt it",
+        hint="ALTER TABLE {2} ENGINE=InnoDB;",
+    ),
+    FindingQuery(
+        severity="warning",
+        code="charset-limited",
+        sql="""select distinct c.table_name, c.character_set_name, concat('`', replace(c.table_name, '`', '``'), '`')
+from information_schema.columns c join information_schema.tables t on t.table_schema = c.table_schema
+  and t.table_name = c.table_name and t.table_type <> 'VIEW'
+where c.table_schema = database() and c.character_set_name in ('utf8', 'utf8mb3') order by 1""",
+        message="table {0} stores text as {1}, which lacks emoji and rare characters: they are rejected or truncated",
+        hint="ALTER TABLE {2} CONVERT TO CHARACTER SET utf8mb4;",
+    ),
+    FindingQuery(
+        severity="warning",
+        code="not-strict",
+        sql="""select @@global.sql_mode, case when @@global.sql_mode = '' then 'STRICT_TRANS_TABLES'
+  else concat('STRICT_TRANS_TABLES,', @@global.sql_mode) end
+from dual where @@global.sql_mode not like '%STRICT%'""",
+        message="the server's sql_mode is not strict: a value that does not fit is changed silently ({0})",
+        hint="SET GLOBAL sql_mode = '{1}';",
+    ),
+    FindingQuery(
+        severity="warning",
+        code="connections-full",
+        sql="""select count(*), @@max_connections from information_schema.processlist having count(*) > 0.8 * @@max_connections""",
+        message="{0} of the {1} available connections are in use",
+        hint="SELECT user, db, command, count(*) FROM information_schema.processlist GROUP BY 1, 2, 3;",
+    ),
+    FindingQuery(
+        severity="warning",
+        code="unsafe-setting",
+        sql="select @@innodb_flush_log_at_trx_commit from dual where @@innodb_flush_log_at_trx_commit <> 1",
+        message="innodb_flush_log_at_trx_commit is {0}: a crash may lose the last committed changes",
+        hint="SET GLOBAL innodb_flush_log_at_trx_commit = 1;",
+    ),
+)
+#: Visible with the right PROCESS only.
+IDLE_CHECK = FindingQuery(
+    severity="warning",
+    code="idle-in-transaction",
+    sql="""select p.id, p.user, timestampdiff(minute, t.trx_started, utc_timestamp())
+from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
+where p.command = 'Sleep' and p.db = database() and t.trx_started < utc_timestamp() - interval 10 minute""",
+    message="session {0} of {1} has been idle in a transaction for {2} minutes: it keeps its locks, and old row versions cannot be purged",
+    hint="KILL {0};",
+)
+CIPHER = "show session status like 'Ssl_cipher'"
+LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "[::1]", "::1"})
+#: Rights of an account on the server, on this database, and on its tables; rights of roles are not included.
+RIGHTS = """select privilege_type, '' from information_schema.user_privileges where grantee = :account
+union all select privilege_type, '' from information_schema.schema_privileges
+  where grantee = :account and database() like table_schema
+union all select privilege_type, table_name from information_schema.table_privileges
+  where grantee = :account and table_schema = database()"""
+#: A role, or an anonymous account, may grant more than these tables show.
+ROLE = "select current_role()"
+VARIABLES = "show global variables where variable_name in :names"
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+#: Only MariaDB shows which settings require a restart.
+READ_ONLY = "select lower(variable_name) from information_schema.system_variables where read_only = 'YES' and lower(variable_name) in :names"
+#: MySQL only: MariaDB enforces all constraints.
+UNENFORCED = FindingQuery(
+    severity="warning",
+    code="not-enforced",
+    sql="""select concat('`', replace(table_name, '`', '``'), '`'), concat('`', replace(constraint_name, '`', '``'), '`'),
+  table_name, constraint_name from information_schema.table_constraints
+where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO' and :table in ('', table_name) order by 3, 4""",
+    message="check {3} of {2} is not enforced",
+    hint="ALTER TABLE {0} ALTER CHECK {1} ENFORCED;",
+)
+
+
+class MySQLAdvice(MySQLPart):
+    """The part ``Advisor``."""
+
+    def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
+        findings = [*self._check_encryption(), *self._check_rights(writing=writing), *self.find_abandoned()]
+        findings += find_problems(self._connection, SERVER_CHECKS)
+        if not DbctlLock(self._connection).is_effective():
+            findings.append(LOCK_MISSING)
+        if cluster := find_cluster(self._db):
+            findings += cluster.find_problems()
+        try:
+            findings += find_problems(self._connection, [IDLE_CHECK])
+        except PrivilegeMissingError:
+            message = "open transactions are not visible to this account"
+            hint = f"GRANT PROCESS ON *.* TO {self._connection.session.account};"
+            findings.append(
+                EngineFinding(severity="info", code="transactions-hidden", message=message, hint=hint)
+            )
+        return findings
+
+    def find_abandoned(self) -> Sequence[EngineFinding]:
+        from dbctl.engines.mysql import connection, foreign, swap
+
+        pattern = re.compile(scratch_name_pattern(self._connection.url.path))
+        databases = [
+            leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
+            for (name,) in self._connection.fetch(swap.DATABASES)
+            if pattern.search(str(name))
+            and self._connection.fetch(
+                f"select is_free_lock({format_literal(connection.lock_name(str(name)))})", {}
+            )
+            == [(1,)]
+        ]
+        users = foreign.list_abandoned(self._connection.session)
+        return [*databases, *(leftover_finding(user, f"DROP USER {user};", kind="user") for user in users)]
+
+    def _check_encryption(self) -> Iterator[EngineFinding]:
+        ((_, cipher),) = self._connection.fetch(CIPHER)
+        if self._connection.url.host in LOCAL_HOSTS or self._connection.url.host.startswith("/"):
+            return
+        if not cipher:
+            message = "the connection to another machine is not encrypted: rows and credentials can be read in transit"
+            hint = "Enable ssl on the server, and add ?ssl-mode=verify_identity to the URL"
+            yield EngineFinding(severity="error", code="not-encrypted", message=message, hint=hint)
+        elif read_encryption(self._connection.url).mode != "verify_identity":
+            message = "the connection is encrypted, but the server's identity is not verified"
+            hint = "Add ?ssl-mode=verify_identity&ssl-ca=FILE to the URL"
+            yield EngineFinding(severity="warning", code="server-not-verified", message=message, hint=hint)
+
+    def _check_rights(self, *, writing: bool) -> Iterator[EngineFinding]:
+        """Yield one warning for each set of missing rights."""
+        if self._has_role():
+            return
+        needed = {"SELECT", "INSERT", "UPDATE", "DELETE"} if writing else {"SELECT"}
+        session = self._connection.session
+        rights = [
+            (str(right), str(table))
+            for right, table in self._connection.fetch(RIGHTS, {"account": session.account})
+        ]
+        lacking: dict[tuple[str, ...], list[str]] = {}
+        tables = self._catalog.base_tables()
+        for table in tables:
+            granted = {right for right, scope in rights if scope in ("", table)}
+            if missing := tuple(sorted(needed - granted)):
+                lacking.setdefault(missing, []).append(table)
+        for missing, scope in lacking.items():
+            objects = ["*"] if scope == tables else [quote(table) for table in scope]
+            lines = [
+                f"GRANT {', '.join(missing)} ON {quote(session.database)}.{object_name} TO {session.account};"
+                for object_name in objects
+            ]
+            message = f"account {session.account} lacks {', '.join(missing)} on {format_count(len(scope), 'table')}: {', '.join(scope)}"
+            yield EngineFinding(
+                severity="warning", code="privilege-missing", message=message, hint=" ".join(lines)
+            )
+
+    def _has_role(self) -> bool:
+        try:
+            return self._connection.fetch(ROLE) not in ([(None,)], [("NONE",)])
+        except QueryFailedError:
+            return False
+
+    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
+        if self._connection.session.server.is_mariadb:
+            return list(find_lagging_sequences(self._connection, table))
+        return list(find_problems(self._connection, [UNENFORCED], {"table": table}))
+
+    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
+        if not required:
+            return []
+        names = [name.lower() for name in required]
+        actual = {
+            str(name): str(value) for name, value in self._connection.fetch(VARIABLES, {"names": names})
+        }
+        mariadb = self._connection.session.server.is_mariadb
+        read_only = (
+            {str(name) for (name,) in self._connection.fetch(READ_ONLY, {"names": names})}
+            if mariadb
+            else set()
+        )
+        return [
+            SettingComparison(
+                name=name,
+                required=required_value,
+                actual=actual.get(name.lower()),
+                is_sufficient=name.lower() in actual and _is_satisfied(actual[name.lower()], required_value),
+                is_pending=False,
+                requires_restart=name.lower() in read_only,
+                statement=f"{name} = {required_value}"
+                if name.lower() in read_only
+                else f"SET {'GLOBAL' if mariadb else 'PERSIST'} {name} = {_format_value(required_value)};",
+            )
+            for name, required_value in required.items()
+        ]
+
+
+def _parse_amount(text: str) -> float | None:
+    digits, factor = (text[:-1], _UNITS[text[-1:].upper()]) if text[-1:].upper() in _UNITS else (text, 1)
+    try:
+        return float(digits) * factor
+    except ValueError:
+        return None
+
+
+def _format_value(text: str) -> str:
+    amount = _parse_amount(text)
+    return format_literal(text) if amount is None else f"{amount:.15g}"
+
+
+def _is_satisfied(actual: str, required: str) -> bool:
+    """Return whether a setting satisfies a requirement: sizes and numbers are minimums, other values must be equal."""
+    current, minimum = _parse_amount(actual), _parse_amount(required)
+    if current is not None and minimum is not None:
+        return current >= minimum
+    return actual.lower() == required.lower()

@@ -1,1 +1,0 @@
-"""Backup of MySQL and MariaDB: dump, load, restore target, client programs."""

@@ -1,0 +1,367 @@
+"""The connection to a server: statements, transactions, and locks.
+
+A server reports only which session holds a lock, and shows no text that an idle session could set. So the holder also acquires
+locks whose names encode a description: one lock for each bit that is set. They end with the session, like the lock itself.
+
+A server completes a statement even if its client was killed, and swapping the tables of a restore takes time. So the
+session that swaps them has a separate lock, and every process that gets the lock waits for that one, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import pymysql
+
+from dbctl import signals
+from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.opening import (
+    ROLLED_BACK,
+    TIMEOUT_ERRORS,
+    UNSUPPORTED,
+    error_number,
+    lock_wait_seconds,
+    open_session,
+    translate_error,
+    unreachable_error,
+)
+from dbctl.engines.mysql.read_only import find_rejection
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import bind_parameters, format_literal
+from dbctl.engines.servers.connection import (
+    TRANSACTION_ENDED,
+    ServerConnection,
+    ServerTransactions,
+    wait_for_lock,
+)
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.sql.catalog import BoundQuery, Row, is_storable
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.url import Url
+
+#: Sessions with open transactions that changed something or locked rows, oldest first.
+HOLDERS = """select p.id, p.user, substring_index(p.host, ':', 1), t.trx_started
+from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
+where p.id not in {0} and p.db = {1} and (t.trx_rows_locked > 0 or t.trx_tables_locked > 0) order by t.trx_started limit 3"""
+#: Sessions that run a statement, or are idle, if transactions are not visible.
+ACTIVE_SESSIONS = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
+from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
+
+
+def describe_blockers(url: Url, target: str, session: Session) -> str:
+    """Return the possible holders of a lock, such as " by session 4711 (user bob)", or "" if they are unknown.
+
+    A second connection queries them, so that nothing here becomes part of the transaction.
+    """
+    with suppress(pymysql.Error, DbctlError):
+        other = open_session(url, target, timeout=1, read_only=True)
+        try:
+            excluded = f"({session.connection_id}, {other.connection_id})"
+            for query in (HOLDERS, ACTIVE_SESSIONS):
+                with suppress(pymysql.Error):  # transactions are visible with the right PROCESS only
+                    if rows := other.run(query.format(excluded, format_literal(session.database))):
+                        return _describe_sessions(rows)
+        finally:
+            other.drop()
+    return ""
+
+
+def _describe_sessions(rows: list[Row]) -> str:
+    sessions = [
+        f"session {connection_id} of the server (user {user}{f', from {host}' if host else ''})"
+        for connection_id, user, host, _ in rows
+    ]
+    return f", perhaps by {' or by '.join(sessions)}" if sessions else ""
+
+
+#: Bytes of a statement of bytes that an error may need.
+LONGEST_SHOWN = 1000
+
+
+class MySQLConnection(ServerConnection[Session]):
+    has_failed = False  #: whether a statement of the open transaction failed
+
+    def _connect(self) -> Session:
+        try:
+            return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
+        except pymysql.Error as error:
+            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
+
+    def _disconnect(self, session: Session) -> None:
+        session.drop()
+
+    @property
+    def server(self) -> Server:
+        return self.session.server
+
+    @property
+    def is_broken(self) -> bool:
+        return self._session is not None and not self._session.open
+
+    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+        if self.server.is_mariadb:
+            limit = f"set statement max_statement_time = {milliseconds / 1000} for select"
+        else:
+            limit = f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */"
+        return [self.fetch(sql.replace("select", limit, 1), parameters) for sql, parameters in queries]
+
+    def _is_timeout(self, error: BaseException | None) -> bool:
+        return error_number(error) in TIMEOUT_ERRORS
+
+    def bind(self, sql: str, parameters: Mapping[str, object]) -> str:
+        """Return a statement with its parameters replaced by literals."""
+        try:
+            return bind_parameters(sql, parameters, escapes=self.server.backslash_escapes)
+        except KeyError as error:
+            reason = f"parameter :{error.args[0]} has no value"
+            raise QueryFailedError(target=self.target, reason=reason) from None
+
+    @contextmanager
+    def execute(
+        self, sql: str, parameters: Mapping[str, object], *, writing: bool
+    ) -> Iterator[pymysql.cursors.Cursor]:
+        session = self.session
+        text = self.bind(sql, parameters)
+        if not is_storable(text):
+            if "\0" in text:
+                raise QueryFailedError(target=self.target, reason="it contains a NUL")
+            raise ValueInvalidError(name="statement", value="given", reason="it is not valid UTF-8")
+        with self.translate_errors(sql, writing=writing), session.cursor() as cursor:
+            cursor.execute(text)
+            yield cursor
+
+    @contextmanager
+    def translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        session = self.session
+        try:
+            yield
+        except pymysql.Error as error:
+            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            self.has_failed = self.has_failed or writing
+            if error_number(error) in ROLLED_BACK:
+                self.ending_error = str(error_number(error))
+            raise translate_error(
+                error, self.error_context(session), sql, writing=writing, broken=self.is_broken
+            ) from error
+        except UnicodeDecodeError as error:
+            self.abandon(session)
+            reason = "the result contains text that is not valid Unicode (half of a surrogate pair)"
+            raise QueryFailedError(target=self.target, reason=reason) from error
+        except BaseException:  # a signal anywhere in the driver
+            if session.in_flight or self.is_broken:
+                self.abandon(session)
+            raise
+
+    def abandon(self, session: Session) -> None:
+        """Make the server stop a statement, which would otherwise continue and keep its locks."""
+        session.drop()
+        with suppress(pymysql.Error, DbctlError):
+            other = open_session(self.url, self.target, timeout=1, read_only=True)
+            try:
+                other.run(f"kill {session.connection_id}")
+            finally:
+                other.drop()
+
+    def error_context(self, session: Session) -> ErrorContext:
+        """Return the context for messages about errors of ``session``."""
+        return ErrorContext(
+            target=self.target,
+            timeout=lock_wait_seconds(self.timeout, session.server),
+            account=session.account,
+            schema=session.database,
+            blockers=lambda _message: describe_blockers(self.url, self.target, session),
+        )
+
+    def require_query(self, sql: str) -> None:
+        if reason := find_rejection(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+
+    def execute_text(self, sql: str | bytes) -> int:
+        """Run a writing statement without parameters; return the number of affected rows."""
+        shown = sql if isinstance(sql, str) else sql[:LONGEST_SHOWN].decode(errors="replace")
+        with self.translate_errors(shown, writing=True), self.session.cursor() as cursor:
+            cursor.execute(sql)  # type: ignore[arg-type]  # the driver accepts bytes
+            return cursor.rowcount
+
+    def _query_statements(self) -> tuple[str, str]:
+        if self.session.in_transaction:
+            return "savepoint question", "rollback to savepoint question"
+        return "start transaction with consistent snapshot, read only", "rollback"
+
+    @contextmanager
+    def read_transaction(self, *settings: str) -> Iterator[None]:
+        """Begin a transaction that cannot write, and roll it back at the end.
+
+        Inside a writing transaction, a server cannot forbid writes temporarily; they are rolled back to a savepoint.
+        """
+        had_failed = self.has_failed
+        try:
+            with super().read_transaction(*settings):
+                yield
+        finally:
+            if self.is_usable and not self.ending_error:
+                self.has_failed = had_failed
+
+
+#: Maximum bytes of the description.
+MAX_DESCRIPTION_BYTES = 96
+
+
+def lock_name(database: str) -> str:
+    """Return the name of the lock on a database; names are valid on the whole server, and have at most 64 characters."""
+    return f"dbctl/{hashlib.sha256(database.encode()).hexdigest()[:32]}"
+
+
+def swap_lock_name(name: str) -> str:
+    """Return the name of the lock that a session holds while it swaps tables, from the lock of the database."""
+    return f"{name}/exchange"
+
+
+def acquire_sql(name: str) -> str:
+    """Return SQL that acquires the lock, or returns 0 immediately."""
+    return f"select get_lock({format_literal(name)}, 0)"
+
+
+def release_sql(name: str) -> str:
+    """Return SQL that releases the lock."""
+    return f"select release_lock({format_literal(name)})"
+
+
+def acquire_unless_swapping_sql(name: str) -> str:
+    """Return SQL that acquires the lock if it is free, and returns whether it did and no swap is running."""
+    return f"{acquire_sql(name)} and is_free_lock({format_literal(swap_lock_name(name))})"
+
+
+def holder_locks_sql(name: str, text: str) -> str:
+    """Return SQL for the holder of the lock: it acquires the locks that encode ``text``."""
+    description = text.encode()[:MAX_DESCRIPTION_BYTES]
+    lock_names = [
+        lock_name for lock_name, bit in zip(_bit_lock_names(name), _bits(description), strict=False) if bit
+    ]
+    return f"select {', '.join(f'get_lock({format_literal(lock_name)}, 0)' for lock_name in lock_names)}"
+
+
+def holder_query(name: str) -> str:
+    """Return SQL for a session that does not get the lock; ``decode_holder`` decodes its row."""
+    return f"select {', '.join(f'is_used_lock({format_literal(lock_name)})' for lock_name in (name, *_bit_lock_names(name)))}"
+
+
+def decode_holder(row: Sequence[object]) -> tuple[object, str]:
+    """Return the session that has the lock, and its description; None and an empty text if it was released since then."""
+    holder, *bit_holders = row
+    bits = [bit_holder == holder and bit_holder is not None for bit_holder in bit_holders]
+    description = bytes(
+        sum(bit << position for position, bit in enumerate(bits[begin : begin + 8]))
+        for begin in range(0, len(bits), 8)
+    )
+    return holder, description.rstrip(b"\0").decode(errors="replace")
+
+
+def _bit_lock_names(name: str) -> Iterator[str]:
+    return (f"{name}/{position}" for position in range(MAX_DESCRIPTION_BYTES * 8))
+
+
+def _bits(description: bytes) -> Iterator[int]:
+    return (byte >> position & 1 for byte in description for position in range(8))
+
+
+class MySQLTransactions(ServerTransactions):
+    """Transactions that see the snapshot of their first statement, and their own changes.
+
+    If another transaction has changed the same row since then, ``ConcurrentChangeError`` is raised; a server that cannot
+    detect this locks everything that is read. Either way, only what was planned is executed.
+    """
+
+    _connection: MySQLConnection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        try:
+            with self.begin("start transaction read write"):
+                yield
+        finally:
+            if not self.depth:
+                self.forget_errors()
+
+    def require(self) -> None:
+        session = self._connection.session
+        if not self.depth:
+            raise RuntimeError("a write outside a transaction")
+        has_failed = self._connection.has_failed or self._connection.ending_error
+        if session.open and (has_failed or not session.in_transaction):
+            raise QueryFailedError(target=self._connection.target, reason=TRANSACTION_ENDED)
+
+    def forget_errors(self) -> None:
+        self._connection.has_failed, self._connection.ending_error = False, ""
+
+    def _roll_back(self, sql: str) -> None:
+        if not self._connection.is_open or (self.depth > 1 and self._connection.ending_error):
+            return  # the server has rolled back everything
+        try:
+            self._connection.session.run(sql)
+            self._connection.has_failed = False
+        except pymysql.Error:
+            self._connection.close()  # this rolls back; the original error is reported
+
+
+class DbctlLock:
+    """The lock of a session on a database; its name is valid on the whole server."""
+
+    def __init__(self, connection: MySQLConnection, database: str = "") -> None:
+        """Create the lock of ``database``; by default, of the one to which the session is connected."""
+        self._connection = connection
+        self._name = lock_name(database or connection.session.database)
+
+    @contextmanager
+    def acquire(self, purpose: str) -> Iterator[None]:
+        """Block other dbctl processes, as ``Writable.lock`` describes.
+
+        Raises:
+            BusyError: another dbctl process holds the lock.
+        """
+        if not self.is_effective():  # doctor reports it
+            yield
+            return
+        try:
+            wait_for_lock(self._connection, self._try, self._describe_holder)
+            since = datetime.now(UTC).isoformat(" ", "seconds")
+            description = f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
+            self._connection.fetch(holder_locks_sql(self._name, description))
+            yield
+        finally:  # the lock ends with the session at the latest
+            with suppress(DbctlError, RuntimeError):
+                self._connection.fetch("select release_all_locks()")
+
+    def is_effective(self) -> bool:
+        """Whether the server has such locks."""
+        try:
+            self._connection.fetch(f"select is_free_lock({format_literal(self._name)})")
+        except QueryFailedError as error:
+            if error_number(error.__cause__) not in UNSUPPORTED:
+                raise
+            return False
+        return True
+
+    def _try(self) -> bool:
+        return self._connection.fetch(acquire_unless_swapping_sql(self._name)) == [(1,)]
+
+    def _describe_holder(self) -> str:
+        ((*row,),) = self._connection.fetch(holder_query(self._name))
+        connection_id, description = decode_holder(row)
+        if connection_id == self._connection.session.connection_id:
+            # This session has the lock but waits for the swap.
+            swap_lock = format_literal(swap_lock_name(self._name))
+            ((connection_id,),) = self._connection.fetch(f"select is_used_lock({swap_lock})")
+            description = "a killed restore that has not ended yet"
+        return (
+            f" by {description or 'another dbctl'}, session {connection_id} of the server"
+            if connection_id
+            else " by another dbctl"
+        )

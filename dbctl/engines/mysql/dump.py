@@ -1,0 +1,420 @@
+"""Dump a database with the client program of its server, from one snapshot, and scan the text while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import cast
+
+import pymysql
+
+from dbctl.engines.contract.database import Table
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.mysql import dump_programs, stored_code
+from dbctl.engines.mysql.accounts import read_accounts, read_passwords
+from dbctl.engines.mysql.catalog import VERSIONED, MySQLSchemaReader
+from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.database import MySQLPart, MySQLReader
+from dbctl.engines.mysql.load import DumpScanner
+from dbctl.engines.mysql.opening import (
+    error_number,
+    format_reason,
+    open_session,
+    quote,
+    translate_error,
+    unreachable_error,
+)
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import MySQLColumn
+from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql import checks
+from dbctl.engines.sql.checks import digest_tables
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import open_parallel_gzip
+from dbctl.model import now
+
+#: Tables of engines without snapshots, which cannot be read consistently while others write.
+TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()
+and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
+#: Engines whose rows the program dumps completely, and whose tables a read lock keeps unchanged.
+LOCKED_ENGINES = frozenset({"MyISAM", "Aria", "MEMORY", "CSV", "ARCHIVE"})
+#: The longest idle timeout that every server accepts, in seconds.
+LONGEST_IDLE = 2_147_483
+#: Error numbers: the user may not lock a whole database, or a table.
+DENIED = frozenset({1044, 1142})
+
+
+class TableLocks:
+    """The locks that a dump of a database needs."""
+
+    def __init__(self, connection: MySQLConnection) -> None:
+        self._connection = connection
+
+    def are_required(self) -> bool:
+        return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
+
+    def find(self, tables: Sequence[str]) -> list[str]:
+        """Return the tables that need a lock for a consistent dump, because their engines have no snapshots.
+
+        Raises:
+            NotSupportedError: the dump program omits the rows of a table, or no lock keeps it unchanged.
+        """
+        engines = [
+            (str(name), str(engine))
+            for name, engine in self._connection.fetch(TABLES_WITHOUT_SNAPSHOT)
+            if not tables or name in tables
+        ]
+        others = [(name, engine) for name, engine in engines if engine not in LOCKED_ENGINES]
+        if others:
+            raise NotSupportedError(
+                feature=f"a consistent dump of {', '.join(name for name, _ in others)}",
+                subject=f"{self._connection.target}: tables of engine {others[0][1]} cannot be locked, or the dump program omits their rows",
+                hint=f"Nothing was created. With the app stopped: ALTER TABLE {quote(others[0][0])} ENGINE=InnoDB;"
+                " a table that only shows rows of other tables can be dropped, and created again after the backup.",
+            )
+        return [name for name, _ in engines]
+
+    @contextmanager
+    def acquire(self, tables: Sequence[str]) -> Iterator[Callable[[], None]]:
+        """Lock ``tables`` against writes while the program reads them; yield a function that fails if the lock was lost.
+
+        The lock begins before the program starts and ends after it, so these tables are the same at the time of its snapshot.
+
+        Raises:
+            BusyError: another session wrote to one of them for the whole timeout.
+            PrivilegeMissingError: this user may not lock tables.
+        """
+        if not tables:
+            yield lambda: None
+            return
+        session = open_dump_session(self._connection)
+        sql = f"lock tables {', '.join(f'{quote(name)} read' for name in tables)}"
+        try:
+            try:
+                session.run(f"set session wait_timeout = {LONGEST_IDLE}")
+                session.run(sql)
+            except pymysql.Error as error:
+                raise self._lock_error(error, session, sql) from error
+
+            def check() -> None:
+                try:
+                    session.run("do 0")
+                except pymysql.Error as error:
+                    raise self._lock_error(error, session, sql) from error
+
+            yield check
+        finally:
+            session.drop()
+
+    def _lock_error(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
+        if error_number(error) in DENIED:
+            grant = f"GRANT LOCK TABLES ON {quote(session.database)}.* TO {session.account};"
+            return PrivilegeMissingError(
+                target=self._connection.target,
+                reason=format_reason(error),
+                hint=f"{NO_BACKUP} As an administrator: {grant}",
+            )
+        return translate_error(
+            error, self._connection.error_context(session), sql, writing=False, broken=not session.open
+        )
+
+
+def open_dump_session(connection: MySQLConnection) -> Session:
+    try:
+        session = open_session(connection.url, connection.target, timeout=connection.timeout, read_only=True)
+    except pymysql.Error as error:
+        raise unreachable_error(error, connection.target) from None
+    session.run("set names utf8mb4")
+    # In a read-only transaction, the server does not show views with a sequence.
+    session.run("set session transaction read write")
+    return session
+
+
+FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
+#: Maximum number of attempts at a dump while the schema changes.
+MAX_ATTEMPTS = 2
+SIZE = """select coalesce(sum(data_length), 0) from information_schema.tables
+where table_schema = database() and table_type <> 'VIEW'"""
+#: Small base tables. Sequences and system-versioned tables are excluded: values and history differ after a load.
+SMALL_TABLES = """select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'
+and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes order by 1"""
+#: When each table was created or renamed. A rename changes no schema, and does not wait for a transaction that has not
+#: used the table yet: afterwards another table may have the name.
+CREATION_TIMES = """select table_name, create_time from information_schema.tables where table_schema = database()
+and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
+CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
+where schema_name = database()"""
+#: Since this version, the program of MariaDB dumps history, and its server restores it.
+HISTORY_VERSION = (10, 11)
+#: Character sets whose text is restored exactly from a dump in utf8mb4; others contain bytes without a Unicode character, or
+#: several codes for the same character.
+EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
+#: Character sets that allow half of a surrogate pair.
+SURROGATE_CHARSETS = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
+SERVER_INFO = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
+OPTIONS = (
+    "--single-transaction",
+    "--quick",
+    "--routines",
+    "--triggers",
+    "--events",
+    "--hex-blob",
+    "--default-character-set=utf8mb4",
+    "--no-tablespaces",  # only an administrator may see them
+)
+HISTORY_REASON = (
+    "the dump program omits history that is versioned by transactions, and any before MariaDB 10.11"
+)
+DEFINER_REASON = (
+    "each reads a view whose definer does not exist, so it cannot be read, and MySQL does not create it"
+)
+#: Histograms of columns; a statement in the dump computes them again.
+HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
+
+
+class MySQLDumper(MySQLPart):
+    """The parts ``Dumps`` and ``RolePasswords``."""
+
+    forms = FORMS
+    supports_partial = True
+    is_compressed = True
+
+    def __init__(self, db: MySQLReader) -> None:
+        super().__init__(db)
+        self._schema, self._locks = MySQLSchemaReader(db), TableLocks(db.connection)
+
+    def estimate_dump_size(self) -> int:
+        return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
+
+    def require_programs(self) -> None:
+        for kind in ("dump", "client"):
+            dump_programs.find_program(kind, self._connection.session.server, self._connection.target)
+
+    def blocks_writers(self) -> bool:
+        return self._locks.are_required()
+
+    def read_role_passwords(self) -> Mapping[str, str]:
+        return read_passwords(self._connection.session, self._connection.target)
+
+    def dump(self, request: DumpRequest) -> DumpResult:
+        self._refuse_unwritable(request.tables)
+        with self._locks.acquire(self._locks.find(request.tables)) as check_lock:
+            for _ in range(MAX_ATTEMPTS):
+                if result := self._try_dump(request, check_lock):
+                    return result
+        raise ConcurrentChangeError(target=self._connection.target)
+
+    def _try_dump(self, request: DumpRequest, check_lock: Callable[[], None]) -> DumpResult | None:
+        """Dump; return None if the schema changed during the dump."""
+        tables = request.tables
+        taken_at, schema = now(), self._schema.fingerprint()
+        creation_times = self._connection.fetch(CREATION_TIMES)
+        before = digest_tables(self._db, self._count_small_tables(tables))
+        scanner, version, sha256 = self._write(request)
+        rows = scanner.rows
+        try:
+            check_lock()
+        except BaseException:  # the file is complete but inconsistent
+            request.destination.unlink()
+            raise
+        is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
+        current = self._schema.fingerprint(), self._connection.fetch(CREATION_TIMES)
+        if not is_complete or current != (schema, creation_times):
+            request.destination.unlink()
+            return None
+        # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
+        after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
+        request.progress(1.0)
+        verification = DumpVerification(
+            tables=rows,
+            schema="" if tables else schema,
+            problems=(),
+            digests={name: digest for name, digest in after.items() if before[name] == digest},
+        )
+        metadata = self._metadata() | {"client": version}
+        if remarks := self._describe_losses(tables, scanner):
+            metadata["remarks"] = "; ".join(remarks)
+        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
+
+    def _describe_losses(self, tables: Sequence[str], scanner: DumpScanner) -> list[str]:
+        """Return a sentence for each loss in a dump, and for each requirement of a restore."""
+        remarks = []
+        if history := self._find_lost_history(tables):
+            remarks.append(
+                f"the backup lacks earlier versions of rows of {', '.join(history)}: {HISTORY_REASON}"
+            )
+        if views := stored_code.list_unrestorable_views(self._connection.session):
+            remarks.append(f"a restore omits {', '.join(views)}: {DEFINER_REASON}")
+        return [*remarks, *_describe_tablespaces(scanner.tablespaces)]
+
+    def _refuse_unwritable(self, tables: Sequence[str]) -> None:
+        """Refuse tables whose rows the program of MySQL writes as a statement that no server accepts.
+
+        Raises:
+            NotSupportedError: a table has rows, and all its columns are generated.
+        """
+        if self._connection.session.server.is_mariadb:
+            return
+        for name, table in self._catalog.tables().items():
+            is_computed = not table.is_view and all(column.is_generated for column in table.columns.values())
+            if is_computed and (not tables or name in tables) and self._db.count(name):
+                raise NotSupportedError(
+                    feature=f"a dump of {name}",
+                    subject=f"mysqldump, since all columns of the table in {self._connection.target} are generated",
+                    hint=f"Nothing was created. Add a regular column: ALTER TABLE {quote(name)} ADD id int;",
+                )
+
+    def _write(self, request: DumpRequest) -> tuple[DumpScanner, str, str]:
+        """Return the scanner of the dump, the version of the program, and the SHA-256 of the file."""
+        session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
+        tables = request.tables
+        tool = dump_programs.find_program("dump", session.server, target)
+        expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
+        options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
+        options += HISTOGRAMS[session.server.product]
+        if self._find_versioned(tables) and not self._find_lost_history(tables):
+            options.append("--dump-history")
+        watch = dump_programs.create_watch(
+            self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
+        )
+        with (
+            self._connect_program(tables) as (connection, rounded),
+            subprocesses.create_file(request.destination) as file,
+            subprocesses.run_program(
+                [str(tool.path), connection, *options, "--", session.database, *tables],
+                {},
+                watch=watch,
+                writes=True,
+            ) as client,
+            nullcontext() if request.is_plain else open_parallel_gzip() as compressor,
+        ):
+            copy_output(client, file, scanner.feed, compressor, expected, request.progress)
+            scanner.finish()
+            if client.finish():
+                raise dump_programs.to_error(client, target, timeout=timeout, instead=NO_BACKUP)
+            problem = scanner.problem
+            inexact = sorted(name for name, rows in scanner.rows.items() if rows and quote(name) in rounded)
+            if inexact and not problem:
+                problem = (
+                    f"it read {', '.join(inexact)} without exact expressions, so values lose digits or bytes"
+                )
+            if problem:
+                raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
+        return scanner, tool.version, file.counter.sha256
+
+    @contextmanager
+    def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
+        """Yield the connection option of the program, and a set of tables whose values it has not read exactly so far."""
+        server, exact = self._connection.session.server, self._find_exact_columns(tables)
+        if not exact:
+            with dump_programs.write_connection_files(self._connection.url, server) as connection:
+                yield connection, ()
+            return
+        from dbctl.engines.mysql.dump_programs import start_relay
+
+        with (
+            start_relay(open_dump_session(self._connection), exact) as relay,
+            dump_programs.write_socket_files(relay.path, server) as connection,
+        ):
+            yield connection, relay.missing
+
+    def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the expressions for columns of tables whose values the program would not write exactly."""
+        inexact, server = {}, self._connection.session.server
+        for name, table in self._catalog.tables().items():
+            columns = cast("Mapping[str, MySQLColumn]", table.columns)
+            expressions = {
+                quote(column.name): exact_expression(column, is_mariadb=server.is_mariadb)
+                for column in columns.values()
+            }
+            if (
+                not table.is_view
+                and (not tables or name in tables)
+                and any(name != sql for name, sql in expressions.items())
+            ):
+                inexact[quote(name)] = expressions
+        return inexact
+
+    def _find_versioned(self, tables: Sequence[str]) -> dict[str, bool]:
+        """Return the tables that store earlier versions of their rows, and whether by transactions."""
+        if not self._connection.session.server.is_mariadb:
+            return {}
+        rows = self._connection.fetch(VERSIONED)
+        return {
+            str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables
+        }
+
+    def _find_lost_history(self, tables: Sequence[str]) -> list[str]:
+        """Return the tables whose history the program cannot dump; it dumps the history of all tables or of none."""
+        versioned = self._find_versioned(tables)
+        is_lost = self._connection.session.server.version[:2] < HISTORY_VERSION or any(versioned.values())
+        return list(versioned) if is_lost else []
+
+    def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:
+        """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all."""
+        limits = {"rows": 2 * checks.MAX_ROWS, "bytes": 4 * checks.MAX_BYTES}
+        live_tables = self._catalog.tables()
+        names = [str(name) for (name,) in self._connection.fetch(SMALL_TABLES, limits)]
+        names = [
+            name for name in names if name in live_tables and not _may_hold_invalid_text(live_tables[name])
+        ]
+        return {name: self._db.count(name) for name in names if not tables or name in tables}
+
+    def _metadata(self) -> dict[str, str]:
+        ((charset, collation),) = cast("list[tuple[str, str]]", self._connection.fetch(CHARSET))
+        return {
+            **describe_server(self._connection.session),
+            "database": self._connection.session.database,
+            "charset": charset,
+            "collation": collation,
+            "format": "plain",
+            "roles": read_accounts(self._connection.session),
+        }
+
+
+def exact_expression(column: MySQLColumn, *, is_mariadb: bool) -> str:
+    """Return an expression with every digit and byte of a column; its quoted name if the program writes it exactly."""
+    name = quote(column.name)
+    is_rounded = column.type.startswith("FLOAT") and "(" not in column.type
+    digits = f"cast({name} as double)" if is_rounded else name
+    if column.type.startswith(("FLOAT", "DOUBLE")) and not is_mariadb:
+        return f"cast({digits} as char)"  # MySQL reads -0 as 0 unless it is text
+    if is_rounded:
+        return digits
+    if column.kind == "text" and column.charset not in EXACT_CHARSETS:
+        return f"cast({name} as binary)"  # the program writes it in hexadecimal digits
+    if column.kind == "enum" and "" in column.labels:
+        return f"({name} + 0)"  # the text of an invalid value is empty, like this label
+    return name
+
+
+def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:
+    """Return a remark for each tablespace that a server must have before it creates the tables."""
+    tables = dict[str, list[str]]()
+    for table, tablespace in tablespaces.items():
+        tables.setdefault(tablespace, []).append(table)
+    return [
+        f"a restore on another server needs tablespace {name} for {', '.join(sorted(table_names))}:"
+        f" CREATE TABLESPACE {quote(name)} ADD DATAFILE 'NAME.ibd'"
+        for name, table_names in sorted(tables.items())
+    ]
+
+
+def _may_hold_invalid_text(table: Table) -> bool:
+    """Return whether a table may contain half a surrogate pair, which no program can read as text."""
+    columns = cast("Mapping[str, MySQLColumn]", table.columns)
+    return any(column.charset in SURROGATE_CHARSETS for column in columns.values())
+
+
+def describe_server(session: Session) -> dict[str, str]:
+    """Return the version, the product and the address of the server."""
+    ((version, host, port, folder),) = session.run(SERVER_INFO)
+    return {
+        "server": str(version),
+        "product": session.server.product,
+        "at": f"{host}:{port}",
+        "system": f"{host}:{port}{folder}",
+    }

@@ -1,0 +1,425 @@
+"""Foreign dumps of mysqldump: import them, and load them as a user that may use the scratch database and nothing else.
+
+Routines, triggers, events and views run with the rights of their definer, so a foreign dump must not choose it: they are
+loaded and created again without the definers of the dump.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import pymysql
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import Content, ImportedDump
+from dbctl.engines.mysql import connection, stored_code
+from dbctl.engines.mysql.load import DumpScanner, remove_database_name
+from dbctl.engines.mysql.opening import error_number, open_session, quote
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.restore import ForeignDumpRefusedError
+from dbctl.files.codecs import open_parallel_gzip
+from dbctl.files.subprocesses import BLOCK, create_file
+from dbctl.model import Secret, Struct
+from dbctl.url import Url
+
+#: Maximum bytes of a line: one row, or all rows of a statement.
+MAX_LINE_BYTES = 1 << 28
+_QUOTED = rb"(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+)"
+_CREATES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECASE)
+_DEFINER = re.compile(rb"\bDEFINER\s*=\s*" + _QUOTED + rb"(?:@" + _QUOTED + rb")?", re.IGNORECASE)
+_NAMED = re.compile(r"DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*`")
+LIBRARY = "library"
+TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = {}
+order by event_object_table, action_timing, event_manipulation, action_order"""
+#: Accounts with rights on one database and none on the whole server: most likely the account of the app.
+ACCOUNTS = """select grantee from information_schema.schema_privileges where privilege_type = 'TRIGGER'
+  and table_schema in ({0}, {1}) and grantee not in
+  (select grantee from information_schema.user_privileges where privilege_type <> 'USAGE') order by 1"""
+HAS_SERVER_RIGHTS = "select 1 from information_schema.user_privileges where privilege_type <> 'USAGE' and grantee = {} limit 1"
+#: Error numbers: a view refers to a missing object; an account may not create objects for other definers.
+OBJECT_MISSING, DEFINER_DENIED = (1146, 1356), 1227
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """The statement that creates a trigger, view, routine or event."""
+
+    kind: str
+    name: str
+    statement: str
+    mode: str  #: the ``sql_mode`` that its text was written for
+    collation: str
+    zone: str = ""  #: of an event
+
+
+def split_lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
+    """Yield the lines of a text with their line ends.
+
+    Raises:
+        CorruptError: a line is longer than any line of a dump.
+    """
+    pending, size = list[bytes](), 0
+    for block in blocks:
+        *complete, remainder = block.split(b"\n")
+        for line in complete:
+            yield b"".join([*pending, line, b"\n"])
+            pending, size = [], 0
+        pending.append(remainder)
+        size += len(remainder)
+        if size > MAX_LINE_BYTES:
+            raise CorruptError(target=target, reason=f"a line has more than {MAX_LINE_BYTES:,} bytes")
+    yield b"".join(pending)
+
+
+def remove_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
+    """Remove the definers, so that the loading user becomes the definer; raises as ``split_lines``."""
+    return change_definers(blocks, target, lambda _: b"")
+
+
+def change_definers(
+    blocks: Iterable[bytes], target: str, change: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
+    """Replace each clause of a definer by what ``change`` returns; raises as ``split_lines``."""
+    scanner = DumpScanner()
+    for line in split_lines(blocks, target):
+        yield (
+            line
+            if scanner.in_rows or not _CREATES.match(line)
+            else _DEFINER.sub(lambda match: change(match[0]), line)
+        )
+        scanner.feed(line)
+
+
+def read_definitions(session: Session, database: str) -> list[Definition]:
+    """Return the definitions of a database besides tables, in an order that can be executed."""
+    session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
+    session.run(f"use {quote(database)}")
+    definitions = list[Definition]()
+    for view in stored_code.list_names(session, stored_code.VIEWS, database):
+        ((_, statement, _, collation),) = session.run(f"show create view {quote(view)}")
+        definitions.append(_create_definition("view", view, statement, "", collation))
+    for name in stored_code.list_libraries(session, database):
+        ((_, mode, statement),) = session.run(f"show create library {quote(name)}")
+        definitions.append(_create_definition(LIBRARY, name, statement, mode, ""))
+    for kind, name in stored_code.list_routines(session, database):
+        ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {quote(name)}")
+        text = b"".join(remove_database_name([str(statement).encode("utf-8", "surrogateescape")], database))
+        definitions.append(
+            _create_definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
+        )
+    for name in stored_code.list_names(session, TRIGGERS, database):
+        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {quote(name)}")[0]
+        definitions.append(_create_definition("trigger", name, statement, mode, collation))
+    for name in stored_code.list_names(session, stored_code.EVENTS, database):
+        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {quote(name)}")
+        definitions.append(_create_definition("event", name, statement, mode, collation, zone))
+    return definitions
+
+
+def _create_definition(
+    kind: str, name: str, statement: object, mode: object, collation: object, zone: object = ""
+) -> Definition:
+    return Definition(
+        kind=kind,
+        name=name,
+        statement=str(statement),
+        mode=str(mode),
+        collation=str(collation),
+        zone=str(zone),
+    )
+
+
+def create_objects(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:
+    """Create the objects that ``read_definitions`` returned for another database; return warnings.
+
+    Each object is one statement, so no text of a dump is parsed as a second statement. The definer is the account with
+    rights on this database alone, or otherwise the account of this session.
+    """
+    session.run(f"use {quote(database)}")
+    definer = _find_definer(session, database)
+    remaining = list(definitions)
+    while remaining:  # a view may refer to a later one
+        failed = [definition for definition in remaining if not _try_create(session, definition, definer)]
+        if len(failed) == len(remaining):
+            _create(session, failed[0], "")
+            failed = failed[1:]
+        remaining = failed
+    objects = [
+        f"{definition.kind} {definition.name}"
+        for definition in definitions
+        if definition.kind not in ("view", LIBRARY)
+    ]
+    if objects and not definer and session.run(HAS_SERVER_RIGHTS.format(format_literal(session.account))):
+        rights = f"the rights of {session.account}, who may do more than use this database"
+        return [f"the dump defines {', '.join(objects)}, which run with {rights}"]
+    return []
+
+
+def _try_create(session: Session, definition: Definition, definer: str) -> bool:
+    try:
+        _create(session, definition, definer)
+    except pymysql.Error as error:
+        if error_number(error) == DEFINER_DENIED and definer:
+            return _try_create(session, definition, "")
+        if error_number(error) not in OBJECT_MISSING:
+            raise
+        return False
+    return True
+
+
+def _create(session: Session, definition: Definition, definer: str) -> None:
+    collation = definition.collation if definition.collation.startswith("utf8mb4") else ""
+    session.run(f"set names utf8mb4 {f'collate {collation}' if collation else ''}")
+    session.run(f"set session sql_mode = {format_literal(definition.mode)}")
+    if definition.zone:
+        session.run(f"set session time_zone = {format_literal(definition.zone)}")
+    definer_clause = f"DEFINER={definer}" if definer else ""
+    is_library = definition.kind == LIBRARY  # it has no definer, and its text may look like one
+    session.run(
+        definition.statement
+        if is_library
+        else _NAMED.sub(lambda _: definer_clause, definition.statement, count=1)
+    )
+
+
+def _find_definer(session: Session, database: str) -> str:
+    """Return the account that becomes the definer; empty: the account of the session."""
+    if not session.run(HAS_SERVER_RIGHTS.format(format_literal(session.account))):
+        return ""
+    escaped = database.replace("_", "\\_").replace("%", "\\%")
+    with suppress(pymysql.Error):
+        for (account,) in session.run(ACCOUNTS.format(format_literal(database), format_literal(escaped))):
+            return str(account)
+    return ""
+
+
+INSTEAD = "dbctl accepts dumps of mysqldump DATABASE, without --databases and --all-databases."
+#: Statements that select another database than the target; values never begin a line.
+_USE = re.compile(rb"\s*(?:/\*!\d*\s*)?USE\s+(`(?:[^`]|``)+`|\w+)", re.IGNORECASE)
+_CREATE = re.compile(rb"\s*(?:/\*!\d*\s*)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.IGNORECASE)
+#: Statements for the whole server, such as its GTID state: applied changes, replication source, and binary logging, which
+#: replicas need. They extend to the end of the statement, which may be on a later line.
+_WHOLE_SERVER = re.compile(
+    rb"\s*SET\s+(?:@@GLOBAL\.GTID_PURGED|@@SESSION\.SQL_LOG_BIN|@MYSQLDUMP_TEMP_LOG_BIN|GLOBAL\s+gtid_slave_pos)\b"
+    rb"|\s*CHANGE\s+(?:MASTER|REPLICATION\s+SOURCE)\s+TO\b",
+    re.IGNORECASE,
+)
+#: Commands of the client at the beginning of a line.
+_CLIENT_COMMAND = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
+_SERVER = re.compile(rb"-- Server version\s+(\S+)")
+#: The database of the dump. Defaults with a sequence, and views whose definer is missing, contain its name.
+_DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
+
+
+def import_dump(copy: Path, destination: Path, content: Content, target: str) -> ImportedDump:
+    """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
+
+    Statements that name its database are removed, so that it can be loaded into another one. Statements for the whole
+    server are removed, too: only one database is restored, and replicas must receive the changes.
+
+    Raises:
+        CorruptError: the dump is incomplete.
+        FileNotRestorableError: it contains several databases, or commands for the client.
+    """
+    del content  # there is only one form
+    scanner, metadata, databases, is_skipping = DumpScanner(), {"format": "plain"}, set[bytes](), False
+    with (
+        copy.open("rb") as file,
+        create_file(destination, temporary=True) as output,
+        open_parallel_gzip() as compressor,
+    ):
+        for line in split_lines(iter(partial(file.read, BLOCK), b""), target):
+            signals.raise_if_interrupted()
+            if not scanner.in_rows:
+                if is_skipping or _WHOLE_SERVER.match(line):
+                    is_skipping = not line.rstrip().endswith(b";")
+                    continue
+                if match := _USE.match(line):
+                    databases.add(match[1].strip(b"`"))
+                    _require_single_database(databases, target)
+                    continue
+                if _CREATE.match(line) and not databases:
+                    continue
+                if _CLIENT_COMMAND.match(line):
+                    command = line.decode(errors="replace").strip()[:40]
+                    raise FileNotRestorableError(
+                        path=target, reason=f"it contains a client command ({command})", hint=INSTEAD
+                    )
+                if match := _DATABASE.match(line):
+                    metadata.setdefault("database", match[1].decode(errors="replace"))
+                if match := _SERVER.match(line):
+                    metadata.setdefault("server", match[1].decode(errors="replace"))
+            scanner.feed(line)
+            output.write(compressor.compress(line))
+        scanner.finish()
+        output.write(compressor.flush())
+    copy.unlink()
+    if scanner.problem:
+        raise CorruptError(target=target, reason=scanner.problem)
+    return ImportedDump(metadata=metadata)
+
+
+def _require_single_database(databases: set[bytes], target: str) -> None:
+    if len(databases) > 1:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in databases))
+        raise FileNotRestorableError(
+            path=target, reason=f"it contains several databases ({names})", hint=INSTEAD
+        )
+
+
+#: The name ends with the digits of the database name; MySQL allows 32 characters in a user name.
+PREFIX = "dbctl_new_"
+_NAME = re.compile(rf"'({PREFIX}[0-9a-f]{{8}})'@'(.*)'")
+#: Users without a right on the whole server. A user without rights on others sees only itself in this view.
+USERS = """select grantee from information_schema.user_privileges
+group by grantee having max(privilege_type <> 'USAGE') = 0"""
+VISIBLE_SCHEMAS = "select schema_name from information_schema.schemata"
+#: Schemas that every user may read and no user may write.
+PUBLIC_SCHEMAS = frozenset({"information_schema", "performance_schema"})
+SESSIONS = "select id from information_schema.processlist where user = {}"
+LITERAL_NAMES = "show variables like 'partial_revokes'"
+NOT_ALLOWED = frozenset({1044, 1142, 1227, 1410})
+ON_SERVER, NO_RIGHTS = " ON *.* ", "GRANT USAGE ON *.* "
+
+
+def scratch_user(database: str) -> str:
+    """Return the name of the user of a scratch database."""
+    return f"{PREFIX}{database[-8:]}"
+
+
+def create_user(central: Session, database: str, target: str) -> tuple[str, Secret]:
+    """Create a user with all rights on one database, and no others.
+
+    Raises:
+        ForeignDumpRefusedError: this account may not create users, or may not grant them a database.
+    """
+    user, password = scratch_user(database), f"{secrets.token_urlsafe(24)}-aA1"
+    account = _quote_account(central, user)
+    grant_pattern = database
+    if [row[1] for row in central.run(LITERAL_NAMES)] != ["ON"]:
+        grant_pattern = database.replace("_", "\\_").replace("%", "\\%")
+    central.run(connection.acquire_sql(connection.lock_name(user)))
+    try:
+        central.run(f"create user {account} identified by {format_literal(password)}")
+        central.run(f"grant all on {ident(grant_pattern)}.* to {account}")
+    except pymysql.Error as error:
+        if error_number(error) not in NOT_ALLOWED:
+            raise
+        names = database[: -len("new_00000000")].replace("_", "\\_")
+        raise ForeignDumpRefusedError(
+            target=target,
+            reason=f"{central.account} may not create a user ({error.args[-1]})",
+            hint=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account};"
+            f" GRANT ALL ON `{names}%`.* TO {central.account} WITH GRANT OPTION;",
+        ) from error
+    return user, Secret(password)
+
+
+def _quote_account(central: Session, user: str) -> str:
+    """Return a user name with the client host of this session.
+
+    With the host '%', an anonymous user of this host would take precedence.
+    """
+    ((account,),) = central.run("select user()")
+    return f"{format_literal(user)}@{format_literal(str(account).rpartition('@')[2])}"
+
+
+def require_confined(url: Url, target: str, *, timeout: float) -> None:
+    """Refuse a foreign dump if its user cannot sign in, or has more rights than it was granted.
+
+    Raises:
+        ForeignDumpRefusedError: the server grants every user more, or refuses the sign-in.
+    """
+    try:
+        with closing(open_session(url, target, timeout=timeout, read_only=True)) as session:
+            visible = {str(name) for (name,) in session.run(VISIBLE_SCHEMAS)}
+            grants = [str(line) for (line,) in session.run("show grants")]
+    except pymysql.Error as error:
+        raise ForeignDumpRefusedError(
+            target=target,
+            reason=f"the server does not let a new user sign in with a password ({error.args[-1]})",
+            hint="Check which hosts and plugins it accepts.",
+        ) from None
+    others = sorted(name for name in visible - PUBLIC_SCHEMAS if name.casefold() != url.path.casefold())
+    grants_on_server = [line for line in grants if ON_SERVER in line and not line.startswith(NO_RIGHTS)]
+    if others or grants_on_server:
+        excess = f"use {', '.join(others)}" if others else grants_on_server[0]
+        raise ForeignDumpRefusedError(
+            target=target,
+            reason=f"this server grants every user more: {excess}",
+            hint="Revoke the rights of anonymous users, PUBLIC and mandatory roles.",
+        )
+
+
+def list_prepared(central: Session) -> frozenset[str]:
+    """Return the ids of the prepared transactions of the server for ``XA ROLLBACK``; none without the right to list them."""
+    with suppress(pymysql.Error):
+        return frozenset(_format_xid(*row) for row in central.run("xa recover"))
+    return frozenset()
+
+
+def _format_xid(form: object, length: object, _: object, data: object) -> str:
+    raw = data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogateescape")
+    begin, end = raw[: int(str(length))], raw[int(str(length)) :]
+    return f"X'{begin.hex()}', X'{end.hex()}', {form}"
+
+
+def remove(central: Session, database: str, before: frozenset[str] | None = None) -> Sequence[str]:
+    """Drop a scratch database and its user, if they exist; return what could not be dropped, and why.
+
+    ``before``: the transactions that were prepared before dbctl created the user and loaded a dump. A dump may
+    leave a prepared transaction that blocks the drop of its database.
+    """
+    failures, user = list[str](), scratch_user(database)
+    # Their sessions would continue, and keep their locks.
+    for (session,) in central.run(SESSIONS.format(format_literal(user))):
+        with suppress(pymysql.Error):
+            central.run(f"kill {session}")
+    # This session may not be able to list the user.
+    accounts = [] if before is None else [_quote_account(central, user)]
+    for account in {*accounts, *_list_accounts(central, user)}:
+        failures += _try_drop(central, f"user {account}", f"drop user if exists {account}")
+    drop = f"database {database}", f"drop database if exists {ident(database)}"
+    remaining = _try_drop(central, *drop)
+    if remaining and before is not None:
+        prepared = list_prepared(central) - before
+        if len(prepared) == 1:  # of several, some may belong to another program
+            with suppress(pymysql.Error):
+                central.run(f"xa rollback {next(iter(prepared))}")
+                remaining = _try_drop(central, *drop)
+    return [*failures, *remaining]
+
+
+def _try_drop(central: Session, description: str, statement: str) -> list[str]:
+    """Drop an object; return an explanation if that failed."""
+    try:
+        central.run(statement)
+    except pymysql.Error as error:
+        return [f"{description} could not be dropped: {error.args[-1]}"]
+    return []
+
+
+def list_abandoned(central: Session) -> Iterator[str]:
+    """Yield the scratch users that no process uses."""
+    for (grantee,) in central.run(USERS):
+        match = _NAME.fullmatch(str(grantee))
+        if match and central.run(
+            f"select is_free_lock({format_literal(connection.lock_name(match[1]))})"
+        ) == [(1,)]:
+            yield str(grantee)
+
+
+def _list_accounts(central: Session, user: str) -> list[str]:
+    return [
+        str(grantee)
+        for (grantee,) in central.run(USERS)
+        if (match := _NAME.fullmatch(str(grantee))) and match[1] == user
+    ]

@@ -1,0 +1,314 @@
+"""Read the text of a dump, verify it, and load it with the server's client program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
+from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.opening import quote
+from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import CorruptError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import read_gzip
+from dbctl.files.temp import no_progress
+from dbctl.url import Url
+
+#: The last line of a complete dump; a time may follow.
+END = b"-- Dump completed"
+DATA, END_OF_ROWS = b"-- Dumping data for table `", b"UNLOCK TABLES;"
+STRUCTURE = b"-- Table structure for table `"
+DELIMITER = b"DELIMITER "
+#: The options of a table in a shared tablespace. They are on a separate line.
+_TABLESPACE = re.compile(rb"\) /\*!50100 TABLESPACE `((?:[^`]|``)+)` \*/ ")
+#: Tablespaces that exist on every server.
+DEFAULT_TABLESPACES = frozenset({"innodb_file_per_table", "innodb_system"})
+#: The first line of newer programs of MariaDB, a command for the client without a terminator.
+SANDBOX = b"/*M!999999\\-"
+_INSERT = re.compile(rb"(?:INSERT|REPLACE) +(?:IGNORE +|DELAYED +|LOW_PRIORITY +)*INTO `((?:[^`]|``)+)`")
+_QUOTED = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
+
+
+class DumpScanner:
+    """Scanner of a dump, block by block; blocks may end anywhere.
+
+    Line breaks in values are escaped, so lines separate statements and rows. Some programs write one row per line, others all
+    rows of a statement on one line.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.problem = "its end is missing"  #: the defect of the dump; empty if it is complete
+        self.tablespaces: dict[str, str] = {}  #: by table, without default tablespaces
+        self._structure = ""  #: the table of the current definition
+        self._remainder = b""
+        self._table = ""  #: the table of the current rows
+        self._in_data = False
+        self._inserting = False
+        self._in_statement = False  #: whether a statement other than rows is unfinished
+        self._in_body = False  #: inside the body of a trigger, a routine or an event
+        self._cut_reason = ""  #: describes the first truncated statement
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the next line continues the rows of a statement."""
+        return self._inserting
+
+    def feed(self, block: bytes) -> None:
+        lines = (self._remainder + block).split(b"\n")
+        self._remainder = lines.pop()
+        for line in lines:
+            if self._inserting:
+                # Most lines are rows, so they need no call.
+                if line[-2:] == b")," and line[:1] == b"(" and b"\\" not in line and not line.count(b"'") % 2:
+                    self.rows[self._table] += 1
+                else:
+                    self._scan_row(line)
+            elif line:
+                self._scan_line(line)
+
+    def finish(self) -> None:
+        """Scan the last line."""
+        self.feed(b"\n")
+
+    def _scan_row(self, line: bytes) -> None:
+        ending = line[-2:]
+        if line[:1] != b"(" or ending not in (b"),", b");") or not _is_balanced(line):
+            self._note_cut(f"the rows of table {self._table}")
+            self._inserting = False
+            self._scan_line(line)
+            return
+        self.rows[self._table] += 1
+        self._inserting = ending == b"),"
+
+    def _scan_line(self, line: bytes) -> None:
+        self.problem = "its end is missing"
+        if line.startswith(b"-- "):
+            self._scan_comment(line)
+        elif self._in_data and (match := _INSERT.match(line)):
+            self._table = _decode_name(match[1])
+            self.rows.setdefault(self._table, 0)
+            unquoted = _QUOTED.sub(b"", line[match.end() :]).partition(b"VALUES")[2]
+            self.rows[self._table] += unquoted.count(b"(")
+            self._inserting = not line.endswith(b";")
+            is_row = unquoted.lstrip().startswith(b"(") and unquoted.endswith((b");", b"),"))
+            if b"'" in unquoted or (unquoted.strip() and not is_row):
+                self._note_cut(f"the rows of table {self._table}")
+        elif line == END_OF_ROWS:
+            self._in_data = self._in_statement = False
+        elif line.startswith(DELIMITER):
+            self._in_data, self._in_body = False, not line.endswith(b" ;")
+        elif not line.startswith((b"--", SANDBOX)):
+            if self._in_statement and not self._in_body and (match := _TABLESPACE.match(line)):
+                self._note_tablespace(_decode_name(match[1]))
+            self._in_statement = not line.rstrip().endswith(b";")
+
+    def _note_tablespace(self, name: str) -> None:
+        if name not in DEFAULT_TABLESPACES:
+            self.tablespaces[self._structure] = name
+
+    def _scan_comment(self, line: bytes) -> None:
+        is_end = line.startswith(END)
+        if self._in_body and not is_end:
+            return  # a comment of the body
+        if self._in_statement or self._in_body:
+            self._note_cut(f"the statement before {line.decode(errors='replace')!r}")
+            self._in_statement = False
+        if is_end:
+            self.problem = self._cut_reason
+        if line.startswith(STRUCTURE):
+            self._structure = _decode_name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`"))
+        if line.startswith(DATA):
+            self._in_data = True
+            self.rows.setdefault(_decode_name(line[len(DATA) :].rstrip().removesuffix(b"`")), 0)
+
+    def _note_cut(self, statement: str) -> None:
+        self._cut_reason = self._cut_reason or f"{statement} is truncated"
+
+
+def _decode_name(name: bytes) -> str:
+    return name.decode(errors="surrogateescape").replace("``", "`")
+
+
+def _is_balanced(line: bytes) -> bool:
+    """Return whether every string in a row is closed."""
+    return not line.replace(rb"\\", b"").replace(rb"\'", b"").count(b"'") % 2
+
+
+#: The beginning of the last part of a dump: the final definitions of views.
+FINAL_VIEWS = b"\n-- Final view structure for view `"
+#: A library of a routine in the server's form, with an optional alias.
+_LIBRARY = rb"`(?:[^`\n]|``)+`\.`(?:[^`\n]|``)+`(?: AS `(?:[^`\n]|``)+`)?"
+#: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around code that was created while
+#: the database had another collation. A server writes the name before the columns of a view whose definer is missing, before
+#: functions in views, before the sequence of a default, and before the libraries of a routine. A locked table cannot use
+#: the sequence of its default. The mode of the session is that of the rows.
+_DATABASE_LINES = re.compile(
+    rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
+    rb"|(?P<mode>/\*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO)' \*/;$"
+    rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
+    rb"|(?P<libraries>    USING \(" + _LIBRARY + rb"(?:, " + _LIBRARY + rb")*\))$"
+    rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
+    re.MULTILINE,
+)
+
+_VIEW = re.compile(
+    rb"-- Final view structure for view `(?P<name>(?:[^`\n]|``)+)`\n--\n\n"
+    rb".*?/\*!50001 SET collation_connection +.= @saved_col_connection \*/;\n",
+    re.DOTALL,
+)
+_DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER) \*/)$", re.MULTILINE)
+_QUOTED_NAME = re.compile(rb"`((?:[^`]|``)*)`")
+
+
+def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVerification:
+    """Read a whole dump and count its rows; only a server can determine its schema."""
+    del metadata  # there is only one form
+    scanner = DumpScanner()
+    try:
+        for block in read_gzip(path, target, no_progress):
+            scanner.feed(block)
+    except CorruptError as error:
+        return failed_verification(str(error.context["reason"]))
+    scanner.finish()
+    if scanner.problem:
+        return failed_verification(f"{path.name}: {scanner.problem}")
+    return DumpVerification(tables=scanner.rows, schema="", problems=())
+
+
+def load_dump(
+    request: LoadRequest,
+    url: Url,
+    server: Server,
+    target: str,
+    *,
+    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+) -> None:
+    """Load a dump with the client into the database at ``url``, which no other session uses.
+
+    The load cannot be rolled back. ``rewrite``: a filter for the text.
+
+    Raises:
+        RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
+            the load is incomplete.
+    """
+    scanner, path, dump = DumpScanner(), request.path, request.dump
+
+    def scan_blocks() -> Iterator[bytes]:
+        for block in rewrite(read_gzip(path, target, request.progress)):
+            scanner.feed(block)
+            yield block
+
+    text = remove_database_name(scan_blocks(), dump.metadata.get("database", ""))
+    run_script(text, url, server, target, timeout=request.timeout)
+    scanner.finish()
+    if scanner.problem:
+        raise CorruptError(target=target, reason=f"{path.name}: {scanner.problem}")
+    require_row_counts(path, target, scanner.rows, dump.tables)
+
+
+def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
+    """Remove the name of its database from a dump, so that it can be loaded into any other; empty if the name is unknown."""
+    name = re.escape(f"{quote(database)}.".encode())
+    #: Texts and other names are matched first, so that nothing in them is removed.
+    names = re.compile(
+        rb"'(?:[^'\\]|\\.|'')*'"
+        rb"|(?P<name>(?<=nextval\(|lastval\()" + name + rb"|" + name + rb"(?=`(?:[^`]|``)*`\.))"
+        rb"|`(?:[^`]|``)*`"
+    )
+    qualifiers = re.compile(rb"(?P<name>" + name + rb")|`(?:[^`]|``)*`")
+
+    def replace_line(line: re.Match[bytes]) -> bytes:
+        if line["lock"]:
+            return b""
+        if line["mode"]:  # otherwise the server stores zero in place of a date such as 2020-02-31
+            return line["mode"] + b",ALLOW_INVALID_DATES' */;"
+        if line["sorting"]:
+            return b"ALTER DATABASE " + line["sorting"]
+        if not database:
+            return line[0]
+        pattern = qualifiers if line["libraries"] else names
+        return pattern.sub(lambda name_match: b"" if name_match["name"] else name_match[0], line[0])
+
+    remainder, views = b"", b""
+    for block in blocks:
+        complete, end, incomplete = (remainder + block).rpartition(b"\n")
+        remainder = end + incomplete  # FINAL_VIEWS begins with the end of a line
+        text = views + _DATABASE_LINES.sub(replace_line, complete)
+        start = text.find(FINAL_VIEWS)
+        views = b"" if start < 0 else text[start:]
+        yield text if start < 0 else text[:start]
+    yield order_views(views + remainder) if views else remainder
+
+
+def order_views(text: bytes) -> bytes:
+    """Create views after those that they read, and set their definers last.
+
+    A server rejects a view on a view whose definer is missing, and a view with a check option on a placeholder. So each view
+    is created for this user first, and for its definer in reverse order.
+    """
+    views = list(_VIEW.finditer(text))
+    definitions = {view["name"]: view[0] for view in views}
+    order: dict[bytes, bytes] = {}
+    visited = set[bytes]()
+
+    def add(name: bytes) -> None:
+        if name in definitions and name not in visited:
+            visited.add(name)
+            for other in sorted(set(_QUOTED_NAME.findall(definitions[name]))):
+                add(other)
+            order[name] = definitions[name]
+
+    for name in definitions:
+        add(name)
+    if not views:
+        return text
+    without_definers = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
+    return b"".join(
+        [text[: views[0].start()], *without_definers, *reversed(order.values()), text[views[-1].end() :]]
+    )
+
+
+def run_script(
+    blocks: Iterable[bytes],
+    url: Url,
+    server: Server,
+    target: str,
+    *,
+    timeout: float,
+    interruptible: bool = True,
+) -> None:
+    tool = dump_programs.find_program("client", server, target)
+    # A dump must not make the client send files of this machine.
+    options = [
+        "--batch",
+        "--binary-mode",
+        "--comments",  # part of the text of routines
+        "--local-infile=0",
+        "--default-character-set=utf8mb4",
+        f"--database={url.path}",
+    ]
+    watch = dump_programs.create_watch(url, url.path, target, UNCHANGED, timeout=timeout)
+    with (
+        dump_programs.write_connection_files(url, server) as connection,
+        subprocesses.run_program(
+            [str(tool.path), connection, *options], {}, watch=watch, reads=True
+        ) as client,
+    ):
+
+        def create_error() -> DbctlError:
+            client.finish(interruptible=interruptible)
+            return dump_programs.to_error(client, target, timeout=timeout, instead=UNCHANGED)
+
+        for block in blocks:
+            if not client.write(block):
+                raise create_error()
+            if interruptible:
+                signals.raise_if_interrupted()
+        if client.finish(interruptible=interruptible):
+            raise create_error()

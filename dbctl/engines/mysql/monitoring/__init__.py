@@ -1,1 +1,0 @@
-"""Monitoring of MySQL: connections, slow queries, sizes, indexes, checks, advice."""

@@ -1,0 +1,362 @@
+"""Open sessions, and translate errors of the driver."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT
+
+from dbctl.engines.mysql.dialect import Server, parse_server
+from dbctl.engines.mysql.options import connection_arguments
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import CONVERTERS, format_literal
+from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
+    BusyError,
+    ConcurrentChangeError,
+    ConstraintError,
+    CorruptError,
+    DiskFullError,
+    PrivilegeMissingError,
+    QueryFailedError,
+    ReadOnlyError,
+    UnreachableError,
+)
+from dbctl.errors.operations import NodeNotReadyError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.files import liveness
+from dbctl.url import Url
+
+#: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
+REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
+CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
+DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
+#: The server lacks a function or a feature, as compatible servers may.
+UNSUPPORTED = frozenset({1105, 1235, 1305})
+#: After these errors the transaction is rolled back, and the next statement does not belong to it.
+ROLLED_BACK = frozenset({DEADLOCK, CHANGED})
+
+_PERMISSION_DENIED = re.compile(
+    r"^(?P<right>[\w, ]+?) command denied to user .* for (?:table|view|column .* in table) (?P<name>.+)$",
+    re.DOTALL,
+)
+_NO_DATABASE = re.compile(
+    r"^Access denied for user (?P<who>'.*'@'.*') to database '(?P<name>.*)'$", re.DOTALL
+)
+_LAST_NAME = re.compile(r"`(?P<quoted>(?:[^`]|``)*)`$|'(?P<plain>.*)'$", re.DOTALL)
+_NEEDED = re.compile(r"at least one of\) the (?P<right>.+?) privilege")
+_VALUES = re.compile(
+    r"(?<=Duplicate entry )'.*'(?= for key)|(?<=value: )'.*?'(?= for column)|^(Data truncated|Out of range)",
+    re.DOTALL,
+)
+#: Privileges that a statement needs on a table, by its first word: a change also reads the row.
+PRIVILEGES = {
+    "insert": "SELECT, INSERT",
+    "update": "SELECT, UPDATE",
+    "delete": "SELECT, DELETE",
+    "select": "SELECT",
+}
+
+
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def error_number(error: BaseException | None) -> int:
+    """Return the error number of the server or the driver; 0 if there is none."""
+    number = error.args[0] if isinstance(error, pymysql.Error) and error.args else 0
+    return number if isinstance(number, int) else 0
+
+
+def format_reason(error: pymysql.Error) -> str:
+    """Return the message without values of a row, which may be secrets."""
+    message = str(error.args[1]) if len(error.args) > 1 else str(error)
+    return _VALUES.sub(lambda match: match[1] or "(…)", message.strip()) or "the connection was lost"
+
+
+def unreachable_error(error: pymysql.Error, target: str) -> UnreachableError:
+    """Return the error of a connection that could not be opened."""
+    reason, instead = format_reason(error), CHECK_URL
+    if match := _NO_DATABASE.match(reason):
+        instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
+    return UnreachableError(target=target, reason=reason, hint=instead)
+
+
+NO_SUCH_TABLE = 1146
+
+
+def translate_error(
+    error: pymysql.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
+) -> DbctlError:
+    """Convert a driver error; ``broken``: the connection is lost."""
+    number, reason = error_number(error), format_reason(error)
+    # After a failed commit, a node that rejoins its cluster may still apply the change.
+    is_in_doubt = sql == "commit" and (broken or number not in ERRORS)
+    if broken or is_in_doubt or number in CONNECTION_ERRORS:
+        return context.disconnected_error(reason, committing=is_in_doubt)
+    if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
+        return QueryFailedError(target=context.target, reason=reason)
+    if kind := ERRORS.get(number):
+        return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
+    if writing and number in _VALUE_ERRORS:
+        return ValueInvalidError(name="a value", value="given", reason=reason)
+    return QueryFailedError(target=context.target, reason=reason, is_table_missing=number == NO_SUCH_TABLE)
+
+
+def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:
+    """Return a hint with the GRANT statement, if the message names the object."""
+    reason = format_reason(error)
+    if match := _PERMISSION_DENIED.search(reason):
+        right = match["right"]
+        words = sql.split(None, 1)
+        if words and right.lower() in PRIVILEGES.get(words[0].lower(), "").lower():
+            right = PRIVILEGES[words[0].lower()]
+        last = _LAST_NAME.search(match["name"])
+        name = (last["plain"] or last["quoted"].replace("``", "`")) if last else match["name"]
+        grant = f"{right} ON {quote(context.schema)}.{quote(name)}"
+    elif match := _NEEDED.search(reason):
+        grant = f"{match['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
+    else:
+        grant = f"{ALL} ON {quote(context.schema)}.*"
+    return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"
+
+
+def quote(name: str) -> str:
+    """Quote a name in a form that every ``sql_mode`` accepts."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quote_account(account: str) -> str:
+    """Quote the account that ``current_user()`` returned for GRANT."""
+    user, _, host = account.rpartition("@")
+    return f"{format_literal(user)}@{format_literal(host)}"
+
+
+_VALUE_ERRORS = frozenset(
+    {1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078}
+)
+_CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
+ERRORS: Mapping[int, type[DbctlError]] = {
+    **dict.fromkeys([1205, 3572], BusyError),
+    **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
+    1047: NodeNotReadyError,  # it rejects every statement
+    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
+    **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
+    **dict.fromkeys([1021, 1114], DiskFullError),
+    **dict.fromkeys(_CONSTRAINTS, ConstraintError),
+    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], CorruptError),
+}
+
+
+#: The maximum lock timeout of a server, in seconds.
+MAX_LOCK_WAIT_SECONDS = 31_536_000
+#: Standard quotes and ``||``; values that do not fit are rejected, even if a non-transactional table takes part; a key of 0
+#: remains 0. Zero dates in a table are written as they were read.
+MODES = (
+    "PIPES_AS_CONCAT",
+    "ANSI_QUOTES",
+    "STRICT_ALL_TABLES",
+    "STRICT_TRANS_TABLES",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "NO_ENGINE_SUBSTITUTION",
+    "NO_AUTO_VALUE_ON_ZERO",
+)
+#: Error numbers of the server and of the driver.
+UNKNOWN_VARIABLE, NO_SOCKET, LOST = 1193, 2002, 2013
+SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
+  concat_ws(':', @@hostname, @@port, @@datadir)"""
+#: The setting has either name; before dbctl applies its settings, it is the server's default.
+READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
+VARIABLES = f"show variables where variable_name in {(*READ_ONLY, 'wsrep_on', 'wsrep_provider')}"
+NODE_STATUS = (
+    "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"
+)
+#: A node waits until it has applied the earlier changes of all nodes, and runs schema changes on every node.
+NODE_SETTINGS = {"wsrep_sync_wait": 1, "wsrep_osu_method": "TOI"}
+#: Error numbers of the driver.
+CLIENT_ERRORS = range(2000, 3000)
+#: Excludes states in which a session waits for its client, while the client may wait for it.
+IS_WORKING = """command not in ('Sleep', 'Daemon', 'Binlog Dump') and coalesce(state, '') not in
+  ('Writing to net', 'Sending to client', 'Reading from net', 'Receiving from client')"""
+SESSIONS = "select 1 from information_schema.processlist where " + IS_WORKING
+SESSION_STATE = SESSIONS + " and id = {0}"
+PROGRAM_STATE = (
+    SESSIONS
+    + " and db = {0} and id <> connection_id() and time >= {1} and user = substring_index(user(), '@', 1)"
+)
+IDLE = "the connection does not respond, and the server runs nothing for it"
+
+#: The instance and the connection id of each session of this process: they do not block this process.
+own_sessions = set[tuple[str, int]]()
+
+
+def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> Session:
+    """Connect to the database at ``url``.
+
+    Raises:
+        UrlInvalidError: it contains an unknown option, or names no database.
+        NotSupportedError: the server is too old.
+        NodeNotReadyError: it is a node of a cluster that accepts no statements.
+        ReadOnlyError: ``read_only`` is false, but the server is read-only.
+        pymysql.Error: the server refused the connection, or is not reachable.
+    """
+    session = new_session(url, timeout=timeout)
+    try:
+        session.begin()
+        session.server = parse_server(session.server_version, target)
+        mode = "TIME_TRUNCATE_FRACTIONAL" if session.server.backslash_escapes else "NO_BACKSLASH_ESCAPES"
+        session.settings = {
+            "sql_mode": ",".join((*MODES, mode)),
+            "time_zone": "+00:00",
+            "innodb_lock_wait_timeout": lock_wait_seconds(timeout, session.server),
+            "lock_wait_timeout": lock_wait_seconds(timeout, session.server),
+            "foreign_key_checks": 1,
+            "unique_checks": 1,
+            "sql_safe_updates": 0,
+            "sql_auto_is_null": 0,
+            "group_concat_max_len": 1 << 24,
+        }
+        session.read_only = read_only
+        variables = {str(name).lower(): str(value) for name, value in session.run(VARIABLES)}
+        if variables.get("wsrep_on") == "ON" and variables.get("wsrep_provider", "none") != "none":
+            _require_ready(session, target)
+            session.is_cluster_node = True
+            session.settings = {**session.settings, **NODE_SETTINGS}
+        if not read_only:
+            _refuse_read_only(variables, target)
+        if not (read_only or _enable_snapshot_isolation(session)):
+            session.isolation = "serializable"
+        session.apply_settings()
+        ((user, name, connection_id, longest, instance),) = session.run(SESSION_INFO)
+        session.account, session.database = quote_account(str(user)), str(name)
+        session.connection_id, session.max_statement_bytes = int(str(connection_id)), int(str(longest))
+        session.instance = str(instance)
+        own_sessions.add((session.instance, session.connection_id))
+        session.limit_silence()
+    except BaseException as error:  # an open connection must not outlive the failure
+        session.drop()
+        if isinstance(error, pymysql.Error) and session.watchdog and session.watchdog.has_expired:
+            limit = session.connect_timeout
+            hint = f" (--timeout {timeout:g} is below the minimum)" if timeout < limit else ""
+            reason = f"the server did not let a session begin within {limit:g} seconds{hint}"
+            raise pymysql.OperationalError(LOST, reason) from None
+        raise
+    finally:
+        if session.watchdog:
+            session.watchdog.stop()
+            session.watchdog = None
+    return session
+
+
+def new_session(url: Url, *, timeout: float) -> Session:
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(CONNECT_SECONDS, ceil(timeout)),
+        **connection_arguments(url),
+    }
+    if "unix_socket" in arguments:
+        check_socket(str(arguments["unix_socket"]))
+    session = Session(
+        **arguments,
+        charset="utf8mb4",
+        autocommit=True,
+        client_flag=CLIENT.FOUND_ROWS,
+        conv=CONVERTERS,  # type: ignore[arg-type]
+        program_name="dbctl",
+        defer_connect=True,
+    )
+    session.url, session.probe, session.timeout = url, probe_session, timeout
+    return session
+
+
+def probe_session(session: Session) -> str:
+    """Return why a session is lost; empty if the server works for it."""
+    return _probe(session.url, SESSION_STATE.format(session.connection_id), timeout=session.connect_timeout)
+
+
+def probe_program(url: Url, database: str, *, timeout: float) -> str:
+    """Return why a program that connected to ``url`` and works in ``database`` is lost; empty if it is not lost.
+
+    Statements of the app with the same account take less time than the silence before this check.
+    """
+    return _probe(
+        url, PROGRAM_STATE.format(format_literal(database), int(liveness.SILENCE_SECONDS)), timeout=timeout
+    )
+
+
+def _probe(url: Url, sql: str, *, timeout: float) -> str:
+    try:
+        other = new_session(url, timeout=timeout)
+        try:
+            other.begin()
+            rows = other.run(sql)
+        finally:
+            if other.watchdog:
+                other.watchdog.stop()
+            other.drop()
+    except pymysql.Error as error:
+        # A server that is out of connections also answers.
+        return liveness.UNREACHABLE if error_number(error) in CLIENT_ERRORS else ""
+    return "" if rows else IDLE
+
+
+def check_socket(path: str) -> None:
+    """Fail if a socket has no listener; the driver would fail, too, and leave its socket open."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A timeout of Python would not wait at all for a server that is slow to accept.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_SECONDS, 0))
+        try:
+            probe.connect(path)
+        except OSError as error:
+            reason = f"Can't connect to the server through {path} ({error.strerror or error})"
+            raise pymysql.OperationalError(NO_SOCKET, reason) from None
+
+
+def lock_wait_seconds(timeout: float, server: Server) -> int:
+    """Return the lock timeout of a session: whole seconds, on MySQL at least one."""
+    minimum = 0 if server.is_mariadb and timeout <= 0 else 1
+    return min(max(minimum, ceil(timeout)), MAX_LOCK_WAIT_SECONDS)
+
+
+def _require_ready(session: Session, target: str) -> None:
+    """Refuse a node of a Galera cluster that is not in the primary component, or is joining it.
+
+    Raises:
+        NodeNotReadyError: it would reject every statement, or return old rows.
+    """
+    status = {str(name).lower(): str(value) for name, value in session.run(NODE_STATUS)}
+    if status.get("wsrep_ready") != "ON":
+        component, state = status.get("wsrep_cluster_status"), status.get("wsrep_local_state_comment")
+        raise NodeNotReadyError(target=target, reason=f"component {component}, state {state}")
+
+
+def _refuse_read_only(variables: Mapping[str, str], target: str) -> None:
+    """Refuse to write if a setting makes the server read-only, most likely on a replica.
+
+    Otherwise administrators could still write, and every session could override the mode of its transactions.
+    """
+    enabled = [name for name in READ_ONLY if variables.get(name, "OFF").upper() not in ("OFF", "0")]
+    if enabled:
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{enabled[0]} is on",
+            hint="Nothing was changed. It is set for the server, most likely because it is a replica:"
+            " write to its primary, or check the reason and disable it with SET GLOBAL.",
+        )
+
+
+def _enable_snapshot_isolation(session: Session) -> bool:
+    """Enable the rejection of concurrent changes, which PostgreSQL has by default; return whether the server supports it."""
+    try:
+        session.run("set session innodb_snapshot_isolation = 1")
+    except pymysql.Error as error:
+        if error_number(error) != UNKNOWN_VARIABLE:
+            raise
+        return False
+    return True

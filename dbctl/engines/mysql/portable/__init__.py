@@ -1,1 +1,0 @@
-"""Schemas of MySQL and MariaDB for other engines, and derived from other engines."""

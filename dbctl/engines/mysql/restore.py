@@ -1,0 +1,205 @@
+"""Restore target: a database on a server.
+
+A dump cannot be loaded in one transaction, because each CREATE TABLE commits. So it is loaded into a new database and
+verified, and then one statement renames all tables: the old ones into a third database, where they are retained until
+the next restore, and the new ones into their place. Triggers, views, routines and events cannot be renamed: they are
+dumped as a script before, and created again afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+
+import pymysql
+from msgspec import structs
+
+from dbctl.engines.contract.dumps import (
+    Dump,
+    LoadRequest,
+    LoadResult,
+    MissingRole,
+    RestoreStrategy,
+    RetainedDatabase,
+    RolePolicy,
+    TrialRestore,
+)
+from dbctl.engines.mysql import stored_code
+from dbctl.engines.mysql.accounts import find_missing_accounts, prepare_accounts
+from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
+from dbctl.engines.mysql.dump import describe_server
+from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.swap import (
+    CENTRAL,
+    CHARSET,
+    CODE_MARKER,
+    DATABASES,
+    TABLES,
+    RestoreServer,
+    create_scratch_database,
+    dump_code,
+    load_scratch_database,
+    lock_swap,
+    rename_statement,
+    restore_retained,
+    swap_tables,
+)
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.servers.database import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.usage import NotSupportedError
+from dbctl.url import Url
+
+#: Whether a database contains user objects.
+HAS_OBJECTS = """select exists (select 1 from information_schema.tables where table_schema = {0})
+or exists (select 1 from information_schema.routines where routine_schema = {0})
+or exists (select 1 from information_schema.events where event_schema = {0})"""
+#: The databases with the accounts and the state of the server.
+SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
+
+
+class MySQLRestoreTarget(ServerRestoreTarget):
+    def __init__(self, url: Url, target: str) -> None:
+        self._server = RestoreServer(url, target)
+
+    def exists(self) -> bool:
+        with self._server.translate_errors(), self._server.central() as central:
+            return self._server.exists(central, self._server.name)
+
+    def identity(self) -> str:
+        # Some systems ignore the case of names, so names that differ only in case identify the same database.
+        with self._server.translate_errors(), self._server.central() as central:
+            return f"{describe_server(central)['system']}/{self._server.name.casefold()}"
+
+    def address(self, dump: Dump) -> str:
+        del dump
+        return str(self._server.url)
+
+    def has_content(self) -> bool:
+        with self._server.translate_errors(), self._server.central() as central:
+            return central.run(HAS_OBJECTS.format(format_literal(self._server.name))) == [(1,)]
+
+    @contextmanager
+    def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
+        # The lock is valid on the whole server, so it works even if the database is missing.
+        url = structs.replace(self._server.url, path=CENTRAL)
+        connection = MySQLConnection(url, self._server.target, timeout=timeout, read_only=False)
+        with closing(connection), DbctlLock(connection, self._server.name).acquire(purpose):
+            yield
+
+    def strategy(self, dump: Dump) -> RestoreStrategy:
+        self._refuse_system_database()
+        with self._server.translate_errors(), self._server.central() as central:
+            location, source_system = self._describe_location(central), dump.metadata.get("system", "")
+            stored_code.require_recreatable(central, self._server.name, self._server.target)
+            if dump.form == "kept":
+                self._server.require_retained(central, dump)
+                steps = [f"swap the tables of {dump.metadata['kept']} and {location}"]
+                return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
+            self._server.refuse_newer(dump, central)
+            notes = []
+            if source_system not in ("", describe_server(central)["system"]):
+                notes = [
+                    f"note: the backup is from another server: {dump.metadata['database']} at {dump.metadata['at']}"
+                ]
+            if not self._server.exists(central, self._server.name):
+                return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
+        steps = [
+            f"load into a new database next to {location}, verify it, and swap their tables in one statement",
+            "create triggers, views, routines and events again",
+        ]
+        return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *notes])
+
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+        server = self._server
+        with server.translate_errors(), server.central() as central:
+            return find_missing_accounts(central, dump, policy, server.target)
+
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        with self._server.translate_errors(), self._server.central() as central:
+            name = derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}")
+            tables = stored_code.list_names(central, TABLES, self._server.name)
+            ((charset, collation),) = central.run(CHARSET.format(format_literal(self._server.name)))
+            metadata = {
+                **describe_server(central),
+                "kept": name,
+                "database": self._server.name,
+                "tables": str(len(tables)),
+                "charset": str(charset),
+                "collation": str(collation),
+            }
+            moves = rename_statement(tables, name, self._server.name)
+            note = (
+                f"-- A restore replaced {self._server.target}. Its previous tables are in database {name} of the server\n"
+                "-- until the next restore. dbctl restore undo restores them; by hand, after removing everything from\n"
+                f"-- {self._server.name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
+                f"set sql_mode = default;\nuse {quote(self._server.name)};\n{CODE_MARKER}"
+            )
+            code = dump_code(self._server, central, self._server.name).decode(errors="replace")
+            return RetainedDatabase(metadata=metadata, revert_script=note + code)
+
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        names = [dump.metadata["kept"] for dump in retained]
+        with self._server.translate_errors(), self._server.central() as central:
+            return [name for name in names if not self._server.exists(central, name)]
+
+    def _refuse_system_database(self) -> None:
+        if self._server.name.casefold() in SYSTEM:
+            raise NotSupportedError(
+                feature="a restore",
+                subject=f"{self._server.target}, a system database",
+                hint="Nothing was changed. Choose another database.",
+            )
+
+    def load(self, request: LoadRequest) -> LoadResult:
+        self._refuse_system_database()
+        server, dump, remarks = self._server, request.dump, list[str]()
+        with server.translate_errors(), server.central(request.timeout) as central:
+            exists = server.exists(central, server.name)
+            stored_code.require_recreatable(central, server.name, server.target)
+            if dump.form == "kept":
+                remarks += restore_retained(server, central, request)
+            else:
+                server.refuse_newer(dump, central)
+                with (
+                    prepare_accounts(central, request, server.target, remarks) as accounts,
+                    create_scratch_database(server, central, request, remarks) as url,
+                ):
+                    load_scratch_database(server, central, url, request, accounts)
+                    with lock_swap(server, central):
+                        remarks += swap_tables(server, central, url.path, request)
+                    if not exists:  # rights on a database remain when it is replaced
+                        remarks += accounts.grant(central, server.name)
+        return LoadResult(method="swapped" if exists else "new", remarks=remarks)
+
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+        pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
+        remarks = []
+        with self._server.translate_errors(), self._server.central() as central:
+            for (database,) in central.run(DATABASES):
+                if pattern.fullmatch(str(database)) and database != retained.get("kept"):
+                    try:
+                        central.run(f"drop database {ident(str(database))}")
+                    except pymysql.Error as error:
+                        remarks.append(f"retained database {database} could not be dropped: {error.args[-1]}")
+        return remarks
+
+    @contextmanager
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
+        """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
+        server, remarks = self._server, list[str]()
+        with server.translate_errors(), server.central(request.timeout) as central:
+            server.refuse_newer(request.dump, central)
+            with (
+                prepare_accounts(central, request, server.target, remarks, temporary=True) as accounts,
+                create_scratch_database(server, central, request, remarks) as url,
+            ):
+                verification = load_scratch_database(server, central, url, request, accounts)
+                # rights of other accounts would outlive the database
+                remarks += accounts.grant(central, url.path, only_created=True)
+                yield TrialRestore(url=url, verification=verification, remarks=remarks)
+
+    def _describe_location(self, session: Session) -> str:
+        return f"database {self._server.name} of the server at {describe_server(session)['at']} ({session.server.version_text})"

@@ -1,0 +1,235 @@
+"""A connection of the driver: how it connects, how it waits, and its settings."""
+
+from __future__ import annotations
+
+import io
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import cast
+
+import pymysql
+from pymysql.constants import SERVER_STATUS
+
+from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.options import unverified_context
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.sql.catalog import Row
+from dbctl.files import liveness
+from dbctl.url import Url
+
+#: Error numbers of the driver.
+TOO_LONG, NO_HOST, LOST_WRITING, NO_GREETING = 1153, 2003, 2006, 2012
+#: Maximum bytes of one read.
+READ_BYTES = 1 << 16
+#: What the driver raises if the peer is not a MySQL server.
+PROTOCOL_ERRORS = (struct.error, LookupError, ValueError, TypeError, AttributeError, AssertionError)
+
+#: Type code of MySQL's VECTOR, which the driver lacks: it decodes values of unlisted types as ASCII.
+VECTOR = 242
+pymysql.connections.TEXT_TYPES.add(VECTOR)
+
+
+class Watchdog:
+    """Timer that closes a connection if the server does not begin the session in time.
+
+    The driver waits without limit for each answer, and a socket timeout would restart with every byte.
+    """
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self.has_expired = False
+        self._socket = connection.dup()  # for TLS, the driver detaches the socket
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
+        self.has_expired = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._socket.close()
+
+
+class PatientSocket(io.RawIOBase):
+    """The file from which the driver reads: it waits while data arrives, or while the server works."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # the stubs require any buffer
+        """Read the data that has arrived; raises OSError once the session is lost."""
+        return self._session.wait_while_alive(lambda connected: connected.recv_into(buffer))
+
+
+class Session(pymysql.connections.Connection):
+    """A connection with the properties of its server."""
+
+    watchdog: Watchdog | None = None  #: until the session is ready
+    connect_timeout: float
+    timeout: float  #: seconds that the server may take to answer; a statement may take longer
+    url: Url
+    #: returns why the session is lost; empty if the server works for it
+    probe: Callable[[Session], str]
+    _sock: socket.socket
+    _rfile: io.BufferedIOBase
+    _current_timeout: float | None
+
+    server: Server
+    account: str = ""  #: quoted for GRANT
+    database: str = ""  #: in the server's spelling
+    connection_id: int = 0  #: the server's id of this session
+    instance: str = ""  #: host, port and data directory of the server; ids are unique on one server only
+    #: Prevents changes of rows that another transaction changed since the snapshot: the server rejects them, or otherwise
+    #: locks everything that is read.
+    isolation = "repeatable read"
+    settings: Mapping[str, object]
+    read_only = True
+    is_cluster_node = False  #: whether other servers write the same database
+    server_version: str
+    server_status: int  #: flags of the last answer
+    max_statement_bytes = 0  #: the server's limit; 0: unknown
+    #: Whether an answer may still arrive, which the next query would read as its own.
+    in_flight = False
+
+    def _create_ssl_ctx(self, sslp: ssl.SSLContext | Mapping[str, object]) -> ssl.SSLContext:
+        """Encrypt without verifying the server, unless ``connection_arguments`` has set a context.
+
+        The driver would do the same, but would first load all authorities of this machine, which takes longer than a small
+        command.
+        """
+        return sslp if isinstance(sslp, ssl.SSLContext) else unverified_context()
+
+    def _get_server_information(self) -> None:
+        """Read the greeting: the first answer for which the driver waits after connecting."""
+        self.watchdog = Watchdog(self._sock, self.connect_timeout)
+        super()._get_server_information()  # type: ignore[misc]  # the stubs lack it
+
+    def begin(self) -> None:
+        """Connect and sign in.
+
+        Raises:
+            pymysql.Error: the server refused, did not answer in time, is not a MySQL server, or is not reachable.
+        """
+        try:
+            self.connect(None if self.unix_socket else self._connect_host())
+        except (pymysql.InternalError, *PROTOCOL_ERRORS) as error:
+            raise pymysql.OperationalError(NO_GREETING, "the server does not use MySQL's protocol") from error
+
+    def _connect_host(self) -> socket.socket:
+        """Connect to the first address of the host that accepts the connection.
+
+        The driver would wait for the resolver without limit.
+
+        Raises:
+            pymysql.OperationalError: no address accepts it.
+        """
+        try:
+            failure: OSError | None = None
+            for address in liveness.resolve(self.host, self.port, self.connect_timeout):
+                try:
+                    connection = socket.create_connection((address, self.port), self.connect_timeout)
+                except OSError as error:
+                    failure = error
+                else:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    self.host_info = f"socket {self.host}:{self.port}"
+                    return connection
+            raise failure or OSError("the name has no address")
+        except OSError as error:
+            reason = f"Can't connect to MySQL server on {self.host!r} ({error})"
+            raise pymysql.OperationalError(NO_HOST, reason) from None
+
+    def limit_silence(self) -> None:
+        """Limit only silence from now on: the session is ready, and a slow statement is work of the server."""
+        self._read_timeout = self._write_timeout = liveness.silence_seconds(self.timeout)
+        self._rfile.close()  # no data is pending, and it would keep the socket open
+        self._rfile = io.BufferedReader(PatientSocket(self), READ_BYTES)
+
+    def wait_while_alive(self, move: Callable[[socket.socket], int]) -> int:
+        """Transfer bytes by ``move``, waiting as long as the server works for this session.
+
+        Raises:
+            OSError: the connection is lost, or the server runs nothing for it.
+        """
+        alive: liveness.Liveness | None = None
+        while True:
+            try:
+                return move(self._sock)
+            except TimeoutError:
+                alive = alive or liveness.Liveness(
+                    lambda: self.probe(self),
+                    server_address(self.url),
+                    silence=liveness.silence_seconds(self.timeout),
+                    descriptor=self._sock.fileno(),
+                )
+                if reason := alive.find_fault():
+                    raise OSError(reason) from None
+
+    def _write_bytes(self, data: bytes) -> None:
+        """Send a packet in parts; the driver would limit the time for all of it."""
+        if self._current_timeout != self._write_timeout:
+            self._sock.settimeout(self._write_timeout)
+            self._current_timeout = self._write_timeout
+        remaining = memoryview(data)
+        try:
+            while remaining:
+                remaining = remaining[self.wait_while_alive(lambda connection: connection.send(remaining)) :]  # noqa: B023 - it runs immediately
+        except OSError as error:
+            self._force_close()  # type: ignore[attr-defined]  # the stubs lack it
+            raise pymysql.OperationalError(LOST_WRITING, f"MySQL server has gone away ({error})") from None
+
+    def query(self, sql: str | bytes, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - the signature of the driver
+        text = sql.encode() if isinstance(sql, str) else sql
+        if 0 < self.max_statement_bytes <= len(text):  # the server would only disconnect
+            reason = (
+                f"the statement has {len(text)} bytes, and max_allowed_packet is {self.max_statement_bytes}"
+            )
+            raise pymysql.DataError(TOO_LONG, reason)
+        self.in_flight = True
+        try:
+            row_count: int = super().query(text, unbuffered)
+        except pymysql.Error:
+            self.in_flight = False  # this was the answer, or the connection is lost
+            raise
+        self.in_flight = False
+        return row_count
+
+    def apply_settings(self) -> None:
+        """Set all settings that dbctl relies on."""
+        sets = ", ".join(f"{name} = {format_literal(value)}" for name, value in self.settings.items())
+        self.run(f"set session {sets}, names utf8mb4 collate {self.server.exact_collation}")
+        mode = "read only" if self.read_only else "read write"
+        self.run(f"set session transaction isolation level {self.isolation}, {mode}")
+
+    def run(self, sql: str) -> list[Row]:
+        """Run one statement and return its rows."""
+        with self.cursor() as cursor:
+            cursor.execute(sql)
+            return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, according to the last answer of the server."""
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def drop(self) -> None:
+        """Close the connection and ignore errors."""
+        with suppress(pymysql.Error, OSError):
+            self.close()
+
+
+def server_address(url: Url) -> str:
+    """Return the server of ``url``, the same for all sessions with it."""
+    return f"{url.host}:{url.port}?{url.options}"

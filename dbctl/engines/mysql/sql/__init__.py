@@ -1,1 +1,0 @@
-"""SQL of MySQL and MariaDB: lexer, scripts, lint, read-only queries."""

@@ -1,0 +1,271 @@
+"""Code objects (triggers, views, routines, libraries, events), which cannot be renamed: dump, drop and create them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import pymysql
+
+from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql.dump_programs import PRODUCT_OPTIONS
+from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
+from dbctl.engines.mysql.opening import error_number
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.files import subprocesses
+from dbctl.url import Url
+
+VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
+USES_OF_VIEWS = """select view_name, table_name from information_schema.view_table_usage
+where view_schema = {0} and table_schema = {0}"""
+#: The tables that a view reads, or its definer, do not exist.
+VIEW_BROKEN = (1356, 1449)
+TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
+ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
+LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
+PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
+#: The default of a column with a sequence names the database that contained the sequence when it was set.
+DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
+where table_schema = {0} and column_default like '%nextval("%'"""
+EVENTS = "select event_name from information_schema.events where event_schema = {}"
+#: Objects that other users than this one have created.
+DEFINERS = """select definer, what from (
+  select definer, concat('trigger ', trigger_name) as what from information_schema.triggers where trigger_schema = {0}
+  union all select definer, concat('view ', table_name) from information_schema.views where table_schema = {0}
+  union all select definer, concat('event ', event_name) from information_schema.events where event_schema = {0}
+  union all select definer, concat(lower(routine_type), ' ', routine_name) from information_schema.routines
+    where routine_schema = {0}) made
+where definer <> current_user() order by what"""
+DEFINER_PRIVILEGES = re.compile(
+    r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
+)
+#: MySQL checks the definer before it looks for the event, so this statement changes nothing.
+TRY_DEFINER = "alter definer = {} event {}.{} comment ''"
+#: Error number: the definer needs a right that this account does not have.
+RIGHT_MISSING = 1227
+#: Rights of MySQL to use a definer that does not exist, or that may administer the server.
+RIGHTS_FOR_DEFINERS = re.compile(r"\b(?:ALLOW_NONEXISTENT_DEFINER|SYSTEM_USER)\b")
+#: Users' rights on single routines, which are dropped with the routines.
+ROUTINE_RIGHTS = "select user, host, routine_type, routine_name, cast(proc_priv as unsigned) from mysql.procs_priv where db = {}"
+RIGHT_NAMES = ("execute", "alter routine", "grant option")  #: by their bits
+RIGHTS_UNKNOWN = "grants on single routines are not visible to this user: grant them again, if any"
+MAY_NOT_READ = 1142
+Rights = Sequence[tuple[object, ...]] | None
+
+
+def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
+    """Return a script that creates all objects of a database except tables; broken views are left out."""
+    tool, broken_views = (
+        dump_programs.find_program("dump", central.server, target),
+        find_broken_views(central, database),
+    )
+    views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]
+    options = [
+        "--default-character-set=utf8mb4",
+        "--no-data",
+        "--skip-lock-tables",
+        *PRODUCT_OPTIONS[central.server.product],
+    ]
+    exclusions = [f"--ignore-table={database}.{name}" for name in broken_views]
+    selections = [["--no-create-info", "--routines", "--triggers", "--events", *exclusions, "--", database]]
+    if views:
+        selections.append(["--skip-triggers", "--", database, *views])
+    scripts = []
+    watch = dump_programs.create_watch(url, database, target, UNCHANGED, timeout=SHORT_TIMEOUT)
+    with dump_programs.write_connection_files(url, central.server) as connection:
+        for words in selections:
+            with subprocesses.run_program(
+                [str(tool.path), connection, *options, *words], {}, watch=watch, writes=True
+            ) as client:
+                scripts.append(b"".join(client.blocks(interruptible=False)))
+                if client.finish(interruptible=False):
+                    raise dump_programs.to_error(client, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED)
+    # Placeholders of views come first, since routines may use views; final views come last, since views may use routines.
+    placeholders, mark, final = (scripts[1] if views else b"").partition(FINAL_VIEWS)
+    return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))
+
+
+def drop_code(central: Session, database: str, *, keep_views: Sequence[str] = ()) -> None:
+    """Drop all objects of a database except tables, and the views in ``keep_views``."""
+    name = ident(database)
+    for trigger in list_names(central, TRIGGERS, database):
+        central.run(f"drop trigger {name}.{ident(trigger)}")
+    for view in list_names(central, VIEWS, database):
+        if view not in keep_views:
+            central.run(f"drop view {name}.{ident(view)}")
+    for event in list_names(central, EVENTS, database):
+        central.run(f"drop event {name}.{ident(event)}")
+    for kind, routine in list_routines(central, database):
+        statement = f"drop {kind.lower()} {name}.{ident(routine)}"
+        if kind == PACKAGE:
+            with _oracle_mode(central):
+                central.run(statement)
+        elif kind != PACKAGE_BODY:
+            central.run(statement)
+    for library in list_libraries(central, database):
+        central.run(f"drop library {name}.{ident(library)}")
+
+
+def count_versions(central: Session, database: str, table: str) -> int:
+    """Return the row count of a system-versioned table, including its history."""
+    sql = f"select count(*) from {ident(database)}.{ident(table)} for system_time all"
+    return int(str(central.run(sql)[0][0]))
+
+
+def repoint_sequences(central: Session, database: str, source: str) -> None:
+    """Make defaults of columns use the sequences of their own database, which were moved there from ``source``."""
+    old_prefix, changes = f"nextval({ident(source)}.", dict[str, list[str]]()
+    for table, column, default in central.run(DEFAULTS.format(format_literal(database))):
+        if old_prefix in str(default):
+            new_default = str(default).replace(old_prefix, f"nextval({ident(database)}.")
+            changes.setdefault(str(table), []).append(
+                f"alter column {ident(str(column))} set default {new_default}"
+            )
+    if changes:
+        central.run("set session system_versioning_alter_history = 'KEEP'")
+    # One statement for each table, since a server resolves all sequences of the table.
+    for table, changed in changes.items():
+        central.run(f"alter table {ident(database)}.{ident(table)} {', '.join(changed)}")
+
+
+def find_broken_views(central: Session, database: str) -> list[str]:
+    """Return the views that cannot be read, and so could not be created again."""
+    broken_views = []
+    for view in list_names(central, VIEWS, database):
+        try:
+            central.run(f"show columns from {ident(database)}.{ident(view)}")
+        except pymysql.Error as error:
+            if error_number(error) not in VIEW_BROKEN:
+                raise
+            broken_views.append(view)
+    return broken_views
+
+
+def require_recreatable(central: Session, database: str, target: str) -> None:
+    """Refuse to drop objects that this user could not create again.
+
+    Raises:
+        PrivilegeMissingError: an object has another definer, and this user may not use that definer.
+    """
+    others = central.run(DEFINERS.format(format_literal(database)))
+    if others and not any(DEFINER_PRIVILEGES.search(str(line)) for (line,) in central.run("show grants")):
+        definer, description = others[0]
+        raise _recreate_denied_error(
+            central, target, str(definer), str(description), central.server.definer_privilege
+        )
+    if central.server.is_mariadb:
+        return
+    objects = {str(definer): str(description) for definer, description in others}
+    for definer, description in objects.items():
+        if right := _find_missing_right(central, database, definer):
+            raise _recreate_denied_error(central, target, definer, description, right)
+
+
+def _recreate_denied_error(
+    central: Session, target: str, definer: str, description: str, right: str
+) -> PrivilegeMissingError:
+    return PrivilegeMissingError(
+        target=target,
+        reason=f"{description} has definer {definer}, and {central.account} may not create it with that definer",
+        hint=f"Nothing was changed. As an administrator: GRANT {right} ON *.* TO {central.account};",
+    )
+
+
+def _find_missing_right(central: Session, database: str, definer: str) -> str:
+    """Return the right without which MySQL rejects this definer from this account; empty if it accepts it.
+
+    Few accounts may list other accounts, so a statement about a missing event tests the definer.
+    """
+    user, _, host = definer.rpartition("@")
+    event = ident(f"dbctl_{secrets.token_hex(8)}")
+    account = f"{format_literal(user)}@{format_literal(host)}"
+    try:
+        central.run(TRY_DEFINER.format(account, ident(database), event))
+    except pymysql.Error as error:
+        if error_number(error) == RIGHT_MISSING and (
+            match := RIGHTS_FOR_DEFINERS.search(str(error.args[-1]))
+        ):
+            return match[0]
+    return ""
+
+
+def read_routine_rights(central: Session, database: str) -> Rights:
+    """Return the rights of users on single routines; None if this user may not read them."""
+    try:
+        return central.run(ROUTINE_RIGHTS.format(format_literal(database)))
+    except pymysql.Error as error:
+        if error_number(error) != MAY_NOT_READ:
+            raise
+        return None
+
+
+def grant_routine_rights(central: Session, database: str, rights: Rights) -> list[str]:
+    """Grant the rights on single routines again; return warnings."""
+    existing = set(list_routines(central, database))
+    if rights is None:
+        return [RIGHTS_UNKNOWN] if existing else []
+    remarks = []
+    for user, host, kind, name, bits in rights:
+        if (str(kind), str(name)) in existing:
+            names = [word for bit, word in enumerate(RIGHT_NAMES) if int(str(bits)) >> bit & 1]
+            privileges = ", ".join(word for word in names if word != "grant option") or "usage"
+            grant_option = " with grant option" if "grant option" in names else ""
+            routine = f"{str(kind).lower()} {ident(database)}.{ident(str(name))}"
+            sql = f"grant {privileges} on {routine} to {format_literal(str(user))}@{format_literal(str(host))}{grant_option}"
+            try:
+                central.run(sql)
+            except pymysql.Error as error:
+                remarks.append(f"a right was not granted again ({error.args[-1]}): {sql}")
+    return remarks
+
+
+def list_names(central: Session, sql: str, database: str) -> list[str]:
+    """Return the names in the result of a query about a database, one per row."""
+    return [str(name) for (name,) in central.run(sql.format(format_literal(database)))]
+
+
+@contextmanager
+def _oracle_mode(central: Session) -> Iterator[None]:
+    """Enable statements about packages in a session."""
+    ((modes,),) = central.run("select @@sql_mode")
+    central.run(f"set session sql_mode = {format_literal(f'{modes},ORACLE')}")
+    try:
+        yield
+    finally:
+        central.run(f"set session sql_mode = {format_literal(str(modes))}")
+
+
+def list_routines(central: Session, database: str) -> list[tuple[str, str]]:
+    return cast("list[tuple[str, str]]", central.run(ROUTINES.format(format_literal(database))))
+
+
+def list_libraries(central: Session, database: str) -> list[str]:
+    """Return the names of the libraries of a database; none on servers that have no libraries."""
+    return list_names(central, LIBRARIES, database) if central.server.has_libraries else []
+
+
+def list_unrestorable_views(session: Session) -> list[str]:
+    """Return the views of this database that read a view whose definer does not exist.
+
+    No user can read them, and MySQL does not create them again. MariaDB does.
+    """
+    if session.server.is_mariadb:
+        return []
+    unreadable = set[str]()
+    for (name,) in session.run(VIEWS.format(format_literal(session.database))):
+        view = str(name)
+        try:
+            session.run(f"select 1 from {ident(view)} limit 0")
+        except pymysql.Error as error:
+            if error_number(error) not in VIEW_BROKEN:
+                raise
+            unreadable.add(view)
+    reads = session.run(USES_OF_VIEWS.format(format_literal(session.database))) if unreadable else []
+    return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})

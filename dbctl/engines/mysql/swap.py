@@ -1,0 +1,369 @@
+"""Load dumps into scratch databases, and move the tables of a loaded database to their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+
+import pymysql
+from msgspec import structs
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest
+from dbctl.engines.mysql import connection, foreign, stored_code
+from dbctl.engines.mysql import foreign as scratch_role
+from dbctl.engines.mysql.accounts import AccountChanges
+from dbctl.engines.mysql.catalog import MySQLSchemaReader
+from dbctl.engines.mysql.database import MySQLReader
+from dbctl.engines.mysql.dialect import parse_server
+from dbctl.engines.mysql.load import load_dump, run_script
+from dbctl.engines.mysql.opening import error_number, open_session, translate_error, unreachable_error
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.servers.database import (
+    RETAINED_SUFFIX,
+    SHORT_TIMEOUT,
+    UNCHANGED,
+    derived_name,
+    new_scratch_name,
+    scratch_name_pattern,
+)
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, UnreachableError
+from dbctl.errors.restore import (
+    DumpOverreachesError,
+    ForeignDumpRefusedError,
+    RestoreFailedError,
+    RestoreUnfinishedError,
+    RetainedDatabaseMissingError,
+)
+from dbctl.url import Url
+
+#: The database that every server has, and every user may connect to.
+CENTRAL = "information_schema"
+DATABASES = "select schema_name from information_schema.schemata"
+CHARSET = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
+TABLES = """select table_name from information_schema.tables
+where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
+
+
+class RestoreServer:
+    """Opens sessions on the server of the database at ``url``, which may be missing."""
+
+    def __init__(self, url: Url, target: str) -> None:
+        self.url, self.target, self.name = url, target, url.path
+
+    @contextmanager
+    def central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
+        """Connect to a database that every server has."""
+        url = structs.replace(self.url, path=CENTRAL)
+        session = open_session(url, self.target, timeout=timeout, read_only=False)
+        try:
+            yield session
+        finally:
+            session.drop()
+
+    def exists(self, central: Session, name: str) -> bool:
+        return bool(central.run(CHARSET.format(format_literal(name))))
+
+    def require_retained(self, central: Session, dump: Dump) -> None:
+        """Refuse to restore a retained database that was dropped.
+
+        Raises:
+            RetainedDatabaseMissingError: it does not exist.
+        """
+        if not self.exists(central, dump.metadata["kept"]):
+            raise RetainedDatabaseMissingError(target=self.target, name=dump.metadata["kept"])
+
+    def refuse_newer(self, dump: Dump, session: Session) -> None:
+        """Refuse a dump of another product or of a newer version.
+
+        Raises:
+            RestoreFailedError: the server cannot load it.
+        """
+        dump_server = parse_server(dump.metadata.get("server", session.server.version_text), self.target)
+        server = session.server
+        if dump_server.product != server.product or dump_server.version[:2] > server.version[:2]:
+            raise RestoreFailedError(
+                target=self.target,
+                reason=f"it is from {dump_server.product} {dump_server.version_text}, and this server is {server.product} {server.version_text}",
+                hint=f"Use a server of {dump_server.product} of that version or later.",
+            )
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except pymysql.Error as error:
+            signals.raise_if_interrupted()
+            if error_number(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
+                raise unreachable_error(error, self.target) from None
+            context = ErrorContext(target=self.target, timeout=SHORT_TIMEOUT, schema=self.name)
+            raise translate_error(error, context, "", writing=True, broken=False) from error
+
+
+def create_statement(name: str, metadata: Mapping[str, str]) -> str:
+    """Return the statement that creates a database with the character set of ``metadata``."""
+    return f"create database {ident(name)}{charset_clause(metadata)}"
+
+
+def charset_clause(metadata: Mapping[str, str]) -> str:
+    """Return the clause for the character set of ``metadata``; empty without a valid one."""
+    charset, collation = metadata.get("charset", ""), metadata.get("collation", "")
+    if not (re.fullmatch(r"\w+", charset) and re.fullmatch(r"\w+", collation)):
+        return ""
+    return f" character set {charset} collate {collation}"
+
+
+VERSIONED = """select table_name from information_schema.tables
+where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
+MAY_NOT_CREATE = 1044
+#: The setting that allows triggers and functions with a binary log; the server names it if it rejects them.
+TRUSTING = "log_bin_trust_function_creators"
+
+
+@contextmanager
+def create_scratch_database(
+    server: RestoreServer, central: Session, request: LoadRequest, remarks: list[str]
+) -> Iterator[Url]:
+    """Create a database, and drop it at the end; leftovers of killed processes are dropped, too.
+
+    A foreign dump gets a scratch user, which is dropped as well. ``remarks`` gets what could not be dropped.
+    """
+    pattern = re.compile(scratch_name_pattern(server.name))
+    for (leftover,) in central.run(DATABASES):
+        lock = connection.acquire_sql(connection.lock_name(str(leftover)))
+        if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
+            remarks += scratch_role.remove(central, str(leftover))
+    for account in list(scratch_role.list_abandoned(central)):
+        with suppress(pymysql.Error):
+            central.run(f"drop user {account}")
+    name = new_scratch_name(server.name)
+    central.run(connection.acquire_sql(connection.lock_name(name)))
+    try:
+        central.run(create_statement(name, request.dump.metadata))
+    except pymysql.Error as error:
+        if error_number(error) != MAY_NOT_CREATE:
+            raise
+        grant_pattern = derived_name(server.name, RETAINED_SUFFIX).replace("_", "\\_")
+        hint = f"As an administrator: GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
+        reason = f"{central.account} may not create databases next to it"
+        if request.dump.foreign:
+            raise ForeignDumpRefusedError(target=server.target, reason=reason, hint=hint) from error
+        hint = f"Nothing was changed. {hint}"
+        raise PrivilegeMissingError(target=server.target, reason=reason, hint=hint) from error
+    url, prepared = structs.replace(server.url, path=name), None
+    try:
+        if request.dump.foreign:
+            prepared = scratch_role.list_prepared(central)
+            user, password = scratch_role.create_user(central, name, server.target)
+            url = structs.replace(url, user=user, password=password)
+            scratch_role.require_confined(url, server.target, timeout=request.timeout)
+        yield url
+    finally:
+        with signals.block_signals(), suppress(pymysql.Error):
+            remarks += scratch_role.remove(central, name, prepared)
+
+
+def load_scratch_database(
+    server: RestoreServer, central: Session, url: Url, request: LoadRequest, accounts: AccountChanges
+) -> DumpVerification:
+    """Load a dump into a new database, and compare its rows, as the user of ``url``."""
+    name, dump, target = url.path, request.dump, server.target
+    rewrite = (
+        partial(foreign.remove_definers, target=target) if dump.foreign else accounts.make_filter(target)
+    )
+    try:
+        load_dump(request, url, central.server, target, rewrite=rewrite)
+        with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
+            tables = stored_code.list_names(central, TABLES, name)
+            row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
+            for table in stored_code.list_names(central, VERSIONED, name):
+                row_counts[table] = stored_code.count_versions(central, name, table)
+            fingerprint = MySQLSchemaReader(reader).fingerprint()
+            content = digest_tables(reader, {table: dump.tables[table] for table in dump.digests})
+    except (PrivilegeMissingError, UnreachableError) as error:
+        if not dump.foreign or not central.open:
+            raise
+        reason = error.context["reason"]
+        hint = (
+            f"To allow its triggers and functions: SET GLOBAL {TRUSTING} = 1."
+            if TRUSTING in str(reason)
+            else ""
+        )
+        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
+    require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
+    if row_counts:
+        central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
+    return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
+
+
+#: Precedes the code objects in the script of a retained database.
+CODE_MARKER = "-- What is no table follows.\n"
+DANGLING_KEYS = """select table_name, constraint_name from information_schema.referential_constraints
+where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
+
+
+@contextmanager
+def lock_swap(server: RestoreServer, central: Session) -> Iterator[None]:
+    """Make other dbctl processes wait until the server has finished the swap, even if this process is killed.
+
+    Otherwise a restore that begins before that would mistake the new tables for the old ones, and drop the retained ones.
+    """
+    name = connection.swap_lock_name(connection.lock_name(server.name))
+    # The holder of the lock of the database has already waited for it.
+    if central.run(connection.acquire_sql(name)) != [(1,)]:
+        raise BusyError(target=server.target, holder=" by another restore", waited="0")
+    try:
+        yield
+    finally:
+        with signals.block_signals(), suppress(pymysql.Error):
+            central.run(connection.release_sql(name))
+
+
+def swap_tables(server: RestoreServer, central: Session, source: str, request: LoadRequest) -> Sequence[str]:
+    """Move all objects of ``source`` into the database, and its tables into the retained one.
+
+    Raises:
+        RestoreUnfinishedError: the tables were moved, or may have been, and code objects are missing.
+    """
+    dump, timeout = request.dump, request.timeout
+    script = b"" if dump.foreign else dump_code(server, central, source)
+    definitions = _read_definitions(server, source, timeout) if dump.foreign else []
+    routine_rights = stored_code.read_routine_rights(central, server.name)
+    signals.raise_if_interrupted()
+    if not (exists := server.exists(central, server.name)):
+        central.run(create_statement(server.name, dump.metadata))
+    old_name = request.retained_name or new_scratch_name(server.name)
+    before = dump_code(server, central, server.name)
+    broken_views = stored_code.find_broken_views(central, server.name)
+    unreadable = stored_code.find_broken_views(central, source)
+    ((charset, collation),) = central.run(CHARSET.format(format_literal(server.name)))
+    central.run(create_statement(old_name, {"charset": str(charset), "collation": str(collation)}))
+    with signals.block_signals():
+        try:
+            for database in (server.name, source):
+                # Broken views cannot be created again.
+                stored_code.drop_code(central, database, keep_views=broken_views)
+            old, new = (
+                stored_code.list_names(central, TABLES, database) for database in (server.name, source)
+            )
+            for view in set(broken_views) & set(new):
+                central.run(f"drop view {ident(server.name)}.{ident(view)}")
+            moves = [*rename_clauses(old, server.name, old_name), *rename_clauses(new, source, server.name)]
+            if moves:
+                central.run(f"rename table {', '.join(moves)}")
+        except BaseException as error:  # no table was moved: code objects are created again
+            with _report_unfinished(server, error):
+                _recreate_code(server, central, server.name, before, timeout, keep_views=broken_views)
+                for database in [old_name] if exists else [old_name, server.name]:
+                    central.run(f"drop database {ident(database)}")
+            raise
+        with _report_unfinished(server, None):
+            if "charset" in dump.metadata:
+                central.run(f"alter database {ident(server.name)}{charset_clause(dump.metadata)}")
+            stored_code.repoint_sequences(central, server.name, source)
+            _recreate_code(server, central, server.name, script, timeout)
+            warnings = _create_definitions(server, definitions, timeout)
+        remarks = [*warnings, *(f"view {view} was broken and is not retained" for view in broken_views)]
+        remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
+        remarks += _drop_dangling_keys(server, central, old_name)
+        remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
+        if not request.retained_name:
+            central.run(f"drop database {ident(old_name)}")
+    return remarks
+
+
+def restore_retained(server: RestoreServer, central: Session, request: LoadRequest) -> Sequence[str]:
+    dump, timeout = request.dump, request.timeout
+    source = dump.metadata["kept"]
+    server.require_retained(central, dump)
+    script = request.path.read_bytes().partition(CODE_MARKER.encode())[2]
+    if not stored_code.list_names(central, TABLES, source) and dump.metadata["tables"] != "0":
+        # The restore that retained it failed before its tables were renamed; at most its code objects were dropped.
+        with signals.block_signals(), _report_unfinished(server, None):
+            _recreate_code(server, central, server.name, script, timeout)
+        return ()
+    try:  # first in the retained database, so that a failure changes nothing
+        _recreate_code(server, central, source, script, timeout)
+    except BaseException:
+        with signals.block_signals():
+            stored_code.drop_code(central, source)
+        raise
+    with lock_swap(server, central):
+        remarks = swap_tables(server, central, source, request)
+    with signals.block_signals():
+        central.run(f"drop database {ident(source)}")
+    return remarks
+
+
+def dump_code(server: RestoreServer, central: Session, database: str) -> bytes:
+    """Return the script that creates the triggers, views, routines and events of a database."""
+    return stored_code.dump_script(server.url, central, database, server.target)
+
+
+def _drop_dangling_keys(server: RestoreServer, central: Session, retained_name: str) -> Iterator[str]:
+    """Drop foreign keys of retained tables that referred to no table, and would refer to a new one; yield a remark each."""
+    for table, key in central.run(
+        DANGLING_KEYS.format(format_literal(retained_name), format_literal(server.name))
+    ):
+        central.run(
+            f"alter table {ident(retained_name)}.{ident(str(table))} drop foreign key {ident(str(key))}"
+        )
+        yield f"foreign key {key} of {table} referred to no table and is not retained"
+
+
+def _read_definitions(server: RestoreServer, source: str, timeout: float) -> list[foreign.Definition]:
+    with server.central(timeout) as session:
+        return foreign.read_definitions(session, source)
+
+
+def _create_definitions(
+    server: RestoreServer, definitions: Sequence[foreign.Definition], timeout: float
+) -> list[str]:
+    if not definitions:
+        return []
+    with server.central(timeout) as session:
+        return foreign.create_objects(session, server.name, definitions)
+
+
+@contextmanager
+def _report_unfinished(server: RestoreServer, first: BaseException | None) -> Iterator[None]:
+    """Report a failure as an unfinished restore; ``first`` is an earlier error, if any."""
+    try:
+        yield
+    except (DbctlError, pymysql.Error) as error:
+        reason = first or error
+        message = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
+        raise RestoreUnfinishedError(target=server.target, reason=message) from error
+
+
+def _recreate_code(
+    server: RestoreServer,
+    central: Session,
+    database: str,
+    script: bytes,
+    timeout: float,
+    *,
+    keep_views: Sequence[str] = (),
+) -> None:
+    stored_code.drop_code(central, database, keep_views=keep_views)
+    url = structs.replace(server.url, path=database)
+    run_script([script], url, central.server, server.target, timeout=timeout, interruptible=False)
+
+
+def rename_clauses(tables: Sequence[str], source: str, target: str) -> list[str]:
+    return [f"{ident(source)}.{ident(name)} to {ident(target)}.{ident(name)}" for name in tables]
+
+
+def rename_statement(tables: Sequence[str], source: str, target: str) -> str:
+    return (
+        f"rename table {', '.join(rename_clauses(tables, source, target))}"
+        if tables
+        else "select 'no tables'"
+    )

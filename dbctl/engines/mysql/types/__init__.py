@@ -1,1 +1,0 @@
-"""Column types of MySQL and MariaDB, and the values in them."""

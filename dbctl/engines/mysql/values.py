@@ -1,0 +1,419 @@
+"""Column types of MySQL and MariaDB: literals, values of columns, and values as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache, partial
+from math import isfinite, isnan
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from uuid import UUID
+
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
+
+from dbctl.engines.contract.database import Column, Query, Table
+from dbctl.engines.mysql.read_only import LEXER
+from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
+from dbctl.engines.servers.values import Formatters, format_integer, format_value, parse_time
+from dbctl.engines.sql import codec
+from dbctl.engines.sql.catalog import Row, is_storable, quote_literal
+from dbctl.errors.usage import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+    from dbctl.engines.mysql.session import Session
+
+
+def _parse_time(text: str) -> object:
+    """Parse a time of the session, whose zone is UTC; columns have no zone."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:  # 0000-00-00, or a day past the end of the month
+        return text
+
+
+def _decode_bits(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+#: Other types are converted by the driver: text as text, bytes as bytes, whole numbers as int.
+CONVERTERS = {
+    **conversions,
+    FIELD_TYPE.BIT: _decode_bits,
+    FIELD_TYPE.DATE: str,
+    FIELD_TYPE.DATETIME: _parse_time,
+    FIELD_TYPE.DECIMAL: codec.parse_number,
+    FIELD_TYPE.NEWDECIMAL: codec.parse_number,
+    FIELD_TYPE.TIME: str,
+    FIELD_TYPE.TIMESTAMP: _parse_time,
+}
+
+
+#: Digits of a decimal before or after its point; no column has more.
+MAX_DIGITS = 100
+#: A set without values.
+EMPTY_SET = "(select null from dual where false)"
+
+
+def bind_parameters(sql: str, parameters: Mapping[str, object], *, escapes: bool) -> str:
+    """Return a statement with its ``:name`` parameters replaced by literals.
+
+    In the statement a backslash is a character; ``escapes``: in the session it begins an escape.
+
+    Raises:
+        KeyError: a parameter is missing.
+        ValueInvalidError: no database can store a value.
+    """
+    return "".join(
+        _format_piece(fragment, parameters) if fragment.name else fragment.text
+        for fragment in _split_statement(sql, escapes=escapes)
+    )
+
+
+@lru_cache(maxsize=64)
+def _split_statement(sql: str, *, escapes: bool) -> Sequence[Fragment]:
+    token_stream = LEXER.tokenize(sql)
+    return split_parameters([_escape(token) for token in token_stream] if escapes else list(token_stream))
+
+
+def _escape(token: Token) -> Token:
+    return token._replace(text=token.text.replace("\\", "\\\\")) if token.kind == "text" else token
+
+
+def _format_piece(fragment: Fragment, parameters: Mapping[str, object]) -> str:
+    value = parameters[fragment.name]
+    if fragment.operator not in ("in", "not in"):
+        return format_literal(value)
+    if not isinstance(value, list | tuple):
+        return f"{fragment.operator} {format_literal(value)}"
+    return f"{fragment.operator} {format_list(map(format_literal, value))}"
+
+
+def format_list(literals: Sequence[str] | map[str]) -> str:
+    """Return the operand of ``in``."""
+    return f"({', '.join(literals)})" if (literals := list(literals)) else EMPTY_SET
+
+
+def format_literal(value: object) -> str:
+    """Return ``value`` as an SQL literal.
+
+    Raises:
+        ValueInvalidError: no database can store it.
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, float) and value == 0:
+        return f"({value}e0)"  # a decimal literal has no sign of zero
+    if isinstance(value, bool | int | float | Decimal):
+        return f"({encode_value(value)})" if value < 0 else encode_value(value) or ""
+    text = encode_value(value) or ""
+    if "\\" in text or "\0" in text:
+        return f"_utf8mb4 x'{text.encode().hex()}'"
+    return quote_literal(text)
+
+
+def encode_value(value: object) -> str | None:
+    """Return the text that a server reads as ``value``, for a column of any type.
+
+    Raises:
+        ValueInvalidError: no database can store it.
+    """
+    return format_value(value, _WRITERS)
+
+
+def _encode_text(value: str) -> str:
+    if not is_storable(value.replace("\0", "")):
+        raise ValueInvalidError(name="text", value=ascii(value[:40]), reason="it is not valid UTF-8")
+    return value
+
+
+def _encode_float(value: float) -> str:
+    if isnan(value) or not isfinite(value):
+        raise ValueInvalidError(name="number", value=str(value), reason="no column can store it")
+    return repr(value)
+
+
+def _encode_time(value: datetime) -> str:
+    # columns have no zone, so all times are sent in UTC
+    timestamp = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return timestamp.isoformat(" ")
+
+
+def _encode_decimal(value: Decimal) -> str:
+    """Return all digits: a literal with an exponent is a float."""
+    return f"{value:f}" if value.is_finite() and abs(value.adjusted()) <= MAX_DIGITS else str(value)
+
+
+_WRITERS: Formatters = {
+    str: _encode_text,
+    bool: lambda value: "1" if value else "0",
+    int: format_integer,
+    float: _encode_float,
+    datetime: _encode_time,
+    date: str,
+    Decimal: _encode_decimal,
+    UUID: str,
+}
+
+
+#: How values of a type compare. ``other``: by their text, which never fails.
+Kind: TypeAlias = Literal["text", "integer", "number", "uuid", "enum", "time", "date", "bytes", "other"]
+KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(["char", "varchar", "tinytext", "text", "mediumtext", "longtext"], "text"),
+    **dict.fromkeys(["tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"], "integer"),
+    **dict.fromkeys(["decimal", "float", "double"], "number"),
+    **dict.fromkeys(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"], "bytes"),
+    **dict.fromkeys(["datetime", "timestamp"], "time"),
+    "date": "date",
+    "uuid": "uuid",
+    "enum": "enum",
+}
+TIMES = frozenset[Kind]({"time", "date"})
+NATIVE: Mapping[Kind, str] = {"uuid": "uuid", "enum": "enum", "time": "time", "date": "time"}
+#: Upper limits of whole numbers in columns of a kind.
+LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
+#: The character sets that can store every text.
+UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
+
+_LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
+_SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_MEANING = {"0": "\0", "n": "\n", "r": "\r"}
+TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
+
+
+class MySQLColumn(Column, frozen=True, kw_only=True):
+    """A column of a live table, with the properties that determine how its values compare."""
+
+    kind: Kind
+    charset: str = ""
+    collation: str = ""
+    auto_increment: bool = False  #: AUTO_INCREMENT
+
+
+class MySQLTable(Table, frozen=True, kw_only=True):
+    storage_engine: str = ""  #: InnoDB, MyISAM…; empty for a view
+    transactional: bool = True
+
+
+def normalize_type(declared: str) -> str:
+    """Return a type of the catalog in upper case, except for the labels of an enum."""
+    return _LABELS.sub(lambda match: match[0] if match[0].startswith("'") else match[0].upper(), declared)
+
+
+def parse_labels(declared: str) -> list[str]:
+    """Return the labels of an enum; in the catalog a backslash escapes, in every mode of the session."""
+    texts = [text[1:-1].replace("''", "'") for text in _LABELS.findall(declared) if text.startswith("'")]
+    return [_ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text) for text in texts]
+
+
+def kind_of(column: Column) -> Kind:
+    """Return how values of a column compare."""
+    return column.kind if isinstance(column, MySQLColumn) else "other"
+
+
+def is_binary(column: Column) -> bool:
+    """Whether values arrive as bytes: also points and other shapes."""
+    return kind_of(column) == "bytes" or bool(_SHAPE.fullmatch(column.type))
+
+
+def charset_of(column: Column) -> str:
+    """Return the character set of a column; empty if it stores no text."""
+    return column.charset if isinstance(column, MySQLColumn) else ""
+
+
+def comparable_value(column: Column, value: object) -> object:
+    """Return ``value`` for a comparison with ``column``; None if no row can have it.
+
+    Raises:
+        ValueInvalidError: no database can store it.
+    """
+    kind = kind_of(column)
+    if isinstance(value, str) and kind == "bytes":  # some apps store all text as bytes
+        return value.encode(errors="surrogatepass")
+    if isinstance(value, bytes) or kind == "bytes":
+        return value if isinstance(value, bytes) and kind == "bytes" else None
+    if isinstance(value, int) and abs(value) < LIMITS.get(kind, 0):
+        return Decimal(value)
+    text = encode_value(value)
+    return None if text is None else _COMPARE.get(kind, _compare_text)(text, column)
+
+
+def _compare_text(text: str, _column: Column) -> str:
+    return text
+
+
+def _compare_label(text: str, column: Column) -> str | None:
+    return text if text in column.labels else None
+
+
+def _compare_time(text: str, _column: Column) -> datetime | None:
+    return parse_time(text)
+
+
+def _compare_number(text: str, column: Column) -> Decimal | None:
+    word = text.strip().lower()
+    if word in TRUE | FALSE and kind_of(column) == "integer":
+        return Decimal(word in TRUE)
+    try:
+        number = Decimal(text) if text.isascii() else Decimal("NaN")
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or abs(number.adjusted()) > 300:  # noqa: PLR2004 - digits; real numbers have fewer
+        return None
+    return number
+
+
+def _compare_uuid(text: str, _column: Column) -> str | None:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
+
+
+_COMPARE: Mapping[Kind, Callable[[str, Column], object]] = {
+    "integer": _compare_number,
+    "number": _compare_number,
+    "uuid": _compare_uuid,
+    "enum": _compare_label,
+    **dict.fromkeys(TIMES, _compare_time),
+}
+
+
+def encode_for_column(column: Column, value: object) -> object:
+    """Return ``value`` for a statement that stores it in ``column``.
+
+    Raises:
+        ValueInvalidError: the column cannot store such a value.
+    """
+    kind = kind_of(column)
+    if isinstance(value, bytes) and kind not in ("bytes", "other"):
+        raise ValueInvalidError(
+            name=column.name, value="(bytes)", reason=f"the column has type {column.type.lower()}"
+        )
+    if isinstance(value, str) and kind in TIMES and (timestamp := parse_time(value)):
+        return timestamp  # the server rejects a zone, or drops it
+    return value
+
+
+#: The bits of integer types, by the first word of the type.
+BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
+_TYPE = re.compile(r"([A-Z]+)(?:\((\d+)\))?")
+#: Times that a server may store and Python cannot parse.
+UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
+
+
+#: Functions that read the text of a value, by the driver's number of its type, where ``select`` has another form to show.
+EXACT = dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)
+
+
+class MySQLCodec:
+    """The part ``ValueCodec``."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._db, self._catalog = db, db.catalog
+
+    def read(self, query: Query) -> list[Row]:
+        with keep_exact_values(self._db.connection.session):
+            return self._db.connection.fetch(*self._db.select_statement(query, exact_expression))
+
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        parse = self.text_parser(table, column)
+        return lambda text, _unquoted: parse(text)
+
+    def text_parser(self, table: str, column: str) -> codec.Parser:
+        return _create_parser(self._catalog.require_column(table, column))
+
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        definition = self._catalog.require_column(table, column)
+        return codec.json_value_parser(
+            definition,
+            _create_parser(definition),
+            takes_bytes=kind_of(definition) in ("bytes", "other"),
+            encode=partial(_format_value, definition),
+        )
+
+
+@contextmanager
+def keep_exact_values(session: Session) -> Iterator[None]:
+    """Read exact values in this context: times remain the text of the server."""
+    decoders = session.decoders
+    session.decoders = {**decoders, **EXACT}
+    try:
+        yield
+    finally:
+        session.decoders = decoders
+
+
+def exact_expression(column: Column, name: str) -> str:
+    """Return SQL for a column with every digit: the server prints six of a FLOAT."""
+    return f"({name} * 1e0)" if column.type.startswith("FLOAT") else name
+
+
+def exact_reader(column: Column) -> Callable[[bytes], object]:
+    r"""Return the function that reads the text of an exact value, of bytes as ``\x`` and hexadecimal digits."""
+    if is_binary(column):
+        return lambda text: bytes.fromhex(text[2:].decode())
+    if kind_of(column) == "integer":
+        return int
+    if kind_of(column) == "number":
+        return lambda text: codec.parse_number(text.decode())
+    return lambda text: text.decode("utf-8", "surrogateescape")
+
+
+def _format_value(column: Column, value: object) -> str | None:
+    if isinstance(value, list | dict):
+        return codec.encode_json(value) if kind_of(column) in ("text", "other") else None
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _create_parser(column: Column) -> codec.Parser:
+    if column.type == "JSON":
+        return codec.json_parser(column)
+    make = _PARSERS.get(kind_of(column))
+    return _create_other_parser(column) if make is None else make(column)
+
+
+def _create_integer_parser(column: Column) -> codec.Parser:
+    match = _TYPE.match(column.type)
+    name, width = (match[1], match[2]) if match else ("", None)
+    if name == "BIT":
+        return _as_number(codec.integer_parser(column, 0, (1 << int(width or 1)) - 1), Decimal)
+    bits = BITS.get(name, 64)
+    if "UNSIGNED" in column.type:
+        return _as_number(codec.integer_parser(column, 0, (1 << bits) - 1), Decimal)
+    return _as_number(codec.integer_parser(column, -(1 << (bits - 1)), (1 << (bits - 1)) - 1), int)
+
+
+def _create_number_parser(column: Column) -> codec.Parser:
+    is_real = column.type.startswith(("FLOAT", "DOUBLE"))  # a decimal literal has no sign of zero
+    return _as_number(codec.number_parser(column, finite=True), float if is_real else Decimal)
+
+
+def _as_number(read: codec.Parser, kind: Callable[[str], object]) -> codec.Parser:
+    """Return a reader that converts the text of a number to ``kind``: as text, the server would round it."""
+    return lambda text: kind(str(read(text)).strip())
+
+
+def _create_other_parser(column: Column) -> codec.Parser:
+    parse_text, parse_bytes = codec.text_parser(column, nul=True), codec.bytes_parser(column)
+    # points and other types arrive as bytes
+    return lambda text: parse_bytes(text) if text.startswith("\\x") else parse_text(text)
+
+
+_PARSERS: Mapping[Kind, Callable[[Column], codec.Parser]] = {
+    "text": partial(codec.text_parser, nul=True),
+    "integer": _create_integer_parser,
+    "number": _create_number_parser,
+    "uuid": codec.uuid_parser,
+    "enum": codec.label_parser,
+    "time": partial(codec.time_parser, extra_pattern=UNPARSED_TIMES),
+    "date": partial(codec.time_parser, extra_pattern=UNPARSED_TIMES),
+    "bytes": codec.bytes_parser,
+}
