@@ -124,7 +124,7 @@ OTHER_TEXTS = {
     "cli/main.py",
     "cli/_support/options.py",
     "demo/__init__.py",
-    "engines/lancedb/backup/restore_target.py",
+    "engines/lancedb/restore.py",
     "engines/mysql/restore.py",
     "engines/postgresql/backup/restore_target.py",
     "engines/contract/database.py",  # a server repeats it

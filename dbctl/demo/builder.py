@@ -16,7 +16,7 @@ from dbctl.demo.sample import Progress, RowWriter, Sample
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.lancedb.schema import create_table
+from dbctl.engines.lancedb.catalog import create_table
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.databases import DatabaseNotEmptyError

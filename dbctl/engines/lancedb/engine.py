@@ -54,7 +54,7 @@ class LanceEngine(Engine):
         return file_locks.list_folder_users(folder)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
+        from dbctl.engines.lancedb.restore import LanceRestoreTarget
 
         return LanceRestoreTarget(url, target)
 
@@ -64,7 +64,7 @@ class LanceEngine(Engine):
     def has_unfinished_restore(self, url: Url) -> bool:
         if (folder := _find_folder(url)) is None:
             return False
-        from dbctl.engines.lancedb.backup import swap
+        from dbctl.engines.lancedb import swap
 
         return swap.is_unfinished(folder)
 
@@ -72,14 +72,14 @@ class LanceEngine(Engine):
         if (folder := _find_folder(url)) is None:
             return ()
         from dbctl.engines import file_locks
-        from dbctl.engines.lancedb.backup import swap
+        from dbctl.engines.lancedb import swap
 
         return () if file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
 
     def open_copier(self, url: Url, target: str) -> Dumps | None:
         if (folder := _find_folder(url)) is None:
             return None
-        from dbctl.engines.lancedb.backup.dump import FolderDumps
+        from dbctl.engines.lancedb.dump import FolderDumps
 
         return FolderDumps(folder, target)
 
@@ -87,7 +87,7 @@ class LanceEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump
-        from dbctl.engines.lancedb.backup import archive
+        from dbctl.engines.lancedb import archive
 
         return (
             archive.read_manifests(path, target)
@@ -99,17 +99,17 @@ class LanceEngine(Engine):
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb.backup import archive
+        from dbctl.engines.lancedb import archive
 
         return archive.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
-        from dbctl.engines.lancedb.backup import snapshot
+        from dbctl.engines.lancedb import snapshot
 
         return snapshot.contains_tables(folder)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb.backup import archive
+        from dbctl.engines.lancedb import archive
 
         return archive.import_folder(folder, destination, target)
 

@@ -1,20 +1,36 @@
-"""The location and files of a LanceDB: a local folder or a bucket. Reading local files does not require the library."""
+"""The location and files of a LanceDB, a local folder or a bucket, its errors, and the access of writers."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
-from dbctl.config import s3
+from dbctl.config import paths, s3
 from dbctl.config.storage import parse_address
-from dbctl.errors.base import Remedy
-from dbctl.errors.connection import FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.engines.file_locks import write_lock
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import (
+    ConcurrentChangeError,
+    ConstraintError,
+    CorruptError,
+    DiskFullError,
+    FolderMissingError,
+    NotADatabaseError,
+    QueryFailedError,
+    ReadOnlyError,
+    UnreachableError,
+)
+from dbctl.errors.databases import VersionsTaggedError
 from dbctl.errors.usage import require_driver
+from dbctl.files import lock as file_lock
 from dbctl.files.atomic import read_whole
 from dbctl.url import Url
 
@@ -258,3 +274,155 @@ def _timeout_options(timeout: float) -> dict[str, str]:
 
 def _is_visible(name: str) -> bool:
     return not name.startswith(".")
+
+
+#: Source locations of the library in its messages.
+_SOURCE_LOCATION = re.compile(
+    r",? ?/\S*?\.rs:\d+(?::\d+)?|This issue was likely caused by a bug.*", re.DOTALL
+)
+_PREFIX = re.compile(r"^(?:lance error: |Invalid input, |LanceError\(\w+\): )+")
+#: The response of the storage, or the reason for none, inside a long message of the library.
+_STORAGE_REPLY = re.compile(
+    r"RetryError.*?(?:status: (?P<status>\d+).*?(?:<Message>(?P<message>.*?)</Message>|$)|message: \"(?P<other>[^\"]+)\")",
+    re.DOTALL,
+)
+_MAX_REASON = 400  #: characters
+#: Classes of panics in the library's native code, for example after reading damaged files; they cannot be imported.
+_PANIC_CLASSES = frozenset({"RustPanic", "PanicException"})
+
+
+@contextmanager
+def translate_errors(location: Location) -> Iterator[None]:
+    """Raise errors of the library as errors of dbctl."""
+    try:
+        with translate_panics():
+            yield
+    except DbctlError:
+        raise
+    except (ValueError, RuntimeError, OSError, TypeError, NotImplementedError) as error:
+        signals.raise_if_interrupted()
+        raise translate_error(error, location) from error
+
+
+@contextmanager
+def translate_panics() -> Iterator[None]:
+    """Raise a panic of the library as a RuntimeError, the class of its other file errors."""
+    try:
+        yield
+    except BaseException as error:  # some panics do not derive from Exception
+        if type(error).__name__ not in _PANIC_CLASSES:
+            raise
+        raise RuntimeError("panic of the LanceDB library, caused by the content of the files") from error
+
+
+def translate_error(error: Exception, location: Location) -> DbctlError:
+    """Return the error of dbctl for an error of the library."""
+    reason = extract_reason(error)
+    for pattern, create_error in _ERROR_PATTERNS.items():
+        if re.search(pattern, str(error), re.IGNORECASE):
+            return create_error(location, reason)
+    return QueryFailedError(target=location.target, reason=reason)
+
+
+def extract_reason(error: Exception) -> str:
+    """Return the library's message without source locations."""
+    reply = _STORAGE_REPLY.search(str(error))
+    if reply:
+        return reply["message"] or reply["other"] or f"status {reply['status']}"
+    text = _PREFIX.sub("", _SOURCE_LOCATION.sub("", str(error))).strip()
+    return (text[:_MAX_REASON] + "…" if len(text) > _MAX_REASON else text) or type(error).__name__
+
+
+#: The first matching pattern decides.
+_ERROR_PATTERNS: dict[str, Callable[[Location, str], DbctlError]] = {
+    r"Query timeout": lambda location, reason: QueryFailedError(target=location.target, reason=reason),
+    r"no space left|os error 28": lambda location, _: DiskFullError(target=location.target),
+    r"read-only file ?system|os error 30": lambda location, reason: ReadOnlyError(
+        target=location.target, reason=reason, hint="Nothing was changed."
+    ),
+    r"permission denied|os error 13|AccessDenied|403 Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch": lambda location, reason: (
+        location.unreachable(reason)
+    ),
+    r"tagged version": lambda location, reason: VersionsTaggedError(
+        target=location.target, tags=reason.partition("{")[2].partition("}")[0] or reason
+    ),
+    r"commit conflict|too many concurrent writers|was preempted|concurrent": lambda location, _: (
+        ConcurrentChangeError(target=location.target)
+    ),
+    r"RetryError|error sending request|Generic S3 error|timed out|dispatch failure|NoSuchBucket|connect error": lambda location, reason: (
+        location.unreachable(reason)
+    ),
+    r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|does not match": lambda location, reason: (
+        ConstraintError(target=location.target, reason=reason)
+    ),
+    r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|outside (?:of )?file|IPC footer|range|malformed|overflow|buffer|panic": lambda location, reason: (
+        CorruptError(target=location.target, reason=reason)
+    ),
+}
+
+
+def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
+    """Acquire the lock of dbctl writers, a file next to the folder.
+
+    A bucket has no locks: its lock covers this user on this machine. If two machines write concurrently, the library lets
+    only one of them create each version.
+
+    Raises:
+        BusyError: another dbctl process held the lock until the timeout.
+    """
+    if location.folder is not None:
+        return write_lock(location.folder, location.target, purpose, timeout=location.timeout)
+    return _hold_local_lock(location, purpose)
+
+
+def _hold_local_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
+    name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
+    file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
+
+    def lock_error(reason: str) -> UnreachableError:
+        return UnreachableError(
+            target=location.target, reason=f"its lock {file}: {reason}", hint="Nothing was changed."
+        )
+
+    return file_lock.exclusive(file, location.target, purpose, timeout=location.timeout, to_error=lock_error)
+
+
+@contextmanager
+def match_owner(location: Location, table: str) -> Iterator[None]:
+    """Give new files of a table the owner and mode of its folder, even after an error.
+
+    The app could not open its table with files that root owns.
+    """
+    if location.folder is None or os.geteuid() != 0:
+        yield
+        return
+    folder = location.folder / f"{table}{SUFFIX}"
+    folder_stat = folder.stat()
+    previous_umask = os.umask(~folder_stat.st_mode & 0o777)  # for new files of the library
+    try:
+        yield
+    finally:
+        os.umask(previous_umask)
+        if folder_stat.st_uid != 0:
+            _change_owner(str(folder), folder_stat)
+
+
+def _change_owner(folder: str, owner: os.stat_result) -> None:
+    for _, folders, files, folder_descriptor in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *files):
+            try:
+                descriptor = os.open(
+                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_descriptor
+                )
+            except OSError:
+                continue  # a link, or another process removed it
+            try:
+                file_stat = os.fstat(descriptor)
+                # with a second link, the owner could obtain a file outside of the folder
+                is_safe = stat.S_ISDIR(file_stat.st_mode) or (
+                    stat.S_ISREG(file_stat.st_mode) and file_stat.st_nlink == 1
+                )
+                if is_safe and file_stat.st_uid == 0:
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(descriptor)

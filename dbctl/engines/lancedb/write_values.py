@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
-from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS
+from dbctl.engines.lancedb.rows import MIN_MILLISECONDS
 from dbctl.engines.lancedb.values import (
     Family,
     Row,

@@ -1,20 +1,244 @@
-"""The writer of a LanceDB: each statement creates one version of one table, and a rollback undoes statements."""
+"""The writer of a LanceDB, and the statements that undo those of a transaction.
+
+Each statement creates one version of one table. The library's ``restore`` would undo a transaction in one step, but after it,
+all writes of processes that had opened the table fail until they are restarted. It is only used for tables without a key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.database import Merge, Where
+from dbctl import signals
+from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where
 from dbctl.engines.lancedb import write_values
+from dbctl.engines.lancedb.location import acquire_lock, match_owner
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
-from dbctl.engines.lancedb.transaction import Transactions
-from dbctl.engines.lancedb.write_access import acquire_lock
+from dbctl.engines.lancedb.rows import RowReader, matches_row
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConcurrentChangeError
+from dbctl.errors.databases import PartialWriteError
 from dbctl.url import Url
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+
+#: Keys per query.
+KEYS_PER_QUERY = 5000
+
+
+#: ``keys``: an update of key columns, which cannot be undone row by row.
+ChangeKind: TypeAlias = Literal["insert", "update", "delete", "keys"]
+
+
+class Step(NamedTuple):
+    """An executed statement of the open transaction."""
+
+    table: str
+    version: int  #: the version that it created
+    kind: ChangeKind
+    predicate: str | None  #: the updated or deleted rows
+    inserted_keys: Collection[Row]
+
+
+class Transactions:
+    """Transactions of the contract, composed of statements that create one version each."""
+
+    def __init__(self, rows: RowReader) -> None:
+        """Store the rows of the tables that are written."""
+        self._rows, self._catalog, self._target = rows, rows.catalog, rows.catalog.target
+        self._steps: list[Step] | None = None  #: executed statements; None outside of a transaction
+        self._last_versions = dict[
+            str, int
+        ]()  #: the version of each table that this transaction created last
+        self._mixed_tables = set[str]()  #: tables that another process wrote between two statements
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Begin a transaction, and roll it back on any exception; nested, it is a savepoint.
+
+        Raises:
+            PartialWriteError: a statement could not be undone.
+        """
+        if self._steps is not None:
+            yield from self._run_nested(self._steps)
+            return
+        self._catalog.reopen()
+        self._steps, self._last_versions, self._mixed_tables = [], {}, set()
+        try:
+            yield from self._run_nested(self._steps)
+        finally:
+            self._steps = None
+
+    def _run_nested(self, steps: list[Step]) -> Iterator[None]:
+        step_count = len(steps)
+        try:
+            yield
+            signals.raise_if_interrupted()
+        except BaseException as error:  # also on a signal, so that no partial change remains
+            with signals.block_signals():
+                self._roll_back(steps, step_count, error)
+            raise
+
+    def _roll_back(self, steps: list[Step], step_count: int, error: BaseException) -> None:
+        """Undo all statements after the first ``step_count``, the last first.
+
+        Raises:
+            PartialWriteError: another process changed the same rows, or the storage is unreachable.
+        """
+        failures = dict[str, str]()
+        while len(steps) > step_count:
+            step = steps.pop()
+            try:
+                self._undo(step)
+            except DbctlError as undo_error:
+                failures[step.table] = str(undo_error)
+        if failures:
+            partial_write = PartialWriteError(
+                target=self._target, tables=", ".join(failures), reason=str(error) or type(error).__name__
+            )
+            partial_write.details = list(failures.values())
+            raise partial_write from error
+
+    def require_open(self) -> list[Step]:
+        """Return the executed statements; a write outside of a transaction is a bug."""
+        if self._steps is None:
+            raise RuntimeError("nothing is written outside a transaction")
+        return self._steps
+
+    def write(
+        self,
+        table: str,
+        kind: ChangeKind,
+        write: Callable[[LanceTable], object],
+        *,
+        predicate: str | None = None,
+        inserted_keys: Collection[Row] = (),
+    ) -> None:
+        """Execute one statement and record it; ``inserted_keys`` may grow until it is undone.
+
+        The library merges it with concurrent writes of other processes, or raises a conflict.
+        """
+        steps, handle = self.require_open(), self._catalog.open_table(table)
+        with self._catalog.translate_errors(), match_owner(self._catalog.location, table):
+            write(handle)
+            version = handle.version
+        if version - 1 != self._last_versions.setdefault(table, version - 1):
+            self._mixed_tables.add(table)
+        self._last_versions[table] = version
+        steps.append(Step(table, version, kind, predicate, inserted_keys))
+
+    # Rollback ------------------------------------------------------------------------------------------------
+
+    def _undo(self, step: Step) -> None:
+        """Restore the rows before a statement, found by their keys; without keys, the version before it.
+
+        Raises:
+            ConcurrentChangeError: another process changed the same rows.
+        """
+        key = self._catalog.primary_key(step.table)
+        if not key or step.kind == "keys":
+            self._restore_version(step)
+        elif step.kind == "insert":
+            for key_batch in _key_batches(list(step.inserted_keys)):
+                self._delete(step.table, self._key_predicate(step.table, key_batch))
+        else:
+            self._restore_rows(step, key)
+
+    def _restore_rows(self, step: Step, key: Sequence[str]) -> None:
+        """Undo an update or delete."""
+        before, after = (
+            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
+        )
+        remaining = set(self._read_keys(after, key, step.predicate)) if step.kind == "delete" else set()
+        keys = dict.fromkeys(self._read_keys(before, key, step.predicate))
+        for key_batch in _key_batches([row for row in keys if row not in remaining]):
+            where = self._key_predicate(step.table, key_batch)
+            self._require_unchanged(step.table, after, where)
+            if step.kind == "update":
+                self._delete(step.table, where)
+            elif step.predicate:  # further rows with these keys were not deleted
+                where = f"({where}) and ({step.predicate})"
+            self._insert_rows(step.table, before, where)
+
+    def _restore_version(self, step: Step) -> None:
+        """Restore the version before a statement, unless another process wrote since then."""
+        handle = self._catalog.open_table(step.table)
+        with self._catalog.translate_errors():
+            handle.checkout_latest()
+            if step.table in self._mixed_tables or handle.version != self._last_versions[step.table]:
+                raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
+            with match_owner(self._catalog.location, step.table):
+                handle.restore(step.version - 1)
+            handle.checkout_latest()
+            self._last_versions[step.table] = handle.version
+
+    def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
+        """Check that rows are unchanged since a statement.
+
+        Raises:
+            ConcurrentChangeError: another process changed them.
+        """
+        handle = self._catalog.open_table(table)
+        with self._catalog.translate_errors():
+            handle.checkout_latest()
+            if handle.version != after.version and _sorted_rows(handle, where) != _sorted_rows(after, where):
+                raise ConcurrentChangeError(target=f"{self._target}: {table}")
+
+    def _insert_rows(self, table: str, source: LanceTable, where: str) -> None:
+        """Insert rows of an earlier version."""
+        with self._catalog.translate_errors():
+            batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
+        self._write_latest(table, lambda handle: handle.add(batches))
+
+    def _delete(self, table: str, where: str) -> None:
+        self._write_latest(table, lambda handle: handle.delete(where))
+
+    def _write_latest(self, table: str, change: Callable[[LanceTable], object]) -> None:
+        handle = self._catalog.open_table(table)
+        with self._catalog.translate_errors():
+            handle.checkout_latest()
+            with match_owner(self._catalog.location, table):
+                change(handle)
+            self._last_versions[table] = handle.version
+
+    def _read_keys(self, source: LanceTable, key: Sequence[str], predicate: str | None) -> list[Row]:
+        with self._catalog.translate_errors():
+            query = source.search(None).select(list(key))
+            batches = (query.where(predicate) if predicate else query).to_batches()
+            return [row for batch in batches for row in to_rows(batch, key)]
+
+    def existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
+        """Return the keys that exist in the table."""
+        return set(self._rows.read(table, key, [_key_condition(key, keys)]))
+
+    def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
+        return self._rows.predicate(table, [_key_condition(self._catalog.primary_key(table), keys)]) or ""
+
+
+def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
+    if len(key) > 1:
+        return AnyOf([matches_row(key, row) for row in keys])
+    conditions: list[Where] = [Condition(key[0], "in", [value for (value,) in keys if value is not None])]
+    return AnyOf([*conditions, *([Condition(key[0], "=", None)] if (None,) in keys else [])])
+
+
+def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        yield keys[start : start + KEYS_PER_QUERY]
+
+
+def _sorted_rows(table: LanceTable, where: str) -> list[str]:
+    return sorted(
+        repr(row)
+        for batch in table.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
+        for row in batch.to_pylist()
+    )
 
 
 class LanceWriter(LanceReader):
@@ -28,7 +252,7 @@ class LanceWriter(LanceReader):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **LanceReader.PARTS,
-        "VectorIndexes": "dbctl.engines.lancedb.admin.vector_indexes:LanceVectorIndexes",
+        "VectorIndexes": "dbctl.engines.lancedb.vector_indexes:LanceVectorIndexes",
     }
 
     read_only = False

@@ -17,7 +17,7 @@ from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.manifest import ManifestError
-from dbctl.engines.lancedb.query.vector_checks import find_faults
+from dbctl.engines.lancedb.vectors import find_faults
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError, VersionsTaggedError
 from dbctl.errors.search import VectorIndexUnsuitableError

@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
-from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
-from dbctl.engines.lancedb.backup.dump import FolderDumps
-from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
+from dbctl.engines.lancedb import archive, manifest, snapshot, swap
+from dbctl.engines.lancedb.dump import FolderDumps, verify_snapshot
 from dbctl.engines.lancedb.manifest import ManifestError
+from dbctl.engines.lancedb.restore import LanceRestoreTarget
 from dbctl.errors.backup import ArchiveUnsafeError
 from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
@@ -140,7 +139,7 @@ def test_snapshot_survives_pruning_and_drop(root, tmp_path):
         prune(table)
         lancedb.connect(root).drop_table(TABLE)
         assert not list(root.rglob("*.manifest"))
-        verification = verify.verify_snapshot(source)
+        verification = verify_snapshot(source)
         with (tmp_path / "backup.tar").open("wb") as file:
             file.writelines(archive.blocks(source))
         assert file.name
@@ -178,7 +177,7 @@ def test_incomplete_version_is_reported_or_skipped(root):
     with snapshot.open_snapshot(root, TARGET, allow_older=True) as source:
         assert source.rows == {TABLE: 20}
         assert "version 2" in source.remarks[0] or "is incomplete" in source.remarks[0]
-        assert verify.verify_snapshot(source).problems == []
+        assert verify_snapshot(source).problems == []
 
 
 def test_missing_newest_version_is_reported(root):
@@ -225,7 +224,7 @@ def test_digest_depends_on_values_not_on_fragments(tmp_path):
         if change:
             table.update("message_id = 'msg-00009'", change)
         with snapshot.open_snapshot(tmp_path / name, TARGET) as source:
-            return verify.verify_snapshot(source).digests[TABLE]
+            return verify_snapshot(source).digests[TABLE]
 
     expected = digest("one", range(1100))
     assert digest("two", range(7), range(7, 1050), range(1050, 1100)) == expected

@@ -16,7 +16,7 @@ import pyrage
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.lancedb.backup import swap
+from dbctl.engines.lancedb import swap
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.restore import RestoreFailedError

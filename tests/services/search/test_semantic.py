@@ -18,7 +18,7 @@ from msgspec import structs
 
 from dbctl.config.model import Embedder
 from dbctl.config.sections import Selection
-from dbctl.engines.lancedb.query.vectors import LanceVectors
+from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError, DatabaseMissingError
 from dbctl.errors.search import (

@@ -19,9 +19,9 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadResult
 from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.backup.snapshot import is_table
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES
 from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, ManifestError
+from dbctl.engines.lancedb.snapshot import is_table
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
 from dbctl.files.lock import is_held

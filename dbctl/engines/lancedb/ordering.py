@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS, ROW_ID, RowReader, fold_case
+from dbctl.engines.lancedb.rows import MIN_MILLISECONDS, ROW_ID, RowReader, fold_case
 from dbctl.engines.lancedb.values import decoded_type, type_family
 
 if TYPE_CHECKING:

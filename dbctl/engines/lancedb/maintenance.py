@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask
-from dbctl.engines.lancedb.admin.vector_indexes import LanceVectorIndexes, change_table
-from dbctl.engines.lancedb.manifest import Manifest, ManifestError
-from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.engines.lancedb.versions import History
+from dbctl.engines.lancedb.manifest import History, Manifest, ManifestError
+from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table
+from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError

@@ -1,25 +1,31 @@
-"""Verify a folder of LanceDB tables: read all values and compute digests, or count rows from the manifests."""
+"""Copy the newest version of each table of a folder to an archive, while the app writes, and verify a folder of tables."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpVerification
-from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.engines.lancedb.errors import extract_reason
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.lancedb import archive, snapshot
+from dbctl.engines.lancedb.location import extract_reason
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER
+from dbctl.engines.lancedb.snapshot import Snapshot
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.files import atomic, temp
+from dbctl.files.subprocesses import create_file
 from dbctl.url import Url
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from dbctl.engines.lancedb.reader import LanceReader
+
 
 #: The start of the names of folders with links to the files of a snapshot.
 VIEW_PREFIX = ".dbctl-vectors-"
@@ -80,8 +86,8 @@ def verify_folder(folder: Path, rows: Mapping[str, int]) -> DumpVerification:
 
 
 def _fingerprint(folder: Path) -> str:
+    from dbctl.engines.lancedb.catalog import LanceSchema
     from dbctl.engines.lancedb.reader import LanceReader
-    from dbctl.engines.lancedb.schema import LanceSchema
 
     with closing(LanceReader(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
         return LanceSchema(db).fingerprint()
@@ -194,3 +200,74 @@ class _ContentDigest:
             f"{path}\0{part}\0{hash_.hexdigest()}" for (path, part), hash_ in sorted(self._hashes.items())
         ]
         return sha256("\n".join(lines).encode()).hexdigest()
+
+
+class FolderDumps:
+    """``Dumps`` and ``SnapshotPin`` of a local folder, also without the lancedb package."""
+
+    forms: Mapping[str, str] = {"lance": ".tar"}
+    supports_partial = False
+    is_compressed = False
+
+    def __init__(self, root: Path, target: str) -> None:
+        """Store the folder of the tables; nothing is opened."""
+        self._root, self._target = root, target
+        self._pinned: Snapshot | None = None
+
+    def blocks_writers(self) -> bool:
+        return False
+
+    def pin_snapshot(self) -> None:
+        """Open the files of the current versions for the next ``dump``."""
+        self.unpin()
+        self._pinned = snapshot.create_snapshot(self._root, self._target)
+
+    def unpin(self) -> None:
+        """Release the pinned snapshot, if any."""
+        if self._pinned is not None:
+            self._pinned.close()
+            self._pinned = None
+
+    def estimate_dump_size(self) -> int:
+        if self._pinned is not None:
+            return archive.archive_size(self._pinned)
+        with snapshot.open_snapshot(self._root, self._target) as pinned:
+            return archive.archive_size(pinned)
+
+    def dump(self, request: DumpRequest) -> DumpResult:
+        """Write the archive and verify its rows in a second thread.
+
+        Raises:
+            As ``snapshot.create_snapshot``.
+        """
+        pinned = self._pinned or snapshot.create_snapshot(self._root, self._target)
+        try:
+            return _write_archive(pinned, request)
+        finally:
+            pinned.close()
+            self._pinned = None
+
+
+def create_dumps(db: LanceReader) -> FolderDumps | None:
+    """Return the dumps of an open database, which ends their snapshot when it is closed; None for a bucket."""
+    if db.location.folder is None:
+        return None
+    dumps = FolderDumps(db.location.folder, db.target)
+    db.cleanup.callback(dumps.unpin)
+    return dumps
+
+
+def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:
+    total_bytes, written_bytes = archive.archive_size(pinned), 0
+    with signals.defer_signals(), create_file(request.destination) as file, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(verify_snapshot, pinned)
+        for block in archive.blocks(pinned):
+            signals.raise_if_interrupted()
+            written_bytes += file.write(block)
+            request.progress(min(1.0, written_bytes / total_bytes))
+        verification = future.result()
+    remarks = [*pinned.remarks, *([] if is_readable() else [NOT_READ])]
+    metadata = {"format": "lance", **pinned.versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
+    return DumpResult(
+        taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+    )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from dbctl.engines.lancedb.reader import LanceReader
 
+
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 #: Smaller numbers are seconds: as milliseconds they would be before March 1973.
 MIN_MILLISECONDS = 100_000_000_000

@@ -17,8 +17,8 @@ from dbctl.engines.contract.vectors import (
     VectorIndexSpec,
 )
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.engines.lancedb.write_access import match_owner
+from dbctl.engines.lancedb.location import match_owner
+from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.errors.search import VectorIndexUnsuitableError
 from dbctl.errors.usage import SchemaMismatchError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
     from dbctl.engines.lancedb.reader import LanceReader
+
 
 #: The minimum number of vectors for an index; product quantization fails with fewer.
 MIN_VECTORS = 256

@@ -15,12 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, ImportedDump
-from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.backup import snapshot
-from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
+from dbctl.engines.lancedb import manifest, snapshot
+from dbctl.engines.lancedb.dump import is_readable, verify_folder
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
+from dbctl.engines.lancedb.snapshot import Snapshot
 from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError

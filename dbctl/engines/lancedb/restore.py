@@ -24,9 +24,9 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
-from dbctl.engines.lancedb.backup import swap
-from dbctl.engines.lancedb.backup.archive import TOP_FOLDER, copy_ownership, verify_extracted
-from dbctl.engines.lancedb.backup.swap import FolderSwap, UnchangedSwap
+from dbctl.engines.lancedb import swap
+from dbctl.engines.lancedb.archive import TOP_FOLDER, copy_ownership, verify_extracted
+from dbctl.engines.lancedb.swap import FolderSwap, UnchangedSwap
 from dbctl.errors.connection import NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError

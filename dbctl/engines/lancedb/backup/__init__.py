@@ -1,1 +1,0 @@
-"""Backup of LanceDB: snapshot, archive, load, swap, verification."""

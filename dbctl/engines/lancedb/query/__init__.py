@@ -1,1 +1,0 @@
-"""Queries of LanceDB: predicates, ordering, text scans, vector search."""
