@@ -1,205 +1,260 @@
-"""Copy the newest version of each table of a folder to an archive, while the app writes, and verify a folder of tables."""
+"""A snapshot as a tar archive of one folder, ``lancedb``, which LanceDB can open after ``tar -xf``: write, extract, verify, import.
+
+It is written while the app writes.
+
+A script archives the folder file by file while the app may write, so the newest version in its archive may lack files. An
+import then uses the newest complete version and adds a remark.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
-from dbctl.engines.lancedb import archive, snapshot
-from dbctl.engines.lancedb.location import extract_reason
-from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER
+from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, DumpVerification, ImportedDump
+from dbctl.engines.lancedb import manifest, snapshot
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
+from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
 from dbctl.engines.lancedb.snapshot import Snapshot
-from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
-from dbctl.files import atomic, temp
+from dbctl.engines.lancedb.verify import NOT_READ, is_readable, verify_folder, verify_snapshot
+from dbctl.engines.sql.checks import find_differences
+from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.restore import RestoreFailedError
+from dbctl.files import tar
 from dbctl.files.subprocesses import create_file
-from dbctl.url import Url
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from dbctl.engines.lancedb.reader import LanceReader
 
-
-#: The start of the names of folders with links to the files of a snapshot.
-VIEW_PREFIX = ".dbctl-vectors-"
-#: The open files of this process on Linux.
-DESCRIPTORS = Path("/proc/self/fd")
-NOT_READ = "the lancedb package is not installed, so rows were only counted from the manifests"
+#: The folder that contains all files, with the name that the app's scripts use.
+TOP_FOLDER = "lancedb"
+_END = 2 * tarfile.BLOCKSIZE
 
 
-def is_readable() -> bool:
-    """Whether the lancedb package is installed."""
-    try:
-        import lancedb  # noqa: F401 - takes a second, and only verifications call this
-        import pyarrow as pa  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def archive_size(source: Snapshot) -> int:
+    """Return the approximate size of ``blocks`` in bytes; headers of long names need a little more."""
+    folders, files = len(_folders(source)) + 1, source.files
+    content = sum(file.size + _padding(file.size) for file in files)
+    total_bytes = content + tarfile.BLOCKSIZE * (folders + len(files)) + _END
+    return total_bytes + -total_bytes % tarfile.RECORDSIZE
 
 
-def verify_snapshot(snapshot: Snapshot) -> DumpVerification:
-    """Read all rows of a snapshot from its open files.
+def blocks(source: Snapshot) -> Iterator[bytes]:
+    """Yield the archive; raises as ``Snapshot.blocks``."""
+    total_bytes = 0
+    for block in _blocks(source):
+        total_bytes += len(block)
+        yield block
+    yield bytes(_END + -(total_bytes + _END) % tarfile.RECORDSIZE)
+
+
+def _blocks(source: Snapshot) -> Iterator[bytes]:
+    root_stat = source.root.stat()
+    for name in (TOP_FOLDER, *(f"{TOP_FOLDER}/{folder}" for folder in _folders(source))):
+        yield _header(name, root_stat, tarfile.DIRTYPE, 0)
+    for file in source.files:
+        yield _header(f"{TOP_FOLDER}/{file.name}", file.stat, tarfile.REGTYPE, file.size)
+        yield from source.blocks(file)
+        yield bytes(_padding(file.size))
+
+
+def _header(name: str, stat: os.stat_result, entry_type: bytes, size: int) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.type, header.size, header.mode = entry_type, size, stat.st_mode & 0o777
+    header.uid, header.gid, header.mtime = stat.st_uid, stat.st_gid, max(0, int(stat.st_mtime))
+    return header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _folders(source: Snapshot) -> list[str]:
+    """Return the folders that contain the files, parents first."""
+    folders = set(source.folders)
+    for file in source.files:
+        folders.update(str(parent) for parent in PurePosixPath(file.name).parents)
+    return sorted(folders - {"."})
+
+
+def _padding(size: int) -> int:
+    return -size % tarfile.BLOCKSIZE
+
+
+UNCHANGED = "The database was not changed."
+
+
+def extract(path: Path, destination: Path, name: str) -> Path:
+    """Extract an archive into the new folder ``destination``; return the folder of the tables, which may be nested.
 
     Raises:
-        DiskFullError, FileFailedError: links to the files cannot be created.
+        CorruptError: it contains no tables.
+        As ``tar.extract``.
     """
-    if not is_readable():
-        return DumpVerification(tables=snapshot.rows, schema="", problems=())
-    with _link_files(snapshot, Path(tempfile.gettempdir())) as folder:
-        return verify_folder(folder, snapshot.rows)
-
-
-def verify_folder(folder: Path, rows: Mapping[str, int]) -> DumpVerification:
-    """Read all rows of all tables, if the package is installed; ``rows`` is the expected row count of each table."""
-    if not is_readable():
-        return DumpVerification(tables=rows, schema="", problems=())
-    import lancedb
-
-    tables, digests, problems = dict[str, int](), dict[str, str](), list[str]()
-    with signals.defer_signals():  # threads of the library hold locks
-        connection = lancedb.connect(folder)
-        for name, expected_rows in rows.items():
-            try:
-                table = connection.open_table(name)
-                row_count, digests[name] = _read_table(table)
-                for index in table.list_indices():
-                    table.index_stats(index.name)
-            except signals.Interrupted:
-                raise
-            except Exception as error:  # noqa: BLE001 - the library raises many classes
-                problems.append(f"{name}: {extract_reason(error)}")
-                continue
-            tables[name] = row_count
-            if row_count != expected_rows:
-                problems.append(
-                    f"{name}: {row_count:,} rows can be read, but the manifest has {expected_rows:,}"
-                )
-        schema = "" if problems else _fingerprint(folder)
-    return DumpVerification(tables=tables, schema=schema, problems=problems, digests=digests)
-
-
-def _fingerprint(folder: Path) -> str:
-    from dbctl.engines.lancedb.catalog import LanceSchema
-    from dbctl.engines.lancedb.reader import LanceReader
-
-    with closing(LanceReader(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
-        return LanceSchema(db).fingerprint()
-
-
-@contextmanager
-def _link_files(snapshot: Snapshot, parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder with links to the open files of a snapshot."""
-    with atomic.translate_errors(parent, parent), temp.folder(parent, VIEW_PREFIX) as folder:
-        for file in snapshot.files:
-            link = folder / file.name
-            link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if f"/{VERSIONS_FOLDER}/" in file.name:  # copied, because the library ignores links here
-                atomic.write_blocks(link, snapshot.blocks(file))
-            elif file.descriptor is not None and DESCRIPTORS.is_dir():
-                link.symlink_to(DESCRIPTORS / str(file.descriptor))
-            else:
-                link.symlink_to(file.path)
-        yield folder
-
-
-# Digests -----------------------------------------------------------------------------------------------------------
-
-
-def _read_table(table: Any) -> tuple[int, str]:
-    """Read all values of a table; return its row count and the digest of its values in stored order."""
-    digest, rows = _ContentDigest(), 0
-    for batch in table.search().to_batches(VECTOR_BATCH_ROWS):
+    tar.extract(path, destination, name=name, max_bytes=path.stat().st_size)
+    if (destination / TOP_FOLDER).is_dir():
+        return destination / TOP_FOLDER
+    for folder, names, _ in os.walk(destination):
         signals.raise_if_interrupted()
-        rows += batch.num_rows
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            digest.update(name, column)
-    return rows, digest.digest()
+        if any(snapshot.is_table(Path(folder, folder_name)) for folder_name in names):
+            return Path(folder)
+    raise CorruptError(target=name, reason="it contains no LanceDB table")
 
 
-class _ContentDigest:
-    """A digest of the values of columns that is independent of batches and Arrow versions."""
+def import_dump(plain: Path, destination: Path, target: str) -> ImportedDump:
+    """Write an archive of the newest complete version of each table.
 
-    def __init__(self) -> None:
-        self._hashes = dict[tuple[str, str], Any]()
+    Raises:
+        CorruptError: it is not an archive, or a table has no complete version.
+        DiskFullError: the disk is full.
+    """
+    folder = plain.with_name("extracted")
+    try:
+        root = extract(plain, folder, target)
+    except (ArchiveUnsafeError, FileInvalidError) as error:
+        raise CorruptError(target=target, reason=str(error.context.get("reason", error))) from error
+    return import_folder(root, destination, target)
 
-    def update(self, path: str, column: pa.Array) -> None:
-        """Add values of a column; ``path`` names the column and nested fields."""
-        import pyarrow as pa
-        from pyarrow import types
 
-        arrow_type = column.type
-        if isinstance(column, pa.ExtensionArray):
-            self.update(path, column.storage)
-        elif types.is_dictionary(arrow_type):
-            self.update(path, column.dictionary_decode())
-        else:
-            self._update_fixed_width(path, "valid", column.is_valid().cast(pa.uint8()))
-            self._update_values(path, column)
+def import_folder(folder: Path, destination: Path, target: str) -> ImportedDump:
+    """Write an archive of a folder of tables, which is not changed; raises as ``import_dump``."""
+    with snapshot.open_snapshot(folder, target, allow_older=True) as source:
+        if not source.tables:
+            raise CorruptError(target=target, reason="it contains no LanceDB table")
+        with create_file(destination) as file:
+            for block in blocks(source):
+                file.write(block)
+        remarks = [f"{target}: {remark}" for remark in source.remarks]
+        return ImportedDump(metadata={"format": "lance", **source.versions}, remarks=remarks)
 
-    def _update_values(self, path: str, column: pa.Array) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        from pyarrow import types
 
-        arrow_type = column.type
-        if types.is_struct(arrow_type):
-            for field, child in zip(arrow_type, column.flatten(), strict=True):
-                self.update(f"{path}.{field.name}", child)
-        elif types.is_fixed_size_list(arrow_type):
-            self.update(f"{path}[]", column.flatten())
-        elif types.is_list(arrow_type) or types.is_large_list(arrow_type):
-            self._update_fixed_width(
-                path, "length", pc.list_value_length(column).fill_null(0).cast(pa.int64())
-            )
-            self.update(f"{path}[]", column.flatten())
-        elif (
-            types.is_string(arrow_type)
-            or types.is_binary(arrow_type)
-            or types.is_large_string(arrow_type)
-            or types.is_large_binary(arrow_type)
+def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
+    """Read an extracted folder and compare it with the row counts and digests of its dump.
+
+    Raises:
+        RestoreFailedError: the content differs.
+    """
+    try:
+        with snapshot.open_snapshot(folder, target) as source:
+            rows = source.rows
+        verification = verify_folder(folder, rows)
+    except (DbctlError, ManifestError) as error:
+        raise RestoreFailedError(target=target, reason=f"extracted, {error}", hint=UNCHANGED) from error
+    problems = list(verification.problems)
+    if verification.tables != dict(dump.tables) and dump.tables:
+        names = sorted(
+            name
+            for name in {*verification.tables, *dump.tables}
+            if verification.tables.get(name) != dump.tables.get(name)
+        )
+        problems.append(f"the row count differs in {', '.join(names)}")
+    if changed_tables := find_differences(verification.digests, dump.digests):
+        problems.append(f"the content differs in {', '.join(changed_tables)}")
+    if problems:
+        raise RestoreFailedError(target=target, reason=f"extracted, {problems[0]}", hint=UNCHANGED)
+    return verification
+
+
+def copy_ownership(folder: Path, reference: Path) -> None:
+    """Give all files of a folder the owner and mode of ``reference``."""
+    reference_stat = reference.stat()
+    folder_mode = stat.S_IMODE(reference_stat.st_mode) & 0o777
+    for parent, _, files in os.walk(folder):
+        for path, mode in (
+            (parent, folder_mode),
+            *((os.path.join(parent, name), folder_mode & 0o666) for name in files),  # noqa: PTH118
         ):
-            present = column.drop_null().cast(pa.large_binary())
-            self._update_fixed_width(path, "length", pc.binary_length(present))
-            if len(present):
-                starts = memoryview(present.buffers()[1]).cast("q")
-                begin, end = starts[present.offset], starts[present.offset + len(present)]
-                self._update_bytes(path, "data", memoryview(present.buffers()[2] or b"")[begin:end])
-        elif types.is_boolean(arrow_type):
-            self._update_fixed_width(path, "data", column.drop_null().cast(pa.uint8()))
-        elif (
-            types.is_primitive(arrow_type)
-            or types.is_fixed_size_binary(arrow_type)
-            or types.is_decimal(arrow_type)
-        ):
-            self._update_fixed_width(path, "data", column.drop_null())
-        elif not types.is_null(arrow_type):
-            self._update_bytes(path, "text", "".join(f"{value!a}\n" for value in column.to_pylist()).encode())
+            if os.geteuid() == 0:
+                os.chown(path, reference_stat.st_uid, reference_stat.st_gid, follow_symlinks=False)
+            os.chmod(path, mode)  # noqa: PTH101 - the paths are texts
 
-    def _update_fixed_width(self, path: str, part: str, values: pa.Array) -> None:
-        """Add values of a fixed-width type without nulls."""
-        if len(values):
-            width = values.type.bit_width // 8
-            begin = values.offset * width
-            self._update_bytes(
-                path, part, memoryview(values.buffers()[1])[begin : begin + len(values) * width]
+
+#: Gives an empty private folder with free space for a number of bytes.
+CreateFolder = Callable[[int], AbstractContextManager[Path]]
+
+
+def read_manifests(path: Path, target: str) -> DumpVerification:
+    """Return the row counts from the manifests in an archive, and missing files as problems; nothing is extracted.
+
+    Raises:
+        CorruptError: it is not an archive, or truncated.
+    """
+    files, manifests = _list_entries(path, target)
+    rows, problems = dict[str, int](), list[str]()
+    for table, manifest_names in manifests.items():
+        newest = max(manifest_names)
+        try:
+            version = manifest.parse(
+                _read_at(path, *files[f"{table}/{VERSIONS_FOLDER}/{manifest_names[newest]}"])
             )
+        except ManifestError as error:
+            problems.append(f"{table}: {manifest_names[newest]}: {error}")
+            continue
+        rows[table.removesuffix(SUFFIX)] = version.rows
+        for data_file in version.files():
+            size = files.get(f"{table}/{data_file.path}")
+            if size is None:
+                problems.append(f"{table}: {data_file.path} is missing")
+            elif data_file.bytes is not None and size[1] != data_file.bytes:
+                problems.append(
+                    f"{table}: {data_file.path} has {size[1]:,} bytes and should have {data_file.bytes:,}"
+                )
+    return DumpVerification(tables=rows, schema="", problems=problems)
 
-    def _update_bytes(self, path: str, part: str, data: bytes | memoryview) -> None:
-        self._hashes.setdefault((path, part), sha256()).update(data)
 
-    def digest(self) -> str:
-        """Return the digest, hexadecimal."""
-        lines = [
-            f"{path}\0{part}\0{hash_.hexdigest()}" for (path, part), hash_ in sorted(self._hashes.items())
-        ]
-        return sha256("\n".join(lines).encode()).hexdigest()
+def verify_archive(path: Path, target: str, create_folder: CreateFolder) -> DumpVerification:
+    """Extract an archive into a temporary folder and read all rows.
+
+    Raises:
+        CorruptError: it is not an archive, or truncated.
+        InsufficientSpaceError, DiskFullError: there is not enough free space.
+    """
+    verification = read_manifests(path, target)
+    if verification.problems or not is_readable():
+        return verification
+    with create_folder(path.stat().st_size) as temp_folder:
+        folder = extract(path, temp_folder / "archive", path.name)
+        return verify_folder(folder, verification.tables)
+
+
+def _list_entries(
+    path: Path, target: str
+) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, dict[int, str]]]:
+    """Return the offset and size of each file, and the manifests of each table by version."""
+    files, manifests = dict[str, tuple[int, int]](), dict[str, dict[int, str]]()
+    try:
+        with tarfile.open(path, "r:", errorlevel=2) as archive:
+            while (entry := archive.next()) is not None:
+                signals.raise_if_interrupted()
+                archive.members = []  # type: ignore[attr-defined]
+                name = str(PurePosixPath(entry.name)).removeprefix(f"{TOP_FOLDER}/")
+                if not entry.isreg():
+                    continue
+                files[name] = (entry.offset_data, entry.size)
+                table, _, subpath = name.partition("/")
+                folder, _, file_name = subpath.partition("/")
+                if folder == VERSIONS_FOLDER and (number := manifest.version_number(file_name)) is not None:
+                    manifests.setdefault(table, {})[number] = file_name
+            archive.fileobj.seek(archive.offset)
+            end_block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise CorruptError(target=target, reason=f"{path.name}: invalid archive: {error}") from error
+    if len(end_block) < tarfile.BLOCKSIZE or any(end_block):
+        raise CorruptError(target=target, reason=f"{path.name}: truncated archive")
+    return files, manifests
+
+
+def _read_at(path: Path, offset: int, size: int) -> bytes:
+    if size > MAX_MANIFEST_BYTES:
+        raise ManifestError("manifest too large")
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 class FolderDumps:
@@ -230,9 +285,9 @@ class FolderDumps:
 
     def estimate_dump_size(self) -> int:
         if self._pinned is not None:
-            return archive.archive_size(self._pinned)
+            return archive_size(self._pinned)
         with snapshot.open_snapshot(self._root, self._target) as pinned:
-            return archive.archive_size(pinned)
+            return archive_size(pinned)
 
     def dump(self, request: DumpRequest) -> DumpResult:
         """Write the archive and verify its rows in a second thread.
@@ -258,10 +313,10 @@ def create_dumps(db: LanceReader) -> FolderDumps | None:
 
 
 def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:
-    total_bytes, written_bytes = archive.archive_size(pinned), 0
+    total_bytes, written_bytes = archive_size(pinned), 0
     with signals.defer_signals(), create_file(request.destination) as file, ThreadPoolExecutor(1) as pool:
         future = pool.submit(verify_snapshot, pinned)
-        for block in archive.blocks(pinned):
+        for block in blocks(pinned):
             signals.raise_if_interrupted()
             written_bytes += file.write(block)
             request.progress(min(1.0, written_bytes / total_bytes))

@@ -87,21 +87,21 @@ class LanceEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump
-        from dbctl.engines.lancedb import archive
+        from dbctl.engines.lancedb import dump as archives
 
         return (
-            archive.read_manifests(path, target)
+            archives.read_manifests(path, target)
             if quick
-            else archive.verify_archive(path, target, make_temp_dir)
+            else archives.verify_archive(path, target, make_temp_dir)
         )
 
     def import_dump(
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb import archive
+        from dbctl.engines.lancedb import dump as archives
 
-        return archive.import_dump(source, destination, target)
+        return archives.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
         from dbctl.engines.lancedb import snapshot
@@ -109,9 +109,9 @@ class LanceEngine(Engine):
         return snapshot.contains_tables(folder)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb import archive
+        from dbctl.engines.lancedb import dump as archives
 
-        return archive.import_folder(folder, destination, target)
+        return archives.import_folder(folder, destination, target)
 
 
 def _find_folder(url: Url) -> Path | None:

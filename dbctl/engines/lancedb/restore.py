@@ -25,7 +25,7 @@ from dbctl.engines.contract.dumps import (
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb import swap
-from dbctl.engines.lancedb.archive import TOP_FOLDER, copy_ownership, verify_extracted
+from dbctl.engines.lancedb.dump import TOP_FOLDER, copy_ownership, verify_extracted
 from dbctl.engines.lancedb.swap import FolderSwap, UnchangedSwap
 from dbctl.errors.connection import NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
-from dbctl.engines.lancedb import archive, manifest, snapshot, swap
-from dbctl.engines.lancedb.dump import FolderDumps, verify_snapshot
+from dbctl.engines.lancedb import manifest, snapshot, swap
+from dbctl.engines.lancedb.dump import FolderDumps, archive_size, blocks
 from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.restore import LanceRestoreTarget
+from dbctl.engines.lancedb.verify import verify_snapshot
 from dbctl.errors.backup import ArchiveUnsafeError
 from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
@@ -141,9 +142,9 @@ def test_snapshot_survives_pruning_and_drop(root, tmp_path):
         assert not list(root.rglob("*.manifest"))
         verification = verify_snapshot(source)
         with (tmp_path / "backup.tar").open("wb") as file:
-            file.writelines(archive.blocks(source))
+            file.writelines(blocks(source))
         assert file.name
-        assert (tmp_path / "backup.tar").stat().st_size == archive.archive_size(source)
+        assert (tmp_path / "backup.tar").stat().st_size == archive_size(source)
     assert (verification.tables, verification.problems) == ({TABLE: 20}, [])
     subprocess.run(["tar", "-xf", "backup.tar"], cwd=tmp_path, check=True)
     assert read_ids(open_table(tmp_path / "lancedb")) == before
@@ -213,7 +214,7 @@ def test_removed_file_is_reported_without_open_descriptors(root, tmp_path, monke
         table.delete("true")
         prune(table)
         with pytest.raises(BusyError, match="removed faster"):
-            list(archive.blocks(source))
+            list(blocks(source))
 
 
 def test_digest_depends_on_values_not_on_fragments(tmp_path):
