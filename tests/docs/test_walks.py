@@ -1,26 +1,29 @@
-"""The tables of ``docs/design/walks.md`` list functions that the commands call, in the order of their first call."""
+"""The tables of ``docs/design/walks.md``: functions that commands call, in the order of their first call, and how many there are."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
 import sys
-from inspect import CO_OPTIMIZED
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import pytest
 
+from tests.docs.walk import ROOT
 from tests.in_process import run_command
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/design/walks.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## `dbctl (.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+#: Functions, files, statements on the app's file, statements on all files; without and with a journal.
+FIGURES = re.findall(
+    r"^\| `([a-z ]+)` \| (no|yes) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", PAGE, re.MULTILINE
+)
 
-#: The maximum number of functions that a command calls, and of their files: a reader who follows a run reads all of them. Lower them
-#: when a run becomes shorter. They hold in a process that has cached nothing yet, such as one with a single of these tests.
+#: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "users create": (525, 78),
     "backup create": (453, 77),
     "restore apply": (800, 117),
     "migrate up": (447, 82),
@@ -32,26 +35,12 @@ def first_words(command: str) -> str:
     return " ".join(command.split()[:2])
 
 
-def trace(words: list[str], directory: Path, stdin: bytes) -> dict[tuple[str, str], int]:
-    """Run a command, and return the position of the first call of each function."""
-    positions: dict[tuple[str, str], int] = {}
-
-    def record(frame: FrameType, event: str, _argument: object) -> None:
-        code = frame.f_code
-        is_function = (
-            code.co_flags & CO_OPTIMIZED
-        )  # the bodies of modules and classes run when they are imported
-        if event == "call" and is_function and code.co_filename.startswith(f"{ROOT}/dbctl/"):
-            key = (str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname)
-            positions.setdefault(key, len(positions))
-
-    sys.setprofile(record)
-    try:
-        result = run_command(words, environment={"HOME": str(directory)}, cwd=directory, stdin=stdin)
-    finally:
-        sys.setprofile(None)
-    assert result.returncode == 0, result.stderr
-    return positions
+def trace(command: str, folder: Path, state: str = "off") -> dict[str, Any]:
+    """Run a command in a new process, and return its calls and its numbers of statements."""
+    words = [sys.executable, "-m", "tests.docs.walk", folder, state, *shlex.split(command)]
+    walk: dict[str, Any] = json.loads(subprocess.run(words, cwd=ROOT, check=True, capture_output=True).stdout)
+    assert walk["status"] == 0, walk["message"]
+    return walk
 
 
 @pytest.fixture
@@ -72,13 +61,37 @@ def test_walk_lists_calls_in_their_order(deployment: Path, command: str, table: 
         (deployment / "migrations/001_first.sql").write_text("create table first (id integer primary key);\n")
     steps = re.findall(r"^\| `(dbctl/[\w/]+\.py)` \| `([\w.]+)` \|", table, re.MULTILINE)
     assert len(steps) > 5
-    positions = trace(shlex.split(command), deployment, b"correct horse battery\n")
-    files, (most_functions, most_files) = {file for file, _ in positions}, LIMITS[first_words(command)]
-    assert len(positions) <= most_functions
-    assert len(files) <= most_files
+    positions = {tuple(call): index for index, call in enumerate(trace(command, deployment)["calls"])}
+    if limits := LIMITS.get(first_words(command)):
+        files = {file for file, _ in positions}
+        assert (len(positions), len(files)) <= limits
+        assert len(files) <= limits[1]
     assert [step for step in steps if step not in positions] == []
     assert steps == sorted(steps, key=lambda step: positions[step])
 
 
-def test_page_describes_five_commands() -> None:
-    assert [first_words(command) for command, _ in SECTIONS] == list(LIMITS)
+@pytest.mark.parametrize(
+    ("command", "journal", "figures"), [(name, journal, tuple(rest)) for name, journal, *rest in FIGURES]
+)
+def test_figures_are_those_of_the_command(
+    deployment: Path, command: str, journal: str, figures: tuple[str, ...]
+) -> None:
+    line = next(line for line, _ in SECTIONS if first_words(line) == command)
+    state = "off"
+    if journal == "yes":
+        state = str(deployment / "state")
+        words = ["settings", "set", "app.siteName", "Arcade"]  # the first run creates the journal
+        environment = {"HOME": str(deployment), "DBCTL_STATE": state}
+        assert run_command(words, environment=environment, cwd=deployment).returncode == 0
+    walk = trace(line, deployment, state)
+    statements = walk["statements"]
+    files = {file for file, _ in walk["calls"]}
+    measured = (len(walk["calls"]), len(files), statements["app"], sum(statements.values()))
+    assert tuple(map(int, figures)) == measured
+
+
+def test_page_describes_six_commands() -> None:
+    assert [first_words(command) for command, _ in SECTIONS] == ["users list", "users create", *LIMITS]
+    assert [figure[:2] for figure in FIGURES] == [
+        (command, journal) for command in ("users list", "users create") for journal in ("no", "yes")
+    ]
