@@ -5,213 +5,178 @@ from __future__ import annotations
 from dbctl.errors.base import DbctlError, Exit
 
 
-class RepositoryNotConfiguredError(DbctlError):
-    code, exit_status = "repository-not-configured", Exit.USAGE
+class RepositoryNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no backup repository is configured for {app}"
     remedy = 'Set repository = "DIR" (or "s3://BUCKET/PREFIX") under [apps.{app}.backup], or pass --repository DIR.'
 
 
-class StorageSettingInvalidError(DbctlError):
-    code, exit_status = "storage-setting-invalid", Exit.USAGE
+class StorageSettingInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{setting}: {reason}", "{hint}"
 
 
-class StorageKeysMissingError(DbctlError):
-    code, exit_status = "storage-keys-missing", Exit.USAGE
+class StorageKeysMissingError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{place} requires access keys: {reason}", "{hint}"
 
 
-class StorageIncompatibleError(DbctlError):
-    code, exit_status = "storage-incompatible", Exit.USAGE
+class StorageIncompatibleError(DbctlError, status=Exit.USAGE):
     sentence = "{place}: this storage cannot store backups: {reason}"
     remedy = "No backup was stored. Use a bucket without versioning, a newer version of the server, or other storage."
 
 
-class RetentionNotConfiguredError(DbctlError):
-    code, exit_status = "retention-not-configured", Exit.USAGE
+class RetentionNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no retention rules are configured for the backups of {app}"
     remedy = "Set keep = {{ last = 7, daily = 14 }} under [apps.{app}.backup], or pass --keep-last 7."
 
 
-class RepositoryMissingError(DbctlError):
-    code, exit_status = "repository-missing", Exit.UNREACHABLE
+class RepositoryMissingError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "backup directory not found: {place}"
     remedy = "Check that its disk is mounted, or create the directory with: `backup create`"
 
 
-class RepositoryFailedError(DbctlError):
-    code, exit_status = "repository-failed", Exit.UNREACHABLE
+class RepositoryFailedError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "cannot access the backups in {place}: {reason}"
     remedy = "Check that it is mounted, and its owner and mode. No backup was changed."
 
 
-class StorageFailedError(DbctlError):
+class StorageFailedError(DbctlError, status=Exit.UNREACHABLE):
     """Context: ``place``, ``reason`` and ``hint``; never the text of a server, which may repeat a key."""
 
-    code, exit_status = "storage-failed", Exit.UNREACHABLE
     sentence, remedy = "cannot use {place}: {reason}", "{hint}"
 
 
-class BackupMissingError(DbctlError):
-    code, exit_status = "backup-missing", Exit.NOT_FOUND
+class BackupMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no backup {name!r} of {app} in {place}"
     remedy = "List backups with: `backup list`"
 
 
-class BackupIdInvalidError(DbctlError):
-    code, exit_status = "backup-id-invalid", Exit.NOT_FOUND
+class BackupIdInvalidError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "{name!r} is a path, not the id of a backup"
     remedy = "Restore a file with: `restore apply --file {name}`"
 
 
-class BackupPartialError(DbctlError):
-    code, exit_status = "backup-partial", Exit.REFUSED
+class BackupPartialError(DbctlError, status=Exit.REFUSED):
     sentence = "backup {id} of {app} has only some tables ({tables}), not a whole database"
     remedy = "Nothing was changed. {hint}"
 
 
-class NoBackupBeforeError(DbctlError):
-    code, exit_status = "no-backup-before", Exit.NOT_FOUND
+class NoBackupBeforeError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "{place} has no {kind} of {app} from {before} or earlier"
     remedy = "List backups with: `backup list`"
 
 
-class FileNotRestorableError(DbctlError):
-    code, exit_status = "file-not-restorable", Exit.USAGE
+class FileNotRestorableError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "cannot restore from {path}: {reason}", "Nothing was changed. {hint}"
 
 
-class FileInvalidError(DbctlError):
-    code, exit_status = "file-invalid", Exit.CHECK_FAILED
+class FileInvalidError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{path} is corrupt: {reason}"
     remedy = "Nothing was changed. {hint}"
 
     default_hint = "Create the file again, or use a backup; list backups with: `backup list`"
 
 
-class FileUnsafeError(DbctlError):
-    code, exit_status = "file-unsafe", Exit.REFUSED
+class FileUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence = "other users can write to {path} (mode {mode})"
     remedy = "Nothing was changed. Check its content, then run: chmod go-w {path}"
 
 
-class DecompressionLimitError(DbctlError):
-    code, exit_status = "decompression-limit", Exit.REFUSED
+class DecompressionLimitError(DbctlError, status=Exit.REFUSED):
     sentence = "{path} decompresses to over {limit:,} bytes, more than {ratio} times its size"
     remedy = "Nothing was changed. If you trust the file, decompress it and pass the result."
 
 
-class ArchiveUnsafeError(DbctlError):
-    code, exit_status = "archive-unsafe", Exit.CHECK_FAILED
+class ArchiveUnsafeError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{path} cannot be extracted safely: {reason}"
     remedy = "Nothing was extracted. dbctl does not write such archives; check where it came from."
 
 
-class AlreadyAdoptedError(DbctlError):
-    code, exit_status = "already-adopted", Exit.REFUSED
+class AlreadyAdoptedError(DbctlError, status=Exit.REFUSED):
     sentence = "{path} is already in the repository as backup {id}"
     remedy = "Show it with: `backup show {id}`"
 
 
-class RepositoryUnsafeError(DbctlError):
-    code, exit_status = "repository-unsafe", Exit.REFUSED
+class RepositoryUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence = "other users can write to {place} (mode {mode}) and replace backups"
     remedy = "Nothing was changed. Run: chmod go-w {place}"
 
 
-class ClockImplausibleError(DbctlError):
-    code, exit_status = "clock-implausible", Exit.REFUSED
+class ClockImplausibleError(DbctlError, status=Exit.REFUSED):
     sentence = "the clock shows {now}, but {reason}"
     remedy = "Nothing was changed. Correct the clock; if it is right, {hint}"
 
 
-class LastBackupError(DbctlError):
-    code, exit_status = "last-backup", Exit.REFUSED
+class LastBackupError(DbctlError, status=Exit.REFUSED):
     sentence = "{ids}: no other valid backup of {databases} would remain"
     remedy = "Nothing was changed. Create another one first with: `backup create`"
 
 
-class BackupPinnedError(DbctlError):
-    code, exit_status = "backup-pinned", Exit.REFUSED
+class BackupPinnedError(DbctlError, status=Exit.REFUSED):
     sentence = "backup {id} is pinned by {by}: {reason}"
     remedy = "Nothing was deleted. Remove the pin first with: `backup unpin {id}`"
 
 
-class BackupRetainedError(DbctlError):
-    code, exit_status = "backup-retained", Exit.REFUSED
+class BackupRetainedError(DbctlError, status=Exit.REFUSED):
     sentence = "{place}: backup {id} is {reason}"
     remedy = "Nothing was deleted. Delete it afterwards with: `backup prune`"
 
 
-class RepositoryUnreadableError(DbctlError):
-    code, exit_status = "repository-unreadable", Exit.CHECK_FAILED
+class RepositoryUnreadableError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{place}: cannot decide what to delete, because {names} cannot be read"
     remedy = "Nothing was deleted. Move damaged backups to another location; find them with: `backup verify`"
 
 
-class BackupCorruptError(DbctlError):
-    code, exit_status = "backup-corrupt", Exit.CHECK_FAILED
+class BackupCorruptError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "backup {id} of {app} is corrupt: {reason}"
     remedy = "Nothing was changed. Verify all backups with: `backup verify`"
 
 
-class KeyInvalidError(DbctlError):
-    code, exit_status = "key-invalid", Exit.USAGE
+class KeyInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "{place}: {reason}"
     remedy = "Nothing was changed. age-keygen -o FILE creates an identity and prints its recipient (age1…)."
 
 
-class PassphraseInvalidError(KeyInvalidError):
-    code, exit_status = "passphrase-invalid", Exit.USAGE
+class PassphraseInvalidError(KeyInvalidError, status=Exit.USAGE):
     sentence = "{place}: {reason}"
     remedy = (
         "Nothing was changed. Write the passphrase on the first line of the file; other lines are ignored."
     )
 
 
-class KeyWrongError(DbctlError):
-    code, exit_status = "key-wrong", Exit.REFUSED
+class KeyWrongError(DbctlError, status=Exit.REFUSED):
     sentence = "cannot decrypt {file}: {reason}"
     remedy = "Nothing was changed. Older backups may require older keys; list the recipients of a backup with: `backup show ID`"
 
 
-class BackupDiffersError(DbctlError):
-    code, exit_status = "backup-differs", Exit.REFUSED
+class BackupDiffersError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} already has a different backup {id}: {reason}"
     remedy = "Nothing was changed. Move that backup to another location, or verify it with: `backup verify --repository {place}`"
 
 
-class BackupFailedError(DbctlError):
-    code, exit_status = "backup-failed", Exit.CHECK_FAILED
+class BackupFailedError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "backup of {target} failed: the copy is corrupt ({reason})"
     remedy = "No backup was created; earlier ones are unchanged. Check the database with: `integrity check`"
 
 
-class BackupShrunkenError(DbctlError):
-    code, exit_status = "backup-shrunken", Exit.CHECK_FAILED
+class BackupShrunkenError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{losses}"
     remedy = "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with: `backup verify {larger} --against-live`; if the loss is intended, remove the pin with: `backup unpin {larger}`"
 
 
-class BackupUnloadableError(DbctlError):
-    code, exit_status = "backup-unloadable", Exit.CHECK_FAILED
+class BackupUnloadableError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "backup of {target} failed: no restore could load it ({reason})"
     remedy = "No backup was created; earlier ones are unchanged. {hint}"
 
 
-class TargetIsSourceError(DbctlError):
-    code, exit_status = "target-is-source", Exit.REFUSED
+class TargetIsSourceError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} is {target} itself"
     remedy = "Nothing was changed. Pass another database with --to, or omit --to to restore the app's own."
 
 
-class TargetNotEmptyError(DbctlError):
-    code, exit_status = "target-not-empty", Exit.REFUSED
+class TargetNotEmptyError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} is not empty"
     remedy = "Nothing was changed. Pass a new or empty database, or replace its content with --replace."
 
 
-class SafetyBackupNotConfiguredError(DbctlError):
-    code, exit_status = "safety-backup-not-configured", Exit.USAGE
+class SafetyBackupNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "{target}: {names} deletes data, and no repository is configured for a safety backup of {app}"
     remedy = 'Nothing was run. Set repository = "DIR" under [apps.{app}.backup], or pass --repository DIR or --no-backup.'

@@ -164,7 +164,11 @@ class DbctlError(Exception):
             hint = f"{suggest_sentence(str(self.context[self.misspelled]), self._candidates)} {hint}".strip()
         return hint
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, status: Exit | None = None, code: str = "") -> None:
+        """Register the class; its code is ``code`` or its name: that of ``RunNotFoundError`` is ``run-not-found``."""
+        words = "".join(f"-{sign}" if sign.isupper() else sign for sign in cls.__name__.removesuffix("Error"))
+        cls.code = code or words.lower().removeprefix("-")
+        cls.exit_status = cls.exit_status if status is None else status
         if DbctlError.registry.setdefault(cls.code, cls) is not cls:
             raise TypeError(f"error code {cls.code!r} is declared twice")
 

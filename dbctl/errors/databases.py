@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dbctl.errors.base import DbctlError, Exit, shorten_details
 
 
-class ImportInvalidError(DbctlError):
-    code, exit_status = "import-invalid", Exit.USAGE
+class ImportInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "cannot import {count} rows of {file}", "Nothing was imported."
 
     def __init__(self, *, errors: Sequence[str], rows: int, file: str) -> None:
@@ -17,114 +16,95 @@ class ImportInvalidError(DbctlError):
         self.details = shorten_details(errors)
 
 
-class ColumnMissingError(DbctlError):
-    code, exit_status = "column-missing", Exit.USAGE
+class ColumnMissingError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{table} has no column {column!r}", "Columns: {names}."
     misspelled = "column"
 
 
-class VersionsTaggedError(DbctlError):
-    code, exit_status = "versions-tagged", Exit.REFUSED
+class VersionsTaggedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: tags protect versions that would be deleted: {tags}"
     remedy = "Nothing was deleted. Wait until running backups end, or delete tags that are no longer used."
 
 
-class PartialWriteError(DbctlError):
-    code, exit_status = "partial-write", Exit.FAILED
+class PartialWriteError(DbctlError, status=Exit.FAILED):
     sentence = "{target}: the change failed ({reason}) and cannot be reverted in {tables}, which another process wrote"
     remedy = "Stop the app, check the rows of the change, and run it again."
 
 
-class TempSpaceFailedError(DbctlError):
-    code, exit_status = "temp-space-failed", Exit.FAILED
+class TempSpaceFailedError(DbctlError, status=Exit.FAILED):
     sentence = "cannot decompress {target} into a temporary file: {reason}"
     remedy = "Nothing was changed; the backup itself may be valid. Check the disk."
 
 
-class TransitionRefusedError(DbctlError):
-    code, exit_status = "transition-refused", Exit.REFUSED
+class TransitionRefusedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: {column} cannot change from {before} to {after}"
     remedy = "From {before} it can change to: {allowed}.{hint} --any-state allows every state."
 
 
-class TableMissingError(DbctlError):
-    code, exit_status = "table-missing", Exit.NOT_FOUND
+class TableMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no table {name!r} in {target}"
     remedy = "Select another database with --db, or list tables with: `schema show`"
 
 
-class ContentNullError(DbctlError):
-    code, exit_status = "content-null", Exit.NOT_FOUND
+class ContentNullError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{column} of {table} {key} in {target} is NULL", "Nothing was written."
 
 
-class RowNotFoundError(DbctlError):
-    code, exit_status = "row-not-found", Exit.NOT_FOUND
+class RowNotFoundError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no row {key} in {table} of {target}", "{hint}"
     default_hint = "List rows with: `data rows {table}`"
 
 
-class DatabaseNotFoundError(DbctlError):
-    code, exit_status = "database-not-found", Exit.NOT_FOUND
+class DatabaseNotFoundError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "database {name} of {profile} ({files}) not found in {directory}"
     remedy = "Pass its path: --url {name}=PATH.{notes}"
 
 
-class DatabasesAmbiguousError(DbctlError):
-    code, exit_status = "databases-ambiguous", Exit.USAGE
+class DatabasesAmbiguousError(DbctlError, status=Exit.USAGE):
     sentence = "{place} has {count} databases: {found}"
     remedy = "Nothing was written. Configure one of them with: {commands}"
 
 
-class DatabaseNotEmptyError(DbctlError):
-    code, exit_status = "database-not-empty", Exit.REFUSED
+class DatabaseNotEmptyError(DbctlError, status=Exit.REFUSED):
     sentence = "{target} is not empty: it has the tables {tables}"
     remedy = "Nothing was changed. Create a new, empty database."
 
 
-class ContentUndecodableError(DbctlError):
-    code, exit_status = "content-undecodable", Exit.CHECK_FAILED
+class ContentUndecodableError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{column} of {table} {key} in {target} is not {encoding}: {reason}"
     remedy = "Write the stored bytes with: --encoding plain"
 
 
-class LimitExceededError(DbctlError):
-    code, exit_status = "limit-exceeded", Exit.REFUSED
+class LimitExceededError(DbctlError, status=Exit.REFUSED):
     sentence = "{rows} rows of {table} in {target} match, but the limit is {limit}"
     remedy = "Nothing was changed. Narrow the filter, or raise the limit with --limit N."
 
 
-class AlreadyExistsError(DbctlError):
-    code, exit_status = "already-exists", Exit.REFUSED
+class AlreadyExistsError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{target} already has {kind} {name!r}", "Nothing was changed. {hint}"
 
 
-class MaintenanceUnsafeError(DbctlError):
-    code, exit_status = "maintenance-unsafe", Exit.REFUSED
+class MaintenanceUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{operation} of {target} is unsafe: {reason}", "Nothing was changed. {hint}"
 
 
-class SameFileError(DbctlError):
-    code, exit_status = "same-file", Exit.REFUSED
+class SameFileError(DbctlError, status=Exit.REFUSED):
     sentence = "{path} is the database itself, under this or another name"
     remedy = "Nothing was changed. Restore from a separate file."
 
 
-class TimesAmbiguousError(DbctlError):
-    code, exit_status = "times-ambiguous", Exit.REFUSED
+class TimesAmbiguousError(DbctlError, status=Exit.REFUSED):
     sentence = (
         "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
     remedy = "Nothing was changed. Repair another table with --table, or set one time with: `data set {table} KEY {column}=TIME`"
 
 
-class SideMissingError(DbctlError):
-    code, exit_status = "side-missing", Exit.NOT_FOUND
+class SideMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no app, database or file {name!r}"
     remedy = "Pass APP/DATABASE, the address of a database, or backup:ID. List apps with: `apps list`"
 
 
-class SidesSameError(DbctlError):
-    code, exit_status = "sides-same", Exit.USAGE
+class SidesSameError(DbctlError, status=Exit.USAGE):
     sentence = "{first} and {second} are the same database"
     remedy = "Pass two databases, or a database and backup:ID."

@@ -11,165 +11,138 @@ from dbctl.errors.connection import ConcurrentChangeError, ReadOnlyError, Unreac
 from dbctl.errors.usage import UsageError
 
 
-class JournalUnavailableError(DbctlError):
-    code, exit_status = "journal-unavailable", Exit.UNREACHABLE
+class JournalUnavailableError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "the journal {path} cannot be used: {reason}"
     remedy = "Set DBCTL_STATE, or folder under [journal], to another directory; off disables the journal."
 
 
-class JournalCorruptError(DbctlError):
-    code, exit_status = "journal-corrupt", Exit.CHECK_FAILED
+class JournalCorruptError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "the journal {path} is damaged: {reason}"
     remedy = "Rename the file, and keep it: it also has the audit log. The next run creates a new one."
 
 
-class RunNotFoundError(DbctlError):
-    code, exit_status = "run-not-found", Exit.NOT_FOUND
+class RunNotFoundError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "the journal has no run {id}", "List the runs with: `runs list`"
 
 
-class JournalDisabledError(DbctlError):
-    code, exit_status = "journal-disabled", Exit.USAGE
+class JournalDisabledError(DbctlError, status=Exit.USAGE):
     sentence = "runs are not recorded: {reason}"
     remedy = "DBCTL_STATE, or folder under [journal], selects a directory."
 
 
-class TableNotSampledError(DbctlError):
-    code, exit_status = "table-not-sampled", Exit.NOT_FOUND
+class TableNotSampledError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no sample in this period has a table {table!r}"
     remedy = "Record a sample with: `status --record`"
 
 
-class HookFailedError(DbctlError):
-    code, exit_status = "hook-failed", Exit.REFUSED
+class HookFailedError(DbctlError, status=Exit.REFUSED):
     sentence = "the hook before {action} of {app} failed: {program}: {reason}"
     remedy = "Nothing was changed. Its output is in the journal: `runs list`"
 
 
-class MaintenanceOnError(DbctlError):
-    code, exit_status = "maintenance-on-failed", Exit.REFUSED
+class MaintenanceOnError(DbctlError, status=Exit.REFUSED, code="maintenance-on-failed"):
     sentence = "{app} was not put into maintenance mode: {program}: {reason}"
     remedy = "Nothing was changed in its databases. Its output is in the journal: `runs list`"
 
 
-class MaintenanceOffError(DbctlError):
-    code, exit_status = "maintenance-off-failed", Exit.FAILED
+class MaintenanceOffError(DbctlError, status=Exit.FAILED, code="maintenance-off-failed"):
     sentence = "{app} may still be in maintenance mode: {program}: {reason}"
     remedy = "Repair the cause, then run: `apps maintenance off`"
 
 
-class MaintenanceNotConfiguredError(DbctlError):
-    code, exit_status = "maintenance-not-configured", Exit.USAGE
+class MaintenanceNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no programs are configured for the maintenance mode of {app}"
     remedy = "Set on and off under [apps.{app}.maintenance_mode]."
 
 
-class MaintenanceStateError(DbctlError):
-    code, exit_status = "maintenance-state-failed", Exit.FAILED
+class MaintenanceStateError(DbctlError, status=Exit.FAILED, code="maintenance-state-failed"):
     sentence = "the maintenance mode of {app} cannot be recorded in {path}: {reason}"
     remedy = "Set DBCTL_STATE to another directory for state."
 
 
-class NotifyNotConfiguredError(DbctlError):
-    code, exit_status = "notify-not-configured", Exit.USAGE
+class NotifyNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no {channel} is configured for notifications"
     remedy = "Add a section such as [notify.email]; list its keys with: `config explain notify`"
 
 
-class UnitForeignError(DbctlError):
-    code, exit_status = "unit-foreign", Exit.REFUSED
+class UnitForeignError(DbctlError, status=Exit.REFUSED):
     sentence = "{path} was not written for {config}"
     remedy = (
         "Nothing was changed. Remove the file, or rename the app: its name is part of the name of the unit."
     )
 
 
-class TimersFailedError(DbctlError):
-    code, exit_status = "timers-failed", Exit.FAILED
+class TimersFailedError(DbctlError, status=Exit.FAILED):
     sentence = "systemctl {action} failed: {reason}"
     remedy = "The units were written. Show their state with: systemctl status 'dbctl-*'"
 
 
-class AuditUnavailableError(DbctlError):
-    code, exit_status = "audit-unavailable", Exit.UNREACHABLE
+class AuditUnavailableError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "the audit log {path} cannot be used: {reason}"
     remedy = "Set DBCTL_STATE, or folder under [journal], to another directory."
 
 
-class AuditInvalidError(DbctlError):
-    code, exit_status = "audit-invalid", Exit.CHECK_FAILED
+class AuditInvalidError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "the audit log {path} is not intact: {reason}"
     remedy = "List the problems with: `audit verify`"
 
 
-class OperationNotFoundError(DbctlError):
-    code, exit_status = "operation-not-found", Exit.NOT_FOUND
+class OperationNotFoundError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "the audit log has no operation {number}"
     remedy = "List the operations with: `audit list`"
 
 
-class UndoImpossibleError(DbctlError):
-    code, exit_status = "undo-impossible", Exit.REFUSED
+class UndoImpossibleError(DbctlError, status=Exit.REFUSED):
     sentence = "operation {number} ({command}) cannot be undone: {reason}"
     remedy = "{hint}"
 
 
-class UndoConflictError(DbctlError):
-    code, exit_status = "undo-conflict", Exit.REFUSED
+class UndoConflictError(DbctlError, status=Exit.REFUSED):
     sentence = "{rows} of operation {number} changed since"
     remedy = "Nothing was changed. Undo the later changes first; list them with: `audit list`"
 
 
-class UndoAppError(DbctlError):
-    code, exit_status = "undo-other-app", Exit.USAGE
+class UndoAppError(DbctlError, status=Exit.USAGE, code="undo-other-app"):
     sentence = "operation {number} changed the app {expected}, not {app}"
     remedy = "Select that app with --app, and its configuration with --config."
 
 
-class CommitInDoubtError(UnreachableError):
-    code, exit_status = "commit-in-doubt", Exit.FAILED
+class CommitInDoubtError(UnreachableError, status=Exit.FAILED):
     sentence = "{target}: it is unknown whether a commit took effect: {reason}"
     remedy = "The change was made completely, or not at all: check which, before you run it again."
 
 
 class NodeNotReadyError(UnreachableError):
-    code = "node-not-ready"
     sentence = "cannot open {target}: this node of the cluster accepts no statements ({reason})"
     remedy = "Nothing was changed. Use another node, or wait until this one has joined the primary component."
 
 
-class RowLocksMissingError(ConcurrentChangeError):
-    code, exit_status = "row-locks-missing", Exit.FAILED
+class RowLocksMissingError(ConcurrentChangeError, status=Exit.FAILED):
     sentence = "{target}: this server cannot lock rows that a query reads"
     remedy = "Nothing was changed. Compatible servers may lack a feature that this command needs."
 
 
-class ReplicaNotConfiguredError(DbctlError):
-    code, exit_status = "replica-not-configured", Exit.USAGE
+class ReplicaNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no database of {app} has a replica"
     remedy = "Add its address as url under [apps.{app}.replicas.DATABASE], or run it without --replica."
 
 
 class ReplicaReadOnlyError(ReadOnlyError):
-    code = "replica-read-only"
     sentence = "{target} is read from its replica, which accepts no changes"
     remedy = "Nothing was changed. Run it without --replica."
 
 
-class ReplicaPromotedError(DbctlError):
-    code, exit_status = "replica-promoted", Exit.REFUSED
+class ReplicaPromotedError(DbctlError, status=Exit.REFUSED):
     sentence = "the replica of {target} accepts writes: it was promoted, or is not a replica"
     remedy = "Check which server is the primary, then correct databases and replicas in the configuration."
 
 
-class ReplicaLagError(DbctlError):
-    code, exit_status = "replica-lag", Exit.REFUSED
+class ReplicaLagError(DbctlError, status=Exit.REFUSED):
     sentence = "the replica of {target} is {lag} behind; max_lag is {limit:g} s"
     remedy = "Run it without --replica, check the replication, or raise max_lag in the configuration."
 
 
-class ReplicaConflictError(DbctlError):
-    code, exit_status = "replica-conflict", Exit.BUSY
+class ReplicaConflictError(DbctlError, status=Exit.BUSY):
     sentence = "{target}: the replica canceled a read that conflicts with replicated changes"
     remedy = (
         "Run it again, or set hot_standby_feedback = on or max_standby_streaming_delay = -1 on the replica."

@@ -5,27 +5,23 @@ from __future__ import annotations
 from dbctl.errors.base import DbctlError, Exit
 
 
-class UndoMissingError(DbctlError):
-    code, exit_status = "undo-missing", Exit.NOT_FOUND
+class UndoMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "cannot undo a restore of {app}: no safety backup of a restore in {place}"
     remedy = "{hint}"
     default_hint = "List backups with: `backup list`"
 
 
-class NothingToUndoError(DbctlError):
-    code, exit_status = "nothing-to-undo", Exit.NOT_FOUND
+class NothingToUndoError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no restore of {target} to undo: {reason}"
     remedy = "Nothing was changed. {hint}"
 
 
-class RetainedDatabaseMissingError(DbctlError):
-    code, exit_status = "retained-database-missing", Exit.NOT_FOUND
+class RetainedDatabaseMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "{target}: the retained database {name} does not exist"
     remedy = "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with: `restore apply ID`"
 
 
-class RolesMissingError(DbctlError):
-    code, exit_status = "roles-missing", Exit.REFUSED
+class RolesMissingError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: the backup names {roles} that the server lacks: {names}"
     remedy = (
         "Nothing was changed. Create them with --roles create, leave out their grants and ownership with"
@@ -33,26 +29,22 @@ class RolesMissingError(DbctlError):
     )
 
 
-class RoleReplacementInvalidError(DbctlError):
-    code, exit_status = "role-replacement-invalid", Exit.NOT_FOUND
+class RoleReplacementInvalidError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "{target}: --roles {name}={replacement}: {reason}"
     remedy = "Nothing was changed. List the roles of a backup with: `backup show ID`"
 
 
-class ForeignDumpRefusedError(DbctlError):
-    code, exit_status = "foreign-dump-refused", Exit.REFUSED
+class ForeignDumpRefusedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: a foreign dump is only loaded by a temporary role, but {reason}"
     remedy = "Nothing was run. {hint}"
 
 
-class DumpOverreachesError(DbctlError):
-    code, exit_status = "dump-overreaches", Exit.CHECK_FAILED
+class DumpOverreachesError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{target}: the dump requires rights outside its own database: {reason}"
     remedy = "The temporary role denied it; nothing outside the temporary database was changed. Check the dump. {hint}"
 
 
-class TablesLostError(DbctlError):
-    code, exit_status = "tables-lost", Exit.REFUSED
+class TablesLostError(DbctlError, status=Exit.REFUSED):
     sentence = "{dump} lacks tables of {target}, which the restore would drop: {tables}"
     remedy = (
         "Nothing was changed. Restore rows of one table with --table NAME --merge missing, create a copy with --to URL,"
@@ -60,30 +52,25 @@ class TablesLostError(DbctlError):
     )
 
 
-class UnrecoverableError(DbctlError):
-    code, exit_status = "unrecoverable", Exit.CHECK_FAILED
+class UnrecoverableError(DbctlError, status=Exit.CHECK_FAILED):
     sentence, remedy = "cannot salvage any row of {target}: {reason}", "{hint}"
 
 
-class RestoreFailedError(DbctlError):
-    code, exit_status = "restore-failed", Exit.FAILED
+class RestoreFailedError(DbctlError, status=Exit.FAILED):
     sentence = "restore of {target} failed: {reason}"
     remedy = "Nothing was changed. {hint}"
 
 
-class TableNotRestoredError(DbctlError):
-    code, exit_status = "table-not-restored", Exit.REFUSED
+class TableNotRestoredError(DbctlError, status=Exit.REFUSED):
     sentence = "cannot restore rows of {id} into {table} of {target}: {reason}"
     remedy = "Nothing was changed. {hint}"
 
 
-class RestorePartialError(DbctlError):
-    code, exit_status = "restore-partial", Exit.PARTIAL
+class RestorePartialError(DbctlError, status=Exit.PARTIAL):
     sentence = "{app}: restored {done}; {database} failed ({reason}) and rollback failed: {rollback_error}"
     remedy = "{hint}"
 
 
-class RestoreUnfinishedError(DbctlError):
-    code, exit_status = "restore-unfinished", Exit.FAILED
+class RestoreUnfinishedError(DbctlError, status=Exit.FAILED):
     sentence = "{target} may be only partially restored: {reason}"
     remedy = "The previous data is stored. Complete the restore by running it again, or return to the previous data with: `restore undo`"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dbctl.errors.base import DbctlError, Exit
 
 
-class EmbedderNotConfiguredError(DbctlError):
-    code, exit_status = "embedder-not-configured", Exit.USAGE
+class EmbedderNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no embedder is configured for {app}"
     remedy = (
         'Write [apps.{app}.embedder] into the configuration, with kind = "gemini", "openai", "command" or "local"'
@@ -14,66 +13,55 @@ class EmbedderNotConfiguredError(DbctlError):
     )
 
 
-class EmbedderKeyMissingError(DbctlError):
+class EmbedderKeyMissingError(DbctlError, status=Exit.USAGE):
     """The text never contains any part of what may be a key."""
 
-    code, exit_status = "embedder-key-missing", Exit.USAGE
     sentence = "the embedder of {app} has no key from {place}: {reason}"
     remedy = 'Set that variable, or set key_file = "FILE" under [apps.{app}.embedder] to a file with the key on its first line.'
 
 
-class EmbedderPackageMissingError(DbctlError):
-    code, exit_status = "embedder-package-missing", Exit.USAGE
+class EmbedderPackageMissingError(DbctlError, status=Exit.USAGE):
     sentence = "the embedder of {app} requires the package {package} ({reason})"
     remedy = "Install it with pip install {package}, or pipx inject dbctl {package}."
 
 
-class EmbedderFailedError(DbctlError):
+class EmbedderFailedError(DbctlError, status=Exit.FAILED):
     """The text never contains the answer of a service, which may repeat a key."""
 
-    code, exit_status = "embedder-failed", Exit.FAILED
     sentence, remedy = "{place} returned no vector: {reason}", "{hint}"
 
 
-class EmbedderUnreachableError(DbctlError):
-    code, exit_status = "embedder-unreachable", Exit.UNREACHABLE
+class EmbedderUnreachableError(DbctlError, status=Exit.UNREACHABLE):
     sentence, remedy = "cannot reach the embedder {place}: {reason}", "{hint}"
 
 
-class EmbedderBusyError(DbctlError):
-    code, exit_status = "embedder-busy", Exit.BUSY
+class EmbedderBusyError(DbctlError, status=Exit.BUSY):
     sentence = "{place} accepts no further requests at the moment: {reason}"
     remedy = "Try again later, or raise timeout under [apps.NAME.embedder]."
 
 
-class EmbedderRefusedError(DbctlError):
-    code, exit_status = "embedder-refused", Exit.REFUSED
+class EmbedderRefusedError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} rejected the key from {key_source}: {reason}"
     remedy = "Check the key and its permissions."
 
 
-class VectorInvalidError(DbctlError):
-    code, exit_status = "vector-invalid", Exit.USAGE
+class VectorInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{place} is not a usable vector: {reason}", "{hint}"
 
 
-class VectorIndexUnsuitableError(DbctlError):
-    code, exit_status = "vector-index-unsuitable", Exit.REFUSED
+class VectorIndexUnsuitableError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{target}: cannot index {name}: {reason}", "Nothing was changed. {hint}"
 
 
-class VectorMissingError(DbctlError):
-    code, exit_status = "vector-missing", Exit.NOT_FOUND
+class VectorMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{target} has no vector for {kind} {id!r}", "{hint}"
 
 
-class TextIndexInvalidError(DbctlError):
-    code, exit_status = "text-index-invalid", Exit.FAILED
+class TextIndexInvalidError(DbctlError, status=Exit.FAILED):
     sentence = "{target}: the new index {name} failed verification: {reason}"
     remedy = "It was rolled back. Please report this error."
 
 
-class TextIndexForeignError(DbctlError):
-    code, exit_status = "text-index-foreign", Exit.REFUSED
+class TextIndexForeignError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: {name} is a table, not a full-text index"
     remedy = "Nothing was changed. Rename that table, then run: `search index build`"

@@ -8,143 +8,118 @@ from contextlib import contextmanager
 from dbctl.errors.base import DbctlError, Exit
 
 
-class UsageError(DbctlError):
-    code, exit_status = "usage", Exit.USAGE
+class UsageError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{detail}", "{hint}"
     default_hint = "List the arguments and options of a command with --help."
 
 
-class FormatNotSupportedError(DbctlError):
-    code, exit_status = "format-not-supported", Exit.USAGE
+class FormatNotSupportedError(DbctlError, status=Exit.USAGE):
     sentence = "{command} returns no findings, so -o {format} is not possible"
     remedy = "Use another format: table, json, jsonl, csv, tsv, markdown, html."
 
 
-class TemplateInvalidError(DbctlError):
-    code, exit_status = "template-invalid", Exit.USAGE
+class TemplateInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "--template: {reason}", "{help}"
 
 
-class ValueInvalidError(DbctlError):
-    code, exit_status = "value-invalid", Exit.USAGE
+class ValueInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{name} {value} is invalid: {reason}", "Nothing was changed."
 
 
-class UseDedicatedCommandError(DbctlError):
-    code, exit_status = "use-dedicated-command", Exit.USAGE
+class UseDedicatedCommandError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{operation} requires a dedicated command", "{hint}"
 
 
-class ConfigMissingError(DbctlError):
-    code, exit_status = "config-missing", Exit.USAGE
+class ConfigMissingError(DbctlError, status=Exit.USAGE):
     sentence = "no configuration found ({reason})"
     remedy = "Pass --profile NAME and --url DATABASE=PATH, or create one with: `init DIR`; or try a sample with: `demo flashpoint-web DIR`"
 
 
-class ConfigInvalidError(DbctlError):
-    code, exit_status = "config-invalid", Exit.USAGE
+class ConfigInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "{file}, line {line}, {key}: {reason}"
     remedy = "List all errors of the configuration with: `config validate`"
 
 
-class ConfigUntrustedError(DbctlError):
-    code, exit_status = "config-untrusted", Exit.REFUSED
+class ConfigUntrustedError(DbctlError, status=Exit.REFUSED):
     sentence = "{file} defines commands that root would run, but other users may write {place}"
     remedy = "Nothing was run. Run: chown root {place} && chmod go-w {place}"
 
 
-class ConfigChangedError(DbctlError):
-    code, exit_status = "config-changed", Exit.REFUSED
+class ConfigChangedError(DbctlError, status=Exit.REFUSED):
     sentence = "another process changed {file} while it was edited"
     remedy = "It was not replaced. Your text is in {rejected}."
 
 
-class EditorFailedError(DbctlError):
-    code, exit_status = "editor-failed", Exit.FAILED
+class EditorFailedError(DbctlError, status=Exit.FAILED):
     sentence = "{editor}: {reason}"
     remedy = "Nothing was changed. Set VISUAL or EDITOR to a command that waits until the file is closed, such as EDITOR='code --wait'."
 
 
-class ConfigKeyMissingError(DbctlError):
-    code, exit_status = "config-key-missing", Exit.NOT_FOUND
+class ConfigKeyMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "the configuration has no key {name}"
     remedy = "List all keys with: `config explain`"
 
 
-class HelpTopicMissingError(DbctlError):
-    code, exit_status = "help-topic-missing", Exit.NOT_FOUND
+class HelpTopicMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no help about {name!r}", "Topics: {names}. List the commands with: `help`"
 
 
-class AppAmbiguousError(DbctlError):
-    code, exit_status = "app-ambiguous", Exit.USAGE
+class AppAmbiguousError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "several apps are configured ({names})", "Select one with --app NAME or DBCTL_APP."
 
 
-class AppMissingError(DbctlError):
-    code, exit_status = "app-missing", Exit.NOT_FOUND
+class AppMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no app {name!r} in {file}", "Configured apps: {names}."
 
 
-class FleetSelectedError(DbctlError):
-    code, exit_status = "fleet-selected", Exit.USAGE
+class FleetSelectedError(DbctlError, status=Exit.USAGE):
     sentence = "{app} is a fleet, and this command works on one instance"
     remedy = "Select an instance with --app {app}/NAME; list them with: `apps instances`"
 
 
-class FleetRequiredError(DbctlError):
-    code, exit_status = "fleet-required", Exit.USAGE
+class FleetRequiredError(DbctlError, status=Exit.USAGE):
     sentence = "{option} requires a fleet, but {app} is one app"
     remedy = "A fleet is an app with * in the address of a database."
 
 
-class DatabaseUnknownError(DbctlError):
-    code, exit_status = "database-unknown", Exit.NOT_FOUND
+class DatabaseUnknownError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{app} has no database {name!r}", "Databases: {names}."
 
 
-class DatabaseNotConfiguredError(DbctlError):
-    code, exit_status = "database-not-configured", Exit.USAGE
+class DatabaseNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no URL is configured for database {name!r} of {app}"
     remedy = "Add it under [apps.{app}.databases], or pass --url {name}=PATH."
 
 
-class AmbiguousPrefixError(DbctlError):
-    code, exit_status = "prefix-ambiguous", Exit.USAGE
+class AmbiguousPrefixError(DbctlError, status=Exit.USAGE, code="prefix-ambiguous"):
     sentence = "the main database of {app} has its tables with several prefixes: {prefixes}"
     remedy = "Select a prefix in the configuration: prefix = ... under [apps.{app}]."
 
 
-class ProfileMissingError(DbctlError):
-    code, exit_status = "profile-missing", Exit.NOT_FOUND
+class ProfileMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no profile {name!r}", "Profiles: {names}; or pass the path of a profile file (.toml)."
 
 
-class ProfileContradictionError(DbctlError):
-    code, exit_status = "profile-contradiction", Exit.REFUSED
+class ProfileContradictionError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: the profile contradicts the data: {reason} ({file}, line {line}, {key})"
     remedy = "Nothing was changed. {remedy} List all contradictions with: `apps check`"
 
 
-class ProfileInvalidError(DbctlError):
-    code, exit_status = "profile-invalid", Exit.USAGE
+class ProfileInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "{file}, line {line}, {key}: {reason}"
     remedy = "List all problems of the profile with: `apps check {file}`"
 
 
-class UrlInvalidError(DbctlError):
-    code, exit_status = "url-invalid", Exit.USAGE
+class UrlInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "invalid database URL: {reason}"
     remedy = "Write a path, sqlite:///PATH, or SCHEME://USER:PASSWORD@HOST:PORT/NAME; percent-encode /, #, ? and @ in a password."
 
 
-class NotSupportedError(DbctlError):
-    code, exit_status = "not-supported", Exit.USAGE
+class NotSupportedError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{feature} is not supported by {subject}", "{hint}"
 
 
-class DriverMissingError(DbctlError):
-    code, exit_status = "driver-missing", Exit.USAGE
+class DriverMissingError(DbctlError, status=Exit.USAGE):
     sentence = "{target} requires {driver}, which is not installed ({reason})"
     remedy = "Install it with pip install 'dbctl[{extra}]', or pipx inject dbctl '{driver}'."
 
@@ -163,82 +138,68 @@ def require_driver(target: str, *, driver: str, extra: str) -> Iterator[None]:
         raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
 
 
-class FeatureMissingError(DbctlError):
-    code, exit_status = "feature-missing", Exit.USAGE
+class FeatureMissingError(DbctlError, status=Exit.USAGE):
     sentence = "{app} ({profile}) has no {feature}"
     remedy = "{hint}Profiles with it: {profiles}."
 
 
-class SchemaMismatchError(DbctlError):
-    code, exit_status = "schema-mismatch", Exit.USAGE
+class SchemaMismatchError(DbctlError, status=Exit.USAGE):
     sentence = "{target} lacks {missing}, required for {purpose}"
     remedy = "Compare profile and database with: `apps check`; list pending migrations with: `migrate status`"
 
 
-class WrongAppError(DbctlError):
-    code, exit_status = "wrong-app", Exit.USAGE
+class WrongAppError(DbctlError, status=Exit.USAGE):
     sentence = "{target} is not a database of {profile}: it lacks {missing}"
     remedy = "{hint}"
 
 
-class UserMissingError(DbctlError):
-    code, exit_status = "user-missing", Exit.NOT_FOUND
+class UserMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no user {login!r} in {target}", "List users with: `users list`"
     misspelled = "login"
 
 
-class RoleMissingError(DbctlError):
-    code, exit_status = "role-missing", Exit.NOT_FOUND
+class RoleMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no role {name!r} in {target}", "Roles: {names}."
 
 
-class SearchMissingError(DbctlError):
-    code, exit_status = "search-missing", Exit.NOT_FOUND
+class SearchMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{app} has no search {name!r}", "Searches: {names}."
 
 
-class ReportMissingError(DbctlError):
-    code, exit_status = "report-missing", Exit.NOT_FOUND
+class ReportMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{app} has no report {name!r}", "Reports: {names}."
 
 
-class RuleMissingError(DbctlError):
-    code, exit_status = "rule-missing", Exit.NOT_FOUND
+class RuleMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{app} has no cleanup rule {name!r}", "Rules: {names}."
 
 
-class NoMatchError(DbctlError):
-    code, exit_status = "no-match", Exit.NOT_FOUND
+class NoMatchError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no {kind} {id!r} in {tables}", "Check the id; upper and lower case differ."
 
 
-class SessionMissingError(DbctlError):
-    code, exit_status = "session-missing", Exit.NOT_FOUND
+class SessionMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "no session {pids} at {target}", "List sessions with: `stats connections`"
 
 
-class AmbiguousLoginError(DbctlError):
-    code, exit_status = "login-ambiguous", Exit.REFUSED
+class AmbiguousLoginError(DbctlError, status=Exit.REFUSED, code="login-ambiguous"):
     sentence, remedy = (
         "{login!r} matches several users of {target} (ids {ids})",
         "Nothing was changed. Select one with --id.",
     )
 
 
-class AmbiguousIdError(DbctlError):
-    code, exit_status = "id-ambiguous", Exit.REFUSED
+class AmbiguousIdError(DbctlError, status=Exit.REFUSED, code="id-ambiguous"):
     sentence = "{text!r} is the beginning of several ids in {target}: {ids}"
     remedy = "Nothing was changed. Type more characters, or the complete id."
 
 
-class AmbiguousNameError(DbctlError):
-    code, exit_status = "name-ambiguous", Exit.REFUSED
+class AmbiguousNameError(DbctlError, status=Exit.REFUSED, code="name-ambiguous"):
     sentence = "{name!r} is the name of several rows of {table} in {target}: {ids}"
     remedy = "Nothing was changed. Use the exact spelling, or the id."
 
 
-class KeyMissingError(DbctlError):
-    code, exit_status = "key-missing", Exit.USAGE
+class KeyMissingError(DbctlError, status=Exit.USAGE):
     sentence = "{target} is encrypted, and {reason}"
     remedy = (
         "Nothing was changed. Pass an age identity or ssh key with --identity FILE, or a passphrase with --passphrase-file FILE;"
@@ -246,37 +207,31 @@ class KeyMissingError(DbctlError):
     )
 
 
-class ConfirmationMissingError(DbctlError):
-    code, exit_status = "confirmation-missing", Exit.REFUSED
+class ConfirmationMissingError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{title}: confirmation required, but there is no terminal", "{hint}"
 
 
-class CleanupUnconfirmedError(DbctlError):
-    code, exit_status = "cleanup-unconfirmed", Exit.REFUSED
+class CleanupUnconfirmedError(DbctlError, status=Exit.REFUSED):
     sentence = (
         "{app}: the scheduled cleanup also deletes or changes rows of {tables}, which reference expired rows"
     )
     remedy = 'Nothing was written. Allow it in [apps.{app}.schedule] with cleanup_dependents = true, or turn the job off: cleanup = "off". List the rows with: `sessions cleanup --dry-run`'
 
 
-class ConfirmationWrongError(DbctlError):
-    code, exit_status = "confirmation-wrong", Exit.REFUSED
+class ConfirmationWrongError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "--confirm {value!r} does not match the app {app!r}", "Nothing was changed."
 
 
-class DeclinedError(DbctlError):
-    code, exit_status = "declined", Exit.REFUSED
+class DeclinedError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{title}: declined", "Nothing was changed."
 
 
-class PlanChangedError(DbctlError):
-    code, exit_status = "plan-changed", Exit.REFUSED
+class PlanChangedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target} changed after the plan was shown"
     remedy = "Nothing was changed. Run it again and read the new plan."
 
 
-class PasswordWrongError(DbctlError):
-    code, exit_status = "password-wrong", Exit.FAILED
+class PasswordWrongError(DbctlError, status=Exit.FAILED):
     sentence, remedy = (
         "wrong password for {login!r}",
         "Set a new one with: `users set-password {login}`",
