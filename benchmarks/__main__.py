@@ -10,6 +10,7 @@ from benchmarks.measure import LEEWAY, Area, format_area
 #: Modules of this package, each with a ``measure``.
 AREAS = (
     "startup",
+    "create",
     "server_list",
     "users_import",
     "search",
