@@ -36,6 +36,8 @@ class Write(Struct, frozen=True, kw_only=True):
     facts: Sequence[Fact] = ()
     undo: bool = False  #: whether the audit log contains the rows before and after; otherwise it counts them
     audited: bool = True  #: False: a check, or a part of an operation that the audit log already contains
+    #: whether its plan may require a confirmation, in any app; otherwise it is drafted once, under the lock
+    may_destroy: bool = True
 
 
 class Fleet(Struct, frozen=True, kw_only=True):

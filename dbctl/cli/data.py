@@ -271,7 +271,7 @@ def set_(
 @GROUP.command(
     "add",
     answers=lambda: (RowAddResult, DryRunResult),
-    writes=Write(source="input", facts=("audit",), undo=True),
+    writes=Write(source="input", facts=("audit",), undo=True, may_destroy=False),
 )
 def add(
     session: Session,
@@ -445,7 +445,7 @@ def export(
 @GROUP.command(
     "import",
     answers=lambda: (ImportResult, DryRunResult),
-    writes=Write(source="input", facts=("audit",), undo=True),
+    writes=Write(source="input", facts=("audit",), undo=True, may_destroy=False),
 )
 def import_(
     session: Session,

@@ -78,7 +78,12 @@ def show_(session: Session, role: RoleName = "", ident: RoleId = "") -> int:
 @GROUP.command(
     "create",
     answers=lambda: (RoleChangeResult, DryRunResult),
-    writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
+    writes=Write(
+        source="input",
+        facts=("role-key", "role-created", "permission-link", "audit"),
+        undo=True,
+        may_destroy=False,
+    ),
 )
 def create(
     session: Session,
@@ -108,7 +113,7 @@ def create(
 @GROUP.command(
     "update",
     answers=lambda: (RoleChangeResult, DryRunResult),
-    writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
+    writes=Write(source="input", facts=("role-updated", "audit"), undo=True, may_destroy=False),
 )
 def update(
     session: Session,
@@ -148,7 +153,9 @@ def delete(session: Session, role: RoleName = "", ident: RoleId = "", dry_run: D
 @GROUP.command(
     "grant",
     answers=lambda: (RoleChangeResult, DryRunResult),
-    writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
+    writes=Write(
+        source="input", facts=("role-updated", "permission-link", "audit"), undo=True, may_destroy=False
+    ),
 )
 def grant(
     session: Session,

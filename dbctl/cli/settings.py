@@ -113,7 +113,7 @@ def get(
 @GROUP.command(
     "set",
     answers=lambda: (SettingChanged, DryRunResult),
-    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True, may_destroy=False),
     fleet=Fleet(resumes=True),
 )
 def set_(
@@ -157,7 +157,7 @@ def reset(
 @GROUP.command(
     "update",
     answers=lambda: (SettingUpdated, DryRunResult),
-    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True, may_destroy=False),
 )
 def update(
     session: Session,

@@ -149,7 +149,10 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     "create",
     answers=lambda: (UserCreated, DryRunResult),
     writes=Write(
-        source="input", facts=("user-key", "user-created", "active", "setting-times", "audit"), undo=True
+        source="input",
+        facts=("user-key", "user-created", "active", "setting-times", "audit"),
+        undo=True,
+        may_destroy=False,
     ),
 )
 def create(
@@ -175,8 +178,10 @@ def create(
     with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = NewUser(fields=values, with_settings=with_settings)
-        plan = create_user(app, new).plan()  # report errors before prompting for a password
-        new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
+        sources = (stdin, file, generate)
+        # report errors before prompting for a password
+        plan = create_user(app, new).plan() if dry_run or not any(sources) else None
+        new = _add_password(session, app, new, sources, dry_run=dry_run)
         lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
@@ -509,7 +514,12 @@ def check_password(
 @GROUP.command(
     "import",
     answers=lambda: (UsersImported, DryRunResult),
-    writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
+    writes=Write(
+        source="input",
+        facts=("user-key", "user-created", "active", "audit"),
+        undo=True,
+        may_destroy=False,
+    ),
 )
 def import_(
     session: Session,

@@ -22,6 +22,7 @@ WRITE_ATTEMPTS = [
     "users list --url user=Data/flashpoint.sqlite",
     "settings set {setting} x --url user=Data/flashpoint.sqlite",
     """search games "x';" drop table 'game;' --""",
+    "users delete mallory --yes --url user=Data/flashpoint.sqlite",
 ]
 
 

@@ -208,7 +208,8 @@ def _confirm(session: Session, operation: Operation, plan: Plan | None) -> str |
     options = session.options
     if options.confirm and options.confirm != operation.app:
         raise ConfirmationWrongError(value=options.confirm, app=operation.app)
-    if options.confirm or (options.yes and not operation.protected):
+    writes = session.spec.writes
+    if options.confirm or (options.yes and not operation.protected) or (writes and not writes.may_destroy):
         return None
     plan = plan or operation.plan()
     if not plan.destructive or plan.is_empty:

@@ -59,6 +59,8 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     pragmas: Mapping[str, str] = {}  #: for writing
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
     fill: FillRow = fill_no_columns  #: for writing: completes new rows if the engine has no type for times
+    #: for writing: a closed reader of the same database, which has read its tables
+    reader: Readable | None = None
 
 
 class Engine(ABC):
@@ -74,6 +76,8 @@ class Engine(ABC):
     damage_hint = Remedy("Restore a backup with: `restore apply ID`")
     #: whether writes create files that only maintenance merges
     creates_fragments = False
+    #: whether opening a database for writing can change its files, or leave one next to them
+    writers_leave_traces = False
 
     @abstractmethod
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:

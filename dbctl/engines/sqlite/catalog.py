@@ -66,6 +66,10 @@ class SQLiteCatalog(Catalog):
             self._single_tables[name] = table if table and table.columns else None
         return self._single_tables[name]
 
+    def adopt_tables(self, other: SQLiteCatalog) -> None:
+        """Read only those tables whose definition differs from that in ``other``."""
+        self._known_tables = other._known_tables
+
     def forget(self) -> None:
         super().forget()
         self._single_tables.clear()

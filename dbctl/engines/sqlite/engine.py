@@ -31,6 +31,7 @@ class SQLiteEngine(Engine):
     """Databases in local files."""
 
     name, title = "sqlite", "SQLite"
+    writers_leave_traces = True
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         path, timeout, traceless = Path(url.path), options.timeout, options.traceless
@@ -43,12 +44,12 @@ class SQLiteEngine(Engine):
         return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
-        from dbctl.engines.sqlite.database import SQLiteWriter
+        from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 
         path = Path(url.path)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
-        return SQLiteWriter(
+        writer = SQLiteWriter(
             path,
             target,
             timeout=options.timeout,
@@ -56,6 +57,9 @@ class SQLiteEngine(Engine):
             create=options.create,
             fill=options.fill,
         )
+        if isinstance(options.reader, SQLiteReader):
+            writer.catalog.adopt_tables(options.reader.catalog)
+        return writer
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         del url

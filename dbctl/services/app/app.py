@@ -307,10 +307,13 @@ class App:
         from dbctl.services.app.recording import record_writes
 
         write = write or self.declared_write
-        section = self.require_writable(name)
+        section, engine = self.require_writable(name), self.engine(name)
         self._mark_used(name)
-        if name in self._readers:  # closing a reader later would drop this process's locks on the file
-            self._readers.pop(name).close()
+        if engine.writers_leave_traces and not create:
+            self.reader(name)  # the file of another app must not even be opened for writing
+        reader = self._readers.pop(name, None)
+        if reader:  # closing it later would drop this process's locks on the file
+            reader.close()
         options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
@@ -318,8 +321,9 @@ class App:
             create=section.create if create and not self.configured.fleet else None,
             keys=self.database(name).identity_columns(),
             fill=partial(default_times, self.profile),
+            reader=reader,
         )
-        database = self.engine(name).create_writer(self.url(name), self.target(name), options)
+        database = engine.create_writer(self.url(name), self.target(name), options)
         try:
             if not create:
                 if (

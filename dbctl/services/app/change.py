@@ -18,6 +18,7 @@ from dbctl.errors.connection import (
     ConstraintError,
     DatabaseMissingError,
     NotADatabaseError,
+    ReadOnlyError,
     UnreachableError,
 )
 from dbctl.errors.usage import DriverMissingError, PlanChangedError
@@ -206,7 +207,7 @@ class Change(Operation, Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, self._app.writer(self._database) as database:
+        with ExitStack() as others, self._open_writer() as database:
             cascade_databases = self._cascade_databases()
             for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
@@ -216,9 +217,22 @@ class Change(Operation, Generic[R]):
                 return self._apply_once(database, confirmed)
             return retry_conflicts(partial(self._apply_once, database, confirmed))
 
+    @contextmanager
+    def _open_writer(self) -> Iterator[Writable]:
+        with ExitStack() as stack:
+            try:
+                database = stack.enter_context(self._app.writer(self._database))
+            except ReadOnlyError:
+                if not self._app.declared_write.may_destroy:  # without a plan: its errors are the first ones
+                    self.plan()
+                raise
+            yield database
+
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():
             prepared = self.draft(database)
+            if prepared.plan.destructive and not self._app.declared_write.may_destroy:
+                raise ValueError(f"{self._app.spec.name} declares that it destroys nothing")
             self._require_confirmed(confirmed, lambda: self._announce(prepared.plan, database))
             return prepared.apply(database)
 

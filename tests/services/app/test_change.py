@@ -1,0 +1,132 @@
+"""How often a change is drafted, what is opened for it, and which error comes first."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.users import LastAdminError
+from dbctl.model import Plan
+from dbctl.services.app.change import Change, PreparedChange
+from dbctl.services.app.open import open_app
+from dbctl.services.app.user_table import UserSelector
+from dbctl.services.users.delete import delete_users
+from dbctl.spec import CommandSpec, Write
+from tests.services import flashpoint_app
+from tools.reference import read_specs
+
+CREATES = Write(source="input", undo=True, may_destroy=False)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return flashpoint_app.create_app(tmp_path / "app", "document")
+
+
+@contextmanager
+def open_with(path, writes):
+    spec = CommandSpec(name="users change", answers=tuple, writes=writes)
+    with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=1, spec=spec) as app:
+        yield app
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The parameters with which the database was opened, in order."""
+    addresses, connect = [], sqlite3.connect
+
+    def record(*arguments, **options):
+        if "user.db" in str(arguments[0]):
+            addresses.append(str(arguments[0]).partition("?")[2])
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", record)
+    return addresses
+
+
+def count_drafts(monkeypatch):
+    """Return a list that grows with each draft by whether it was on a writer."""
+    drafts, draft = [], Change.__init__
+
+    def record(self, app, database, function, **options):
+        def draft_recorded(db):
+            drafts.append(hasattr(db, "transaction"))
+            return function(db)
+
+        draft(self, app, database, draft_recorded, **options)
+
+    monkeypatch.setattr(Change, "__init__", record)
+    return drafts
+
+
+LINES = {
+    "users create eve --email eve@example.org --generate": [True],
+    "roles create crew": [True],
+    "settings set app.siteName Arcade": [True],
+    "users deactivate ann": [False, True],
+    "users deactivate ann --yes": [True],
+    "users delete ann --yes": [True],
+    "users create eve --email eve@example.org --generate --dry-run": [False],
+    "settings set app.siteName Arcade --dry-run": [False],
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_change_that_cannot_destroy_is_drafted_once(path, monkeypatch, opened, line):
+    monkeypatch.chdir(path.parent)
+    drafts = count_drafts(monkeypatch)
+    assert main(line.split()) == 0
+    assert drafts == LINES[line]
+    assert "mode=rw" not in opened[0], "the file is opened for writing before it is known to be the app's"
+    assert opened.count("mode=rw") == ("--dry-run" not in line)
+
+
+def test_command_that_declares_to_destroy_nothing_does_not(path):
+    """A wrong declaration deletes nothing without a confirmation."""
+    before = flashpoint_app.read_all_rows(path)
+    with open_with(path, CREATES) as app, pytest.raises(ValueError, match="users change"):
+        delete_users(app, UserSelector(logins=["ann"])).apply()
+    assert flashpoint_app.read_all_rows(path) == before
+
+
+def test_no_command_asks_on_a_fleet_that_does_not_ask_alone():
+    for spec in read_specs().values():
+        assert not (spec.fleet and spec.fleet.may_destroy and spec.writes and not spec.writes.may_destroy), (
+            spec.name
+        )
+
+
+@pytest.mark.parametrize("login", ["ann", "root"])
+def test_error_of_a_draft_precedes_that_of_a_file_that_cannot_be_written(path, opened, login):
+    """A file with a second hard link is not opened for writing."""
+    os.link(path, path.with_name("second.db"))
+
+    def draft(db):
+        if login == "root":
+            raise LastAdminError(target=db.target, role="admin", logins="root")
+        return PreparedChange(Plan(title="Change", target=db.target, steps=[]), lambda _: None)
+
+    with open_with(path, CREATES) as app, pytest.raises(LastAdminError if login == "root" else ReadOnlyError):
+        Change(app, "user", draft).apply()
+    assert "mode=rw" not in opened
+
+
+def test_writer_reads_only_changed_definitions_of_tables(path):
+    """It takes the tables of the reader that checked them, if their definition is the same."""
+    with open_with(path, CREATES) as app:
+        known = app.reader("user").tables()
+        flashpoint_app.run_statements(
+            path, "alter table users add column nick text", "create table new (id integer)"
+        )
+        with app.writer("user") as db:
+            tables = db.tables()
+    assert tables.keys() - known.keys() == {"new"}
+    assert "nick" in tables["users"].columns
+    assert tables["roles"] is known["roles"]
+    assert tables["users"] is not known["users"]
