@@ -14,20 +14,10 @@ from typer.main import get_group
 
 from dbctl import __version__, signals
 from dbctl.cli._lazy import Root, find_spec
-from dbctl.cli._support.options import (
-    add_common_options,
-    command_path,
-    current_command,
-    is_verbose,
-)
+from dbctl.cli._support.options import add_common_options, command_path, current_command, is_verbose
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import OutputFailedError, StoppedError
-from dbctl.errors.usage import (
-    ConfigMissingError,
-    FleetSelectedError,
-    UsageError,
-    ValueInvalidError,
-)
+from dbctl.errors.usage import ConfigMissingError, FleetSelectedError, UsageError, ValueInvalidError
 from dbctl.render import streams
 from dbctl.render.options import ColorChoice, Format, choose_color
 from dbctl.signals import Interrupted

@@ -25,13 +25,7 @@ from dbctl.spec import EVERYWHERE, Example, Fleet
 if TYPE_CHECKING:
     from dbctl.services.stats.connections import BlockedSession, Connection, SlowStatement
     from dbctl.services.stats.indexes import IndexStats, TableBloat
-    from dbctl.services.stats.tables import (
-        AuditEntry,
-        DatabaseStats,
-        LockHolder,
-        TableStats,
-        UserStats,
-    )
+    from dbctl.services.stats.tables import AuditEntry, DatabaseStats, LockHolder, TableStats, UserStats
 
 
 GROUP = Group(

@@ -11,14 +11,7 @@ import msgspec
 
 from dbctl import url as urls
 from dbctl.config import environment
-from dbctl.config.model import (
-    PLAIN,
-    UNNAMED_APP,
-    App,
-    Configuration,
-    NotifyConfig,
-    NotifyEvent,
-)
+from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration, NotifyConfig, NotifyEvent
 from dbctl.config.resolver import Resolver, resolve_path
 from dbctl.config.sections import (
     Sections,
@@ -28,12 +21,7 @@ from dbctl.config.sections import (
     read_sections,
     report_first_problem,
 )
-from dbctl.errors.usage import (
-    AppAmbiguousError,
-    AppMissingError,
-    ConfigMissingError,
-    UsageError,
-)
+from dbctl.errors.usage import AppAmbiguousError, AppMissingError, ConfigMissingError, UsageError
 from dbctl.files import atomic, toml
 from dbctl.url import Url
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from dbctl.demo.definition import Account, SampleDefinition, read_definition
 from dbctl.demo.sample import Progress
 from dbctl.errors.migrations import MigrationVariantUnknownError
-from dbctl.errors.usage import (
-    FeatureMissingError,
-    NotSupportedError,
-    UsageError,
-    ValueInvalidError,
-)
+from dbctl.errors.usage import FeatureMissingError, NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.url import Url
 

@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.errors.connection import (
-    DiskFullError,
-    FileExistsAlreadyError,
-    FileFailedError,
-    FileUnsyncedError,
-)
+from dbctl.errors.connection import DiskFullError, FileExistsAlreadyError, FileFailedError, FileUnsyncedError
 from dbctl.errors.usage import UsageError
 
 #: Errors of FAT and some network file systems, which have no hard links.

@@ -25,11 +25,7 @@ from dbctl.services.app.open import open_app
 from dbctl.services.app.user_table import open_users
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup.status import AppBackups, DatabaseBackups
-from dbctl.services.checks.deployment import (
-    check_replica,
-    find_interrupted_restore,
-    find_leftover_files,
-)
+from dbctl.services.checks.deployment import check_replica, find_interrupted_restore, find_leftover_files
 from dbctl.services.events.history import read_history
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems

@@ -11,14 +11,7 @@ from dbctl.errors.operations import JournalDisabledError
 from dbctl.model import Closing, Findings, Page, Row, Struct, format_count
 from dbctl.services.events.location import locate_journal
 from dbctl.services.migrations.ledger.state import SchemaState
-from dbctl.services.observation import (
-    HEALTHS,
-    AppObservation,
-    Health,
-    Observation,
-    Want,
-    observe_apps,
-)
+from dbctl.services.observation import HEALTHS, AppObservation, Health, Observation, Want, observe_apps
 
 
 class DatabaseStatus(Struct, frozen=True, kw_only=True):

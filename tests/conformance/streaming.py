@@ -13,12 +13,7 @@ from dbctl.engines.contract.database import Condition, Query, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, UserQuery, ValueCodec
 from dbctl.engines.sql import checks
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import (
-    ConstraintError,
-    QueryFailedError,
-    QueryTimeoutError,
-    SecretColumnError,
-)
+from dbctl.errors.connection import ConstraintError, QueryFailedError, QueryTimeoutError, SecretColumnError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from tests.parts import find_part
 

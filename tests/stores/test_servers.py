@@ -6,11 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.errors.backup import (
-    BackupRetainedError,
-    StorageFailedError,
-    StorageIncompatibleError,
-)
+from dbctl.errors.backup import BackupRetainedError, StorageFailedError, StorageIncompatibleError
 from dbctl.errors.base import Exit
 from dbctl.model import now
 from dbctl.services.backup.retention.prune import DeleteBackups

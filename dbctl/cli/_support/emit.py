@@ -14,11 +14,7 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.errors.base import DbctlError
-from dbctl.errors.usage import (
-    ConfirmationMissingError,
-    ConfirmationWrongError,
-    DeclinedError,
-)
+from dbctl.errors.usage import ConfirmationMissingError, ConfirmationWrongError, DeclinedError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Plan
 from dbctl.render import drawing, streams
 from dbctl.render import result as result_output

@@ -22,12 +22,7 @@ from dbctl import signals
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, DataFile, Manifest, ManifestError
-from dbctl.errors.connection import (
-    BusyError,
-    CorruptError,
-    FolderMissingError,
-    UnreachableError,
-)
+from dbctl.errors.connection import BusyError, CorruptError, FolderMissingError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic
 from dbctl.model import Struct, now

@@ -9,13 +9,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.vectors import (
-    Metric,
-    VectorColumn,
-    VectorIndex,
-    VectorIndexKind,
-    VectorIndexSpec,
-)
+from dbctl.engines.contract.vectors import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import match_owner
 from dbctl.engines.lancedb.vectors import LanceVectors

@@ -6,12 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from dbctl.engines.contract.monitoring import (
-    EngineFinding,
-    FindingQuery,
-    SettingComparison,
-    leftover_finding,
-)
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.mysql.catalog import NumberedColumn, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart

@@ -13,13 +13,7 @@ from dbctl.errors.usage import require_driver
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
     from dbctl.engines.contract.database import Readable, Writable
-    from dbctl.engines.contract.dumps import (
-        Content,
-        Dump,
-        DumpVerification,
-        ImportedDump,
-        RestoreTarget,
-    )
+    from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 

@@ -8,12 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Explanation, Query
-from dbctl.engines.contract.fulltext import (
-    CHARACTERS_AFTER,
-    CHARACTERS_BEFORE,
-    TextIndexSpec,
-    TextMatch,
-)
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextIndexSpec, TextMatch
 from dbctl.engines.sql.catalog import Row, Statement
 from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
 from dbctl.model import Struct

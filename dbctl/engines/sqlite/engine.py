@@ -15,13 +15,7 @@ from dbctl.files.temp import Progress, no_progress
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
     from dbctl.engines.contract.database import Readable, Writable
-    from dbctl.engines.contract.dumps import (
-        Content,
-        Dump,
-        DumpVerification,
-        ImportedDump,
-        RestoreTarget,
-    )
+    from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
     from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url

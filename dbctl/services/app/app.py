@@ -15,12 +15,7 @@ from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.engines.contract.dumps import RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import (
-    BusyError,
-    ConcurrentChangeError,
-    InterruptedWriteError,
-    ReadOnlyError,
-)
+from dbctl.errors.connection import BusyError, ConcurrentChangeError, InterruptedWriteError, ReadOnlyError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     DatabaseUnknownError,

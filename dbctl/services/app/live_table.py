@@ -22,14 +22,7 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
-from dbctl.profiles.codecs import (
-    BOOLEANS,
-    SMALLEST_MILLISECONDS,
-    TIMES,
-    TimeCodec,
-    decode_text,
-    read_time,
-)
+from dbctl.profiles.codecs import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
 from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.users import JoinedField

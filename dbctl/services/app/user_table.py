@@ -10,21 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
-from dbctl.errors.usage import (
-    AmbiguousLoginError,
-    NotSupportedError,
-    UsageError,
-    UserMissingError,
-)
+from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.errors.users import DecisionOpenError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles.codecs import (
-    decode_text,
-    read_boolean,
-    read_text,
-    read_time,
-    text_or_none,
-)
+from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_time, text_or_none
 from dbctl.profiles.model.base import ColumnNames, Constant, Lookup
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows

@@ -30,11 +30,7 @@ from dbctl.services.backup.manifest import (
 from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
-from dbctl.services.backup.sources import (
-    SINGLE_DATABASE_ERRORS,
-    MemberSource,
-    Source,
-)
+from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source
 from dbctl.services.backup.verification_record import Verification
 
 #: A clock that is further behind the newest backup was set back.

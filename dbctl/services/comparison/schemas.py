@@ -14,13 +14,7 @@ from dbctl.config.model import PLAIN
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import PortableSchema, PortableTable
-from dbctl.engines.contract.schema import (
-    Schema,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaReference,
-    SchemaTable,
-)
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.databases import SideMissingError, SidesSameError
 from dbctl.errors.usage import ConfigMissingError

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.errors.backup import (
-    RepositoryNotConfiguredError,
-    SafetyBackupNotConfiguredError,
-)
+from dbctl.errors.backup import RepositoryNotConfiguredError, SafetyBackupNotConfiguredError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.migrations import (

@@ -7,11 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors.backup import (
-    BackupCorruptError,
-    FileInvalidError,
-    FileNotRestorableError,
-)
+from dbctl.errors.backup import BackupCorruptError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError
 from dbctl.files import atomic, compression, tar
 from dbctl.model import ChangeResult, Effect, Plan, format_count

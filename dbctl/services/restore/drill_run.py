@@ -23,12 +23,7 @@ from dbctl.engines.sql.checks import list_comparable
 from dbctl.errors.backup import BackupMissingError, KeyWrongError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError
-from dbctl.model import (
-    Finding,
-    Severity,
-    Struct,
-    now,
-)
+from dbctl.model import Finding, Severity, Struct, now
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup import verifier

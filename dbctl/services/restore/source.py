@@ -19,12 +19,7 @@ from dbctl.engines.contract.dumps import (
     RolePolicy,
     find_missing_roles,
 )
-from dbctl.errors.backup import (
-    BackupCorruptError,
-    BackupMissingError,
-    BackupPartialError,
-    KeyWrongError,
-)
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.restore import RolesMissingError

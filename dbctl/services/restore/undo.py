@@ -6,11 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.errors.backup import BackupMissingError
 from dbctl.errors.base import Remedy
-from dbctl.errors.restore import (
-    NothingToUndoError,
-    RetainedDatabaseMissingError,
-    UndoMissingError,
-)
+from dbctl.errors.restore import NothingToUndoError, RetainedDatabaseMissingError, UndoMissingError
 from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import LATEST, Repository

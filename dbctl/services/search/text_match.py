@@ -12,15 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from dbctl.engines.contract.fulltext import (
-    UNSPACED,
-    TextAnd,
-    TextNear,
-    TextNot,
-    TextOr,
-    TextQuery,
-    TextTerm,
-)
+from dbctl.engines.contract.fulltext import UNSPACED, TextAnd, TextNear, TextNot, TextOr, TextQuery, TextTerm
 
 #: A range in a text: the first character, and the character after the last.
 TextRange: TypeAlias = tuple[int, int]

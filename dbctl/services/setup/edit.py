@@ -17,12 +17,7 @@ from dbctl.config.environment import editor_command
 from dbctl.config.sections import Selection, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, FileMissingError
-from dbctl.errors.usage import (
-    AppMissingError,
-    ConfigChangedError,
-    ConfigInvalidError,
-    EditorFailedError,
-)
+from dbctl.errors.usage import AppMissingError, ConfigChangedError, ConfigInvalidError, EditorFailedError
 from dbctl.files import temp, toml
 from dbctl.files.atomic import read_settings_bytes, write_atomically
 from dbctl.model import ChangeResult, Effect

@@ -9,12 +9,7 @@ from typing import Literal
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Condition, Order, Where, require_part
 from dbctl.engines.contract.monitoring import ReplicaMonitor, SessionMonitor
-from dbctl.errors.connection import (
-    CorruptError,
-    DatabaseMissingError,
-    NotADatabaseError,
-    UnreachableError,
-)
+from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import read_time

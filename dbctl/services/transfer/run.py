@@ -29,12 +29,7 @@ from dbctl.services.transfer.compare import (
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.services.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.schema import (
-    SchemaOptions,
-    SchemaOrigin,
-    attach,
-    detach,
-)
+from dbctl.services.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
 from dbctl.services.transfer.tables import TransferTable
 
 #: The hint of an error during the copy.

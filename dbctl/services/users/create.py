@@ -15,16 +15,7 @@ from dbctl.errors.usage import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    Plan,
-    Row,
-    Secret,
-    Struct,
-    format_count,
-    now,
-)
+from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App

@@ -9,15 +9,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.errors.users import DecisionOpenError, DuplicateRowsError
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    KeyText,
-    Plan,
-    RetainedRows,
-    Row,
-    format_count,
-)
+from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, format_count
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
 from dbctl.services.app.app import App

@@ -15,16 +15,7 @@ from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import AlreadyExistsError, ImportInvalidError
 from dbctl.errors.usage import UsageError, ValueInvalidError
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    Page,
-    PageRequest,
-    Plan,
-    Secret,
-    Struct,
-    format_count,
-)
+from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Secret, Struct, format_count
 from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.passwords import new_password
 from dbctl.services.app import audit

@@ -9,16 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Writable
 from dbctl.errors.base import Remedy
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    Page,
-    PageRequest,
-    Plan,
-    Struct,
-    format_count,
-    now,
-)
+from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Struct, format_count, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.users import Lockout, SettingOrDefault
 from dbctl.services.app import audit

@@ -11,11 +11,7 @@ from functools import cached_property
 from dbctl.config.secrets import read_pepper
 from dbctl.engines.contract.database import Condition
 from dbctl.errors.usage import NotSupportedError, PasswordWrongError
-from dbctl.errors.users import (
-    DecisionOpenError,
-    PasswordFormatError,
-    PasswordUnknownError,
-)
+from dbctl.errors.users import DecisionOpenError, PasswordFormatError, PasswordUnknownError
 from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles.codecs import HashFormat, text_or_none
 from dbctl.profiles.model.users import Password

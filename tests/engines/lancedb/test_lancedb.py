@@ -30,12 +30,7 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.databases import PartialWriteError
-from dbctl.errors.usage import (
-    DriverMissingError,
-    NotSupportedError,
-    UrlInvalidError,
-    ValueInvalidError,
-)
+from dbctl.errors.usage import DriverMissingError, NotSupportedError, UrlInvalidError, ValueInvalidError
 from dbctl.url import parse_url, resolve_engine
 from tests import servers, storage
 from tests.conformance.abilities import find_mismatches

@@ -21,12 +21,7 @@ from dbctl.engines.contract.database import AnyOf, Condition, Not, Order, Query
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec
 from dbctl.engines.sqlite.external_index import build
 from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
-from dbctl.errors.connection import (
-    BusyError,
-    DiskFullError,
-    ExternalIndexInvalidError,
-    FileFailedError,
-)
+from dbctl.errors.connection import BusyError, DiskFullError, ExternalIndexInvalidError, FileFailedError
 from dbctl.errors.usage import NotSupportedError
 
 COLUMNS = ["title", "also"]

@@ -27,13 +27,7 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
-from dbctl.engines.contract.dumps import (
-    Content,
-    Dump,
-    DumpVerification,
-    ImportedDump,
-    RestoreTarget,
-)
+from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError

@@ -33,12 +33,7 @@ from dbctl.errors.backup import (
     RetentionNotConfiguredError,
 )
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.connection import (
-    BusyError,
-    CorruptError,
-    DatabaseMissingError,
-    ReadOnlyError,
-)
+from dbctl.errors.connection import BusyError, CorruptError, DatabaseMissingError, ReadOnlyError
 from dbctl.errors.usage import NotSupportedError, PlanChangedError, ProfileInvalidError
 from dbctl.profiles import loader
 from dbctl.services.backup import create as backup_create

@@ -26,12 +26,7 @@ import pytest
 from dbctl.config import paths
 from dbctl.config.sections import Selection
 from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongError
-from dbctl.errors.connection import (
-    DiskFullError,
-    FileFailedError,
-    FileMissingError,
-    InsufficientSpaceError,
-)
+from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import ConfigInvalidError, DriverMissingError, KeyMissingError
 from dbctl.files import mounts
 from dbctl.files.subprocesses import NewFile

@@ -33,11 +33,7 @@ from dbctl.errors.connection import (
     PrivilegeMissingError,
     UnreachableError,
 )
-from dbctl.errors.restore import (
-    RestoreFailedError,
-    RestoreUnfinishedError,
-    RetainedDatabaseMissingError,
-)
+from dbctl.errors.restore import RestoreFailedError, RestoreUnfinishedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
 from tests import servers

@@ -14,11 +14,7 @@ from dbctl.services import status as app_status
 from dbctl.services.backup import status
 from dbctl.services.checks.run import examine
 from tests.services.flashpoint_app import catch_error
-from tests.services.promptvault_app import (
-    create_app_backup,
-    list_all_backups,
-    open_prune,
-)
+from tests.services.promptvault_app import create_app_backup, list_all_backups, open_prune
 
 LARGE, SMALL = 1000, 20
 

@@ -9,11 +9,7 @@ import pytest
 
 from dbctl.config import loader
 from dbctl.config.sections import Selection
-from dbctl.errors.fleets import (
-    FleetEmptyError,
-    InstanceListingError,
-    InstanceNameInvalidError,
-)
+from dbctl.errors.fleets import FleetEmptyError, InstanceListingError, InstanceNameInvalidError
 from dbctl.errors.usage import AppMissingError, ConfigInvalidError, FleetSelectedError
 from dbctl.services.fleet.instances import list_instances
 from tests import servers

@@ -10,11 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors.operations import (
-    JournalCorruptError,
-    JournalUnavailableError,
-    TableNotSampledError,
-)
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError, TableNotSampledError
 from dbctl.model import PageRequest, now
 from dbctl.services.events import samples, store
 from dbctl.services.events.samples import Sample, TableSample

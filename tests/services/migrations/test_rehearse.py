@@ -11,11 +11,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors.connection import InsufficientSpaceError, PrivilegeMissingError
-from dbctl.errors.migrations import (
-    MigrationsOutOfOrderError,
-    RehearsalFailedError,
-    RehearsalRefusedError,
-)
+from dbctl.errors.migrations import MigrationsOutOfOrderError, RehearsalFailedError, RehearsalRefusedError
 from dbctl.services.migrations import rehearse as migration_rehearsal
 from dbctl.services.migrations.execution.plan import UpSelection
 from dbctl.services.migrations.status import find_targets

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.migrations import (
-    LedgerForeignError,
-    LedgerMissingError,
-    MigrationMissingError,
-)
+from dbctl.errors.migrations import LedgerForeignError, LedgerMissingError, MigrationMissingError
 from dbctl.errors.usage import UsageError
 from dbctl.services.migrations import repair as migration_repair
 from dbctl.services.migrations.execution.plan import UpSelection

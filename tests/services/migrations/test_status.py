@@ -32,12 +32,7 @@ from dbctl.errors.migrations import (
     MigrationsOutOfOrderError,
     MigrationsShippedError,
 )
-from dbctl.errors.usage import (
-    FeatureMissingError,
-    SchemaMismatchError,
-    ValueInvalidError,
-    WrongAppError,
-)
+from dbctl.errors.usage import FeatureMissingError, SchemaMismatchError, ValueInvalidError, WrongAppError
 from dbctl.profiles import loader
 from dbctl.services.app.app import App
 from dbctl.services.migrations import status, verify

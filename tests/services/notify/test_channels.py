@@ -15,13 +15,7 @@ from typing import get_type_hints
 import pytest
 
 from dbctl.config.environment import VariableUnreadableError
-from dbctl.config.model import (
-    AppriseConfig,
-    EmailConfig,
-    NotifyConfig,
-    NtfyConfig,
-    WebhookConfig,
-)
+from dbctl.config.model import AppriseConfig, EmailConfig, NotifyConfig, NtfyConfig, WebhookConfig
 from dbctl.model import Finding, Secret, now
 from dbctl.services.notify.channels.apprise import Apprise
 from dbctl.services.notify.channels.base import SendFailedError, create_channels

@@ -21,11 +21,7 @@ from dbctl import signals
 from dbctl.config.model import Retention
 from dbctl.engines.contract.dumps import Dump, LoadRequest
 from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
-from dbctl.errors.backup import (
-    BackupCorruptError,
-    BackupMissingError,
-    RepositoryFailedError,
-)
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError, RepositoryFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, InsufficientSpaceError, ReadOnlyError
 from dbctl.errors.databases import SameFileError

@@ -11,11 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from dbctl.config import loader
-from dbctl.errors.backup import (
-    BackupCorruptError,
-    TargetIsSourceError,
-    TargetNotEmptyError,
-)
+from dbctl.errors.backup import BackupCorruptError, TargetIsSourceError, TargetNotEmptyError
 from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import atomic

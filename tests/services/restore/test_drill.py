@@ -8,11 +8,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors.backup import (
-    BackupMissingError,
-    BackupPartialError,
-    RepositoryMissingError,
-)
+from dbctl.errors.backup import BackupMissingError, BackupPartialError, RepositoryMissingError
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import NotSupportedError
 from dbctl.services.backup import manifest as backup_manifest

@@ -19,12 +19,7 @@ from dbctl.errors.usage import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.errors.users import (
-    BuiltInRoleError,
-    LastAdminError,
-    PermissionMissingError,
-    RoleInUseError,
-)
+from dbctl.errors.users import BuiltInRoleError, LastAdminError, PermissionMissingError, RoleInUseError
 from dbctl.model import Effect, KeyText, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries

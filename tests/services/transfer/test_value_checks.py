@@ -7,13 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from dbctl.engines.contract.database import TimeForm
-from dbctl.engines.contract.portable import (
-    ColumnPair,
-    LineColumn,
-    LogicalKind,
-    LogicalType,
-    StorageLimits,
-)
+from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalKind, LogicalType, StorageLimits
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.transfer.schema import SQLitePortableSchemas

@@ -15,11 +15,7 @@ from dbctl.engines.postgresql.connection.session import Session
 from dbctl.engines.postgresql.schema import PUBLIC
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.restore import (
-    ForeignDumpRefusedError,
-    RestoreFailedError,
-    RetainedDatabaseMissingError,
-)
+from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 
 #: Templates for new databases.

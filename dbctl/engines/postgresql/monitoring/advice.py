@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import parse_qs
 
-from dbctl.engines.contract.monitoring import (
-    EngineFinding,
-    FindingQuery,
-    SettingComparison,
-    leftover_finding,
-)
+from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
 from dbctl.engines.postgresql.connection.transactions import DbctlLock
 from dbctl.engines.postgresql.database import PostgreSQLDatabase

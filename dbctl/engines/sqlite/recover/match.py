@@ -13,14 +13,7 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.sqlite.recover.btree import Batch, Trees
-from dbctl.engines.sqlite.recover.image import (
-    HEADER_SIZES,
-    INDEX_INTERIOR,
-    INTERIOR,
-    KINDS,
-    LEAF,
-    Image,
-)
+from dbctl.engines.sqlite.recover.image import HEADER_SIZES, INDEX_INTERIOR, INTERIOR, KINDS, LEAF, Image
 from dbctl.engines.sqlite.recover.schema import Entry
 
 #: Number of pages whose rows are compared, and the share of rows that must be equal.

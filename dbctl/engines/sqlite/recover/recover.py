@@ -22,11 +22,7 @@ from dbctl.engines.sqlite.recover.match import match_roots
 from dbctl.engines.sqlite.recover.new_database import create_objects, verify_and_repair
 from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import (
-    DatabaseMissingError,
-    FileExistsAlreadyError,
-    UnreachableError,
-)
+from dbctl.errors.connection import DatabaseMissingError, FileExistsAlreadyError, UnreachableError
 from dbctl.errors.restore import UnrecoverableError
 from dbctl.files import atomic, mounts, temp
 from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file

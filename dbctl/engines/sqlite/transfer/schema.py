@@ -21,13 +21,7 @@ from dbctl.engines.contract.portable import (
     PortableView,
     StorageLimits,
 )
-from dbctl.engines.contract.schema import (
-    Schema,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaTable,
-    strip_collation,
-)
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.portable.read import (
     interpret_constraints,

@@ -20,14 +20,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
-from dbctl.model import (
-    ChangeResult,
-    Compression,
-    Effect,
-    Plan,
-    Row,
-    format_count,
-)
+from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted

@@ -16,11 +16,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, LoadRequest
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
-from dbctl.errors.backup import (
-    DecompressionLimitError,
-    FileInvalidError,
-    FileNotRestorableError,
-)
+from dbctl.errors.backup import DecompressionLimitError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     BusyError,

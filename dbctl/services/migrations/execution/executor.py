@@ -10,12 +10,7 @@ from typing import NamedTuple
 from dbctl import progress
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.errors.connection import (
-    BusyError,
-    ConcurrentChangeError,
-    ConstraintError,
-    QueryFailedError,
-)
+from dbctl.errors.connection import BusyError, ConcurrentChangeError, ConstraintError, QueryFailedError
 from dbctl.errors.migrations import RowsLostError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.services.migrations.execution import row_loss

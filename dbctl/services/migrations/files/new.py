@@ -28,11 +28,7 @@ from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
-from dbctl.services.migrations.files.loader import (
-    MigrationFile,
-    build_paths,
-    order_key_of,
-)
+from dbctl.services.migrations.files.loader import MigrationFile, build_paths, order_key_of
 from dbctl.services.migrations.files.parser import find_section_markers
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema

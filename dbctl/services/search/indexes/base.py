@@ -8,15 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from dbctl.errors.base import Remedy
-from dbctl.model import (
-    ChangeResult,
-    Effect,
-    Finding,
-    Plan,
-    Row,
-    Severity,
-    Struct,
-)
+from dbctl.model import ChangeResult, Effect, Finding, Plan, Row, Severity, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 

@@ -24,12 +24,7 @@ from dbctl.errors.backup import (
     FileUnsafeError,
 )
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import (
-    BusyError,
-    ChangedWhileReadError,
-    FileFailedError,
-    FileMissingError,
-)
+from dbctl.errors.connection import BusyError, ChangedWhileReadError, FileFailedError, FileMissingError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.services.backup.foreign import discovery, import_file, staging
