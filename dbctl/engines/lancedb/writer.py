@@ -17,7 +17,7 @@ from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.location import acquire_lock, match_owner
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
-from dbctl.engines.lancedb.rows import RowReader, matches_row
+from dbctl.engines.lancedb.rows import matches_row
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConcurrentChangeError
@@ -46,20 +46,95 @@ class Step(NamedTuple):
     inserted_keys: Collection[Row]
 
 
-class Transactions:
-    """Transactions of the contract, composed of statements that create one version each."""
+class LanceWriter(LanceReader):
+    """A LanceDB opened for writing.
 
-    def __init__(self, rows: RowReader) -> None:
-        """Store the rows of the tables that are written."""
-        self._rows, self._catalog, self._target = rows, rows.catalog, rows.catalog.target
+    The library has no transactions of several statements. Each statement is atomic: it creates one version of one table,
+    which readers see immediately. So other processes see the statements of an open ``transaction``. If the transaction
+    fails, further statements undo its statements, and writes of other processes remain. If another process changed the same
+    rows, the statement is not undone, and PartialWriteError is raised. If dbctl is killed, executed statements remain.
+    """
+
+    PARTS: ClassVar[Mapping[str, str]] = {
+        **LanceReader.PARTS,
+        "VectorIndexes": "dbctl.engines.lancedb.vector_indexes:LanceVectorIndexes",
+    }
+
+    read_only = False
+
+    def __init__(
+        self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
+    ) -> None:
+        """Check that the database exists, as ``LanceReader`` does."""
+        super().__init__(url, target, timeout=timeout, keys=keys)
         self._steps: list[Step] | None = None  #: executed statements; None outside of a transaction
-        self._last_versions = dict[
-            str, int
-        ]()  #: the version of each table that this transaction created last
+        #: the version of each table that this transaction created last
+        self._last_versions = dict[str, int]()
         self._mixed_tables = set[str]()  #: tables that another process wrote between two statements
 
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        self.insert_many(table, list(values), [list(values.values())])
+        return values.get(returning) if returning else None
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        self.catalog.require_columns(table, columns)
+        self._require_open()
+        schema, key = self.catalog.arrow_schema(table), self.catalog.primary_key(table)
+        find_existing = partial(self._existing_keys, table, key)
+        checked = write_values.CheckedBatches(table, key, find_existing, self.target)
+        batches = checked.check(write_values.to_batches(schema, columns, rows, self.target))
+        if (first_batch := next(batches, None)) is not None:
+            import pyarrow as pa
+
+            reader = pa.RecordBatchReader.from_batches(schema, chain([first_batch], batches))
+            try:
+                self._write(table, "insert", lambda handle: handle.add(reader), inserted_keys=checked.keys)
+            except DbctlError as error:
+                raise checked.error or error from error
+        return checked.row_count
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        self.catalog.require_columns(table, list(values))
+        schema, predicate = self.catalog.arrow_schema(table), self.rows.predicate(table, where)
+        expressions = {
+            name: write_values.set_expression(schema.field(name), value, self.target)
+            for name, value in values.items()
+        }
+        self._require_open()
+        row_count = self.count(table, where)
+        if row_count and expressions:
+            changes_key = set(values) & set(self.catalog.primary_key(table))
+            self._write(
+                table,
+                "keys" if changes_key else "update",
+                lambda handle: handle.update(where=predicate, values_sql=expressions),
+                predicate=predicate,
+            )
+        return row_count
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        predicate = self.rows.predicate(table, where) or "true"
+        self._require_open()
+        row_count = self.count(table, where)
+        if row_count:  # otherwise the library would create an empty version
+            self._write(table, "delete", lambda handle: handle.delete(predicate), predicate=predicate)
+        return row_count
+
+    def merge(self, merge: Merge) -> int:
+        self.catalog.require_table(merge.table)
+        raise sql_error(self.target)
+
+    def advance_sequences(self, table: str) -> None:
+        self.catalog.require_table(table)  # the database generates no keys
+
+    def defer_references(self) -> None:
+        """Do nothing: there are no foreign keys."""
+
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
+        return acquire_lock(self.location, purpose)
+
     @contextmanager
-    def begin(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Begin a transaction, and roll it back on any exception; nested, it is a savepoint.
 
         Raises:
@@ -68,7 +143,7 @@ class Transactions:
         if self._steps is not None:
             yield from self._run_nested(self._steps)
             return
-        self._catalog.reopen()
+        self.catalog.reopen()
         self._steps, self._last_versions, self._mixed_tables = [], {}, set()
         try:
             yield from self._run_nested(self._steps)
@@ -100,18 +175,18 @@ class Transactions:
                 failures[step.table] = str(undo_error)
         if failures:
             partial_write = PartialWriteError(
-                target=self._target, tables=", ".join(failures), reason=str(error) or type(error).__name__
+                target=self.target, tables=", ".join(failures), reason=str(error) or type(error).__name__
             )
             partial_write.details = list(failures.values())
             raise partial_write from error
 
-    def require_open(self) -> list[Step]:
+    def _require_open(self) -> list[Step]:
         """Return the executed statements; a write outside of a transaction is a bug."""
         if self._steps is None:
             raise RuntimeError("nothing is written outside a transaction")
         return self._steps
 
-    def write(
+    def _write(
         self,
         table: str,
         kind: ChangeKind,
@@ -124,8 +199,8 @@ class Transactions:
 
         The library merges it with concurrent writes of other processes, or raises a conflict.
         """
-        steps, handle = self.require_open(), self._catalog.open_table(table)
-        with self._catalog.translate_errors(), match_owner(self._catalog.location, table):
+        steps, handle = self._require_open(), self.catalog.open_table(table)
+        with self.catalog.translate_errors(), match_owner(self.catalog.location, table):
             write(handle)
             version = handle.version
         if version - 1 != self._last_versions.setdefault(table, version - 1):
@@ -141,19 +216,19 @@ class Transactions:
         Raises:
             ConcurrentChangeError: another process changed the same rows.
         """
-        key = self._catalog.primary_key(step.table)
+        key = self.catalog.primary_key(step.table)
         if not key or step.kind == "keys":
             self._restore_version(step)
         elif step.kind == "insert":
             for key_batch in _key_batches(list(step.inserted_keys)):
-                self._delete(step.table, self._key_predicate(step.table, key_batch))
+                self._delete_rows(step.table, self._key_predicate(step.table, key_batch))
         else:
             self._restore_rows(step, key)
 
     def _restore_rows(self, step: Step, key: Sequence[str]) -> None:
         """Undo an update or delete."""
         before, after = (
-            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
+            self.catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
         )
         remaining = set(self._read_keys(after, key, step.predicate)) if step.kind == "delete" else set()
         keys = dict.fromkeys(self._read_keys(before, key, step.predicate))
@@ -161,19 +236,19 @@ class Transactions:
             where = self._key_predicate(step.table, key_batch)
             self._require_unchanged(step.table, after, where)
             if step.kind == "update":
-                self._delete(step.table, where)
+                self._delete_rows(step.table, where)
             elif step.predicate:  # further rows with these keys were not deleted
                 where = f"({where}) and ({step.predicate})"
             self._insert_rows(step.table, before, where)
 
     def _restore_version(self, step: Step) -> None:
         """Restore the version before a statement, unless another process wrote since then."""
-        handle = self._catalog.open_table(step.table)
-        with self._catalog.translate_errors():
+        handle = self.catalog.open_table(step.table)
+        with self.catalog.translate_errors():
             handle.checkout_latest()
             if step.table in self._mixed_tables or handle.version != self._last_versions[step.table]:
-                raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
-            with match_owner(self._catalog.location, step.table):
+                raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
+            with match_owner(self.catalog.location, step.table):
                 handle.restore(step.version - 1)
             handle.checkout_latest()
             self._last_versions[step.table] = handle.version
@@ -184,41 +259,41 @@ class Transactions:
         Raises:
             ConcurrentChangeError: another process changed them.
         """
-        handle = self._catalog.open_table(table)
-        with self._catalog.translate_errors():
+        handle = self.catalog.open_table(table)
+        with self.catalog.translate_errors():
             handle.checkout_latest()
             if handle.version != after.version and _sorted_rows(handle, where) != _sorted_rows(after, where):
-                raise ConcurrentChangeError(target=f"{self._target}: {table}")
+                raise ConcurrentChangeError(target=f"{self.target}: {table}")
 
     def _insert_rows(self, table: str, source: LanceTable, where: str) -> None:
         """Insert rows of an earlier version."""
-        with self._catalog.translate_errors():
+        with self.catalog.translate_errors():
             batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         self._write_latest(table, lambda handle: handle.add(batches))
 
-    def _delete(self, table: str, where: str) -> None:
+    def _delete_rows(self, table: str, where: str) -> None:
         self._write_latest(table, lambda handle: handle.delete(where))
 
     def _write_latest(self, table: str, change: Callable[[LanceTable], object]) -> None:
-        handle = self._catalog.open_table(table)
-        with self._catalog.translate_errors():
+        handle = self.catalog.open_table(table)
+        with self.catalog.translate_errors():
             handle.checkout_latest()
-            with match_owner(self._catalog.location, table):
+            with match_owner(self.catalog.location, table):
                 change(handle)
             self._last_versions[table] = handle.version
 
     def _read_keys(self, source: LanceTable, key: Sequence[str], predicate: str | None) -> list[Row]:
-        with self._catalog.translate_errors():
+        with self.catalog.translate_errors():
             query = source.search(None).select(list(key))
             batches = (query.where(predicate) if predicate else query).to_batches()
             return [row for batch in batches for row in to_rows(batch, key)]
 
-    def existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
+    def _existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
         """Return the keys that exist in the table."""
-        return set(self._rows.read(table, key, [_key_condition(key, keys)]))
+        return set(self.rows.read(table, key, [_key_condition(key, keys)]))
 
     def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
-        return self._rows.predicate(table, [_key_condition(self._catalog.primary_key(table), keys)]) or ""
+        return self.rows.predicate(table, [_key_condition(self.catalog.primary_key(table), keys)]) or ""
 
 
 def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
@@ -239,95 +314,3 @@ def _sorted_rows(table: LanceTable, where: str) -> list[str]:
         for batch in table.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         for row in batch.to_pylist()
     )
-
-
-class LanceWriter(LanceReader):
-    """A LanceDB opened for writing.
-
-    The library has no transactions of several statements. Each statement is atomic: it creates one version of one table,
-    which readers see immediately. So other processes see the statements of an open ``transaction``. If the transaction
-    fails, further statements undo its statements, and writes of other processes remain. If another process changed the same
-    rows, the statement is not undone, and PartialWriteError is raised. If dbctl is killed, executed statements remain.
-    """
-
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **LanceReader.PARTS,
-        "VectorIndexes": "dbctl.engines.lancedb.vector_indexes:LanceVectorIndexes",
-    }
-
-    read_only = False
-
-    def __init__(
-        self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
-    ) -> None:
-        """Check that the database exists, as ``LanceReader`` does."""
-        super().__init__(url, target, timeout=timeout, keys=keys)
-        self._transactions = Transactions(self.rows)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        return self._transactions.begin()
-
-    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        self.insert_many(table, list(values), [list(values.values())])
-        return values.get(returning) if returning else None
-
-    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        self.catalog.require_columns(table, columns)
-        self._transactions.require_open()
-        schema, key = self.catalog.arrow_schema(table), self.catalog.primary_key(table)
-        find_existing = partial(self._transactions.existing_keys, table, key)
-        checked = write_values.CheckedBatches(table, key, find_existing, self.target)
-        batches = checked.check(write_values.to_batches(schema, columns, rows, self.target))
-        if (first_batch := next(batches, None)) is not None:
-            import pyarrow as pa
-
-            reader = pa.RecordBatchReader.from_batches(schema, chain([first_batch], batches))
-            try:
-                self._transactions.write(
-                    table, "insert", lambda handle: handle.add(reader), inserted_keys=checked.keys
-                )
-            except DbctlError as error:
-                raise checked.error or error from error
-        return checked.row_count
-
-    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        self.catalog.require_columns(table, list(values))
-        schema, predicate = self.catalog.arrow_schema(table), self.rows.predicate(table, where)
-        expressions = {
-            name: write_values.set_expression(schema.field(name), value, self.target)
-            for name, value in values.items()
-        }
-        self._transactions.require_open()
-        row_count = self.count(table, where)
-        if row_count and expressions:
-            changes_key = set(values) & set(self.catalog.primary_key(table))
-            self._transactions.write(
-                table,
-                "keys" if changes_key else "update",
-                lambda handle: handle.update(where=predicate, values_sql=expressions),
-                predicate=predicate,
-            )
-        return row_count
-
-    def delete(self, table: str, where: Sequence[Where]) -> int:
-        predicate = self.rows.predicate(table, where) or "true"
-        self._transactions.require_open()
-        row_count = self.count(table, where)
-        if row_count:  # otherwise the library would create an empty version
-            self._transactions.write(
-                table, "delete", lambda handle: handle.delete(predicate), predicate=predicate
-            )
-        return row_count
-
-    def merge(self, merge: Merge) -> int:
-        self.catalog.require_table(merge.table)
-        raise sql_error(self.target)
-
-    def advance_sequences(self, table: str) -> None:
-        self.catalog.require_table(table)  # the database generates no keys
-
-    def defer_references(self) -> None:
-        """Do nothing: there are no foreign keys."""
-
-    def lock(self, purpose: str) -> AbstractContextManager[None]:
-        return acquire_lock(self.location, purpose)
