@@ -25,52 +25,41 @@ class Term(NamedTuple):
     descending: bool = False
 
 
-class RowOrder:
-    """One ordering of one table; equal rows are sorted by key, then in stored order."""
+def sort_row_ids(rows: RowReader, table: str, order_by: Sequence[Order], where: Sequence[Where]) -> list[int]:
+    """Return the IDs of the rows that meet all conditions; equal rows are sorted by key, then in stored order.
 
-    def __init__(self, rows: RowReader, table: str, order_by: Sequence[Order]) -> None:
-        """Resolve the columns, and read the values of linked rows.
-
-        Raises:
-            SchemaMismatchError: a column does not exist.
-        """
-        self._rows, self._table = rows, table
-        key = [Order([name]) for name in rows.catalog.primary_key(table)]
-        self._terms = [_term(rows, table, order) for order in (*order_by, *key)]
-        self._random = any(order.random for order in order_by)
-
-    def read_row_ids(self, where: Sequence[Where]) -> list[int]:
-        """Return the sorted IDs of the rows that meet all conditions."""
-        expressions = {
-            f"c{index}_{part}": expression
-            for index, term in enumerate(self._terms)
-            for part, expression in enumerate(term.expressions)
-        }
-        with self._rows.catalog.translate_errors():
-            return self._sort(self._rows.scan(self._table, expressions or {"c": "1"}, where).read_all())
-
-    def _sort(self, batch: pa.Table) -> list[int]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if self._random:
+    Raises:
+        SchemaMismatchError: a column does not exist.
+    """
+    key = [Order([name]) for name in rows.catalog.primary_key(table)]
+    terms = [_term(rows, table, order) for order in (*order_by, *key)]
+    expressions = {
+        f"c{index}_{part}": expression
+        for index, term in enumerate(terms)
+        for part, expression in enumerate(term.expressions)
+    }
+    with rows.catalog.translate_errors():
+        batch = rows.scan(table, expressions or {"c": "1"}, where).read_all()
+        if any(order.random for order in order_by):
             row_ids = batch.column(ROW_ID).to_pylist()
             random.shuffle(row_ids)
             return list(row_ids)
-        columns, keys = {ROW_ID: batch.column(ROW_ID)}, []
-        for index, term in enumerate(self._terms):
-            parts = [batch.column(f"c{index}_{part}") for part in range(len(term.expressions))]
-            columns[f"s{index}"] = term.sort_values(parts)
-            # null is last in both directions
-            columns[f"n{index}"] = pc.is_null(columns[f"s{index}"]).cast(pa.int8())
+        return _sort(batch, terms)
 
-            keys += [
-                (f"n{index}", "ascending"),
-                (f"s{index}", "descending" if term.descending else "ascending"),
-            ]
-        table = pa.table(columns)
-        order = pc.sort_indices(table, sort_keys=[*keys, (ROW_ID, "ascending")])
-        return list(table.column(ROW_ID).take(order).to_pylist())
+
+def _sort(batch: pa.Table, terms: Sequence[Term]) -> list[int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns, keys = {ROW_ID: batch.column(ROW_ID)}, []
+    for index, term in enumerate(terms):
+        values = term.sort_values([batch.column(f"c{index}_{part}") for part in range(len(term.expressions))])
+        # null is last in both directions
+        columns |= {f"s{index}": values, f"n{index}": pc.is_null(values).cast(pa.int8())}
+        direction = "descending" if term.descending else "ascending"
+        keys += [(f"n{index}", "ascending"), (f"s{index}", direction)]
+    order = pc.sort_indices(pa.table(columns), sort_keys=[*keys, (ROW_ID, "ascending")])
+    return list(columns[ROW_ID].take(order).to_pylist())
 
 
 def _term(rows: RowReader, table: str, order: Order) -> Term:
@@ -152,9 +141,9 @@ def _empty_to_null(values: Column) -> Column:
 
 def _linked_term(rows: RowReader, table: str, order: Order, link: InSubquery) -> Term:
     """Return the term that sorts rows by the smallest value among their linked rows, without null."""
-    linked_order = RowOrder(rows, link.table, [Order(order.columns, time=order.time, nocase=order.nocase)])
+    linked_order = Order(order.columns, time=order.time, nocase=order.nocase)
     conditions = [Condition(name, "!=", None) for name in order.columns] if len(order.columns) == 1 else []
-    row_ids = linked_order.read_row_ids([*link.where, *conditions])
+    row_ids = sort_row_ids(rows, link.table, [linked_order], [*link.where, *conditions])
     ranks: dict[object, int] = {}
     for rank, (key,) in enumerate(rows.read_by_id(link.table, [link.target_columns[0]], row_ids)):
         ranks.setdefault(key, rank)

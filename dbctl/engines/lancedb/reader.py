@@ -12,7 +12,7 @@ from dbctl.engines.contract.database import Column, Query, Readable, Reference, 
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
-from dbctl.engines.lancedb.ordering import RowOrder
+from dbctl.engines.lancedb.ordering import sort_row_ids
 from dbctl.engines.lancedb.rows import RowReader
 from dbctl.engines.lancedb.values import Row, to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
@@ -82,7 +82,7 @@ class LanceReader(Readable):
     def read_rows(self, query: Query) -> list[Row]:
         """Return the rows of a query; LanceDB has no row locks: a write compares the version with the one that was read."""
         self.catalog.require_columns(query.table, query.columns)
-        row_ids = RowOrder(self.rows, query.table, query.order_by).read_row_ids(query.where)
+        row_ids = sort_row_ids(self.rows, query.table, query.order_by, query.where)
         end = None if query.limit is None else query.offset + query.limit
         return self.rows.read_by_id(query.table, query.columns, row_ids[query.offset : end])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
@@ -49,79 +49,6 @@ if TYPE_CHECKING:
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 #: Smaller numbers are seconds: as milliseconds they would be before March 1973.
 MIN_MILLISECONDS = 100_000_000_000
-
-
-class PredicateCompiler:
-    """Compiles conditions on the tables of a catalog."""
-
-    def __init__(
-        self, catalog: Catalog, read_rows: Callable[[str, Sequence[str], Sequence[Where]], list[Row]]
-    ) -> None:
-        """Store the catalog; ``read_rows`` returns the values of columns of the rows that meet all conditions, for subqueries."""
-        self._catalog, self._read_rows = catalog, read_rows
-
-    def predicate(self, table: str, where: Sequence[Where]) -> str | None:
-        """Return the conjunction of the conditions, or None without conditions."""
-        return self._join(table, where, " and ") or None
-
-    def _join(self, table: str, conditions: Sequence[Where], operator: str) -> str:
-        return operator.join(f"({self._compile(table, condition)})" for condition in conditions)
-
-    def _compile(self, table: str, where: Where) -> str:
-        match where:
-            case Condition():
-                return self._compare(table, where)
-            case InSubquery():
-                return self._in_subquery(table, where)
-            case ReferenceCount():
-                return self._reference_count(table, where)
-            case AnyOf() | AllOf():
-                is_any = isinstance(where, AnyOf)
-                joined = self._join(table, where.conditions, " or " if is_any else " and ")
-                return joined or (MATCH_NONE if is_any else MATCH_ALL)
-            case Not():
-                return f"({self._compile(table, where.condition)}) is not true"
-            case KeysetCursor():
-                return self._compile(table, _after_cursor(where))
-
-    def _compare(self, table: str, where: Condition) -> str:
-        name, column_type = self._resolve(table, where.column)
-        op, value = where.op, where.value
-        if op == "in":
-            if not isinstance(value, Sequence) or isinstance(value, str):
-                raise TypeError("op 'in' takes a sequence")
-            return self._in_list(name, column_type, value)
-        if op in ("same", "contains", "starts", "element"):
-            text = name if type_family(column_type) == "text" else f"cast({name} as string)"
-            return _text_test(text, op, str(value))
-        if value is None:
-            return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
-        return _compare_value(name, column_type, op, value)
-
-    def _resolve(self, table: str, column: str) -> tuple[str, pa.DataType]:
-        """Return a column as an expression, and its type."""
-        return self._catalog.column_expression(table, column), self._catalog.column_type(table, column)
-
-    def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
-        literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
-        return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
-
-    def _in_subquery(self, table: str, where: InSubquery) -> str:
-        rows = dict.fromkeys(self._read_rows(where.table, where.target_columns, where.where))
-        if len(where.columns) == 1:
-            name, column_type = self._resolve(table, where.columns[0])
-            return self._in_list(name, column_type, [value for (value,) in rows if value is not None])
-        alternatives = [matches_row(where.columns, row) for row in rows if None not in row]
-        return self._compile(table, AnyOf(alternatives))
-
-    def _reference_count(self, table: str, where: ReferenceCount) -> str:
-        rows = self._read_rows(where.table, [where.referring_column], ())
-        counts = Counter(value for (value,) in rows if value is not None)
-        is_match = OPERATORS[where.op]
-        includes_zero = is_match(0, where.count)  # rows without references match, too: list the others
-        listed = [key for key, count in counts.items() if is_match(count, where.count) != includes_zero]
-        predicate = self._in_list(*self._resolve(table, where.column), listed)
-        return f"({predicate}) is not true" if includes_zero else predicate
 
 
 def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object) -> str:
@@ -197,15 +124,10 @@ ROWS_PER_READ = 10_000
 
 
 class RowReader:
-    """Reads rows of the tables of a catalog, in stored order."""
+    """Reads rows of the tables of a catalog, in stored order, and compiles conditions on them."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._compiler = PredicateCompiler(catalog, self.read)
-
-    def predicate(self, table: str, where: Sequence[Where]) -> str | None:
-        """Return the conjunction of the conditions for the library, or None without conditions."""
-        return self._compiler.predicate(table, where)
 
     def scan(
         self,
@@ -259,6 +181,69 @@ class RowReader:
                 rows_by_id = dict(zip(batch.column(ROW_ID).to_pylist(), to_rows(batch, columns), strict=True))
                 result += [rows_by_id[row_id] for row_id in batch_ids]
         return result
+
+    def predicate(self, table: str, where: Sequence[Where]) -> str | None:
+        """Return the conjunction of the conditions, or None without conditions."""
+        return self._join(table, where, " and ") or None
+
+    def _join(self, table: str, conditions: Sequence[Where], operator: str) -> str:
+        return operator.join(f"({self._compile(table, condition)})" for condition in conditions)
+
+    def _compile(self, table: str, where: Where) -> str:
+        match where:
+            case Condition():
+                return self._compare(table, where)
+            case InSubquery():
+                return self._in_subquery(table, where)
+            case ReferenceCount():
+                return self._reference_count(table, where)
+            case AnyOf() | AllOf():
+                is_any = isinstance(where, AnyOf)
+                joined = self._join(table, where.conditions, " or " if is_any else " and ")
+                return joined or (MATCH_NONE if is_any else MATCH_ALL)
+            case Not():
+                return f"({self._compile(table, where.condition)}) is not true"
+            case KeysetCursor():
+                return self._compile(table, _after_cursor(where))
+
+    def _compare(self, table: str, where: Condition) -> str:
+        name, column_type = self._resolve(table, where.column)
+        op, value = where.op, where.value
+        if op == "in":
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise TypeError("op 'in' takes a sequence")
+            return self._in_list(name, column_type, value)
+        if op in ("same", "contains", "starts", "element"):
+            text = name if type_family(column_type) == "text" else f"cast({name} as string)"
+            return _text_test(text, op, str(value))
+        if value is None:
+            return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
+        return _compare_value(name, column_type, op, value)
+
+    def _resolve(self, table: str, column: str) -> tuple[str, pa.DataType]:
+        """Return a column as an expression, and its type."""
+        return self.catalog.column_expression(table, column), self.catalog.column_type(table, column)
+
+    def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
+        literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
+        return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
+
+    def _in_subquery(self, table: str, where: InSubquery) -> str:
+        rows = dict.fromkeys(self.read(where.table, where.target_columns, where.where))
+        if len(where.columns) == 1:
+            name, column_type = self._resolve(table, where.columns[0])
+            return self._in_list(name, column_type, [value for (value,) in rows if value is not None])
+        alternatives = [matches_row(where.columns, row) for row in rows if None not in row]
+        return self._compile(table, AnyOf(alternatives))
+
+    def _reference_count(self, table: str, where: ReferenceCount) -> str:
+        rows = self.read(where.table, [where.referring_column], ())
+        counts = Counter(value for (value,) in rows if value is not None)
+        is_match = OPERATORS[where.op]
+        includes_zero = is_match(0, where.count)  # rows without references match, too: list the others
+        listed = [key for key, count in counts.items() if is_match(count, where.count) != includes_zero]
+        predicate = self._in_list(*self._resolve(table, where.column), listed)
+        return f"({predicate}) is not true" if includes_zero else predicate
 
 
 class LanceTextScanner:
