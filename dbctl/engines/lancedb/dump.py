@@ -13,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ def import_dump(plain: Path, destination: Path, target: str) -> ImportedDump:
 
 def import_folder(folder: Path, destination: Path, target: str) -> ImportedDump:
     """Write an archive of a folder of tables, which is not changed; raises as ``import_dump``."""
-    with snapshot.open_snapshot(folder, target, allow_older=True) as source:
+    with closing(snapshot.create_snapshot(folder, target, allow_older=True)) as source:
         if not source.tables:
             raise CorruptError(target=target, reason="it contains no LanceDB table")
         with create_file(destination) as file:
@@ -140,7 +140,7 @@ def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
         RestoreFailedError: the content differs.
     """
     try:
-        with snapshot.open_snapshot(folder, target) as source:
+        with closing(snapshot.create_snapshot(folder, target)) as source:
             rows = source.rows
         verification = verify_folder(folder, rows)
     except (DbctlError, ManifestError) as error:
@@ -286,7 +286,7 @@ class FolderDumps:
     def estimate_dump_size(self) -> int:
         if self._pinned is not None:
             return archive_size(self._pinned)
-        with snapshot.open_snapshot(self._root, self._target) as pinned:
+        with closing(snapshot.create_snapshot(self._root, self._target)) as pinned:
             return archive_size(pinned)
 
     def dump(self, request: DumpRequest) -> DumpResult:

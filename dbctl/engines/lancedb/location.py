@@ -224,7 +224,9 @@ class Location:
             raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB") from None
         except OSError as error:
             raise self.unreachable(error.strerror or str(error)) from error
-        if names and not any(name.endswith(SUFFIX) for name in names) and any(map(_is_visible, names)):
+        if not any(name.endswith(SUFFIX) for name in names) and not all(
+            name.startswith(".") for name in names
+        ):
             raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB")
 
     def list_tables(self) -> list[str]:
@@ -270,10 +272,6 @@ def _timeout_options(timeout: float) -> dict[str, str]:
         "client_max_retries": "3",
         "client_retry_timeout": str(max(10, seconds)),
     }
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".")
 
 
 #: Source locations of the library in its messages.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.lancedb.manifest import History, Manifest, ManifestError
-from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table
+from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
 from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError
@@ -167,7 +167,7 @@ class LanceMaintenance:
             raise RuntimeError(f"a reader cannot {task.statement}")
         if task.statement.startswith("reindex "):
             for index in self._vectors.vector_indexes(task.table):
-                LanceVectorIndexes(self._db).rebuild(task.table, index)
+                LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
         age = KEEP_ALL if task.older_than is None else task.older_than

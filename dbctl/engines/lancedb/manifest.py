@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,6 +19,7 @@ from dbctl.model import JSON_ERRORS, Struct
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_LENGTHS = {_FIXED64: 8, _FIXED32: 4}
 _MAX_BITS = 64
+V = TypeVar("V", int, bytes)
 
 
 class MessageError(ValueError):
@@ -41,33 +43,27 @@ class Message:
         return field in self._values
 
     def number(self, field: int) -> int:
-        """Return a field that is a number."""
-        value = self._values.get(field, [0])[-1]
-        if not isinstance(value, int):
-            raise MessageError(f"field {field} is not a number")
-        return value
+        return (self._all(field, int) or [0])[-1]
 
     def data(self, field: int) -> bytes:
-        """Return a field that is not a number."""
-        return self._all_data(field)[-1] if field in self._values else b""
+        return (self._all(field, bytes) or [b""])[-1]
 
     def text(self, field: int) -> str:
-        """Return a text field."""
         return self.data(field).decode()
 
     def message(self, field: int) -> Message:
-        """Return a field that is a message."""
         return Message(self.data(field))
 
     def messages(self, field: int) -> list[Message]:
         """Return all values of a repeated field of messages."""
-        return [Message(content) for content in self._all_data(field)]
+        return [Message(content) for content in self._all(field, bytes)]
 
-    def _all_data(self, field: int) -> list[bytes]:
-        values = [value for value in self._values.get(field, []) if isinstance(value, bytes)]
-        if len(values) < len(self._values.get(field, [])):
-            raise MessageError(f"field {field} is a number")
-        return values
+    def _all(self, field: int, kind: type[V]) -> list[V]:
+        values = self._values.get(field, [])
+        expected = [value for value in values if isinstance(value, kind)]
+        if len(expected) < len(values):
+            raise MessageError(f"field {field} has another type")
+        return expected
 
 
 def iterate_fields(content: bytes) -> Iterator[tuple[int, int | bytes, int]]:

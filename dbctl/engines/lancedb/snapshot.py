@@ -15,7 +15,7 @@ import resource
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
@@ -210,7 +210,7 @@ class Snapshot(OpenFiles):
     def _add_table(self, folder: str, *, allow_older: bool) -> None:
         """Add the newest version of a table, and its tags."""
         hint = _read_hint(self.root / folder)  # before the manifests, because the app may add versions
-        manifests = _list_manifests(self.root / folder)
+        manifests = list_manifests(self.root / folder)
         newest = next(iter(manifests), 0)
         if manifests and hint > newest:
             self.remarks.append(
@@ -310,16 +310,6 @@ class Snapshot(OpenFiles):
                 self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
 
 
-@contextmanager
-def open_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Iterator[Snapshot]:
-    """Yield a snapshot, and close it at the end; raises as ``create_snapshot``."""
-    snapshot = create_snapshot(root, target, allow_older=allow_older)
-    try:
-        yield snapshot
-    finally:
-        snapshot.close()
-
-
 def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Snapshot:
     """Create a snapshot of the tables in the folder ``root``; nothing is written.
 
@@ -371,7 +361,7 @@ def is_table(path: Path) -> bool:
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:
-    return [(name, _list_manifests(root / name)) for name in _list_names(root) if is_table(root / name)]
+    return [(name, list_manifests(root / name)) for name in _list_names(root) if is_table(root / name)]
 
 
 def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:
@@ -390,7 +380,7 @@ def _read_hint(table: Path) -> int:
         return 0
 
 
-def _list_manifests(table: Path) -> Mapping[int, str]:
+def list_manifests(table: Path) -> Mapping[int, str]:
     """Return the manifests of a table by version, the newest first."""
     return manifest.list_manifests(_list_names(table / VERSIONS_FOLDER, missing=True))
 

@@ -21,7 +21,7 @@ from dbctl.engines.contract.dumps import LoadResult
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES
 from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, ManifestError
-from dbctl.engines.lancedb.snapshot import is_table
+from dbctl.engines.lancedb.snapshot import is_table, list_manifests
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
 from dbctl.files.lock import is_held
@@ -239,7 +239,7 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
     for table in sorted(folder.iterdir()):
         if not is_table(table):
             continue
-        restored, existing = _list_versions(table), _list_versions(root / table.name)
+        restored, existing = list_manifests(table), list_manifests(root / table.name)
         if not restored:
             continue
         newest = max(restored)
@@ -261,14 +261,6 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
         partial.chmod(file_stat.st_mode & 0o777)
         partial.rename(path.with_name(manifest.manifest_name(path.name, number)))
         atomic.sync_directory(path.parent)
-
-
-def _list_versions(table: Path) -> dict[int, str]:
-    try:
-        names = os.listdir(table / VERSIONS_FOLDER)  # noqa: PTH208 - names are enough
-    except OSError:
-        return {}
-    return manifest.list_manifests(names)
 
 
 #: The remark about processes with open files.

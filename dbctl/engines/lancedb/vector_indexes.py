@@ -93,12 +93,8 @@ class LanceVectorIndexes:
         name = f"{spec.table}.{spec.column}"
         return VectorIndexUnsuitableError(target=self._target, name=name, reason=reason, hint=hint)
 
-    def rebuild(self, table: str, index: VectorIndex) -> None:
-        """Build an existing index again."""
-        self.create_vector_index(_to_spec(table, index))
 
-
-def _to_spec(table: str, index: VectorIndex) -> VectorIndexSpec:
+def describe_index(table: str, index: VectorIndex) -> VectorIndexSpec:
     """Return the specification of an existing index."""
     kinds: dict[str, VectorIndexKind] = {"IVF_SQ": "ivf-sq", "IVF_PQ": "ivf-pq"}
     metrics: dict[str, Metric] = {"l2": "l2", "dot": "dot"}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import warnings
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_random_bytes_are_not_a_manifest(content, offset):
 
 def test_snapshot_survives_pruning_and_drop(root, tmp_path):
     before = read_ids(open_table(root))
-    with snapshot.open_snapshot(root, TARGET) as source:
+    with closing(snapshot.create_snapshot(root, TARGET)) as source:
         table = open_table(root)
         table.delete("message_id < 'msg-00015'")
         prune(table)
@@ -175,7 +176,7 @@ def test_incomplete_version_is_reported_or_skipped(root):
     missing.unlink()
     with pytest.raises(CorruptError, match=f"{missing.name} is missing"):
         snapshot.create_snapshot(root, TARGET)
-    with snapshot.open_snapshot(root, TARGET, allow_older=True) as source:
+    with closing(snapshot.create_snapshot(root, TARGET, allow_older=True)) as source:
         assert source.rows == {TABLE: 20}
         assert "version 2" in source.remarks[0] or "is incomplete" in source.remarks[0]
         assert verify_snapshot(source).problems == []
@@ -183,11 +184,11 @@ def test_incomplete_version_is_reported_or_skipped(root):
 
 def test_missing_newest_version_is_reported(root):
     open_table(root).add([lance.create_row(90)])
-    with snapshot.open_snapshot(root, TARGET) as source:
+    with closing(snapshot.create_snapshot(root, TARGET)) as source:
         assert source.remarks == []
-    (newest, name), (previous, _) = list(snapshot._list_manifests(root / f"{TABLE}.lance").items())
+    (newest, name), (previous, _) = list(snapshot.list_manifests(root / f"{TABLE}.lance").items())
     (root / f"{TABLE}.lance" / "_versions" / name).unlink()
-    with snapshot.open_snapshot(root, TARGET) as source:
+    with closing(snapshot.create_snapshot(root, TARGET)) as source:
         assert source.remarks == [
             f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
         ]
@@ -209,7 +210,7 @@ def test_removed_file_is_reported_without_open_descriptors(root, tmp_path, monke
     monkeypatch.setattr(snapshot, "MAX_DESCRIPTORS", 0)
     _, dump = create_dump(root, tmp_path / "backup.tar")
     assert dump.tables == {TABLE: 20}
-    with snapshot.open_snapshot(root, TARGET) as source:
+    with closing(snapshot.create_snapshot(root, TARGET)) as source:
         table = open_table(root)
         table.delete("true")
         prune(table)
@@ -224,7 +225,7 @@ def test_digest_depends_on_values_not_on_fragments(tmp_path):
             table.add([lance.create_row(number) for number in fragment])
         if change:
             table.update("message_id = 'msg-00009'", change)
-        with snapshot.open_snapshot(tmp_path / name, TARGET) as source:
+        with closing(snapshot.create_snapshot(tmp_path / name, TARGET)) as source:
             return verify_snapshot(source).digests[TABLE]
 
     expected = digest("one", range(1100))
