@@ -132,8 +132,13 @@ def test_switch_waits_for_no_writer(start, tmp_path, databases, source):
 def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases, source, engine, stop):
     """An error ends the first run: after some parts of 10 rows, after the first index or foreign key, or at the end."""
     monkeypatch.setattr("dbctl.services.transfer.copy.CHUNK_ROWS", 10)
-    for package in ("sqlite", "postgresql", "mysql"):
-        monkeypatch.setattr(f"dbctl.engines.{package}.transfer.source.BATCH_ROWS", 5, raising=False)
+    modules = (
+        "dbctl.engines.sqlite.transfer.rows",
+        "dbctl.engines.postgresql.transfer.source",
+        "dbctl.engines.mysql.stream",
+    )
+    for module in modules:
+        monkeypatch.setattr(f"{module}.BATCH_ROWS", 5)
     destination = databases(engine, tmp_path)
 
     class KilledError(Exception):
