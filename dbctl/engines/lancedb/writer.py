@@ -107,6 +107,7 @@ class LanceWriter(LanceReader):
             self._write(
                 table,
                 "keys" if changes_key else "update",
+                # as expressions, because a shifted time depends on its row
                 lambda handle: handle.update(where=predicate, values_sql=expressions),
                 predicate=predicate,
             )
