@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -36,10 +36,6 @@ from dbctl.engines.servers.database import (
 from dbctl.engines.sql.catalog import Catalog, ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct
-
-if TYPE_CHECKING:
-    pass
-
 
 TABLES = """select t.table_name, t.table_type = 'VIEW', coalesce(t.engine, ''),
   t.table_type = 'VIEW' or coalesce(e.transactions = 'YES', false)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import compress
 
 import pymysql
 
@@ -106,6 +107,7 @@ class MySQLConnection(ServerConnection[Session]):
         return self._session is not None and not self._session.open
 
     def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+        # The time is limited for the statement: a setting of the session would have to be reset, also after an error.
         if self.server.is_mariadb:
             limit = f"set statement max_statement_time = {milliseconds / 1000} for select"
         else:
@@ -161,7 +163,7 @@ class MySQLConnection(ServerConnection[Session]):
 
     def abandon(self, session: Session) -> None:
         """Make the server stop a statement, which would otherwise continue and keep its locks."""
-        session.drop()
+        session.drop()  # the server notices that only when it sends rows
         with suppress(pymysql.Error, DbctlError):
             other = open_session(self.url, self.target, timeout=1, read_only=True)
             try:
@@ -234,25 +236,6 @@ def release_sql(name: str) -> str:
     return f"select release_lock({format_literal(name)})"
 
 
-def acquire_unless_swapping_sql(name: str) -> str:
-    """Return SQL that acquires the lock if it is free, and returns whether it did and no swap is running."""
-    return f"{acquire_sql(name)} and is_free_lock({format_literal(swap_lock_name(name))})"
-
-
-def holder_locks_sql(name: str, text: str) -> str:
-    """Return SQL for the holder of the lock: it acquires the locks that encode ``text``."""
-    description = text.encode()[:MAX_DESCRIPTION_BYTES]
-    lock_names = [
-        lock_name for lock_name, bit in zip(_bit_lock_names(name), _bits(description), strict=False) if bit
-    ]
-    return f"select {', '.join(f'get_lock({format_literal(lock_name)}, 0)' for lock_name in lock_names)}"
-
-
-def holder_query(name: str) -> str:
-    """Return SQL for a session that does not get the lock; ``decode_holder`` decodes its row."""
-    return f"select {', '.join(f'is_used_lock({format_literal(lock_name)})' for lock_name in (name, *_bit_lock_names(name)))}"
-
-
 def decode_holder(row: Sequence[object]) -> tuple[object, str]:
     """Return the session that has the lock, and its description; None and an empty text if it was released since then."""
     holder, *bit_holders = row
@@ -268,8 +251,14 @@ def _bit_lock_names(name: str) -> Iterator[str]:
     return (f"{name}/{position}" for position in range(MAX_DESCRIPTION_BYTES * 8))
 
 
-def _bits(description: bytes) -> Iterator[int]:
-    return (byte >> position & 1 for byte in description for position in range(8))
+def _description_locks(name: str, text: str) -> Iterator[str]:
+    """Yield the names of the locks that encode a text: those of its bits that are set."""
+    bits = (byte >> position & 1 for byte in text.encode()[:MAX_DESCRIPTION_BYTES] for position in range(8))
+    return compress(_bit_lock_names(name), bits)
+
+
+def _call_for_each(call: str, lock_names: Iterable[str]) -> str:
+    return f"select {', '.join(call.format(format_literal(name)) for name in lock_names)}"
 
 
 class MySQLTransactions(ServerTransactions):
@@ -333,7 +322,9 @@ class DbctlLock:
             wait_for_lock(self._connection, self._try, self._describe_holder)
             since = datetime.now(UTC).isoformat(" ", "seconds")
             description = f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
-            self._connection.fetch(holder_locks_sql(self._name, description))
+            self._connection.fetch(
+                _call_for_each("get_lock({}, 0)", _description_locks(self._name, description))
+            )
             yield
         finally:  # the lock ends with the session at the latest
             with suppress(DbctlError, RuntimeError):
@@ -350,10 +341,13 @@ class DbctlLock:
         return True
 
     def _try(self) -> bool:
-        return self._connection.fetch(acquire_unless_swapping_sql(self._name)) == [(1,)]
+        swap_lock = format_literal(swap_lock_name(self._name))
+        sql = f"{acquire_sql(self._name)} and is_free_lock({swap_lock})"
+        return self._connection.fetch(sql) == [(1,)]
 
     def _describe_holder(self) -> str:
-        ((*row,),) = self._connection.fetch(holder_query(self._name))
+        names = [self._name, *_bit_lock_names(self._name)]
+        ((*row,),) = self._connection.fetch(_call_for_each("is_used_lock({})", names))
         connection_id, description = decode_holder(row)
         if connection_id == self._connection.session.connection_id:
             # This session has the lock but waits for the swap.

@@ -329,6 +329,10 @@ class MySQLPart:
     def __init__(self, db: MySQLDatabase) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
 
+    def _counts_events(self) -> bool:
+        """Whether the server counts statements, reads and writes."""
+        return self._connection.fetch("select @@performance_schema") == [(1,)]
+
 
 PREFIX = "dbctl_scratch_"
 #: The pattern of these names for GRANT.

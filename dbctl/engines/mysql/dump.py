@@ -313,10 +313,8 @@ class MySQLDumper(MySQLPart):
             with dump_programs.write_connection_files(self._connection.url, server) as connection:
                 yield connection, ()
             return
-        from dbctl.engines.mysql.dump_programs import start_relay
-
         with (
-            start_relay(open_dump_session(self._connection), exact) as relay,
+            dump_programs.start_relay(open_dump_session(self._connection), exact) as relay,
             dump_programs.write_socket_files(relay.path, server) as connection,
         ):
             yield connection, relay.missing

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pymysql
 
@@ -28,7 +29,7 @@ from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.files.codecs import open_parallel_gzip
 from dbctl.files.subprocesses import BLOCK, create_file
-from dbctl.model import Secret, Struct
+from dbctl.model import Secret
 from dbctl.url import Url
 
 #: Maximum bytes of a line: one row, or all rows of a statement.
@@ -49,7 +50,7 @@ HAS_SERVER_RIGHTS = "select 1 from information_schema.user_privileges where priv
 OBJECT_MISSING, DEFINER_DENIED = (1146, 1356), 1227
 
 
-class Definition(Struct, frozen=True, kw_only=True):
+class Definition(NamedTuple):
     """The statement that creates a trigger, view, routine or event."""
 
     kind: str
@@ -104,37 +105,28 @@ def read_definitions(session: Session, database: str) -> list[Definition]:
     session.run(f"use {quote(database)}")
     definitions = list[Definition]()
     for view in stored_code.list_names(session, stored_code.VIEWS, database):
-        ((_, statement, _, collation),) = session.run(f"show create view {quote(view)}")
-        definitions.append(_create_definition("view", view, statement, "", collation))
+        ((_, statement, _, collation),) = _show(session, "view", view)
+        definitions.append(Definition("view", view, statement, "", collation))
     for name in stored_code.list_libraries(session, database):
-        ((_, mode, statement),) = session.run(f"show create library {quote(name)}")
-        definitions.append(_create_definition(LIBRARY, name, statement, mode, ""))
+        ((_, mode, statement),) = _show(session, LIBRARY, name)
+        definitions.append(Definition(LIBRARY, name, statement, mode, ""))
     for kind, name in stored_code.list_routines(session, database):
-        ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {quote(name)}")
-        text = b"".join(remove_database_name([str(statement).encode("utf-8", "surrogateescape")], database))
-        definitions.append(
-            _create_definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
-        )
+        ((_, mode, statement, _, collation, _),) = _show(session, kind.lower(), name)
+        text = b"".join(remove_database_name([statement.encode("utf-8", "surrogateescape")], database))
+        statement = text.decode("utf-8", "surrogateescape")
+        definitions.append(Definition(kind.lower(), name, statement, mode, collation))
     for name in stored_code.list_names(session, TRIGGERS, database):
-        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {quote(name)}")[0]
-        definitions.append(_create_definition("trigger", name, statement, mode, collation))
+        _, mode, statement, _, collation, *_ = _show(session, "trigger", name)[0]
+        definitions.append(Definition("trigger", name, statement, mode, collation))
     for name in stored_code.list_names(session, stored_code.EVENTS, database):
-        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {quote(name)}")
-        definitions.append(_create_definition("event", name, statement, mode, collation, zone))
+        ((_, mode, zone, statement, _, collation, _),) = _show(session, "event", name)
+        definitions.append(Definition("event", name, statement, mode, collation, zone))
     return definitions
 
 
-def _create_definition(
-    kind: str, name: str, statement: object, mode: object, collation: object, zone: object = ""
-) -> Definition:
-    return Definition(
-        kind=kind,
-        name=name,
-        statement=str(statement),
-        mode=str(mode),
-        collation=str(collation),
-        zone=str(zone),
-    )
+def _show(session: Session, kind: str, name: str) -> list[tuple[str, ...]]:
+    rows = session.run(f"show create {kind} {quote(name)}")
+    return [tuple(map(str, row)) for row in rows]
 
 
 def create_objects(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
@@ -18,6 +19,8 @@ from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
 from dbctl.files.temp import no_progress
 from dbctl.url import Url
+
+Name = TypeVar("Name", str, bytes)
 
 #: The last line of a complete dump; a time may follow.
 END = b"-- Dump completed"
@@ -253,25 +256,31 @@ def order_views(text: bytes) -> bytes:
     is created for this user first, and for its definer in reverse order.
     """
     views = list(_VIEW.finditer(text))
-    definitions = {view["name"]: view[0] for view in views}
-    order: dict[bytes, bytes] = {}
-    visited = set[bytes]()
-
-    def add(name: bytes) -> None:
-        if name in definitions and name not in visited:
-            visited.add(name)
-            for other in sorted(set(_QUOTED_NAME.findall(definitions[name]))):
-                add(other)
-            order[name] = definitions[name]
-
-    for name in definitions:
-        add(name)
     if not views:
         return text
-    without_definers = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
+    definitions = {view["name"]: view[0] for view in views}
+    names = sort_by_use(definitions, lambda name: sorted(set(_QUOTED_NAME.findall(definitions[name]))))
+    ordered = [definitions[name] for name in names]
+    without_definers = [_DEFINER.sub(rb"/*!50013 \1", view) for view in ordered]
     return b"".join(
-        [text[: views[0].start()], *without_definers, *reversed(order.values()), text[views[-1].end() :]]
+        [text[: views[0].start()], *without_definers, *reversed(ordered), text[views[-1].end() :]]
     )
+
+
+def sort_by_use(names: Iterable[Name], list_used: Callable[[Name], Iterable[Name]]) -> list[Name]:
+    """Return names, each after those that it uses; ``list_used`` may return further names, and circles."""
+    result, remaining = list[Name](), dict.fromkeys(names)
+
+    def add(name: Name) -> None:
+        if name in remaining:
+            del remaining[name]
+            for other in list_used(name):
+                add(other)
+            result.append(name)
+
+    while remaining:
+        add(next(iter(remaining)))
+    return result
 
 
 def run_script(

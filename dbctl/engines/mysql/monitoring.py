@@ -67,7 +67,7 @@ class MySQLSizes(MySQLPart):
 
     def _write_counts(self) -> dict[str, dict[str, Any]]:
         """Return the counts of inserts, updates and deletes by table since the server start; empty if the server does not count."""
-        if self._connection.fetch("select @@performance_schema") != [(1,)]:
+        if not self._counts_events():
             return {}
         try:
             return {row["table"]: row for row in self._connection.fetch_by_name(WRITE_COUNTS)}
@@ -147,7 +147,7 @@ class MySQLIndexes(MySQLPart):
 
     def _count_scans(self) -> dict[tuple[str, str], int] | None:
         """Return how often each index was read; None if the server does not count."""
-        if self._connection.fetch("select @@performance_schema") != [(1,)]:
+        if not self._counts_events():
             return None
         return self._by_index(SCANS) or None
 
@@ -178,7 +178,7 @@ class MySQLSlowQueries(MySQLPart):
     """The part ``SlowQueryMonitor``."""
 
     def list_slow_queries(self) -> Sequence[SlowQuery]:
-        if self._connection.fetch("select @@performance_schema") != [(1,)]:
+        if not self._counts_events():
             raise NotSupportedError(
                 feature="listing slow statements",
                 subject=f"{self._connection.target} with its current settings",

@@ -265,11 +265,11 @@ def new_session(url: Url, *, timeout: float) -> Session:
     session = Session(
         **arguments,
         charset="utf8mb4",
-        autocommit=True,
-        client_flag=CLIENT.FOUND_ROWS,
+        autocommit=True,  # a transaction begins and ends by a statement, so a read between them holds no snapshot
+        client_flag=CLIENT.FOUND_ROWS,  # an update counts rows that already have the new value, as on other engines
         conv=CONVERTERS,  # type: ignore[arg-type]
         program_name="dbctl",
-        defer_connect=True,
+        defer_connect=True,  # ``Session.begin`` connects
     )
     session.url, session.probe, session.timeout = url, probe_session, timeout
     return session

@@ -83,16 +83,7 @@ def _parse_value(text: str) -> str:
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - the default paths
 #: Options of ORMs that do not affect a connection; they are ignored.
 IGNORED_OPTIONS = frozenset(
-    {
-        "charset",
-        "collation",
-        "connection_limit",
-        "pool_timeout",
-        "socket_timeout",
-        "schema",
-        "serverversion",
-        "timezone",
-    }
+    "charset collation connection_limit pool_timeout socket_timeout schema serverversion timezone".split()
 )
 Mode: TypeAlias = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
 MODES: Sequence[Mode] = get_args(Mode)

@@ -60,43 +60,20 @@ QUERY_WORDS = ("select", "with", "values", "table", "show", "explain", "describe
 #: Words of statements that do more than read: they write, access files of the server, or acquire or release locks, including
 #: that of dbctl.
 WRITING_WORDS = frozenset(
-    [
-        "analyze",
-        "call",
-        "delete",
-        "dumpfile",
-        "get_lock",
-        "insert",
-        "load",
-        "load_file",
-        "lock",
-        "outfile",
-        "release_all_locks",
-        "release_lock",
-        "replace",
-        "update",
-    ]
+    (
+        "analyze call delete dumpfile get_lock insert load load_file lock outfile release_all_locks release_lock "
+        "replace update"
+    ).split()
 )
 #: Words that are functions if a bracket follows.
 WRITING_FUNCTIONS = frozenset({"insert", "replace"})
 
 #: Functions with external effects: on files of the server, its locks and logs, and programs.
 EXTERNAL_FUNCTIONS = frozenset(
-    [
-        "binlog_gtid_pos",
-        "get_lock",
-        "load_file",
-        "master_gtid_wait",
-        "master_pos_wait",
-        "release_all_locks",
-        "release_lock",
-        "source_pos_wait",
-        "sys_eval",
-        "sys_exec",
-        "sys_get",
-        "sys_set",
-        "wait_for_executed_gtid_set",
-    ]
+    (
+        "binlog_gtid_pos get_lock load_file master_gtid_wait master_pos_wait release_all_locks release_lock "
+        "source_pos_wait sys_eval sys_exec sys_get sys_set wait_for_executed_gtid_set"
+    ).split()
 )
 
 
@@ -116,21 +93,7 @@ SERVER_SECRETS = {
 }
 SYSTEM = frozenset({"mysql", "information_schema"})
 #: Words that follow the ``*`` for all columns.
-AFTER_STAR = frozenset(
-    [
-        "except",
-        "from",
-        "group",
-        "having",
-        "intersect",
-        "into",
-        "limit",
-        "order",
-        "procedure",
-        "union",
-        "where",
-    ]
-)
+AFTER_STAR = frozenset("except from group having intersect into limit order procedure union where".split())
 
 
 def find_rejection(sql: str) -> str:

@@ -39,10 +39,9 @@ from dbctl.engines.mysql.swap import (
     TABLES,
     RestoreServer,
     create_scratch_database,
-    dump_code,
     load_scratch_database,
     lock_swap,
-    rename_statement,
+    rename_clauses,
     restore_retained,
     swap_tables,
 )
@@ -130,15 +129,16 @@ class MySQLRestoreTarget(ServerRestoreTarget):
                 "charset": str(charset),
                 "collation": str(collation),
             }
-            moves = rename_statement(tables, name, self._server.name)
+            moves = ", ".join(rename_clauses(tables, name, self._server.name))
+            statement = f"rename table {moves}" if moves else "select 'no tables'"
             note = (
                 f"-- A restore replaced {self._server.target}. Its previous tables are in database {name} of the server\n"
                 "-- until the next restore. dbctl restore undo restores them; by hand, after removing everything from\n"
-                f"-- {self._server.name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
+                f"-- {self._server.name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{statement};\n"
                 f"set sql_mode = default;\nuse {quote(self._server.name)};\n{CODE_MARKER}"
             )
-            code = dump_code(self._server, central, self._server.name).decode(errors="replace")
-            return RetainedDatabase(metadata=metadata, revert_script=note + code)
+            code = stored_code.dump_script(self._server.url, central, self._server.name, self._server.target)
+            return RetainedDatabase(metadata=metadata, revert_script=note + code.decode(errors="replace"))
 
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         names = [dump.metadata["kept"] for dump in retained]

@@ -130,8 +130,7 @@ class MySQLSessions(MySQLPart):
         rows: list[Row] = [(session.pid, session.wait) for session in self.list_sessions() if session.wait]
         with suppress(PrivilegeMissingError):
             rows += self._connection.fetch(LOCKS[self._connection.session.server.is_mariadb])
-        ((has_performance_schema,),) = self._connection.fetch("select @@performance_schema")
-        if has_performance_schema:
+        if self._counts_events():
             with suppress(PrivilegeMissingError):
                 rows += self._connection.fetch(METADATA_LOCKS)
         return group_locks(rows)

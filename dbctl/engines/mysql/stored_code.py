@@ -137,15 +137,21 @@ def repoint_sequences(central: Session, database: str, source: str) -> None:
 
 def find_broken_views(central: Session, database: str) -> list[str]:
     """Return the views that cannot be read, and so could not be created again."""
-    broken_views = []
-    for view in list_names(central, VIEWS, database):
-        try:
-            central.run(f"show columns from {ident(database)}.{ident(view)}")
-        except pymysql.Error as error:
-            if error_number(error) not in VIEW_BROKEN:
-                raise
-            broken_views.append(view)
-    return broken_views
+    views = list_names(central, VIEWS, database)
+    return [
+        view for view in views if _is_broken(central, f"show columns from {ident(database)}.{ident(view)}")
+    ]
+
+
+def _is_broken(session: Session, sql: str) -> bool:
+    """Return whether a statement fails because of a broken view."""
+    try:
+        session.run(sql)
+    except pymysql.Error as error:
+        if error_number(error) not in VIEW_BROKEN:
+            raise
+        return True
+    return False
 
 
 def require_recreatable(central: Session, database: str, target: str) -> None:
@@ -258,14 +264,7 @@ def list_unrestorable_views(session: Session) -> list[str]:
     """
     if session.server.is_mariadb:
         return []
-    unreadable = set[str]()
-    for (name,) in session.run(VIEWS.format(format_literal(session.database))):
-        view = str(name)
-        try:
-            session.run(f"select 1 from {ident(view)} limit 0")
-        except pymysql.Error as error:
-            if error_number(error) not in VIEW_BROKEN:
-                raise
-            unreadable.add(view)
+    views = list_names(session, VIEWS, session.database)
+    unreadable = {view for view in views if _is_broken(session, f"select 1 from {ident(view)} limit 0")}
     reads = session.run(USES_OF_VIEWS.format(format_literal(session.database))) if unreadable else []
     return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})

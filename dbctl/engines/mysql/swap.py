@@ -13,7 +13,6 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest
 from dbctl.engines.mysql import connection, foreign, stored_code
-from dbctl.engines.mysql import foreign as scratch_role
 from dbctl.engines.mysql.accounts import AccountChanges
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
@@ -139,8 +138,8 @@ def create_scratch_database(
     for (leftover,) in central.run(DATABASES):
         lock = connection.acquire_sql(connection.lock_name(str(leftover)))
         if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
-            remarks += scratch_role.remove(central, str(leftover))
-    for account in list(scratch_role.list_abandoned(central)):
+            remarks += foreign.remove(central, str(leftover))
+    for account in list(foreign.list_abandoned(central)):
         with suppress(pymysql.Error):
             central.run(f"drop user {account}")
     name = new_scratch_name(server.name)
@@ -160,14 +159,14 @@ def create_scratch_database(
     url, prepared = structs.replace(server.url, path=name), None
     try:
         if request.dump.foreign:
-            prepared = scratch_role.list_prepared(central)
-            user, password = scratch_role.create_user(central, name, server.target)
+            prepared = foreign.list_prepared(central)
+            user, password = foreign.create_user(central, name, server.target)
             url = structs.replace(url, user=user, password=password)
-            scratch_role.require_confined(url, server.target, timeout=request.timeout)
+            foreign.require_confined(url, server.target, timeout=request.timeout)
         yield url
     finally:
         with signals.block_signals(), suppress(pymysql.Error):
-            remarks += scratch_role.remove(central, name, prepared)
+            remarks += foreign.remove(central, name, prepared)
 
 
 def load_scratch_database(
@@ -233,14 +232,18 @@ def swap_tables(server: RestoreServer, central: Session, source: str, request: L
         RestoreUnfinishedError: the tables were moved, or may have been, and code objects are missing.
     """
     dump, timeout = request.dump, request.timeout
-    script = b"" if dump.foreign else dump_code(server, central, source)
-    definitions = _read_definitions(server, source, timeout) if dump.foreign else []
+    script, definitions = b"", list[foreign.Definition]()
+    if dump.foreign:
+        with server.central(timeout) as session:
+            definitions = foreign.read_definitions(session, source)
+    else:
+        script = stored_code.dump_script(server.url, central, source, server.target)
     routine_rights = stored_code.read_routine_rights(central, server.name)
     signals.raise_if_interrupted()
     if not (exists := server.exists(central, server.name)):
         central.run(create_statement(server.name, dump.metadata))
     old_name = request.retained_name or new_scratch_name(server.name)
-    before = dump_code(server, central, server.name)
+    before = stored_code.dump_script(server.url, central, server.name, server.target)
     broken_views = stored_code.find_broken_views(central, server.name)
     unreadable = stored_code.find_broken_views(central, source)
     ((charset, collation),) = central.run(CHARSET.format(format_literal(server.name)))
@@ -302,11 +305,6 @@ def restore_retained(server: RestoreServer, central: Session, request: LoadReque
     return remarks
 
 
-def dump_code(server: RestoreServer, central: Session, database: str) -> bytes:
-    """Return the script that creates the triggers, views, routines and events of a database."""
-    return stored_code.dump_script(server.url, central, database, server.target)
-
-
 def _drop_dangling_keys(server: RestoreServer, central: Session, retained_name: str) -> Iterator[str]:
     """Drop foreign keys of retained tables that referred to no table, and would refer to a new one; yield a remark each."""
     for table, key in central.run(
@@ -316,11 +314,6 @@ def _drop_dangling_keys(server: RestoreServer, central: Session, retained_name: 
             f"alter table {ident(retained_name)}.{ident(str(table))} drop foreign key {ident(str(key))}"
         )
         yield f"foreign key {key} of {table} referred to no table and is not retained"
-
-
-def _read_definitions(server: RestoreServer, source: str, timeout: float) -> list[foreign.Definition]:
-    with server.central(timeout) as session:
-        return foreign.read_definitions(session, source)
 
 
 def _create_definitions(
@@ -359,11 +352,3 @@ def _recreate_code(
 
 def rename_clauses(tables: Sequence[str], source: str, target: str) -> list[str]:
     return [f"{ident(source)}.{ident(name)} to {ident(target)}.{ident(name)}" for name in tables]
-
-
-def rename_statement(tables: Sequence[str], source: str, target: str) -> str:
-    return (
-        f"rename table {', '.join(rename_clauses(tables, source, target))}"
-        if tables
-        else "select 'no tables'"
-    )

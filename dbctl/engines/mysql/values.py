@@ -40,7 +40,8 @@ def _decode_bits(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
-#: Other types are converted by the driver: text as text, bytes as bytes, whole numbers as int.
+#: Other types are converted by the driver: text as text, bytes as bytes, whole numbers as int. The driver would return a date
+#: as ``date`` but a date that Python lacks, such as 0000-00-00, as text, and a time as a duration, without its form.
 CONVERTERS = {
     **conversions,
     FIELD_TYPE.BIT: _decode_bits,
@@ -61,6 +62,9 @@ EMPTY_SET = "(select null from dual where false)"
 
 def bind_parameters(sql: str, parameters: Mapping[str, object], *, escapes: bool) -> str:
     """Return a statement with its ``:name`` parameters replaced by literals.
+
+    The driver would do that, too, but with backslashes, which are characters in most sessions of dbctl, and only in place of
+    ``%s``, so that every other percent sign had to be doubled.
 
     In the statement a backslash is a character; ``escapes``: in the session it begins an escape.
 

@@ -14,6 +14,7 @@ from dbctl.engines.contract.native import NativeObject
 from dbctl.engines.contract.portable import Omission
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.load import sort_by_use
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.parsing.statements import unquote_name
@@ -118,7 +119,7 @@ class DefinitionReader:
         views = {
             name: self._read_code("view", name, "create view") for name in names if name not in self._broken
         }
-        for name in sort_views({name: view.statements[-1] for name, view in views.items()}):
+        for name in sort_by_use(views, lambda name: _list_reads(views[name].statements[-1])):
             yield views[name]
 
     def read_triggers(self) -> Iterator[NativeObject]:
@@ -226,19 +227,6 @@ def _qualifier(database: str) -> str:
     return rf'(?:{re.escape(quote(database))}|"{re.escape(doubled)}"|{re.escape(database)})\s*\.\s*'
 
 
-def sort_views(statements: Mapping[str, str]) -> Sequence[str]:
-    """Return the names of views, each after those that it reads."""
-    result: dict[str, None] = {}
-    visited = set[str]()
-
-    def add(name: str) -> None:
-        if name in statements and name not in visited:
-            visited.add(name)
-            for match in _READ.finditer(statements[name]):
-                if match["name"]:
-                    add(unquote_name(match["name"]))
-            result[name] = None
-
-    for name in statements:
-        add(name)
-    return list(result)
+def _list_reads(sql: str) -> list[str]:
+    """Return the names of tables and views that a view reads."""
+    return [unquote_name(match["name"]) for match in _READ.finditer(sql) if match["name"]]
