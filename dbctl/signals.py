@@ -90,10 +90,11 @@ def block_signals() -> Iterator[None]:
     A second signal ends the process nevertheless.
     """
     _blocked.append(None)
+    _deferred.append(None)
     try:
-        with defer_signals():
-            yield
+        yield
     finally:
+        _deferred.pop()
         _blocked.pop()
 
 

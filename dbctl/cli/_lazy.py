@@ -13,7 +13,7 @@ from typer.main import get_command_from_info
 
 from dbctl import signals
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import EPILOG, add_common_options, current_command, leaf_context
+from dbctl.cli._support.options import COMMAND, EPILOG, add_common_options
 from dbctl.errors.base import set_invocation
 from dbctl.render import streams
 
@@ -77,7 +77,7 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
             from dbctl.cli._support.session import Session
 
-            session = root.obj = Session(leaf_context(ctx))
+            session = root.obj = Session(ctx)
             ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
             records = session.spec.recorded and not ctx.params.get("dry_run")
             records = records and bool(session.journal.folder or session.journal.notifies)
@@ -99,9 +99,9 @@ def read_spec(ctx: Context) -> CommandSpec:
 
 def find_spec(ctx: Context | None) -> CommandSpec | None:
     """Return the declaration of the last parsed command; None: none was parsed, or it is a group."""
-    if ctx is None or not current_command(ctx):
+    if ctx is None or COMMAND not in ctx.meta:
         return None
-    return getattr(leaf_context(ctx).command.callback, "spec", None)
+    return getattr(ctx.meta[COMMAND].command.callback, "spec", None)
 
 
 class LazyGroup(_ColoredHelp, TyperGroup):

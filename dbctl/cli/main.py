@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         signals.ignore_signals_until_exit()
     except Interrupted as error:  # a second signal ends the process, so this is the only one
         status = run.show(partial(run.report_interrupt, error))
-    run.finish(status)
+    session = run.session
+    if session and session.run:  # the run is recorded or logged; signals are ignored
+        session.run.finish(status, run.error)
     return status
 
 
@@ -87,7 +89,7 @@ class _Run:
         self.error: DbctlError | None = None  #: that ended the command
 
     @property
-    def _session(self) -> "Session | None":
+    def session(self) -> "Session | None":
         """The session; None: no command was invoked."""
         return self._ctx.obj if self._ctx else None
 
@@ -96,7 +98,6 @@ class _Run:
         try:
             status = step()
             streams.finish()
-            streams.flush()
         except BrokenPipeError:  # the reader closed the pipe, as in ``| head``
             streams.discard()
             status = Exit.BROKEN_PIPE
@@ -106,11 +107,6 @@ class _Run:
 
             self.error, status = error, envelope.show(error, _requested_format(self._words, ""))
         return status
-
-    def finish(self, status: int) -> None:
-        """Record the result, if the run is recorded or logged; signals are ignored."""
-        if self._session and self._session.run:
-            self._session.run.finish(status, self.error)
 
     def run(self) -> int:
         """Run the command, report a failure, and return the exit code.
@@ -140,8 +136,8 @@ class _Run:
 
     def report_interrupt(self, error: Interrupted) -> int:
         """Report that a signal ended the command, unless it has ended; return the exit code."""
-        if self._session and self._session.exit_status is not None:
-            return self._session.exit_status
+        if self.session and self.session.exit_status is not None:
+            return self.session.exit_status
         stopped = StoppedError(signal=error)
         stopped.hint = error.hint or stopped.hint
         return self._report_failure(stopped, status=error.exit_status)
@@ -162,7 +158,7 @@ class _Run:
     def _report_failure(
         self, error: DbctlError, *, status: int | None = None, command: Sequence[str] | None = None
     ) -> int:
-        self.error, session = error, self._session
+        self.error, session = error, self.session
         from dbctl.render import envelope
 
         path = current_command(self._ctx) if command is None else command

@@ -13,6 +13,7 @@ from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
+from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
 from dbctl.errors.usage import AppMissingError
 from dbctl.services.events.location import JournalLocation, locate_journal
@@ -54,7 +55,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
     path = loader.config_path(selection)
     with report_first_problem(path):
         sections = read_sections(path)
-    loader.use_section_secrets(sections)
+    use_secrets(sections.secrets, sections.folder)
     names = list(sections.apps)
     if selection.app and selection.app.partition("/")[0] not in sections.apps:
         raise AppMissingError(

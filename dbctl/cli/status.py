@@ -104,7 +104,7 @@ def _refuse_watch(*, check: bool, record: bool, output: Format) -> None:
         raise UsageError(detail="--watch ends with Ctrl-C and not with a result; omit --check")
     if record:
         raise UsageError(detail="--watch records nothing; omit --record")
-    if output is not Format.TABLE or not supports_drawing(stream_is_terminal=sys.stdout.isatty()):
+    if output is not Format.TABLE or not supports_drawing(sys.stdout):
         raise UsageError(detail="--watch requires a terminal and the output format table")
 
 

@@ -57,12 +57,7 @@ def fill_variables(
 def read_env_file(
     app: AppConfig, folder: Path, key: Sequence[toml.Key], report: ReportProblem
 ) -> Mapping[str, str]:
-    """Return the variables of the app's env file.
-
-    They take precedence over the environment, which may have the ``DATABASE_URL`` of another app.
-    """
-    if not app.env_file:
-        return {}
+    """Return the variables of the app's env file, if it can be read."""
     from dbctl.files import app_settings
 
     try:

@@ -17,9 +17,9 @@ from dbctl.config.sections import (
     Sections,
     Selection,
     locate_problems,
-    raise_problems,
     read_sections,
     report_first_problem,
+    sort_problems,
 )
 from dbctl.errors.usage import AppAmbiguousError, AppMissingError, ConfigMissingError, UsageError
 from dbctl.files import atomic, toml
@@ -79,13 +79,12 @@ def _find_configured(selection: Selection) -> App:
     if not apps:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[name or next(iter(apps))]
-    urls_by_name = parse_urls(selection.urls, Path.cwd())
-    app = msgspec.structs.replace(
-        app,
-        profile=selection.profile or app.profile,
-        databases={**app.databases, **urls_by_name},
-        replicas={name: replica for name, replica in app.replicas.items() if name not in urls_by_name},
-    )
+    if selection.profile:
+        app = msgspec.structs.replace(app, profile=selection.profile)
+    if selection.urls:
+        urls_by_name = parse_urls(selection.urls, Path.cwd())
+        replicas = {name: replica for name, replica in app.replicas.items() if name not in urls_by_name}
+        app = msgspec.structs.replace(app, databases={**app.databases, **urls_by_name}, replicas=replicas)
     return select_replicas(app) if selection.replica else app
 
 
@@ -156,23 +155,25 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
     Raises:
         TomlError: the sections have errors; contains all of them.
     """
-    use_section_secrets(sections)
+    environment.use_secrets(sections.secrets, sections.folder)
     apps, problems = dict[str, App](), list[toml.Problem]()
-    events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
+    events = dict[str, Sequence[NotifyEvent]]()
+    if sections.notifies:
+        events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
     summarized = next((name for name, rules in events.items() if "summary" in rules), "")
     for name, app in sections.apps.items():
         if only in ("", name) or only.startswith(f"{name}/"):
-            app_problems = list[tuple[Sequence[toml.Key], str]]()
-            resolved = Resolver(name, app, sections.folder, _collect_into(app_problems)).resolve()
+            resolver = Resolver(name, app, sections.folder)
             apps[name] = msgspec.structs.replace(
-                resolved,
+                resolver.resolve(),
                 state=sections.journal.folder,
-                has_messages=bool({*events[name]} - {"summary"}),
+                has_messages=bool({*events.get(name, ())} - {"summary"}),
                 has_summary=name == summarized,
             )
-            if app_problems:
-                problems += locate_problems(sections.origins["apps", name], app_problems)
-    raise_problems(problems, [source.path for source in sections.files])
+            if resolver.problems:
+                problems += locate_problems(sections.origins["apps", name], resolver.problems)
+    if problems:
+        raise sort_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=sections.files[0].path, apps=apps, files=files)
 
@@ -185,19 +186,17 @@ def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEven
     return get_args(NotifyEvent) if rules is None else rules
 
 
-def use_section_secrets(sections: Sections) -> None:
-    """Look up variables in the section ``[secrets]`` from now on."""
-    environment.use_secrets(sections.secrets, sections.folder)
-
-
 def find_problems(sections: Sections) -> list[toml.Problem]:
     """Return the invalid values of apps, without reading a variable or secret: texts that contain one are not checked."""
     problems = list[toml.Problem]()
     for name, app in sections.apps.items():
-        source, reasons = sections.origins["apps", name], list[tuple[Sequence[toml.Key], str]]()
-        Resolver(name, app, sections.folder, _collect_into(reasons), reads_variables=False).resolve()
+        source, resolver = (
+            sections.origins["apps", name],
+            Resolver(name, app, sections.folder, reads_variables=False),
+        )
+        resolver.resolve()
         problems += locate_problems(
-            source, [entry for entry in reasons if not _has_variable(source.values, entry[0])]
+            source, [entry for entry in resolver.problems if not _has_variable(source.values, entry[0])]
         )
     return problems
 
@@ -206,10 +205,6 @@ def _has_variable(value: Any, key: Sequence[toml.Key]) -> bool:
     for part in key:
         value = value.get(part) if isinstance(value, dict) else value
     return isinstance(value, str) and "${" in value
-
-
-def _collect_into(problems: list[tuple[Sequence[toml.Key], str]]) -> environment.ReportProblem:
-    return lambda key, reason: problems.append((key, reason))
 
 
 def _default_paths() -> list[Path]:
@@ -225,7 +220,7 @@ def referenced_variables(file: Path) -> Sequence[str]:
     """Return the environment variables that a configuration refers to, without those of its secrets and the apps' env files."""
     sections = read_sections(file)
     ignored, unread = set(sections.secrets), list[str]()
-    for app in sections.apps.values():
+    for app in filter(lambda app: app.env_file, sections.apps.values()):
         ignored |= environment.read_env_file(
             app, sections.folder, (), lambda _, reason: unread.append(reason)
         ).keys()

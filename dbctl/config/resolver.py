@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl import url as urls
-from dbctl.config.environment import ReportProblem, fill_variables, read_env_file
+from dbctl.config.environment import fill_variables, read_env_file
 from dbctl.config.model import (
     ActionHooks,
     ActionName,
@@ -17,6 +17,7 @@ from dbctl.config.model import (
     DatabaseBackupConfig,
     Embedder,
     EncryptionConfig,
+    HooksConfig,
     InstancesConfig,
     MaintenanceModeConfig,
     Replica,
@@ -47,18 +48,15 @@ class AnyVariable(dict[str, str]):
 
 
 class Resolver:
-    """Resolves the paths and variables of one app; reports each error with its key in the file."""
+    """Resolves the paths and variables of one app."""
 
-    def __init__(
-        self, name: str, app: AppConfig, folder: Path, report: ReportProblem, *, reads_variables: bool = True
-    ) -> None:
+    def __init__(self, name: str, app: AppConfig, folder: Path, *, reads_variables: bool = True) -> None:
         self._name, self._app, self._folder = name, app, folder
-        self._report_problem = report
-        self._variables = (
-            read_env_file(app, folder, ("apps", name, "env_file"), report)
-            if reads_variables
-            else AnyVariable()
-        )
+        self.problems: list[tuple[Sequence[toml.Key], str]] = []  #: the errors, with their keys in the file
+        self._variables: Mapping[str, str] = {} if reads_variables else AnyVariable()
+        if reads_variables and app.env_file:
+            # They take precedence over the environment, which may have the ``DATABASE_URL`` of another app.
+            self._variables = read_env_file(app, folder, ("apps", name, "env_file"), self._append)
 
     def resolve(self) -> App:
         app, folder = self._app, self._folder
@@ -70,7 +68,7 @@ class Resolver:
             protected=app.protected,
             prefix=app.prefix,
             databases={name: resolve_path(url, folder) for name, url in databases.items() if url},
-            replicas=dict(self._replicas(databases)),
+            replicas=dict(self._replicas(databases)) if app.replicas else {},
             migrations={
                 database: folder / self._fill(path, "migrations", database)
                 for database, path in app.migrations.items()
@@ -78,13 +76,17 @@ class Resolver:
             },
             unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
             backup=self._backup(app.backup) if app.backup else None,
-            scratch=self._url(app.backup.scratch, "backup", "scratch") if app.backup else None,
+            scratch=self._url(app.backup.scratch, "backup", "scratch")
+            if app.backup and app.backup.scratch
+            else None,
             schedule=app.schedule,
             hooks={
                 action: self._hooks(action, section)
                 for action, section in app.hooks.list_actions().items()
                 if section != ActionHooks()
-            },
+            }
+            if app.hooks != HooksConfig()
+            else {},
             maintenance_mode=self._maintenance_mode(app.maintenance_mode) if app.maintenance_mode else None,
             embedder=self._embedder(app.embedder) if app.embedder else None,
             env_file=folder / app.env_file if app.env_file else None,
@@ -96,7 +98,7 @@ class Resolver:
             folder=folder,
             directory=folder / app.directory,
             instances=app.instances,
-            listing_url=self._listing_url(app.instances),
+            listing_url=self._listing_url(app.instances) if app.instances != InstancesConfig() else None,
         )
 
     def _listing_url(self, section: InstancesConfig) -> Url | None:
@@ -106,10 +108,15 @@ class Resolver:
         return url and resolve_path(url, self._folder)
 
     def _report(self, reason: str, *key: toml.Key) -> None:
-        self._report_problem(("apps", self._name, *key), reason)
+        self._append(("apps", self._name, *key), reason)
+
+    def _append(self, key: Sequence[toml.Key], reason: str) -> None:
+        self.problems.append((key, reason))
 
     def _fill(self, text: str, *key: toml.Key) -> str:
-        return fill_variables(text, ("apps", self._name, *key), self._report_problem, self._variables)
+        if "${" not in text:
+            return text
+        return fill_variables(text, ("apps", self._name, *key), self._append, self._variables)
 
     def _path(self, text: str) -> str:
         return str(self._folder / atomic.expand_home(text)) if text else ""

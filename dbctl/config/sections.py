@@ -53,6 +53,7 @@ class Sections(msgspec.Struct, frozen=True):
     journal: JournalConfig
     audit: AuditConfig
     notify: NotifyConfig
+    notifies: bool  #: whether a section ``notify`` exists
     #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
     origins: Mapping[tuple[str, ...], SourceFile]
 
@@ -89,14 +90,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
             problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
             continue
         files.append(source)
-        reasons: list[tuple[Sequence[toml.Key], str]] = [
-            (("secrets", name, *key), reason)
-            for name, secret in content.secrets.items()
-            for key, reason in environment.check_secret(name, secret)
-        ]
-        reasons += _check_journal(content.journal)
-        if content.audit.anchor_command and not content.audit.anchor_command[0].strip():
-            reasons.append((("audit", "anchor_command"), "the program is missing"))
+        reasons = [*_find_problems(content)]
         for key, entry in _list_sections(source, content):
             if other := origins.get(key):
                 line = toml.line_of(other.text, key)
@@ -104,21 +98,56 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
             origins[key], entries[key] = source, entry
         if reasons:
             problems += locate_problems(source, reasons)
-    raise_problems(problems, paths)
-    folder = _base_folder(file)
-    journal = _resolve_journal(entries.pop(("journal",), JournalConfig()), folder)
-    audit = _resolve_audit(entries.pop(("audit",), AuditConfig()), folder)
-    notify = entries.pop(("notify",), NotifyConfig())
-    apps, secrets = (
-        {name: entry for (kind, name), entry in entries.items() if kind == table}
-        for table in ("apps", "secrets")
-    )
-    sections = Sections(files, folder, apps, secrets, journal, audit, notify, origins)
-    raise_problems(_check_notifications(sections), paths)
-    if os.geteuid() == 0 and _has_commands(sections):
+    if problems:
+        raise sort_problems(problems, paths)
+    sections = _create_sections(file, files, entries, origins)
+    if sections.notifies and (problems := _check_notifications(sections)):
+        raise sort_problems(problems, paths)
+    if _has_commands(sections) and os.geteuid() == 0:
         for source in files:
             require_trusted(source.path)
     return sections
+
+
+def _create_sections(
+    file: Path,
+    files: Sequence[SourceFile],
+    entries: dict[tuple[str, ...], Any],
+    origins: Mapping[tuple[str, ...], SourceFile],
+) -> Sections:
+    """Return the sections of all files; paths of the journal and the audit log are resolved."""
+    folder = file.resolve().parent
+    if folder.name == PARTS_FOLDER:  # a section means the same in ``dbctl.toml`` and in a file of ``dbctl.d``
+        folder = folder.parent
+    journal, audit = entries.pop(("journal",), JournalConfig()), entries.pop(("audit",), AuditConfig())
+    if journal.folder not in ("", STATE_OFF):
+        journal = msgspec.structs.replace(journal, folder=str(folder / atomic.expand_home(journal.folder)))
+    if audit.anchor_command:
+        audit = _resolve_command(audit, folder)
+    notify = entries.pop(("notify",), NotifyConfig())
+    apps = {name: entry for (kind, name), entry in entries.items() if kind == "apps"}
+    return Sections(
+        files=files,
+        folder=folder,
+        apps=apps,
+        secrets={name: entry for (kind, name), entry in entries.items() if kind == "secrets"},
+        journal=journal,
+        audit=audit,
+        notify=notify,
+        notifies=notify != NotifyConfig() or any(app.notify != NotifyConfig() for app in apps.values()),
+        origins=origins,
+    )
+
+
+def _find_problems(content: ConfigFile) -> Iterator[tuple[Sequence[toml.Key], str]]:
+    """Yield the invalid values of a file that concern no app."""
+    for name, secret in content.secrets.items():
+        for key, reason in environment.check_secret(name, secret):
+            yield ("secrets", name, *key), reason
+    if not is_duration(content.journal.keep):
+        yield ("journal", "keep"), f"{content.journal.keep!r} is not a duration; write 90d or 1y"
+    if content.audit.anchor_command and not content.audit.anchor_command[0].strip():
+        yield ("audit", "anchor_command"), "the program is missing"
 
 
 @contextmanager
@@ -137,12 +166,6 @@ def report_first_problem(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _base_folder(file: Path) -> Path:
-    """Return the base of relative paths: a section means the same in ``dbctl.toml`` and in a file of ``dbctl.d``."""
-    folder = file.resolve().parent
-    return folder.parent if folder.name == PARTS_FOLDER else folder
-
-
 def locate_problems(
     source: SourceFile, problems: Sequence[tuple[Sequence[toml.Key], str]]
 ) -> list[toml.Problem]:
@@ -152,11 +175,10 @@ def locate_problems(
     ]
 
 
-def raise_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> None:
-    """Raise the problems in the order of the files and their lines, if any."""
-    if problems:
-        order = {path: index for index, path in enumerate(files)}
-        raise toml.TomlError(*sorted(problems, key=lambda entry: (order[entry.file or files[0]], entry.line)))
+def sort_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> toml.TomlError:
+    """Return an error with the problems in the order of the files and their lines."""
+    order = {path: index for index, path in enumerate(files)}
+    return toml.TomlError(*sorted(problems, key=lambda entry: (order[entry.file or files[0]], entry.line)))
 
 
 def _list_files(file: Path) -> list[Path]:
@@ -191,22 +213,16 @@ def _list_sections(source: SourceFile, content: ConfigFile) -> Iterator[tuple[tu
             yield (name,), getattr(content, name)
 
 
-def _check_journal(section: JournalConfig) -> Iterator[tuple[Sequence[toml.Key], str]]:
-    if not is_duration(section.keep):
-        yield ("journal", "keep"), f"{section.keep!r} is not a duration; write 90d or 1y"
-
-
 def _check_notifications(sections: Sections) -> list[toml.Problem]:
     places = {("notify",): sections.notify} | {
         ("apps", name, "notify"): app.notify for name, app in sections.apps.items()
     }
-    configured = {key: section for key, section in places.items() if section != NotifyConfig()}
-    if not configured:
-        return []
     from dbctl.config.notify import check_notify
 
     problems = list[toml.Problem]()
-    for key, section in configured.items():
+    for key, section in places.items():
+        if section == NotifyConfig():
+            continue
         is_shared = len(key) == 1 and len(sections.apps) > 1
         reasons = [((*key, *inner), reason) for inner, reason in check_notify(section, is_shared=is_shared)]
         problems += locate_problems(sections.origins[key[:2]], reasons)
@@ -223,14 +239,8 @@ def _has_commands(sections: Sections) -> bool:
     )
 
 
-def _resolve_journal(section: JournalConfig, folder: Path) -> JournalConfig:
-    if not section.folder or section.folder == STATE_OFF:
-        return section
-    return msgspec.structs.replace(section, folder=str(folder / atomic.expand_home(section.folder)))
-
-
-def _resolve_audit(section: AuditConfig, folder: Path) -> AuditConfig:
-    program, *words = section.anchor_command or ("",)
+def _resolve_command(section: AuditConfig, folder: Path) -> AuditConfig:
+    program, *words = section.anchor_command
     if "/" not in program:  # it is searched on the PATH
         return section
     return msgspec.structs.replace(

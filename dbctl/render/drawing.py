@@ -65,11 +65,6 @@ def cell_width(text: str) -> int:
     return sum(0 if category(c) in {"Mn", "Me"} else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def is_drawn() -> bool:
-    """Whether the result is drawn for a terminal."""
-    return supports_drawing(stream_is_terminal=sys.stdout.isatty())
-
-
 def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool) -> None:
     """Write blocks to standard output; on a terminal fitted to its width, and ``paged`` if they are longer than the screen.
 
@@ -77,7 +72,7 @@ def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool
         OutputFailedError: standard output cannot be written.
         BrokenPipeError: the reader closed the pipe.
     """
-    if not (is_drawn() or supports_color(sys.stdout)):
+    if not (supports_drawing(sys.stdout) or supports_color(sys.stdout)):
         streams.write("".join(f"{text}\n" for text in plain_lines(blocks)))
         return
     from dbctl.render.terminal.layout import lay_out
@@ -90,7 +85,7 @@ def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool
 
 def write_script(sql: str, options: OutputOptions) -> None:
     """Write SQL for a program, or highlighted for a terminal; raises the errors of ``write_result``."""
-    if not (is_drawn() or supports_color(sys.stdout)):
+    if not (supports_drawing(sys.stdout) or supports_color(sys.stdout)):
         streams.write(escape_lines(sql) if sys.stdout.isatty() else sql, utf8=True)
         return
     from dbctl.render.terminal.layout import highlight_script
@@ -121,7 +116,7 @@ def _write_screen(lines: Sequence[str], *, height: int) -> None:
 
 def write_remarks(blocks: Sequence[Block]) -> None:
     """Write blocks to standard error, before a prompt."""
-    if not (supports_drawing(stream_is_terminal=sys.stderr.isatty()) or supports_color(sys.stderr)):
+    if not (supports_drawing(sys.stderr) or supports_color(sys.stderr)):
         for text in plain_lines(blocks):
             streams.remark(text)
         return

@@ -92,12 +92,12 @@ def supports_color(stream: TextIO) -> bool:
         return False
     if os.environ.get("CLICOLOR_FORCE", "0") not in {"", "0"}:
         return True
-    return os.environ.get("CLICOLOR") != "0" and supports_drawing(stream_is_terminal=stream.isatty())
+    return os.environ.get("CLICOLOR") != "0" and supports_drawing(stream)
 
 
-def supports_drawing(*, stream_is_terminal: bool) -> bool:
-    """Whether tables are drawn with rich, which requires a terminal that is not dumb."""
-    return stream_is_terminal and os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
+def supports_drawing(stream: TextIO) -> bool:
+    """Whether tables on ``stream`` are drawn with rich, which requires a terminal that is not dumb."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
 
 
 def is_terminal() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -13,7 +14,7 @@ from dbctl.render.envelope import envelope, line
 from dbctl.render.escaping import escape
 from dbctl.render.grid import build_blocks, is_table, known_columns, records, select_columns
 from dbctl.render.human import format_duration
-from dbctl.render.options import Format, OutputOptions, is_terminal
+from dbctl.render.options import Format, OutputOptions, is_terminal, supports_drawing
 from dbctl.render.values import jsonable
 from dbctl.units import format_size
 
@@ -61,18 +62,12 @@ def show(output: CommandOutput, options: OutputOptions) -> None:
         table_format = Format.TABLE if is_template else options.format
         options = structs.replace(options, columns=(), excel_safe=False, format=table_format)
     _WRITERS.get(options.format, _markup)(output, options)
-    _close(output, options)
-
-
-def _close(output: CommandOutput, options: OutputOptions) -> None:
-    """Write the closing line after the result, also if both streams end in one file."""
-    is_in_json = (
-        options.format is Format.JSON and isinstance(output.result, Page) and not output.result.closing
-    )
+    result = output.result
+    is_in_json = options.format is Format.JSON and isinstance(result, Page) and not result.closing
     if options.quiet or is_in_json or not output.has_closing_line:
         return
-    if text := closing_line(output.result, seconds=output.seconds):
-        streams.flush()
+    if text := closing_line(result, seconds=output.seconds):
+        streams.flush()  # the line is after the result, also if both streams end in one file
         streams.remark(text)
 
 
@@ -91,7 +86,9 @@ def _check_options(output: CommandOutput, options: OutputOptions) -> None:
 def _table(output: CommandOutput, options: OutputOptions) -> None:
     if isinstance(output.result, ChangeResult) and not (output.result.has_one_time_output or is_terminal()):
         return
-    blocks = build_blocks(output.result, options.columns, drawn=drawing.is_drawn(), quiet=options.quiet)
+    blocks = build_blocks(
+        output.result, options.columns, drawn=supports_drawing(sys.stdout), quiet=options.quiet
+    )
     drawing.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
 
 

@@ -31,15 +31,12 @@ def prepare() -> None:
     """
     _pages.clear()
     _remarks.clear()
-    with contextlib.suppress(OSError):
-        _lenient(sys.stderr)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        with contextlib.suppress(OSError):
+            sys.stderr.reconfigure(errors="backslashreplace")
     flush()
-    _lenient(sys.stdout)
-
-
-def _lenient(stream: object) -> None:
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write(text: str, *, utf8: bool = False) -> None:
@@ -103,26 +100,27 @@ def begin_paging() -> None:
 
 
 def finish() -> None:
-    """Show the collected output in the pager, and then the remarks about it.
+    """Show the collected output in the pager, and then the remarks about it; flush standard output.
 
     Raises:
         OutputFailedError: standard output cannot be written.
         BrokenPipeError: the reader closed the pipe.
     """
-    if _pages:
+    text, is_paged = "".join(_pages), bool(_pages)
+    _pages.clear()
+    if is_paged:
         from dbctl.render.terminal.screen import show_in_pager
 
-        text = "".join(_pages)
-        _pages.clear()
         show_in_pager(text)
-        flush()
+    flush()
+    if is_paged:
         _write_remark("".join(_remarks))
 
 
 def remark(text: str, role: Role | None = None) -> None:
     """Write one line to standard error; a failure to write it is ignored. On a terminal it is wrapped, and ``role`` colors its first word."""
     line = escape(text)
-    if supports_drawing(stream_is_terminal=sys.stderr.isatty()) or supports_color(sys.stderr):
+    if supports_drawing(sys.stderr) or supports_color(sys.stderr):
         from dbctl.render.terminal.layout import wrap_remark
         from dbctl.render.terminal.screen import Screen
 

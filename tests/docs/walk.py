@@ -13,8 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CODE = f"{ROOT}/dbctl/"
-#: Later versions of Python compile them into their functions.
-INLINED = ("<listcomp>", "<dictcomp>", "<setcomp>")
+#: Expressions of their functions; later versions of Python compile most of them into these.
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 
 def is_importing(frame: FrameType | None) -> bool:
@@ -35,7 +35,7 @@ def trace(call: Callable[[], object]) -> list[tuple[str, str]]:
         # the bodies of modules and classes are not optimized
         if event == "call" and code.co_flags & CO_OPTIMIZED and code.co_filename.startswith(CODE):
             key = (str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname)
-            if key not in calls and code.co_name not in INLINED and not is_importing(frame):
+            if key not in calls and code.co_name not in COMPREHENSIONS and not is_importing(frame):
                 calls[key] = True
 
     sys.setprofile(record)

@@ -89,7 +89,8 @@ def open_apps(session: Session, *, all_apps: bool) -> Iterator[Sequence[App]]:
             for selection in app_selections
         ]
         for app in apps:
-            session.warn_about_maintenance(app)
+            if app.configured.maintenance_mode:
+                session.warn_about_maintenance(app)
         yield apps
 
 

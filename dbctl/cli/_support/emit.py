@@ -293,7 +293,7 @@ def show_progress(
         return
     options, work = session.options, progress.Work(session.spec.name)
     work.measure(activity, total, unit)
-    can_draw = not options.quiet and supports_drawing(stream_is_terminal=sys.stderr.isatty())
+    can_draw = not options.quiet and supports_drawing(sys.stderr)
     display = None
     if options.progress is ProgressMode.JSON or (options.progress is ProgressMode.AUTO and can_draw):
         from dbctl.render.progress import create_display

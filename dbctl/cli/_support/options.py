@@ -260,7 +260,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         )
 
 
-def read_options(ctx: typer.Context) -> CommonOptions:
+def read_options(ctx: "Context") -> CommonOptions:
     """Return the values of the common options."""
     values = ctx.meta[_VALUES]
     output = Format.TEMPLATE if values["template"] else Format(values["output"])
@@ -294,7 +294,7 @@ def parse_positive(text: str) -> int:
 #: The keys of ``Context.meta``, for what the parser finds before there is a session: the values of common options, and the
 #: context of the last parsed command.
 _VALUES = "dbctl.options"
-_COMMAND = "dbctl.command"
+COMMAND = "dbctl.command"
 _EXPLICIT_OUTPUT = "output of the command line"
 #: Formats of commands with findings.
 _REPORTS = frozenset(output for output in Format if output.is_report)
@@ -336,7 +336,7 @@ def common_parameter_names() -> frozenset[str]:
 def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     """Store an option: the command line overrides the environment, a later value an earlier one; URLs accumulate."""
     values = ctx.meta.setdefault(_VALUES, {})  # one dict for the whole chain of contexts
-    ctx.meta[_COMMAND] = ctx
+    ctx.meta[COMMAND] = ctx
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     is_explicit = source is not None and source.name == "COMMANDLINE"
@@ -373,15 +373,9 @@ def command_path(ctx: "Context") -> tuple[str, ...]:
     return tuple(words)
 
 
-def leaf_context(ctx: "Context") -> typer.Context:
-    """Return the context of the last parsed command."""
-    leaf: typer.Context = ctx.meta[_COMMAND]
-    return leaf
-
-
 def current_command(ctx: "Context | None") -> tuple[str, ...]:
     """Return the path of the last parsed command, or an empty tuple."""
-    return command_path(ctx.meta[_COMMAND]) if ctx and _COMMAND in ctx.meta else ()
+    return command_path(ctx.meta[COMMAND]) if ctx and COMMAND in ctx.meta else ()
 
 
 def is_verbose(ctx: "Context | None") -> bool:

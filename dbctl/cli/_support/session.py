@@ -21,7 +21,7 @@ from dbctl.errors.usage import FleetRequiredError
 from dbctl.services.app.session import Session as AppSession
 
 if TYPE_CHECKING:
-    import typer
+    from typer._click import Context
 
     from dbctl.cli._support.command_text import CommandText
     from dbctl.cli._support.runs import ObservedRun
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Session(AppSession):
     """One invocation of a command on the command line, or on one instance of a fleet."""
 
-    def __init__(self, ctx: typer.Context) -> None:
+    def __init__(self, ctx: Context) -> None:
         self.ctx, self.options, self.words = ctx, read_options(ctx), command_path(ctx)
         spec, options = ctx.command.callback.spec, self.options  # type: ignore[union-attr]  # see Group.command
         super().__init__(
@@ -133,16 +133,21 @@ class Session(AppSession):
         Raises:
             ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
         """
+        from dbctl.profiles import loader as profile_loader
+
         self.refuse_fleet_options(selection)
         with ExitStack() as stack:
             app = stack.enter_context(super().open_app(selection))
             if self.run:
                 self.run.use_databases(app.used)
             stack.enter_context(show_progress(self))
-            self.warn_about_maintenance(app)
+            if app.configured.maintenance_mode:
+                self.warn_about_maintenance(app)
             try:
-                if self.spec.checks_profile:
-                    _check_profile(app)
+                if self.spec.checks_profile and not profile_loader.is_built_in(app.configured.profile):
+                    from dbctl.services.checks.profile import refuse_inconsistent_profile
+
+                    refuse_inconsistent_profile(app.configured.profile)
                 if app.acting_as:
                     from dbctl.services.app import audit
 
@@ -153,9 +158,7 @@ class Session(AppSession):
                 raise
 
     def warn_about_maintenance(self, app: App) -> None:
-        """Report that a killed run may have left the app in maintenance mode."""
-        if app.configured.maintenance_mode is None:
-            return
+        """Report that a killed run may have left the app, which has a maintenance mode, in it."""
         from dbctl.services.hooks.maintenance_mode import find_leftover
 
         for finding in find_leftover(app.configured):
@@ -179,12 +182,3 @@ class Session(AppSession):
         selection = selection or self.selection
         if option and not selection.configured:
             raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
-
-
-def _check_profile(app: App) -> None:
-    from dbctl.profiles import loader as profile_loader
-
-    if not profile_loader.is_built_in(app.configured.profile):
-        from dbctl.services.checks.profile import refuse_inconsistent_profile
-
-        refuse_inconsistent_profile(app.configured.profile)

@@ -39,7 +39,7 @@ class Screen(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, stream: TextIO) -> Screen:
         """Return the properties of standard output or standard error."""
-        is_drawn = supports_drawing(stream_is_terminal=stream.isatty())
+        is_drawn = supports_drawing(stream)
         columns, lines = _read_size(stream) if is_drawn else (None, 0)
         return cls(
             width=columns and max(columns, _MIN_WIDTH),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbctl.config import loader
-from dbctl.config.model import AuditConfig, JournalConfig, NotifyConfig
+from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.config.paths import has_home, state_folder
 from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
@@ -37,12 +37,7 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
     @property
     def notifies(self) -> bool:
         """Whether the configuration has a section ``notify``."""
-        if self.configuration is None:
-            return False
-        empty = NotifyConfig()
-        return self.configuration.notify != empty or any(
-            app.notify != empty for app in self.configuration.apps.values()
-        )
+        return self.configuration is not None and self.configuration.notifies
 
 
 def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLocation:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import loader
+from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
 from dbctl.model import Finding
@@ -52,7 +52,7 @@ class RunNotifier:
         self._sections = location.configuration if is_job else None
         self._pings: list[Ping] = []
         if self._sections:
-            loader.use_section_secrets(self._sections)
+            use_secrets(self._sections.secrets, self._sections.folder)
             addresses = [
                 read_settings(self._sections, app).find_ping(app, run.command)
                 for app in location.apps or [""]
@@ -96,7 +96,7 @@ class RunNotifier:
         outcomes: Sequence[RunOutcome],
         findings: Sequence[Finding],
     ) -> Sequence[str]:
-        loader.use_section_secrets(sections)
+        use_secrets(sections.secrets, sections.folder)
         dispatcher = Dispatcher(sections, config, self._location.folder)
         for other in self._interrupted:
             if other.config == config:
