@@ -35,7 +35,7 @@ from dbctl.engines.mysql.dialect import Server, parse_server
 from dbctl.engines.mysql.opening import check_socket
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.postgresql.backup import client_programs
+from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url, parse_url
 
@@ -216,7 +216,7 @@ def skip_or_fail(reason: str) -> NoReturn:
 def client(program: str) -> Path:
     """Return a client program of PostgreSQL whose version matches the server of the tests."""
     with psycopg.connect(text(postgresql())) as connection:
-        return client_programs.find_program(
+        return dump_programs.find_program(
             program, "tests", min_version=connection.info.server_version // 10_000
         ).path
 

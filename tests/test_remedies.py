@@ -126,7 +126,7 @@ OTHER_TEXTS = {
     "demo/__init__.py",
     "engines/lancedb/restore.py",
     "engines/mysql/restore.py",
-    "engines/postgresql/backup/restore_target.py",
+    "engines/postgresql/restore.py",
     "engines/contract/database.py",  # a server repeats it
     "profiles/model/cleanup.py",  # as hints in the files of profiles
     "report_page/page.py",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.mysql.read_only import LEXER as MYSQL
 from dbctl.engines.parsing.lineage import MAX_CHARACTERS, redact_statement
-from dbctl.engines.postgresql.sql.lexer import LEXER as POSTGRESQL
+from dbctl.engines.postgresql.lint import LEXER as POSTGRESQL
 
 DIALECTS = [(POSTGRESQL, "'"), (MYSQL, "'\"")]
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
-from dbctl.engines.postgresql import catalog
-from dbctl.engines.postgresql.monitoring import statistics
+from dbctl.engines.postgresql import catalog, monitoring
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.monitoring import SQLiteIndexMonitor
 from tests import servers
@@ -165,9 +164,9 @@ def count_visited_rows(plan):
 def test_postgresql_catalog_queries_grow_linearly_with_the_number_of_tables():
     """The catalog has no statistics, because all tables are new."""
     queries = {
-        "sizes": statistics.TABLE_SIZES,
-        "indexes": statistics.INDEXES,
-        "bloat": statistics.BLOAT,
+        "sizes": monitoring.TABLE_SIZES,
+        "indexes": monitoring.INDEXES,
+        "bloat": monitoring.BLOAT,
         "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:

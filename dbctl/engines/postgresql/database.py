@@ -8,10 +8,14 @@ from typing import TypeAlias
 
 from dbctl.engines.contract.database import Column, Merge, Where
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
-from dbctl.engines.postgresql.connection.connection import ROW_LOCK, PostgreSQLConnection
-from dbctl.engines.postgresql.connection.transactions import DbctlLock, PostgreSQLTransactions
+from dbctl.engines.postgresql.connection import (
+    ROW_LOCK,
+    DbctlLock,
+    PostgreSQLConnection,
+    PostgreSQLTransactions,
+)
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.types.columns import base_type, encode_for_column
+from dbctl.engines.postgresql.values import base_type, encode_for_column
 from dbctl.engines.servers import engine as server_engine
 from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.servers.engine import locate_parts
@@ -19,17 +23,39 @@ from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
+_PARTS = {
+    "Advisor": "advice:{}Advice",
+    "BloatMonitor": "monitoring:{}Bloat",
+    "Checks": "sessions:{}Checks",
+    "CsvWriter": "queries:{}CsvWriter",
+    "IndexMonitor": "monitoring:{}Indexes",
+    "Maintenance": "monitoring:{}Maintenance",
+    "NativeSchemas": "transfer.native:{}NativeSchemas",
+    "RowSource": "transfer.rows:{}RowSource",
+    "PortableSchemas": "transfer.schema:{}PortableSchemas",
+    "RowStreams": "queries:{}Streams",
+    "SchemaReader": "catalog:{}SchemaReader",
+    "SessionMonitor": "sessions:{}Sessions",
+    "SizeMonitor": "monitoring:{}Sizes",
+    "SlowQueryMonitor": "monitoring:{}SlowQueries",
+    "ValueCodec": "dialect:{}Codec",
+    "ValueScreen": "transfer.screen:{}ValueScreen",
+}
 READER_PARTS = locate_parts(
     *_PLACE,
     server_engine.READER_PARTS,
-    CsvWriter="stream:{}CsvWriter",
-    DumpRowCounter="backup.dump:{}RowCounter",
-    ReplicaMonitor="monitoring.replication:{}Replication",
+    **_PARTS,
+    Dumps="dump:{}Dumper",
+    DumpRowCounter="dump:{}RowCounter",
+    ReplicaMonitor="sessions:{}Replication",
 )
 WRITER_PARTS = locate_parts(
     *_PLACE,
     server_engine.WRITER_PARTS,
-    CsvWriter="stream:{}CsvWriter",
+    **_PARTS,
+    RowSink="transfer.rows:{}RowSink",
+    StagingTables="scripts:{}Staging",
+    WriteProofs="transfer.write_lock:{}WriteProofs",
 )
 #: Ascending sequences from which columns of a table take their values, of any owner.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text

@@ -1,12 +1,20 @@
-"""Query plans and full-text indexes of PostgreSQL."""
+"""Explained queries, full text, rows in batches, and queries of users."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import timedelta
+from itertools import chain, islice
+from typing import cast
 
+import psycopg
 from msgspec import structs
+from psycopg import capabilities, errors, generators, pq
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait
 
 from dbctl.engines.contract.database import Explanation
 from dbctl.engines.contract.fulltext import (
@@ -17,11 +25,22 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     positive_terms,
 )
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.postgresql import read_only
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
-from dbctl.engines.sql.catalog import Catalog, Statement, ident
+from dbctl.engines.postgresql.dialect import exact_reader
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.values import UNUSED_PARAMETER, encode_statement
+from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.database import SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.connection import (
+    QueryFailedError,
+    QueryTimeoutError,
+    SecretColumnError,
+    StoredFunctionError,
+)
 from dbctl.errors.usage import ValueInvalidError
 
 
@@ -169,3 +188,247 @@ def _indexed_text(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
         f"coalesce({name}, '')" if column.nullable else name
         for name, column in zip(names, columns, strict=True)
     )
+
+
+#: Rows in one chunk; before version 17, libpq returns single rows.
+CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1
+
+
+class ReadOnlyQueries:
+    """Runs statements of users, whose effects a rollback must undo."""
+
+    def __init__(self, connection: PostgreSQLConnection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def run(self, query: UserQuery) -> Iterator[RowStream]:
+        """Run one statement of a user read-only, as ``RowStreams.query_read_only`` describes."""
+        self._connection.require_query(query.sql)
+        session, timeout = self._connection.session, query.timeout
+        with self._connection.read_transaction():
+            self._refuse_side_effects(query.sql)
+            if not query.calls_stored_functions:
+                self._refuse_stored_functions(query.sql)
+            if query.hidden:
+                self._refuse_secrets(query)
+            if timeout is not None:
+                limit = f"{max(1, timeout // timedelta(milliseconds=1))}ms"
+                self._connection.fetch(
+                    "select set_config('statement_timeout', :limit, true)", {"limit": limit}
+                )
+            with (
+                self._translate_timeout(timeout),
+                self._connection.translate_errors(query.sql),
+                session.cursor() as cursor,
+            ):
+                text, values = self._connection.bind_parameters(query.sql, query.parameters)
+                rows = cursor.stream(encode_statement(text), values or [UNUSED_PARAMETER], size=CHUNK_ROWS)
+                with closing(cast("Generator[Row]", rows)):
+                    first_row = next(rows, None)
+                    if first_row is None:
+                        yield RowStream(_describe_columns(session, text), iter(()))
+                    else:
+                        columns = [column.name for column in cursor.description or ()]
+                        yield RowStream(columns, _read_batches(chain((first_row,), rows)))
+
+    @contextmanager
+    def _translate_timeout(self, within: timedelta | None) -> Iterator[None]:
+        try:
+            yield
+        except QueryFailedError as error:
+            if within is None or not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise
+            limit = f"{within.total_seconds():g} s"
+            raise QueryTimeoutError(
+                target=self._connection.target, limit=limit, hint="Increase --within."
+            ) from error
+
+    def _refuse_secrets(self, query: UserQuery) -> None:
+        statement = read_only.explained_statement(query.sql)
+        first = read_only.read_first_word(statement)
+        if first not in read_only.EXPLAINED_WORDS:
+            if statement != query.sql and first not in read_only.DML_WORDS:
+                raise QueryFailedError(
+                    target=self._connection.target, reason=f"EXPLAIN {first.upper()} is not a query"
+                )
+            return
+        hidden = self._with_child_tables(query.hidden)
+        secret = read_only.find_renamed_columns(statement, hidden)
+        if not secret:
+            ((plan,),) = self._connection.fetch(
+                f"explain (verbose, costs off, format json) {statement}", query.parameters
+            )
+            secret = read_only.find_secret(str(plan), hidden)
+        if secret:
+            raise SecretColumnError(target=self._connection.target, column=secret)
+
+    def _with_child_tables(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+        """Return hidden columns, including those of partitions and other tables that inherit them."""
+        rows = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(hidden)})
+        return {**hidden, **{str(child): hidden[str(table)] for child, table in rows if child not in hidden}}
+
+    def _refuse_stored_functions(self, sql: str) -> None:
+        words, signs = read_only.list_words_and_signs(sql)
+        called, _ = read_only.find_called_functions(sql)
+        values = {"words": words, "signs": signs, "called": called}
+        for (name,) in self._connection.fetch(read_only.STORED_FUNCTION, values):
+            raise StoredFunctionError(target=self._connection.target, function=name)
+
+    def _refuse_side_effects(self, sql: str) -> None:
+        names, has_hidden_names = read_only.find_called_functions(sql)
+        if has_hidden_names:
+            raise QueryFailedError(
+                target=self._connection.target, reason="it contains a U& name, which hides what it calls"
+            )
+        rows = self._connection.fetch(read_only.VOLATILE, {"names": names}) if names else []
+        functions = [name for name in names if read_only.RUNS_SQL.fullmatch(name)]
+        functions += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
+        if functions:
+            reason = f"{functions[0]} does more than read, and a rollback does not undo it"
+            raise QueryFailedError(target=self._connection.target, reason=reason)
+
+
+def _describe_columns(session: Session, sql: str) -> list[str]:
+    """Return the columns of a statement that returned no rows, for which the driver has no description."""
+    session.pgconn.prepare(b"", encode_statement(sql))
+    description = session.pgconn.describe_prepared(b"")
+    return [
+        (description.fname(position) or b"").decode(errors="surrogateescape")
+        for position in range(description.nfields)
+    ]
+
+
+def _read_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield batch
+
+
+#: Bytes of one write.
+BLOCK = 1 << 18
+
+
+_OUTSIDE_FAILURES = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
+
+
+class _StopStreamError(Exception):
+    """The consumer needs no more rows."""
+
+
+class PostgreSQLStreams(PostgreSQLPart):
+    """The part ``RowStreams``."""
+
+    sql_dialect = "postgres"
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db)
+        self._queries = ReadOnlyQueries(db.connection)
+
+    def view_queries(self) -> Mapping[str, str]:
+        from dbctl.engines.postgresql.catalog import VIEWS
+
+        return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
+
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        return self._queries.run(query)
+
+    @contextmanager
+    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
+        readers = [exact_reader(self._catalog.require_column(table, column)) for column in columns]
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
+        session = self._connection.session
+        with (
+            read_all_rows(self._db, table),
+            self._connection.translate_errors(sql),
+            session.cursor() as cursor,
+            suppress(_StopStreamError),
+            cursor.copy(sql.encode()) as copy,
+        ):
+            yield RowStream(columns, _batches(copy.rows(), readers))
+            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                raise _StopStreamError  # the driver stops COPY only on an exception
+
+
+class PostgreSQLCsvWriter(PostgreSQLPart):
+    """The part ``CsvWriter``."""
+
+    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
+        session = self._connection.session
+        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
+            try:
+                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+            except BaseException:  # also on a signal: the server must not continue
+                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                    session.pgconn.finish()
+                raise
+
+
+@contextmanager
+def read_all_rows(db: PostgreSQLDatabase, table: str) -> Iterator[None]:
+    """Let the server refuse to read a table in the block if a policy hides rows from this role, instead of leaving them out."""
+    if db.catalog.require_table(table).is_view:  # the policies of its owner apply
+        yield
+        return
+    db.connection.run("set row_security = off")
+    try:
+        yield
+    finally:
+        connection = db.connection
+        # a failed transaction resets it when it is rolled back
+        if connection.is_usable and connection.session.pgconn.transaction_status in _OUTSIDE_FAILURES:
+            connection.run("reset row_security")
+
+
+def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(catalog.quote_column(table, column, "") for column in columns)
+    return f"select {names} from {catalog.quote_table(table)}"
+
+
+def _batches(
+    rows: Iterator[tuple[object, ...]], readers: Sequence[Callable[[str], object] | None]
+) -> Iterator[Sequence[Row]]:
+    is_plain = not any(readers)
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield (
+            batch
+            if is_plain
+            else [
+                tuple(
+                    value if parse is None or value is None else parse(str(value))
+                    for parse, value in zip(readers, row, strict=True)
+                )
+                for row in batch
+            ]
+        )
+
+
+def _copy_out(wire: pq.abc.PGconn, sql: bytes, write: Callable[[bytes], object]) -> PQGen[int]:
+    """Pass on the data of COPY; return the row count.
+
+    The driver's own method takes twice as long: it creates a generator for every row.
+    """
+    wire.send_query(sql)
+    (first,) = yield from generators.execute(wire)
+    if first.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(first)
+    chunks: list[memoryview] = []
+    size = 0
+    while True:
+        length, data = wire.get_copy_data(1)
+        if length > 0:
+            chunks.append(data)
+            size += length
+            if size >= BLOCK:
+                write(b"".join(chunks))
+                chunks, size = [], 0
+        elif length == 0:
+            while not (yield Wait.R):
+                continue
+            wire.consume_input()
+        else:
+            break
+    write(b"".join(chunks))
+    (last,) = yield from generators.fetch_many(wire)
+    if last.status != pq.ExecStatus.COMMAND_OK:
+        raise errors.error_from_result(last)
+    return last.command_tuples or 0

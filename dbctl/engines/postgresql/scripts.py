@@ -1,18 +1,24 @@
-"""Run scripts that change the schema."""
+"""Scripts, the scratch databases in which they are tried, and staging tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import ClassVar, cast
 
+from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
-from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
-from dbctl.engines.postgresql.connection.transactions import PostgreSQLTransactions
-from dbctl.engines.postgresql.sql import script
+from dbctl.engines.postgresql import lint
+from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
+from dbctl.engines.postgresql.database import WRITER_PARTS, PostgreSQLWriter
+from dbctl.engines.postgresql.session import MAX_NAME_BYTES
+from dbctl.engines.postgresql.values import base_type
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.usage import ValueInvalidError
+from dbctl.url import Url
 
 #: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is retried.
 SHORT_LOCK_SECONDS, SHORT_LOCK_TRIES = 2, 5
@@ -31,7 +37,7 @@ where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(
 class PostgreSQLScripts(ServerScripts):
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = script.SCRIPTS
+    script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
     _connection: PostgreSQLConnection
     _transactions: PostgreSQLTransactions
@@ -60,25 +66,25 @@ class PostgreSQLScripts(ServerScripts):
         return self._connection.fetch(HAS_DELETED, {"table": self._catalog.quote_table(table)}) != [(False,)]
 
     def cleanup_statements(self, sql: str) -> Sequence[str]:
-        index = script.find_concurrent_index(sql)
+        index = lint.find_concurrent_index(sql)
         if not index or not self._connection.fetch(INVALID_INDEX, {"name": index}):
             return ()
         return [f"drop index concurrently {ident(index)};"]
 
     def drop_statements(self) -> Sequence[str]:
-        from dbctl.engines.postgresql.backup import empty_schemas
+        from dbctl.engines.postgresql import dump_limits
 
         schemas = "pg_catalog.current_schemas(false)"
-        for (dependent,) in self._connection.fetch(empty_schemas.dependents_query(schemas)):
+        for (dependent,) in self._connection.fetch(dump_limits.dependents_query(schemas)):
             raise ConstraintError(
                 target=self._connection.target, reason=f"{dependent} depends on objects that would be dropped"
             )
-        ((drops,),) = self._connection.fetch(empty_schemas.drops_query(schemas))
+        ((drops,),) = self._connection.fetch(dump_limits.drops_query(schemas))
         return cast("list[str]", drops or [])
 
     def run_statement(self, sql: str) -> None:
         outside = self._in_step_mode and not self._transactions.depth
-        if reason := script.SCRIPTS.unsupported_reason(sql, outside=outside):
+        if reason := lint.SCRIPTS.unsupported_reason(sql, outside=outside):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if not outside:
             self._transactions.require()
@@ -87,4 +93,117 @@ class PostgreSQLScripts(ServerScripts):
             self._connection.fetch(sql, writing=True)
         finally:
             self._connection.running_statement = ""
+            self._catalog.forget()
+
+
+class PostgreSQLScratch(PostgreSQLWriter):
+    """An empty schema inside a transaction that is never committed; transactions in it are savepoints.
+
+    The role needs the privilege to create schemas in the database. A script that names another schema changes that schema,
+    and the rollback includes it.
+    """
+
+    PARTS: ClassVar[Mapping[str, str]] = {
+        **WRITER_PARTS,
+        "ScriptRunner": "dbctl.engines.postgresql.scripts:PostgreSQLScratchScripts",
+    }
+
+    def __init__(self, url: Url, target: str) -> None:
+        super().__init__(url, target)
+        connection, session = self.connection, self.connection.session
+        name = f"dbctl_scratch_{session.pgconn.backend_pid}"
+        try:
+            connection.run("begin isolation level read committed read write")
+            self.transactions.depth = self.transactions.base_depth = 1
+            connection.fetch(f"create schema {ident(name)}", writing=True)
+            session.settings["search_path"] = ident(name)
+            connection.apply_settings()
+        except BaseException:  # an open connection must not outlive the failure
+            self.close()
+            raise
+
+
+class PostgreSQLScratchScripts(PostgreSQLScripts):
+    """The part ``ScriptRunner`` of a scratch schema, which no other session uses."""
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        with self.schema_transaction():  # no other session is affected
+            yield
+
+    def run_statement(self, sql: str) -> None:
+        if plain := lint.remove_concurrently(sql):
+            super().run_statement(plain)
+
+
+#: Objects that share their names with tables: other relations, and types, since each table has a type.
+NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
+from pg_catalog.pg_class c where c.relname = :name and c.relkind in ('i', 'I', 'S', 'c')
+  and c.relnamespace = current_schema()::regnamespace
+union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and t.typrelid = 0
+  and t.typnamespace = current_schema()::regnamespace"""
+
+
+class PostgreSQLStaging(SqlStagingTables):
+    """The part ``StagingTables``."""
+
+    _connection: PostgreSQLConnection
+
+    def __init__(self, db: PostgreSQLWriter) -> None:
+        super().__init__(db)
+        self._transactions = db.transactions
+
+    def _create_staging_table(
+        self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> str:
+        staging_table, names = f"pg_temp.{ident(name)}", ", ".join(ident(column) for column in columns)
+        select = f"select {names} from {self._catalog.quote_table(table)} with no data"
+        self._connection.fetch(f"create temporary table {ident(name)} as {select}", writing=True)
+        described = [self._catalog.require_column(table, column) for column in columns]
+        self._connection.copy_rows(staging_table, described, rows)
+        self._connection.fetch(f"analyze {staging_table}", writing=True)
+        return staging_table
+
+    def same_key(self, own: str, other: str) -> str:
+        return f"{own} = {other}"
+
+    def same_value(self, table: str, column: str) -> str:
+        name = self._catalog.quote_column(table, column, "")
+        # As text: not every type has an equality operator, and 1.0 is not 1.00.
+        return (
+            f'(cast(t0.{name} as text) collate "C" is not distinct from cast(s.{name} as text) collate "C")'
+        )
+
+    def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
+        self._transactions.require()
+        names = ", ".join(ident(name) for name in columns)
+        # With OVERRIDING, a GENERATED ALWAYS column accepts a value.
+        return self._connection.execute_write(
+            f"insert into {self._catalog.quote_table(table)} ({names}) overriding system value {select}"
+        )
+
+    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
+        self._transactions.require()
+        sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
+        return self._connection.execute_write(
+            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}"
+        )
+
+    def find_name_conflict(self, name: str) -> str:
+        rows = self._connection.fetch(NAME_CONFLICTS, {"name": name})
+        return str(rows[0][0]) if rows else ""
+
+    @contextmanager
+    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+        if len(name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
+            raise ValueInvalidError(
+                name="name of a table", value=name, reason=f"it has more than {MAX_NAME_BYTES} bytes"
+            )
+        definitions = declare_columns([(column, base_type(column)) for column in columns], key)
+        try:
+            with self._transactions.transaction():
+                self._connection.fetch(f"create table {ident(name)} ({definitions})", writing=True)
+                self._catalog.forget()
+                yield
+        finally:
             self._catalog.forget()

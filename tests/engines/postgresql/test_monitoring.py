@@ -20,7 +20,7 @@ from dbctl.engines.contract.monitoring import (
     SessionMonitor,
     SlowQueryMonitor,
 )
-from dbctl.engines.postgresql.monitoring.advice import check_encryption
+from dbctl.engines.postgresql.advice import check_encryption
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError

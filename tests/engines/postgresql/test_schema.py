@@ -11,7 +11,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
 from dbctl.engines.contract.database import Condition, Explainer, Query
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.postgresql.sql.script import SCRIPTS
+from dbctl.engines.postgresql.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from tests import servers

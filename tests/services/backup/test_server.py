@@ -25,10 +25,10 @@ from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.postgresql.backup import client_programs, database_properties
-from dbctl.engines.postgresql.backup.dump_scanner import END, adapt_to_server
-from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
-from dbctl.engines.postgresql.connection.session import open_session
+from dbctl.engines.postgresql import dump_programs, properties
+from dbctl.engines.postgresql.dump_programs import END, adapt_to_server
+from dbctl.engines.postgresql.load import swap_lock_key
+from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupPartialError
 from dbctl.errors.base import DbctlError
@@ -126,7 +126,7 @@ def locked_table(pantry):
 
 def read_properties(pantry):
     with closing(open_session(servers.postgresql(), "tests", timeout=5, read_only=True)) as connection:
-        return database_properties.read_properties(connection, pantry.own.path)
+        return properties.read_properties(connection, pantry.own.path)
 
 
 class BackgroundBackup(threading.Thread):
@@ -459,7 +459,7 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
         return [finding for finding in findings if finding["code"] in codes]
 
     assert find() == []
-    monkeypatch.setattr(client_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
+    monkeypatch.setattr(dump_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [finding["code"] for finding in find()] == ["client-missing"]
     old = tmp_path / "pg_dump"
@@ -472,7 +472,7 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
 
 
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
+    monkeypatch.setattr(dump_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     error = catch_error(ClientMissingError, lambda: create_app_backup(pantry.path))
     assert "postgresql-client-" in error.hint

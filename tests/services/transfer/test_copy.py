@@ -70,7 +70,7 @@ def test_size_of_transactions(transfer, monkeypatch, databases, tmp_path, rows, 
 def test_rows_without_a_position_are_one_transaction(answer, monkeypatch, databases, tmp_path):
     """A copy of them cannot continue."""
     monkeypatch.setattr(copy_module, "CHUNK_ROWS", 1)
-    monkeypatch.setattr("dbctl.engines.postgresql.transfer.source.BATCH_ROWS", 2, raising=False)
+    monkeypatch.setattr("dbctl.engines.postgresql.transfer.rows.BATCH_ROWS", 2, raising=False)
     source, destination = databases("postgresql", tmp_path), tmp_path / "new.db"
     run_sql(
         source, "create table line (content text)", "insert into line select 'x' from generate_series(1, 9)"

@@ -18,7 +18,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.streaming import split_line
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
-from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
+from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer.compare import require_rows
 from dbctl.services.transfer.values.checks import create_check

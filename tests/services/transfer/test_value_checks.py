@@ -9,7 +9,7 @@ import pytest
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalKind, LogicalType, StorageLimits
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
-from dbctl.engines.postgresql.portable.schema import PostgreSQLPortableSchemas
+from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.transfer.schema import SQLitePortableSchemas
 from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.services.transfer.values.checks import create_check

@@ -1,14 +1,14 @@
-"""Make all tables of a database refuse writes, also those of superusers and of replicating sessions."""
+"""Triggers by which tables refuse writes, and the proof that tables accept them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
-from dbctl.engines.postgresql.database import PostgreSQLDatabase
-from dbctl.engines.postgresql.schema import read_scope
+from dbctl.engines.postgresql.catalog import read_scope
+from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLDatabase, PostgreSQLWriter
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.write_lock import SqlWriteLock
+from dbctl.engines.sql.write_lock import SqlWriteLock, SqlWriteProofs
 
 _FROM = """from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_trigger g on g.tgrelid = c.oid and g.tgname = :lock
@@ -72,3 +72,26 @@ class PostgreSQLWriteLock(SqlWriteLock):
             ),
             *(f"drop function {ident(schema)}.{WRITE_LOCK}()" for (schema,) in self._fetch(_FUNCTIONS)),
         ]
+
+
+_INCREMENT = "select seqincrement from pg_catalog.pg_sequence where seqrelid = cast(:sequence as regclass)"
+
+
+class PostgreSQLWriteProofs(SqlWriteProofs):
+    """The part ``WriteProofs``."""
+
+    def __init__(self, db: PostgreSQLWriter) -> None:
+        super().__init__(db, db.catalog)
+        self._connection = db.connection
+
+    def _insert(self, table: str, sql: str, key: str) -> int | None:
+        for _, sequence in self._connection.fetch(SEQUENCES, {"table": self._catalog.quote_table(table)}):
+            ((increment,),) = self._connection.fetch(_INCREMENT, {"sequence": sequence})
+            # an altered sequence is part of the transaction: its next number is not used up
+            self._connection.run(f"alter sequence {sequence} increment by {increment}")
+        rows = self._connection.fetch(f"{sql} returning {key}", writing=True)
+        self._connection.run("set constraints all immediate")
+        return int(str(rows[0][0])) if rows else None
+
+    def _delete(self, sql: str) -> None:
+        self._connection.execute_write(sql)

@@ -1,1 +1,0 @@
-"""Backup of PostgreSQL: dump, load, restore target, client programs."""

@@ -1,0 +1,352 @@
+"""Statements in a session, with translated errors and the sessions that block them; transactions and the lock of dbctl."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from typing import cast
+
+import psycopg
+from psycopg import pq
+
+from dbctl import signals
+from dbctl.engines.contract.database import Column
+from dbctl.engines.postgresql import read_only
+from dbctl.engines.postgresql.errors import is_unsupported, translate_error, unreachable_error
+from dbctl.engines.postgresql.session import Session, application_name, open_session
+from dbctl.engines.postgresql.values import (
+    UNUSED_PARAMETER,
+    bind_parameters,
+    encode_for_column,
+    encode_statement,
+)
+from dbctl.engines.servers.connection import (
+    TRANSACTION_ENDED,
+    ServerConnection,
+    ServerTransactions,
+    wait_for_lock,
+)
+from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.sql.catalog import BoundQuery, Row, ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.operations import RowLocksMissingError
+from dbctl.url import Url
+
+#: Sessions with more than a reader's lock in this database, oldest first. The server does not report the holder of a row
+#: lock, but the holder has a lock on the table, too.
+HOLDERS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.granted and a.datname = current_database() and l.locktype in ('relation', 'transactionid')
+  and l.mode <> 'AccessShareLock' and a.pid <> all($1::int4[]) and a.wait_event_type is distinct from 'Lock'
+  and (l.relation is not null and l.relation = pg_catalog.to_regclass($2) or $2 is null)
+group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
+#: Sessions with any lock, including a reader's, on the named tables: a change of a table waits for all of them.
+TABLE_HOLDERS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.granted and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and l.relation in (select pg_catalog.to_regclass(quote_ident(n)) from unnest($2::text[]) n) and a.pid <> all($1::int4[])
+  and a.wait_event_type is distinct from 'Lock'
+group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
+SESSIONS_BY_PID = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
+from pg_catalog.pg_stat_activity a where a.pid = any($1::int4[])"""
+_BLOCKED_BY = re.compile(r"blocked by process (\d+)")
+_RELATION = re.compile(r'in relation "(.*)"')
+
+
+def describe_blockers(url: Url, target: str, message: str, own_pid: int, names: Sequence[str] = ()) -> str:
+    """Return the holders of a lock, such as " by psql (pid 4711, user bob)", or "" if they are unknown.
+
+    A second connection queries them, since the transaction on the first one has failed.
+    ``message`` is the server's about the wait of the session ``own_pid``, and ``names`` are words of the statement, which
+    include the names of the tables that it changes.
+    """
+    blocked, relation = _BLOCKED_BY.findall(message), _RELATION.search(message)
+    with suppress(psycopg.Error), open_session(url, target, timeout=1, read_only=True) as session:
+        excluded = [own_pid, session.pgconn.backend_pid]
+        others = [int(pid) for pid in blocked if int(pid) not in excluded]
+        if others:
+            return _describe_sessions(session.execute(SESSIONS_BY_PID.encode(), [others]).fetchall())
+        rows = []
+        if relation:
+            quoted = '"' + relation[1].replace('"', '""') + '"'
+            rows = session.execute(HOLDERS.encode(), [excluded, quoted]).fetchall()
+        if names and not rows:
+            rows = session.execute(TABLE_HOLDERS.encode(), [excluded, list(names)]).fetchall()
+        return _describe_sessions(rows or session.execute(HOLDERS.encode(), [excluded, None]).fetchall())
+    return ""
+
+
+def _describe_sessions(rows: list[Row]) -> str:
+    sessions = [
+        f"{name} (pid {pid}, user {user}{f', from {host}' if host else ''})"
+        for pid, name, user, host in cast("list[tuple[int, str, str, str | None]]", rows)
+    ]
+    return f" by {', '.join(sessions)}" if sessions else ""
+
+
+#: The end of a query that locks the rows that it reads.
+ROW_LOCK = " for no key update of t0"
+
+
+class PostgreSQLConnection(ServerConnection[Session]):
+    can_lock_rows = True  #: whether the server supports the locks of rows in queries
+    running_statement = ""  #: the running statement of a script, to find the sessions that block it
+
+    def _connect(self) -> Session:
+        try:
+            return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
+        except psycopg.Error as error:
+            raise unreachable_error(
+                error, self.target, self.url
+            ) from None  # a traceback would show the arguments
+
+    def _disconnect(self, session: Session) -> None:
+        session.close()
+
+    @property
+    def is_broken(self) -> bool:
+        return self._session is not None and self._session.pgconn.status != pq.ConnStatus.OK
+
+    @property
+    def transaction_status(self) -> pq.TransactionStatus:
+        return pq.TransactionStatus(self.session.pgconn.transaction_status)
+
+    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+        with self.read_transaction(f"set local statement_timeout = {milliseconds}"):
+            return [self.fetch(sql, parameters) for sql, parameters in queries]
+
+    def _is_timeout(self, error: BaseException | None) -> bool:
+        return isinstance(error, psycopg.errors.QueryCanceled)
+
+    def require_query(self, sql: str) -> None:
+        first = read_only.read_first_word(sql)
+        if first not in read_only.QUERY_WORDS:
+            raise QueryFailedError(
+                target=self.target, reason=f"{first.upper() or 'an empty statement'} is not a query"
+            )
+
+    @contextmanager
+    def execute(
+        self, sql: str, parameters: Mapping[str, object], *, writing: bool
+    ) -> Iterator[psycopg.Cursor[Row]]:
+        session = self.session
+        text, values = self.bind_parameters(sql, parameters)
+        with self.translate_errors(text, writing=writing), session.cursor() as cursor:
+            cursor.execute(encode_statement(text), values or [UNUSED_PARAMETER])
+            yield cursor
+
+    def fetch_texts(self, sql: str, parameters: Mapping[str, object]) -> list[tuple[str | None, ...]]:
+        """Run one statement and return its rows as the server writes them, in text without any conversion."""
+        return self._retry_once(partial(self._fetch_texts, sql, parameters))
+
+    def _fetch_texts(self, sql: str, parameters: Mapping[str, object]) -> list[tuple[str | None, ...]]:
+        with self.execute(sql, parameters, writing=False) as cursor:
+            result = cursor.pgresult
+            if result is None:
+                return []
+            read, columns = result.get_value, range(result.nfields)
+            return [
+                tuple(
+                    None if (value := read(row, column)) is None else value.decode("utf-8", "surrogateescape")
+                    for column in columns
+                )
+                for row in range(result.ntuples)
+            ]
+
+    def bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
+        """Return a statement with the parameters of the server, and their values.
+
+        Raises:
+            QueryFailedError: a parameter has no value, or the statement contains a NUL.
+        """
+        try:
+            text, values = bind_parameters(sql, parameters)
+        except KeyError as error:
+            raise QueryFailedError(
+                target=self.target, reason=f"parameter :{error.args[0]} has no value"
+            ) from None
+        if "\0" in sql:
+            raise QueryFailedError(target=self.target, reason="it contains a NUL")
+        return text, values
+
+    def copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert many rows by COPY into ``table``, a name in SQL; return their number.
+
+        An error of the iterator is raised unchanged.
+        """
+        sql = f"copy {table} ({', '.join(ident(column.name) for column in columns)}) from stdin"
+        with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
+            with cursor.copy(sql.encode()) as copy:
+                for row in rows:
+                    copy.write_row(
+                        [encode_for_column(column, value) for column, value in zip(columns, row, strict=True)]
+                    )
+            return cursor.rowcount
+
+    @contextmanager
+    def translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        session = self.session
+        try:
+            yield
+        except psycopg.Error as error:
+            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            if isinstance(error, psycopg.errors.FeatureNotSupported) and ROW_LOCK in sql:
+                self.can_lock_rows = False
+                raise RowLocksMissingError(target=self.target) from error
+            context = ErrorContext(
+                target=self.target,
+                timeout=self.timeout,
+                account="" if self.is_broken else ident(session.info.user),
+                schema=session.schema,
+                in_standby=session.in_standby,
+                blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
+            )
+            raise translate_error(error, context, sql, writing=writing, broken=self.is_broken) from error
+
+    def describe_blockers(self, message: str, pid: int) -> str:
+        """Return the holders of the lock for which the session ``pid`` waited, from the server's message about it."""
+        return describe_blockers(self.url, self.target, message, pid, self._statement_names())
+
+    def _statement_names(self) -> Sequence[str]:
+        """Return the names in the running statement, if it may change tables."""
+        from dbctl.engines.postgresql.lint import LEXER
+
+        significant = LEXER.read_significant(self.running_statement)
+        words = [token.text.lower() for token in significant if token.kind == "word"]
+        return words + [token.text[1:-1].replace('""', '"') for token in significant if token.kind == "name"]
+
+    def _query_statements(self) -> tuple[str, str]:
+        if self.transaction_status == pq.TransactionStatus.INTRANS:
+            return "savepoint question; set transaction read only", "rollback to question; release question"
+        return "begin isolation level repeatable read read only", "rollback"
+
+
+class PostgreSQLTransactions(ServerTransactions):
+    """Transactions that see the snapshot of their first statement, and their own changes.
+
+    If another transaction has changed the same row since then, ``ConcurrentChangeError`` is raised, so that only what
+    was planned is executed.
+    """
+
+    _connection: PostgreSQLConnection
+    base_depth = 0  #: the depth without an open transaction of dbctl
+
+    def transaction(self) -> AbstractContextManager[None]:
+        # Without locks of rows, only this level detects that a row which was only read has changed.
+        level = "repeatable read" if self._connection.can_lock_rows else "serializable"
+        return self.begin(f"begin isolation level {level} read write")
+
+    def require(self) -> None:
+        session = self._connection.session
+        if not self.depth:
+            raise RuntimeError("a write outside a transaction")
+        if (
+            session.pgconn.status == pq.ConnStatus.OK
+            and session.pgconn.transaction_status != pq.TransactionStatus.INTRANS
+        ):
+            raise QueryFailedError(target=self._connection.target, reason=TRANSACTION_ENDED)
+
+    def _roll_back(self, sql: str) -> None:
+        if not self._connection.is_open:
+            return
+        session = self._connection.session
+        if session.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            return  # a rejected commit has ended it already
+        try:
+            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                raise psycopg.OperationalError  # a signal arrived where the statement could not be cancelled
+            session.execute(sql.encode())
+        except psycopg.Error:
+            with suppress(psycopg.Error):
+                session.cancel_safe(timeout=1)
+            self._connection.close()  # this rolls back; the original error is reported
+
+
+HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
+
+
+def lock_key(name: str) -> int:
+    """Return the key of the advisory lock for a name."""
+    digest = hashlib.sha256(f"dbctl/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # not negative, since pg_locks shows two unsigned halves
+
+
+class DbctlLock:
+    """An advisory lock of a session, by its key; the server separates such locks by database."""
+
+    def __init__(self, connection: PostgreSQLConnection, key: int | None = None) -> None:
+        """Create the lock of the connection's database and schema, or with ``key`` another one."""
+        self._connection, self._key = connection, key
+
+    @contextmanager
+    def acquire(self, purpose: str) -> Iterator[None]:
+        """Block other dbctl processes, as ``Writable.lock`` describes.
+
+        Raises:
+            BusyError: another dbctl process holds the lock.
+        """
+        self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
+        self._connection.apply_settings()
+        key = self._own_key() if self._key is None else self._key
+        try:
+            wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):  # doctor reports a server without such locks
+                raise
+        try:
+            yield
+        finally:  # the lock ends with the session at the latest
+            with suppress(DbctlError, RuntimeError):
+                self._release(key)
+
+    def is_effective(self) -> bool:
+        """Whether the server has such locks; some accept the function, and lock nothing."""
+        key = secrets.randbits(63)
+        try:
+            is_locked = self._try(key) and bool(self._connection.fetch(HOLDER, {"key": key}))
+            self._release(key)
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            return False
+        return is_locked
+
+    def wait_for_killed_restore(self, key: int) -> None:
+        """Wait until no session holds the lock ``key``, which a killed restore leaves until its statement ends.
+
+        Raises:
+            BusyError: a session held it for longer than the timeout.
+        """
+        wait_for_lock(
+            self._connection,
+            lambda: self._try(key),
+            lambda: f"{self._describe_holder(key)}, a killed restore that has not ended yet",
+        )
+        self._release(key)
+
+    def _try(self, key: int) -> bool:
+        return self._connection.fetch("select pg_try_advisory_lock(:key)", {"key": key}) == [(True,)]
+
+    def _release(self, key: int) -> None:
+        self._connection.fetch("select pg_advisory_unlock(:key)", {"key": key})
+
+    def _own_key(self) -> int:
+        """Return the key that all dbctl processes use for this database and schema."""
+        session = self._connection.session
+        return lock_key(f"{session.database}/{session.schema}")
+
+    def _describe_holder(self, key: int) -> str:
+        rows = self._connection.fetch(HOLDER, {"key": key})
+        if not rows:
+            return " by another dbctl"
+        name, pid, host, since = rows[0]
+        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"

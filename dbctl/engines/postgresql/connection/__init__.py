@@ -1,1 +1,0 @@
-"""The connection to a server: sessions, statements, transactions, and locks."""

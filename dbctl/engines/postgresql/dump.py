@@ -1,0 +1,351 @@
+"""Dump a database with pg_dump, from a snapshot that this session exports.
+
+The output of pg_dump passes through this process: it detects a full disk, a signal stops it, and the rows are counted
+up to the end mark, so that the file need not be read a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import cast
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.postgresql import dump_programs
+from dbctl.engines.postgresql import properties as database_properties
+from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
+from dbctl.engines.postgresql.dump_limits import describe_losses
+from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name
+from dbctl.engines.postgresql.dump_statements import read_tablespaces
+from dbctl.engines.postgresql.errors import is_unsupported
+from dbctl.engines.postgresql.properties import read_passwords, read_roles
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.values import UNDECLARED
+from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files import subprocesses
+from dbctl.files.codecs import LEVEL, open_parallel_gzip
+from dbctl.model import now
+
+#: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
+FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
+#: The content of an empty database in bytes, which is not in a dump.
+EMPTY_SIZE = 7 << 20
+#: This query waits for no lock.
+SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
+  else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
+LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
+PARTITIONS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
+join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where t.level > 0 order by 1, 2"""
+SEARCH_PATH = b"select pg_catalog.current_schemas(false)"
+#: The tables whose rows a dump contains. Of a table of an extension it contains the rows that meet a condition, if any.
+TABLES = """select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
+left join (select u.id, u.condition from pg_catalog.pg_extension p,
+    unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
+where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  and :scope in ('', n.nspname::text)
+order by 1, 2"""
+#: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
+INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
+  and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
+
+
+#: The version that introduced an option of subscriptions that pg_dump writes even for an older server.
+SUBSCRIPTION_OWNERS = 16
+
+
+class PostgreSQLDumper:
+    """The parts ``Dumps`` and ``RolePasswords``."""
+
+    forms = FORMS
+    supports_partial = True
+    is_compressed = True
+
+    def __init__(self, db: PostgreSQLReader) -> None:
+        self._db, self._connection, self._schema = db, db.connection, PostgreSQLSchemaReader(db)
+
+    def estimate_dump_size(self) -> int:
+        rows = self._connection.fetch(
+            SIZE, {"scope": read_scope(self._connection.session), "empty": EMPTY_SIZE}
+        )
+        return cast("int", rows[0][0]) // COMPRESSION_RATIO
+
+    def require_programs(self) -> None:
+        version = self._connection.session.info.server_version // 10000
+        for program in ("pg_dump", "pg_restore", "psql"):
+            dump_programs.find_program(program, self._connection.target, min_version=version)
+
+    def blocks_writers(self) -> bool:
+        return False
+
+    def read_role_passwords(self) -> Mapping[str, str]:
+        session = self._connection.session
+        with self._connection.translate_errors(""):
+            return read_passwords(session, read_scope(session), self._connection.target)
+
+    def dump(self, request: DumpRequest) -> DumpResult:
+        form, tables = request.form or "custom", request.tables
+        session, target = self._connection.session, self._connection.target
+        server = session.info.server_version // 10000
+        tool = dump_programs.find_program("pg_dump", target, min_version=server)
+        decoder = None
+        if form == "custom":
+            decoder = dump_programs.find_program("pg_restore", target, min_version=server)
+        omits_subscriptions = server < SUBSCRIPTION_OWNERS <= tool.major
+        expected = max(1, self.estimate_dump_size())
+        with self._connection.read_transaction():
+            taken_at, scope = now(), read_scope(session)
+            arguments = self._arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
+            with self._connection.translate_errors(""):
+                losses = (
+                    []
+                    if tables
+                    else describe_losses(session, scope, target, omits_subscriptions=omits_subscriptions)
+                )
+            if form == "plain" and self._connection.fetch(LARGE_OBJECTS) == [(True,)]:
+                raise NotSupportedError(
+                    feature="a plain dump of large objects",
+                    subject=target,
+                    hint="Nothing was created. Use --format custom.",
+                )
+            with (
+                dump_programs.write_connection_files(session, session.info.dbname, tool) as (
+                    connection,
+                    environment,
+                ),
+                subprocesses.create_file(request.destination) as file,
+                subprocesses.run_program(
+                    [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+                    environment,
+                    watch=dump_programs.create_watch(session, environment, target, NO_BACKUP),
+                    writes=True,
+                ) as client,
+                follow_dump(decoder, target) as follower,
+                open_parallel_gzip()
+                if form == "plain" and not request.is_plain
+                else nullcontext() as compressor,
+            ):
+                # In the same snapshot, while pg_dump connects and reads the catalog.
+                schema = "" if tables else self._schema.fingerprint()
+                # The server may end this session.
+                with self._connection.translate_errors(SEARCH_PATH.decode()):
+                    metadata = self._metadata(session, scope)
+                metadata |= {"client": dump_programs.read_version(tool.path), "format": form}
+                metadata |= {"remarks": "; ".join(losses)} if losses else {}
+                copy_output(client, file, follower.feed, compressor, expected, request.progress)
+                if client.finish():
+                    raise self._create_error(client)
+                if problem := follower.find_problem():
+                    raise ClientFailedError(
+                        target=target, program=tool.path.name, reason=problem, hint=NO_BACKUP
+                    )
+                rows = index_by_app_name(follower.scanner.rows, metadata["path"])
+                inheriting = {name for (name,) in self._connection.fetch(INHERITING)}
+                countable = {name: count for name, count in rows.items() if name not in inheriting}
+                content = digest_tables(self._db, countable)
+        request.progress(1.0)
+        verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
+        return DumpResult(
+            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+        )
+
+    def dump_schema(self, scope: str, *options: str) -> str:
+        """Return the statements that create the schema, without rows, from the snapshot of the open transaction.
+
+        Args:
+            scope: the only schema; empty: the whole database.
+            options: further options of pg_dump.
+
+        Raises:
+            As ``dump``.
+        """
+        session, target = self._connection.session, self._connection.target
+        server = session.info.server_version // 10000
+        tool = dump_programs.find_program("pg_dump", target, min_version=server)
+        arguments = [*self._arguments("plain", (), scope), "--schema-only", "--no-subscriptions", *options]
+        with (
+            dump_programs.write_connection_files(session, session.info.dbname, tool) as (
+                connection,
+                environment,
+            ),
+            subprocesses.run_program(
+                [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+                environment | dump_programs.list_text_settings(session),
+                watch=dump_programs.create_watch(session, environment, target, NO_BACKUP),
+                writes=True,
+            ) as client,
+        ):
+            text = b"".join(client.blocks())
+            if client.finish():
+                raise self._create_error(client)
+        return text.decode("utf-8", "surrogateescape")
+
+    def _arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
+        """Return the arguments of pg_dump, with the snapshot of this transaction."""
+        session = self._connection.session
+        try:
+            ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            raise NotSupportedError(
+                feature=f"a backup of {self._connection.target}",
+                subject="this server, which exports no snapshots",
+                hint=f"{NO_BACKUP} Use the server's own backups.",
+            ) from error
+        arguments = [
+            f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
+            f"--snapshot={snapshot}",
+            f"--format={form}",
+            f"--compress={LEVEL if form == 'custom' else 0}",
+        ]
+        if session.settings.get("client_encoding") != UNDECLARED:
+            arguments.append("--encoding=UTF8")
+        if tables:
+            names = self._with_partitions(tables)
+            return [
+                *arguments,
+                *(f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}" for schema, name in names),
+            ]
+        return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
+
+    def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
+        """Return tables with their partitions, each with its schema."""
+        schema, names = self._connection.session.schema, list[tuple[str, str]]()
+        for name in tables:
+            rows = self._connection.fetch(PARTITIONS, {"table": f"{ident(schema)}.{ident(name)}"})
+            names += [(schema, name), *cast("list[tuple[str, str]]", rows)]
+        return names
+
+    def _create_error(self, client: subprocesses.ClientProgram) -> DbctlError:
+        """Return the error of pg_dump, with the lock holders."""
+        session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
+        error = dump_programs.to_error(client, session, target, timeout=timeout, instead=NO_BACKUP)
+        if isinstance(error, BusyError):
+            holder = self._connection.describe_blockers("", session.pgconn.backend_pid)
+            return BusyError(target=target, holder=holder, waited=f"{timeout:g}")
+        return error
+
+    def _metadata(self, session: Session, scope: str) -> dict[str, str]:
+        properties = database_properties.read_properties(session, session.info.dbname)
+        return {
+            **(properties.to_metadata() if properties else {}),
+            **database_properties.describe_server(session),
+            "extensions": database_properties.describe_extensions(session),
+            "schema": scope,
+            "roles": read_roles(session, scope),
+            "tablespaces": read_tablespaces(session),
+            "path": _read_search_path(self._connection),
+        }
+
+
+class PostgreSQLRowCounter(PostgreSQLPart):
+    """The part ``DumpRowCounter``."""
+
+    def list_dump_tables(self) -> Collection[str]:
+        with self._connection.read_transaction():
+            return index_by_app_name(
+                dict.fromkeys(self._row_conditions(), 0), _read_search_path(self._connection)
+            )
+
+    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._connection.read_transaction():
+            rows = dict[tuple[str, str], int]()
+            for (schema, table), condition in self._row_conditions(extra).items():
+                # Child tables store their own rows.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"
+                with self._connection.translate_errors(sql):
+                    ((count,),) = self._connection.session.execute(sql.encode()).fetchall()
+                rows[schema, table] = cast("int", count)
+            return index_by_app_name(rows, path or _read_search_path(self._connection))
+
+    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
+        tables = cast(
+            "list[tuple[str, str, bool, str]]",
+            self._connection.fetch(TABLES, {"scope": read_scope(self._connection.session)}),
+        )
+        return {
+            (schema, table): condition
+            for schema, table, of_extension, condition in tables
+            if not of_extension or f"{schema}.{table}" in extra or table in extra
+        }
+
+
+def _read_search_path(connection: PostgreSQLConnection) -> str:
+    return json.dumps(connection.session.execute(SEARCH_PATH).fetchall()[0][0])
+
+
+def _quote_pattern(name: str) -> str:
+    """Quote a name for a pattern of pg_dump, so that it matches this name only."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def follow_dump(reader: dump_programs.Tool | None, target: str) -> Iterator[FollowingReader]:
+    """Yield a scanner of a dump; ``reader`` is the pg_restore that decodes the custom format, None for plain text."""
+    if reader is None:
+        yield FollowingReader(None)
+        return
+    watch = subprocesses.ProgramWatch(target, NO_BACKUP)
+    with subprocesses.run_program(
+        [str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True
+    ) as client:
+        follower = FollowingReader(client)
+        try:
+            yield follower
+        finally:
+            follower.stop()
+
+
+class FollowingReader:
+    """Scanner of a dump while it is written."""
+
+    def __init__(self, client: subprocesses.ClientProgram | None) -> None:
+        self.scanner, self._client, self._ended_early = DumpScanner(), client, False
+        if client:
+            self._thread = threading.Thread(target=self._follow, args=[client])
+            with signals.defer_signals():  # a signal handler must not run while a thread holds its locks
+                self._thread.start()
+
+    def _follow(self, client: subprocesses.ClientProgram) -> None:
+        for block in client.blocks(interruptible=False, watched=False):  # the caller watches pg_dump
+            self.scanner.feed(block)
+
+    def feed(self, block: bytes) -> None:
+        """Pass on the next block of the dump."""
+        if self._client is None:
+            self.scanner.feed(block)
+        elif not self._ended_early:
+            self._ended_early = not self._client.write(block)
+
+    def find_problem(self) -> str:
+        """Return the defect of the dump after its last block; empty if it is complete."""
+        if self._client is not None:
+            status = self._client.finish()
+            with signals.defer_signals():
+                self._thread.join()
+            if status:
+                messages = self._client.error_output().splitlines() or [f"exit status {status}"]
+                return f"pg_restore cannot read it: {messages[0].rpartition('error: ')[2]}"
+        return "" if self.scanner.is_complete and not self._ended_early else "its end is missing"
+
+    def stop(self) -> None:
+        """Stop the program and the thread."""
+        if self._client is not None:
+            self._client.kill()
+            with signals.defer_signals():
+                self._thread.join()

@@ -1,0 +1,345 @@
+"""What a dump cannot contain or load, and the empty schemas that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+
+from dbctl.engines.postgresql.properties import quote_literal
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import BackupUnloadableError
+
+#: Errors for names that cannot be resolved.
+UNRESOLVED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
+_USER_SCHEMA = (
+    "n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and $1::text in ('', n.nspname::text)"
+)
+#: Columns of types whose text cannot be read back in every case.
+COLUMNS = f"""select format('%I.%I', n.nspname, c.relname), a.attname::text, t.typname::text
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+join pg_catalog.pg_type t on t.oid = a.atttypid and t.typnamespace = 'pg_catalog'::regnamespace
+where c.relkind = 'r' and c.relpersistence <> 't' and {_USER_SCHEMA} and t.typname = any ($2) order by 1, 2"""
+#: Types without an input function, and types whose values are names of objects.
+WITHOUT_INPUT = (
+    "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+    "pg_dependencies",
+    "pg_mcv_list",
+    "pg_ndistinct",
+    "pg_node_tree",
+)
+NAMES = ("regclass", "regoper", "regoperator", "regproc", "regprocedure", "regtype")
+#: A load creates indexes after all rows.
+INDEXED = "{} in (select indexrelid from pg_catalog.pg_index)"
+#: Functions written as text that a load runs: they belong to an index, a check, a generated column or a materialized view.
+#: Before version 15 the functions of a generated column are dependencies of the column, and not of its default.
+FUNCTIONS = f"""with recursive used (class, id, by) as (
+  select 'pg_catalog.pg_class'::regclass::oid, c.oid, 'index ' || c.oid::regclass from pg_catalog.pg_class c
+    join pg_catalog.pg_index i on i.indexrelid = c.oid and (i.indexprs is not null or i.indpred is not null)
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_USER_SCHEMA}
+  union all select 'pg_catalog.pg_constraint'::regclass, f.oid, 'constraint ' || f.conname from pg_catalog.pg_constraint f
+    join pg_catalog.pg_namespace n on n.oid = f.connamespace where f.contype = 'c' and {_USER_SCHEMA}
+      and (f.conrelid = 0 or pg_catalog.pg_relation_size(f.conrelid) > 0)
+  union all select 'pg_catalog.pg_attrdef'::regclass, d.oid, format('column %s.%I', c.oid::regclass, a.attname)
+    from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated = 's'
+    join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_USER_SCHEMA}
+      and pg_catalog.pg_relation_size(c.oid) > 0
+  union all select e.refclassid, e.refobjid, format('column %s.%I', c.oid::regclass, a.attname)
+    from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid and a.attgenerated = 's'
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.objsubid = a.attnum
+    where e.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass) and {_USER_SCHEMA}
+      and pg_catalog.pg_relation_size(c.oid) > 0
+  union all select 'pg_catalog.pg_class'::regclass, c.oid, 'materialized view ' || c.oid::regclass from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated and {_USER_SCHEMA}
+  union select e.class, e.id, u.by from used u cross join lateral (
+    select d.refclassid, d.refobjid from pg_catalog.pg_depend d where d.classid = u.class and d.objid = u.id
+      and d.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass)
+    union all select d.refclassid, d.refobjid from pg_catalog.pg_rewrite r join pg_catalog.pg_depend d
+      on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+      join pg_catalog.pg_class v on v.oid = r.ev_class and v.relkind in ('v', 'm')
+      where u.class = 'pg_catalog.pg_class'::regclass and r.ev_class = u.id and d.refobjid <> u.id
+        and (d.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass)
+          or d.refclassid = 'pg_catalog.pg_class'::regclass
+            and exists (select from pg_catalog.pg_class w where w.oid = d.refobjid and w.relkind = 'v'))
+    ) e (class, id))
+select distinct on (p.oid) p.oid, p.oid::regprocedure::text, l.lanname::text, u.by
+from used u join pg_catalog.pg_proc p on u.class = 'pg_catalog.pg_proc'::regclass and p.oid = u.id
+  or u.class = 'pg_catalog.pg_operator'::regclass and p.oid = (select o.oprcode from pg_catalog.pg_operator o where o.oid = u.id)
+join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('internal', 'c')
+where p.oid >= 16384 and p.prosqlbody is null
+  and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""
+#: Sentences about objects that a restore changes or loses. $1 limits them to one schema.
+LOSSES = f"""select format('foreign table %s: its rows are on another server', c.oid::regclass)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_USER_SCHEMA}
+union all select format('index %s is invalid and is left out', i.indexrelid::regclass)
+from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid and c.relkind = 'i'
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not i.indisvalid and {_USER_SCHEMA}
+union all select format('child table %s is restored with another column order', c.oid::regclass)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and not c.relispartition and {_USER_SCHEMA} and c.oid in (select inhrelid from pg_catalog.pg_inherits)
+  and (select array_agg(a.attname order by a.attnum) from pg_catalog.pg_attribute a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) is distinct from
+  (select array_agg(x.name order by x.parent, x.at) from (
+    select distinct on (y.name) y.name, y.parent, y.at from (
+      select a.attname as name, i.inhseqno as parent, a.attnum as at from pg_catalog.pg_inherits i
+        join pg_catalog.pg_attribute a on a.attrelid = i.inhparent where i.inhrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      union all select a.attname, 1 << 30, a.attnum from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) y order by y.name, y.parent, y.at) x)
+union all select format('unlogged table %s: a standby does not store its rows', c.oid::regclass)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where pg_catalog.pg_is_in_recovery() and c.relkind = 'r' and c.relpersistence = 'u' and {_USER_SCHEMA}
+union all select format('%s is in a system schema and is left out', pg_catalog.pg_describe_object(o.class, o.id, 0))
+from (select 'pg_catalog.pg_class'::regclass::oid, c.oid, c.relnamespace from pg_catalog.pg_class c where c.relkind <> 'i'
+    and c.relkind <> 't' union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+  ) o (class, id, schema) join pg_catalog.pg_namespace n on n.oid = o.schema
+where $1::text = '' and o.id >= 16384 and n.nspname in ('pg_catalog', 'information_schema') and not exists (
+  select from pg_catalog.pg_depend e where e.classid = o.class and e.objid = o.id and e.deptype in ('e', 'i'))
+union all select format('extension %s is of version %s; a restore installs version %s', e.extname, e.extversion, v.default_version)
+from pg_catalog.pg_extension e join pg_catalog.pg_available_extensions v on v.name = e.extname
+where $1::text = '' and v.default_version <> e.extversion
+union all select format('extension %s is no longer available on the server; a restore needs it', e.extname)
+from pg_catalog.pg_extension e where $1::text = '' and not exists (
+  select from pg_catalog.pg_available_extensions v where v.name = e.extname)
+union all select format(case when $2::boolean then 'subscription %s is left out, because this pg_dump writes options that the server lacks'
+  else 'subscription %s is restored disabled, and only if a superuser created the backup' end, s.subname)
+from pg_catalog.pg_subscription s where $1::text = ''
+  and s.subdbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+union all select format('replication slot %s is left out', s.slot_name) from pg_catalog.pg_replication_slots s
+where $1::text = '' and s.database = current_database()"""
+#: Objects that only other roles can restore, if this role is not a superuser.
+ROLE_LOSSES = f"""select format('role %I owns objects; the role that restores must be a member of it', r.rolname)
+from pg_catalog.pg_roles r where not pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') and (
+  exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relowner = r.oid and {_USER_SCHEMA})
+  or exists (select from pg_catalog.pg_proc c join pg_catalog.pg_namespace n on n.oid = c.pronamespace where c.proowner = r.oid and {_USER_SCHEMA}))
+union all select format('event trigger %s: only a superuser can restore it', t.evtname)
+from pg_catalog.pg_event_trigger t where $1::text = '' and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
+union all select format('publication %s: only a superuser can restore it', p.pubname) from pg_catalog.pg_publication p
+where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""
+
+
+def describe_losses(
+    session: Session, scope: str, target: str, *, omits_subscriptions: bool = False
+) -> list[str]:
+    """Return a sentence for each loss in a dump of a schema, or of all schemas; write nothing, and run no user function.
+
+    Raises:
+        BackupUnloadableError: the dump could never be loaded.
+    """
+    session.execute(b"savepoint limits")
+    try:
+        # A timeout of the database or the role is for the app.
+        session.execute(b"set local statement_timeout = 0")
+        session.execute(b"set local search_path = ''")  # as every dump sets it
+        for problem, remedy in _find_obstacles(session, scope):
+            raise BackupUnloadableError(target=target, reason=problem, hint=remedy)
+        losses = [str(text) for (text,) in session.execute(LOSSES.encode(), [scope, omits_subscriptions])]
+        losses += [str(text) for (text,) in session.execute(ROLE_LOSSES.encode(), [scope]).fetchall()]
+        return [*losses, *_find_unverifiable(session, scope)]
+    finally:
+        session.execute(b"rollback to savepoint limits")
+
+
+def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
+    """Yield problems that make every load of a dump fail, each with its remedy."""
+    for table, column, kind in session.execute(
+        COLUMNS.encode(), [scope, [*WITHOUT_INPUT, *NAMES]]
+    ).fetchall():
+        name = ident(str(column))
+        condition = f"{name} is not null"
+        if kind in NAMES:  # a number is the id of a missing object
+            condition += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
+            condition += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
+        sql = f"select {name}::text from only {table} where {condition} limit 1"
+        for (value,) in session.execute(sql.encode()).fetchall():
+            yield (
+                f"column {column} of {table} holds a value of type {kind} that cannot be read back: {value}",
+                f"Change its type to text or oid: ALTER TABLE {table} ALTER COLUMN {name} TYPE text USING {name}::text;",
+            )
+    for oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+        if language == "sql":
+            try:
+                with session.transaction():
+                    session.execute(b"select pg_catalog.fmgr_sql_validator($1::oid)", [oid])
+            except UNRESOLVED as error:
+                yield (
+                    f"{dependent} calls function {function}, which cannot resolve its names during a load: {error.diag.message_primary}",
+                    f"ALTER FUNCTION {function} SET search_path = {session.schema or 'public'}; (or write the schema into its body)",
+                )
+
+
+def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
+    """Yield functions that only a test restore can verify."""
+    for _oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+        if language != "sql":
+            yield (
+                f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"
+                " a drill tests it"
+            )
+
+
+#: Objects that other objects can refer to.
+_REFERENCED = """(
+    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
+    union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
+    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+  ) h (class, id, schema)"""
+#: Objects of other schemas that a cascade would drop. ``{0}``: the schemas, as an array.
+_DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+  from pg_catalog.pg_depend d
+  join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
+  join (
+    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
+    union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
+    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+    union all select 'pg_catalog.pg_constraint'::regclass, f.oid, f.connamespace from pg_catalog.pg_constraint f
+    union all select 'pg_catalog.pg_rewrite'::regclass, r.oid, c.relnamespace
+      from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
+    union all select 'pg_catalog.pg_attrdef'::regclass, a.oid, c.relnamespace
+      from pg_catalog.pg_attrdef a join pg_catalog.pg_class c on c.oid = a.adrelid
+    union all select 'pg_catalog.pg_trigger'::regclass, g.oid, c.relnamespace
+      from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid
+    union all select 'pg_catalog.pg_policy'::regclass, y.oid, c.relnamespace
+      from pg_catalog.pg_policy y join pg_catalog.pg_class c on c.oid = y.polrelid
+  ) o (class, id, schema) on o.class = d.classid and o.id = d.objid
+  join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
+  join pg_catalog.pg_namespace n on n.oid = o.schema and n.nspname <> all ({{0}}) and n.nspname !~ '^pg_toast'
+  where d.deptype in ('n', 'a', 'i') limit 1"""
+#: Objects without a schema that a cascade would drop, and that the dump of a schema does not contain.
+_SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+  from pg_catalog.pg_depend d join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
+  join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
+  where d.classid in ('pg_catalog.pg_publication_rel'::regclass, 'pg_catalog.pg_cast'::regclass,
+    'pg_catalog.pg_event_trigger'::regclass) and d.deptype in ('n', 'a')
+    and not exists (select from pg_catalog.pg_depend e
+      where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""
+#: Drop statements, in an order in which most need no cascade. Objects of extensions are retained.
+_DROPS = """select array_agg(x order by at) from (
+    select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
+        when 'S' then 'sequence' when 'f' then 'foreign table' else 'table' end, n.nspname, c.relname)
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = any ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and not c.relispartition
+        and not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::regclass
+          and e.objid = c.oid and (e.deptype = 'e' or c.relkind = 'S' and e.deptype in ('a', 'i')))
+    union all select 2, 'drop routine if exists ' || p.oid::regprocedure || ' cascade'
+      from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype in ('e', 'i'))
+    union all select 3, 'drop operator if exists ' || o.oid::regoperator || ' cascade'
+      from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_operator'::regclass and e.objid = o.oid and e.deptype in ('e', 'i'))
+    union all select 3, format('drop type if exists %I.%I cascade', n.nspname, t.typname)
+      from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+      left join pg_catalog.pg_class c on c.oid = t.typrelid
+      where n.nspname = any ({0}) and (t.typtype in ('e', 'd', 'r') or c.relkind = 'c')
+        and not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_type'::regclass
+          and e.objid = t.oid and e.deptype = 'e')
+    union all select 4, format('drop text search configuration if exists %I.%I cascade', n.nspname, t.cfgname)
+      from pg_catalog.pg_ts_config t join pg_catalog.pg_namespace n on n.oid = t.cfgnamespace
+      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_ts_config'::regclass and e.objid = t.oid and e.deptype = 'e')
+    union all select 5, format('drop text search dictionary if exists %I.%I cascade', n.nspname, t.dictname)
+      from pg_catalog.pg_ts_dict t join pg_catalog.pg_namespace n on n.oid = t.dictnamespace
+      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_ts_dict'::regclass and e.objid = t.oid and e.deptype = 'e')
+    union all select 6, format('drop collation if exists %I.%I cascade', n.nspname, t.collname)
+      from pg_catalog.pg_collation t join pg_catalog.pg_namespace n on n.oid = t.collnamespace
+      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_collation'::regclass and e.objid = t.oid and e.deptype = 'e')) y (at, x)"""
+#: Objects of a whole database that are in no schema.
+_DROP_SCHEMALESS = """for one in select format('drop publication %I', p.pubname) from pg_catalog.pg_publication p loop execute one; end loop;
+  perform pg_catalog.lo_unlink(l.oid) from pg_catalog.pg_largeobject_metadata l;"""
+#: Default privileges of this role: reset to the built-in ones (1), so that loaded objects get no additional grants. A dump
+#: contains them, but the dump of a schema lacks those that cover all schemas: they are granted again afterwards (2).
+_DEFAULT_PRIVILEGES = """with e as (
+    select n.nspname, d.defaclacl as own, pg_catalog.acldefault(
+        case d.defaclobjtype when 'S' then 's' else d.defaclobjtype end, d.defaclrole) as usual,
+      case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+        when 'T' then 'types' when 'n' then 'schemas' else 'large objects' end as kind
+    from pg_catalog.pg_default_acl d left join pg_catalog.pg_namespace n on n.oid = d.defaclnamespace
+    where d.defaclrole = (select oid from pg_catalog.pg_roles where rolname = current_user)
+      and (d.defaclnamespace = 0 or n.nspname = any (here))
+  ), g as (
+    select e.nspname, e.kind, v.way, v.at, case a.grantee when 0 then 'public'
+        else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end as who, a.privilege_type as what,
+      case when a.is_grantable then ' with grant option' else '' end as more
+    from e cross join lateral (values (1, 1, e.own), (1, 2, e.usual), (2, 1, e.usual), (2, 2, e.own)) v (way, at, acl)
+    cross join lateral pg_catalog.aclexplode(v.acl) a where v.way = 1 and v.at = 1 or e.nspname is null
+  )
+  select array_agg('alter default privileges' || coalesce(' in schema ' || quote_ident(nspname), '') || x order by at)
+  from (select distinct nspname, at, case at when 1 then format(' revoke all on %s from %s', kind, who)
+      else format(' grant %s on %s to %s%s', what, kind, who, more) end
+    from g where way = {0}) s (nspname, at, x)"""
+#: Runs after the load.
+RESTORE_DEFAULT_PRIVILEGES = """do $dbctl$ begin if pg_catalog.current_setting('dbctl.again', true) <> '' then
+  execute pg_catalog.current_setting('dbctl.again'); end if; end $dbctl$;"""
+#: Schemas that belong neither to the system nor to an extension.
+USER_SCHEMAS = """(select coalesce(array_agg(n.nspname), '{}') from pg_catalog.pg_namespace n where n.nspname <> 'information_schema'
+    and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+      where e.classid = 'pg_catalog.pg_namespace'::regclass and e.objid = n.oid and e.deptype = 'e'))"""
+
+
+def empty_statement(schema: str) -> str:
+    """Return the statement that empties a schema, or all schemas if ``schema`` is empty."""
+    # Only a dump of the whole database contains objects without a schema.
+    restore_privileges = (
+        "pg_catalog.set_config('dbctl.again', array_to_string(("
+        + _DEFAULT_PRIVILEGES.format(2)
+        + "), ';'), true)"
+    )
+    check = f"coalesce(({_DEPENDENT.format('here')}), ({_SCHEMALESS.format('here')}))"
+    drop_schemaless = ""
+    if not schema:
+        restore_privileges = "true"
+        check, drop_schemaless = f"({_DEPENDENT.format('here')})", _DROP_SCHEMALESS
+    schemas = f"array[{quote_literal(schema)}]::name[]" if schema else USER_SCHEMAS
+    return _do_statement(f"""declare here name[] := {schemas}; one text; drops text[];
+begin
+  one := {check};
+  if one is not null then
+    raise exception '% depends on objects that would be replaced', one;
+  end if;
+  {drop_schemaless}
+  drops := ({_DROPS.format("here")});
+  foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
+  drops := ({_DEFAULT_PRIVILEGES.format(1)});
+  perform {restore_privileges};
+  foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
+end""")
+
+
+def dependents_query(schemas: str) -> str:
+    """Return the query for objects outside of ``schemas``, an SQL array of names, that a cascade would drop."""
+    return _DEPENDENT.format(schemas)
+
+
+def drops_query(schemas: str) -> str:
+    """Return the query for an array of statements that drop everything in ``schemas``."""
+    return _DROPS.format(schemas)
+
+
+def row_count_check(schema: str, table: str, rows: int) -> str:
+    """Return a statement that fails if the row count of a table differs."""
+    name = f"{ident(schema)}.{ident(table)}"
+    return _do_statement(
+        f"begin if (select count(*) from only {name}) <> {rows} then"
+        f" raise exception 'the row count of % differs from the dump', {quote_literal(name)}; end if; end"
+    )
+
+
+def _do_statement(body: str) -> str:
+    """Return a DO statement with a dollar quote that ``body`` does not contain."""
+    mark = "$dbctl$"
+    while mark in body:
+        mark = f"{mark[:-1]}_$"
+    return f"do {mark} {body} {mark};"

@@ -1,0 +1,437 @@
+"""The programs pg_dump and psql, and the statements of their dumps."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
+from dbctl.engines.postgresql.session import TEXT_SETTINGS, Session, probe_program
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
+    BusyError,
+    ClientFailedError,
+    ClientMissingError,
+    ClientOldError,
+    DiskFullError,
+    PrivilegeMissingError,
+    UnreachableError,
+)
+from dbctl.errors.operations import ReplicaConflictError
+from dbctl.errors.usage import UrlInvalidError
+from dbctl.files import subprocesses
+from dbctl.model import Struct
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
+#: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
+_MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+SUCCESS_CLASSES = ("00", "01", "02")  #: classes of SQLSTATE codes: success, warning, no data
+#: libpq options that do not locate the server, or that are passed in another way.
+OMITTED_OPTIONS = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
+
+#: Options that older programs reject, by the version that introduced them; the driver may support them.
+OPTION_VERSIONS = {
+    "gssdelegation": 16,
+    "load_balance_hosts": 16,
+    "require_auth": 16,
+    "sslcertmode": 16,
+    "sslnegotiation": 17,
+    "max_protocol_version": 18,
+    "min_protocol_version": 18,
+    "sslkeylogfile": 18,
+}
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    path: Path
+    major: int  #: major version; it reads dumps of this version and of older ones
+
+
+def find_program(program: str, target: str, *, min_version: int) -> Tool:
+    """Return the installed program that best suits major version ``min_version`` of a server or dump.
+
+    The same version is preferred, since the tools of that server can read its output. A newer version also works, an
+    older one does not.
+
+    Raises:
+        ClientMissingError: the program is not installed.
+        ClientOldError: all installed versions are too old.
+    """
+    paths = dict[int, Path]()
+    for pattern in subprocesses.POSTGRESQL_FOLDERS:
+        for path in sorted(Path("/").glob(f"{pattern.lstrip('/')}/{program}")):
+            if digits := re.findall(r"\d+", str(path.parent)):
+                paths.setdefault(int(digits[-1]), path)
+    if min_version not in paths and (executable := shutil.which(program)):
+        paths.setdefault(_major_version(read_version(Path(executable))), Path(executable))
+    product = {"product": "PostgreSQL", "package": f"postgresql-client-{min_version} of apt.postgresql.org"}
+    if not paths:
+        raise ClientMissingError(target=target, program=program, version=min_version, **product)
+    suitable = subprocesses.select_version(paths, min_version)
+    if suitable is None:
+        best = paths[max(paths)]
+        raise ClientOldError(
+            target=target,
+            program=str(best),
+            version=read_version(best),
+            required=min_version,
+            **product,
+        )
+    return Tool(path=suitable[1], major=suitable[0])
+
+
+def read_version(path: Path) -> str:
+    """Return the version of a program; empty if it does not print one."""
+    match = _VERSION.search(subprocesses.read_version(path))
+    return match[0].removeprefix("(PostgreSQL) ") if match else ""
+
+
+def _major_version(version: str) -> int:
+    match = re.match(r"\d+", version)
+    return int(match[0]) if match else 0
+
+
+@contextmanager
+def write_connection_files(
+    session: Session, database: str, tool: Tool
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Write the connection files of a program; yield its connection string and its environment variables.
+
+    The program connects to the server of ``session`` as the same user. Address and password are in files that only
+    this user can read, and that are deleted at the end, so that they do not appear in process lists.
+
+    Raises:
+        UrlInvalidError: a value contains a line break, which is not possible in these files.
+    """
+    info = session.info
+    settings = {
+        name: text
+        for name, text in info.get_parameters().items()
+        if name not in OMITTED_OPTIONS and OPTION_VERSIONS.get(name, 0) <= tool.major
+    }
+    settings |= {"host": info.host, "port": str(info.port), "user": info.user, "dbname": database}
+    if info.hostaddr and not info.host.startswith("/"):
+        settings["hostaddr"] = info.hostaddr  # the same server, if the host name has several addresses
+    if any("\n" in text for text in (info.password, *settings.values())):
+        raise UrlInvalidError(
+            reason="it contains a line break, which PostgreSQL client programs do not support"
+        )
+    service = "[dbctl]\n" + "".join(f"{name}={text}\n" for name, text in settings.items())
+    secret = info.password.replace("\\", "\\\\").replace(":", "\\:")
+    with subprocesses.secret_files({"service": service, "password": f"*:*:*:*:{secret}\n"}) as folder:
+        yield (
+            "service=dbctl",
+            {
+                "PGSERVICEFILE": str(folder / "service"),
+                "PGPASSFILE": str(folder / "password"),
+                "PGAPPNAME": f"dbctl {database}"[:63],
+            },
+        )
+
+
+def list_text_settings(session: Session) -> dict[str, str]:
+    """Return the environment variable with which a program reads definitions as ``session`` does.
+
+    It is empty behind a pooler, which may refuse it.
+    """
+    if session.pooled:
+        return {}
+    values = ((name, text.replace(" ", "\\ ")) for name, text in TEXT_SETTINGS.items())
+    return {"PGOPTIONS": " ".join(f"-c {name}={text}" for name, text in values)}
+
+
+def create_watch(
+    session: Session, environment: Mapping[str, str], target: str, instead: str
+) -> subprocesses.ProgramWatch:
+    """Return the watch for a program that connects like ``session``; ``environment`` is from ``write_connection_files``."""
+    name = environment["PGAPPNAME"]
+    return subprocesses.ProgramWatch(
+        target, instead, lambda: probe_program(session, name), session.server_address
+    )
+
+
+def to_error(
+    client: subprocesses.ClientProgram, session: Session | None, target: str, *, timeout: float, instead: str
+) -> DbctlError:
+    """Return the error of a failed program, by the SQLSTATE codes that the server sent, if any."""
+    output = client.error_output()
+    lines = output.splitlines() or ["no error message"]
+    sqlstate, reason = _find_error(lines)
+    if session is not None and _is_disconnected(session):
+        return UnreachableError(target=target, reason=reason, hint=instead)
+    if sqlstate == "42501" or "permission denied for" in reason:
+        user, schema = (session.info.user, session.schema) if session is not None else ("", "")
+        return PrivilegeMissingError(target=target, reason=reason, hint=grant_hint(reason, user, schema))
+    if sqlstate == "53100" or "No space left on device" in reason:
+        return DiskFullError(target=target)
+    if sqlstate in ("40001", "55P03", "57014") or "canceling statement due to" in reason:
+        is_conflict = sqlstate == "40001" or "conflict with recovery" in reason
+        busy = BusyError(target=target, holder="", waited=f"{timeout:g}")
+        return ReplicaConflictError(target=target) if is_conflict else busy
+    if sqlstate == "53200" or "out of shared memory" in reason:
+        instead = f"{instead} {MORE_LOCKS}"
+    # The program may notice a lost connection before this session does, and prints no code for it.
+    if sqlstate[:2] in ("08", "57") or "terminating connection due to" in reason:
+        return UnreachableError(target=target, reason=reason, hint=instead)
+    return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
+
+
+def is_rejected(client: subprocesses.ClientProgram) -> bool:
+    """Return whether the server rejected the statements of this program, so that nothing was committed."""
+    sqlstate, _reason = _find_error(client.error_output().splitlines() or [""])
+    return sqlstate[:2] not in ("", "08", "57")
+
+
+def _find_error(lines: Sequence[str]) -> tuple[str, str]:
+    """Return the SQLSTATE and the text of the error; other lines are notices, details and source locations."""
+    messages = [message for line in lines if (message := _MESSAGE.search(line))]
+    for message in messages:
+        if message[2] and message[1] != "WARNING" and not message[2].startswith(SUCCESS_CLASSES):
+            return message[2], message[3]
+    for message in messages:
+        if message[1] in ("ERROR", "FATAL", "PANIC"):
+            return "", message[3]
+    first = next((line for line in lines if "error:" in line), lines[0])
+    return "", first.rpartition("error: ")[2]
+
+
+def _is_disconnected(session: Session) -> bool:
+    try:
+        session.execute(b"select 1")
+    except psycopg.Error:
+        return session.pgconn.status != psycopg.pq.ConnStatus.OK
+    return False
+
+
+#: The last line of a complete dump.
+END = b"\n-- PostgreSQL database dump complete\n"
+_NAME = rb'(?:[^\s."()]+|"(?:[^"]|"")*")'
+_COPY = re.compile(
+    rb"\nCOPY (" + _NAME + rb")\.(" + _NAME + rb') (?:\((?:[^()"]|"(?:[^"]|"")*")*\))? FROM stdin;(?=\n)'
+)
+#: The comment before rows; without it, the line belongs to a text value.
+_DATA_COMMENT = re.compile(rb"; Type: TABLE DATA; [^\n]*\n--\n\n\Z")
+#: Bytes retained for context at the end of a block, and the maximum length of a line that begins rows.
+LOOK_BACK, LONGEST_LINE = 4096, 1 << 20
+
+
+class DumpScanner:
+    """Scanner of a dump, block by block; blocks may end anywhere."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], int] = {}  #: by schema and table
+        self._text = b"\n"
+        self._table: tuple[str, str] | None = None  #: whose rows are being counted
+        self._searched = 0  #: length of the part of ``_text`` that was searched
+
+    def feed(self, block: bytes) -> None:
+        self._text += block
+        while self._count_rows() if self._table else self._find_table():
+            pass
+
+    def _find_table(self) -> bool:
+        """Find the next table; return whether its rows begin."""
+        text = self._text
+        start = text.find(b"\nCOPY ", self._searched)
+        while start >= 0:
+            if _DATA_COMMENT.search(text, max(0, start - LOOK_BACK), start + 1):
+                match = _COPY.match(text, start)
+                if match:
+                    self._table = unquote_name(match[1]), unquote_name(match[2])
+                    self.rows[self._table] = 0
+                    self._text, self._searched = text[match.end() :], 0
+                    return True
+                if len(text) - start < LONGEST_LINE:  # it may continue in the next block
+                    self._searched = start
+                    return False
+            start = text.find(b"\nCOPY ", start + 1)
+        self._text = text[-LOOK_BACK:]
+        self._searched = max(0, len(self._text) - len(b"\nCOPY "))
+        return False
+
+    def _count_rows(self) -> bool:
+        """Count rows; return whether they have ended."""
+        if self._table is None:
+            raise RuntimeError("rows of no table")
+        end = self._text.find(b"\n\\.\n")
+        cut = end if end >= 0 else max(0, len(self._text) - 3)
+        self.rows[self._table] += self._text.count(b"\n", 0, cut)
+        self._text = self._text[cut:]
+        if end >= 0:
+            self._table = None
+            self._text, self._searched = self._text[3:], 0
+        return end >= 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end mark was read."""
+        return self._table is None and END in self._text
+
+
+def index_by_app_name(rows: Mapping[tuple[str, str], int], path: str) -> dict[str, int]:
+    """Return the row counts by the names that the app uses: without schema if the search path finds the table.
+    ``rows`` are by schema and table; ``path`` contains the schemas of the search path, in order, as JSON.
+    """
+    schemas = list[str](json.loads(path or "[]"))
+    counts = dict[str, tuple[int, str, int]]()
+    for schema, table in rows:
+        position = schemas.index(schema) if schema in schemas else len(schemas)
+        is_hidden = position == len(schemas) or any(
+            (earlier, table) in rows for earlier in schemas[:position]
+        )
+        counts[f"{schema}.{table}" if is_hidden else table] = (position, table, rows[schema, table])
+    return {name: counts[name][2] for name in sorted(counts, key=lambda key: (counts[key], key))}
+
+
+def create_missing_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Make the CREATE SCHEMA statements at the beginning of a dump conditional; drop comments that only owners can set."""
+    head, blocks = b"", iter(blocks)
+    for block in blocks:
+        head += block
+        # Another statement, or the end of the dump, follows the schemas and extensions.
+        if _NEXT_STATEMENT.search(head) or len(head) > LONGEST_LINE:
+            break
+    yield _SCHEMA.sub(create_schema_if_missing, _COMMENT.sub(b"", head))
+    yield from blocks
+
+
+def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
+    """Remove the transaction around a dump, and settings and options that the server version does not support.
+
+    A program writes those of its own version, even into the dump of an older server.
+
+    Raises:
+        ValueError: the dump begins a transaction and does not commit it.
+    """
+    buffer, blocks = b"", _remove_persistence(blocks) if version < SEQUENCE_PERSISTENCE else iter(blocks)
+    for block in blocks:
+        buffer += block
+        if _HEAD_END.search(buffer) or len(buffer) > LONGEST_LINE:
+            break
+    for name, since in _SETTING_VERSIONS.items():
+        if version < since:
+            buffer = buffer.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
+    head, begin, buffer = buffer.partition(b"\nBEGIN;\n")
+    if not begin or not _HEAD_END.search(buffer):
+        yield head + begin + buffer
+        yield from blocks
+        return
+    yield head + b"\n"
+    for block in blocks:
+        yield buffer[:-LOOK_BACK]
+        buffer = buffer[-LOOK_BACK:] + block
+    text, commit, end = buffer.rpartition(b"\nCOMMIT;\n\n--" + END)
+    if END in buffer and not commit:
+        raise ValueError("a transaction without COMMIT")
+    yield text + (b"\n--" + END if commit else b"") + end
+
+
+def _remove_persistence(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove LOGGED and UNLOGGED from the identity sequences of a dump; they are described before all rows."""
+    text, blocks = b"", iter(blocks)
+    for block in blocks:
+        text += block
+        begin = text.find(b"; Type: TABLE DATA; ")
+        end = begin if begin >= 0 else max(0, text.rfind(b"\n--\n"))  # between two statements
+        yield _PERSISTENCE.sub(rb"\1", text[:end])
+        text = text[end:]
+        if begin >= 0:
+            break
+    yield text
+    yield from blocks
+
+
+def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
+    """Return a statement that creates the schema named in the first group of a match, if it is missing."""
+    # IF NOT EXISTS would require the privilege to create schemas even if the schema exists.
+    name = match[1].replace(b"'", b"''")
+    return (
+        b"do $dbctl$ begin if to_regnamespace(E'" + name.replace(b"\\", b"\\\\") + b"') is null then "
+        b"create schema " + match[1] + b"; end if; end $dbctl$;\n"
+    )
+
+
+#: Settings of the head, by the version that introduced them.
+_SETTING_VERSIONS = {b"transaction_timeout": 17}
+#: The version in which sequences may be unlogged.
+SEQUENCE_PERSISTENCE = 15
+_PERSISTENCE = re.compile(
+    rb'( AS IDENTITY \(\n    SEQUENCE NAME (?:[^\n"]|"(?:[^"]|"")*")+\n)    (?:UN)?LOGGED\n'
+)
+_HEAD_END = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
+_SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
+#: Comments of the public schema and of extensions. Only their owners can set them, and they are set already.
+_COMMENT = re.compile(
+    rb"(?<=\n)COMMENT ON (?:SCHEMA public IS 'standard public schema'|EXTENSION "
+    + _NAME
+    + rb" IS '(?:[^']|'')*');\n"
+)
+_NEXT_STATEMENT = re.compile(
+    rb"\n(?:CREATE (?!SCHEMA |EXTENSION )|COPY |-- PostgreSQL database dump complete)[^\n]*\n"
+)
+
+
+def unquote_name(name: bytes) -> str:
+    text = name.decode(errors="surrogateescape")
+    return text[1:-1].replace('""', '"') if text.startswith('"') else text
+
+
+#: Statements that create the types of columns.
+_TYPES = b"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
+  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
+  from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+  where e.extname <> 'plpgsql' order by e.oid)
+union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
+    case t.typtype when 'e' then (select format('enum (%s)', string_agg(quote_literal(l.enumlabel), ', ' order by l.enumsortorder))
+        from pg_catalog.pg_enum l where l.enumtypid = t.oid)
+      else (select format('(%s)', string_agg(format('%I %s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum))
+        from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) end)
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  left join pg_catalog.pg_class c on c.oid = t.typrelid
+  where (t.typtype = 'e' or c.relkind = 'c') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_type'::regclass
+      and d.objid = t.oid and d.deptype = 'e')
+  order by t.oid)
+union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  where t.typtype = 'd' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_type'::regclass
+      and d.objid = t.oid and d.deptype = 'e')
+  order by t.oid)"""
+_ROWS = re.compile(rb"COPY .* FROM stdin;")
+#: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
+_TAIL = re.compile(
+    rb"-- Name: .*; Type: (?:CHECK CONSTRAINT|CONSTRAINT|FK CONSTRAINT|INDEX|INDEX ATTACH|TRIGGER|RULE|POLICY|ROW SECURITY|STATISTICS|PUBLICATION TABLE); "
+)
+
+
+def format_type_statements(session: psycopg.Connection[Any]) -> str:
+    """Return statements that create, in an empty database, the types that tables of this database may use."""
+    return "\n".join(str(sql) for (sql,) in session.execute(_TYPES).fetchall())
+
+
+def remove_tail(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove the part of a dump that follows its rows."""
+    in_rows, in_tail, remainder = False, False, b""
+    for block in blocks:
+        output, (*lines, remainder) = list[bytes](), (remainder + block).split(b"\n")
+        for line in lines:
+            if in_rows:
+                in_rows = line != b"\\."
+            elif not in_tail:
+                in_rows = _ROWS.fullmatch(line) is not None
+                in_tail = _TAIL.match(line) is not None
+            if not in_tail:
+                output.append(line + b"\n")
+            elif line == END.strip():
+                output.append(b"--" + END)
+        yield b"".join(output)
+    yield remainder if not in_tail else b""

@@ -1,0 +1,249 @@
+"""Convert dumps of other programs, and omit the statements that a restore must not run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from dbctl.engines.contract.dumps import Content, ImportedDump
+from dbctl.engines.postgresql.dump_programs import END, DumpScanner, create_schema_if_missing
+from dbctl.engines.postgresql.dump_statements import NAME, StatementFilter
+from dbctl.engines.postgresql.foreign.psql_commands import PsqlCommandError, PsqlScanner
+from dbctl.engines.postgresql.load import open_text
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.connection import CorruptError
+from dbctl.errors.restore import DumpOverreachesError
+from dbctl.files import compression
+from dbctl.files.subprocesses import create_file
+
+#: The first version that reads an archive, by the minor number of the archive format.
+_ARCHIVE_VERSIONS = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}
+NEWEST = 17
+#: The offset of that number in an archive, and the size of the header of the first member of a tar file.
+_VERSION_AT, TAR_BLOCK = 6, 512
+TAR_END = bytes(2 * TAR_BLOCK)
+_SERVER = re.compile(rb"^-- Dumped from database version (\S+)", re.MULTILINE)
+_CLIENT = re.compile(rb"^-- Dumped by pg_dump version (\S+)", re.MULTILINE)
+#: Lines with which newer programs disable psql meta-commands; older programs do not recognise them.
+_RESTRICT = re.compile(rb"^\\(?:un)?restrict \w+$\n?", re.MULTILINE)
+#: Bytes at either end of a dump that contain its first and last lines.
+HEAD = 1 << 14
+INSTEAD = "dbctl accepts dumps of pg_dump -Fc without --create and --inserts."
+
+
+def import_dump(copy: Path, destination: Path, content: Content, target: str) -> ImportedDump:
+    """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
+
+    Raises:
+        CorruptError: the dump is incomplete.
+        FileNotRestorableError: it contains psql meta-commands, or rows that cannot be counted, such as INSERT statements.
+        ClientMissingError, ClientOldError: no installed pg_restore can read it.
+    """
+    metadata = {"format": "custom" if content == "postgresql-custom" else "plain"}
+    if content == "postgresql-custom":
+        metadata["client"] = str(_required_version(copy, 0))
+        copy.rename(destination)
+    else:
+        if content == "postgresql-tar":
+            _convert_to_text(copy, target)
+        _blank_restrict(copy)
+        compression.compress_file(copy, destination, "gzip")
+        copy.unlink()
+    scanner, psql_scanner, head = DumpScanner(), PsqlScanner(), b""
+    inserts = False
+    try:
+        with open_text(destination, metadata, target) as blocks:
+            for block in blocks:
+                head = head if len(head) > HEAD else head + block[:HEAD]
+                inserts = inserts or b"\nINSERT INTO " in block
+                psql_scanner.feed(block)
+                scanner.feed(block)
+        if not scanner.is_complete:  # also if it ends inside a string
+            raise CorruptError(target=target, reason="its end is missing")
+        psql_scanner.finish()
+    except PsqlCommandError as error:
+        raise FileNotRestorableError(path=target, reason=f"it contains {error}", hint=INSTEAD) from error
+    if psql_scanner.copies != len(scanner.rows):
+        reason = "its rows cannot be counted: pg_dump writes a comment, then COPY with the schema"
+        raise FileNotRestorableError(path=target, reason=reason, hint=INSTEAD)
+    if inserts and not scanner.rows:
+        raise FileNotRestorableError(
+            path=target, reason="it contains rows as INSERT statements", hint=INSTEAD
+        )
+    for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
+        if match := pattern.search(head):
+            metadata[name] = match[1].decode(errors="replace")
+    schemas = {schema for schema, _table in scanner.rows}
+    metadata["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
+    return ImportedDump(metadata=metadata)
+
+
+def _required_version(path: Path, begin: int) -> int:
+    """Return the first version that reads an archive whose header begins at byte ``begin``."""
+    with path.open("rb") as file:
+        file.seek(begin)
+        head = file.read(_VERSION_AT + 1)
+    return _ARCHIVE_VERSIONS.get(head[_VERSION_AT], NEWEST) if len(head) > _VERSION_AT else 0
+
+
+def _convert_to_text(archive: Path, target: str) -> None:
+    """Replace a tar archive of pg_dump by its text, as one transaction.
+
+    pg_restore finds the rows by the names of the members of the archive, and opens no other file.
+
+    Raises:
+        CorruptError: the archive is truncated, or pg_restore cannot read it.
+        ClientMissingError, ClientOldError: no installed pg_restore can read it.
+    """
+    _require_complete(archive, target)
+    text = archive.with_name(f"{archive.name}.sql")
+    metadata = {"format": "tar", "client": str(_required_version(archive, TAR_BLOCK))}
+    with open_text(archive, metadata, target) as blocks, create_file(text, temporary=True) as file:
+        for block in blocks:
+            file.write(block)
+    text.replace(archive)
+
+
+def _require_complete(archive: Path, target: str) -> None:
+    """Refuse a truncated tar archive, since pg_restore may never finish reading it.
+
+    Raises:
+        CorruptError: the archive is truncated, or contains anything but files.
+    """
+    size, end = archive.stat().st_size, 0
+    try:
+        with tarfile.open(archive, "r:") as members:
+            for member in members:
+                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                    raise CorruptError(target=target, reason=f"member {member.name} is not a file")
+                end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
+    except tarfile.TarError as error:
+        raise CorruptError(target=target, reason=f"invalid archive: {error}") from error
+    with archive.open("rb") as file:
+        file.seek(end)
+        if end + len(TAR_END) > size or file.read(len(TAR_END)) != TAR_END:
+            raise CorruptError(target=target, reason="its end is missing")
+
+
+def _blank_restrict(path: Path) -> None:
+    """Replace the lines that restrict psql by comments, in the private copy; the text is scanned for meta-commands anyway."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        head = file.read(HEAD).partition(b"\nSET ")[0]
+        file.seek(max(0, size - HEAD))
+        _, mark, end = file.read(HEAD).rpartition(END)
+        for offset, text in ((0, head), *([(size - len(end), end)] if mark else [])):
+            file.seek(offset)
+            file.write(_RESTRICT.sub(lambda match: b"--" + b" " * (len(match[0]) - 3) + b"\n", text))
+
+
+#: Statements with roles of another server, or that a scratch role may not execute: the live database has their values.
+_OMITTED = re.compile(
+    rb"ALTER\s.*\sOWNER\s+TO\s+" + NAME + rb"\s*;"
+    rb"|(?:GRANT|REVOKE)\s.*"
+    rb"|ALTER\s+DEFAULT\s+PRIVILEGES\s.*"
+    rb"|(?:SET|RESET)\s+SESSION\s+AUTHORIZATION\b.*"
+    rb"|COMMENT\s+ON\s+EXTENSION\s.*"
+    rb"|COMMENT\s+ON\s+SCHEMA\s+public\s.*"
+    rb"|SET\s+default_tablespace\s*=\s*[^'\s].*",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Objects that only superusers create, and that no other object of a dump needs.
+_CREATE = re.compile(
+    rb"CREATE\s+(?:(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION)\s+(?P<name>" + NAME + rb")\s.*"
+    rb"|(?P<all>PUBLICATION)\s+(?P<publication>"
+    + NAME
+    + rb")\s+FOR\s+(?:ALL\s+TABLES|TABLES\s+IN\s+SCHEMA)\b.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Statements about such an object after its creation.
+_FOLLOW_UP = re.compile(
+    rb"(?:ALTER|COMMENT\s+ON|SECURITY\s+LABEL\s+(?:FOR\s+\S+\s+)?ON)\s+(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION|PUBLICATION)"
+    rb"\s+(?P<name>" + NAME + rb")\s.*",
+    re.IGNORECASE | re.DOTALL,
+)
+_SCHEMA_PUBLISHED = re.compile(
+    rb"ALTER\s+PUBLICATION\s+(" + NAME + rb")\s+ADD\s+TABLES\s+IN\s+SCHEMA\s.*", re.IGNORECASE | re.DOTALL
+)
+PUBLISHED = "tables of schemas in publication"
+#: The number of names in a message.
+MAXNAMES = 10
+_SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + NAME + rb")\s*;", re.IGNORECASE)
+
+
+class _ForeignFilter(StatementFilter):
+    """Filter of a foreign dump."""
+
+    def __init__(self) -> None:
+        self._omitted = dict[str, dict[bytes, None]]()  #: names of objects by kind, in their order
+        super().__init__()
+
+    def change_statement(self, statement: bytes, text: bytes) -> bytes:
+        if schema := _SCHEMA.fullmatch(statement):
+            return create_schema_if_missing(schema)
+        return b"" if _OMITTED.fullmatch(statement) or self._is_omitted(statement) else text
+
+    def _is_omitted(self, statement: bytes) -> bool:
+        """Return whether a statement is left out: it creates an object that only superusers create, or refers to one."""
+        if created := _CREATE.fullmatch(statement):
+            self._omit(
+                _normalize_kind(created["kind"] or created["all"]), created["name"] or created["publication"]
+            )
+            return True
+        if published := _SCHEMA_PUBLISHED.fullmatch(statement):
+            self._omit(PUBLISHED, published[1])
+            return True
+        match = _FOLLOW_UP.fullmatch(statement)
+        return match is not None and match["name"] in self._omitted.get(_normalize_kind(match["kind"]), {})
+
+    def _omit(self, kind: str, name: bytes) -> None:
+        self._omitted.setdefault(kind, {})[name] = None
+
+    def describe_omitted(self) -> list[str]:
+        """Return a sentence for each kind of object that was left out."""
+        sentences = []
+        for kind, objects in self._omitted.items():
+            names = [name.decode(errors="replace") for name in objects]
+            suffix = f" and {len(names) - MAXNAMES} more" if len(names) > MAXNAMES else ""
+            sentences.append(
+                f"left out of the dump, as only a superuser may create it: {kind} {', '.join(names[:MAXNAMES])}{suffix}"
+                " (create it by hand after the restore if the app needs it)"
+            )
+        return sentences
+
+
+def _normalize_kind(word: bytes) -> str:
+    return b" ".join(word.lower().split()).decode()
+
+
+def make_statement_filter(
+    target: str, remarks: list[str], change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+    """Return a function that filters a dump statement by statement, and then applies ``change``.
+
+    psql receives a statement only after its end was read. The privileges of the scratch role confine the dump to its
+    database; the filter only removes the owners and grants of a usual dump, which that role cannot set, and event
+    triggers, subscriptions and publications of all tables, which it cannot create. ``remarks`` gets a sentence about each
+    kind.
+
+    Raises:
+        DumpOverreachesError: the dump contains a psql meta-command.
+    """
+
+    def pass_on(blocks: Iterable[bytes]) -> Iterator[bytes]:
+        statements = _ForeignFilter()
+        try:
+            for block in blocks:
+                statements.feed(block)
+                yield statements.take_output()
+            yield statements.take_remaining()
+            remarks.extend(statements.describe_omitted())
+        except PsqlCommandError as error:
+            instead = "Nothing after it was executed."
+            raise DumpOverreachesError(target=target, reason=f"it contains {error}", hint=instead) from error
+
+    return lambda blocks: change(pass_on(blocks))

@@ -1,0 +1,261 @@
+"""The role that loads a foreign dump: it owns the scratch database and nothing else.
+
+The role has the name of its database, so the lock on that name is held while a process uses either.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from urllib.parse import quote
+
+import psycopg
+from msgspec import structs
+
+from dbctl.engines.postgresql.properties import quote_literal
+from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.restore import ForeignDumpRefusedError
+from dbctl.model import Secret, format_count
+from dbctl.url import Url
+
+#: Connects to a database of the server as the role of the URL, with ``pg_catalog`` alone in the search path.
+Connect = Callable[[str], AbstractContextManager[Session]]
+
+RIGHTS = b"""select current_user::text, rolsuper, rolsuper or rolcreatedb, rolsuper or rolcreaterole
+from pg_catalog.pg_roles where rolname = current_user"""
+SESSIONS = b"select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = $1"
+PREPARED = b"select gid from pg_catalog.pg_prepared_xacts where database = $1"
+IS_ROLE = b"select from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
+#: Databases with objects that a role owns or has grants on; no name: shared objects.
+DATABASES_WITH_OBJECTS = b"""select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
+where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = (select oid from pg_catalog.pg_roles where rolname = $1)"""
+EXTENSIONS = b"""select e.extname, n.nspname from pg_catalog.pg_extension e
+join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname <> 'plpgsql' order by e.oid"""
+_USER_OBJECT = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+  where e.classid = 'pg_catalog.{0}'::regclass and e.objid = {1}.oid and e.deptype = 'e')"""
+#: The role that owns most tables.
+MAIN_OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and {_USER_OBJECT.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()
+_GRANT = """format('grant %s on {0} to %s%s', a.privilege_type, {1},
+  case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
+  case when a.is_grantable then ' with grant option' else '' end)"""
+_KIND = "case c.relkind when 'S' then 'sequence' else 'table' end"
+_RELATIONS = f"""from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  {{0}} where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and {_USER_OBJECT.format("pg_class", "c")}"""
+_ROUTINES = f"""from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  {{0}} where {_USER_OBJECT.format("pg_proc", "p")}"""
+_SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {_USER_OBJECT.format('pg_namespace', 'n')}"
+_OWNED_BY = "quote_ident(pg_catalog.pg_get_userbyid({0}))"
+#: Statements that copy the owners and grants of this database to objects of the same names in another database.
+OWNERSHIP_STATEMENTS = f"""select x from (
+  select 1, format('alter schema %I owner to %s', n.nspname, {_OWNED_BY.format("n.nspowner")}) {_SCHEMAS.format("")}
+    and n.nspname <> 'public'
+  union all select 2, format('revoke all on schema %I from public', n.nspname) {_SCHEMAS.format("")} and n.nspacl is not null
+  union all select 3, {_GRANT.format("schema %I", "n.nspname")}
+    {_SCHEMAS.format("cross join lateral pg_catalog.aclexplode(n.nspacl) a")}
+  union all select 4, format('alter table %I.%I owner to %s', n.nspname, c.relname, {_OWNED_BY.format("c.relowner")})
+    {_RELATIONS.format("")} and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
+      and d.objid = c.oid and c.relkind = 'S' and d.deptype in ('a', 'i'))
+  union all select 5, {_GRANT.format("%s %I.%I", f"{_KIND}, n.nspname, c.relname")}
+    {_RELATIONS.format("cross join lateral pg_catalog.aclexplode(c.relacl) a")} and a.grantee <> c.relowner
+  union all select 6, format('grant %s (%I) on table %I.%I to %s', a.privilege_type, t.attname, n.nspname, c.relname,
+      case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end)
+    {_RELATIONS.format("join pg_catalog.pg_attribute t on t.attrelid = c.oid cross join lateral pg_catalog.aclexplode(t.attacl) a")}
+  union all select 7, format('alter routine %s owner to %s', p.oid::regprocedure, {_OWNED_BY.format("p.proowner")})
+    {_ROUTINES.format("")}
+  union all select 8, format('revoke all on routine %s from public', p.oid::regprocedure)
+    {_ROUTINES.format("")} and p.proacl is not null
+  union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
+    {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
+) r (at, x) order by at, x""".encode()
+#: Functions that run with the rights of a superuser for every caller.
+SUPERUSER_FUNCTIONS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
+and p.prosecdef and r.rolsuper order by 1""".encode()
+#: Counts of the objects of a dump besides tables, by kind.
+CODE_OBJECT_COUNTS = f"""select 'function', count(*) {_ROUTINES.format("")}
+union all select 'trigger', count(*) from pg_catalog.pg_trigger t where not t.tgisinternal
+union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()
+IS_SUPERUSER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
+
+
+def require_rights(central: Session, target: str) -> None:
+    """Refuse a foreign dump if this role cannot create a scratch role and a scratch database.
+
+    Raises:
+        ForeignDumpRefusedError: this role may not create either.
+    """
+    ((user, _, databases, roles),) = central.execute(RIGHTS).fetchall()
+    rights = {"databases": databases, "roles": roles}
+    lacking = " and ".join(name for name, allowed in rights.items() if not allowed)
+    if lacking:
+        attributes = " ".join(
+            word for word, allowed in {"CREATEDB": databases, "CREATEROLE": roles}.items() if not allowed
+        )
+        raise ForeignDumpRefusedError(
+            target=target,
+            reason=f"role {user} may not create {lacking}",
+            hint=f"As a superuser: ALTER ROLE {ident(str(user))} {attributes};",
+        )
+
+
+def create_role(central: Session, name: str) -> Secret:
+    """Create a role that may sign in and nothing else; return its password.
+
+    The server gets the password hashed, so that no log of statements contains it.
+    """
+    password = secrets.token_urlsafe(24)
+    hashed = central.pgconn.encrypt_password(password.encode(), name.encode()).decode()
+    central.execute(f"create role {ident(name)} login password {quote_literal(hashed)}".encode())
+    ((_, superuser, _, _),) = central.execute(RIGHTS).fetchall()
+    if not superuser:  # only members of a role may make it the owner of a database
+        central.execute(f"grant {ident(name)} to current_user".encode())
+    return Secret(password)
+
+
+def role_url(url: Url, name: str, password: Secret) -> Url:
+    """Return the URL of a scratch database for the role of the same name."""
+    replaced = ("user=", "password=", "passfile=", "service=")
+    options = "&".join(part for part in url.options.split("&") if part and not part.startswith(replaced))
+    return structs.replace(url, path=name, user=name, password=password, options=options)
+
+
+def catalog_first_url(url: Url) -> Url:
+    """Return a URL whose sessions search ``pg_catalog`` before other schemas.
+
+    A dump may define functions and operators with the names of built-in ones.
+    """
+    replaced = ("options=", "schema=")
+    options = [part for part in url.options.split("&") if part and not part.startswith(replaced)]
+    return structs.replace(url, options="&".join([*options, f"options={quote('-c search_path=pg_catalog')}"]))
+
+
+def require_sign_in(url: Url, target: str, *, timeout: float) -> None:
+    """Refuse a foreign dump if the scratch role cannot sign in to the server.
+
+    Raises:
+        ForeignDumpRefusedError: the sign-in failed.
+    """
+    try:
+        open_session(url, target, timeout=timeout, read_only=True).close()
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
+        raise ForeignDumpRefusedError(
+            target=target,
+            reason=f"the server does not let a new role sign in with a password ({reason})",
+            hint="Add a line to pg_hba.conf that lets the roles of this address sign in by scram-sha-256.",
+        ) from None
+
+
+def install_extensions(live: Session, scratch: Session) -> None:
+    """Install the extensions of the live database before the dump is loaded.
+
+    An administrator has approved them; the scratch role itself could install trusted extensions only.
+    """
+    for extension, schema in live.execute(EXTENSIONS).fetchall():
+        with suppress(psycopg.Error), scratch.transaction():
+            if schema not in ("public", "pg_catalog"):
+                scratch.execute(f"create schema if not exists {ident(str(schema))}".encode())
+            # The extension has a fixed schema.
+            where = "" if schema == "pg_catalog" else f" schema {ident(str(schema))}"
+            scratch.execute(f"create extension if not exists {ident(str(extension))}{where}".encode())
+
+
+def find_owner(live: Session | None, central: Session) -> str:
+    """Return the new owner of the scratch role's objects: the role that owns most live tables."""
+    rows = live.execute(MAIN_OWNER).fetchall() if live else []
+    if not rows:
+        rows = central.execute(b"select current_user::text").fetchall()
+    return str(rows[0][0])
+
+
+def transfer_ownership(central: Session, scratch: Session, live: Session | None, role: str) -> list[str]:
+    """Copy the owners and grants of the live database to the objects of a scratch role; return warnings.
+
+    The dump sets neither owners nor grants. No function gets superuser rights only because a dump declares it.
+
+    Args:
+        central: a session to another database of the server.
+        scratch: a session to the loaded database, which finds only the names of ``pg_catalog``.
+        live: a session to the database that will be replaced; None if it does not exist.
+        role: the scratch role, which has the name of its database.
+    """
+    central.execute(SESSIONS, [role])
+    database, owner, remarks = ident(role), find_owner(live, central), list[str]()
+    central.execute(f"alter database {database} is_template false".encode())
+    central.execute(f"alter database {database} reset all".encode())
+    scratch.execute(f"reassign owned by {ident(role)} to {ident(owner)}".encode())
+    scratch.execute(f"drop owned by {ident(role)}".encode())  # grants, and default privileges
+    for (statement,) in live.execute(OWNERSHIP_STATEMENTS).fetchall() if live else ():
+        try:
+            with scratch.transaction():
+                scratch.execute(str(statement).encode())
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.UndefinedFunction,
+            psycopg.errors.UndefinedObject,
+            psycopg.errors.InvalidSchemaName,
+        ):
+            continue  # the dump has no such object
+        except psycopg.Error as error:
+            remarks.append(f"not applied ({error.diag.message_primary}): {statement}")
+    for (routine,) in scratch.execute(SUPERUSER_FUNCTIONS).fetchall():
+        scratch.execute(f"alter routine {routine} security invoker".encode())
+        remarks.append(
+            f"{routine} of the dump would run with the rights of a superuser; it is SECURITY INVOKER now"
+        )
+    return [*remarks, *_warn_of_superuser(scratch, owner)]
+
+
+def _warn_of_superuser(scratch: Session, owner: str) -> Iterator[str]:
+    """Yield a warning if a superuser owns the database and so will run the code of the dump."""
+    if scratch.execute(IS_SUPERUSER, [owner]).fetchall() == [(True,)]:
+        kinds = [
+            (str(kind), int(str(count)))
+            for kind, count in scratch.execute(CODE_OBJECT_COUNTS).fetchall()
+            if count
+        ]
+        if kinds:
+            objects = ", ".join(format_count(count, kind) for kind, count in kinds)
+            yield f"the dump defines {objects}, which run with the rights of superuser {owner} when the app uses them"
+
+
+def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
+    """Drop a scratch database and its role, if they exist; return what could not be dropped, with the reason."""
+    with suppress(psycopg.Error):  # it does not exist, or another role owns it now
+        central.execute(f"alter database {ident(name)} is_template false".encode())
+    for (transaction,) in central.execute(PREPARED, [name]).fetchall():
+        with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
+            scratch.execute(f"rollback prepared {quote_literal(str(transaction))}".encode())
+    try:
+        central.execute(f"drop database if exists {ident(name)} with (force)".encode())
+    except psycopg.Error as error:
+        return [f"database {name} could not be dropped: {error.diag.message_primary}"]
+    if not central.execute(IS_ROLE, [name]).fetchall():
+        return []
+    central.execute(SESSIONS, [name])
+    return _drop_role(central, connect, name)
+
+
+def _drop_role(central: Session, connect: Connect, name: str) -> list[str]:
+    """Drop a role; the current role becomes the owner of its objects in other databases."""
+    reassigned = list[str]()
+    for (database,) in central.execute(DATABASES_WITH_OBJECTS, [name]).fetchall():
+        with suppress(psycopg.Error, DbctlError), connect(str(database or central.info.dbname)) as session:
+            session.execute(f"reassign owned by {ident(name)} to current_user".encode())
+            session.execute(f"drop owned by {ident(name)}".encode())
+            reassigned.append(str(database or "the server"))
+    try:
+        central.execute(f"drop role if exists {ident(name)}".encode())
+    except psycopg.Error as error:
+        reason = (error.diag.message_detail or error.diag.message_primary or "").replace("\n", "; ")
+        return [f"role {name} could not be dropped: {reason}"]
+    return (
+        [f"role {name} owned objects in {', '.join(reassigned)}, which belong to this role now"]
+        if reassigned
+        else []
+    )

@@ -1,1 +1,0 @@
-"""Monitoring of PostgreSQL: connections, slow queries, sizes, indexes, checks, advice."""

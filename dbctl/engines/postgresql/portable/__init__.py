@@ -1,1 +1,0 @@
-"""Schemas of PostgreSQL for other engines, and derived from other engines."""

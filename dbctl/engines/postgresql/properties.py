@@ -1,0 +1,437 @@
+"""What a dump contains besides the objects of a database: its properties, and the roles that it names.
+
+A database that replaces another one needs its owner, collation, connection limit, grants and settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+import psycopg
+from msgspec import structs
+from psycopg.rows import dict_row
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
+from dbctl.engines.postgresql.dump_statements import make_role_filter
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.restore import RoleReplacementInvalidError
+from dbctl.model import Struct
+
+#: Properties of database $1. The columns of locales differ between versions; older versions have collations from libc only.
+_PROPERTIES = b"""select d.datname as database, d.oid::int8 as oid, pg_catalog.pg_get_userbyid(d.datdba) as owner,
+  pg_catalog.pg_encoding_to_char(d.encoding) as encoding, d.datcollate as collation, d.datctype as ctype,
+  case to_jsonb(d) ->> 'datlocprovider' when 'i' then 'icu' when 'b' then 'builtin' else 'libc' end as provider,
+  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', '') as locale, t.spcname as tablespace,
+  d.datconnlimit as connection_limit, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment,
+  case when d.datacl is not null then (select coalesce(jsonb_agg(jsonb_build_array(
+      coalesce(pg_catalog.pg_get_userbyid(nullif(a.grantee, 0)), ''), a.privilege_type, a.is_grantable) order by 1), '[]')
+    from pg_catalog.aclexplode(d.datacl) a) end as grants,
+  (select coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), c) order by 1), '[]')
+    from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
+    where s.setdatabase = d.oid) as settings
+from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1"""
+_ADDRESS = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
+  coalesce(inet_server_port(), current_setting('port')::int4)"""
+_SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
+_EXTENSIONS = (
+    b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
+)
+#: Settings whose values are lists of quoted names, as in ``variable_is_guc_list_quote`` of pg_dump.
+_QUOTED_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+_PROVIDERS = ("libc", "icu", "builtin")
+
+
+class Properties(Struct, frozen=True, kw_only=True):
+    database: str = ""  #: its name
+    oid: int = 0
+    owner: str = ""
+    encoding: str = ""
+    collation: str = ""
+    ctype: str = ""
+    provider: str = "libc"
+    locale: str = ""  #: unless the provider is libc
+    tablespace: str = ""
+    connection_limit: int = -1  #: -1: unlimited
+    comment: str = ""
+    #: grantee (empty: PUBLIC), privilege, and grant option; None: the default grants of a new database
+    grants: Sequence[tuple[str, str, bool]] | None = None
+    settings: Sequence[tuple[str, str]] = ()  #: role (empty: all roles), and ``name=value``
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the properties as fields of a manifest: texts, and JSON of other values."""
+        fields = structs.asdict(self)
+        return {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()
+        }
+
+    def transferable(self) -> dict[str, str]:
+        """Return the properties that a replacement of this database must have."""
+        return {name: text for name, text in self.to_metadata().items() if name not in ("database", "oid")}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Properties:
+    """Return the properties that ``Properties.to_metadata`` wrote."""
+    fields: dict[str, object] = {
+        name: metadata[name] for name in Properties.__struct_fields__ if name in metadata
+    }
+    for name in ("oid", "connection_limit", "grants", "settings"):
+        if name in metadata:
+            fields[name] = json.loads(metadata[name])
+    if fields.get("provider") not in _PROVIDERS:
+        fields["provider"] = "libc"
+    return msgspec.convert(fields, Properties)
+
+
+def read_properties(session: psycopg.Connection[Any], name: str) -> Properties | None:
+    """Return the properties of a database of the server; None if it does not exist."""
+    with session.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_PROPERTIES, [name]).fetchone()
+    if row is None:
+        return None
+    for field in ("grants", "settings"):
+        # A session without type loaders returns JSON as text.
+        items = json.loads(row[field]) if isinstance(row[field], str) else row[field]
+        row[field] = None if items is None else sorted(map(tuple, items))
+    return msgspec.convert(row, Properties)
+
+
+def describe_server(session: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return the version, the address and the system identifier of the server."""
+    ((version, host, port),) = session.execute(_ADDRESS).fetchall()
+    server = {"server": str(version), "at": f"{host}:{port}"}
+    try:
+        ((system,),) = session.execute(_SYSTEM).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        return server
+    return server | {"system": str(system)}
+
+
+def describe_extensions(session: psycopg.Connection[Any]) -> str:
+    return ", ".join(str(name) for (name,) in session.execute(_EXTENSIONS).fetchall())
+
+
+def create_statement(name: str, template: Properties) -> str:
+    """Return the statement that creates an empty database with the same properties."""
+    clauses = [f"create database {ident(name)} template template0"]
+    clauses += [f"owner {ident(template.owner)}"] if template.owner else []
+    clauses += [f"encoding {quote_literal(template.encoding)}"] if template.encoding else []
+    clauses += (
+        [f"lc_collate {quote_literal(template.collation)} lc_ctype {quote_literal(template.ctype)}"]
+        if template.collation
+        else []
+    )
+    if template.provider != "libc" and template.locale:
+        clauses.append(
+            f"locale_provider {template.provider} {template.provider}_locale {quote_literal(template.locale)}"
+        )
+    clauses += (
+        [f"tablespace {ident(template.tablespace)}"] if template.tablespace not in ("", "pg_default") else []
+    )
+    return " ".join([*clauses, f"connection limit {template.connection_limit}"])
+
+
+def apply_properties(session: psycopg.Connection[Any], name: str, properties: Properties) -> None:
+    """Set the properties that ``create database`` cannot set: comment, privileges and settings.
+
+    Raises:
+        psycopg.Error: a role does not exist, or this role lacks a privilege.
+    """
+    database = ident(name)
+    with session.transaction():
+        if properties.comment:
+            session.execute(f"comment on database {database} is {quote_literal(properties.comment)}".encode())
+        if properties.grants is not None:
+            grantees = f"public, {ident(properties.owner)}" if properties.owner else "public"
+            session.execute(f"revoke all on database {database} from {grantees}".encode())
+            for grantee, privilege, grantable in properties.grants:
+                role = ident(grantee) if grantee else "public"
+                grant_option = " with grant option" if grantable else ""
+                session.execute(f"grant {privilege} on database {database} to {role}{grant_option}".encode())
+        for role, setting in properties.settings:
+            key, _, value = setting.partition("=")
+            target = f"role {ident(role)} in database {database}" if role else f"database {database}"
+            option = ".".join(ident(part) for part in key.split("."))
+            text = f"to {quote_literal(value)}"
+            if key in _QUOTED_LISTS:
+                session.execute(b"select set_config($1, $2, true)", [key, value])
+                text = "from current"  # which would write others in another form: 5000 as 5s
+            session.execute(f"alter {target} set {option} {text}".encode())
+
+
+def quote_literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
+
+
+def find_differences(first: Properties, second: Properties) -> list[str]:
+    expected = second.transferable()
+    return [name for name, text in first.transferable().items() if expected[name] != text]
+
+
+#: Attributes that a restore never gives to a role, because their holder can bypass all privileges.
+PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
+#: Predefined roles whose members can become superuser.
+PRIVILEGED_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
+#: Catalogs with owners. Only the objects of the first superuser have to be searched: it is not in ``pg_shdepend``.
+_OWNERS = {
+    "pg_class": "relowner",
+    "pg_collation": "collowner",
+    "pg_conversion": "conowner",
+    "pg_event_trigger": "evtowner",
+    "pg_foreign_data_wrapper": "fdwowner",
+    "pg_foreign_server": "srvowner",
+    "pg_largeobject_metadata": "lomowner",
+    "pg_namespace": "nspowner",
+    "pg_opclass": "opcowner",
+    "pg_operator": "oprowner",
+    "pg_opfamily": "opfowner",
+    "pg_proc": "proowner",
+    "pg_publication": "pubowner",
+    "pg_statistic_ext": "stxowner",
+    "pg_ts_config": "cfgowner",
+    "pg_ts_dict": "dictowner",
+    "pg_type": "typowner",
+}
+_PINNED_OWNED = "\n  union all ".join(
+    f"select 'pg_catalog.{catalog}'::regclass, oid from pg_catalog.{catalog} where {owner} = 10 and oid >= 16384"
+    for catalog, owner in _OWNERS.items()
+)
+#: Whether object ``{0}`` belongs to the dumped schema $1; empty: to any.
+_IN_SCOPE = """($1 = '' or (select i.schema = $1 or (i.type = 'schema' and i.name = $1)
+    from pg_catalog.pg_identify_object({0}.classid, {0}.objid, 0) i)
+  or exists (select from pg_catalog.pg_default_acl a where {0}.classid = 'pg_catalog.pg_default_acl'::regclass
+    and a.oid = {0}.objid and a.defaclnamespace = pg_catalog.to_regnamespace(quote_ident($1)))
+  or exists (select from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
+    where {0}.classid = 'pg_catalog.pg_policy'::regclass and p.oid = {0}.objid
+    and c.relnamespace = pg_catalog.to_regnamespace(quote_ident($1))))"""
+_OF_EXTENSION = """({0}.classid = 'pg_catalog.pg_extension'::regclass or exists (select from pg_catalog.pg_depend e
+    where e.classid = {0}.classid and e.objid = {0}.objid and e.deptype = 'e'))"""
+#: Whether membership ``m`` has an effect besides administration, which version 16 gives to the creator of a role.
+_EFFECTIVE = "coalesce(to_jsonb(m) ->> 'inherit_option', 'true') || coalesce(to_jsonb(m) ->> 'set_option', 'true') ~ 'true'"
+#: The roles of a dump of schema $1 of this database (empty: of all): owners, grantees, roles of policies, user mappings and
+#: settings, with the roles of which they are members, and with their members.
+_ROLES = f"""with recursive db as (select d.oid from pg_catalog.pg_database d where d.datname = current_database()),
+pinned (classid, objid) as ({_PINNED_OWNED}),
+named (id) as (
+  select s.refobjid from pg_catalog.pg_shdepend s, db
+    where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.deptype in ('o', 'a', 'r') and (
+      s.dbid = db.oid and not (s.deptype = 'o' and {_OF_EXTENSION.format("s")}) and {_IN_SCOPE.format("s")}
+      or s.dbid = 0 and s.classid = 'pg_catalog.pg_database'::regclass and s.objid = db.oid
+      or $1 = '' and s.classid = 'pg_catalog.pg_subscription'::regclass
+        and s.objid in (select u.oid from pg_catalog.pg_subscription u where u.subdbid = db.oid))
+  union select 10::oid from pinned o where not {_OF_EXTENSION.format("o")} and {_IN_SCOPE.format("o")}
+  union select d.datdba from pg_catalog.pg_database d, db where d.oid = db.oid
+  union select t.setrole from pg_catalog.pg_db_role_setting t, db where t.setdatabase = db.oid and t.setrole <> 0),
+above (id) as (select id from named union select m.roleid from pg_catalog.pg_auth_members m join above a on m.member = a.id
+  where {_EFFECTIVE}),
+below (id) as (select id from named union select m.member from pg_catalog.pg_auth_members m join below b on m.roleid = b.id
+  where {_EFFECTIVE})
+select coalesce(jsonb_agg(jsonb_build_object('name', r.rolname, 'is_named', r.oid in (select id from named),
+  'attributes', array_remove(array[case when r.rolsuper then 'SUPERUSER' end, case when r.rolcreatedb then 'CREATEDB' end,
+    case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcanlogin then 'LOGIN' end,
+    case when r.rolreplication then 'REPLICATION' end, case when r.rolbypassrls then 'BYPASSRLS' end,
+    case when not r.rolinherit then 'NOINHERIT' end], null),
+  'connection_limit', r.rolconnlimit, 'valid_until', coalesce(to_jsonb(r.rolvaliduntil) #>> '{{}}', ''),
+  'member_of', (select coalesce(jsonb_agg(jsonb_build_array(g.rolname, m.admin_option) order by g.rolname), '[]')
+    from (select roleid, bool_or(m.admin_option) as admin_option from pg_catalog.pg_auth_members m
+      where m.member = r.oid and {_EFFECTIVE} group by 1) m join pg_catalog.pg_roles g on g.oid = m.roleid))
+  order by r.rolname), '[]')::text
+from pg_catalog.pg_roles r where r.rolname !~ '^pg_' and (r.oid in (select id from named)
+  or not r.rolsuper and r.oid in (select id from above union select id from below))""".encode()
+_EXISTING = b"select rolname::text, rolsuper from pg_catalog.pg_roles"
+_MAY_READ_PASSWORDS = b"select has_table_privilege('pg_catalog.pg_authid', 'select')"
+_PASSWORDS = b"""select rolname::text, rolpassword from pg_catalog.pg_authid
+where rolname = any($1) and not rolsuper and rolpassword is not null"""
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """A role of the server of a dump."""
+
+    name: str
+    is_named: bool  #: whether the dump itself names it; otherwise it is connected to one by membership
+    attributes: Sequence[str]  #: SUPERUSER, CREATEDB, CREATEROLE, LOGIN, REPLICATION, BYPASSRLS, NOINHERIT
+    connection_limit: int  #: -1: unlimited
+    valid_until: str  #: of its password, ISO 8601; empty: unlimited
+    member_of: Sequence[tuple[str, bool]]  #: role, and whether it may administer it
+
+    def describe(self, policy: RolePolicy) -> str:
+        """Return the attributes and memberships with which a restore creates the role, and those that it leaves out."""
+        words = [word for word in self.attributes if word not in PRIVILEGED] or ["NOLOGIN"]
+        groups = [name for name, _ in self.member_of if name not in PRIVILEGED_ROLES]
+        words += [f"member of {', '.join(groups)}"] if groups else []
+        words += ["with its password"] if self.name in policy.passwords else []
+        omitted = [word for word in self.attributes if word in PRIVILEGED]
+        omitted += [f"membership in {name}" for name, _ in self.member_of if name in PRIVILEGED_ROLES]
+        is_without = (
+            policy.missing == "create" and "LOGIN" in self.attributes and self.name not in policy.passwords
+        )
+        without = ["a password"] if is_without else []
+        without += [f"{word}, which only a superuser may give" for word in omitted]
+        return ", ".join(words) + (f"; without {', '.join(without)}" if without else "")
+
+    def create_statement(self, policy: RolePolicy) -> str:
+        words = [f"create role {ident(self.name)}"]
+        words += [word for word in self.attributes if word not in PRIVILEGED]
+        words += [f"connection limit {self.connection_limit}"] if self.connection_limit >= 0 else []
+        words += [f"valid until {quote_literal(self.valid_until)}"] if self.valid_until else []
+        if password := policy.passwords.get(self.name):  # a hash, which the server stores unchanged
+            words.append(f"password {quote_literal(password)}")
+        return " ".join(words)
+
+
+class RoleChanges(Struct, frozen=True, kw_only=True):
+    """The roles that take the place of those in a dump."""
+
+    existing: Collection[str] = ()
+    replaced: Mapping[str, str] = {}
+    is_needed: bool = False  #: whether the dump names roles that are replaced or missing
+
+    def resolve(self, name: str) -> str | None:
+        """Return the role that takes the place of ``name``; None: none."""
+        role = self.replaced.get(name, name)
+        return role if role in self.existing else None
+
+    def adapt_properties(self, properties: Properties) -> Properties:
+        """Replace or remove the roles in the properties of a new database."""
+        if not self.is_needed:
+            return properties
+        grants = properties.grants
+        if grants is not None:
+            grants = [(self.resolve(role) if role else "", *rest) for role, *rest in grants]  # type: ignore[misc]
+            grants = [grant for grant in grants if grant[0] is not None]
+        settings = [(self.resolve(role) if role else "", text) for role, text in properties.settings]
+        return structs.replace(
+            properties,
+            owner=self.resolve(properties.owner) or "",
+            grants=grants,
+            settings=[(role, text) for role, text in settings if role is not None],
+        )
+
+    def make_filter(
+        self, remarks: list[str], change: Callable[[Iterator[bytes]], Iterator[bytes]]
+    ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+        """Return a function that replaces or removes the roles in the text of a dump, and then applies ``change``."""
+        return make_role_filter(self.resolve, remarks, change) if self.is_needed else change
+
+
+def read_roles(session: Session, scope: str) -> str:
+    """Return the roles that a dump of schema ``scope`` (empty: of all) names, as JSON for a manifest."""
+    ((roles,),) = session.execute(_ROLES, [scope]).fetchall()
+    return str(roles)
+
+
+def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
+    """Return the stored passwords of the roles of ``read_roles``, as ``RolePasswords`` describes."""
+    ((may_read,),) = session.execute(_MAY_READ_PASSWORDS).fetchall()
+    if not may_read:
+        reason = "only a superuser may read the passwords of roles (pg_authid)"
+        raise PrivilegeMissingError(target=target, reason=reason, hint=OMIT_SECRETS)
+    roles = msgspec.json.decode(read_roles(session, scope), type=list[Role])
+    rows = session.execute(_PASSWORDS, [[role.name for role in roles]]).fetchall()
+    return {str(name): str(password) for name, password in rows}
+
+
+def find_missing_roles(
+    session: Session, dump: Dump, policy: RolePolicy, target: str
+) -> Sequence[MissingRole]:
+    """Return the roles of a dump that the server lacks, as ``RoleComparer`` describes."""
+    return [
+        MissingRole(name=role.name, description=role.describe(policy), is_required=role.is_named)
+        for role in _find_missing(session, dump, policy, target)
+    ]
+
+
+def _find_missing(session: Session, dump: Dump, policy: RolePolicy, target: str) -> Sequence[Role]:
+    roles, existing = parse_roles(dump, Role), _read_existing(session)
+    for name, replacement in policy.replaced.items():
+        reason = "the server has no such role" if replacement not in existing else ""
+        if "roles" in dump.metadata and not any(role.name == name and role.is_named for role in roles):
+            reason = f"the backup does not name {name}"
+        if reason:
+            raise RoleReplacementInvalidError(
+                target=target, name=name, replacement=replacement, reason=reason
+            )
+    return [role for role in roles if role.name not in existing and role.name not in policy.replaced]
+
+
+def _read_existing(session: Session) -> dict[str, bool]:
+    """Return whether each role of the server is a superuser."""
+    return {str(name): bool(is_superuser) for name, is_superuser in session.execute(_EXISTING).fetchall()}
+
+
+@contextmanager
+def prepare_roles(
+    session: Session, request: LoadRequest, target: str, remarks: list[str], *, temporary: bool = False
+) -> Iterator[RoleChanges]:
+    """Apply ``request.roles`` before a load: yield the changes of the dump, after missing roles were created.
+
+    Created roles are dropped if the load fails, or always with ``temporary``; ``remarks`` gets what the user should know.
+
+    Raises:
+        RolesMissingError: roles are missing, and the policy refuses that.
+        RoleReplacementInvalidError: as ``find_missing_roles``.
+    """
+    dump, policy = request.dump, request.roles
+    if dump.foreign:
+        yield RoleChanges()
+        return
+    missing = _find_missing(session, dump, policy, target)
+    required = refuse_missing_roles(missing, policy, target)
+    created = missing if policy.missing == "create" else ()
+    try:
+        with session.transaction():
+            _create_roles(session, created, policy)
+        if not temporary:
+            remarks += [f"role {role.name} was created: {role.describe(policy)}" for role in created]
+        # An older backup does not list its roles.
+        is_unknown = "roles" not in dump.metadata
+        yield RoleChanges(
+            existing=frozenset(_read_existing(session)),
+            replaced=policy.replaced,
+            is_needed=bool(policy.replaced) or (policy.missing == "skip" and (bool(required) or is_unknown)),
+        )
+    except BaseException:
+        _drop_roles(session, created)
+        raise
+    if temporary:
+        _drop_roles(session, created)
+
+
+def _create_roles(session: Session, roles: Sequence[Role], policy: RolePolicy) -> None:
+    for role in roles:
+        session.execute(role.create_statement(policy).encode())
+    existing = _read_existing(session)
+    ((is_superuser,),) = session.execute(b"select current_setting('is_superuser') = 'on'").fetchall()
+    for role in roles:
+        if not is_superuser:  # only members of a role may make it the owner of an object
+            session.execute(f"grant {ident(role.name)} to current_user".encode())
+        for group, administers in role.member_of:
+            if group in PRIVILEGED_ROLES or existing.get(group, True):
+                continue
+            option = " with admin option" if administers else ""
+            session.execute(f"grant {ident(group)} to {ident(role.name)}{option}".encode())
+
+
+def _drop_roles(session: Session, roles: Sequence[Role]) -> None:
+    """Drop roles that a load has created; a role stays if objects of another session depend on it."""
+    with signals.block_signals():
+        for role in roles:
+            with suppress(psycopg.Error):
+                session.execute(f"drop role {ident(role.name)}".encode())

@@ -1,0 +1,227 @@
+"""Restore target: a database on a server, which may be missing or in use.
+
+If the role has the privileges, a restore loads a new database next to the old one, verifies it, and swaps the names;
+the old database is retained, closed to connections, until the next restore. Otherwise the restore replaces the content
+in one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from urllib.parse import quote, unquote
+
+import psycopg
+from msgspec import structs
+
+from dbctl.engines.contract.dumps import (
+    Dump,
+    LoadRequest,
+    LoadResult,
+    MissingRole,
+    RestoreStrategy,
+    RetainedDatabase,
+    RolePolicy,
+    TrialRestore,
+)
+from dbctl.engines.postgresql import properties as database_properties
+from dbctl.engines.postgresql.catalog import read_scope
+from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
+from dbctl.engines.postgresql.dump_programs import format_type_statements
+from dbctl.engines.postgresql.errors import unreachable_error
+from dbctl.engines.postgresql.load import LoadTarget, lock_tables, swap_lock_key
+from dbctl.engines.postgresql.properties import find_missing_roles, prepare_roles
+from dbctl.engines.postgresql.restore_methods import (
+    create_scratch_database,
+    load_scratch_database,
+    new_properties,
+    restore_by_swap,
+    restore_in_place,
+    restore_retained,
+)
+from dbctl.engines.postgresql.restore_strategy import RestoreServer, require_trial, select_strategy
+from dbctl.engines.postgresql.session import open_session
+from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, ServerRestoreTarget, derived_name
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.restore import RetainedDatabaseMissingError
+from dbctl.files.temp import release_nothing
+from dbctl.url import Url
+
+#: The database and its oldest table: after a restore in place the tables have new ids.
+MARKERS = """select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+and $1::text in ('', n.nspname::text) and not exists (select from pg_catalog.pg_depend e
+  where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+#: Tables that are about to be replaced, and may be written until then; of one schema, or of all.
+TABLES = b"""select format('%I.%I', n.nspname, c.relname)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  and (n.nspname = $1 or $1 = '') and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
+order by 1"""
+#: Whether a database contains user objects; objects of extensions in the template are ignored.
+HAS_OBJECTS = """select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
+or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
+or exists (select from pg_catalog.pg_largeobject_metadata)"""
+
+
+class PostgreSQLRestoreTarget(ServerRestoreTarget):
+    def __init__(self, url: Url, target: str) -> None:
+        self._server = RestoreServer(url, target)
+
+    def exists(self) -> bool:
+        try:
+            with closing(
+                open_session(self._server.url, self._server.target, timeout=SHORT_TIMEOUT, read_only=True)
+            ) as session:
+                schema = session.url_schema
+                return not schema or bool(
+                    session.execute(b"select to_regnamespace($1)", [ident(schema)]).fetchall()[0][0]
+                )
+        except psycopg.Error as error:
+            with suppress(psycopg.Error), self._server.central() as central:
+                if database_properties.read_properties(central, self._server.name) is None:
+                    return False
+            raise unreachable_error(error, self._server.target, self._server.url) from None
+
+    def identity(self) -> str:
+        with self._server.translate_errors(), self._server.central() as central:
+            server = database_properties.describe_server(central)
+        return f"{server.get('system', server['at'])}/{self._server.name}"
+
+    def address(self, dump: Dump) -> str:
+        schema = self._server.schema or quote(dump.metadata.get("schema", ""))
+        return f"{self._server.url}?schema={schema}" if schema else str(self._server.url)
+
+    def has_content(self) -> bool:
+        url = self._server.sibling_url(
+            self._server.name
+        )  # the whole database, not only the schema of the URL
+        with self._server.translate_errors(), self._server.open_session(url) as session:
+            return session.execute(HAS_OBJECTS.encode()).fetchall() == [(True,)]
+
+    @contextmanager
+    def block_writers(self, dump: Dump, *, timeout: float) -> Iterator[Callable[[], None]]:
+        """Block writers of tables that are replaced in place; a retained database needs no lock, since it contains later writes.
+
+        The lock belongs to the transaction that replaces the rows. It covers the existing tables: the safety backup lacks
+        later changes of large objects, and tables that are created later.
+        """
+        server = self._server
+        with ExitStack() as stack:
+            release: Callable[[], None] = release_nothing
+            with server.translate_errors():
+                if self.strategy(dump).method == "in place":
+                    session = stack.enter_context(server.open_session(server.url, timeout=timeout))
+                    rows = session.execute(TABLES, [read_scope(session)]).fetchall()
+                    place = LoadTarget(session, server.name, server.target, timeout)
+                    tables = [str(table) for (table,) in rows]
+                    release = stack.enter_context(lock_tables(tables, place, dump.metadata))
+            yield release
+
+    @contextmanager
+    def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
+        """Lock the database, and its name in another database, in case the database is missing."""
+        server = self._server
+        with ExitStack() as stack:
+
+            def open_connection(url: Url) -> PostgreSQLConnection:
+                connection = PostgreSQLConnection(url, server.target, timeout=timeout, read_only=False)
+                return stack.enter_context(closing(connection))
+
+            central = server.central_url()
+            if central is not None:
+                lock = DbctlLock(open_connection(central), lock_key(f"{server.name}/{server.schema}"))
+                stack.enter_context(lock.acquire(purpose))
+                lock.wait_for_killed_restore(swap_lock_key(server.name))
+            if central is None or self.exists():
+                stack.enter_context(DbctlLock(open_connection(server.url)).acquire(purpose))
+            yield
+
+    def strategy(self, dump: Dump) -> RestoreStrategy:
+        return select_strategy(self._server, dump)
+
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+        server = self._server
+        with server.translate_errors(), server.open_session(server.central_url() or server.url) as session:
+            return find_missing_roles(session, dump, policy, server.target)
+
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        with self._server.translate_errors(), self._server.central() as central:
+            live = database_properties.read_properties(central, self._server.name)
+            if live is None:
+                raise RetainedDatabaseMissingError(target=self._server.target, name=self._server.name)
+            name = derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}")
+            metadata = {**live.to_metadata(), **database_properties.describe_server(central), "kept": name}
+        temporary = ident(derived_name(self._server.name, "_aside"))
+        note = (
+            f"-- A restore replaced {self._server.target}. Its previous content is database {name} of the server until the next\n"
+            "-- restore. dbctl restore undo restores it; by hand, connected to another database, without other sessions:\n"
+            f"begin;\nalter database {ident(self._server.name)} rename to {temporary};\n"
+            f"alter database {ident(name)} rename to {ident(self._server.name)};\n"
+            f"alter database {ident(self._server.name)} allow_connections true;\ncommit;\n"
+        )
+        return RetainedDatabase(metadata=metadata, revert_script=note)
+
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        with self._server.translate_errors(), self._server.central() as central:
+            existing = set(
+                central.execute(b"select datname, oid::text from pg_catalog.pg_database").fetchall()
+            )
+        names = [(dump.metadata["kept"], dump.metadata["oid"]) for dump in retained]
+        return [name for name, oid in names if (name, oid) not in existing]
+
+    def markers(self) -> Mapping[str, str]:
+        schema = unquote(self._server.schema)
+        with self._server.translate_errors(), self._server.open_session(self._server.url) as session:
+            ((database, table),) = session.execute(MARKERS.encode(), [schema]).fetchall()
+        return {"database_oid": str(database), "table_oid": str(table)} if table else {}
+
+    def load(self, request: LoadRequest) -> LoadResult:
+        with self._server.translate_errors():
+            if request.dump.form == "kept":
+                return restore_retained(self._server, request)
+            if self.strategy(request.dump).method == "in place":
+                return restore_in_place(self._server, request)
+            return restore_by_swap(self._server, request)
+
+    @contextmanager
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
+        """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
+        server, dump, remarks = self._server, request.dump, list[str]()
+        with (
+            server.translate_errors(),
+            server.central(request.timeout) as central,
+            prepare_roles(central, request, server.target, remarks, temporary=True) as roles,
+        ):
+            require_trial(server, central, dump)
+            # Neither affects the rows, and another server may lack them.
+            properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
+            with create_scratch_database(server, central, properties, request, remarks) as url:
+                head = ""
+                if dump.is_partial:
+                    with server.open_session(server.url) as live:
+                        head = format_type_statements(live)
+                verification = load_scratch_database(server, central, url, request, remarks, roles, head)
+                yield TrialRestore(url=url, verification=verification, remarks=remarks)
+
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+        pattern = f"^{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
+        remarks = []
+        with self._server.translate_errors(), self._server.central() as central:
+            for (database,) in central.execute(
+                b"select datname from pg_catalog.pg_database where datname ~ $1 and datname <> $2 and not datallowconn",
+                [pattern, retained.get("kept", "")],
+            ).fetchall():
+                try:
+                    central.execute(f"drop database {ident(str(database))}".encode())
+                except psycopg.Error as error:
+                    reason = error.diag.message_primary
+                    remarks.append(f"retained database {database} could not be dropped: {reason}")
+        return remarks

@@ -1,0 +1,277 @@
+"""Load dumps into scratch databases, and replace the content of a database: in place, or by swapping it with another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+
+import psycopg
+from msgspec import structs
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
+from dbctl.engines.postgresql import dump_statements
+from dbctl.engines.postgresql import properties as database_properties
+from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
+from dbctl.engines.postgresql.connection import lock_key
+from dbctl.engines.postgresql.database import PostgreSQLReader
+from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+from dbctl.engines.postgresql.dump_limits import RESTORE_DEFAULT_PRIVILEGES, empty_statement, row_count_check
+from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas, remove_tail
+from dbctl.engines.postgresql.foreign import scratch_role
+from dbctl.engines.postgresql.foreign.dump import make_statement_filter
+from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
+from dbctl.engines.postgresql.properties import Properties, RoleChanges, prepare_roles
+from dbctl.engines.postgresql.restore_strategy import (
+    RestoreServer,
+    find_retained,
+    refuse_newer,
+    unsupported_dump_error,
+)
+from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.servers.database import UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
+from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError
+from dbctl.url import Url
+
+#: Leftovers of killed restores and test restores: databases, and the roles that loaded them.
+SCRATCH_NAMES = b"""select datname::text from pg_catalog.pg_database where datname ~ $1
+union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
+UNTRUSTED = "Install untrusted extensions in the live database first."
+
+
+@contextmanager
+def create_scratch_database(
+    server: RestoreServer, central: Session, properties: Properties, request: LoadRequest, remarks: list[str]
+) -> Iterator[Url]:
+    """Create a database with the settings of ``properties``, and drop it at the end unless it was renamed.
+
+    Leftovers of killed processes are dropped, too; a lock protects those in use. For a foreign dump the owner is a
+    scratch role of the same name, which is dropped as well. ``remarks`` gets what could not be dropped.
+    """
+    for (leftover,) in central.execute(SCRATCH_NAMES, [scratch_name_pattern(server.name)]).fetchall():
+        locked = central.execute(b"select pg_try_advisory_lock($1)", [lock_key(str(leftover))]).fetchall()
+        if locked == [(True,)]:
+            remarks += _drop(server, central, str(leftover))
+    name = new_scratch_name(server.name)
+    central.execute(b"select pg_advisory_lock($1)", [lock_key(name)])
+    url, owner = structs.replace(server.url, path=name), properties.owner
+    try:
+        if request.dump.foreign:
+            url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
+        template = structs.replace(properties, owner=owner)
+        try:
+            central.execute(database_properties.create_statement(name, template).encode())
+        except psycopg.errors.WrongObjectType as error:  # the operating system of the server lacks the locale
+            raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
+        if request.dump.foreign:
+            scratch_role.require_sign_in(url, server.target, timeout=request.timeout)
+            with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
+                # The live database may be missing.
+                live = stack.enter_context(server.open_catalog_first(server.name))
+                scratch = stack.enter_context(server.open_catalog_first(name))
+                scratch_role.install_extensions(live, scratch)
+        copy_settings(central, name, properties)
+        yield url
+    finally:
+        with signals.block_signals(), suppress(psycopg.Error):
+            remarks += _drop(server, central, name)
+
+
+def load_scratch_database(
+    server: RestoreServer,
+    central: Session,
+    url: Url,
+    request: LoadRequest,
+    remarks: list[str],
+    roles: RoleChanges,
+    head: str = "",
+) -> DumpVerification:
+    """Load a dump into a new database after the statements ``head``, compare its rows, and analyze it.
+
+    Everything runs as the role of ``url``, for a foreign dump the scratch role.
+    """
+    dump, target, timeout = request.dump, server.target, request.timeout
+    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = remove_tail if dump.is_partial else iter
+    if dump.foreign:
+        rewrite = make_statement_filter(target, remarks, rewrite)
+    else:
+        rewrite = dump_statements.make_filter(central, dump, remarks, rewrite)
+        rewrite = roles.make_filter(remarks, rewrite)
+    try:
+        with server.open_session(url, timeout=timeout) if dump.foreign else nullcontext(central) as session:
+            DumpLoader(
+                place=LoadTarget(session, url.path, target, timeout),
+                request=request,
+                before_sql=head,
+                rewrite=rewrite,
+                atomic=dump.foreign,
+            ).load()
+        verification = _verify(url, dump, target, timeout)
+        with closing(open_session(url, target, timeout=timeout, read_only=False, is_new=True)) as session:
+            analyze(session)
+    except (PrivilegeMissingError, UnreachableError) as error:
+        if not dump.foreign or central.broken:
+            raise
+        reason = error.context["reason"]
+        hint = UNTRUSTED if "extension" in str(reason) else ""
+        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
+    return verification
+
+
+def _verify(url: Url, dump: Dump, target: str, timeout: float) -> DumpVerification:
+    """Compare the rows of a loaded database with its dump."""
+    with closing(PostgreSQLReader(url, target, timeout=timeout)) as reader:
+        counter = PostgreSQLRowCounter(reader)
+        counts = counter.count_dump_rows(dump.tables, path=dump.metadata.get("path", ""))
+        # A dump may lack the rows of a table, such as an unlogged table on a standby.
+        row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}
+        fingerprint = PostgreSQLSchemaReader(reader).fingerprint()
+        content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
+    require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
+    return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
+
+
+def _drop(server: RestoreServer, central: Session, name: str) -> Sequence[str]:
+    remarks = scratch_role.remove(central, server.open_catalog_first, name)
+    central.execute(b"select pg_advisory_unlock($1)", [lock_key(name)])
+    return remarks
+
+
+def copy_settings(central: Session, name: str, properties: Properties) -> None:
+    """Copy the settings of a database, as far as this role may.
+
+    Some affect how the text of a dump is read: the search path, and the format of money values.
+    """
+    for setting in properties.settings:
+        with suppress(psycopg.Error):
+            database_properties.apply_properties(
+                central, name, structs.replace(properties, settings=[setting], grants=None, comment="")
+            )
+
+
+def analyze(session: Session) -> list[str]:
+    """Analyze a database after a load; return a remark if that fails."""
+    try:
+        session.execute(b"set statement_timeout = 0")
+        session.execute(b"analyze")
+    except psycopg.Error as error:
+        return [f"the database could not be analyzed: {error.diag.message_primary}"]
+    return []
+
+
+def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
+    """Empty the schemas of a database and fill them in one transaction: the one that blocks writers, if any."""
+    remarks = list[str]()
+    with server.open_session(server.url, timeout=request.timeout) as session:
+        refuse_newer(request.dump, session, server.target)
+        with prepare_roles(session, request, server.target, remarks) as roles:
+            rewrite = dump_statements.make_filter(session, request.dump, remarks, create_missing_schemas)
+            DumpLoader(
+                place=LoadTarget(session, server.name, server.target, request.timeout),
+                request=request,
+                before_sql=empty_statement(read_scope(session)),
+                rewrite=roles.make_filter(remarks, rewrite),
+                after_sql=_closing_statements,
+                permanent=True,
+            ).load(request.release_locks if isinstance(request.release_locks, Psql) else None)
+        with signals.block_signals():
+            return LoadResult(method="in place", remarks=[*remarks, *analyze(session)])
+
+
+def restore_by_swap(server: RestoreServer, request: LoadRequest) -> LoadResult:
+    """Load into a new database, verify it, and swap the names."""
+    dump, remarks = request.dump, list[str]()
+    with (
+        server.central(request.timeout) as central,
+        server.central(request.timeout) as other,
+        prepare_roles(central, request, server.target, remarks) as roles,
+    ):
+        refuse_newer(dump, central, server.target)
+        live = database_properties.read_properties(central, server.name)
+        new = structs.replace(new_properties(dump, server.name), database=server.name)
+        if new.tablespace in dump_statements.find_missing(central, dump):
+            new = structs.replace(new, tablespace="")
+        properties = live or roles.adapt_properties(new)
+        with create_scratch_database(server, central, properties, request, remarks) as url:
+            load_scratch_database(server, central, url, request, remarks, roles)
+            if dump.foreign:
+                remarks += _transfer_ownership(server, central, url.path, live=live is not None)
+                owner = ident(properties.owner or central.info.user)
+                central.execute(f"alter database {ident(url.path)} owner to {owner}".encode())
+            database_properties.apply_properties(central, url.path, properties)
+            _require_same_properties(server, central, url.path, properties, replaces=live is not None)
+            _swap(server, central, other, url.path, request, exists=live is not None)
+    return LoadResult(method="swapped" if live else "new", remarks=remarks)
+
+
+def restore_retained(server: RestoreServer, request: LoadRequest) -> LoadResult:
+    """Rename a retained database to its original name."""
+    with server.central(request.timeout) as central, server.central(request.timeout) as other:
+        find_retained(central, request.dump, server.target)
+        exists = database_properties.read_properties(central, server.name) is not None
+        _swap(server, central, other, request.dump.metadata["kept"], request, exists=exists)
+    return LoadResult(method="swapped" if exists else "new")
+
+
+def _swap(
+    server: RestoreServer,
+    central: Session,
+    other: Session,
+    source: str,
+    request: LoadRequest,
+    *,
+    exists: bool,
+) -> None:
+    """Rename ``source`` to the name of the database, and the old database, which is dropped unless it is retained."""
+    old_name = request.retained_name or new_scratch_name(server.name)
+    statements = rename_statements(server.name, source, old_name, exists=exists)
+    swap_databases(central, other, statements, server.name, server.target, timeout=request.timeout)
+    if not request.retained_name:
+        with signals.block_signals(), suppress(psycopg.Error):
+            central.execute(f"drop database if exists {ident(old_name)}".encode())
+
+
+def _require_same_properties(
+    server: RestoreServer, central: Session, name: str, properties: Properties, *, replaces: bool
+) -> None:
+    """Refuse a new database that could not get the properties of the old one.
+
+    Most properties of a foreign dump are unknown, and its grants and settings may name missing roles.
+    """
+    actual = database_properties.read_properties(central, name)
+    differences = database_properties.find_differences(properties, actual) if actual else ["everything"]
+    known = {key for key, text in properties.transferable().items() if text}
+    required = known - {"comment", "grants", "settings"}
+    if differences := [key for key in differences if replaces or key in required]:
+        reason = f"a new database cannot have the same properties: {', '.join(differences)}"
+        raise RestoreFailedError(target=server.target, reason=reason, hint=UNCHANGED)
+
+
+def _transfer_ownership(server: RestoreServer, central: Session, new: str, *, live: bool) -> list[str]:
+    with (
+        server.open_catalog_first(new) as scratch,
+        server.open_catalog_first(server.name) if live else nullcontext() as old,
+    ):
+        return scratch_role.transfer_ownership(central, scratch, old, new)
+
+
+def new_properties(dump: Dump, name: str) -> Properties:
+    """Return the properties of a new database; a foreign dump only determines its encoding and collation."""
+    metadata = {"database": name, **dump.metadata}
+    if dump.foreign:
+        used = ("encoding", "collation", "ctype", "provider", "locale")
+        metadata = {"database": name, **{key: text for key, text in dump.metadata.items() if key in used}}
+    return database_properties.from_metadata(metadata)
+
+
+def _closing_statements(scanner: DumpScanner) -> str:
+    return "\n".join(
+        [
+            RESTORE_DEFAULT_PRIVILEGES,
+            *(row_count_check(schema, table, rows) for (schema, table), rows in scanner.rows.items()),
+        ]
+    )

@@ -1,0 +1,437 @@
+"""Open a session with known settings, and find out whether the server still works on one with a silent connection."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from math import ceil
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import psycopg
+from psycopg import pq
+
+from dbctl.config.environment import read_set_variables
+from dbctl.config.paths import has_home
+from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
+from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.sql.catalog import Row, ident, is_storable
+from dbctl.errors.connection import FileFailedError, PoolerError, ReadOnlyError
+from dbctl.errors.usage import UrlInvalidError
+from dbctl.files import liveness
+from dbctl.files.atomic import check_settings, expand_home
+from dbctl.signals import Interrupted
+from dbctl.url import Url
+
+#: A session that waits for its client, while the client waits for it, never ends. Without track_activities, and for the
+#: session of another user, the server does not show the state.
+SESSION_STATE = b"""select case when state is null or state = 'disabled' then true
+  else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end
+from pg_catalog.pg_stat_activity where pid = $1"""
+#: The same for client programs, which are identified by their application name.
+PROGRAM_STATE = b"""select coalesce(bool_or(case when state is null or state = 'disabled' then true
+  else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end), false)
+from pg_catalog.pg_stat_activity where application_name = $1 and usename = current_user"""
+IDLE = "the connection does not respond, and the server runs nothing for it"
+
+
+def probe_session(session: Session) -> str:
+    """Return why a session is lost; empty if the server works for it.
+
+    Behind a pooler, the pid of a session is not the server's, so only a response shows that it works.
+    """
+    return _probe(session, SESSION_STATE, None if session.pooled else session.pgconn.backend_pid)
+
+
+def probe_program(session: Session, name: str) -> str:
+    """Return why a program that connected like ``session`` with application name ``name`` is lost; empty if it is not lost."""
+    return _probe(session, PROGRAM_STATE, name)
+
+
+def _probe(session: Session, sql: bytes, parameter: object) -> str:
+    seconds = session.opening_seconds
+    try:
+        parameters = {"application_name": "dbctl", **session.parameters}
+        with type(session).connect(**parameters, autocommit=True) as other:  # type: ignore[arg-type]
+            other.opening_seconds = seconds
+            other.limit_opening(seconds)
+            if parameter is None:
+                other.execute(b"select 1")
+                return ""
+            rows = psycopg.RawCursor(other).execute(sql, [parameter]).fetchall()
+    except psycopg.Error as error:
+        # A server that is out of connections also answers, and libpq gives no code for that answer.
+        is_timeout = isinstance(error, psycopg.errors.ConnectionTimeout | psycopg.errors._WaitTimeout)  # noqa: SLF001 - it has no other name
+        host, port = session.address
+        return (
+            liveness.UNREACHABLE
+            if is_timeout or not liveness.accepts_connections(host, port, ceil(seconds))
+            else ""
+        )
+    return "" if rows == [(True,)] else IDLE
+
+
+T = TypeVar("T")
+
+#: The option for poolers that keep one session for each client, in PgBouncer's terms.
+POOL_MODE, SESSION = "pool_mode", "session"
+#: The driver's limit without ``connect_timeout``, in seconds.
+DRIVER_SECONDS = 130
+#: Settings by which the server reads and writes values and definitions, whatever a database or a role prescribes.
+TEXT_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "transform_null_equals": "off",
+}
+#: The files that libpq reads: environment variables, and the options of a URL.
+FILES = {
+    "PGPASSFILE": "passfile",
+    "PGSERVICEFILE": "servicefile",
+    "PGSSLCERT": "sslcert",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLKEY": "sslkey",
+    "PGSSLROOTCERT": "sslrootcert",
+}
+#: Seconds for a server to stop a statement, and seconds between two checks for a signal.
+CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
+#: The maximum length of an application_name, in bytes.
+MAX_NAME_BYTES = 63
+STANDBY_HINT = "Nothing was changed. Use the address of the primary, or name both hosts and add ?target_session_attrs=read-write."
+#: Options of ORMs that libpq does not support; they are ignored.
+IGNORED_OPTIONS = frozenset(
+    {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
+)
+
+
+#: The pids of the server processes for sessions of this process: they do not block this process.
+own_backends = set[int]()
+
+
+# The driver also logs what it raises; without a handler the log would go to standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+
+class Session(psycopg.Connection[Row]):
+    """A connection on which a signal cancels the statement, also on the server, and on which silence is limited."""
+
+    parameters: Mapping[str, str]  #: of libpq
+    opening_seconds: float  #: time limit until the session is ready
+    timeout: float = math.inf  #: seconds that the server may take to answer; a statement may take longer
+    pooled = False  #: whether a pooler is between this process and the server
+    _deadline: float | None = None  #: until the session is ready
+    url_schema = ""  #: from the URL
+    database = ""  #: the server's name for it, which may differ from a pooler's
+    schema = ""  #: the current schema, in which unqualified names are created
+    settings: dict[str, str]
+
+    def apply_settings(self) -> None:
+        """Set all settings that dbctl relies on, in one message to the server."""
+        sets = ", ".join(
+            f"set_config('{name}', {_quote_escaped(value)}, false)" for name, value in self.settings.items()
+        )
+        current = "select current_database(), coalesce(current_schema(), '')"
+        cursor = self.execute(f"reset all; select {sets}; {current}".encode())
+        while cursor.nextset():
+            pass
+        ((database, schema),) = cursor.fetchall()
+        self.database, self.schema = str(database), str(schema)
+
+    def run(self, sql: str) -> None:
+        """Run one statement without parameters, unmodified."""
+        self.execute(sql.encode())
+
+    def wait(
+        self,
+        gen: Generator[pq.abc.PGconn, object, T],  # type: ignore[override]
+        *arguments: float,
+        **named: float | None,
+    ) -> T:
+        try:
+            if named.get("timeout") is not None:
+                return super().wait(gen, *arguments, **named)  # type: ignore[arg-type]
+            if self._deadline is not None:
+                return self._wait_for_opening(gen)
+            return self._wait_while_alive(gen)
+        except Interrupted:
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self._abandon(gen)
+            raise
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of the server; for a socket, its path and 0."""
+        host, port = self.pgconn.hostaddr.decode() or self.pgconn.host.decode(), int(self.pgconn.port)
+        return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
+
+    @property
+    def server_address(self) -> str:
+        """The address of the server, the same in all sessions with it."""
+        return ":".join(map(str, self.address))
+
+    @property
+    def in_standby(self) -> bool:
+        """Whether the server replays the changes of another one; it reports a promotion by itself."""
+        return (
+            self.pgconn.status == pq.ConnStatus.OK
+            and self.pgconn.parameter_status(b"in_hot_standby") == b"on"
+        )
+
+    def limit_opening(self, seconds: float) -> None:
+        """Limit the time of all following steps until ``end_opening``, in seconds."""
+        self._deadline = time.monotonic() + seconds
+
+    def end_opening(self) -> None:
+        """Remove the time limit; from now on only silence is limited."""
+        self._deadline = None
+
+    def _wait_for_opening(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        try:
+            return super().wait(gen, timeout=max(0.0, (self._deadline or 0) - time.monotonic()))  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            self.pgconn.finish()
+            reason = f"the server did not let a session begin within {self.opening_seconds:g} seconds"
+            raise psycopg.errors.ConnectionTimeout(reason) from None
+
+    def _wait_while_alive(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        """Wait while data arrives, or while the server works for this session.
+
+        Raises:
+            psycopg.OperationalError: neither is the case; the connection is closed.
+        """
+        try:
+            return super().wait(gen, timeout=liveness.silence_seconds(self.timeout))  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            return self._wait_with_probes(gen)
+
+    def _wait_with_probes(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        silence = liveness.silence_seconds(self.timeout)
+        alive = liveness.Liveness(
+            lambda: probe_session(self), self.server_address, silence=silence, descriptor=self.pgconn.socket
+        )
+        has_arrived = False  # the first wait was not observed, and one silent period is tolerated
+
+        def observe() -> Generator[pq.abc.PGconn, object, T]:
+            nonlocal has_arrived
+            try:
+                request = next(gen)
+                while True:
+                    ready = yield request
+                    has_arrived = has_arrived or bool(ready)
+                    request = gen.send(ready)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+
+        observed = observe()
+        while True:
+            if has_arrived:
+                alive.note_progress()
+            elif reason := alive.find_fault():
+                self.pgconn.finish()
+                raise psycopg.OperationalError(reason)
+            has_arrived = False
+            with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
+                return super().wait(observed, timeout=silence)  # type: ignore[arg-type]
+
+    def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
+        """Stop the statement on the server and read the remaining messages; close the connection if that fails."""
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+            with suppress(psycopg.errors.QueryCanceled):
+                super().wait(gen, timeout=CANCEL_SECONDS)  # type: ignore[arg-type]
+        except (psycopg.Error, RuntimeError, StopIteration):
+            self.pgconn.finish()
+
+
+def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_new: bool = False) -> Session:
+    """Connect to the database at ``url``; with ``is_new``, a read-only setting does not prevent writing.
+
+    Raises:
+        PoolerError: a pooler that may change sessions is between this process and the server.
+        ReadOnlyError: ``read_only`` is false, but a setting makes such sessions read-only.
+        UrlInvalidError: it contains an option that libpq does not support, or names no database.
+        psycopg.Error: the server refused the connection, or is not reachable.
+    """
+    _check_files(url)
+    parameters, schema = _parse_url(url)
+    pooled = parameters.pop(POOL_MODE, "")
+    parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, math.ceil(timeout))))
+    parameters["client_encoding"] = "UTF8"
+    seconds = connect_seconds(parameters["connect_timeout"])
+    parameters |= _resolve_host(parameters, seconds)
+    session = Session.connect(
+        **parameters,  # type: ignore[arg-type]
+        autocommit=True,
+        cursor_factory=psycopg.RawCursor,
+        prepare_threshold=None,  # a pooler between here and the server may change servers
+    )
+    own_backends.add(session.pgconn.backend_pid)
+    try:
+        session.parameters, session.opening_seconds, session.timeout = parameters, seconds, timeout
+        session.limit_opening(seconds)
+        session.pooled, session.url_schema = bool(pooled), schema
+        register_plain_types(session)
+        query = b"select pg_backend_pid(), current_setting('default_transaction_read_only')"
+        ((pid, read_only_default),) = session.execute(query).fetchall()
+        if pooled != SESSION:
+            _refuse_pooler(session, target, pid)
+        session.settings = {
+            "application_name": "dbctl",
+            **TEXT_SETTINGS,
+            "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
+            # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
+            "jit": "off",
+            # 0 would mean no limit
+            "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
+            "default_transaction_read_only": "on" if read_only else "off",
+            "default_transaction_isolation": "repeatable read",
+            **({"search_path": ident(schema)} if schema else {}),
+        }
+        if session.info.parameter_status("server_encoding") == UNDECLARED:
+            session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
+        if not (read_only or is_new):
+            _refuse_read_only(session, target, str(read_only_default))
+        session.apply_settings()
+        session.end_opening()
+    except BaseException:  # an open connection must not outlive the failure
+        session.close()
+        raise
+    return session
+
+
+def connect_seconds(text: str) -> float:
+    """Return ``connect_timeout`` in seconds: at least two; 0 is the driver's limit."""
+    seconds = int(text) if text.strip().isdigit() else 0
+    return float(max(2, seconds) if seconds else DRIVER_SECONDS)
+
+
+def _resolve_host(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """Resolve the host within a time limit, which libpq does not have; return its address as a parameter.
+
+    If there are several addresses, libpq resolves the name again and chooses one.
+
+    Raises:
+        psycopg.OperationalError: the name was not resolved, or not in time.
+    """
+    host = parameters.get("host", "")
+    if (
+        not host
+        or host.startswith(("/", "@"))
+        or "," in host
+        or "hostaddr" in parameters
+        or _is_address(host)
+    ):
+        return {}
+    try:
+        addresses = liveness.resolve(host, 0, seconds)
+    except OSError as error:
+        raise psycopg.OperationalError(error.strerror or str(error)) from None
+    return {"hostaddr": addresses[0]} if len(addresses) == 1 else {}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_read_only(session: Session, target: str, default: str) -> None:
+    """Refuse to write to a standby, or if a setting makes sessions read-only, although any session could override it."""
+    if session.in_standby:
+        raise ReadOnlyError(target=target, reason="the server is a standby", hint=STANDBY_HINT)
+    if default == "on":
+        raise ReadOnlyError(
+            target=target,
+            reason="default_transaction_read_only is on",
+            hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
+            " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
+        )
+
+
+def _refuse_pooler(session: Session, target: str, pid: object) -> None:
+    """Refuse a pooled session, which may change from one statement to the next.
+
+    Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
+    its own keys to clients, so ``pid``, that of the server process, differs from the one at the start.
+    """
+    if pid != session.pgconn.backend_pid:
+        raise PoolerError(target=target)
+
+
+def _check_files(url: Url) -> None:
+    """Refuse files that would block libpq, or that are endless.
+
+    Raises:
+        FileFailedError: a file is not a regular file, or too large.
+    """
+    named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
+    home = expand_home("~") if has_home() else None
+    files = {
+        **(
+            {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
+        ),
+        **read_set_variables(FILES),
+        **named,
+    }
+    for path in map(Path, filter(None, files.values())):
+        try:
+            check_settings(path)
+        except OSError as error:
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _parse_url(url: Url) -> tuple[dict[str, str], str]:
+    """Return the parameters for libpq, and the schema that the URL names in Prisma's form."""
+    supported = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {POOL_MODE}
+    parameters = dict(parse_qsl(url.options, keep_blank_values=True))
+    schema = parameters.pop("schema", "")
+    if parameters.pop("ssl", "").lower() in ("true", "1"):
+        parameters.setdefault("sslmode", "require")
+    for name in IGNORED_OPTIONS:
+        parameters.pop(name, None)
+    unknown = sorted(set(parameters) - supported)
+    if unknown:
+        raise UrlInvalidError(reason=f"PostgreSQL has no option {unknown[0]!r}")
+    server = {
+        "host": url.host.removeprefix("[").removesuffix("]"),
+        "port": str(url.port or ""),
+        "user": url.user,
+        "password": url.password.reveal() if url.password else "",
+        "dbname": url.path,
+    }
+    parameters |= {name: text for name, text in server.items() if text}
+    if not parameters.get("dbname"):
+        raise UrlInvalidError(reason="it names no database")
+    for kind, name in (("database", parameters["dbname"]), ("schema", schema)):
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES:  # the server would truncate it silently
+            raise UrlInvalidError(reason=f"the name of the {kind} is longer than {MAX_NAME_BYTES} bytes")
+    if not all(map(is_storable, [schema, *parameters.values()])):
+        raise UrlInvalidError(reason="it is not valid UTF-8")
+    return parameters, schema
+
+
+def _quote_escaped(text: str) -> str:
+    """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
+
+
+def application_name(text: str) -> str:
+    """Return an application name, truncated as the server does."""
+    return text.encode("ascii", "replace")[:MAX_NAME_BYTES].decode()

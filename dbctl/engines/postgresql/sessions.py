@@ -1,0 +1,409 @@
+"""Sessions and their locks, replication, and checks of the stored data and of the definitions of tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import cast
+
+import msgspec
+
+from dbctl.engines.contract.checks import IndexDamage, LockHolder, OrphanedRows
+from dbctl.engines.contract.monitoring import (
+    EngineFinding,
+    FindingQuery,
+    LockWait,
+    ReplicaState,
+    Session,
+    Traffic,
+    group_locks,
+)
+from dbctl.engines.parsing.lineage import redact_statement
+from dbctl.engines.postgresql import properties
+from dbctl.engines.postgresql.catalog import (
+    LEFTOVER_INDEX,
+    OWN_COLUMNS,
+    REFERENCED_COLUMNS,
+    VISIBLE,
+    PostgreSQLCatalog,
+    quoted,
+)
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
+from dbctl.engines.postgresql.lint import LEXER
+from dbctl.engines.postgresql.session import own_backends
+from dbctl.engines.servers.database import SHORT_TIMEOUT, ServerChecks, describe_holders, find_problems
+from dbctl.engines.servers.values import convert_row
+from dbctl.engines.sql.catalog import Row, ident, quote_literal
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError
+from dbctl.url import Url
+
+#: Seconds since a time, at least 0: a start may be slightly later than the clock reading.
+_SECONDS = "round(greatest(0, extract(epoch from clock_timestamp() - {0}))::numeric, 3)::float8"
+#: The fields of ``Session``, in their order.
+_COLUMNS = f"""{{0}}.pid, {{0}}.usename, coalesce(nullif({{0}}.application_name, ''), {{0}}.backend_type),
+  host({{0}}.client_addr), {{0}}.state, coalesce({{0}}.query, ''),
+  case when {{0}}.state = 'active' then {_SECONDS.format("{0}.query_start")} end, {_SECONDS.format("{0}.xact_start")},
+  case when {{0}}.state = 'active' then nullif(concat_ws(': ', {{0}}.wait_event_type, {{0}}.wait_event), '') end,
+  {{0}}.query_start::text, coalesce(pg_has_role({{0}}.usesysid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE')
+    and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = {{0}}.usesysid), false)"""
+SESSIONS = f"""select {_COLUMNS.format("a")} from pg_catalog.pg_stat_activity a
+where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null order by a.xact_start nulls last, a.pid"""
+#: The blocker may belong to no database: a prepared transaction has no process, and its pid is 0.
+WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null,
+  (select concat_ws(' ', l.mode, 'on', coalesce(l.relation::regclass::text, l.locktype)) from pg_catalog.pg_locks l
+    where l.pid = a.pid and not l.granted limit 1),
+  (select {_SECONDS.format("coalesce(min(l.waitstart), a.query_start)")}
+    from pg_catalog.pg_locks l where l.pid = a.pid and not l.granted)
+from pg_catalog.pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid)
+  left join pg_catalog.pg_stat_activity b on b.pid = p.pid
+where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""
+TRAFFIC = """select split_part(current_setting('server_version'), ' ', 1) as version, d.numbackends as connections,
+  current_setting('max_connections')::int as max_connections, d.xact_commit as commits, d.xact_rollback as rollbacks, d.deadlocks,
+  d.temp_bytes, round(d.blks_hit::numeric / nullif(d.blks_hit + d.blks_read, 0), 4)::float8 as cache_hit_ratio, d.stats_reset as since
+from pg_catalog.pg_stat_database d where d.datname = current_database()"""
+SEES_ALL = "select pg_has_role('pg_read_all_stats', 'USAGE'), current_user"
+HOLDERS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type) as command, a.usename as owner,
+  case when exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid') then 'write'
+    when a.xact_start is not null then 'read' else 'open' end as mode, pg_blocking_pids(a.pid) as waits_for
+from pg_catalog.pg_stat_activity a
+where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
+
+#: The lock that a session waits for comes first. Locks of indexes are omitted: their tables are locked as well.
+LOCKS = """select l.pid, concat(l.mode, ' on ', coalesce(l.relation::regclass::text, l.locktype),
+  case when not l.granted then ' (waiting)' end)
+from pg_catalog.pg_locks l left join pg_catalog.pg_class c on c.oid = l.relation
+where l.pid is not null and l.locktype <> 'virtualxid' and coalesce(c.relkind, 'r') not in ('i', 'I')
+  and (l.database is null or l.database in (0, (select oid from pg_catalog.pg_database where datname = current_database())))
+order by l.granted, 2"""
+_FIELDS = Session.__struct_fields__
+
+
+class PostgreSQLSessions(PostgreSQLPart):
+    """The part ``SessionMonitor``."""
+
+    def list_sessions(self) -> Sequence[Session]:
+        return [_create_session(row) for row in self._connection.fetch(SESSIONS)]
+
+    def list_lock_waits(self) -> Sequence[LockWait]:
+        waits = []
+        for row in self._connection.fetch(WAITS):
+            blocked, blocking = row[: len(_FIELDS)], row[len(_FIELDS) : 2 * len(_FIELDS)]
+            is_prepared, lock, seconds = row[2 * len(_FIELDS) :]
+            waits.append(
+                LockWait(
+                    blocked=_create_session(blocked),
+                    blocking=PREPARED if is_prepared else _create_session(blocking),
+                    lock=str(lock or ""),
+                    seconds=msgspec.convert(seconds, float | None),
+                )
+            )
+        return waits
+
+    def read_traffic(self) -> Traffic:
+        return self._connection.fetch_as(Traffic, TRAFFIC)[0]
+
+    def visibility_limits(self) -> str:
+        ((is_allowed, user),) = self._connection.fetch(SEES_ALL)
+        if is_allowed:
+            return ""
+        return f"statements of other users are not visible to this role; as a superuser: GRANT pg_read_all_stats TO {ident(str(user))};"
+
+    def cancel(self, pid: int, *, terminate: bool) -> bool:
+        function = "pg_terminate_backend" if terminate else "pg_cancel_backend"
+        return self._connection.fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
+
+
+#: A prepared transaction that blocks others; it has no session.
+PREPARED = Session(
+    pid=0,
+    user="",
+    application="a prepared transaction",
+    client=None,
+    state="prepared",
+    query="",
+    query_seconds=None,
+    transaction_seconds=None,
+    wait=None,
+    statement_id="",
+    can_cancel=False,
+)
+
+
+def _create_session(row: Row) -> Session:
+    fields = dict(zip(_FIELDS, row, strict=True))
+    fields["query"] = redact_statement(str(fields["query"]), LEXER)
+    return convert_row(fields, Session)
+
+
+def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
+    """Return the sessions of other processes that are connected to the database at ``url``."""
+    with closing(PostgreSQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
+        holders = reader.connection.fetch_as(LockHolder, HOLDERS)
+        locks = group_locks(reader.query(LOCKS))
+        sessions = PostgreSQLSessions(reader).list_sessions()
+    others = [
+        holder
+        for holder in holders
+        # the system reuses pids
+        if not (holder.pid in own_backends and holder.command.startswith("dbctl"))
+    ]
+    return describe_holders(others, sessions, locks)
+
+
+#: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.
+#: Without it, changes of the primary may be missing here, so the lag is the age of the last change.
+STATE = """select is_connected, lag_bytes,
+  case when is_connected and lag_bytes = 0 or age < 0 then 0 else round(age::numeric, 3)::float8 end as lag_seconds
+from (select exists (select from pg_catalog.pg_stat_wal_receiver) as is_connected,
+    pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), pg_last_wal_replay_lsn())::int8 as lag_bytes,
+    extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) as age) s
+where pg_is_in_recovery()"""
+CANCELS_READS = FindingQuery(
+    severity="info",
+    code="replica-cancels-reads",
+    sql="""select current_setting('max_standby_streaming_delay') where current_setting('hot_standby_feedback') = 'off'
+  and current_setting('max_standby_streaming_delay') <> '-1'""",
+    message="the replica cancels reads that block replicated changes for {0}: long backups may fail",
+    hint="ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
+)
+
+
+class PostgreSQLReplication(PostgreSQLPart):
+    """The part ``ReplicaMonitor``."""
+
+    def read_state(self) -> ReplicaState | None:
+        states = self._connection.fetch_as(ReplicaState, STATE)
+        return states[0] if states else None
+
+    def read_identity(self) -> str:
+        session = self._connection.session
+        system = properties.describe_server(session).get("system", "")
+        return system and f"{system}/{session.info.dbname}"
+
+    def find_read_limits(self) -> Sequence[EngineFinding]:
+        return list(find_problems(self._connection, [CANCELS_READS]))
+
+
+#: Filled by ``format`` with further joins.
+OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {VISIBLE} and c.relname = any(:tables)"
+#: Indexes that CREATE INDEX CONCURRENTLY left unfinished: they are updated but not used, and enforce no uniqueness.
+INVALID = (
+    "select i.relname, c.relname "
+    + OF_TABLE.format(
+        "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
+    )
+    + f" and not (x.indisvalid and x.indisready) and not {LEFTOVER_INDEX} order by 2, 1"
+)
+BTREES = (
+    "select s.nspname, i.relname, x.indexrelid::int8 "
+    + OF_TABLE.format(
+        """join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid and i.relkind = 'i'
+  join pg_catalog.pg_am m on m.oid = i.relam and m.amname = 'btree'
+  join pg_catalog.pg_namespace s on s.oid = i.relnamespace"""
+    )
+    + " order by 1, 2"
+)
+HEAPS = "select c.oid::int8, c.relname " + OF_TABLE.format("") + " and c.relkind in ('r', 'm') order by 2"
+#: amcheck verifies tables since its version 1.3.
+AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+where e.extname = 'amcheck'"""
+_KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
+  join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
+REFERENCES = f"select c.relname, s.nspname, p.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
+INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
+
+
+class PostgreSQLChecks(ServerChecks):
+    """The part ``Checks``."""
+
+    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        tables = self._select_tables(table)
+        parameters = {"tables": tables}
+        lines = [
+            f"index {index} of {name} is invalid"
+            for index, name in self._connection.fetch(INVALID, parameters)
+        ]
+        if not quick:
+            lines += [line for name in tables for line in self._find_unreadable(name)]
+            lines += self._check_indexes(tables)
+        return lines
+
+    def parse_index_damage(self, line: str) -> IndexDamage | None:
+        match = INDEX_LINE.match(line)
+        # Whether duplicate rows prevent a rebuild shows only when it is tried.
+        return IndexDamage(index=match[1] or match[2], has_duplicates=False) if match else None
+
+    def _find_unreadable(self, table: str) -> Iterator[str]:
+        """Read every value of every row, including TOAST data."""
+        try:
+            self._connection.fetch(
+                f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
+            )
+        except CorruptError as error:
+            yield f"{table}: {error.context['reason']}"
+
+    def _check_indexes(self, tables: Sequence[str]) -> Iterator[str]:
+        """Compare indexes with their tables by amcheck, if it is installed and this user may use it."""
+        for schema, heaps in self._connection.fetch(AMCHECK):
+            if heaps:
+                yield from self._check_heaps(str(schema), tables)
+            for _, name, oid in self._connection.fetch(BTREES, {"tables": list(tables)}):
+                sql = f"select {ident(str(schema))}.bt_index_check(cast(:index as oid)::regclass, true)"
+                try:
+                    self._connection.fetch(sql, {"index": oid})
+                except PrivilegeMissingError:
+                    return
+                except CorruptError as error:
+                    yield f"index {name}: {error.context['reason']}"
+
+    def _check_heaps(self, schema: str, tables: Sequence[str]) -> Iterator[str]:
+        for oid, name in self._connection.fetch(HEAPS, {"tables": list(tables)}):
+            sql = f"select distinct msg from {ident(schema)}.verify_heapam(cast(:table as oid)::regclass) order by 1 limit 5"
+            try:
+                yield from (
+                    f"{name}: {message}" for (message,) in self._connection.fetch(sql, {"table": oid})
+                )
+            except PrivilegeMissingError:
+                return
+            except CorruptError:  # reading the rows reports the same
+                continue
+
+    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
+        return [
+            orphans
+            for row in self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
+            for orphans in self._find_orphans(*cast("tuple[str, str, str, list[str], list[str]]", row))
+        ]
+
+    def _row_label(self, key: Sequence[str]) -> str:
+        return " || ', ' || ".join(f"c.{ident(column)}::text" for column in key)
+
+
+_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+LEFTOVERS = FindingQuery(
+    severity="warning",
+    code="index-leftover",
+    sql=f"""select {quoted("s.nspname", "i.relname")}, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
+where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2""",
+    message="index {1} of {2} is a leftover of an interrupted REINDEX: it is updated but not used",
+    hint="DROP INDEX CONCURRENTLY {0};",
+)
+NOT_VALIDATED = FindingQuery(
+    severity="warning",
+    code="not-validated",
+    sql=f"""select {quoted("n.nspname", "c.relname")}, c.relname, f.conname, {quoted("f.conname")},
+  case f.contype when 'f' then 'foreign key' else 'check' end {_FROM}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
+where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
+    message="{4} {2} of {1} is not validated for rows that are older than it",
+    hint="ALTER TABLE {0} VALIDATE CONSTRAINT {3};",
+)
+#: Only collations of the app's columns; built-in collations have no version.
+COLLATIONS = FindingQuery(
+    severity="warning",
+    code="collation-changed",
+    sql=f"""select distinct {quoted("s.nspname", "l.collname")}, l.collname, l.collversion, pg_collation_actual_version(l.oid),
+  {quoted("current_database()::text")} {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+where {VISIBLE} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2""",
+    message="collation {1} changed from version {2} to {3}: indexes over text may have the wrong order",
+    hint="REINDEX DATABASE CONCURRENTLY {4}; ALTER COLLATION {0} REFRESH VERSION;",
+)
+#: The collation of the database has a version since PostgreSQL 15.
+_VERSIONED = "select count(*) from pg_catalog.pg_attribute where attrelid = 'pg_catalog.pg_database'::regclass and attname = 'datcollversion'"
+DATABASE_COLLATION = FindingQuery(
+    severity="warning",
+    code="collation-changed",
+    sql=f"""select {quoted("datname")}, datcollversion, pg_database_collation_actual_version(oid) from pg_catalog.pg_database
+where datname = current_database() and datcollversion <> pg_database_collation_actual_version(oid)""",
+    message="the collation of the database changed from version {1} to {2}: indexes over text may have the wrong order",
+    hint="REINDEX DATABASE CONCURRENTLY {0}; ALTER DATABASE {0} REFRESH COLLATION VERSION;",
+)
+CHECKSUMS = FindingQuery(
+    severity="error",
+    code="checksums-failed",
+    sql="""select checksum_failures, checksum_last_failure::text from pg_catalog.pg_stat_database
+where datname = current_database() and checksum_failures > 0""",
+    message="{0} pages failed their checksum, the last one at {1}",
+    hint="Disk or memory is faulty. Stop the app, copy all files as they are, and restore a backup on another disk.",
+)
+#: The sequences of columns: of their default, or of an identity column.
+SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.relname, z.seqincrement,
+  case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  left join pg_catalog.pg_attrdef v on v.adrelid = c.oid and v.adnum = a.attnum
+  join pg_catalog.pg_depend e on
+    (e.classid = 'pg_catalog.pg_attrdef'::regclass and e.objid = v.oid and e.refclassid = 'pg_catalog.pg_class'::regclass)
+    or (e.classid = 'pg_catalog.pg_class'::regclass and e.refclassid = 'pg_catalog.pg_class'::regclass
+      and e.refobjid = c.oid and e.refobjsubid = a.attnum and e.deptype = 'i')
+  join pg_catalog.pg_class q on q.relkind = 'S'
+    and q.oid = case when e.deptype = 'i' and e.refobjid = c.oid then e.objid else e.refobjid end
+  join pg_catalog.pg_sequence z on z.seqrelid = q.oid join pg_catalog.pg_namespace s on s.oid = q.relnamespace
+where {VISIBLE} and c.relkind in ('r', 'p') and c.relname = any(:tables) and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+order by 2, 3"""
+
+
+class SchemaAdvice:
+    """Findings about constraints, sequences, collations and checksums."""
+
+    def __init__(self, connection: PostgreSQLConnection, catalog: PostgreSQLCatalog) -> None:
+        self._connection, self._catalog = connection, catalog
+
+    def find(self, table: str = "") -> Sequence[EngineFinding]:
+        """Return the findings about a table, or about the whole database."""
+        tables = [self._catalog.require_table(table).name] if table else self._catalog.base_tables()
+        findings = [
+            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED], {"tables": tables}),
+            *self._find_lagging_sequences(tables),
+            *find_problems(self._connection, [COLLATIONS], {"tables": tables}),
+        ]
+        if not table:
+            is_versioned = self._connection.fetch(_VERSIONED) == [(1,)]
+            checks = [DATABASE_COLLATION, CHECKSUMS] if is_versioned else [CHECKSUMS]
+            findings += find_problems(self._connection, checks)
+        return findings
+
+    def _find_lagging_sequences(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
+        for table_schema, table, column, schema, name, step, readable, cycles in self._connection.fetch(
+            SEQUENCES, {"tables": tables}
+        ):
+            qualified = f"{ident(str(table_schema))}.{ident(str(table))}"
+            sequence = f"{ident(str(schema))}.{ident(str(name))}"
+            if not readable:
+                yield EngineFinding(
+                    severity="info",
+                    code="sequence-not-checked",
+                    message=f"sequence {name} of {table}.{column} was not checked: this role may not read it",
+                    hint=f"GRANT SELECT ON SEQUENCE {sequence} TO {self._quote_role()};",
+                )
+            elif not cycles:
+                yield from self._compare_sequence(
+                    qualified, str(table), str(column), sequence, str(name), int(str(step))
+                )
+
+    def _compare_sequence(
+        self, qualified: str, table: str, column: str, sequence: str, name: str, step: int
+    ) -> Iterator[EngineFinding]:
+        aggregate = "max" if step > 0 else "min"
+        sql = f"""select s.last_value + case when s.is_called then {step} else 0 end, m.furthest
+from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualified}) m"""
+        try:
+            ((following, furthest),) = self._connection.fetch(sql)
+        except (CorruptError, PrivilegeMissingError):  # other checks report it
+            return
+        if isinstance(furthest, int) and isinstance(following, int) and (furthest - following) * step >= 0:
+            yield EngineFinding(
+                severity="error",
+                code="sequence-behind",
+                message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
+                hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",
+                column=f"{table}.{column}",
+            )
+
+    def _quote_role(self) -> str:
+        return ident(str(self._connection.fetch("select current_user")[0][0]))

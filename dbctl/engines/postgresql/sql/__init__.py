@@ -1,1 +1,0 @@
-"""SQL of PostgreSQL: lexer, scripts, lint, read-only queries."""

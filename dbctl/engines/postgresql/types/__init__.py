@@ -1,1 +1,0 @@
-"""Column types of PostgreSQL, and the values in them."""
