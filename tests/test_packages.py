@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_few_modules_are_long_and_each_states_the_reason():
     assert len(long) <= 4
     for text in long.values():
         assert f"Over {MAX_LINES} lines: " in ast.get_docstring(ast.parse(text))
+
+
+def list_imports(path):
+    """Yield the names that a module imports when it is loaded, with their modules."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_no_modules_import_each_other():
+    """Such modules can be imported in one order only, which depends on the command."""
+    modules = {
+        package_name(path.with_suffix("")).removesuffix(".__init__"): path for path in ROOT.rglob("*.py")
+    }
+    graph = {
+        module: {name if name in modules else package for package, name in list_imports(path)}
+        for module, path in modules.items()
+    }
+    TopologicalSorter(graph).prepare()
 
 
 def test_packages_are_within_their_limits():
