@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
 
 from dbctl import signals
-from dbctl.engines.contract.database import Column, Explanation
+from dbctl.engines.contract.database import Column, Explanation, Reference
 from dbctl.engines.contract.fulltext import (
     IndexFault,
     IndexState,
@@ -79,11 +78,8 @@ class MySQLExplainer(SqlExplainer):
         texts = [token.text[1:-1] if token.kind == "name" else token.text for token in significant]
         aliases: dict[str, str] = {}
         for position, name in enumerate(texts[:-1]):
-            alias_position = (
-                position + 2
-                if texts[position + 1].lower() == "as" and position + 2 < len(texts)
-                else position + 1
-            )
+            has_as = texts[position + 1].lower() == "as" and position + 2 < len(texts)
+            alias_position = position + 1 + has_as
             if name in self._catalog.tables() and significant[alias_position].kind in ("word", "name"):
                 aliases.setdefault(texts[alias_position], name)
         return aliases
@@ -236,10 +232,6 @@ class MySQLScripts(ServerScripts):
 
 #: Kinds for which ``<=>`` compares exactly.
 EXACT = frozenset({"integer", "number", "time", "date"})
-#: The foreign keys of one table; a query by referenced table would scan the catalog for each.
-KEYS = """select table_name, constraint_name, referenced_table_name, column_name, referenced_column_name
-from information_schema.key_column_usage where table_schema = database() and table_name = :table
-and referenced_table_schema = database() order by constraint_name, ordinal_position"""
 
 
 class MySQLStaging(SqlStagingTables):
@@ -275,10 +267,13 @@ class MySQLStaging(SqlStagingTables):
         self._db.require_writable(table)
         names = ", ".join(ident(name) for name in columns)
         sql = f"insert into {self._catalog.quote_table(table)} ({names}) {select}"
-        self_references = [
-            reference for reference in self._catalog.references(table) if reference.table == table
+        keys = [
+            (referenced, reference)
+            for referenced in self._catalog.base_tables()
+            for reference in self._catalog.references(referenced)
+            if reference.table == table
         ]
-        if not self_references:
+        if not any(referenced == table for referenced, _ in keys):
             return self._connection.execute_write(sql)
         # A server checks each row immediately, but the row that it refers to may be inserted later.
         self._connection.execute_text("set session foreign_key_checks = 0")
@@ -286,29 +281,22 @@ class MySQLStaging(SqlStagingTables):
             row_count = self._connection.execute_write(sql)
         finally:
             self._connection.execute_text("set session foreign_key_checks = 1")
-        for key in self._foreign_keys(table):
-            self._require_parents(table, key)
+        for referenced, reference in keys:
+            self._require_parents(referenced, reference)
         return row_count
 
-    def _foreign_keys(self, table: str) -> Iterator[tuple[Sequence[str], str, Sequence[str]]]:
-        """Yield the foreign keys of a table: its columns, the referenced table, and the referenced columns."""
-        rows = [row for row in self._connection.fetch(KEYS, {"table": table}) if row[0] == table]
-        for (_, referenced), group in groupby(rows, key=lambda row: row[1:3]):
-            pairs = [(str(row[3]), str(row[4])) for row in group]
-            yield [column for column, _ in pairs], str(referenced), [to for _, to in pairs]
-
-    def _require_parents(self, table: str, key: tuple[Sequence[str], str, Sequence[str]]) -> None:
-        columns, referenced, to = key
+    def _require_parents(self, referenced: str, key: Reference) -> None:
         link = " and ".join(
-            f"p.{ident(other)} = t0.{ident(column)}" for column, other in zip(columns, to, strict=True)
+            f"p.{ident(other)} = t0.{ident(column)}"
+            for column, other in zip(key.columns, key.to, strict=True)
         )
-        is_complete = " and ".join(f"t0.{ident(column)} is not null" for column in columns)
+        is_complete = " and ".join(f"t0.{ident(column)} is not null" for column in key.columns)
         sql = (
-            f"select count(*) from {self._catalog.quote_table(table)} t0 where {is_complete}"
+            f"select count(*) from {self._catalog.quote_table(key.table)} t0 where {is_complete}"
             f" and not exists (select 1 from {self._catalog.quote_table(referenced)} p where {link})"
         )
         if (count := int(str(self.fetch(sql)[0][0]))) > 0:
-            reason = f"{count} rows of {table} would refer to no row of {referenced} ({', '.join(columns)})"
+            reason = f"{count} rows of {key.table} would refer to no row of {referenced} ({', '.join(key.columns)})"
             raise ConstraintError(target=self._connection.target, reason=reason)
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
