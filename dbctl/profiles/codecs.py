@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,22 @@ def read_time(stored: object) -> datetime | None:
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # an offset may lead out of the range of datetime
         return None
+
+
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME_FORMS = {rf"{_DAY}T.*Z": "iso-ms", rf"{_DAY}T.*": "iso-without-z", rf"{_DAY} .*": "sqlite-time"}
+
+
+def find_time_form(stored: object) -> str | None:
+    """Return the form of a time, or of a text that begins with a day: a ``TimeCodec`` or ``iso-without-z``; None: another value, or 0."""
+    if isinstance(stored, int | float):
+        return None if not stored else "epoch-s" if abs(stored) < SMALLEST_MILLISECONDS else "epoch-ms"
+    text = read_text(stored)
+    if re.fullmatch(r"[0-9]{9,14}", text):
+        return "epoch-s" if len(text) < len(str(SMALLEST_MILLISECONDS)) else "epoch-ms"
+    return next(
+        (form for pattern, form in _TIME_FORMS.items() if re.fullmatch(pattern, text, re.DOTALL)), None
+    )
 
 
 # Booleans -----------------------------------------------------------------------------------------------------------

@@ -179,6 +179,13 @@ class Readable(Protocol):
             parts[name] = getattr(import_module(module), class_name)(self)
         return cast("P | None", parts.get(name))
 
+    def memo(self) -> dict[object, object]:
+        """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.
+
+        An engine that does not know when remembers nothing.
+        """
+        return {}
+
     def tables(self) -> Mapping[str, Table]:
         """Return the live schema; read once, and again after a script ran or the file was replaced."""
 
@@ -219,10 +226,10 @@ class Readable(Protocol):
         rows: int,
         timeout: timedelta,  # noqa: ARG002 - used by overrides
     ) -> list[tuple[object, ...]] | None:
-        """Return the first and the last ``rows`` rows of a table by its key; None if they are not known after ``timeout``.
+        """Return the first and the last ``rows`` rows of a table; None if they are not known after ``timeout``.
 
-        It reads no other rows; of these it returns only those that meet all conditions. Without a key of one column, the
-        rows are any ``rows`` rows.
+        It reads no other rows; of these it returns only those that meet all conditions. The order is that in which the rows were
+        added, or that of their key if an engine does not know it. Without a key of one column, the rows are any ``rows`` rows.
         """
         return self.select(table, columns, where, limit=rows)
 
@@ -324,9 +331,6 @@ class TimeForms(Protocol):
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         """Return the forms of the times in a column, the most frequent first; other values are not counted."""
-
-    def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
-        """Return the forms of the most recently added rows; reads few rows."""
 
 
 class TimeRewriter(TimeForms, Protocol):

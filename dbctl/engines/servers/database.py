@@ -33,6 +33,10 @@ from dbctl.url import Url
 class ServerReader(SqlDatabase):
     connection: ServerConnection[Any]
 
+    def memo(self) -> dict[object, object]:
+        memo: dict[object, object] = self.__dict__.setdefault("_memo", {})
+        return memo
+
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self.connection.query(sql, parameters)
 

@@ -70,13 +70,14 @@ class SqlDatabase(Readable):
         rows: int,
         timeout: timedelta,
     ) -> list[Row] | None:
-        keys = self.catalog.primary_key(table)
-        if len(keys) != 1:
-            sampled = self.connection.fetch_within(timeout, self._select_end(table, columns, where, "", rows))
+        key = self._sample_key(table)
+        if not key:
+            sampled = self.connection.fetch_within(
+                timeout, self._select_end(table, columns, where, "", "", rows)
+            )
             return None if sampled is None else sampled[0]
         ends = (
-            self._select_end(table, [*keys, *columns], where, direction, rows)
-            for direction in ("asc", "desc")
+            self._select_end(table, columns, where, key, direction, rows) for direction in ("asc", "desc")
         )
         sampled = self.connection.fetch_within(timeout, *ends)
         if sampled is None:
@@ -87,23 +88,26 @@ class SqlDatabase(Readable):
         )
         return [row[1:] for row in first[:overlap] + last[::-1]]
 
+    def _sample_key(self, table: str) -> str:
+        """Return SQL for the column of ``t0`` by which a sample is ordered; empty: the table has none."""
+        keys = self.catalog.primary_key(table)
+        return self.catalog.quote_column(table, keys[0], "t0") if len(keys) == 1 else ""
+
     def _select_end(
-        self, table: str, columns: Sequence[str], where: Sequence[Where], direction: str, rows: int
+        self, table: str, columns: Sequence[str], where: Sequence[Where], key: str, direction: str, rows: int
     ) -> BoundQuery:
-        """Select rows at one end of a table that meet all conditions, or any rows if ``direction`` is empty."""
+        """Select rows at one end of a table that meet all conditions, each after its key; any rows without a key."""
         name, statement = self.catalog.quote_table(table), Statement(table)
-        names = ", ".join(self.catalog.quote_column(table, column, "t0") for column in columns)
+        quoted = [self.catalog.quote_column(table, column, "t0") for column in columns]
+        names = ", ".join([key, *quoted] if key else quoted)
         condition = self.builder.where_clause(statement, table, where)
-        key = self.catalog.quote_column(table, columns[0], "t0")
-        order = f" order by {key} {direction}" if direction else ""
+        order = f" order by {key} {direction}" if key else ""
         source = f"{name} t0"
         if condition:  # conditions apply to the sampled rows, because rows that meet them may be rare
-            selected = f"{key} as sampled_key" if direction else "*"
+            selected = f"{key} as sampled_key" if key else "*"
             sampled = f"(select {selected} from {source}{order} limit {rows:d})"
             source = (
-                f"{sampled} sampled join {source} on {key} = sampled.sampled_key"
-                if direction
-                else f"{sampled} t0"
+                f"{sampled} sampled join {source} on {key} = sampled.sampled_key" if key else f"{sampled} t0"
             )
         sql = f"select {names} from {source}{condition}{order} limit {rows:d}"
         return sql, statement.parameters

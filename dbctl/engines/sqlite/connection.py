@@ -64,8 +64,10 @@ class SQLiteConnection(ABC):
         except ValueError:
             raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
         self.timeout = timeout  #: seconds to wait for a lock
+        #: what services remember about the rows; see ``Readable.memo``
+        self.memo = dict[object, object]()
         #: called when the tables of the connection may have changed
-        self.on_change = list[Callable[[], None]]()
+        self.on_change: list[Callable[[], None]] = [self.memo.clear]
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf  #: when the current statement is interrupted
 

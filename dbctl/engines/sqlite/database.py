@@ -49,6 +49,13 @@ class SQLiteDatabase(SqlDatabase):
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
 
+    def memo(self) -> dict[object, object]:
+        return self.connection.memo
+
+    def _sample_key(self, table: str) -> str:
+        query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
+        return super()._sample_key(table) if self.connection.fetch(query, {"table": table}) else "t0._rowid_"
+
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         try:
             return super().count(table, where)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import Query, Table, TimeFormCount
+from dbctl.engines.contract.database import Query, TimeFormCount
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.usage import ValueInvalidError
@@ -145,11 +145,9 @@ def _parse_text(column: str, text: str) -> str | RawText:
         raise ValueInvalidError(name=column, value=ascii(text[:40]), reason="it is not valid UTF-8") from None
 
 
-#: Number of the newest rows, whose forms are those that the app currently writes.
-NEWEST_ROWS = 50
-
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-#: The form of a value, NULL if it is not a time or is zero; the same forms as in ``_to_milliseconds``, without plain dates.
+#: The form of a value, NULL if it is not a time or is zero, as ``find_time_form`` returns it for one value;
+#: the same forms as in ``_to_milliseconds``, without plain dates.
 _FORM = f"""case
 when typeof({{0}}) in ('integer', 'real') then
     case when {{0}} = 0 then null when {{0}} between -99999999999 and 99999999999 then 'epoch-s' else 'epoch-ms' end
@@ -166,8 +164,6 @@ class SQLiteTimes:
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
-        #: by table, which the catalog replaces when its definition has changed: the order of its newest rows, and their forms
-        self._known: dict[str, tuple[Table, str, dict[str, Sequence[str]]]] = {}
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         definition = self._catalog.require_table(table)
@@ -187,25 +183,6 @@ class SQLiteTimes:
             )
             for form, rows, smallest, *values in self._connection.fetch(sql)
         ]
-
-    def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
-        definition = self._catalog.require_table(table)
-        known = self._known.get(table)
-        if known is None or known[0] is not definition:
-            query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
-            order = "" if self._connection.fetch(query, {"table": table}) else " order by _rowid_ desc"
-            known = self._known[table] = definition, order, {}
-        _, order, forms = known
-        if (
-            column not in forms or not self._connection.read_only
-        ):  # an app does not change a form while a command plans
-            value = self._catalog.quote_column(table, column, "")
-            sql = (
-                f"select distinct {_FORM.format('held')} as form from"
-                f" (select {value} as held from {ident(table)}{order} limit {NEWEST_ROWS}) where form is not null"
-            )
-            forms[column] = [str(form) for (form,) in self._connection.fetch(sql)]
-        return forms[column]
 
 
 class SQLiteTimeRewriter(SQLiteTimes):

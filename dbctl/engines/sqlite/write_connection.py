@@ -152,6 +152,8 @@ class WriteConnection(SQLiteConnection):
             raise
         finally:
             self.depth = nested
+            if not nested:
+                self.memo.clear()
 
     def _roll_back(self, sql: str) -> None:
         self.notify_change()  # changes of the schema may be rolled back, too

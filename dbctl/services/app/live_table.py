@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeAlias, cast
 
 from dbctl.engines.contract.database import (
     AnyOf,
@@ -14,7 +15,6 @@ from dbctl.engines.contract.database import (
     Order,
     Readable,
     Table,
-    TimeForms,
     Where,
     Writable,
     require_part,
@@ -22,7 +22,15 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
-from dbctl.profiles.codecs import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
+from dbctl.profiles.codecs import (
+    BOOLEANS,
+    SMALLEST_MILLISECONDS,
+    TIMES,
+    TimeCodec,
+    decode_text,
+    find_time_form,
+    read_time,
+)
 from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.users import JoinedField
@@ -35,6 +43,9 @@ IS_TEXT = "CHAR|TEXT|CLOB|UUID"
 NAMED_IDS = 5
 #: The formats of times that are numbers.
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
+#: Sampled rows at each end of a table; the time limit of a sample.
+SAMPLE_ROWS, SAMPLE_LIMIT = 50, timedelta(seconds=1)
+_Sample: TypeAlias = tuple[list[str], list[tuple[object, ...]]]  # names of columns, and their values by row
 
 
 def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
@@ -183,13 +194,45 @@ class LiveTable:
         mixed formats would break the sort order of the column. A column of integers cannot store text.
         """
         if column not in self._time_forms:
-            times = self.db.part(TimeForms)
-            stored_forms = times.newest_time_forms(self.name, column) if times else ()
-            other = next((form for form in TIMES if [form] == list(stored_forms)), None)
-            if other is None and self._is_number(column) and self.profile.time not in NUMERIC_TIMES:
-                other = self._sample_numeric_form(column)
+            is_number = self._is_number(column) and self.profile.time not in NUMERIC_TIMES
+            other: TimeCodec | None = None
+            if is_number or self._has_plain_times:
+                newest = [value for (value,) in self.sample([column])[-SAMPLE_ROWS:]]
+                forms = {form for value in newest if (form := find_time_form(value))}
+                other = next((form for form in TIMES if {form} == forms and self._has_plain_times), None)
+                if other is None and is_number:
+                    is_fine = any(
+                        isinstance(value, int) and value >= SMALLEST_MILLISECONDS for value in newest
+                    )
+                    other = "epoch-ms" if is_fine else "epoch-s"
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
+
+    @property
+    def _has_plain_times(self) -> bool:
+        """Whether the engine has no type for times, so that each row of a column may have another form."""
+        return "time" not in self.db.native_types
+
+    def sample(self, columns: Sequence[str]) -> list[tuple[object, ...]]:
+        """Return columns of rows at both ends of the table, the newest last; empty if it cannot be read in time.
+
+        A connection reads them once. If commands also need the form of their times, the sample has all fields of users.
+        """
+        memo, users = self.db.memo(), self.profile.users
+        names, rows = cast("_Sample", memo.get(self.name, ([], [])))
+        if not set(columns) <= set(names):
+            fields: list[ColumnNames] = []
+            if users and users.table == self.name and self._has_plain_times:
+                fields = [users.id.column, *users.fields.values()]
+            mapped = filter(None, (find_column(self.table, field) for field in fields))
+            names = list(dict.fromkeys([*names, *columns, *mapped]))
+            sampled = self.db.sample(self.name, names, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT)
+            if sampled is None:
+                return []
+            rows = sampled
+            memo[self.name] = names, rows
+        positions = [names.index(column) for column in columns]
+        return [tuple(row[position] for position in positions) for row in rows]
 
     def has_own_unit(self, column: str) -> bool:
         """Return whether a column of integers stores times as numbers, although the app stores text."""
@@ -198,12 +241,6 @@ class LiveTable:
 
     def _is_number(self, column: str) -> bool:
         return "INT" in self.table.columns[column].type
-
-    def _sample_numeric_form(self, column: str) -> TimeCodec:
-        """Return the unit of the newest time in a column of integers; seconds if it is empty."""
-        rows = self.db.select(self.name, [column], order_by=[Order([column], descending=True)], limit=1)
-        newest = rows[0][0] if rows else None
-        return "epoch-ms" if isinstance(newest, int) and newest >= SMALLEST_MILLISECONDS else "epoch-s"
 
     def encode_constants(self, constants: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for constants of a profile, without missing optional columns.

@@ -25,15 +25,8 @@ from dbctl.profiles.model.users import Users
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import subjects
-from dbctl.services.app.evidence.subjects import (
-    SAMPLE_LIMIT,
-    Check,
-    Contradiction,
-    DoesNotApplyError,
-    Subject,
-    require,
-)
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.evidence.subjects import Check, Contradiction, DoesNotApplyError, Subject, require
+from dbctl.services.app.live_table import SAMPLE_LIMIT, LiveTable, find_column
 from dbctl.spec import Fact
 
 LEDGER_ROWS = 1000  #: sampled rows at each end of a ledger

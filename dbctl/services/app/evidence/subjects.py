@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Flag, auto
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -25,12 +25,10 @@ from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
 from dbctl.profiles.model.databases import Database
 from dbctl.profiles.schema_references import list_schema_references
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE, WHOLE_TYPE
 from dbctl.spec import Fact
 
-#: Sampled rows at each end of a table; the time limit of a sample.
-SAMPLE_ROWS, SAMPLE_LIMIT = 50, timedelta(seconds=1)
 T = TypeVar("T")
 UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
 
@@ -182,43 +180,34 @@ class Subject(msgspec.Struct, dict=True, eq=False):
 
     def find_denial(self, table: str) -> PrivilegeMissingError | None:
         """Return why the role may not read every column of a table that the profile names."""
-        sample = self._read_sample(table, self.named_columns[table][1])
-        if isinstance(sample, DbctlError) and not isinstance(sample, PrivilegeMissingError):
-            raise sample
-        return sample if isinstance(sample, PrivilegeMissingError) else None
+        error = self._sample_named(table)
+        if error is None or isinstance(error, PrivilegeMissingError):
+            return error
+        raise error
 
     def sample(self, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
         """Return columns of rows at both ends of a table; empty if it cannot be read in time.
 
-        The first sample of a table has all columns that the profile names, for other checks; only a command that writes reads
+        The first sample of a table has all columns that the profile names, for other checks; a command that writes reads only
         those that it needs.
         """
-        names = columns if self.opened else self.named_columns.get(table, ((), columns))[1]
-        if set(columns) <= set(names):
-            sample = self._read_sample(table, names)
-            if isinstance(sample, list):
-                positions = [names.index(column) for column in columns]
-                return [tuple(row[position] for position in positions) for row in sample]
-        # the role may read some columns only, or reading all takes too long
-        sample = self._read_sample(table, columns)
-        if isinstance(sample, DbctlError):
-            raise sample
-        return sample or []
+        if not self.opened and set(columns) <= set(self.named_columns.get(table, ((), ()))[1]):
+            self._sample_named(table)  # if the role may read some columns only, each check reads its own
+        return LiveTable(self.app.profile, self.db, table, "checks").sample(columns)
 
     @cached_property
-    def _samples(self) -> dict[tuple[str, Sequence[str]], list[tuple[object, ...]] | DbctlError | None]:
+    def _denials(self) -> dict[str, DbctlError | None]:
         return {}
 
-    def _read_sample(
-        self, table: str, columns: Sequence[str]
-    ) -> list[tuple[object, ...]] | DbctlError | None:
-        entry = (table, tuple(columns))
-        if entry not in self._samples:
+    def _sample_named(self, table: str) -> DbctlError | None:
+        """Read the sample of all columns that the profile names; return why they cannot be read."""
+        if table not in self._denials:
+            self._denials[table] = None
             try:
-                self._samples[entry] = self.db.sample(table, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT)
+                LiveTable(self.app.profile, self.db, table, "checks").sample(self.named_columns[table][1])
             except DbctlError as error:
-                self._samples[entry] = error
-        return self._samples[entry]
+                self._denials[table] = error
+        return self._denials[table]
 
 
 #: Numbers that are times from 2001 to 2286: in seconds, and in milliseconds.
