@@ -16,9 +16,8 @@ from dbctl.engines.mysql.catalog import matches_pattern, parse_grant
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles, select_missing_roles
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.restore import RoleReplacementInvalidError
 from dbctl.model import Struct, format_count
 
 #: Roles have no host.
@@ -250,32 +249,10 @@ def find_missing_accounts(
     session: Session, dump: Dump, policy: RolePolicy, target: str
 ) -> Sequence[MissingRole]:
     """Return the accounts of a dump that the server lacks, as ``RoleComparer`` describes."""
-    missing = _find_missing(parse_roles(dump, Account), _read_known(session), dump, policy, target)
+    missing = select_missing_roles(parse_roles(dump, Account), _read_known(session), dump, policy, target)
     return [
         MissingRole(name=account.name, description=account.describe(policy), is_required=account.is_named)
         for account in missing
-    ]
-
-
-def _find_missing(
-    accounts: Sequence[Account], known: Collection[str] | None, dump: Dump, policy: RolePolicy, target: str
-) -> Sequence[Account]:
-    for name, replacement in policy.replaced.items():
-        reason = ""
-        if known is not None and replacement not in known:
-            reason = "the server has no such account"
-        if "roles" in dump.metadata and not any(
-            account.name == name and account.is_named for account in accounts
-        ):
-            reason = f"the backup does not name {name}"
-        if reason:
-            raise RoleReplacementInvalidError(
-                target=target, name=name, replacement=replacement, reason=reason
-            )
-    if known is None:  # which accounts are missing is not visible
-        return ()
-    return [
-        account for account in accounts if account.name not in known and account.name not in policy.replaced
     ]
 
 
@@ -293,7 +270,7 @@ def prepare_accounts(
     """
     dump, policy = request.dump, request.roles
     accounts, known = parse_roles(dump, Account), _read_known(session)
-    missing = _find_missing(accounts, known, dump, policy, target) if not dump.foreign else ()
+    missing = select_missing_roles(accounts, known, dump, policy, target) if not dump.foreign else ()
     required = refuse_missing_roles(missing, policy, target)
     created = missing if policy.missing == "create" else ()
     try:

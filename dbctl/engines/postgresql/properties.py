@@ -19,10 +19,9 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
 from dbctl.engines.postgresql.dump_statements import make_role_filter
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles, select_missing_roles
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.restore import RoleReplacementInvalidError
 from dbctl.model import Struct
 
 #: Properties of database $1. The columns of locales differ between versions; older versions have collations from libc only.
@@ -359,16 +358,7 @@ def find_missing_roles(
 
 
 def _find_missing(session: Session, dump: Dump, policy: RolePolicy, target: str) -> Sequence[Role]:
-    roles, existing = parse_roles(dump, Role), _read_existing(session)
-    for name, replacement in policy.replaced.items():
-        reason = "the server has no such role" if replacement not in existing else ""
-        if "roles" in dump.metadata and not any(role.name == name and role.is_named for role in roles):
-            reason = f"the backup does not name {name}"
-        if reason:
-            raise RoleReplacementInvalidError(
-                target=target, name=name, replacement=replacement, reason=reason
-            )
-    return [role for role in roles if role.name not in existing and role.name not in policy.replaced]
+    return select_missing_roles(parse_roles(dump, Role), _read_existing(session), dump, policy, target)
 
 
 def _read_existing(session: Session) -> dict[str, bool]:

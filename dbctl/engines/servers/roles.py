@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from dbctl.engines.contract.dumps import Dump, RolePolicy
-from dbctl.errors.restore import RolesMissingError
+from dbctl.errors.restore import RoleReplacementInvalidError, RolesMissingError
 from dbctl.model import format_count
 
 OMIT_SECRETS = "Omit --secrets, or connect as a user who may read them."
@@ -33,6 +33,28 @@ def parse_roles(dump: Dump, kind: type[R]) -> Sequence[R]:
     if dump.foreign or dump.form == "kept":
         return ()
     return msgspec.json.decode(dump.metadata.get("roles", "[]"), type=list[kind])  # type: ignore[valid-type]
+
+
+def select_missing_roles(
+    roles: Sequence[R], known: Collection[str] | None, dump: Dump, policy: RolePolicy, target: str
+) -> Sequence[R]:
+    """Return the roles of a dump that the server lacks; ``known``: those that it has; None: this is not visible.
+
+    Raises:
+        RoleReplacementInvalidError: the policy replaces a role that the dump does not name, or by one that the server lacks.
+    """
+    named = {role.name for role in roles if role.is_named}
+    for name, replacement in policy.replaced.items():
+        reason = "" if known is None or replacement in known else f"the server has no {replacement}"
+        if "roles" in dump.metadata and name not in named:
+            reason = f"the backup does not name {name}"
+        if reason:
+            raise RoleReplacementInvalidError(
+                target=target, name=name, replacement=replacement, reason=reason
+            )
+    if known is None:
+        return ()
+    return [role for role in roles if role.name not in known and role.name not in policy.replaced]
 
 
 def refuse_missing_roles(missing: Iterable[DumpedRole], policy: RolePolicy, target: str) -> list[str]:
