@@ -160,13 +160,8 @@ MAX_LOCK_WAIT_SECONDS = 31_536_000
 #: Standard quotes and ``||``; values that do not fit are rejected, even if a non-transactional table takes part; a key of 0
 #: remains 0. Zero dates in a table are written as they were read.
 MODES = (
-    "PIPES_AS_CONCAT",
-    "ANSI_QUOTES",
-    "STRICT_ALL_TABLES",
-    "STRICT_TRANS_TABLES",
-    "ERROR_FOR_DIVISION_BY_ZERO",
-    "NO_ENGINE_SUBSTITUTION",
-    "NO_AUTO_VALUE_ON_ZERO",
+    "PIPES_AS_CONCAT,ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,"
+    "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
 #: Error numbers of the server and of the driver.
 UNKNOWN_VARIABLE, NO_SOCKET, LOST = 1193, 2002, 2013
@@ -213,7 +208,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
         session.server = parse_server(session.server_version, target)
         mode = "TIME_TRUNCATE_FRACTIONAL" if session.server.backslash_escapes else "NO_BACKSLASH_ESCAPES"
         session.settings = {
-            "sql_mode": ",".join((*MODES, mode)),
+            "sql_mode": f"{MODES},{mode}",
             "time_zone": "+00:00",
             "innodb_lock_wait_timeout": lock_wait_seconds(timeout, session.server),
             "lock_wait_timeout": lock_wait_seconds(timeout, session.server),
