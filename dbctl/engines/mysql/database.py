@@ -34,8 +34,9 @@ from dbctl.engines.mysql.values import (
     format_literal,
     kind_of,
 )
+from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerReader, ServerWriter
-from dbctl.engines.servers.engine import locate_parts
+from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
@@ -106,32 +107,20 @@ class RowInserter:
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {
-    "Advisor": "advice:{}Advice",
-    "BloatMonitor": "monitoring:{}Bloat",
-    "Checks": "sessions:{}Checks",
     "Cluster": "sessions:find_cluster",
-    "IndexMonitor": "monitoring:{}Indexes",
-    "Maintenance": "monitoring:{}Maintenance",
-    "NativeSchemas": "transfer.native:{}NativeSchemas",
-    "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "Preview": "queries:{}Preview",
-    "RowSource": "transfer.rows:{}RowSource",
-    "SchemaReader": "catalog:{}SchemaReader",
-    "SessionMonitor": "sessions:{}Sessions",
-    "SizeMonitor": "monitoring:{}Sizes",
-    "SlowQueryMonitor": "monitoring:{}SlowQueries",
+    "RowStreams": "stream:{}Streams",
     "ValueCodec": "values:{}Codec",
     "ValueScreen": "transfer.derive:{}ValueScreen",
     "WriteLock": "transfer.rows:{}WriteLock",
 }
-READER_PARTS = locate_parts(*_PLACE, _PARTS, Dumps="dump:{}Dumper", ReplicaMonitor="sessions:{}Replication")
+READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS)
 WRITER_PARTS = locate_parts(
     *_PLACE,
-    _PARTS,
-    RowSink="transfer.rows:{}RowSink",
+    server_parts.WRITER_PARTS,
+    **_PARTS,
     ScriptRunner="queries:{}Scripts",
     StagingTables="queries:{}Staging",
-    TextIndexes="queries:{}TextIndexes",
     WriteProofs="transfer.rows:{}WriteProofs",
 )
 

@@ -16,44 +16,26 @@ from dbctl.engines.postgresql.connection import (
 )
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.values import base_type, encode_for_column
-from dbctl.engines.servers import engine as server_engine
+from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerReader, ServerWriter
-from dbctl.engines.servers.engine import locate_parts
+from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
 _PARTS = {
-    "Advisor": "advice:{}Advice",
-    "BloatMonitor": "monitoring:{}Bloat",
-    "Checks": "sessions:{}Checks",
     "CsvWriter": "queries:{}CsvWriter",
-    "IndexMonitor": "monitoring:{}Indexes",
-    "Maintenance": "monitoring:{}Maintenance",
-    "NativeSchemas": "transfer.native:{}NativeSchemas",
-    "RowSource": "transfer.rows:{}RowSource",
-    "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowStreams": "queries:{}Streams",
-    "SchemaReader": "catalog:{}SchemaReader",
-    "SessionMonitor": "sessions:{}Sessions",
-    "SizeMonitor": "monitoring:{}Sizes",
-    "SlowQueryMonitor": "monitoring:{}SlowQueries",
     "ValueCodec": "dialect:{}Codec",
     "ValueScreen": "transfer.screen:{}ValueScreen",
+    "WriteLock": "transfer.write_lock:{}WriteLock",
 }
-READER_PARTS = locate_parts(
-    *_PLACE,
-    server_engine.READER_PARTS,
-    **_PARTS,
-    Dumps="dump:{}Dumper",
-    DumpRowCounter="dump:{}RowCounter",
-    ReplicaMonitor="sessions:{}Replication",
-)
+READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS, DumpRowCounter="dump:{}RowCounter")
 WRITER_PARTS = locate_parts(
     *_PLACE,
-    server_engine.WRITER_PARTS,
+    server_parts.WRITER_PARTS,
     **_PARTS,
-    RowSink="transfer.rows:{}RowSink",
+    ScriptRunner="scripts:{}Scripts",
     StagingTables="scripts:{}Staging",
     WriteProofs="transfer.write_lock:{}WriteProofs",
 )

@@ -1,0 +1,37 @@
+"""The parts that the engines of servers have under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: Parts of readers and writers.
+PARTS = {
+    "Advisor": "advice:{}Advice",
+    "BloatMonitor": "monitoring:{}Bloat",
+    "Checks": "sessions:{}Checks",
+    "Explainer": "queries:{}Explainer",
+    "FullText": "queries:{}FullText",
+    "IndexMonitor": "monitoring:{}Indexes",
+    "Maintenance": "monitoring:{}Maintenance",
+    "NativeSchemas": "transfer.native:{}NativeSchemas",
+    "PortableSchemas": "transfer.schema:{}PortableSchemas",
+    "RowSource": "transfer.rows:{}RowSource",
+    "SchemaReader": "catalog:{}SchemaReader",
+    "SessionMonitor": "sessions:{}Sessions",
+    "SizeMonitor": "monitoring:{}Sizes",
+    "SlowQueryMonitor": "monitoring:{}SlowQueries",
+}
+READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper", "ReplicaMonitor": "sessions:{}Replication"}
+WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink", "TextIndexes": "queries:{}TextIndexes"}
+
+
+def locate_parts(
+    package: str, class_prefix: str, parts: Mapping[str, str], **further: str
+) -> Mapping[str, str]:
+    """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
+    located = {name: f"{package}.{place}" for name, place in {**parts, **further}.items()}
+    shared = {
+        "Preview": "dbctl.engines.sql.checks:SqlPreview",
+        "TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner",
+    }
+    return {name: place.format(class_prefix) for name, place in (shared | located).items()}
