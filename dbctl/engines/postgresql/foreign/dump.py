@@ -10,8 +10,7 @@ from pathlib import Path
 
 from dbctl.engines.contract.dumps import Content, ImportedDump
 from dbctl.engines.postgresql.dump_programs import END, DumpScanner, create_schema_if_missing
-from dbctl.engines.postgresql.dump_statements import NAME, StatementFilter
-from dbctl.engines.postgresql.foreign.psql_commands import PsqlCommandError, PsqlScanner
+from dbctl.engines.postgresql.dump_statements import NAME, PsqlCommandError, PsqlScanner, StatementFilter
 from dbctl.engines.postgresql.load import open_text
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.connection import CorruptError

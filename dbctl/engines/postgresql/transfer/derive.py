@@ -12,7 +12,7 @@ from dbctl.engines.contract.portable import (
     PortableIndex,
     PortableTable,
 )
-from dbctl.engines.postgresql.transfer.schema import read_type, write_type
+from dbctl.engines.postgresql.transfer.types import read_type, write_type
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.portable.derivation import Derivation
 from dbctl.engines.sql.portable.expressions import UntranslatableError

@@ -1,15 +1,14 @@
-"""Read the portable schema, its types, and what it omits."""
+"""Read the portable schema, and what it omits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import WRITE_LOCK, TimeForm
 from dbctl.engines.contract.portable import (
     DerivedSchema,
     IndexTerm,
-    LogicalKind,
     LogicalType,
     Omission,
     PortableColumn,
@@ -22,115 +21,20 @@ from dbctl.engines.contract.portable import (
 from dbctl.engines.contract.schema import SchemaTable
 from dbctl.engines.postgresql.catalog import VISIBLE, PostgreSQLSchemaReader
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
+from dbctl.engines.postgresql.transfer.types import IGNORES_CASE, read_type
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
-from dbctl.engines.sql.portable.read import (
-    interpret_constraints,
-    list_triggers,
-    parse_declared,
-    strip_parentheses,
-)
+from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, strip_parentheses
 from dbctl.errors.usage import SchemaMismatchError
 
-_TEXT = LogicalType(kind="text")
-TYPES: Mapping[str, LogicalType] = {
-    "BOOLEAN": LogicalType(kind="boolean"),
-    "SMALLINT": LogicalType(kind="integer", bits=16),
-    "INTEGER": LogicalType(kind="integer", bits=32),
-    "BIGINT": LogicalType(kind="integer"),
-    "OID": LogicalType(kind="integer", bits=32, is_unsigned=True),
-    "NUMERIC": LogicalType(kind="decimal"),
-    "REAL": LogicalType(kind="real", bits=32),
-    "DOUBLE PRECISION": LogicalType(kind="real"),
-    **dict.fromkeys(["TEXT", "CITEXT", "CHARACTER VARYING", "XML"], _TEXT),
-    "CHARACTER": LogicalType(kind="text", length=1, is_fixed=True),
-    **dict.fromkeys(["NAME", '"CHAR"'], LogicalType(kind="text", length=63)),
-    **dict.fromkeys(["INET", "CIDR"], LogicalType(kind="text", length=43)),
-    **dict.fromkeys(["MACADDR", "MACADDR8"], LogicalType(kind="text", length=23)),
-    "BYTEA": LogicalType(kind="bytes"),
-    "DATE": LogicalType(kind="date"),
-    "TIME WITHOUT TIME ZONE": LogicalType(kind="time"),
-    "TIMESTAMP WITHOUT TIME ZONE": LogicalType(kind="timestamp"),
-    "TIMESTAMP WITH TIME ZONE": LogicalType(kind="timestamp", has_zone=True),
-    "JSON": LogicalType(kind="json"),
-    "JSONB": LogicalType(kind="json", json_form="exact"),
-    "UUID": LogicalType(kind="uuid"),
-    "BIT": LogicalType(kind="bits", bits=1, is_fixed=True),
-    "BIT VARYING": LogicalType(kind="bits", bits=0),
-}
-#: Types that the database maintains, or for which no other engine has an equivalent.
-IGNORES_CASE = frozenset({"CITEXT"})
-
-#: The types of columns by kind, without arguments.
-NAMES: Mapping[LogicalKind, str] = {
-    "boolean": "boolean",
-    "text": "text",
-    "enum": "text",
-    "set": "text",
-    "array": "text",
-    "any": "text",
-    "other": "text",
-    "bytes": "bytea",
-    "date": "date",
-    "json": "jsonb",
-    "uuid": "uuid",
-}
-_LARGEST_FRACTION, _SINGLE_BITS = 6, 32
-_INTEGERS = {"smallint": 16, "integer": 32}
-
-
-def read_type(declared: str) -> LogicalType:
-    """Return the logical type of a type of the catalog, in upper case."""
-    if declared.endswith("[]"):
-        return LogicalType(kind="array", name=declared)
-    return parse_declared(declared, TYPES) or LogicalType(kind="other", name=declared)
-
-
-def write_type(logical: LogicalType) -> str:
-    """Return the type for values of a logical type, as the catalog names it."""
-    write = _WRITERS.get(logical.kind)
-    return write(logical) if write else NAMES[logical.kind]
-
-
-def _write_integer(logical: LogicalType) -> str:
-    # the largest unsigned numbers of 64 bits do not fit; a key of type numeric would be slow, and is not numbered
-    bits = logical.bits + logical.is_unsigned
-    return next((name for name, size in _INTEGERS.items() if bits <= size), "bigint")
-
-
-def _write_text(logical: LogicalType) -> str:
-    if not logical.length:
-        return "text"
-    return f"character{'' if logical.is_fixed else ' varying'}({logical.length})"
-
-
-def _write_timestamp(logical: LogicalType) -> str:
-    return f"timestamp{_fraction(logical)} {'with' if logical.has_zone else 'without'} time zone"
-
-
-def _fraction(logical: LogicalType) -> str:
-    return f"({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else ""
-
-
-_WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {
-    "integer": _write_integer,
-    "decimal": lambda logical: f"numeric({logical.digits},{logical.scale})" if logical.digits else "numeric",
-    "real": lambda logical: "real" if logical.bits == _SINGLE_BITS else "double precision",
-    "text": _write_text,
-    "time": lambda logical: f"time{_fraction(logical)} without time zone",
-    "timestamp": _write_timestamp,
-    "bits": lambda logical: f"bit({logical.bits})" if logical.is_fixed else "bit varying",
-}
-
-
-_FROM_CLASSES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-_INDEX = f"""i.relname, c.relname, '{{}}' {_FROM_CLASSES}
+_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+_INDEX = f"""i.relname, c.relname, '{{}}' {_FROM}
   join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid join pg_catalog.pg_class i on i.oid = x.indexrelid
   join pg_catalog.pg_am m on m.oid = i.relam where {VISIBLE} and c.relkind in ('r', 'p') and m.amname in ('btree', 'hash') and {{}}"""
-_CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {_FROM_CLASSES}
+_CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {_FROM}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.condeferrable where {VISIBLE} and {{}}"""
 #: What a domain requires of the values of a column.
-_DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {_FROM_CLASSES}
+_DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {_FROM}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typtype = 'd'
   left join pg_catalog.pg_constraint f on f.contypid in (t.oid, t.typbasetype) and f.contype = 'c'
@@ -163,11 +67,11 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
             + WRITE_LOCK
             + """' and not exists (select from pg_catalog.pg_depend e
   where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')""",
-            f"select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM_CLASSES} where {VISIBLE} and c.relkind = 'f'",
-            f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM_CLASSES} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
+            f"select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'",
+            f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))""",
-            f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {_FROM_CLASSES}
+            f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {_FROM}
   where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')
   and n.nspname not like 'pg\\_%' and n.nspname <> all(pg_catalog.current_schemas(false))
   and exists (select from pg_catalog.pg_constraint f join pg_catalog.pg_class o on f.contype = 'f' and (f.conrelid, f.confrelid) in ((c.oid, o.oid), (o.oid, c.oid))
@@ -176,15 +80,15 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
                 "select '" + kind + "', " + _DOMAIN.format(text, condition)
                 for kind, text, condition in _DOMAIN_PARTS
             ),
-            f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM_CLASSES}
+            f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM}
   join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}""",
-            f"""select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM_CLASSES}
+            f"""select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'x' where {VISIBLE}""",
-            f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM_CLASSES}
+            f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM}
   join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}""",
-            f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {_FROM_CLASSES}
+            f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {_FROM}
   where {VISIBLE} and c.relkind in ('v', 'm') and obj_description(c.oid, 'pg_class') <> ''""",
-            f"""select 'collation', a.attname, c.relname, 'collation ' || l.collname || ' is left out' {_FROM_CLASSES}
+            f"""select 'collation', a.attname, c.relname, 'collation ' || l.collname || ' is left out' {_FROM}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcollation <> a.attcollation
   join pg_catalog.pg_collation l on l.oid = a.attcollation and l.collisdeterministic where {VISIBLE} and c.relkind in ('r', 'p')""",
@@ -201,7 +105,6 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
 )
 
 
-_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Columns of tables; a domain has its base type and length.
 COLUMNS = f"""with recursive types (oid, base, typmod) as (
   select oid, oid, -1 from pg_catalog.pg_type where typtype <> 'd'

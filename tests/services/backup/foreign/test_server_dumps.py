@@ -14,7 +14,7 @@ from msgspec import structs
 
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.foreign import import_dump
-from dbctl.engines.postgresql.foreign.psql_commands import PsqlCommandError, PsqlScanner
+from dbctl.engines.postgresql.dump_statements import PsqlCommandError, PsqlScanner
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupPartialError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.base import DbctlError
