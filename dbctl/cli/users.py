@@ -226,9 +226,10 @@ def ensure(
     with session.open_app() as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = NewUser(fields=values)
-        plan = ensure_user(app, new).plan()
+        plan, sources = None, (stdin, file, generate)
         if needs_password(app, new):
-            new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
+            plan = ensure_user(app, new).plan() if dry_run or not any(sources) else None
+            new = _add_password(session, app, new, sources, dry_run=dry_run)
         return run_change(session, ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
@@ -324,8 +325,10 @@ def set_password(
 
     with session.open_app() as app:
         selector, new = select_users(login, ids), UserUpdate()
-        plan = set_password(app, selector, new).plan()  # report an unknown user before prompting
-        new = _add_password(session, app, new, (stdin, file, generate), dry_run=dry_run)
+        sources = (stdin, file, generate)
+        # report an unknown user before prompting
+        plan = set_password(app, selector, new).plan() if dry_run or not any(sources) else None
+        new = _add_password(session, app, new, sources, dry_run=dry_run)
         return run_change(session, set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 

@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from dbctl.errors.base import DbctlError
+from dbctl.services.app.change import UNASKED
 from dbctl.services.app.user_table import UserSelector
+from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.create import NewUser, create_user
 from dbctl.services.users.delete import delete_users
 from dbctl.services.users.update import set_active
@@ -86,7 +88,10 @@ def run_interleaved(path, monkeypatch, other_process, number, prepare, writes, s
     config = str(path.with_name("dbctl.toml"))
     with monkeypatch.context() as patch, open_app(Selection(config=config), timeout=1, spec=spec) as app:
         change = prepare(app)
-        confirmed = change.plan().digest if writes.may_destroy else None
+        confirmed = UNASKED
+        if change.may_destroy():
+            plan = change.plan()
+            confirmed = plan.digest if plan.destructive else UNASKED
         steps = Steps(patch, number, lambda: other_process(path, sql))
         try:
             change.apply(confirmed)
@@ -114,7 +119,29 @@ CASES = {
         "update users set is_active = 0 where username = 'ann'",
         "last-admin",
     ),
+    "a session with a device": (
+        lambda app: revoke(app, UserSelector(logins=["ann"])),
+        DELETES,
+        "insert into devices select 'phone', id from refresh_tokens where user_id = 2",
+        "plan-changed",
+    ),
 }
+#: Two admins; sessions are deleted, because the column that would mark them as revoked is missing, and have devices.
+PREPARED = (
+    "update users set role_id = 1 where username = 'ann'",
+    "alter table refresh_tokens drop column revoked_at",
+    "create table devices (name text, session_id integer references refresh_tokens (id) on delete cascade)",
+)
+
+
+def list_changed_tables(folder, other_process, sql):
+    """Return the tables that ``sql`` changes."""
+    path = flashpoint_app.create_app(folder / "other", "document")
+    flashpoint_app.run_statements(path, *PREPARED)
+    before = flashpoint_app.read_all_rows(path)
+    assert other_process(path, sql) == "committed"
+    after = flashpoint_app.read_all_rows(path)
+    return [name for name in before if before[name] != after[name]]
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
@@ -122,12 +149,12 @@ CASES = {
 def test_commit_before_any_statement_is_seen(tmp_path, monkeypatch, other_process, case, mode):
     """A change that succeeds has the lock, or the other commit came after its own."""
     prepare, writes, sql, refusal = CASES[case]
-    outcomes, number = [], 0
+    outcomes, number, changed = [], 0, list_changed_tables(tmp_path, other_process, sql)
     while True:
         number += 1
         folder = tmp_path / str(number)
         path = flashpoint_app.create_app(folder, "document")
-        flashpoint_app.run_statements(path, "update users set role_id = 1 where username = 'ann'")
+        flashpoint_app.run_statements(path, *PREPARED)
         create_journal(path, mode)
         before = flashpoint_app.read_all_rows(path)
         steps, error = run_interleaved(path, monkeypatch, other_process, number, prepare, writes, sql)
@@ -137,7 +164,9 @@ def test_commit_before_any_statement_is_seen(tmp_path, monkeypatch, other_proces
         outcomes.append((steps.outcome, error))
         if error:
             assert (steps.outcome, error) == ("committed", refusal), number
-            assert sum(before[name] != after[name] for name in before) >= 1, "the other commit is lost"
+            assert [name for name in before if before[name] != after[name]] == changed, (
+                "not only the other commit"
+            )
             assert other_process(path, "delete from users where 0") == "committed"
         elif steps.outcome == "committed":
             assert steps.is_late, f"the commit before step {number} was not seen"

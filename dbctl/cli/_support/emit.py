@@ -198,18 +198,21 @@ def run_change(
 
 
 def _confirm(session: Session, operation: Operation, plan: Plan | None) -> str | None:
-    """Return the digest of the plan that the user confirmed; None if no confirmation was required."""
+    """Return the digest of the plan that the user confirmed, or ``UNASKED``; None if no confirmation is required."""
     if session.is_confirmed:
         return session.confirmed_digest
     options = session.options
     if options.confirm and options.confirm != operation.app:
         raise ConfirmationWrongError(value=options.confirm, app=operation.app)
-    writes = session.spec.writes
-    if options.confirm or (options.yes and not operation.protected) or (writes and not writes.may_destroy):
+    if options.confirm or (options.yes and not operation.protected):
         return None
+    from dbctl.services.app.change import UNASKED, Change
+
+    if isinstance(operation, Change) and not plan and not operation.may_destroy():
+        return UNASKED
     plan = plan or operation.plan()
     if not plan.destructive or plan.is_empty:
-        return None
+        return UNASKED if isinstance(operation, Change) else None
     with progress.pause():
         ask_confirmation(plan, word=operation.app if operation.protected else "yes")
     return plan.digest

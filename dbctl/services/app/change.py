@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -30,6 +30,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 T = TypeVar("T")
+#: Replaces the digest of a plan if the user was not asked: a plan that destroys data is not applied.
+UNASKED = ""
 #: Attempts of a transaction that conflicts with concurrent ones.
 MAX_ATTEMPTS = 5
 
@@ -135,6 +137,7 @@ class Change(Operation, Generic[R]):
         *,
         prepare: Callable[[], None] | None = None,
         cascade_databases: Callable[[], Sequence[str]] = tuple,
+        expendable_tables: Callable[[], Collection[str]] | None = None,
     ) -> None:
         """Describe a change of one database.
 
@@ -146,11 +149,23 @@ class Change(Operation, Generic[R]):
             cascade_databases: returns the other databases that the change writes. Their transactions end after the
                 transaction of ``database``, so a failure rolls back all of them. After a crash between the commits only
                 the other databases may have the change; running the command again completes it.
+            expendable_tables: returns the tables from which it may delete rows without a question, such as sessions: it
+                destroys data only if rows of other tables refer to them. None: the command declares whether it may destroy data.
         """
         super().__init__(app, app.target(database))
         self.draft = draft
         self._database, self._prepare = database, prepare
-        self._cascade_databases = cascade_databases
+        self._cascade_databases, self._expendable_tables = cascade_databases, expendable_tables
+
+    def may_destroy(self) -> bool:
+        """Whether the plan may require a confirmation; otherwise no plan is needed before the lock."""
+        if self._expendable_tables is None:
+            return self._app.declared_write.may_destroy
+        names = self._expendable_tables()
+        if not names:
+            return False
+        database = self._app.reader(self._database)
+        return any(database.references(name) for name in names & database.tables().keys())
 
     def plan(self) -> Plan:
         """Return the plan for the current state; writes nothing, and needs no write privileges.
@@ -200,14 +215,16 @@ class Change(Operation, Generic[R]):
         """Apply the change in one transaction.
 
         Args:
-            confirmed: digest of the plan that the user confirmed; None without a confirmation.
+            confirmed: digest of the plan that the user confirmed; None if a plan that destroys data needs no confirmation;
+                ``UNASKED``.
 
         Raises:
-            PlanChangedError: the plan has changed since the confirmation; nothing was changed.
+            PlanChangedError: the plan has changed since the confirmation, or destroys data and the user was not asked;
+                nothing was changed.
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, self._open_writer() as database:
+        with ExitStack() as others, self._open_writer(confirmed) as database:
             cascade_databases = self._cascade_databases()
             for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
@@ -218,12 +235,12 @@ class Change(Operation, Generic[R]):
             return retry_conflicts(partial(self._apply_once, database, confirmed))
 
     @contextmanager
-    def _open_writer(self) -> Iterator[Writable]:
+    def _open_writer(self, confirmed: str | None) -> Iterator[Writable]:
         with ExitStack() as stack:
             try:
                 database = stack.enter_context(self._app.writer(self._database))
             except ReadOnlyError:
-                if not self._app.declared_write.may_destroy:  # without a plan: its errors are the first ones
+                if confirmed == UNASKED:  # perhaps without a plan, whose errors are the first ones
                     self.plan()
                 raise
             yield database
@@ -231,8 +248,10 @@ class Change(Operation, Generic[R]):
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():
             prepared = self.draft(database)
-            if prepared.plan.destructive and not self._app.declared_write.may_destroy:
-                raise ValueError(f"{self._app.spec.name} declares that it destroys nothing")
+            if confirmed == UNASKED:
+                if prepared.plan.destructive and not prepared.plan.is_empty:
+                    raise PlanChangedError(target=self.target)
+                return prepared.apply(database)
             self._require_confirmed(confirmed, lambda: self._announce(prepared.plan, database))
             return prepared.apply(database)
 

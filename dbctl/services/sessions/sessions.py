@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from dbctl.engines.contract.database import (
     AllOf,
@@ -136,7 +137,8 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))
 
-    return Change(app, users_database(app), draft)
+    expendable_tables = partial(sign_in_state.list_expendable_tables, app)
+    return Change(app, users_database(app), draft, expendable_tables=expendable_tables)
 
 
 #: By field of ``users.checked``, the command that changes it.

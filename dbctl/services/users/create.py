@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.base import Remedy
@@ -28,6 +29,7 @@ from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.last_admin import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_undecided_format, require_prefix
+from dbctl.services.users.sign_in_state import list_expendable_tables
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
@@ -328,7 +330,7 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
         update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
         return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
 
-    return Change(app, users_database(app), draft)
+    return Change(app, users_database(app), draft, expendable_tables=partial(list_expendable_tables, app))
 
 
 def needs_password(app: App, new: NewUser) -> bool:

@@ -186,7 +186,11 @@ def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> C
         selected = [] if addresses and selector.is_empty else users.find_users(selector)
         return UnlockUsers(users, selected, addresses)
 
-    return Change(app, users_database(app), draft)
+    def list_expendable_tables() -> set[str]:
+        users = app.require_section(app.profile.users, "users")
+        return {app.require_section(users.lockout, "lockout").table}
+
+    return Change(app, users_database(app), draft, expendable_tables=list_expendable_tables)
 
 
 class UnlockUsers:

@@ -68,6 +68,14 @@ def find_signed_in(users: UserTable, selected: Sequence[User]) -> list[User]:
     return [user for user in selected if str(user.id) in owners]
 
 
+def list_expendable_tables(app: App) -> set[str]:
+    """Return the tables from which changes of users delete rows: their sessions and roles."""
+    users = app.require_section(app.profile.users, "users")
+    members = users.role.members if users.role else None
+    names = {section.table for section in users.signed_in} | ({members.table} if members else set())
+    return {name.removesuffix("?") for name in names}
+
+
 class SignOut:
     """The rows of users that store their sessions, found once for the plan and for the change."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from msgspec import structs
 
@@ -128,7 +129,8 @@ def change_users(
         users = UserTable(app, db)
         return UpdateUsers(users, users.find_users(selector), update, title, f"users.{action}")
 
-    return Change(app, users_database(app), draft)
+    expendable_tables = partial(sign_in_state.list_expendable_tables, app)
+    return Change(app, users_database(app), draft, expendable_tables=expendable_tables)
 
 
 class UpdateUsers:
@@ -353,7 +355,8 @@ def set_role(
         users = UserTable(app, db)
         return TransferRole(users, users.find_single_user(selector), role, previous_holder_role)
 
-    return Change(app, users_database(app), draft)
+    expendable_tables = partial(sign_in_state.list_expendable_tables, app)
+    return Change(app, users_database(app), draft, expendable_tables=expendable_tables)
 
 
 def add_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:

@@ -10,12 +10,15 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.config.sections import Selection
+from dbctl.errors.base import Exit
 from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.usage import PlanChangedError
 from dbctl.errors.users import LastAdminError
 from dbctl.model import Plan
-from dbctl.services.app.change import Change, PreparedChange
+from dbctl.services.app.change import UNASKED, Change, PreparedChange
 from dbctl.services.app.open import open_app
 from dbctl.services.app.user_table import UserSelector
+from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.delete import delete_users
 from dbctl.spec import CommandSpec, Write
 from tests.services import flashpoint_app
@@ -69,7 +72,14 @@ LINES = {
     "users create eve --email eve@example.org --generate": [True],
     "roles create crew": [True],
     "settings set app.siteName Arcade": [True],
-    "users deactivate ann": [False, True],
+    "users deactivate ann": [True],
+    "users set-role ann guest": [True],
+    "users set-password ann --generate": [True],
+    "users ensure ann --role guest": [True],
+    "users unlock ann": [True],
+    "sessions revoke ann": [True],
+    "users deactivate ann --dry-run": [False],
+    "data set users 2 email=eve@example.org": [False, True],
     "users deactivate ann --yes": [True],
     "users delete ann --yes": [True],
     "users create eve --email eve@example.org --generate --dry-run": [False],
@@ -87,11 +97,56 @@ def test_change_that_cannot_destroy_is_drafted_once(path, monkeypatch, opened, l
     assert opened.count("mode=rw") == ("--dry-run" not in line)
 
 
-def test_command_that_declares_to_destroy_nothing_does_not(path):
-    """A wrong declaration deletes nothing without a confirmation."""
+@pytest.fixture
+def larder(tmp_path):
+    """An app whose sessions are deleted, with the devices of sessions."""
+    path = flashpoint_app.create_larder(tmp_path)
+    flashpoint_app.run_statements(
+        path,
+        "create table devices (name text, token text references member_logins (token) on delete cascade)",
+    )
+    return path
+
+
+def add_device(path):
+    flashpoint_app.run_statements(path, "insert into devices select 'phone', token from member_logins")
+
+
+def test_change_asks_if_rows_depend_on_those_that_it_deletes(larder, monkeypatch):
+    monkeypatch.chdir(larder.parent)
+    drafts, line = count_drafts(monkeypatch), ["sessions", "revoke", "ana"]
+    assert main([*line, "--dry-run"]) == 0
+    assert main(line) == 0
+    assert drafts == [False, False, True], "rows of another table may depend on sessions, so there is a plan"
+    add_device(larder)
+    before = flashpoint_app.read_all_rows(larder)
+    assert main(["sessions", "revoke", "pip"]) == Exit.REFUSED
+    assert flashpoint_app.read_all_rows(larder) == before
+    assert main(["sessions", "revoke", "pip", "--yes"]) == 0
+    assert flashpoint_app.read_all_rows(larder) != before
+
+
+def test_plan_that_destroys_data_since_it_was_shown_is_not_applied(larder):
+    with flashpoint_app.open_app(larder) as app:
+        change = revoke(app, UserSelector(logins=["pip"]))
+        assert change.may_destroy()
+        assert not change.plan().destructive
+        add_device(larder)
+        before = flashpoint_app.read_all_rows(larder)
+        with pytest.raises(PlanChangedError):
+            change.apply(UNASKED)
+        assert flashpoint_app.read_all_rows(larder) == before
+        change.apply(change.plan().digest)
+
+
+def test_change_without_confirmation_destroys_nothing(path):
+    """Also if the declaration of its command is wrong."""
     before = flashpoint_app.read_all_rows(path)
-    with open_with(path, CREATES) as app, pytest.raises(ValueError, match="users change"):
-        delete_users(app, UserSelector(logins=["ann"])).apply()
+    with open_with(path, CREATES) as app:
+        change = delete_users(app, UserSelector(logins=["ann"]))
+        assert not change.may_destroy()
+        with pytest.raises(PlanChangedError):
+            change.apply(UNASKED)
     assert flashpoint_app.read_all_rows(path) == before
 
 
@@ -113,7 +168,7 @@ def test_error_of_a_draft_precedes_that_of_a_file_that_cannot_be_written(path, o
         return PreparedChange(Plan(title="Change", target=db.target, steps=[]), lambda _: None)
 
     with open_with(path, CREATES) as app, pytest.raises(LastAdminError if login == "root" else ReadOnlyError):
-        Change(app, "user", draft).apply()
+        Change(app, "user", draft).apply(UNASKED)
     assert "mode=rw" not in opened
 
 
