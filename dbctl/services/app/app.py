@@ -304,11 +304,13 @@ class App:
         write = write or self.declared_write
         section, engine = self.require_writable(name), self.engine(name)
         self._mark_used(name)
-        if engine.writers_leave_traces and not create:
-            self.reader(name)  # the file of another app must not even be opened for writing
         reader = self._readers.pop(name, None)
-        if reader:  # closing it later would drop this process's locks on the file
-            reader.close()
+        if not (reader or create) and engine.writers_leave_traces:
+            reader = self._open_for_reading(name)
+        if reader:
+            with closing(reader):  # closing it later would drop this process's locks on the file
+                if not create:  # the file of another app must not even be opened for writing
+                    self._require_tables(name, reader)
         options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
@@ -321,13 +323,7 @@ class App:
         database = engine.create_writer(self.url(name), self.target(name), options)
         try:
             if not create:
-                if (
-                    name == self._main
-                    and self.base_profile.variants
-                    and self._find_variant(database.tables()) != self.variant
-                ):
-                    raise ConcurrentChangeError(target=self.target(name))
-                self.profile.require_tables(section, self.target(name), database.tables())
+                self._require_tables(name, database)
             self.refuse_contradictions(name, database, write.facts)
             with database.lock(self.spec.name), record_writes(self, name, write, database) as recorded:
                 self.writers[name] = recorded
@@ -335,6 +331,13 @@ class App:
         finally:
             self.writers.pop(name, None)
             database.close()
+
+    def _require_tables(self, name: str, database: Readable) -> None:
+        """Check that a database which the command is about to write is the app's; raises as ``writer``."""
+        tables, has_variants = database.tables(), name == self._main and self.base_profile.variants
+        if has_variants and self._find_variant(tables) != self.variant:
+            raise ConcurrentChangeError(target=self.target(name))
+        self.profile.require_tables(self.database(name), self.target(name), tables)
 
     @property
     def declared_write(self) -> Write:
