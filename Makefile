@@ -50,7 +50,7 @@ bench: $(READY) ## measure speed, compared with other tools
 	$(BIN)/python -m benchmarks
 
 golden: $(READY) ## regenerate the generated files: completions, man pages, help, schemas, reference, cached profiles
-	$(BIN)/python -m dbctl.profiles.generate
+	$(BIN)/python -m tools.profiles
 	$(BIN)/python -m tools.commands
 	$(BIN)/python -m tools.completion.generate
 	$(BIN)/python -m tools.man_pages

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dbctl.files import toml
-from dbctl.profiles import generate, loader
+from dbctl.profiles import loader
+from tools import profiles as generate
 
 MAX_EXAMPLE = 60  #: characters
 _TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean", "null": "none"}

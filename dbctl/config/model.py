@@ -12,7 +12,7 @@ from dbctl.model import Compression
 from dbctl.units import is_duration, parse_size
 from dbctl.url import Url
 
-#: The JSON Schema of ``ConfigFile``, which ``dbctl.profiles.generate`` writes.
+#: The JSON Schema of ``ConfigFile``, which ``tools.profiles`` writes.
 CONFIG_SCHEMA = Path(__file__).with_name("config.schema.json")
 
 #: The name of the app that --profile and --url describe without a configuration.

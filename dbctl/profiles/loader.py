@@ -172,7 +172,7 @@ class Ledgers(Section, frozen=True, kw_only=True):
 
 
 class CachedLedgers(msgspec.Struct, frozen=True):
-    """The ledgers in the JSON file that ``profiles.generate`` writes."""
+    """The ledgers in the JSON file that ``tools.profiles`` writes."""
 
     source_crc32: int  #: CRC-32 of the TOML file
     profile: Ledgers

@@ -23,7 +23,6 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
 from dbctl.config.paths import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
-from dbctl.profiles import generate
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS
 from tests import examples
@@ -33,6 +32,7 @@ from tests.fault_proxy import FaultProxy
 from tests.receivers import receive_http
 from tests.shapes import chat_lancedb, flashpoint_web
 from tools import commands, reference, schema_pages
+from tools import profiles as generate
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from dbctl.errors.connection import FileMissingError
 from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
-from dbctl.profiles import generate, loader
+from dbctl.profiles import loader
+from tools import profiles as generate
 
 SECTIONS = [
     (module, kind)
@@ -30,7 +31,7 @@ def test_generated_files_are_current():
         for path, text in generate.generated_files().items()
         if path.read_text(encoding="utf-8") != text
     ]
-    assert outdated == [], "python -m dbctl.profiles.generate"
+    assert outdated == [], "python -m tools.profiles"
 
 
 @pytest.mark.parametrize("name", loader.names())

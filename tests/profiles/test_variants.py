@@ -14,9 +14,10 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.files import toml
-from dbctl.profiles import generate, loader
+from dbctl.profiles import loader
 from dbctl.services.app.open import open_app
 from tests.databases import empty_database
+from tools import profiles as generate
 
 #: Since version 4, the role is a foreign key, the sign-ins are rows, and the login is called ``handle``.
 PROFILE = """\

@@ -1,6 +1,6 @@
 """Write the JSON Schemas of profiles and of the configuration, and the JSON caches of the built-in profiles.
 
-python -m dbctl.profiles.generate
+``python -m tools.profiles`` writes them, as the first of ``make golden``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dbctl.config.model import CONFIG_SCHEMA
 from dbctl.files import toml
 from dbctl.files.atomic import write_atomically
 from dbctl.profiles import loader
-from dbctl.profiles import loader as ledgers
 from dbctl.profiles.model import (
     base,
     cleanup,
@@ -56,7 +55,7 @@ MODULES = (
     cleanup,
     rebuild,
 )
-SCHEMA = Path(__file__).with_name("profile.schema.json")
+SCHEMA = Path(loader.__file__).with_name("profile.schema.json")
 
 
 def build_schema() -> str:
@@ -83,14 +82,14 @@ def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleTy
 
 
 def encode_cache(path: Path) -> str:
-    """Return a TOML file as the JSON text of ``loader.CachedProfile`` or ``ledgers.CachedLedgers``."""
+    """Return a TOML file as the JSON text of ``loader.CachedProfile`` or ``loader.CachedLedgers``."""
     values, _ = toml.load(path)
     return json.dumps({"source_crc32": crc32(path.read_bytes()), "profile": values}, indent=1) + "\n"
 
 
 def generated_files() -> Mapping[Path, str]:
     """Return the path and text of every generated file."""
-    built_in = [*(loader.path_of(name) for name in loader.names()), ledgers.SOURCE]
+    built_in = [*(loader.path_of(name) for name in loader.names()), loader.SOURCE]
     schemas = {SCHEMA: build_schema(), CONFIG_SCHEMA: build_config_schema()}
     return schemas | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
 
