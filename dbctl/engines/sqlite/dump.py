@@ -1,4 +1,12 @@
-"""Dump a SQLite file that other processes write into a single new file, verify dumps, and block its writers before a replacement."""
+"""Dump a SQLite file that other processes write into a single new file, verify dumps, and block its writers before a replacement.
+
+Copying the bytes of a file during a write gives an inconsistent copy, sometimes one that passes every check. So the copy
+uses SQLite's backup interface inside a read transaction: without one, the backup restarts at each commit of another
+process, and never ends while a busy process writes. sqlite-utils has neither the interface nor a pinned snapshot.
+
+A child process holds the lock that blocks writers, because this process reads the file without locks, and closing any descriptor
+of the file would drop its locks. If this process is killed, the child reaches the end of its input and releases the lock.
+"""
 
 from __future__ import annotations
 

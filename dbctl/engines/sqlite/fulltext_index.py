@@ -1,4 +1,9 @@
-"""Full-text indexes in SQLite: their definition (an FTS5 table, an index on its keys, and triggers), their stored objects, creation and removal."""
+"""Full-text indexes in SQLite: their definition (an FTS5 table, an index on its keys, and triggers), their stored objects, creation and removal.
+
+``enable_fts`` of sqlite-utils creates another kind of index: it finds rows by rowid, which may change where a table has no
+INTEGER PRIMARY KEY, and follows neither texts of other tables nor the layout that the document of an app requires.
+``create_index`` would repeat the statement of the key index, which ``StoredTextIndex`` compares with the stored one.
+"""
 
 from __future__ import annotations
 

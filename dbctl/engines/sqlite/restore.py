@@ -1,4 +1,9 @@
-"""A SQLite file as the target of a restore: it may be missing, no longer be a database, or open in an app."""
+"""A SQLite file as the target of a restore: it may be missing, no longer be a database, or open in an app.
+
+An open file is never replaced: the app would continue to write to the old file, and its commits would be lost without
+an error. Instead, SQLite's backup interface writes the whole content in one transaction, so that readers see either the
+old or the new content.
+"""
 
 from __future__ import annotations
 
