@@ -1,9 +1,10 @@
-"""The bundle for bug reports. Each file contains only listed fields: no texts of users, files, rows or messages."""
+"""The bundle for bug reports. Each file contains only listed fields: no texts of users, files, rows or messages; what is not known to be harmless is replaced."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import loader
+from dbctl.config.loader import config_path
 from dbctl.config.sections import Selection, read_sections
+from dbctl.config.storage import PROVIDERS
 from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.monitoring import SessionMonitor
 from dbctl.engines.contract.schema import Schema
@@ -22,6 +24,7 @@ from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.files import toml
 from dbctl.files.atomic import translate_errors, write_blocks
 from dbctl.model import Struct
+from dbctl.profiles import loader
 from dbctl.services.app.app import App
 from dbctl.services.checks.run import examine
 from dbctl.services.events.history import list_runs
@@ -30,8 +33,100 @@ from dbctl.services.events.runs import RunFilter
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.observation import observe_apps
 from dbctl.services.status import list_rows
-from dbctl.services.support.redaction import HIDDEN, Names, redact_configuration, redact_type
 from dbctl.services.support.versions import list_components
+from dbctl.units import is_duration
+from dbctl.url import SCHEMES
+
+HIDDEN = "(hidden)"
+#: Values of keys with a fixed list of values.
+WORDS = frozenset(
+    (
+        "gzip",
+        "zstd",
+        "none",
+        "gemini",
+        "openai",
+        "command",
+        "local",
+        "fastembed",
+        "sentence-transformers",
+        "off",
+        "starttls",
+        "implicit",
+        *("failed", "recovered", "overdue", "finding", "summary", "info", "warning", "error"),
+    )
+)
+_CRON = re.compile(r"[\d*/,-]+(?: [\d*/,-]+){4}")
+#: A declared type without texts, such as the labels of an enumeration.
+_TYPE = re.compile(r"[A-Za-z_][\w ]*(?:\(\d+(?:, ?\d+)?\))?[\w ]*(?:\[\])*")
+#: Tables whose keys are names that the user chooses.
+_NAMED = frozenset(("apps", "secrets", "databases", "replicas", "migrations"))
+
+
+class Names:
+    """Replaces the names that the user chose: ``app-1``, ``database-2``."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._known = {name for profile in loader.names() for name in loader.load(profile).databases} | {
+            "main"
+        }
+
+    def of(self, kind: str, name: str) -> str:
+        """Return the replacement of a name; databases that a built-in profile names are not replaced."""
+        if kind == "database" and name in self._known:
+            return name
+        count = sum(other == kind for other, _ in self._names)
+        return self._names.setdefault((kind, name), f"{kind}-{count + 1}")
+
+    def of_target(self, target: str) -> str:
+        """Return the replacement of ``app/database``; other targets, such as paths, are hidden."""
+        app, _, database = target.rpartition("/") if "/" in target else (target, "", "")
+        if ("app", app) not in self._names:
+            return HIDDEN
+        return f"{self.of('app', app)}/{self.of('database', database)}" if database else self.of("app", app)
+
+
+def redact_configuration(value: object, names: Names, key: str = "") -> object:
+    """Return the values of a configuration; texts remain only if they are durations, schedules or fixed words."""
+    if isinstance(value, Mapping):
+        kind = {"apps": "app", "secrets": "secret"}.get(key, "database")
+        return {
+            names.of(kind, name) if key in _NAMED else name: redact_configuration(
+                item,
+                names,
+                "" if key in _NAMED and isinstance(item, Mapping) else "databases" if key in _NAMED else name,
+            )
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [redact_configuration(item, names, key) for item in value]
+    if isinstance(value, str):
+        return _redact_text(value, key)
+    return value if isinstance(value, (bool, int, float)) else HIDDEN
+
+
+def _redact_text(value: str, key: str) -> str:
+    if key == "profile":
+        return value if value in loader.names() else HIDDEN
+    if key in ("databases", "url", "scratch", "repository"):
+        return _describe_address(value)
+    is_plain = value in WORDS or is_duration(value) or _CRON.fullmatch(value)
+    return value if is_plain or not value else HIDDEN
+
+
+def _describe_address(value: str) -> str:
+    """Return the scheme of an address, or that it is a variable or a path."""
+    scheme, separator, _ = value.partition("://")
+    if separator:
+        return f"{scheme}://{HIDDEN}" if scheme in SCHEMES or scheme in PROVIDERS else HIDDEN
+    return "${" + HIDDEN + "}" if value.startswith("${") else f"path {HIDDEN}"
+
+
+def redact_type(text: str) -> str:
+    """Return a declared type without the texts that it may contain."""
+    return text if _TYPE.fullmatch(text) else f"{re.split(r'[^A-Za-z_]', text, maxsplit=1)[0]}({HIDDEN})"
+
 
 #: Recorded runs in a bundle.
 MAX_RUNS = 100
@@ -83,7 +178,7 @@ class _Collector:
         return [{key: value for key, value in component.items() if key != "path"} for component in components]
 
     def _read_configuration(self) -> object:
-        file = loader.config_path(self._selection)
+        file = config_path(self._selection)
         try:
             sections = read_sections(file)
         except toml.TomlError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from dbctl import signals
 from dbctl.services.fleet.outcome import Outcome
-from dbctl.services.fleet.workers import WorkerPool
+from dbctl.services.fleet.run import WorkerPool
 from dbctl.signals import Interrupted
 
 
