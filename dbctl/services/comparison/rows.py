@@ -13,6 +13,7 @@ from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
     LogicalKind,
+    PortableSchemas,
     PortableTable,
     RowSource,
     exchange_kind,
@@ -26,13 +27,7 @@ from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
 from dbctl.services.comparison.schemas import Side
-from dbctl.services.transfer.compare import (
-    Advance,
-    TableComparison,
-    ignore_rows,
-    require_rows,
-    require_schemas,
-)
+from dbctl.services.transfer.compare import Advance, TableComparison, ignore_rows, require
 from dbctl.services.transfer.tables import TransferTable, pair_columns
 
 #: The kind of difference of a row; in a table without a key, no row is ``changed``.
@@ -246,14 +241,14 @@ class _DataComparison:
 
     def __init__(self, first: Side, second: Side, request: DiffRequest, advance: Advance) -> None:
         self._sides, self._request, self._advance = (first, second), request, advance
-        self._sources = require_rows(first.db), require_rows(second.db)
-        schemas = [require_schemas(side.db).read_portable() for side in self._sides]
+        self._sources = require(first.db, RowSource), require(second.db, RowSource)
+        schemas = [require(side.db, PortableSchemas).read_portable() for side in self._sides]
         self._tables = [{table.name: table for table in schema.tables} for schema in schemas]
         self._pairs: dict[str, dict[str, ColumnPair]] = {}
         for pair in pair_columns(*schemas):
             self._pairs.setdefault(pair.table, {})[pair.column] = pair
         self._is_same_engine = schemas[0].dialect == schemas[1].dialect
-        self._enforces_types = require_schemas(first.db).limits.enforces_types
+        self._enforces_types = require(first.db, PortableSchemas).limits.enforces_types
 
     def run(self) -> DataDiff:
         left, right = self._tables

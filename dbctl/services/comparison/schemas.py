@@ -13,7 +13,7 @@ from dbctl.config import loader
 from dbctl.config.model import PLAIN
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.portable import PortableSchema, PortableTable
+from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, PortableTable
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.databases import SideMissingError, SidesSameError
@@ -28,7 +28,7 @@ from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from dbctl.services.migrations.status import find_targets
 from dbctl.services.restore.source import BackupSource
-from dbctl.services.transfer.compare import require_schemas
+from dbctl.services.transfer.compare import require
 from dbctl.url import SCHEMES
 
 BACKUP_PREFIX = "backup:"
@@ -236,7 +236,9 @@ def compare_schemas(first: Side, second: Side) -> SchemaDiff:
         schemas = [read_schema(side.db) for side in (first, second)]
     else:
         remarks.append(PORTABLE_REMARK)
-        schemas = [_simplify_schema(require_schemas(side.db).read_portable()) for side in (first, second)]
+        schemas = [
+            _simplify_schema(require(side.db, PortableSchemas).read_portable()) for side in (first, second)
+        ]
     if ledgers:
         remarks.append(
             f"the ledger of migrations is not compared: {', '.join(sorted(filter(None, ledgers)))}"

@@ -15,7 +15,7 @@ from dbctl.model import join_first
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.transfer.check import CopyProblem
-from dbctl.services.transfer.compare import require_rows
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copy import has_state, load_state
 from dbctl.services.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.services.transfer.schema import SchemaOptions, TransferSchema, read_schema
@@ -90,8 +90,8 @@ def find_adoption_problems(
         yield CopyProblem(table=name, column="ledger", keys=(), rows=0, reason=difference)
     own, other = read_schema(source), read_schema(db)
     known = {table.name: table for table in tables}
-    left = _Identities(require_rows(source), known, own, other)
-    right = _Identities(require_rows(db), known, own, other)
+    left = _Identities(require(source, RowSource), known, own, other)
+    right = _Identities(require(db, RowSource), known, own, other)
     for name in counts:
         missing = Counter(identity for _, identity in right.read(name))
         missing -= Counter(identity for _, identity in left.read(name))

@@ -10,12 +10,12 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.engines.contract.portable import PortableSchema
+from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, RowSource
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.streaming import split_line
 from dbctl.errors.transfer import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.transfer.compare import require_rows, require_schemas
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.duplicates import find_duplicates
@@ -51,7 +51,7 @@ def find_problems(
         destination: a database with the tables and indexes of the destination.
         tables: the tables to copy.
     """
-    own, schemas = read_schema(source), require_schemas(destination)
+    own, schemas = read_schema(source), require(destination, PortableSchemas)
     other = schemas.read_portable()
     problems = chain(
         find_unstorable_values(source, tables, schemas.limits),
@@ -77,7 +77,7 @@ def _find_missing_parents(
     source: Readable, own: PortableSchema, other: PortableSchema, tables: Sequence[TransferTable]
 ) -> Iterator[CopyProblem]:
     """Yield rows that refer to missing rows by a foreign key that only the destination has."""
-    rows, known = require_rows(source), {table.name: table for table in tables}
+    rows, known = require(source, RowSource), {table.name: table for table in tables}
     columns = {table.name: {column.name: column for column in table.columns} for table in tables}
     enforced = {(table.name, *_identify(reference)) for table in own.tables for reference in table.references}
     references = ((child.name, each) for child in other.tables for each in child.references)
@@ -114,7 +114,7 @@ def _find_large_counters(
     source: Readable, schema: PortableSchema, tables: Sequence[TransferTable]
 ) -> Iterator[CopyProblem]:
     """Yield the numbers of next rows that the column of the destination cannot store."""
-    numbers = require_schemas(source).read_counters()
+    numbers = require(source, PortableSchemas).read_counters()
     automatic = {
         (table.name, column.name)
         for table in schema.tables

@@ -10,8 +10,8 @@ from typing import TypeAlias, cast
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.engines.contract.native import list_definitions
-from dbctl.engines.contract.portable import LineColumn, Omission, RowSource
+from dbctl.engines.contract.native import NativeSchemas, list_definitions
+from dbctl.engines.contract.portable import LineColumn, Omission, PortableSchemas, RowSource
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
@@ -30,13 +30,7 @@ from dbctl.services.transfer.check import (
     refuse_orphans,
     refuse_problems,
 )
-from dbctl.services.transfer.compare import (
-    decode_value,
-    require_native,
-    require_rows,
-    require_schemas,
-    require_scripts,
-)
+from dbctl.services.transfer.compare import decode_value, require
 from dbctl.services.transfer.copy import (
     Destination,
     TransferState,
@@ -72,7 +66,7 @@ class NativeCopy:
     def __init__(self, endpoints: Endpoints, source: Readable, db: Readable) -> None:
         """Read the schema of the source."""
         self._endpoints, self._reader = endpoints, source
-        self._source, self._destination = require_native(source), require_native(db)
+        self._source, self._destination = require(source, NativeSchemas), require(db, NativeSchemas)
         self.is_adopted = False
         self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
         self.schema = self._source.read_native(self.rules)
@@ -141,16 +135,16 @@ class NativeCopy:
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
-        native = require_native(db)
+        native = require(db, NativeSchemas)
         return Destination(db, native.open_sink(self.schema), self.destination_rows, native)
 
     def open_destination_rows(self, db: Readable) -> RowSource:
         """Return the part that reads the rows of the destination."""
-        return require_native(db).open_rows(self.schema, is_destination=True)
+        return require(db, NativeSchemas).open_rows(self.schema, is_destination=True)
 
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""
-        return require_native(db).drop_statements(self.rules)
+        return require(db, NativeSchemas).drop_statements(self.rules)
 
     def compare_ledgers(self) -> Iterator[tuple[str, str]]:
         """Yield nothing: rows of ledgers are compared as those of other tables."""
@@ -180,7 +174,7 @@ class NativeCopy:
     def create_schema(self, db: Writable, state: TransferState) -> None:
         """Create what rows need, and record what is created after them; afterwards the phase is ``copy``."""
         self.require_complete()
-        scripts, destination = require_scripts(db), require_native(db)
+        scripts, destination = require(db, ScriptRunner), require(db, NativeSchemas)
         with scripts.schema_transaction():
             destination.create_objects([sql for part in self.schema.before for sql in part.statements])
             state.add_attachments([list(part.statements) for part in self.schema.after])
@@ -192,8 +186,8 @@ class NativeCopy:
 
     def set_values(self, db: Writable) -> None:
         """Set the counters, and other values that no table stores."""
-        native, values = require_native(db), self._source.read_values(self.rules)
-        with require_scripts(db).schema_transaction():
+        native, values = require(db, NativeSchemas), self._source.read_values(self.rules)
+        with require(db, ScriptRunner).schema_transaction():
             native.create_objects(native.value_statements(values))
 
     def find_refused_objects(self) -> Iterator[Omission]:
@@ -207,7 +201,7 @@ class NativeCopy:
             except PrivilegeMissingError:
                 yield UNTRIED
                 return
-            scripts, native = scratch.part(ScriptRunner), require_native(scratch)
+            scripts, native = scratch.part(ScriptRunner), require(scratch, NativeSchemas)
             if scripts is None:
                 return
             with scripts.schema_transaction():
@@ -249,7 +243,7 @@ class PortableCopy:
         self.is_adopted, self._options = is_adopted(endpoints, db), options
         adopted_options = structs.replace(options, is_adopted=self.is_adopted)
         self.schema = select_schema(endpoints, source, exclusions, adopted_options)
-        self.rows: RowSource = require_rows(source)
+        self.rows: RowSource = require(source, RowSource)
         self.final: Sequence[str] = ()
 
     @property
@@ -284,7 +278,7 @@ class PortableCopy:
 
     def open_destination_rows(self, db: Readable) -> RowSource:
         """Return the part that reads the rows of the destination."""
-        return require_rows(db)
+        return require(db, RowSource)
 
     def require_fit(self) -> None:
         """Refuse a schema that the app made, if rows do not fit, or if it has other rows.
@@ -331,7 +325,7 @@ class PortableCopy:
 
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""
-        return require_scripts(db).drop_statements()
+        return require(db, ScriptRunner).drop_statements()
 
     def create_schema(self, db: Writable, state: TransferState) -> None:
         """Create the tables; afterwards the phase is ``copy``."""
@@ -366,13 +360,13 @@ class PortableCopy:
 
     def set_values(self, db: Writable) -> None:
         """Set the counters."""
-        scripts = require_scripts(db)
-        numbers = require_schemas(self._source).read_counters()
+        scripts = require(db, ScriptRunner)
+        numbers = require(self._source, PortableSchemas).read_counters()
         with db.transaction():  # also where the source counts nothing, and takes the largest key
             for table in self.schema.source.tables:
                 db.advance_sequences(table.name)
         with scripts.schema_transaction():
-            for sql in require_schemas(db).set_counters(numbers):
+            for sql in require(db, PortableSchemas).set_counters(numbers):
                 scripts.run_statement(sql)
 
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import LineBatch, RowSink, RowSource
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import Line
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.transfer import TransferOtherError
@@ -22,9 +23,7 @@ from dbctl.services.transfer.compare import (
     Differences,
     TableComparison,
     TableDigest,
-    require_rows,
-    require_scripts,
-    require_sink,
+    require,
 )
 from dbctl.services.transfer.tables import TransferTable
 
@@ -195,7 +194,7 @@ def create_state(
     db: Writable, source: str, fingerprints: Mapping[str, str], *, is_adopted: bool
 ) -> TransferState:
     """Create the state of a new transfer in an empty database, or in one whose schema the app made."""
-    scripts = require_scripts(db)
+    scripts = require(db, ScriptRunner)
     with scripts.schema_transaction():
         scripts.run_statement(_CREATE)
         state = TransferState(db, source, "schema", 0)
@@ -210,7 +209,7 @@ def empty_destination(db: Writable, statements: Sequence[str]) -> None:
 
     The destination was empty when its state was created, so everything in it comes from this transfer.
     """
-    scripts = require_scripts(db)
+    scripts = require(db, ScriptRunner)
     with scripts.schema_transaction():
         # the state last: without it, the remaining tables would be those of another program
         for sql in sorted(statements, key=lambda sql: TRANSFER_TABLE in sql):
@@ -239,7 +238,7 @@ def load_state(db: Writable, source: str) -> TransferState:
 
 def drop_state(db: Writable) -> None:
     """Drop the state after the transfer has ended."""
-    scripts = require_scripts(db)
+    scripts = require(db, ScriptRunner)
     with scripts.schema_transaction():
         scripts.run_statement(f"drop table {TRANSFER_TABLE}")
 
@@ -261,14 +260,14 @@ class Destination(Struct, frozen=True):
     @classmethod
     def open(cls, db: Writable) -> Destination:
         """Return the parts of a database; raises ``NotSupportedError`` if its engine has none."""
-        return cls(db, require_sink(db), require_rows(db))
+        return cls(db, require(db, RowSink), require(db, RowSource))
 
     def create(self, statements: Sequence[str]) -> None:
         """Run statements that create objects, in ``ScriptRunner.schema_transaction``."""
         if self.native:
             self.native.create_objects(statements)
             return
-        scripts = require_scripts(self.db)
+        scripts = require(self.db, ScriptRunner)
         for sql in statements:
             scripts.run_statement(sql)
 

@@ -10,12 +10,13 @@ from msgspec import structs
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, TimeForm, Writable
+from dbctl.engines.contract.native import NativeSchemas
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.transfer import TransferDestinationError, TransferSameError
 from dbctl.model import join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
-from dbctl.services.transfer.compare import require_native
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copy import TransferState, create_state, empty_destination, has_state, load_state
 from dbctl.url import Url, resolve_engine
 
@@ -123,7 +124,7 @@ class Endpoints:
         Raises:
             TransferDestinationError: it has some.
         """
-        if names := sorted({*db.tables(), *require_native(db).list_contents()}):
+        if names := sorted({*db.tables(), *require(db, NativeSchemas).list_contents()}):
             raise TransferDestinationError(url=self.destination_url, tables=join_first(names, MAX_NAMES))
 
     @contextmanager

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.portable import ValueChange
+from dbctl.engines.contract.portable import PortableSchemas, RowSource, ValueChange
 from dbctl.errors.base import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.adopt import (
@@ -25,7 +25,7 @@ from dbctl.services.transfer.check import (
     find_refused_statements,
     format_key,
 )
-from dbctl.services.transfer.compare import require_rows, require_schemas
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copies import NativeCopy
 from dbctl.services.transfer.copy import has_state
 from dbctl.services.transfer.endpoints import Endpoints
@@ -180,7 +180,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
     source = endpoints.open_source()
     with ExitStack() as stack:
         current = stack.enter_context(endpoints.open_destination_for_reading())
-        stack.enter_context(require_rows(source).snapshot())
+        stack.enter_context(require(source, RowSource).snapshot())
         if is_native(endpoints, source, current, options):
             return _plan_native_copy(endpoints, source, current)
         exclusions = list_exclusions(app, database, source)
@@ -206,7 +206,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             else:
                 problems += find_refused_statements(schema, destination)
         problems += find_problems(source, destination, tables)
-        changes = list(find_changes(source, tables, require_schemas(destination).limits))
+        changes = list(find_changes(source, tables, require(destination, PortableSchemas).limits))
         measured = _measure_tables(source)
         planned = [
             PlannedTable(

@@ -10,6 +10,7 @@ from dbctl import progress
 from dbctl.engines.contract.database import Readable, WriteProof, WriteProofs
 from dbctl.engines.contract.monitoring import Advisor
 from dbctl.engines.contract.portable import RowSource
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import Line, split_line
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.transfer import TransferDestinationMissingError, TransferDifferentError
@@ -23,8 +24,7 @@ from dbctl.services.transfer.compare import (
     decode_value,
     digest_table,
     ignore_rows,
-    require_rows,
-    require_scripts,
+    require,
 )
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.services.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
@@ -93,7 +93,7 @@ class RunTransfer(Operation):
         del confirmed  # an empty destination loses nothing
         endpoints = self._endpoints
         source = endpoints.open_source()
-        with endpoints.open_destination() as db, require_rows(source).snapshot():
+        with endpoints.open_destination() as db, require(source, RowSource).snapshot():
             copy = open_copy(endpoints, source, db, self._options)
             copy.require_fit()
             state = endpoints.begin_state(
@@ -152,7 +152,7 @@ def _prepare_destination(copy: Copy, destination: Destination, state: TransferSt
     if state.phase == "schema":
         copy.create_schema(destination.db, state)
     else:
-        with require_scripts(destination.db).schema_transaction():
+        with require(destination.db, ScriptRunner).schema_transaction():
             detach(destination, state, indexes=False)
 
 
@@ -286,7 +286,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
     with endpoints.open_destination_for_reading() as destination:
         if destination is None:
             raise TransferDestinationMissingError(url=endpoints.destination_url)
-        with require_rows(source).snapshot(), require_rows(destination).snapshot():
+        with require(source, RowSource).snapshot(), require(destination, RowSource).snapshot():
             copy = open_copy(
                 endpoints, source, destination, SchemaOptions(is_derived=True, copies_ledgers=False)
             )

@@ -13,7 +13,8 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.engines.contract.native import NativeSchemas
-from dbctl.engines.contract.portable import ColumnPair, Omission, PortableSchema
+from dbctl.engines.contract.portable import ColumnPair, Omission, PortableSchema, PortableSchemas, RowSink
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.migrations import MigrationsMissingError
@@ -25,7 +26,7 @@ from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target, find_targets
-from dbctl.services.transfer.compare import require_schemas, require_scripts, require_sink
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copy import Destination, TransferState
 from dbctl.services.transfer.endpoints import REMEDY, Endpoints
 from dbctl.services.transfer.tables import (
@@ -96,7 +97,7 @@ def fingerprint(value: object) -> str:
 
 def read_schema(db: Readable) -> PortableSchema:
     """Return the whole live schema; raises ``NotSupportedError`` if the engine cannot describe it."""
-    return require_schemas(db).read_portable()
+    return require(db, PortableSchemas).read_portable()
 
 
 def is_native(
@@ -196,7 +197,7 @@ def derive_schema(
     Raises:
         TransferSchemaError: rows would be lost.
     """
-    derived = require_schemas(destination).derive(schema.source, time_form=schema.time_form)
+    derived = require(destination, PortableSchemas).derive(schema.source, time_form=schema.time_form)
     refuse_losses(
         derived.omissions, destination.target, or_else=", or choose a destination of the same engine"
     )
@@ -263,7 +264,7 @@ def open_planned_destination(
 
 def try_statements(schema: TransferSchema, scratch: Writable) -> Iterator[tuple[str, str]]:
     """Create a derived schema in a private database; yield each statement that the engine refuses, with its reason."""
-    scripts = require_scripts(scratch)
+    scripts = require(scratch, ScriptRunner)
     for sql in (*schema.statements, *schema.later_statements):
         try:
             with scripts.schema_transaction():
@@ -274,10 +275,10 @@ def try_statements(schema: TransferSchema, scratch: Writable) -> Iterator[tuple[
 
 def create_schema(schema: TransferSchema, db: Writable, state: TransferState) -> None:
     """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
-    sink = require_sink(db)
+    sink = require(db, RowSink)
     if schema.migrations:
         apply_all(schema.migrations, db)
-    scripts = require_scripts(db)
+    scripts = require(db, ScriptRunner)
     with scripts.schema_transaction():
         for sql in schema.statements:
             scripts.run_statement(sql)
@@ -295,7 +296,7 @@ def detach(destination: Destination, state: TransferState, *, indexes: bool) -> 
     It runs in a transaction of ``ScriptRunner``. On a server without transactions for schemas, a statement is recorded
     before its object is dropped.
     """
-    scripts = require_scripts(destination.db)
+    scripts = require(destination.db, ScriptRunner)
     for drop, create in destination.sink.list_attachments(indexes=indexes):
         if list(create) not in map(list, state.attachments.values()):
             state.add_attachments([create])
@@ -310,7 +311,7 @@ def attach(destination: Destination, state: TransferState) -> None:
         ConstraintError: rows break a constraint.
     """
     db = destination.db
-    scripts = require_scripts(db)
+    scripts = require(db, ScriptRunner)
     if scripts.transactional_ddl:
         with scripts.schema_transaction():
             destination.create([sql for group in state.attachments.values() for sql in group])

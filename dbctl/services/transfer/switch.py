@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from dbctl.engines.contract.database import WriteLock
+from dbctl.engines.contract.native import NativeSchemas
+from dbctl.engines.contract.portable import RowSource
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.transfer import (
     SourceChangingError,
@@ -15,15 +19,7 @@ from dbctl.errors.transfer import (
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation, retry_conflicts
-from dbctl.services.transfer.compare import (
-    Advance,
-    digest_table,
-    ignore_rows,
-    require_native,
-    require_rows,
-    require_scripts,
-    require_write_lock,
-)
+from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows, require
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import (
     Destination,
@@ -120,7 +116,7 @@ class SwitchTransfer(Operation):
                 raise TransferMissingError(
                     target=str(endpoints.destination_url), url=endpoints.destination_url
                 )
-        lock = require_write_lock(endpoints.open_source())
+        lock = require(endpoints.open_source(), WriteLock)
         steps = [
             f"make all tables of {endpoints.source_url} refuse writes, until {UNLOCK.write(self.app)}; not refused: {lock.exceptions}",
             "copy rows that were added, changed or deleted since the copy",
@@ -148,7 +144,7 @@ class SwitchTransfer(Operation):
         self.plan()
         with self._keep_writers_out() as locked, endpoints.open_destination() as db:
             source = endpoints.open_source()
-            rows = require_rows(source)
+            rows = require(source, RowSource)
             state = load_state(db, endpoints.identity)
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
@@ -173,8 +169,8 @@ class SwitchTransfer(Operation):
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             if copy.final:
-                with require_scripts(db).schema_transaction():
-                    require_native(db).create_objects(copy.final)
+                with require(db, ScriptRunner).schema_transaction():
+                    require(db, NativeSchemas).create_objects(copy.final)
             drop_state(db)
         return SwitchResult(
             source=str(endpoints.source_url),
@@ -192,7 +188,7 @@ class SwitchTransfer(Operation):
         endpoints = self._endpoints
         try:
             with endpoints.app.writer(endpoints.database) as source:
-                lock = require_write_lock(source)
+                lock = require(source, WriteLock)
                 retry_conflicts(lock.lock)
                 locked = lock.list_locked()
             yield locked
@@ -207,7 +203,7 @@ class SwitchTransfer(Operation):
     def _unlock(self) -> None:
         endpoints = self._endpoints
         with endpoints.app.writer(endpoints.database) as source:
-            retry_conflicts(require_write_lock(source).unlock)
+            retry_conflicts(require(source, WriteLock).unlock)
 
     def _refuse_schema_changes(self, copy: Copy, state: TransferState) -> None:
         if changes := state.list_schema_changes(copy.fingerprints):
@@ -226,7 +222,7 @@ class SwitchTransfer(Operation):
     ) -> list[SyncResult]:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
-        with require_scripts(db).schema_transaction():
+        with require(db, ScriptRunner).schema_transaction():
             detach(destination, state, indexes=False)
         changes = list[SyncResult]()
         with destination.sink.bulk_load():
@@ -274,7 +270,7 @@ class UnlockSource(Operation):
 
     def plan(self) -> Plan:
         """Return the locked tables; reads only."""
-        tables = require_write_lock(self._app.reader(self._database)).list_locked()
+        tables = require(self._app.reader(self._database), WriteLock).list_locked()
         steps = [f"let {table} accept writes" for table in tables]
         return self._create_plan(f"Unlock {self.target}", steps)
 
@@ -286,7 +282,7 @@ class UnlockSource(Operation):
         """
         del confirmed  # no row is lost
         with self._app.writer(self._database) as db:
-            lock = require_write_lock(db)
+            lock = require(db, WriteLock)
             tables = lock.list_locked()
             retry_conflicts(lock.unlock)
         return UnlockResult(source=str(self._app.url(self._database)), tables=tables)

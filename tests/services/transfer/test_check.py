@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.portable import PortableSchema
+from dbctl.engines.contract.portable import PortableSchema, RowSource
 from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.services.transfer.check import CopyProblem, find_problems, find_refused_statements
-from dbctl.services.transfer.compare import require_rows
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.schema import TransferSchema
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.url import parse_url
@@ -29,7 +29,11 @@ def find(source: ComparedDatabase, destination: ComparedDatabase, copied: Sequen
     tables = [table for table in before.tables if table.name in copied]
     pairs = pair_columns(before, after)
     built = build_tables(tables, pairs, time_form="sqlite-time", target="app/main")
-    with open_reader(source) as reader, open_reader(destination) as other, require_rows(reader).snapshot():
+    with (
+        open_reader(source) as reader,
+        open_reader(destination) as other,
+        require(reader, RowSource).snapshot(),
+    ):
         return list(find_problems(reader, other, built))
 
 

@@ -12,16 +12,10 @@ from zlib import crc32
 import pytest
 from xxhash import xxh3_128_intdigest
 
-from dbctl.engines.contract.portable import LineBatch, LineColumn
+from dbctl.engines.contract.portable import LineBatch, LineColumn, RowSource
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer import compare
-from dbctl.services.transfer.compare import (
-    Differences,
-    TableComparison,
-    TableDigest,
-    digest_table,
-    require_rows,
-)
+from dbctl.services.transfer.compare import Differences, TableComparison, TableDigest, digest_table, require
 from dbctl.services.transfer.tables import TransferTable
 
 KEYED, WORDS, BARE = "id integer primary key, v int", "id text primary key, v int", "id int, v int"
@@ -33,7 +27,7 @@ class RecordedSource:
     """A database, and the limits between which rows of it were read."""
 
     def __init__(self, reader: SQLiteReader) -> None:
-        self._rows = require_rows(reader)
+        self._rows = require(reader, RowSource)
         self.reads: list[tuple[str, str]] = []
 
     def has_integer_order(self, table: str, column: str) -> bool:

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalType, exchange_kind
+from dbctl.engines.contract.portable import ColumnPair, LineColumn, LogicalType, RowSource, exchange_kind
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.services.transfer.compare import require_rows
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.unstorable import find_json_changes
 from dbctl.url import parse_url
@@ -142,9 +142,11 @@ def read_as_floats(path, texts):
     )
     table = TransferTable(name="t", columns=[LineColumn(name="doc", kind="text")], key_width=0, pairs=[pair])
     with closing(SQLiteReader(path, "app/main")) as reader:
-        changes = {change.change: change.rows for change in find_json_changes(require_rows(reader), table)}
+        changes = {
+            change.change: change.rows for change in find_json_changes(require(reader, RowSource), table)
+        }
         kind = exchange_kind(pair)
-        with require_rows(reader).stream_lines("t", [LineColumn(name="doc", kind=kind)]) as batches:
+        with require(reader, RowSource).stream_lines("t", [LineColumn(name="doc", kind=kind)]) as batches:
             return changes, [line for batch in batches for line in batch.lines]
 
 

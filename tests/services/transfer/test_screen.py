@@ -12,6 +12,7 @@ from dbctl.engines.contract.portable import (
     ColumnPair,
     LineColumn,
     LogicalType,
+    RowSource,
     StorageLimits,
     ValueScreen,
     exchange_kind,
@@ -20,7 +21,7 @@ from dbctl.engines.contract.streaming import split_line
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.services.transfer.compare import require_rows
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.values.checks import create_check
 
 VALUES: list[object] = [
@@ -86,7 +87,7 @@ def test_refused_values_are_suspected(
                 is_nullable=False,
             )
             column = LineColumn(name="value", kind=exchange_kind(pair))
-            with require_rows(reader).stream_lines(table, [column]) as batches:
+            with require(reader, RowSource).stream_lines(table, [column]) as batches:
                 lines = [split_line(line)[0] for batch in batches for line in batch.lines]
             check = create_check(pair, limits)
             is_refused = bool(list(check(lines))) if check else False

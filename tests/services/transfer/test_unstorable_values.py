@@ -10,8 +10,14 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.portable import LogicalType, PortableSchemas, StorageLimits, ValueScreen
-from dbctl.services.transfer.compare import require_rows
+from dbctl.engines.contract.portable import (
+    LogicalType,
+    PortableSchemas,
+    RowSource,
+    StorageLimits,
+    ValueScreen,
+)
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.services.transfer.values.duplicates import find_duplicates
 from dbctl.services.transfer.values.unstorable import UnstorableValues, find_unstorable_values
@@ -70,7 +76,7 @@ def find(tmp_path: Path) -> Iterator[Callable[..., dict[tuple[str, str], list[st
                     schema.tables, derived.columns, time_form="sqlite-time", target="app/main"
                 )
                 limits = require_part(other, PortableSchemas, "a schema", "").limits
-                with require_rows(reader).snapshot():
+                with require(reader, RowSource).snapshot():
                     problems = list(find_unstorable_values(reader, tables, limits))
             keys: dict[tuple[str, str], list[str]] = {}
             for problem in problems:
@@ -140,7 +146,7 @@ def test_problem_has_the_count_and_the_first_keys(tmp_path: Path) -> None:
             "insert into plain values ('x', 1), (1, 2), ('y', 3)",
         )
         before = read_portable(source)
-        with open_reader(source) as reader, require_rows(reader).snapshot():
+        with open_reader(source) as reader, require(reader, RowSource).snapshot():
             tables = [
                 structs.replace(
                     table,
@@ -206,7 +212,7 @@ def test_rows_that_are_equal_in_a_unique_index_of_the_destination(
         with (
             open_reader(source) as reader,
             open_reader(destination) as other,
-            require_rows(reader).snapshot(),
+            require(reader, RowSource).snapshot(),
         ):
             schemas = require_part(other, PortableSchemas, "a schema", "")
             problems = list(find_duplicates(reader, tables, before, after, schemas))

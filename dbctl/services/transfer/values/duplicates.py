@@ -21,7 +21,7 @@ from dbctl.engines.contract.portable import (
 from dbctl.engines.contract.streaming import split_line
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.model import Row, Struct
-from dbctl.services.transfer.compare import require_rows, require_schemas
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues, format_key
 
@@ -166,10 +166,10 @@ def find_duplicates(
     for table in tables:
         if table.name in others and table.name in before:
             own, other = before[table.name], others[table.name]
-            cases = _count_cases(require_schemas(source)), _count_cases(schemas)
+            cases = _count_cases(require(source, PortableSchemas)), _count_cases(schemas)
             for unique in _list_comparisons(own, other, *cases):
                 if unique.columns <= {column.name for column in table.columns}:
-                    yield from _compare_rows(require_rows(source), table, unique, schemas)
+                    yield from _compare_rows(require(source, RowSource), table, unique, schemas)
 
 
 def _count_cases(schemas: PortableSchemas) -> int:

@@ -15,10 +15,11 @@ from dbctl.engines.contract.portable import (
     RowSource,
     StorageLimits,
     ValueChange,
+    ValueScreen,
 )
 from dbctl.engines.contract.streaming import split_line
 from dbctl.model import Row, Struct
-from dbctl.services.transfer.compare import require_rows, require_screen
+from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.checks import BatchCheck, create_check
 
@@ -107,7 +108,7 @@ def find_unstorable_values(
         tables: the tables to copy.
         limits: what the destination cannot store at all.
     """
-    screen, rows = require_screen(source), require_rows(source)
+    screen, rows = require(source, ValueScreen), require(source, RowSource)
     for table in tables:
         checks = {
             pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
@@ -123,7 +124,7 @@ def find_changes(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[ValueChange]:
     """Yield the values that the destination stores, but changes in more than the type of their column."""
-    screen, rows = require_screen(source), require_rows(source)
+    screen, rows = require(source, ValueScreen), require(source, RowSource)
     for table in tables:
         yield from screen.count_changes(table.name, table.pairs, limits)
         yield from find_json_changes(rows, table)
