@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dbctl.errors.base import DbctlError, Exit
 
-UNCHANGED = "The source is unchanged."
 _COPY_FIRST = "A transfer that was switched has ended. Copy the rows first with: `transfer run --to {url}`"
 
 

@@ -82,11 +82,11 @@ def report_unchanged_files(app: App, manifest: Manifest) -> Iterator[Finding]:
             selection = ["--file", manifest.id] if "/" in manifest.id else [manifest.id]
             command = shlex.join(["dbctl", "restore", "files", *selection, "--to", "DIR"])
             yield Finding(
-                target=app.name,
-                severity="info",
-                code="app-files-unchanged",
-                message=f"the app's own files are unchanged; the backup has its copies in {member.file}",
-                hint=f"Extract the copies into a new folder: {command}",
+                app.name,
+                "info",
+                "app-files-unchanged",
+                f"the app's own files are unchanged; the backup has its copies in {member.file}",
+                f"Extract the copies into a new folder: {command}",
             )
 
 

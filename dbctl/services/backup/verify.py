@@ -121,28 +121,22 @@ class VerifyBackups:
         target, repository = self._app.name, self._repository
         if not (self._selected or self._unreadable):
             message = f"no backup in {repository.store.location}"
-            yield Finding(
-                target=target,
-                severity="error",
-                code="no-backup",
-                message=message,
-                hint=NO_BACKUP_HINT.write(),
-            )
+            yield Finding(target, "error", "no-backup", message, NO_BACKUP_HINT.write())
         for folder, reason in self._unreadable.items():
             yield Finding(
-                target=target,
-                severity="error",
-                code="manifest-unreadable",
-                message=f"backup {folder}: its manifest: {reason}",
-                hint=INVALID_HINT,
+                target,
+                "error",
+                "manifest-unreadable",
+                f"backup {folder}: its manifest: {reason}",
+                INVALID_HINT,
             )
         for folder in repository.incomplete():
             yield Finding(
-                target=target,
-                severity="info",
-                code="backup-incomplete",
-                message=f"{folder} was interrupted, or is being created",
-                hint=Remedy("It is not a backup. Remove it with: `backup prune`").write(),
+                target,
+                "info",
+                "backup-incomplete",
+                f"{folder} was interrupted, or is being created",
+                Remedy("It is not a backup. Remove it with: `backup prune`").write(),
             )
 
     def _verify_file(self, path: Path, advance: ByteProgress) -> Iterator[Finding]:
@@ -159,9 +153,7 @@ class VerifyBackups:
         except ENVIRONMENT_ERRORS:
             raise
         except DbctlError as error:
-            yield Finding(
-                target=app.name, severity="error", code=error.code, message=str(error), hint=error.hint
-            )
+            yield Finding(app.name, "error", error.code, str(error), error.hint)
             return
         for remark in backup.remarks:
             yield Finding(target=app.name, severity="warning", code="maintenance", message=remark)
@@ -179,11 +171,11 @@ def _find_unrestorable(app: App, manifest: Manifest, lost: str) -> Iterator[Find
         yield Finding(target=target, severity="warning", code=DATABASE_OMITTED, message=message)
     if lost:
         yield Finding(
-            target=app.name,
-            severity="warning",
-            code=DATABASE_LOST,
-            message=f"backup {manifest.id}: {lost}; it cannot be restored",
-            hint=DATABASE_LOST_HINT.write(),
+            app.name,
+            "warning",
+            DATABASE_LOST,
+            f"backup {manifest.id}: {lost}; it cannot be restored",
+            DATABASE_LOST_HINT.write(),
         )
 
 
@@ -199,11 +191,11 @@ def _valid_file_finding(app: App, path: Path, backup: StagedBackup) -> Finding:
     trial_note = "; loaded for trial" if backup.is_loaded else ""
     message = f"{path} is valid: {backup.description}; {'; '.join(contents)}; of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{time_note}{trial_note}"
     return Finding(
-        target=app.target(manifest.databases[0]) if manifest.databases else app.name,
-        severity="info",
-        code="file-valid",
-        message=message,
-        hint=Remedy(
+        app.target(manifest.databases[0]) if manifest.databases else app.name,
+        "info",
+        "file-valid",
+        message,
+        Remedy(
             "Create a backup of it with: `backup adopt {path}`; or restore it with: `restore apply --file {path}`"
         ).write(app.name, {"path": path}),
     )

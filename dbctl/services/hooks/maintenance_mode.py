@@ -252,11 +252,11 @@ def find_leftover(app: App) -> Iterator[Finding]:
     if state and state.owner == "run":
         run = f"{state.command} (run {state.run_id})" if state.run_id else state.command
         yield Finding(
-            target=app.name,
-            severity="error",
-            code="maintenance-mode-left-on",
-            message=f"it may still be in maintenance mode: {run} of {state.since:%Y-%m-%d %H:%M} UTC did not turn it off",
-            hint=Remedy("End it with: `apps maintenance off`").write(app.name),
+            app.name,
+            "error",
+            "maintenance-mode-left-on",
+            f"it may still be in maintenance mode: {run} of {state.since:%Y-%m-%d %H:%M} UTC did not turn it off",
+            Remedy("End it with: `apps maintenance off`").write(app.name),
         )
 
 

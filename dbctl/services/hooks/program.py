@@ -154,19 +154,13 @@ def find_unusable_programs(app: App) -> Iterator[Finding]:
         name = f"apps.{app.name}.{key}"
         if shutil.which(command[0]) is None:
             yield Finding(
-                target=app.name,
-                severity="error",
-                code="hook-program-missing",
-                message=f"{name}: {command[0]} does not exist, or is not executable",
-                hint=f"Install it, or change {name}.",
+                app.name,
+                "error",
+                "hook-program-missing",
+                f"{name}: {command[0]} does not exist, or is not executable",
+                f"Install it, or change {name}.",
             )
         try:
             require_trusted_programs([command])
         except DbctlError as error:
-            yield Finding(
-                target=app.name,
-                severity="error",
-                code=error.code,
-                message=str(error),
-                hint=error.hint,
-            )
+            yield Finding(app.name, "error", error.code, str(error), error.hint)

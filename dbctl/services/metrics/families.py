@@ -18,7 +18,7 @@ from dbctl.config.model import BackupConfig
 from dbctl.config.resolver import FleetSelection
 from dbctl.config.sections import Selection, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import FileFailedError, ReadOnlyError
+from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import require_driver
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Page, Row, Severity, Struct, now
@@ -91,8 +91,6 @@ FAMILIES = (
 _LABELS = {family.name: family.labels for family in FAMILIES}
 _BACKUP = "backup create"
 _DAY_SECONDS = 86_400
-#: States of databases that can be read.
-_READABLE = ("ok", ReadOnlyError.code)
 
 
 class Sample(Struct, frozen=True, kw_only=True):

@@ -208,6 +208,4 @@ def _create_finding(target: MigrationTarget, difference: Difference, maker: str)
         hint = HARMLESS_EXTRA_HINT if difference.severity == "info" else EXTRA_HINT
     else:
         message, hint = f"{place}: {actual} in the database, {expected} by {maker}", CHANGED_HINT
-    return Finding(
-        target=target.name, severity=difference.severity, code=difference.code, message=message, hint=hint
-    )
+    return Finding(target.name, difference.severity, difference.code, message, hint)

@@ -31,7 +31,7 @@ class Part(NamedTuple):
 Parts: TypeAlias = Mapping[Part, object]
 
 
-class Difference(Struct, frozen=True, kw_only=True):
+class Difference(Struct, frozen=True):
     """One difference; each side is described as text, which is empty if the part is missing."""
 
     part: Part
@@ -166,18 +166,16 @@ def _find_counterpart(
 
 def _create_renamed(part: Part, expected: object, actual: object) -> Difference:
     if not (isinstance(expected, SchemaIndex) and isinstance(actual, SchemaIndex)):
-        return _create_difference(part, "error", f"a check of {part.table}", str(expected), str(actual))
+        return Difference(part, "error", f"a check of {part.table}", str(expected), str(actual))
     descriptions = (f"{index.name or 'a constraint'} {describe_part(index)}" for index in (expected, actual))
-    return _create_difference(part, "info", f"an index of {part.table}", *descriptions)
+    return Difference(part, "info", f"an index of {part.table}", *descriptions)
 
 
 def _create_missing(part: Part, expected: object) -> Difference:
     severity = SEVERITIES[part.kind][0]
     if isinstance(expected, SchemaIndex) and expected.unique:
         severity = "error"  # it is a constraint
-    return _create_difference(
-        part, severity, _describe_place(part, expected), expected=describe_part(expected)
-    )
+    return Difference(part, severity, _describe_place(part, expected), expected=describe_part(expected))
 
 
 def _create_extra(part: Part, actual: object) -> Difference:
@@ -187,13 +185,7 @@ def _create_extra(part: Part, actual: object) -> Difference:
             severity = "warning"  # it may reject writes of the app
         case SchemaColumn(nullable=False, generated="", default=None):
             severity = "error"  # it rejects every new row of the app
-    return _create_difference(part, severity, _describe_place(part, actual), actual=describe_part(actual))
-
-
-def _create_difference(
-    part: Part, severity: Severity, place: str, expected: str = "", actual: str = ""
-) -> Difference:
-    return Difference(part=part, severity=severity, place=place, expected=expected, actual=actual)
+    return Difference(part, severity, _describe_place(part, actual), actual=describe_part(actual))
 
 
 def _compare_part(part: Part, expected: object, actual: object) -> Iterator[Difference]:
@@ -206,23 +198,23 @@ def _compare_part(part: Part, expected: object, actual: object) -> Iterator[Diff
             yield from _compare_tables(part, expected, actual)
         case SchemaIndex(), SchemaIndex() if texts[0] != texts[1]:
             severity: Severity = "error" if expected.unique or actual.unique else "warning"
-            yield _create_difference(part, severity, place, *texts)
+            yield Difference(part, severity, place, *texts)
         case (SchemaReference(), SchemaReference()) | (SchemaCode(), SchemaCode()) if texts[0] != texts[1]:
-            yield _create_difference(part, "error", place, *texts)
+            yield Difference(part, "error", place, *texts)
         case list(), list() if expected != actual and part.kind == "key":
-            yield _create_difference(part, "error", f"the primary key of {part.table}", *texts)
+            yield Difference(part, "error", f"the primary key of {part.table}", *texts)
         case list(), list() if expected != actual and set(expected) == set(actual):
-            yield _create_difference(part, "info", f"the order of columns in {part.table}", *texts)
+            yield Difference(part, "info", f"the order of columns in {part.table}", *texts)
 
 
 def _compare_tables(part: Part, expected: SchemaTable, actual: SchemaTable) -> Iterator[Difference]:
     by_text = not (expected.columns and actual.columns)
     if by_text and (expected.columns or actual.columns or expected.options != actual.options):
         descriptions = (", ".join(table.options) or "a plain table" for table in (expected, actual))
-        yield _create_difference(part, "error", f"table {part.table}", *descriptions)
+        yield Difference(part, "error", f"table {part.table}", *descriptions)
     if expected.name != actual.name:
         place = f"the spelling of table {part.table}"
-        yield _create_difference(part, "warning", place, expected.name, actual.name)
+        yield Difference(part, "warning", place, expected.name, actual.name)
 
 
 def _compare_columns(
@@ -240,7 +232,7 @@ def _compare_columns(
         values = getattr(expected, field), getattr(actual, field)
         if values[0] != values[1]:
             descriptions = (_describe_field(field, value) for value in values)
-            yield _create_difference(part, severity, place, *descriptions)
+            yield Difference(part, severity, place, *descriptions)
 
 
 def _describe_field(field: str, value: object) -> str:

@@ -268,14 +268,14 @@ class Dispatcher:
         """Perform another delivery at the same time."""
         self._tasks.append(task)
 
-    def deliver(self, seconds: float = FINISH_SECONDS) -> DispatchResult:
+    def deliver(self) -> DispatchResult:
         """Deliver the notices, and record the deliveries."""
         queues = list(self._queues.values())
         tasks = [
             Task(channel.name, channel.place, partial(_send_all, channel, [notice for notice, _ in entries]))
             for channel, entries in queues
         ]
-        deliveries = run_tasks([*tasks, *self._tasks], seconds)
+        deliveries = run_tasks([*tasks, *self._tasks], FINISH_SECONDS)
         for (_, entries), delivery in zip(queues, deliveries, strict=False):
             for _, record in entries if delivery.delivered else ():
                 record()

@@ -308,9 +308,7 @@ class AppDrill:
     ) -> Finding:
         message = f"backup {manifest.id}, {member.file}: {text}"
         hint = verifier.INVALID_HINT if severity == "error" else ""
-        return Finding(
-            target=self._app.target(member.database), severity=severity, code=code, message=message, hint=hint
-        )
+        return Finding(self._app.target(member.database), severity, code, message, hint)
 
 
 def _find_unreadable_views(db: Readable, target: str) -> Iterator[Finding]:
@@ -324,9 +322,7 @@ def _find_unreadable_views(db: Readable, target: str) -> Iterator[Finding]:
             raise
         except DbctlError as error:
             message = f"view {name} cannot be read in the restored database: {error}"
-            yield Finding(
-                target=target, severity="error", code="view-unreadable", message=message, hint=VIEW_HINT
-            )
+            yield Finding(target, "error", "view-unreadable", message, VIEW_HINT)
 
 
 def create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:

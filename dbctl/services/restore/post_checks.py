@@ -122,16 +122,16 @@ def check_surroundings(app: App, restored: Sequence[str]) -> Iterator[Finding]:
     if app.profile.link and others:
         verb = "was" if len(others) == 1 else "were"
         yield Finding(
-            target=app.name,
-            severity="info",
-            code="other-databases-unchanged",
-            message=f"{', '.join(others)} {verb} not restored, and may not match the restored databases",
-            hint=Remedy("Compare them with: `integrity cross-check`").write(app.name),
+            app.name,
+            "info",
+            "other-databases-unchanged",
+            f"{', '.join(others)} {verb} not restored, and may not match the restored databases",
+            Remedy("Compare them with: `integrity cross-check`").write(app.name),
         )
     yield Finding(
-        target=app.name,
-        severity="info",
-        code="held-in-memory",
-        message="the caches of the app still contain data from before the restore",
-        hint="Restart the app, and clear its external caches.",
+        app.name,
+        "info",
+        "held-in-memory",
+        "the caches of the app still contain data from before the restore",
+        "Restart the app, and clear its external caches.",
     )

@@ -100,11 +100,11 @@ def _find_remaining_work(
     yield from replacement.find_remarks()
     if safety.members and not can_undo:
         yield Finding(
-            target=app.name,
-            severity="warning",
-            code="undo-needs-identity",
-            message=f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}",
-            hint=Remedy("Make its identity available before you run: `restore undo`").write(app.name),
+            app.name,
+            "warning",
+            "undo-needs-identity",
+            f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}",
+            Remedy("Make its identity available before you run: `restore undo`").write(app.name),
         )
     for target, reason in list_unchanged_databases(app, manifest):
         message = f"it stays unchanged: {reason}"

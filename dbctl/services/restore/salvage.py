@@ -185,13 +185,7 @@ class SalvageDatabase(Operation):
             for line in group_lines(damage)
         ]
         findings += [
-            Finding(
-                target=self.target,
-                severity=finding.severity,
-                code=finding.code,
-                message=finding.message,
-                hint=finding.hint,
-            )
+            Finding(self.target, finding.severity, finding.code, finding.message, finding.hint)
             for finding in result.findings
             if finding.code != "corrupt"
         ]

@@ -227,11 +227,11 @@ class SettingStore(ABC):
             if setting.value is not None and (reason := self.find_violation(setting, setting.value)):
                 excerpt = truncate(to_json(self.mask_value(setting.key, setting.value)))
                 yield Finding(
-                    target=self.db.target,
-                    severity="error",
-                    code="setting-invalid",
-                    message=f"{setting.key} = {excerpt}: {reason}",
-                    hint=INVALID_HINT.write(self.app.name, {"key": setting.key}),
+                    self.db.target,
+                    "error",
+                    "setting-invalid",
+                    f"{setting.key} = {excerpt}: {reason}",
+                    INVALID_HINT.write(self.app.name, {"key": setting.key}),
                 )
 
     # Results and rows ----------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from dbctl.services.events.changes.records import RowImage, describe_value, desc
 from dbctl.services.events.changes.secrets import compute_digest, decode_old_value, is_restorable, is_secret
 
 Values: TypeAlias = Mapping[str, object]
-Encoded: TypeAlias = Mapping[str, Any]
 #: What only equal keys have in common.
 Identity: TypeAlias = tuple[tuple[str, object], ...]
 #: Rows that a plan lists for each table; further ones are counted.

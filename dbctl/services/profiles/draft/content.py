@@ -44,17 +44,15 @@ def _rate(evidence: Evidence, table: TableEvidence) -> int:
         map(subjects.is_whole, (table.columns[title] for title in titles[:1]))
     ):
         return 0
-    if (
-        references.SETTINGS_TABLE.search(name)
-        or references.ROLES_TABLE.search(name)
-        or references.PERMISSIONS_TABLE.search(name)
-    ):
+    others = (
+        references.SETTINGS_TABLE,
+        references.ROLES_TABLE,
+        references.PERMISSIONS_TABLE,
+        references.SESSIONS_TABLE,
+    )
+    if any(pattern.search(name) for pattern in others) or "migration" in name:
         return 0
-    if (
-        references.SESSIONS_TABLE.search(name)
-        or "migration" in name
-        or name.endswith(("_log", "_logs", "_cache"))
-    ):
+    if name.endswith(("_log", "_logs", "_cache")):
         return 0
     referring = sum(
         any(reference.table == table.name for reference in other.references)
@@ -193,15 +191,9 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     keys = [column for column in keys if subjects.is_text(table.columns[column])]
     if not (value and keys):
         return None
-    user = next(
-        iter(
-            [
-                *references.match_columns(table, references.USER_REFERENCE),
-                *references.match_columns(table, references.USER_WORD),
-            ]
-        ),
-        "",
-    )
+    users_columns = references.match_columns(table, references.USER_REFERENCE)
+    users_columns = users_columns or references.match_columns(table, references.USER_WORD)
+    user = next(iter(users_columns), "")
     scope = "user" if user else "system"
     is_unique = any({keys[0], *([user] if user else [])} == set(key) for key in table.keys)
     lines: list[Line | str] = [

@@ -15,8 +15,8 @@ from dbctl.profiles.model.profile import Topic
 
 #: A value in TOML.
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
-#: Columns before the comments of a section, and characters of a line without a list of several lines.
-COMMENT_COLUMN, LINE_LENGTH = 44, 100
+#: Columns before the comments of a section.
+COMMENT_COLUMN = 44
 LONGEST_COMMENT = 600
 #: The most names in a comment.
 MOST_LISTED = 10

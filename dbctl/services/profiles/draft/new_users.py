@@ -279,7 +279,6 @@ def _draft_companion(
 
 #: Different values from which on it is no chance that all are logins or keys, unless they are addresses or the column is named after users.
 LEAST_VALUES = 2
-_QUERY_LIMIT = timedelta(seconds=1)
 
 
 class ValueReference(Struct, frozen=True, kw_only=True):

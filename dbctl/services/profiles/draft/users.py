@@ -317,14 +317,9 @@ def _find_composite_logins(
 def _describe_logins(table: TableEvidence, fields: Mapping[str, str], logins: Sequence[str]) -> str:
     unique = [field for field in logins if table.is_unique(fields[field])]
     others = [field for field in logins if field not in unique]
-    return "; ".join(
-        text
-        for text, applies in (
-            (f"unique: {', '.join(unique)}", unique),
-            (f"different in {len(table.rows)} sampled rows: {', '.join(others)}", others),
-        )
-        if applies
-    )
+    texts = [f"unique: {', '.join(unique)}"] if unique else []
+    texts += [f"different in {len(table.rows)} sampled rows: {', '.join(others)}"] if others else []
+    return "; ".join(texts)
 
 
 def _describe_fields(
