@@ -65,6 +65,11 @@ def join_examples(examples: Sequence[str], limit: int = 5) -> str:
     return ", ".join(examples[:limit]) + (" …" if len(examples) > limit else "")
 
 
+def escape_bytes(value: object) -> str:
+    """Return a value as text, with invalid bytes escaped."""
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class CheckReport(Struct, frozen=True, kw_only=True):
     """The findings of checks, and the exit code of the command."""
 

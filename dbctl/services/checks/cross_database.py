@@ -15,6 +15,7 @@ from dbctl.profiles.model.integrity import CrossLink, Recount
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.checks.base import escape_bytes
 from dbctl.services.checks.duplicated_columns import DuplicatedColumns, KeySample
 from dbctl.services.sessions.rebuild_statistics import create_recount
 
@@ -223,12 +224,7 @@ def _check_recount(subject: Subject, recount: Recount) -> Sequence[Finding]:
 
 def _format_examples(examples: Sequence[object], total: int, separator: str = ", ") -> str:
     """Return examples as text, with invalid bytes escaped."""
-    readable = (
-        str("NULL" if example is None else example)
-        .encode("utf-8", "surrogateescape")
-        .decode("utf-8", "backslashreplace")
-        for example in examples
-    )
+    readable = (escape_bytes("NULL" if example is None else example) for example in examples)
     return separator.join(readable) + (" …" if total > len(examples) else "")
 
 

@@ -18,7 +18,7 @@ from dbctl.profiles.passwords import estimate_cost, verify_password
 from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.secrets import KEY_FORMS
-from dbctl.services.checks.base import join_examples
+from dbctl.services.checks.base import escape_bytes, join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion.cascade import create_query, select_variant
 from dbctl.services.search.indexes.external import list_external_indexes
@@ -82,7 +82,7 @@ def _find_violations(subject: Subject, flaw: InvariantQuery) -> tuple[int, str]:
     sql = f"select q.*, count(*) over () from ({query.sql}) q limit {EXAMPLES}"
     rows = subject.db.query(sql, query.parameters)
     total = int(str(rows[0][-1])) if rows else 0
-    examples = ", ".join(_format_value(row[0]) for row in rows) + (" …" if total > len(rows) else "")
+    examples = ", ".join(escape_bytes(row[0]) for row in rows) + (" …" if total > len(rows) else "")
     return total, examples
 
 
@@ -98,15 +98,10 @@ def _find_invalid_times(db: Readable, column_names: Sequence[str]) -> tuple[int,
         ]
         if row_count := db.count(table, where):
             counts[column_name] = row_count
-            examples += [_format_value(row[0]) for row in db.select(table, [column], where, limit=EXAMPLES)]
+            examples += [escape_bytes(row[0]) for row in db.select(table, [column], where, limit=EXAMPLES)]
     counts_text = ", ".join(f"{column_name}: {row_count}" for column_name, row_count in counts.items())
     examples_text = ", ".join(dict.fromkeys(examples[:EXAMPLES]))
     return sum(counts.values()), f"{counts_text}; {examples_text}"
-
-
-def _format_value(value: object) -> str:
-    """Return a value as text, with invalid bytes escaped."""
-    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 #: Limits of the scan: rows of a table, and characters of a value.
@@ -170,7 +165,7 @@ class _KeyScanner:
 
 def _mask_keys(pattern: re.Pattern[str], key: str) -> str:
     """Return the primary key of a row without keys of services in it."""
-    return pattern.sub("***", key).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return escape_bytes(pattern.sub("***", key))
 
 
 def _list_columns(db: Readable, section: KeySearch) -> list[tuple[Table, list[str]]]:

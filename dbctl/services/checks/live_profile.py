@@ -9,6 +9,7 @@ from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, Severity
 from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.cleanup import Cleanup, Sessions
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.schema_references import list_schema_references
@@ -47,32 +48,21 @@ def check_variants(subject: Subject) -> Iterator[Problem]:
     profile, main = subject.app.profile, subject.app.main()
     database, live = subject.database, subject.db
     users_database = (profile.users.database if profile.users else "") or main
-    sections: list[tuple[Problem, str, str, list[list[str]]]] = [
-        (
-            (("cleanup", index, "variant"), rule.name),
-            rule.database or main,
-            rule.table,
-            [list(variant.needs) for variant in rule.variant],
-        )
-        for index, rule in enumerate(profile.cleanup)
+    rules: list[tuple[str, int, Cleanup | Sessions, str, list[list[str]]]] = [
+        ("cleanup", index, entry, entry.database or main, [list(variant.needs) for variant in entry.variant])
+        for index, entry in enumerate(profile.cleanup)
     ]
-    sections += [
-        (
-            (("sessions", index, "variant"), sessions.name),
-            users_database,
-            sessions.table,
-            [list(variant.open) for variant in sessions.variant],
-        )
-        for index, sessions in enumerate(profile.sessions)
+    rules += [
+        ("sessions", index, entry, users_database, [list(variant.open) for variant in entry.variant])
+        for index, entry in enumerate(profile.sessions)
     ]
-    tables = live.tables()
-    for (key, name), section_database, table, variants in sections:
-        live_table = tables.get(table.removesuffix("?"))
-        if section_database != database or live_table is None or not variants:
+    for section, index, entry, section_database, variants in rules:
+        table = live.tables().get(entry.table.removesuffix("?"))
+        if section_database != database or table is None or not variants:
             continue
-        if not any(all(find_column(live_table, column) for column in needs) for needs in variants):
+        if not any(all(find_column(table, column) for column in needs) for needs in variants):
             columns = ", or ".join(", ".join(needs) for needs in variants)
-            yield key, f"no variant of {name} fits {live_table.name}: {columns}"
+            yield (section, index, "variant"), f"no variant of {entry.name} fits {table.name}: {columns}"
 
 
 @check("table-unreadable")

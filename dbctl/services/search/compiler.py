@@ -18,8 +18,9 @@ from dbctl.engines.contract.database import (
     Table,
     Where,
 )
+from dbctl.engines.contract.fulltext import Link
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
-from dbctl.model import Struct, now
+from dbctl.model import now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.search import KeySource, Search, SearchKey, SearchPath, Sort
@@ -27,14 +28,6 @@ from dbctl.services.search.query_parser import Key, Term, TimeRange, parse_query
 
 _CountOperator: TypeAlias = Literal["=", "<", ">"]
 _COUNT_OPERATORS: dict[str, _CountOperator] = {"contains": "=", "exact": "=", "<": "<", ">": ">"}
-
-
-class Link(Struct, frozen=True):
-    """One step of a path: the rows of ``table`` whose ``to`` equals ``column`` of the previous row."""
-
-    column: str
-    table: str
-    to: str
 
 
 def parse_path(steps: Sequence[str]) -> list[Link]:

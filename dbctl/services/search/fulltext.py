@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from msgspec import structs
+
 from dbctl.engines.contract.database import Readable, Table
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
     IndexState,
     JoinedText,
-    Link,
     TextIndexSpec,
     TextQuery,
 )
@@ -73,7 +74,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
         joined_texts=[
             JoinedText(
                 name=name,
-                path=[Link(link.column, link.table, link.to) for link in path],
+                path=path,
                 column=section.gather[name].column,
             )
             for name, path in existing_paths.items()
@@ -87,11 +88,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
             section.triggers,
         ),
         language=section.language,
-        marker=IndexMarker(
-            table=section.mark.table, key=section.mark.key, value=section.mark.value, name=section.mark.name
-        )
-        if section.mark
-        else None,
+        marker=IndexMarker(**structs.asdict(section.mark)) if section.mark else None,
     )
 
 

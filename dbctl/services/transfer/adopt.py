@@ -14,13 +14,12 @@ from dbctl.errors.transfer import TransferDestinationError
 from dbctl.model import join_first
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
-from dbctl.services.transfer.check import CopyProblem
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copy import has_state, load_state
 from dbctl.services.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.services.transfer.schema import SchemaOptions, TransferSchema, read_schema
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values.unstorable import MAX_KEYS, format_key
+from dbctl.services.transfer.values.unstorable import MAX_KEYS, CopyProblem, format_key
 
 #: A table with more rows in the destination is one of an app at work.
 MAX_EXISTING_ROWS = 100_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import cast
 
 from msgspec import structs
@@ -14,31 +13,14 @@ from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, Row
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.streaming import split_line
 from dbctl.errors.transfer import ValuesUnstorableError
-from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.duplicates import find_duplicates
-from dbctl.services.transfer.values.unstorable import find_unstorable_values
+from dbctl.services.transfer.values.unstorable import CopyProblem, find_unstorable_values
 
 #: Characters of a statement in a problem.
 _LONGEST_STATEMENT = 120
-
-
-class CopyProblem(Struct, frozen=True, kw_only=True):
-    """Rows that the destination cannot store for one reason, or an object of the schema that it refuses."""
-
-    table: str  #: or the name of the object
-    column: str  #: or the kind of the object
-    keys: Sequence[Row]  #: the primary keys of the first of these rows
-    rows: int  #: 0 for an object
-    reason: str
-
-    def __str__(self) -> str:
-        if not self.rows:
-            return f"{self.column} {self.table}: {self.reason}"
-        example = f" ({', '.join(format_key(key) for key in self.keys)})" if self.keys else ""
-        return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
 
 def find_problems(
@@ -53,14 +35,8 @@ def find_problems(
     """
     own, schemas = read_schema(source), require(destination, PortableSchemas)
     other = schemas.read_portable()
-    problems = chain(
-        find_unstorable_values(source, tables, schemas.limits),
-        find_duplicates(source, tables, own, other, schemas),
-    )
-    for values in problems:
-        yield CopyProblem(
-            table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
-        )
+    yield from find_unstorable_values(source, tables, schemas.limits)
+    yield from find_duplicates(source, tables, own, other, schemas)
     yield from find_orphans(source, tables)
     yield from _find_missing_parents(source, own, other, tables)
     yield from _find_large_counters(source, own, tables)
@@ -165,8 +141,3 @@ def refuse_problems(source: Readable, problems: Sequence[CopyProblem]) -> None:
         error = ValuesUnstorableError(target=source.target)
         error.details = list(map(str, problems))
         raise error
-
-
-def format_key(key: Row) -> str:
-    """Return a primary key as text."""
-    return " ".join(f"{name}={value}" for name, value in key.items())

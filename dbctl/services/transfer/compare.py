@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
@@ -177,14 +177,6 @@ def join_digests(digests: Iterable[TableDigest]) -> TableDigest:
     return result
 
 
-class _Parts(Protocol):
-    """The parts of one side of a table."""
-
-    @property
-    def digests(self) -> Mapping[int, TableDigest]:
-        """The digests of the parts that have rows."""
-
-
 class _Range(NamedTuple):
     """Positions in the order of the key."""
 
@@ -304,6 +296,9 @@ class _KeyHashes:
                         else:
                             result[line] = result.get(line, 0) + 1
         return result
+
+
+_Parts: TypeAlias = _KeyRanges | _KeyHashes
 
 
 def _group_parts(left: _Parts, right: _Parts) -> Iterator[Sequence[int]]:

@@ -18,13 +18,7 @@ from dbctl.services.transfer.adopt import (
     is_adopted,
     require_common_tables,
 )
-from dbctl.services.transfer.check import (
-    CopyProblem,
-    find_orphans,
-    find_problems,
-    find_refused_statements,
-    format_key,
-)
+from dbctl.services.transfer.check import find_orphans, find_problems, find_refused_statements
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.copies import NativeCopy
 from dbctl.services.transfer.copy import has_state
@@ -41,7 +35,7 @@ from dbctl.services.transfer.schema import (
     select_schema,
 )
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
-from dbctl.services.transfer.values.unstorable import find_changes
+from dbctl.services.transfer.values.unstorable import CopyProblem, find_changes, write_key
 
 _ORIGINS: Mapping[SchemaOrigin, str] = {
     "migrations": "the app's migrations",
@@ -119,7 +113,7 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
                 "column": problem.column,
                 "rows": problem.rows,
                 "reason": problem.reason,
-                "keys": "; ".join(map(format_key, problem.keys)),
+                "keys": "; ".join(map(write_key, problem.keys)),
             }
             for problem in self.problems
         ]

@@ -10,10 +10,11 @@ import pytest
 
 from dbctl.engines.contract.portable import PortableSchema, RowSource
 from dbctl.engines.sqlite.database import SQLiteWriter
-from dbctl.services.transfer.check import CopyProblem, find_problems, find_refused_statements
+from dbctl.services.transfer.check import find_problems, find_refused_statements
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.schema import TransferSchema
 from dbctl.services.transfer.tables import build_tables, pair_columns
+from dbctl.services.transfer.values.unstorable import CopyProblem
 from dbctl.url import parse_url
 from tests.databases import ComparedDatabase
 from tests.engines.portable.conftest import create_database, open_reader, read_portable

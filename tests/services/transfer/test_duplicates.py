@@ -25,7 +25,7 @@ from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import duplicates
 from dbctl.services.transfer.values.duplicates import find_duplicates
-from dbctl.services.transfer.values.unstorable import UnstorableValues
+from dbctl.services.transfer.values.unstorable import CopyProblem
 from tests.databases import empty_database
 from tests.engines.portable.conftest import open_reader, read_portable
 
@@ -49,7 +49,7 @@ def describe(
     return PortableTable(name="t", columns=columns, key=key, indexes=[index] if terms else [])
 
 
-Find = Callable[..., list[UnstorableValues]]
+Find = Callable[..., list[CopyProblem]]
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def find(tmp_path: Path) -> Iterator[Find]:
             *,
             columns: Sequence[str] = ("id", "a", "b"),
             key_width: int = 1,
-        ) -> list[UnstorableValues]:
+        ) -> list[CopyProblem]:
             path = tmp_path / "app.db"
             with closing(sqlite3.connect(path)) as db, db:
                 db.execute("create table t (id, a, b)")
@@ -165,7 +165,7 @@ def test_problem_has_the_columns_the_count_and_the_first_keys(
     nulls: list[tuple[str | None, ...]] = [("n1", None, "y"), ("n2", None, "y"), ("n3", "x", None)]
     (problem,) = find(describe(), describe("b", "a"), [*rows, *unique, *nulls])
     keys = [{"id": f"{number}"} for number in range(2, 7)]
-    assert problem == UnstorableValues(table="t", column="b, a", reason=REASON, rows=18, keys=keys)
+    assert problem == CopyProblem(table="t", column="b, a", reason=REASON, rows=18, keys=keys)
 
 
 def test_table_without_a_key_has_no_keys(find: Find) -> None:

@@ -20,7 +20,7 @@ from dbctl.engines.contract.portable import (
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.services.transfer.values.duplicates import find_duplicates
-from dbctl.services.transfer.values.unstorable import UnstorableValues, find_unstorable_values
+from dbctl.services.transfer.values.unstorable import CopyProblem, find_unstorable_values
 from tests.databases import ComparedDatabase, empty_database
 from tests.engines.portable.conftest import derive, open_reader, read_portable
 
@@ -163,10 +163,10 @@ def test_problem_has_the_count_and_the_first_keys(tmp_path: Path) -> None:
             problems = list(find_unstorable_values(reader, tables, StorageLimits()))
     common = {"column": "number", "reason": "not an integer"}
     assert problems == [
-        UnstorableValues(
+        CopyProblem(
             table="note", rows=7, keys=[{"a": "k", "b": str(number)} for number in range(5)], **common
         ),
-        UnstorableValues(table="plain", rows=2, keys=[], **common),
+        CopyProblem(table="plain", rows=2, keys=[], **common),
     ]
 
 

@@ -23,7 +23,7 @@ from dbctl.engines.parsing.statements import unquote_name
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues, format_key
+from dbctl.services.transfer.values.unstorable import MAX_KEYS, CopyProblem, format_key
 
 _TEXT = r"'(?:[^']|'')*'"
 _CAST = r"(?:\s*::\s*[a-z]+(?: varying)?(?:\(\d+\))?)?"
@@ -149,7 +149,7 @@ def find_duplicates(
     source_schema: PortableSchema,
     destination: PortableSchema,
     schemas: PortableSchemas,
-) -> Iterator[UnstorableValues]:
+) -> Iterator[CopyProblem]:
     """Yield rows that a unique index of the destination treats as equal to other rows.
 
     Only indexes that the source lacks, or that compare less of a value than the source does, are read. Memory is 8 bytes for each row.
@@ -229,7 +229,7 @@ def _read_term(table: PortableTable, term: IndexTerm, case: int) -> _Term:
 
 def _compare_rows(
     rows: RowSource, table: TransferTable, unique: _Unique, schemas: PortableSchemas
-) -> Iterator[UnstorableValues]:
+) -> Iterator[CopyProblem]:
     terms = unique.terms
     digests = [array("Q") for _ in range(_PARTS)]
     for _, values in _read_values(rows, table, [], unique):
@@ -257,7 +257,7 @@ def _compare_rows(
     if count:
         names = ", ".join(term.column for term in terms)
         reason = "equal to another row in a unique index of the destination"
-        yield UnstorableValues(table=table.name, column=names, reason=reason, rows=count, keys=keys)
+        yield CopyProblem(table=table.name, column=names, reason=reason, rows=count, keys=keys)
 
 
 def _read_values(

@@ -18,7 +18,7 @@ from dbctl.engines.contract.portable import (
     ValueScreen,
 )
 from dbctl.engines.contract.streaming import split_line
-from dbctl.model import Row, Struct
+from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.checks import BatchCheck, create_check
@@ -86,19 +86,25 @@ def _is_whole(number: Decimal) -> bool:
 MAX_KEYS = 5  #: keys of rows that a message has
 
 
-class UnstorableValues(Struct, frozen=True, kw_only=True):
-    """Values of a column that the destination cannot store, for the same reason."""
+class CopyProblem(Struct, frozen=True, kw_only=True):
+    """Rows that the destination cannot store for one reason, or an object of the schema that it refuses."""
 
-    table: str
-    column: str
-    reason: str
-    rows: int
+    table: str  #: or the name of the object
+    column: str  #: or the kind of the object
     keys: Sequence[Row]  #: the primary keys of the first ``MAX_KEYS`` of these rows
+    rows: int  #: 0 for an object
+    reason: str
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.column} {self.table}: {self.reason}"
+        example = f" ({', '.join(map(write_key, self.keys))})" if self.keys else ""
+        return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
 
 def find_unstorable_values(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
-) -> Iterator[UnstorableValues]:
+) -> Iterator[CopyProblem]:
     """Yield the values that the destination cannot store, table by table.
 
     Only columns that conditions in SQL do not clear are read value by value.
@@ -132,7 +138,7 @@ def find_changes(
 
 def _check_table(
     source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck]
-) -> Iterator[UnstorableValues]:
+) -> Iterator[CopyProblem]:
     columns = [column for column in table.columns if column in table.key or column.name in checks]
     counts = Counter[tuple[str, str]]()
     keys = defaultdict[tuple[str, str], list[Row]](list)
@@ -147,7 +153,7 @@ def _check_table(
                     if counts[problem] <= MAX_KEYS and table.key:
                         keys[problem].append(format_key(table, rows[index]))
     for (column_name, reason), count in counts.items():
-        yield UnstorableValues(
+        yield CopyProblem(
             table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
         )
 
@@ -157,3 +163,8 @@ def format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
         column.name: None if value is None else value.decode(errors="backslashreplace")
         for column, value in zip(table.key, row, strict=False)
     }
+
+
+def write_key(key: Row) -> str:
+    """Return a primary key as text."""
+    return " ".join(f"{name}={value}" for name, value in key.items())
