@@ -134,7 +134,7 @@ def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases,
     monkeypatch.setattr("dbctl.services.transfer.copy.CHUNK_ROWS", 10)
     modules = (
         "dbctl.engines.sqlite.transfer.rows",
-        "dbctl.engines.postgresql.transfer.source",
+        "dbctl.engines.postgresql.transfer.rows",
         "dbctl.engines.mysql.stream",
     )
     for module in modules:
