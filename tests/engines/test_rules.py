@@ -11,9 +11,10 @@ import pytest
 
 import dbctl
 import dbctl.engines
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.url import ENGINES
 from tests.conformance.abilities import list_protocols
+from tests.engines.toy.engine import ToyReader
 
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -195,8 +196,9 @@ def test_no_file_is_copied_or_hashed_by_path(name):
 
 # Composition ---------------------------------------------------------------------------------------------------------
 
-#: Bases of a class in ``dbctl.engines`` with the class itself, and its methods with inherited ones.
-MAX_CLASSES, MAX_METHODS = 5, 60
+#: Bases of a class in ``dbctl.engines`` with the class itself, and its methods with inherited ones. Two of the bases are the
+#: contracts ``Readable`` and ``Writable``.
+MAX_CLASSES, MAX_METHODS = 6, 60
 #: Names of engines; ``url.py`` has the table of engines.
 ENGINE_NAMES = frozenset(ENGINES)
 
@@ -214,6 +216,14 @@ def test_database_is_composed_of_parts_instead_of_inheriting_them():
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         assert len(bases) <= MAX_CLASSES, cls
         assert len(methods) <= MAX_METHODS, cls
+
+
+def test_database_without_a_method_of_its_contract_cannot_be_created():
+    class Incomplete(ToyReader, Writable):
+        """A writer that cannot write."""
+
+    with pytest.raises(TypeError, match="advance_sequences"):
+        Incomplete(Path("app.json"), "toy/main")
 
 
 def test_each_part_exists_and_has_the_name_of_a_protocol():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -156,7 +157,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     full_scans: Sequence[str]  #: tables that are read completely
 
 
-class Readable(Protocol):
+class Readable(ABC):
     """One open database. Not shared between threads. The opener closes it.
 
     Names of tables and columns are checked against ``tables()`` before they become part of SQL; values are always
@@ -186,9 +187,11 @@ class Readable(Protocol):
         """
         return {}
 
+    @abstractmethod
     def tables(self) -> Mapping[str, Table]:
         """Return the live schema; read once, and again after a script ran or the file was replaced."""
 
+    @abstractmethod
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
 
@@ -210,6 +213,7 @@ class Readable(Protocol):
         """
         return self.read_rows(Query(table, columns, where, order_by, limit, offset, for_update))
 
+    @abstractmethod
     def read_rows(self, query: Query) -> list[tuple[object, ...]]:
         """Return the rows of a query; text that is not valid UTF-8 has lone surrogates for its bytes (``surrogateescape``).
 
@@ -233,9 +237,11 @@ class Readable(Protocol):
         """
         return self.select(table, columns, where, limit=rows)
 
+    @abstractmethod
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         """Return the number of rows that meet all conditions."""
 
+    @abstractmethod
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         """Return whether any row meets all conditions; None if that is not known after ``timeout``.
 
@@ -243,15 +249,18 @@ class Readable(Protocol):
         text of digits it finds those from 2001 to 2033.
         """
 
+    @abstractmethod
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return the number of rows with each value of ``column``."""
 
+    @abstractmethod
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
         """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
 
         A list is one parameter that contains a set (``id in :picked``).
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Close the database; further calls do nothing."""
 
@@ -296,10 +305,7 @@ class Preview(Protocol):
     def query_after(
         self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
     ) -> list[tuple[object, ...]]:
-        """Return the rows of ``Readable.query`` as after ``changes``; triggers are not considered.
-
-        Views show the rows before the change.
-        """
+        """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it."""
 
 
 #: How a time is written where the column has no native type.
@@ -406,12 +412,14 @@ class WriteProofs(Protocol):
         """
 
 
-class Writable(Readable, Protocol):
+class Writable(Readable):
     """A database that may be written; every write is part of a ``transaction``."""
 
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """Begin a transaction, commit at the end, roll back on any exception; nested, it is a savepoint."""
 
+    @abstractmethod
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         """Insert one row; return its value of the column ``returning``, or None.
 
@@ -419,24 +427,31 @@ class Writable(Readable, Protocol):
             ConstraintError: the database rejects the row.
         """
 
+    @abstractmethod
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         """Insert rows from an iterator, in constant memory; return the count."""
 
+    @abstractmethod
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         """Update rows; return the number of matched rows, changed or not. A value may be a ``ShiftedTime``."""
 
+    @abstractmethod
     def merge(self, merge: Merge) -> int:
         """Insert rows, or merge them into rows with the same key; return the number of inserted or changed rows."""
 
+    @abstractmethod
     def delete(self, table: str, where: Sequence[Where]) -> int:
         """Delete rows; return the count, without rows that foreign keys deleted."""
 
+    @abstractmethod
     def advance_sequences(self, table: str) -> None:
         """Set the sequence of the key of ``table`` to its largest value."""
 
+    @abstractmethod
     def defer_references(self) -> None:
         """Check the foreign keys that are ``deferrable`` at the end of the transaction."""
 
+    @abstractmethod
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing to this database, also between transactions; also released when the process ends.
 

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where
+from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where, Writable
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.location import acquire_lock, match_owner
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
@@ -46,7 +46,7 @@ class Step(NamedTuple):
     inserted_keys: Collection[Row]
 
 
-class LanceWriter(LanceReader):
+class LanceWriter(LanceReader, Writable):
     """A LanceDB opened for writing.
 
     The library has no transactions of several statements. Each statement is atomic: it creates one version of one table,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 from msgspec import structs
 
 from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
-from dbctl.engines.contract.database import Column, ShiftedTime, Where
+from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore
 from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
 from dbctl.engines.contract.schema import Schema, fingerprint
@@ -41,15 +41,9 @@ class ServerReader(SqlDatabase):
         return self.connection.query(sql, parameters)
 
 
-class ServerWriter(SqlDatabase, ABC):
+class ServerWriter(SqlDatabase, Writable):
     connection: ServerConnection[Any]
     transactions: ServerTransactions
-
-    @abstractmethod
-    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object: ...
-
-    @abstractmethod
-    def lock(self, purpose: str) -> AbstractContextManager[None]: ...
 
     @abstractmethod
     def _encode(self, column: Column, value: object) -> object:

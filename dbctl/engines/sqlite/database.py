@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract.database import FillRow, Merge, ShiftedTime, Where, fill_no_columns
+from dbctl.engines.contract.database import FillRow, Merge, ShiftedTime, Where, Writable, fill_no_columns
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
@@ -85,7 +85,7 @@ class SQLiteReader(SQLiteDatabase):
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
 
 
-class SQLiteWriter(SQLiteDatabase):
+class SQLiteWriter(SQLiteDatabase, Writable):
     """A SQLite file opened for reading and writing; its rows are written with sqlite-utils."""
 
     PARTS: ClassVar[Mapping[str, str]] = {

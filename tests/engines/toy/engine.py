@@ -102,7 +102,7 @@ class ToyCodec:
         return lambda value: value
 
 
-class ToyWriter(ToyReader):
+class ToyWriter(ToyReader, Writable):
     """A JSON file whose content is written at the end of a transaction."""
 
     @contextmanager
