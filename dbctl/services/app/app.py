@@ -298,8 +298,8 @@ class App:
             ConcurrentChangeError: the main database has another variant of the profile than when the command began.
             WrongAppError: as for ``reader``.
         """
+        from dbctl.services.app.audit import record_writes
         from dbctl.services.app.live_table import default_times
-        from dbctl.services.app.recording import record_writes
 
         write = write or self.declared_write
         section, engine = self.require_writable(name), self.engine(name)

@@ -126,6 +126,8 @@ class LiveTable:
             raise SchemaMismatchError(target=db.target, missing=f"table {table}", purpose=purpose)
         self.table = live_table
         self._time_forms: dict[str, TimeCodec] = {}
+        #: whether the engine has no type for times, so that each row of a column may have another form
+        self._has_plain_times = "time" not in db.native_types
 
     def optional_column(self, name: ColumnNames | None) -> str | None:
         """Return the column, or None if it is missing and marked as optional.
@@ -207,11 +209,6 @@ class LiveTable:
                     other = "epoch-ms" if is_fine else "epoch-s"
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
-
-    @property
-    def _has_plain_times(self) -> bool:
-        """Whether the engine has no type for times, so that each row of a column may have another form."""
-        return "time" not in self.db.native_types
 
     def sample(self, columns: Sequence[str]) -> list[tuple[object, ...]]:
         """Return columns of rows at both ends of the table, the newest last; empty if it cannot be read in time.

@@ -14,7 +14,7 @@ from dbctl.errors.connection import FileMissingError, WriteConflictError
 from dbctl.errors.restore import TablesLostError
 from dbctl.files.atomic import make_folder
 from dbctl.model import Plan
-from dbctl.services.app.recording import record_operation
+from dbctl.services.app.audit import record_operation
 from dbctl.services.backup.encryption import is_encrypted
 from dbctl.services.backup.foreign.discovery import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.backup.manifest import Member

@@ -98,7 +98,7 @@ def read_roles(app: App, db: Readable) -> list[Role]:
     if users is None or (users.roles is None and stored):
         return stored
     roles = users.require_roles()
-    counts, keys = roles.count_users(), roles.keys()
+    counts, keys = roles.count_users(), roles.keys
     if not stored:  # the table of roles, if there is one, is checked by other commands
         keys = {**keys, **{key: str(key) for key in counts if key is not None and key not in keys}}
     others = [

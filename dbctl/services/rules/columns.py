@@ -135,7 +135,7 @@ class UserRole(ColumnRule):
 
     @cached_property
     def _known(self) -> Mapping[object, str]:
-        return UserTable(self._app, self._live.db).require_roles().keys()
+        return UserTable(self._app, self._live.db).require_roles().keys
 
 
 def find_object_violation(value: object) -> str:

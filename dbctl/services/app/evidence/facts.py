@@ -120,8 +120,32 @@ _WRITTEN_TIMES: Mapping[Fact, tuple[str, Sequence[str]]] = {
 
 
 def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
-    for column in _list_times(fact, subject):
-        yield from _check_time(subject, column)
+    """Yield the columns of a fact whose values have another form than that in which commands write times."""
+    for written in _list_times(fact, subject):
+        table = subject.db.tables().get(written.table.removesuffix("?"))
+        name = find_column(table, written.names)
+        if table is None or name is None or table.columns[name].native == "time":
+            continue
+        form = LiveTable(subject.app.profile, subject.db, table.name, "times").time_form(name)
+        stored = _sample(subject, table, name)
+        forms = Counter(
+            "text" if known in _TEXT_FORMS else known
+            for value in stored
+            if (known := subjects.read_time_form(value))
+        )
+        expected = "text" if form in _TEXT_FORMS else form
+        is_wrong_type = expected == "text" and subjects.is_whole(table.columns[name]) and not stored
+        if expected in forms or not (forms or is_wrong_type):
+            continue
+        actual = forms.most_common(1)[0][0] if forms else "epoch-s"
+        counts = ", ".join(f"{count} of {form}" for form, count in forms.most_common())
+        evidence = f"stored are {counts}" if forms else f"its type is {table.columns[name].type}"
+        yield Contradiction(
+            written.key,
+            "time-format",
+            f"{table.name}.{name} would get times as {form}, but {evidence}",
+            f'Correct time of the profile: time = "{"sqlite-time" if actual == "text" else actual}".',
+        )
 
 
 def _list_times(fact: Fact, subject: Subject) -> Iterator[_Column]:
@@ -146,37 +170,6 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
         for column, constant in section.on_end.items():
             if constant == ":now":
                 yield _Column(("users", "signed_in", index, "on_end", column), section.table, column)
-
-
-def _check_time(subject: Subject, written: _Column) -> Iterator[Contradiction]:
-    table = subject.db.tables().get(written.table.removesuffix("?"))
-    name = find_column(table, written.names)
-    if table is None or name is None or table.columns[name].native == "time":
-        return
-    form = LiveTable(subject.app.profile, subject.db, table.name, "times").time_form(name)
-    stored = _sample(subject, table, name)
-    forms = Counter(
-        "text" if known in _TEXT_FORMS else known
-        for value in stored
-        if (known := subjects.read_time_form(value))
-    )
-    expected = "text" if form in _TEXT_FORMS else form
-    is_wrong_type = expected == "text" and subjects.is_whole(table.columns[name]) and not stored
-    if expected in forms or not (forms or is_wrong_type):
-        return
-    actual = forms.most_common(1)[0][0] if forms else "epoch-s"
-    yield Contradiction(
-        written.key,
-        "time-format",
-        f"{table.name}.{name} would get times as {form}, but {_describe_times(forms, table, name)}",
-        f'Correct time of the profile: time = "{"sqlite-time" if actual == "text" else actual}".',
-    )
-
-
-def _describe_times(forms: Counter[str], table: Table, name: str) -> str:
-    if not forms:
-        return f"its type is {table.columns[name].type}"
-    return "stored are " + ", ".join(f"{count} of {form}" for form, count in forms.most_common())
 
 
 def _check_active(subject: Subject) -> Iterator[Contradiction]:

@@ -1,13 +1,16 @@
-"""Roles in the rows of users: in one column, or in several columns."""
+"""Roles in the rows of users, in one column or in several columns; selection of the form in which an app stores them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Column, Condition, InSubquery, Not, Order, Where
 from dbctl.model import Row
 from dbctl.profiles.codecs import BOOLEANS
+from dbctl.profiles.model.users import Users
+from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Problem, RoleForm
 
 #: Declared types of boolean, of number and of text columns, for drivers without such types.
@@ -47,9 +50,10 @@ class RoleColumn(RoleForm):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
         self.column = self.live.column(self.section.column)
-        self.columns = [self.column]
+        self.columns, self._definition = [self.column], self.live.table.columns[self.column]
 
-    def _read_keys(self) -> Mapping[object, str]:
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
         role = self.section
         if role.table:
             return {key: str(name) for key, name in self.db.select(role.table, [role.key, role.name])}
@@ -65,10 +69,6 @@ class RoleColumn(RoleForm):
         labels = [*known, *other_labels, *(str(value) for value in counts if value not in (None, ""))]
         return {self._parse_label(label): label for label in labels}
 
-    @property
-    def _definition(self) -> Column:
-        return self.live.table.columns[self.column]
-
     def _parse_label(self, label: str) -> object:
         """Return the stored value that a profile writes as text."""
         definition, word = self._definition, label.lower()
@@ -81,7 +81,7 @@ class RoleColumn(RoleForm):
         return label
 
     def parse_name(self, text: str) -> str:
-        return {str(key): name for key, name in self.keys().items()}.get(str(self._parse_label(text)), text)
+        return {str(key): name for key, name in self.keys.items()}.get(str(self._parse_label(text)), text)
 
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
         return [[] if row[self.column] is None else [self.name_of(row[self.column])] for row in rows]
@@ -91,7 +91,7 @@ class RoleColumn(RoleForm):
         return Condition(self.column, "=", self.key_of(name))
 
     def where_unknown(self) -> Where:
-        is_known = Condition(self.column, "in", list(self.keys()))
+        is_known = Condition(self.column, "in", list(self.keys))
         return AllOf([Condition(self.column, "!=", None), Not(is_known)])
 
     def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
@@ -124,7 +124,7 @@ class RoleColumn(RoleForm):
     def has_only_unknown_roles(self) -> bool:
         has_role = Condition(self.column, "!=", None)
         rows = self.db.select(self.live.name, [self.column], [has_role], limit=SAMPLE_ROWS)
-        return bool(rows) and not any(value in self.keys() for (value,) in rows)
+        return bool(rows) and not any(value in self.keys for (value,) in rows)
 
 
 class Ranks(RoleForm):
@@ -139,7 +139,8 @@ class Ranks(RoleForm):
         }
         self.columns = list(next(iter(self._stored.values()), {}))
 
-    def _read_keys(self) -> Mapping[object, str]:
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
         return {name: name for name in self._stored}
 
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
@@ -183,3 +184,34 @@ class Ranks(RoleForm):
         rows = self.db.select(self.live.name, self.columns, limit=SAMPLE_ROWS)
         records = [dict(zip(self.columns, row, strict=True)) for row in rows]
         return bool(records) and not any(self._find_ranks(record) for record in records)
+
+
+def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> RoleForm | None:
+    """Return the roles of users; None if the app has none.
+
+    Args:
+        users: the section of the profile.
+        live: the table of users.
+        only: the conditions of its rows that are users.
+
+    Raises:
+        SchemaMismatchError: the database lacks a column or table of the section.
+    """
+    role = users.role
+    if role is None:
+        return None
+    if role.column:
+        return RoleColumn(users, role, live, only)
+    if role.ranks and not role.members:
+        return Ranks(users, role, live, only)
+    if role.metadata:
+        from dbctl.services.app.user_roles.metadata import Metadata
+
+        return Metadata(users, role, live, only)
+    if role.ranks:
+        from dbctl.services.app.user_roles.members import RankedMembers
+
+        return RankedMembers(users, role, live, only)
+    from dbctl.services.app.user_roles.members import Members
+
+    return Members(users, role, live, only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import InSubquery, Order, Where, Writable
@@ -56,7 +57,6 @@ class RoleForm(ABC):
         """Describe the form; ``only`` are the conditions of rows of ``live`` that are users."""
         self.users, self.section, self.live, self.only = users, role, live, only
         self.db, self.id = live.db, live.column(users.id.column)
-        self._keys: Mapping[object, str] | None = None
         self._is_consistent = False
 
     @property
@@ -66,24 +66,19 @@ class RoleForm(ABC):
 
     # Names -----------------------------------------------------------------------------------------------------
 
-    def keys(self) -> Mapping[object, str]:
-        """Return all roles in the order of the app: what the database stores for a role, and its name."""
-        if self._keys is None:
-            self._keys = self._read_keys()
-        return self._keys
-
+    @cached_property
     @abstractmethod
-    def _read_keys(self) -> Mapping[object, str]:
-        """Read what ``keys`` returns."""
+    def keys(self) -> Mapping[object, str]:
+        """All roles in the order of the app: what the database stores for a role, and its name."""
 
     def names(self) -> list[str]:
         """Return the names of all roles."""
-        return list(self.keys().values())
+        return list(self.keys.values())
 
     def name_of(self, key: object) -> str:
         """Return the name of a role by its key."""
         text = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
-        return self.keys().get(key) or self.keys().get(text) or f"(unknown: {text})"
+        return self.keys.get(key) or self.keys.get(text) or f"(unknown: {text})"
 
     def resolve(self, name: str) -> str:
         """Return the name of a role as the app spells it.
@@ -101,7 +96,7 @@ class RoleForm(ABC):
     def key_of(self, name: str) -> object:
         """Return the key of a role; raises as ``resolve``."""
         known = self.resolve(name)
-        return next(key for key, other in self.keys().items() if other == known)
+        return next(key for key, other in self.keys.items() if other == known)
 
     def parse_name(self, text: str) -> str:
         """Return the name of a role that a user entered as the value of ``column``, or as its name."""
@@ -148,7 +143,7 @@ class RoleForm(ABC):
         """
         only = [] if with_others else self.only
         return {
-            key: self.db.count(self.live.name, [self.where(name), *only]) for key, name in self.keys().items()
+            key: self.db.count(self.live.name, [self.where(name), *only]) for key, name in self.keys.items()
         }
 
     def where_users(self, column: str) -> Where:

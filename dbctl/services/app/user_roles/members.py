@@ -57,7 +57,8 @@ class Members(RoleForm):
             grants=structs.replace(groups.grants, table=groups.grants.table.removesuffix("?")),
         )
 
-    def _read_keys(self) -> Mapping[object, str]:
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
         roles = self._membership.roles
         if roles:
             return {
@@ -90,8 +91,8 @@ class Members(RoleForm):
         return [(user, role) for user, group in memberships for role in roles.get(group, ())]
 
     def _sort_names(self, keys: set[object]) -> list[str]:
-        known = [name for key, name in self.keys().items() if key in keys]
-        return known + sorted(self.name_of(key) for key in keys if key not in self.keys())
+        known = [name for key, name in self.keys.items() if key in keys]
+        return known + sorted(self.name_of(key) for key in keys if key not in self.keys)
 
     def where(self, name: str, *, for_update: bool = False) -> Where:
         return self._where_role(name, self._where_valid, for_update=for_update)
@@ -119,7 +120,7 @@ class Members(RoleForm):
 
     def where_unknown(self) -> Where:
         member = self._membership
-        is_unknown = Not(Condition(member.role, "in", list(self.keys())))
+        is_unknown = Not(Condition(member.role, "in", list(self.keys)))
         return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
 
     def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
@@ -188,17 +189,17 @@ class Members(RoleForm):
 
     def has_only_unknown_roles(self) -> bool:
         rows = self.db.select(self._pairs.name, [self._membership.role], self._where_valid, limit=SAMPLE_ROWS)
-        return bool(rows) and not any(key in self.keys() for (key,) in rows)
+        return bool(rows) and not any(key in self.keys for (key,) in rows)
 
 
 class _Groups(Members):
     """Members of groups; a group with the name of a rank has another name here, so that commands distinguish the two."""
 
-    def _read_keys(self) -> Mapping[object, str]:
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
         ranks = {rank.name.casefold() for rank in self.section.ranks}
         return {
-            key: f"{name} (group)" if name.casefold() in ranks else name
-            for key, name in super()._read_keys().items()
+            key: f"{name} (group)" if name.casefold() in ranks else name for key, name in super().keys.items()
         }
 
 
@@ -217,9 +218,10 @@ class RankedMembers(RoleForm):
     def tables(self) -> Sequence[str]:
         return self._members.tables
 
-    def _read_keys(self) -> Mapping[object, str]:
-        groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
-        return {**self._ranks.keys(), **groups}
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
+        groups = {key: name for key, name in self._members.keys.items() if not self._is_rank(name)}
+        return {**self._ranks.keys, **groups}
 
     def _is_rank(self, name: str) -> bool:
         return name in self._ranks.names()

@@ -36,7 +36,8 @@ class Metadata(RoleForm):
     def _table(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._rows.table, "the roles of users")
 
-    def _read_keys(self) -> Mapping[object, str]:
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
         return {name: name for name in self.section.values}
 
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
