@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase
 
 
-_ALL_TABLES = """select name, type, sql from sqlite_master
-where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""
-_ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
-from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
+#: The columns of each table and view, with their place in the primary key, and the version of the schema.
+_TABLES = """select m.name, m.type, m.sql, l.type, l.wr, v.schema_version{columns}
+from pragma_schema_version v cross join pragma_table_list l cross join sqlite_master m on m.name = l.name and m.type in ('table', 'view'){join}
+where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{order}"""
+_COLUMNS_OF_ALL = _TABLES.format(
+    columns=', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden',
+    join=" left join pragma_table_xinfo(m.name) x",
+    order=", x.cid",
+)
+_ONLY_TABLES = _TABLES.format(columns="", join="", order="")
 #: Defaults that write the current UTC time with seconds, in lower case and without blanks.
 _CLOCK_DEFAULT = (
     r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
@@ -32,10 +38,16 @@ _CLOCK_DEFAULT = (
 _REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete
 from sqlite_master m join pragma_foreign_key_list(m.name) f
 where m.type = 'table' and m.name in (select value from json_each(:tables)) order by m.rowid, f.id, f.seq"""
-#: The columns of a primary key in the order of its declaration.
-_KEY_COLUMNS = "select name from pragma_table_info(:table) where pk order by pk"
-#: Up to this number of tables, each is read with a separate query.
-MAX_SINGLE_READS = 3
+#: An ``integer primary key desc`` is not the rowid; no table with this word is treated as if it were.
+_DESCENDING = r"(?i)\bdesc\b"
+
+
+class SQLiteTable(Table, frozen=True, kw_only=True):
+    """One live table or view of a SQLite file."""
+
+    kind: str  #: "table", "shadow", "virtual" or "view"
+    key: Sequence[str]  #: the columns of the primary key in the order of its declaration
+    rowid: str  #: the column that is the rowid; empty if that is not known
 
 
 class SQLiteCatalog(Catalog):
@@ -45,61 +57,56 @@ class SQLiteCatalog(Catalog):
     nor names that are not valid UTF-8.
     """
 
+    _tables: Mapping[str, SQLiteTable] | None
+
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection.target)
         self._connection = connection
-        self._known_tables: Mapping[Row, Table] = {}  #: by their row of ``sqlite_master``
-        self._single_tables: dict[str, Table | None] = {}
-        self._schema_version: Sequence[Row] | None = (
-            None  #: the oldest version that the cached tables may have
-        )
+        self._schema_version: int | None = None  #: the oldest version that the cached tables may have
         connection.on_change.append(self.forget)
 
-    def find_table(self, name: str) -> Table | None:
-        if self._tables is not None or not self._known_tables:
-            return self.tables().get(name)
-        if name not in self._single_tables:  # the schema may have changed: read only what is needed
-            if len(self._single_tables) >= MAX_SINGLE_READS:  # each scans all of sqlite_master
-                return self.tables().get(name)
-            rows = self._connection.fetch(f"{_ALL_TABLES} and name = :name", {"name": name})
-            table = (self._known_tables.get(rows[0]) or self._build_table(rows[0], {})) if rows else None
-            self._single_tables[name] = table if table and table.columns else None
-        return self._single_tables[name]
+    if TYPE_CHECKING:  # the tables of the base class are these
 
-    def adopt_tables(self, other: SQLiteCatalog) -> None:
-        """Read only those tables whose definition differs from that in ``other``."""
-        self._known_tables = other._known_tables
+        def tables(self) -> Mapping[str, SQLiteTable]: ...
+        def require_table(self, table: str) -> SQLiteTable: ...
 
     def forget(self) -> None:
         super().forget()
-        self._single_tables.clear()
         self._schema_version = None
 
     def forget_changed(self) -> None:
         """Read the tables again if the schema version has changed, which counts the changes of all connections."""
-        version = self._connection.run("pragma schema_version")
-        if version != self._schema_version:
+        if self._connection.run("pragma schema_version") != [(self._schema_version,)]:
             self.forget()
-            self._schema_version = version
 
-    def _read_tables(self) -> Mapping[str, Table]:
-        rows = self._connection.fetch(_ALL_TABLES)
-        columns_by_table = (
-            self._read_all_columns() if len(rows) > len(self._known_tables) + MAX_SINGLE_READS else {}
-        )
-        # Scripts read the tables again after each change of the schema; a table with the same text is unchanged.
-        tables_by_row = {
-            row: self._known_tables.get(row) or self._build_table(row, columns_by_table) for row in rows
-        }
-        # the columns of a view depend on other tables
-        self._known_tables = {row: table for row, table in tables_by_row.items() if not table.is_view}
-        return {table.name: table for table in tables_by_row.values() if table.columns}
+    def adopt(self, earlier: SQLiteCatalog, schema_version: int) -> None:
+        """Keep the tables that another connection to the same file has read, if they are those of this version."""
+        if earlier._schema_version == schema_version:
+            self._tables, self._references = earlier._tables, earlier._references
+            self._schema_version = schema_version
 
-    def _build_table(self, row: Row, columns_by_table: Mapping[str, Sequence[Row]]) -> Table:
-        name, kind = str(row[0]), row[1]
-        return Table(
-            name=name, columns=self._read_columns(name, columns_by_table.get(name)), is_view=kind == "view"
-        )
+    def _read_tables(self) -> Mapping[str, SQLiteTable]:
+        try:
+            rows = self._connection.fetch(_COLUMNS_OF_ALL)
+        except (QueryFailedError, ValueInvalidError):
+            # One of them cannot be read: a view over missing tables, or a virtual table of an extension that only the
+            # app loads. It is treated as missing.
+            rows = [
+                (*row, *column)
+                for row in self._connection.fetch(_ONLY_TABLES)
+                for column in self._read_columns(str(row[0]))
+            ]
+        self._schema_version = int(str(rows[0][5])) if rows else None
+        groups = groupby(rows, key=lambda row: row[:5])
+        tables = [_build_table(row, [column[6:] for column in columns]) for row, columns in groups]
+        return {table.name: table for table in tables if table.columns}
+
+    def _read_columns(self, table: str) -> Sequence[Row]:
+        """Return the rows of ``table_xinfo``; empty if the table cannot be read."""
+        try:
+            return self._connection.fetch(f"pragma table_xinfo({ident(table)})")
+        except (QueryFailedError, ValueInvalidError):
+            return ()
 
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         import json
@@ -114,7 +121,7 @@ class SQLiteCatalog(Catalog):
                 continue
             to = _resolve_spelling(parent, [str(row[4]) for row in key if row[4] is not None])
             if not to:  # a foreign key without columns refers to the primary key
-                to = [str(row[0]) for row in self._connection.fetch(_KEY_COLUMNS, {"table": parent.name})]
+                to = list(parent.key)
             reference = Reference(
                 table=str(name),
                 columns=_resolve_spelling(live[str(name)], [str(row[3]) for row in key]),
@@ -125,44 +132,36 @@ class SQLiteCatalog(Catalog):
             references[parent.name].append(reference)
         return references
 
-    def _read_all_columns(self) -> Mapping[str, Sequence[Row]]:
-        """Return the rows of ``table_xinfo`` by table or view; empty if one of them cannot be read."""
-        columns_by_table = defaultdict[str, list[Row]](list)
-        try:
-            for name, *row in self._connection.fetch(_ALL_COLUMNS):
-                columns_by_table[str(name)].append(tuple(row))
-        except (QueryFailedError, ValueInvalidError):
-            return {}
-        return columns_by_table
 
-    def _read_columns(self, table: str, known_rows: Sequence[Row] | None = None) -> dict[str, Column]:
-        """Return the columns of a table, empty if it cannot be read, so that it is treated as missing.
-
-        Unreadable are views over missing tables, virtual tables of extensions that only the app loads, and names that
-        are not valid UTF-8.
-        """
-        try:
-            rows = known_rows or self._connection.fetch(f"pragma table_xinfo({ident(table)})")
-        except (QueryFailedError, ValueInvalidError):
-            return {}
-        has_single_key = sum(1 for row in rows if row[5]) == 1
-        columns = {}
-        for _position, name, declared, not_null, default, key, hidden in rows:
-            declared_type = str(declared or "").upper()
-            is_rowid = bool(key) and has_single_key and declared_type == "INTEGER"
-            if hidden != 1:
-                columns[str(name)] = Column(
-                    name=str(name),
-                    type=declared_type,
-                    nullable=not (not_null or is_rowid),
-                    required=bool(not_null) and default is None and not is_rowid and hidden == 0,
-                    is_primary_key=bool(key),
-                    is_generated=hidden in (2, 3),
-                    has_time_default=hidden == 0
-                    and default is not None
-                    and bool(re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))),
-                )
-        return columns
+def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
+    name, entry, sql, kind, is_without_rowid = row
+    key = sorted((int(str(place)), str(column)) for _, column, *_, place, _ in rows if place)
+    rowid, columns = "", {}
+    for _position, column, declared, not_null, default, place, hidden in rows:
+        declared_type = str(declared or "").upper()
+        is_rowid = bool(place) and len(key) == 1 and declared_type == "INTEGER" and not is_without_rowid
+        if is_rowid and kind == "table" and not re.search(_DESCENDING, str(sql)):
+            rowid = str(column)
+        if column is not None and hidden != 1:
+            columns[str(column)] = Column(
+                name=str(column),
+                type=declared_type,
+                nullable=not (not_null or is_rowid),
+                required=bool(not_null) and default is None and not is_rowid and hidden == 0,
+                is_primary_key=bool(place),
+                is_generated=hidden in (2, 3),
+                has_time_default=hidden == 0
+                and default is not None
+                and bool(re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))),
+            )
+    return SQLiteTable(
+        name=str(name),
+        columns=columns,
+        is_view=entry == "view",
+        kind=str(kind),
+        key=[column for _, column in key],
+        rowid=rowid,
+    )
 
 
 def _resolve_spelling(table: Table, columns: Sequence[str]) -> list[str]:

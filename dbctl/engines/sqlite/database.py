@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.engines.contract.database import FillRow, Merge, ShiftedTime, Where, Writable, fill_no_columns
+from dbctl.engines.contract.database import (
+    FillRow,
+    Merge,
+    Readable,
+    ShiftedTime,
+    Where,
+    Writable,
+    fill_no_columns,
+)
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
 from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnection
-from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.rows import Rows
 
 
 class SQLiteDatabase(SqlDatabase):
@@ -108,6 +118,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         create: Mapping[str, str] | None = None,
         pragmas: Mapping[str, str] = {},
         fill: FillRow = fill_no_columns,
+        reader: Readable | None = None,
     ) -> None:
         """Open ``path`` for writing.
 
@@ -118,35 +129,44 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             create: pragmas for a new file if it is missing; None: the file must exist.
             pragmas: for the connection; foreign keys are always on.
             fill: returns the values of further columns for each new row.
+            reader: a closed reader; its catalog is kept if it read the same version of the same file.
         """
         super().__init__(WriteConnection(path, target, timeout=timeout, create=create, pragmas=pragmas))
         self._fill = fill
+        if (
+            isinstance(reader, SQLiteReader)
+            and reader.connection.opened_state[:2] == self.connection.opened_state[:2]
+        ):
+            self.catalog.adopt(reader.catalog, self.connection.schema_version)
 
     def transaction(self) -> AbstractContextManager[None]:
-        _ = (
-            self.connection.row_writer
-        )  # imports sqlite-utils, which takes longer than most changes, before the lock
+        _ = self._rows  # imports sqlite-utils, which takes longer than most changes, before the lock
         return self.connection.transaction()
+
+    @cached_property
+    def _rows(self) -> Rows:
+        from dbctl.engines.sqlite.rows import Rows
+
+        return Rows(self.connection, self.catalog)
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
         """Return the values of further columns for each new row, besides ``columns``."""
         return self._fill(self, table, list(columns))
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        if returning is not None:
-            # sqlite-utils would read the new row by its rowid, which a table WITHOUT ROWID lacks, and which is that of
-            # another row if a trigger ignores the new one.
-            return self.insert_with_cursor(table, values, returning)
+        live = self.catalog.require_table(table)
+        if returning not in (None, live.rowid):
+            return self.insert_directly(table, values, returning)
         values = {**values, **self.fill_values(table, values)}
-        self.catalog.require_table(table)
         for name in values:
             self.catalog.require_column(table, name)
-        return self.connection.write(partial(self.connection.row_writer.insert, table, values))
+        rowid = self._rows.insert(table, values)
+        return rowid if returning else None
 
-    def insert_with_cursor(
+    def insert_directly(
         self, table: str, values: Mapping[str, object], returning: str | None = None
     ) -> object:
-        """Insert one row as ``insert`` does, without sqlite-utils."""
+        """Insert one row as ``insert`` does, without sqlite-utils, which reads a new row by its rowid to return another key."""
         values = {**values, **self.fill_values(table, values)}
         statement = Statement()
         source = "default values"
@@ -168,12 +188,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             source_rows, constants = rows, tuple(filled.values())
             columns, rows = [*columns, *filled], ((*row, *constants) for row in source_rows)
         names = [self.catalog.require_column(table, name).name for name in columns]
-        try:
-            return self.connection.write(lambda: self.connection.row_writer.insert_all(table, names, rows))
-        except DbctlError as error:
-            if self.connection.row_writer.refused_row is not None:
-                error.context["row"] = self.connection.row_writer.refused_row
-            raise
+        return self._rows.insert_many(table, names, rows)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
@@ -223,15 +238,13 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         condition = " and ".join(
             self.builder.condition(statement, table, test, self.catalog.quote_table(table)) for test in where
         )
-        return self.connection.write(
-            lambda: self.connection.row_writer.delete_where(table, condition, statement.parameters)
-        )
+        return self._rows.delete(table, condition, statement.parameters)
 
     def advance_sequences(self, table: str) -> None:
         self.catalog.require_table(table)  # SQLite advances its sequences itself
 
     def defer_references(self) -> None:
-        self.connection.write(self.connection.row_writer.defer_references)
+        self.connection.defer_references()
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

@@ -38,22 +38,20 @@ class SQLiteEngine(Engine):
         return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
-        from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
+        from dbctl.engines.sqlite.database import SQLiteWriter
 
         path = Path(url.path)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
-        writer = SQLiteWriter(
+        return SQLiteWriter(
             path,
             target,
             timeout=options.timeout,
             pragmas=options.pragmas,
             create=options.create,
             fill=options.fill,
+            reader=options.reader,
         )
-        if isinstance(options.reader, SQLiteReader):
-            writer.catalog.adopt_tables(options.reader.catalog)
-        return writer
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         del url

@@ -311,9 +311,7 @@ class SQLiteTextIndexes:
         if mark is None:
             return
         if mark.table not in self._catalog.tables():
-            database = self._connection.database
-            columns = {mark.key: str, mark.value: str}
-            self._connection.write(lambda: database.create_table(mark.table, columns, pk=mark.key))
+            self._connection.database.create_table(mark.table, {mark.key: str, mark.value: str}, pk=mark.key)
             self._catalog.forget_changed()
         if not self._db.count(mark.table, [Condition(mark.key, "=", mark.name)]):
             timestamp = f"{now():%Y-%m-%dT%H:%M:%S.000Z}"

@@ -265,9 +265,9 @@ class SQLiteMaintenance:
         if not isinstance(connection, WriteConnection):
             raise TypeError("maintenance through a reader")
         if task.statement == "VACUUM":
-            connection.retry_if_changed(connection.database.vacuum)
+            connection.database.vacuum()
         elif task.statement.startswith("ANALYZE"):
-            connection.retry_if_changed(lambda: connection.database.analyze(task.table or None))
+            connection.database.analyze(task.table or None)
         else:  # sqlite-utils has neither REINDEX nor checkpoints, and does not check a change of the journal mode
             return connection.run(task.statement)
         return []

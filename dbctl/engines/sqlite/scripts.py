@@ -19,6 +19,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.model import format_count
 
 if TYPE_CHECKING:
+    from dbctl.engines.sqlite.catalog import SQLiteCatalog
     from dbctl.engines.sqlite.database import SQLiteWriter
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
@@ -119,7 +120,7 @@ class SQLiteScriptRunner:
 
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         # The row of the ledger does not wait for the import of sqlite-utils, which takes longer than most migrations.
-        self._db.insert_with_cursor(table, values)
+        self._db.insert_directly(table, values)
 
     def _read_version(self) -> object:
         """Return a value that changes with each change of the file, by this connection or by another one."""
@@ -170,6 +171,7 @@ class SQLiteStagingTables(SqlStagingTables):
     """The part ``StagingTables``."""
 
     _connection: WriteConnection
+    _catalog: SQLiteCatalog
 
     def __init__(self, db: SQLiteWriter) -> None:
         super().__init__(db)
@@ -179,8 +181,7 @@ class SQLiteStagingTables(SqlStagingTables):
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> StagedRows:
         # A change of a shadow table would damage the full-text or R-tree index.
-        query = "select 1 from pragma_table_list where schema = 'main' and type = 'shadow' and name = :table"
-        if self._connection.run(query, {"table": table}):
+        if self._catalog.require_table(table).kind == "shadow":
             raise NotSupportedError(
                 feature=f"restoring single rows of {table}, a shadow table of an index,",
                 subject=self._catalog.target,

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,8 +16,7 @@ from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, Quer
 from dbctl.files.atomic import sync_directory
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.rows import RowWriter
-    from dbctl.sqlite_library import Database
+    from dbctl.engines.sqlite.rows import GuardedDatabase
 
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class WriteConnection(SQLiteConnection):
         """
         super().__init__(path, target, timeout=timeout)
         self.depth = 0  #: number of nested transactions
-        self._row_writer: RowWriter | None = None
+        self.opened_state: tuple[int, ...] = ()  #: device, inode, size and modification time
+        self.schema_version = 0  #: when the connection was opened
         try:
             self._open(create, pragmas)
             self._require_database()
@@ -66,7 +67,8 @@ class WriteConnection(SQLiteConnection):
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
         if create is not None and not os.path.lexists(self.path):
             self._create_empty()
-        size = self._read_file_state()[2]
+        self.opened_state = self._read_file_state()
+        size = self.opened_state[2]
         if size == 1:  # SQLite would treat it as a new file and overwrite it
             raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
         refuse_unsafe(self.path, self.target)
@@ -76,10 +78,6 @@ class WriteConnection(SQLiteConnection):
                 self.set_pragma(name, value)
         for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
             self.set_pragma(name, value)
-        if self.run("pragma foreign_keys") != [(1,)]:
-            raise QueryFailedError(
-                target=self.target, reason="this build of SQLite does not enforce foreign keys"
-            )
 
     def _create_empty(self) -> None:
         try:
@@ -96,20 +94,23 @@ class WriteConnection(SQLiteConnection):
         except OSError as error:
             raise self._unreachable_error(error.strerror or str(error)) from error
 
-    @property
-    def row_writer(self) -> RowWriter:
-        """Writes rows through ``database``."""
-        if self._row_writer is None:
-            from dbctl.engines.sqlite.rows import RowWriter
+    def _require_database(self) -> None:
+        # The version is read here, because each statement has a cost under the lock of another process.
+        ((_, enforces, version),) = self.fetch(
+            "select (select count(*) from sqlite_master), foreign_keys, schema_version from pragma_foreign_keys, pragma_schema_version"
+        )
+        if not enforces:
+            raise QueryFailedError(
+                target=self.target, reason="this build of SQLite does not enforce foreign keys"
+            )
+        self.schema_version = int(str(version))
 
-            self._row_writer = RowWriter(self.driver)
-            self.on_change.append(self._row_writer.forget)
-        return self._row_writer
-
-    @property
-    def database(self) -> Database:
+    @cached_property
+    def database(self) -> GuardedDatabase:
         """The ``Database`` of sqlite-utils on this connection, which only commands that write have to import."""
-        return self.row_writer.database
+        from dbctl.engines.sqlite.rows import GuardedDatabase
+
+        return GuardedDatabase(self)
 
     def retry_if_changed(self, read: Callable[[], T]) -> T:
         return self.retry_while_locked(read)  # with locks, the file does not change while it is read
@@ -174,17 +175,27 @@ class WriteConnection(SQLiteConnection):
         if may_reappear(error, self.path):
             raise CommitUnsyncedError(target=self.target, path=self.path, reason=error) from error
 
-    def write(self, call: Callable[[], T]) -> T:
-        """Return the result of ``call``, without a retry: the transaction has the lock, and an iterator yields once."""
+    def require_transaction(self) -> None:
+        """Refuse a write outside a transaction, where SQLite would commit it at once."""
         if not self.depth:
             raise RuntimeError("write outside a transaction")
         if not self.driver.in_transaction:
             raise QueryFailedError(target=self.target, reason="an earlier error ended the transaction")
+
+    def write(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``, without a retry: the transaction has the lock, and an iterator yields once."""
+        self.require_transaction()
         return self.call_once(call)
 
     def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
         """Run a statement that sqlite-utils has no method for; return the number of its rows."""
-        return self.write(lambda: int(self.database.execute(sql, dict(parameters)).rowcount))
+        self.require_transaction()
+        return int(self.database.execute(sql, dict(parameters)).rowcount)
+
+    def defer_references(self) -> None:
+        """Check foreign keys at the end of the transaction."""
+        self.require_transaction()
+        self.run("pragma defer_foreign_keys = 1")
 
     def call_once(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``, which uses the driver, without a retry, and with translated errors."""
