@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -15,7 +14,7 @@ from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange, require_row_count
-from dbctl.services.migrations.execution.executor import create_missing_ledger, require_script_runner
+from dbctl.services.migrations.execution.executor import create_missing_ledger
 from dbctl.services.migrations.execution.plan import refuse_foreign, resolve_name
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.ledger import journal
@@ -115,9 +114,6 @@ class LedgerChange(Change[RepairResult]):
 
     def plan(self) -> Plan:
         return self._prepare_change(self._app.reader(self._target.database, allow_empty=True)).plan
-
-    def _transaction(self, database: Writable) -> AbstractContextManager[None]:
-        return require_script_runner(database).schema_transaction()
 
     def _prepare_change(self, db: Readable) -> PreparedChange[RepairResult]:
         target = self._target
