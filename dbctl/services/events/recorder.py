@@ -103,7 +103,8 @@ class RunRecorder:
         try:
             with self.store.writing() as connection:
                 if changes:
-                    run = structs.replace(run, audit=str(append_records(connection, self._folder, changes)))
+                    anchor, _ = append_records(connection, self._folder, changes)
+                    run = structs.replace(run, audit=str(anchor))
                 if not run.id or not _update(connection, run):  # the journal may be new
                     run = _insert(connection, structs.replace(run, id=0), ())
                 connection.executemany(

@@ -46,6 +46,10 @@ class EventStore:
         self._stays_open, self._opened = False, ExitStack()
         self._writer: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None  #: of the opened file
+        self._is_synced: bool | None = (
+            None  #: whether the connection waits for the disk at each commit; None: as SQLite was built
+        )
+        self._is_known = False  #: whether the schema of the opened file has the version of this program
 
     def stay_open(self) -> None:
         """Leave the file open between blocks that write: opening it takes longer than a record.
@@ -75,18 +79,26 @@ class EventStore:
         with translate_errors(self.path):
             self._prepare(create=True)
             with self._connect() as connection:
-                connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
+                if sync is not self._is_synced:
+                    connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
+                    self._is_synced = sync
                 _begin(connection, seconds)
+                log_bytes = self._find_log()
                 try:
-                    if self._check_version(connection) < VERSION:
+                    if not self._is_known and self._check_version(connection) < VERSION:
                         _upgrade(connection)
+                    self._is_known = True
+                    if log_bytes is None:  # readers delay a commit only without a write-ahead log
+                        connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
                     yield connection
                 except BaseException:
                     connection.rollback()
                     raise
                 connection.commit()
-                with suppress(OSError, sqlite3.OperationalError):
-                    if os.stat(f"{self.path}-wal").st_size > CHECKPOINT_BYTES:  # noqa: PTH116 - as in exists
+                if log_bytes is None:
+                    connection.execute("pragma busy_timeout = 0")
+                elif (self._find_log() or 0) > CHECKPOINT_BYTES:
+                    with suppress(sqlite3.OperationalError):
                         connection.execute("pragma wal_checkpoint(truncate)")
 
     @contextmanager
@@ -110,6 +122,7 @@ class EventStore:
     def release_pages(self, *, max_pages: int) -> None:
         """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
         with suppress(JournalUnavailableError), translate_errors(self.path), self._connect() as connection:
+            connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
             counts = (
                 connection.execute(f"pragma {name}").fetchone()[0]
                 for name in ("page_count", "freelist_count")
@@ -167,6 +180,13 @@ class EventStore:
         finally:
             _delete(temporary)
 
+    def _find_log(self) -> int | None:
+        """Return the size of the write-ahead log of the opened file; None: it has none."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 - as in exists
+        except FileNotFoundError:
+            return None
+
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection whose end does not wait for the disk.
@@ -179,10 +199,10 @@ class EventStore:
                 self._close()
             if self._writer is None:
                 self._opened.enter_context(closing(connect_for_reading(self.path)))
-                connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+                connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)  # see _begin
                 self._writer = self._opened.enter_context(closing(connection))
                 self._writer.execute("pragma wal_autocheckpoint = 0")
-                self._file = self.path.stat()
+                self._file, self._is_synced, self._is_known = self.path.stat(), None, False
             yield self._writer
         except BaseException:
             self._close()
@@ -292,7 +312,6 @@ def give_to_owner(descriptor: int, folder: Path) -> None:
 
 def _begin(connection: sqlite3.Connection, seconds: float) -> None:
     """Begin a transaction that has the lock of the store; SQLite itself would wait up to 0.1 s after it is free."""
-    connection.execute("pragma busy_timeout = 0")
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -302,7 +321,6 @@ def _begin(connection: sqlite3.Connection, seconds: float) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
-    connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:

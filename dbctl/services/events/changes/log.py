@@ -100,6 +100,7 @@ GAP_NAME = "audit.gap"
 #: Seconds to wait for other writers: a change without a record is worse than a delay.
 BUSY_SECONDS = 5.0
 #: The columns next to the record, which contains their values.
+_SELECT_ID = "select value from meta where name = 'store'"
 COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command")
 
 
@@ -127,12 +128,11 @@ class ChangeLog:
             with self._store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
                 if has_gap:
                     records = [*records[:-1], {**records[-1], "gap": True}]
-                is_replaced = read_end(connection) is None or find_lost(connection, self.folder) is not None
-                anchor = append_records(connection, self.folder, records)
-            gap.unlink(missing_ok=True)
-            if (
-                is_replaced
-            ):  # the records have the anchor; otherwise each would state it until the file is replaced
+                anchor, is_replaced = append_records(connection, self.folder, records)
+            if has_gap:
+                gap.unlink(missing_ok=True)
+            if is_replaced:
+                # The records have the anchor; otherwise, each would state it until the file is replaced.
                 with suppress(OSError):
                     (self.folder / ANCHOR_NAME).unlink(missing_ok=True)
         return anchor
@@ -171,34 +171,34 @@ def _translate_errors(path: Path, kinds: tuple[type[DbctlError], ...]) -> Iterat
 
 def append_records(
     connection: sqlite3.Connection, folder: Path, records: Sequence[Mapping[str, Any]]
-) -> Anchor:
-    """Append records in a transaction that has the lock of the store; return the end of the log."""
-    anchor = read_end(connection)
-    if anchor is None:
+) -> tuple[Anchor, bool]:
+    """Append records in a transaction that has the lock of the store.
+
+    Returns:
+        The end of the log; whether the anchors next to the store are not those of its records: it is new, an older copy, or another one.
+    """
+    end, known = read_end(connection), read_anchor_file(folder)
+    is_replaced = end is None
+    if end is None:
         # A store that was deleted is continued, so that its numbers are not used again.
-        anchor = begin_log(connection, continued=next(reversed(read_anchor_file(folder)), None))
+        end = begin_log(connection, continued=known[-1] if known else None)
         sync_directory(folder)
-    elif lost := find_lost(connection, folder):
-        records = [{**records[0], "lost": str(lost)}, *records[1:]]
+    elif known:
+        sql = "select seq from changes where seq = ? and hash = ?"
+        has_record = connection.execute(sql, (known[0].sequence, known[0].hash)).fetchone()
+        is_replaced = not has_record or known[0].log not in ("", end.log)
+        if is_replaced:
+            records = [{**records[0], "lost": str(known[0])}, *records[1:]]
     for values in records:
-        anchor = _append(connection, anchor, values)
-    return anchor
-
-
-def find_lost(connection: sqlite3.Connection, folder: Path) -> Anchor | None:
-    """Return the anchor next to the store if the store, which has records, is not the one that it describes: an older copy, or another one."""
-    known, end = read_anchor_file(folder)[:1], read_end(connection)
-    if not (known and end):
-        return None
-    sql = "select seq from changes where seq = ? and hash = ?"
-    has_record = connection.execute(sql, (known[0].sequence, known[0].hash)).fetchone()
-    return None if has_record and known[0].log in ("", end.log) else known[0]
+        end = _append(connection, end, values)
+    return end, is_replaced
 
 
 def read_end(connection: sqlite3.Connection) -> Anchor | None:
     """Return the end of the log; None: it has no record."""
-    row = connection.execute("select seq, hash from changes order by seq desc limit 1").fetchone()
-    return Anchor(sequence=row[0], hash=row[1], log=_read_id(connection)) if row else None
+    sql = f"select seq, hash, ({_SELECT_ID}) from changes order by seq desc limit 1"
+    row = connection.execute(sql).fetchone()
+    return Anchor(sequence=row[0], hash=row[1], log=row[2] or "") if row else None
 
 
 def begin_log(
@@ -211,16 +211,12 @@ def begin_log(
         continued: the end of a log that is missing; imported records are continued in any case.
         problems: of imported files.
     """
-    log = _read_id(connection)
+    row = connection.execute(_SELECT_ID).fetchone()
+    log = str(row[0]) if row else ""  # verification reports its absence
     continued = read_end(connection) or continued or Anchor(sequence=0, hash=NO_HASH)
     start = {"kind": "start", "host": os.uname().nodename, "store": log}
     anchor = Anchor(sequence=continued.sequence, hash=continued.hash, log=log)
     return _append(connection, anchor, {**start, "problems": problems} if problems else start)
-
-
-def _read_id(connection: sqlite3.Connection) -> str:
-    row = connection.execute("select value from meta where name = 'store'").fetchone()
-    return str(row[0]) if row else ""  # verification reports its absence
 
 
 def _append(connection: sqlite3.Connection, previous: Anchor, values: Mapping[str, Any]) -> Anchor:
