@@ -119,7 +119,7 @@ def list_other_texts(tree: ast.AST) -> Iterator[ast.Constant]:
 
 #: Texts that are no hints: help, and comments in files that dbctl writes.
 OTHER_TEXTS = {
-    "cli/_lazy.py",
+    "cli/_support/group.py",
     "cli/help.py",
     "cli/main.py",
     "cli/_support/options.py",

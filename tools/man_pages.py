@@ -19,12 +19,12 @@ from typer.main import get_group
 
 from dbctl import __version__
 from dbctl.cli._catalog import read_catalog
-from dbctl.cli._lazy import read_spec
+from dbctl.cli._support.group import read_spec
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import CONFIG, ENVIRONMENT, EXIT_CODES, SIGNALS, describe_common_options
 from dbctl.cli.main import app
 from dbctl.cli.man import MARK
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.services.setup.configuration import list_keys
 from tools import reference
 

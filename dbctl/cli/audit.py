@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import period_option
 from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
-from dbctl.cli._support.parameters import Limit
+from dbctl.cli._support.parameters import Limit, period_option
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import streams
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.events.changes import export as change_export
 from dbctl.services.events.changes import operations, records
 from dbctl.services.events.changes import verify as verification

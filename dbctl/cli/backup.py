@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dbctl.cli import backup_retention
-from dbctl.cli._support.app import AllApps, read_selections, read_size
 from dbctl.cli._support.backups import (
     BackupKind,
     BackupName,
@@ -31,11 +30,14 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import (
     ADDRESS_FORMS,
+    AllApps,
     DryRun,
     Limit,
     Offset,
     RepositoryAddress,
     Sort,
+    read_selections,
+    read_size,
     requested_page,
     require_address,
 )

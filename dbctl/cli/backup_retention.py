@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option, require_size
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import DryRun, RepositoryAddress
+from dbctl.cli._support.parameters import DryRun, RepositoryAddress, duration_option, require_size
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services.backup.repository import Repository

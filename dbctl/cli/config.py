@@ -16,7 +16,7 @@ from dbctl.errors.base import Exit
 from dbctl.files import toml
 from dbctl.model import Findings, Page
 from dbctl.render import streams
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.profiles import inventory
 from dbctl.services.setup.configuration import explain_config_key, read_config_schema, show_configuration
 from dbctl.services.setup.edit import edit_configuration, find_editor, select_file

@@ -15,13 +15,22 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import duration_option, parse_key_values, read_file
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
-from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
+from dbctl.cli._support.parameters import (
+    DryRun,
+    Limit,
+    Offset,
+    RepositoryAddress,
+    Sort,
+    duration_option,
+    parse_key_values,
+    read_file,
+    requested_page,
+)
 from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import ConstraintError, FileFailedError, FileMissingError
@@ -31,8 +40,7 @@ from dbctl.files import atomic
 from dbctl.model import DryRunResult, Page
 from dbctl.profiles.codecs import Encoding
 from dbctl.render import result
-from dbctl.render.options import Format
-from dbctl.render.streams import write_bytes
+from dbctl.render.streams import Format, write_bytes
 from dbctl.services.data import query as queries
 from dbctl.services.data.csv_jsonl import Form
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write

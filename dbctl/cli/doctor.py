@@ -2,9 +2,9 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 
-from dbctl.cli._support.app import AllApps, read_selections
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.parameters import AllApps, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.model import CheckResult
 from dbctl.spec import EVERYWHERE, Example, Fleet

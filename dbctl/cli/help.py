@@ -16,8 +16,8 @@ from dbctl.errors.base import Exit
 from dbctl.errors.usage import HelpTopicMissingError
 from dbctl.model import Struct
 from dbctl.render import streams
-from dbctl.render.drawing import color_help
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
+from dbctl.render.tables import color_help
 from dbctl.spec import Example
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import typer
 from typer.main import get_group
 
 from dbctl import __version__, signals
-from dbctl.cli._lazy import Root, find_spec
+from dbctl.cli._support.group import Root, find_spec
 from dbctl.cli._support.options import add_common_options, command_path, current_command, is_verbose
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import OutputFailedError, StoppedError
 from dbctl.errors.usage import ConfigMissingError, FleetSelectedError, UsageError, ValueInvalidError
 from dbctl.render import streams
-from dbctl.render.options import ColorChoice, Format, choose_color
+from dbctl.render.streams import ColorChoice, Format, choose_color
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class _Run:
         if type(error).__name__ == "NoArgsIsHelpError":
             if not _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
                 is_unconfigured = ctx is not None and ctx.parent is None and not _has_configuration()
-                from dbctl.render.drawing import color_help
+                from dbctl.render.tables import color_help
 
                 text = FIRST_STEPS if is_unconfigured else error.format_message() + "\n"
                 sys.stderr.write(color_help(text, sys.stderr))

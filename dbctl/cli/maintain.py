@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import duration_option
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
-from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.parameters import DryRun, duration_option
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance

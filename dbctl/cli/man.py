@@ -11,11 +11,11 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import install_file
 from dbctl.cli._support.session import Session
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.errors.usage import HelpTopicMissingError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import streams
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("man", section="Automate", position=7, help="Man pages.")

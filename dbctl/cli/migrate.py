@@ -7,10 +7,10 @@ import typer
 
 from dbctl.cli import migrate_ledger
 from dbctl.cli._support import parameters
-from dbctl.cli._support.app import AllApps, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import (
+    AllApps,
     DryRun,
     MigrationsFolder,
     NoBackup,
@@ -18,13 +18,14 @@ from dbctl.cli._support.parameters import (
     Steps,
     To,
     Variant,
+    open_apps,
 )
 from dbctl.cli._support.session import Session
 from dbctl.cli.migrate_ledger import open_targets
 from dbctl.errors.base import Exit
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.render import drawing
-from dbctl.render.options import Format
+from dbctl.render import tables
+from dbctl.render.streams import Format
 from dbctl.services.migrations import status as migration_status
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
@@ -76,7 +77,7 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
         pending = upgrade.list_pending()
     options = session.options
     if options.output is Format.TABLE:
-        drawing.write_script("".join(migration.script for migration in pending), options.output_options)
+        tables.write_script("".join(migration.script for migration in pending), options.output_options)
         if not pending:
             note(session, NOTHING_PENDING)
         return Exit.OK

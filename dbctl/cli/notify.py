@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.app import period_option
 from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.parameters import period_option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.config.environment import use_secrets

@@ -13,7 +13,7 @@ from dbctl.config import loader
 from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import Page
 from dbctl.render import streams
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.profiles import inventory
 from dbctl.services.profiles.draft.draft import ProfileDraft, draft_profile, write_draft
 from dbctl.spec import EVERYWHERE, Example

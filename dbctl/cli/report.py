@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import period_option, read_selections
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.parameters import period_option, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.files import atomic
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect
 from dbctl.render import streams
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.report_page.page import SIGNATURE, create_page
 from dbctl.services.events.location import locate_journal
 from dbctl.services.history.growth import DEFAULT_PERIOD

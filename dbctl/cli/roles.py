@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import name_or_id
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError

@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option, period_option
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
-from dbctl.cli._support.parameters import DryRun, Limit
+from dbctl.cli._support.parameters import DryRun, Limit, duration_option, period_option
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page, time_before
 from dbctl.services.events.history import list_runs, show_run
-from dbctl.services.events.retention import PruneRuns, RunsPruned
+from dbctl.services.events.recorder import PruneRuns, RunsPruned
 from dbctl.services.events.runs import Run, RunDetails, RunFilter
 from dbctl.spec import EVERYWHERE, Example
 

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import AllApps, duration_option, read_selections
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import DryRun
+from dbctl.cli._support.parameters import AllApps, DryRun, duration_option, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page
 from dbctl.render import streams
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format, is_terminal
+from dbctl.render.streams import Format, is_terminal
+from dbctl.render.text import escape
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dbctl.cli._support.parameters import Limit, Offset, RepositoryAddress, Sort
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import streams
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format, is_terminal
+from dbctl.render.streams import Format, is_terminal
+from dbctl.render.text import escape
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:

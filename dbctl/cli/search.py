@@ -12,7 +12,7 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import Page
 from dbctl.profiles.model.search import RESERVED_NAMES
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.search import search as search_service
 from dbctl.services.search.request import ALL, SearchRequest
 from dbctl.spec import Example

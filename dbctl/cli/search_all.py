@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.app import duration_option
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import Limit
+from dbctl.cli._support.parameters import Limit, duration_option
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.search import all_tables
 from dbctl.services.search.all_tables import Match
 from dbctl.spec import Example

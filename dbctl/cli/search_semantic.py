@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import read_file
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.parameters import read_file
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import Page
-from dbctl.render.options import Format, is_terminal
+from dbctl.render.streams import Format, is_terminal
 from dbctl.services.search.semantic import search
 from dbctl.services.search.semantic.search import Reference, SemanticRequest
 from dbctl.services.search.semantic.vector_input import MAX_BYTES

@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
-from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import (
+    DryRun,
+    Ids,
+    Inactive,
+    Limit,
+    Logins,
+    Offset,
+    Sort,
+    read_duration,
+    requested_page,
+    select_users,
+)
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError

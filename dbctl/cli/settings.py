@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import name_or_id, read_file
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings, ObjectText, Page
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.app.app import App
 from dbctl.services.settings import queries
 from dbctl.services.settings.changes import (

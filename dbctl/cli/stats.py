@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import parse_key_values, period_option
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import Limit, Offset, Sort, parse_key_values, period_option, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
 from dbctl.model import Page, time_before

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_selections
 from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.parameters import read_selections
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import UsageError
-from dbctl.render.options import Format, supports_drawing
+from dbctl.render.streams import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
 from dbctl.spec import EVERYWHERE, Example, Fleet

@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, req
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.schema import SchemaOptions
 from dbctl.spec import EVERYWHERE, Example, Write

@@ -10,17 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, parse_key_values, read_file, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import (
+    DryRun,
+    Ids,
+    Inactive,
+    Limit,
+    Logins,
+    Offset,
+    Sort,
+    parse_key_values,
+    read_file,
+    requested_page,
+    select_users,
+)
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import write_atomically
 from dbctl.model import DryRunResult, Page
 from dbctl.render import streams
-from dbctl.render.options import Format
-from dbctl.render.values import jsonable
+from dbctl.render.streams import Format
+from dbctl.render.text import jsonable
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import User
 from dbctl.services.users.files import Existing

@@ -1,5 +1,6 @@
 """Resolve the paths, variables and addresses of one configured app, or of an instance of a fleet (``APP/INSTANCE``)."""
 
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,9 +29,6 @@ from dbctl.errors.usage import FleetSelectedError, UrlInvalidError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration, parse_duration
 from dbctl.url import PLACEHOLDER, Url
-
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-
 
 #: The value for a database without migrations, instead of a folder.
 NO_MIGRATIONS = "none"
@@ -279,9 +277,6 @@ def resolve_path(url: Url, folder: Path) -> Url:
     if not url.is_local:
         return url
     return msgspec.structs.replace(url, path=str(folder / atomic.expand_home(url.path)))
-
-
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
 
 #: Names of instances: they become parts of paths, addresses, folders of backups, and messages.

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.config.environment import VariableUnreadableError, explain_failure, read_variable
+from dbctl.config.environment import VariableUnreadableError, explain_failure, read_variable, staging_folder
 from dbctl.config.model import App, EncryptionConfig
-from dbctl.config.paths import staging_folder
 from dbctl.errors.backup import PassphraseInvalidError
 from dbctl.errors.search import EmbedderKeyMissingError
 from dbctl.errors.users import PepperMissingError

@@ -1,7 +1,6 @@
 """The sections of ``dbctl.toml`` and of the files of ``dbctl.d``, whose variables and paths are not resolved; and who may change these files."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +26,6 @@ from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration
-
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-
 
 #: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
 PARTS_FOLDER = "dbctl.d"

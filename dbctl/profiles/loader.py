@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 def list_available() -> list[AvailableProfile]:
     """Return every profile that has a name: the built-in ones, then those of the user and of the system."""
-    from dbctl.config.paths import profile_folders
+    from dbctl.config.environment import profile_folders
 
     available = [AvailableProfile(name, "built-in", BUILTIN / f"{name}.toml") for name in names()]
     for origin, folder in profile_folders().items():
@@ -73,7 +73,7 @@ def path_of(name: str) -> Path:
         return Path(name)
     if path := _find_in(BUILTIN, name):
         return path
-    from dbctl.config.paths import profile_folders
+    from dbctl.config.environment import profile_folders
 
     for folder in profile_folders().values():
         if path := _find_in(folder, name):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import OutputFailedError
 from dbctl.render import streams
-from dbctl.render.values import jsonable
+from dbctl.render.text import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbctl.render.options import Format
+    from dbctl.render.streams import Format
 
 
 def schema(command: Sequence[str]) -> str:

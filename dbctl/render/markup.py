@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
+from dbctl.render.text import escape
 
 #: Characters that a wiki may interpret; a minus is one only next to a word.
 _WIKI_MARKUP = re.compile(r"[!-+;-?\[-`{-~]|(?<![0-9A-Za-z])-|-(?![0-9A-Za-z])|\.(?=\.)")

@@ -11,9 +11,8 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from dbctl.progress import Display, Report, Work
-from dbctl.render.escaping import escape
-from dbctl.render.human import format_duration
-from dbctl.render.options import ProgressMode
+from dbctl.render.streams import ProgressMode
+from dbctl.render.text import escape, format_duration
 from dbctl.units import format_size
 
 if TYPE_CHECKING:

@@ -9,13 +9,11 @@ from msgspec import structs
 
 from dbctl.errors.usage import FormatNotSupportedError, TemplateInvalidError, UsageError
 from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
-from dbctl.render import drawing, streams
+from dbctl.render import streams, tables
 from dbctl.render.envelope import envelope, line
-from dbctl.render.escaping import escape
-from dbctl.render.grid import build_blocks, is_table, known_columns, records, select_columns
-from dbctl.render.human import format_duration
-from dbctl.render.options import Format, OutputOptions, is_terminal, supports_drawing
-from dbctl.render.values import jsonable
+from dbctl.render.streams import Format, OutputOptions, is_terminal, supports_drawing
+from dbctl.render.tables import build_blocks, is_table, known_columns, records, select_columns
+from dbctl.render.text import escape, format_duration, jsonable
 from dbctl.units import format_size
 
 if TYPE_CHECKING:
@@ -89,7 +87,7 @@ def _table(output: CommandOutput, options: OutputOptions) -> None:
     blocks = build_blocks(
         output.result, options.columns, drawn=supports_drawing(sys.stdout), quiet=options.quiet
     )
-    drawing.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
+    tables.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
 
 
 def closing_line(result: object, *, seconds: float | None = None) -> str:

@@ -16,9 +16,7 @@ from typing import NamedTuple
 from dbctl import model
 from dbctl.errors.usage import TemplateInvalidError
 from dbctl.render.envelope import line
-from dbctl.render.escaping import escape
-from dbctl.render.human import format_duration, format_time
-from dbctl.render.values import jsonable
+from dbctl.render.text import escape, format_duration, format_time, jsonable
 from dbctl.units import format_size
 
 _ESCAPES = {"t": "\t", "n": "\n", "\\": "\\"}

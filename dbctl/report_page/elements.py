@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
-from dbctl.render.escaping import escape
-from dbctl.render.human import format_duration
-from dbctl.render.values import jsonable
+from dbctl.render.text import escape, format_duration, jsonable
 from dbctl.units import format_size
 
 

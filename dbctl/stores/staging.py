@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl.config import paths
+from dbctl.config import environment
 from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.files import lock as file_lock
@@ -23,7 +23,7 @@ class Staging:
 
     def __init__(self, configured: Path | None) -> None:
         """Use the configured folder, or a folder of this user in the system's folder for large temporary files."""
-        self.path = configured or paths.default_staging_folder() / f"dbctl-{os.geteuid()}"
+        self.path = configured or environment.default_staging_folder() / f"dbctl-{os.geteuid()}"
 
     def require_space(self, required_bytes: int) -> None:
         """Check the free space; raises ``InsufficientSpaceError``."""

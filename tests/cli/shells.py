@@ -14,7 +14,7 @@ from pathlib import Path
 import pexpect
 
 from dbctl.cli.completions import FILES
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from tests import servers
 
 FOLDER = bundled_folder("completions")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from tests.crash import forge
 from tests.in_process import CLEAN_ENVIRONMENT
 

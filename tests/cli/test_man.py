@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from dbctl.cli._catalog import read_catalog
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.services.setup.configuration import list_keys
 from tests import servers
 from tests.in_process import run_command

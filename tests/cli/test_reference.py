@@ -21,7 +21,7 @@ from dbctl import demo
 from dbctl.cli import _catalog
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS

@@ -10,7 +10,7 @@ import pytest
 
 from dbctl import demo
 from dbctl.cli.main import main
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from tests import examples
 from tests.render import validators
 from tests.render.test_reports import FORMATS, HOSTILE, READERS

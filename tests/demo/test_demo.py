@@ -10,7 +10,7 @@ import bcrypt
 import pytest
 
 from dbctl import demo
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.demo import random
 from dbctl.demo.definition import read_definition
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from tests import servers
 from tests.profiles.test_promptvault import FileDeployment, Run, ServerDeployment, Vault, make_runner
 from tests.profiles.test_promptvault import open_deployments as vaults

@@ -16,8 +16,8 @@ from dbctl.errors.usage import AppMissingError
 from dbctl.model import Finding, Findings
 from dbctl.render import envelope
 from dbctl.render import result as result_output
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format, OutputOptions
+from dbctl.render.streams import Format, OutputOptions
+from dbctl.render.text import escape
 from tests.render import validators
 
 FORMATS = [output for output in Format if output.is_report]

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Closing, DryRunResult, Finding, Findings, Page, Plan
 from dbctl.render import result as result_output
-from dbctl.render.drawing import cell_width, plain_lines
-from dbctl.render.grid import build_blocks
-from dbctl.render.options import Format, OutputOptions
 from dbctl.render.result import closing_line
+from dbctl.render.streams import Format, OutputOptions
+from dbctl.render.tables import build_blocks, cell_width, plain_lines
 
 
 def page(*items):

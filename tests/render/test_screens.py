@@ -11,7 +11,7 @@ import pexpect
 import pytest
 
 from dbctl import demo
-from dbctl.render.drawing import cell_width
+from dbctl.render.tables import cell_width
 from tests.in_process import run_command
 from tests.render import screens
 

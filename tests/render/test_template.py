@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dbctl import model
 from dbctl.errors.usage import TemplateInvalidError
-from dbctl.render.escaping import escape
 from dbctl.render.template import parse_template
+from dbctl.render.text import escape
 
 ROW = {
     "login": "ana\x1b[31m\n",

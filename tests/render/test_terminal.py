@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.model import DryRunResult, Finding, Findings, Page, Plan, StoredRow
-from dbctl.render.drawing import cell_width, plain_lines
-from dbctl.render.escaping import escape
-from dbctl.render.grid import build_blocks
+from dbctl.render.tables import build_blocks, cell_width, plain_lines
 from dbctl.render.terminal.layout import highlight_script, lay_out, wrap_remark
 from dbctl.render.terminal.roles import SIGNS
 from dbctl.render.terminal.screen import Screen
+from dbctl.render.text import escape
 
 HOSTILE = ["\x1b[31mred", "a\u202eb", "日本語のテキスト", "👩\u200d👧 family", "e\u0301\u0301", "tab\there", "\u2028", "❤\ufe0f", "مرحبا", "\x00", "ﷺ" * 9]  # fmt: skip
 TEXT = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=60), st.from_regex(r"[a-z]{1,9}( [a-z]{1,9}){0,12}", fullmatch=True))  # fmt: skip

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from dbctl.model import Page, Plan, Secret, Struct
 from dbctl.render.envelope import line
-from dbctl.render.escaping import escape
-from dbctl.render.human import format_duration, format_time, format_value
-from dbctl.render.values import fields_of, jsonable
+from dbctl.render.text import escape, fields_of, format_duration, format_time, format_value, jsonable
 from dbctl.units import format_size
 
 

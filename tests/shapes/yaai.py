@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 
 FOLDER = Path(__file__).parent
 #: An invented key; no output may contain it.

@@ -12,7 +12,7 @@ from typer.main import get_group
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import app
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from tools.completion.fish import render_fish
 from tools.completion.shells import render_bash, render_zsh
 from tools.completion.tree import build_tree

@@ -16,10 +16,10 @@ from dbctl import progress, signals
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import ConfirmationMissingError, ConfirmationWrongError, DeclinedError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Plan
-from dbctl.render import drawing, streams
 from dbctl.render import result as result_output
-from dbctl.render.grid import build_blocks
-from dbctl.render.options import Format, ProgressMode, supports_color, supports_drawing
+from dbctl.render import streams, tables
+from dbctl.render.streams import Format, ProgressMode, supports_color, supports_drawing
+from dbctl.render.tables import build_blocks
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def ask_confirmation(plan: Plan, *, word: str) -> None:
             else "Confirm with --yes."
         )
         raise ConfirmationMissingError(title=plan.title, hint=f"Nothing was changed. {confirm_hint}")
-    drawing.write_remarks(build_blocks(plan))
+    tables.write_remarks(build_blocks(plan))
     question = f"{word} is protected, --yes is not enough. Type its name to continue: "
     sys.stderr.write(question if protected else "Continue? Type yes or no: ")
     sys.stderr.flush()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dbctl.render
-from dbctl.cli._lazy import read_spec
+from dbctl.cli._support.group import read_spec
 from dbctl.cli._support.options import command_path
 from dbctl.errors.usage import FormatNotSupportedError, UsageError
 from dbctl.render.envelope import schema
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from dbctl.render.template import parse_template
 
 if TYPE_CHECKING:

@@ -1,13 +1,31 @@
-"""The commands of a module of ``dbctl.cli``, each declared above its function."""
+"""The command tree: the commands of a module, declared above their functions, and the root, which imports a module only when the command line names it."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, Literal, get_args
+from functools import partial, wraps
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from typer import Context
+import typer
+from typer._click import Command  # noqa: PLC2701 - typer includes its own click under this name
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
+from dbctl import signals
+from dbctl.cli._support.options import COMMAND, EPILOG, add_common_options
+from dbctl.errors.base import set_invocation
+from dbctl.render import streams
 from dbctl.spec import CommandSpec, F, Fleet, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typer._click import Context, HelpFormatter
+    from typer.core import TyperOption
+
 
 #: Sections of the help of dbctl, in its order.
 Section = Literal["Set up", "Inspect", "Change", "Back up", "Schema", "Automate"]
@@ -65,10 +83,10 @@ class Group:
         def declare(function: F) -> F:
             function.spec = spec  # type: ignore[attr-defined]
             # Typer passes a context to the parameter with this annotation.
-            function.__annotations__["session"] = Context
+            function.__annotations__["session"] = typer.Context
 
             @wraps(function)
-            def run(*, session: Context, **arguments: Any) -> Any:
+            def run(*, session: typer.Context, **arguments: Any) -> Any:
                 return function(session=session.find_root().obj, **arguments)
 
             self.infos.append(CommandInfo(name=name or self.name, callback=run))
@@ -77,7 +95,189 @@ class Group:
 
         return declare
 
-    def include(self, other: "Group") -> None:
+    def include(self, other: Group) -> None:
         """Add the commands of another module."""
         self.infos += other.infos
         self.specs += other.specs
+
+
+#: By a command of other programs: the commands of dbctl, of which a group has at most one.
+SYNONYMS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("add", "new", "insert"), ("create", "import")),
+    **dict.fromkeys(("remove", "rm", "del", "drop"), ("delete",)),
+    **dict.fromkeys(("ls", "all"), ("list", "show")),
+    **dict.fromkeys(("get", "describe", "info"), ("show", "get")),
+    **dict.fromkeys(("edit", "modify", "change"), ("update", "set")),
+    **dict.fromkeys(("run", "start", "now"), ("create", "apply", "up")),
+    **dict.fromkeys(("check", "test"), ("verify", "check", "validate")),
+    **dict.fromkeys(("disable", "block", "ban"), ("deactivate",)),
+    **dict.fromkeys(("enable",), ("activate",)),
+    **dict.fromkeys(("passwd", "password", "reset-password"), ("set-password",)),
+    **dict.fromkeys(("apply", "migrate", "upgrade"), ("up",)),
+    **dict.fromkeys(("rollback", "downgrade"), ("down", "undo")),
+}
+LATEST = "latest"
+#: A name that more groups have, such as list, means none of them.
+MAX_EQUIVALENTS = 3
+
+
+class _ColoredHelp(Command):
+    """A command whose help has colors on a terminal."""
+
+    def get_help_option(self, ctx: Context) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: Context, _option: object, requested: bool) -> None:
+    if requested and not ctx.resilient_parsing:
+        from dbctl.render.tables import color_help
+
+        streams.write(color_help(ctx.get_help(), sys.stdout) + "\n")
+        ctx.exit()
+
+
+class ObservedCommand(_ColoredHelp, TyperCommand):
+    """A command whose run is recorded in the journal or logged, if that applies."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        # The formatter does not wrap a paragraph that begins with \b, so examples can be copied.
+        shown = "".join(f"  {example.text}\n" for example in read_spec(ctx).examples if example.shown)
+        self.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
+        super().format_epilog(ctx, formatter)
+
+    def invoke(self, ctx: Context) -> object:
+        root = ctx.find_root()
+        if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
+            from dbctl.cli._support.session import Session
+
+            session = root.obj = Session(ctx)
+            ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
+            records = session.spec.recorded and not ctx.params.get("dry_run")
+            records = records and bool(session.journal.folder or session.journal.notifies)
+            if records or session.options.log_file:
+                from dbctl.cli._support.runs import ObservedRun
+
+                with signals.defer_signals():  # between the record and the session that finishes it
+                    session.run = ObservedRun(session, is_recorded=records)
+                signals.raise_if_interrupted()
+                session.run.notify_begin()
+        return super().invoke(ctx)
+
+
+def read_spec(ctx: Context) -> CommandSpec:
+    """Return the declaration of the command of ``ctx``, which is no group."""
+    spec: CommandSpec = ctx.command.callback.spec  # type: ignore[union-attr]  # Typer copies the attributes of a function
+    return spec
+
+
+def find_spec(ctx: Context | None) -> CommandSpec | None:
+    """Return the declaration of the last parsed command; None: none was parsed, or it is a group."""
+    if ctx is None or COMMAND not in ctx.meta:
+        return None
+    return getattr(ctx.meta[COMMAND].command.callback, "spec", None)
+
+
+class LazyGroup(_ColoredHelp, TyperGroup):
+    """A group that creates a command on first use, because parsing its parameters takes as long as a query."""
+
+    loaders: Mapping[str, Callable[[], Command]] = {}  #: by the name of the command
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        return list(self.loaders)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - the signature is Typer's
+        if cmd_name not in self.commands and cmd_name in self.loaders:
+            self.add_command(add_common_options(self.loaders[cmd_name](), is_root=False), cmd_name)
+        return self.commands.get(cmd_name)
+
+    def find_equivalents(self, word: str) -> list[str]:
+        """Return the commands that a word from the vocabulary of other programs means in this group."""
+        if word == LATEST or word.replace("_", "", 1).isdecimal():  # the id of a backup
+            return [f"{self.name} {name} {word}" for name in ("apply", "show") if name in self.loaders][:1]
+        return [f"{self.name} {name}" for name in SYNONYMS.get(word, ()) if name in self.loaders][:1]
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        # A group nested in a command, such as search index; no search has the name of a nested group.
+        if len(args) > 1 and (nested := self.get_command(ctx, " ".join(args[:2]))):
+            return nested.name, nested, args[2:]
+        word = args[0]
+        if self.get_command(ctx, word) is None:
+            from dbctl.errors.base import suggest_question
+
+            suggestion = " or ".join(map(repr, self.find_equivalents(word)))
+            question = (
+                f" (did you mean {suggestion}?)"
+                if suggestion
+                else suggest_question(word, self.list_commands(ctx))
+            )
+            ctx.fail(f"no such command {word!r}{question}")
+        return super().resolve_command(ctx, args)
+
+
+class Root(LazyGroup):
+    """``dbctl`` itself: each command or group is a module, which is imported only if the command line names it."""
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        from dbctl.cli._catalog import read_catalog
+
+        return list(read_catalog().groups)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        if cmd_name not in self.commands and (group := find_group(cmd_name)):
+            self.loaders = {**self.loaders, cmd_name: partial(create_command, group)}
+        return super().get_command(ctx, cmd_name)
+
+    def find_equivalents(self, word: str) -> list[str]:
+        """Return the commands of groups that have this name, unless it is the name of many."""
+        from dbctl.cli._catalog import read_catalog
+
+        paths = [f"{name} {word}" for name, group in read_catalog().groups.items() if word in group.commands]
+        return paths if len(paths) <= MAX_EQUIVALENTS else []
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
+        from dbctl.cli._catalog import read_catalog
+
+        catalog = read_catalog()
+        width = max(map(len, catalog.groups))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, group in catalog.groups.items():
+            sections.setdefault(group.section, []).append((name.ljust(width), group.help))
+        for section, rows in {**sections, "Examples": [*catalog.examples.items()]}.items():
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write only the commands; ``dbctl help options`` lists the options."""
+        self.format_commands(ctx, formatter)
+
+
+def find_group(name: str) -> Group | None:
+    """Return the commands of the module of ``dbctl.cli`` with this name; None: it has none."""
+    module = f"dbctl.cli.{name.replace(' ', '_')}"
+    if not name.replace(" ", "").isalpha():
+        return None
+    try:
+        group: Group | None = getattr(import_module(module), "GROUP", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+    return group if group and group.name == name else None
+
+
+def create_command(group: Group) -> Command:
+    """Return the command of a group that is a single one, or the group of its commands."""
+    loaders: dict[str, Callable[[], Command]] = {}
+    for info in group.infos:
+        info.cls = ObservedCommand
+        loaders[info.name or group.name] = partial(
+            get_command_from_info, info, pretty_exceptions_short=True, rich_markup_mode=None
+        )
+    if group.name in loaders:  # a single command
+        return loaders[group.name]()
+    command = LazyGroup(name=group.name, help=group.help, no_args_is_help=True, rich_markup_mode=None)
+    command.loaders = loaders
+    return command

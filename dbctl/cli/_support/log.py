@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from dbctl.cli._support.options import JOURNALD, LogFormat
-from dbctl.render.escaping import escape
+from dbctl.render.text import escape
 
 #: The socket on which journald receives entries: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 SOCKET = "/run/systemd/journal/socket"

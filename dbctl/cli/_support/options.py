@@ -12,7 +12,7 @@ import typer
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
 from dbctl.model import Struct
-from dbctl.render.options import ColorChoice, Format, OutputOptions, ProgressMode
+from dbctl.render.streams import ColorChoice, Format, OutputOptions, ProgressMode
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter

@@ -1,18 +1,31 @@
-"""Parameters that several groups of commands share, and their values; those of ``dbctl migrate``; installation of bundled files."""
-
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Annotated, TypeAlias
-
-import typer
-
-from dbctl.cli._support.options import parse_natural, parse_positive
-from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
-from dbctl.files.atomic import write_atomically
-from dbctl.model import PageRequest
+"""Parameters that several groups of commands share, and their values; the apps of a command; installation of bundled files."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from msgspec import structs
+
+from dbctl.cli._support.emit import read_logins
+from dbctl.cli._support.options import parse_natural, parse_positive
+from dbctl.config import loader
+from dbctl.config.sections import Selection
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, FileMissingError
+from dbctl.errors.usage import FleetSelectedError, UsageError
+from dbctl.files import atomic
+from dbctl.files.atomic import write_atomically
+from dbctl.model import KeyText, PageRequest
+from dbctl.services.app.app import App
+from dbctl.units import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
+    from dbctl.services.app.user_table import UserSelector
 
 
 def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
@@ -100,9 +113,6 @@ def install_file(path: Path, text: str, mark: str) -> bool:
     return True
 
 
-# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-
-
 MigrationsFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -164,3 +174,161 @@ DroppedForeignKeys: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--drop-foreign-key", metavar="COLUMN", help="Drop the foreign key of a column."),
 ]
+
+
+LARGEST_FILE = 256 * 1024 * 1024  #: bytes
+
+
+AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
+
+
+def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
+    """Return one selection for the app of the options, or one per configured app.
+
+    With ``allow_fleets``, a selection may be a fleet, and not an instance.
+
+    Raises:
+        UsageError: ``--all-apps`` and options that describe one app are combined.
+        FleetSelectedError: one of the apps is a fleet.
+    """
+    selection = session.selection
+    if not all_apps or selection.configured:
+        if not allow_fleets:
+            session.refuse_fleet_options()
+        return [selection]
+    if selection.urls or selection.profile:
+        raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
+    apps = loader.load(selection).apps
+    fleet = next((app for app in apps.values() if app.is_fleet), None)
+    if fleet and not allow_fleets:
+        from dbctl.config.resolver import FleetSelection
+
+        if selection.replica:
+            apps = {name: loader.select_replicas(app) for name, app in apps.items()}
+        raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
+    return [structs.replace(selection, app=name) for name in apps]
+
+
+def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
+    """Return the content of a file of at most ``limit`` bytes; ``-`` is standard input.
+
+    Raises:
+        FileMissingError, FileFailedError: the file does not exist, cannot be read, or is too large.
+    """
+    try:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.open_named(path) as file:
+            raw = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise FileMissingError(kind=kind, path=path) from error
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror) from error
+    if len(raw) > limit:
+        raise FileFailedError(path=path, reason=f"it is too large for a {kind}")
+    return raw
+
+
+@contextmanager
+def open_apps(session: "Session", *, all_apps: bool) -> Iterator[Sequence[App]]:
+    """Yield the app of the options, or every configured app; their databases are closed at the end."""
+    from dbctl.services.app.open import open_app
+
+    with ExitStack() as stack:
+        app_selections = read_selections(session, all_apps=all_apps)
+        apps = [
+            stack.enter_context(open_app(selection, timeout=session.timeout, spec=session.spec))
+            for selection in app_selections
+        ]
+        for app in apps:
+            if app.configured.maintenance_mode:
+                session.warn_about_maintenance(app)
+        yield apps
+
+
+def read_duration(text: str) -> timedelta:
+    """Parse a duration: ``90d``, ``36h``, ``2w``."""
+    try:
+        return parse_duration(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
+
+
+def duration_option(name: str, example: str, help_text: str) -> Any:
+    """Return an option whose value is a duration."""
+    return typer.Option(name, parser=read_duration, metavar=example, help=help_text)
+
+
+def period_option(name: str, example: str, help_text: str) -> Any:
+    """Return an option whose value is a duration that is longer than zero: a report of no time would be empty."""
+    return typer.Option(name, parser=_read_period, metavar=example, help=help_text)
+
+
+def _read_period(text: str) -> timedelta:
+    if period := read_duration(text):
+        return period
+    raise typer.BadParameter(f"{text!r} is not longer than zero")
+
+
+def read_size(text: str) -> int:
+    """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024."""
+    try:
+        return parse_size(str(text).strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of bytes; write 500k, 20M or 1G") from None
+
+
+def require_size(text: str) -> str:
+    """Return a text that ``read_size`` accepts; empty: the default, no limit."""
+    if text:
+        read_size(text)
+    return text.strip()
+
+
+def parse_key_values(arguments: Sequence[str], option: str) -> dict[str, str]:
+    """Parse ``KEY=VALUE`` arguments; each key may occur once."""
+    values: dict[str, str] = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not (separator and key):
+            raise UsageError(detail=f"{option} {argument!r}: expected KEY=VALUE")
+        if key in values:
+            raise UsageError(detail=f"{option}: {key!r} occurs twice")
+        values[key] = value
+    return values
+
+
+Logins: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[LOGIN]...", help="Username or e-mail address; - reads a list from standard input."
+    ),
+]
+Ids: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--id", metavar="ID", help="Select a user by id; repeatable.")
+]
+Inactive: TypeAlias = Annotated[
+    timedelta | None,
+    duration_option("--inactive", "90d", "Select users who have not signed in for this long."),
+]
+
+
+def name_or_id(name: str, ident: str) -> str | KeyText:
+    """Return the name or the id that was passed; empty if neither was.
+
+    Raises:
+        UsageError: both were passed.
+    """
+    if name and ident:
+        raise UsageError(detail=f"pass either {name!r} or --id {ident!r}, not both")
+    return KeyText(ident) if ident else name
+
+
+def select_users(
+    logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None
+) -> "UserSelector":
+    """Return the users that arguments and options select."""
+    from dbctl.services.app.user_table import UserSelector
+
+    reads_stdin = "-" in (logins or ())
+    return UserSelector(
+        logins=read_logins(logins or ()), ids=ids or (), inactive_for=inactive, from_list=reads_stdin
+    )

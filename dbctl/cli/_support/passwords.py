@@ -16,7 +16,7 @@ from dbctl.errors.usage import KeyMissingError, UsageError, ValueInvalidError
 from dbctl.files import atomic
 from dbctl.model import Secret
 from dbctl.render import streams
-from dbctl.render.escaping import escape
+from dbctl.render.text import escape
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

@@ -23,8 +23,7 @@ from dbctl.services.app.session import Session as AppSession
 if TYPE_CHECKING:
     from typer._click import Context
 
-    from dbctl.cli._support.command_text import CommandText
-    from dbctl.cli._support.runs import ObservedRun
+    from dbctl.cli._support.runs import CommandText, ObservedRun
     from dbctl.config.model import App as ConfiguredApp
     from dbctl.render.result import CommandOutput
     from dbctl.services.app.app import App
@@ -77,7 +76,7 @@ class Session(AppSession):
     @cached_property
     def text(self) -> CommandText:
         """The words of the command, without secrets."""
-        from dbctl.cli._support.command_text import CommandText
+        from dbctl.cli._support.runs import CommandText
 
         return CommandText(self)
 

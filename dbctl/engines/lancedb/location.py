@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
-from dbctl.config import paths, s3
+from dbctl.config import environment, s3
 from dbctl.config.storage import parse_address
 from dbctl.engines.file_locks import write_lock
 from dbctl.errors.base import DbctlError, Remedy
@@ -375,7 +375,7 @@ def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[Non
 
 def _hold_local_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
     name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
-    file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
+    file = environment.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
 
     def lock_error(reason: str) -> UnreachableError:
         return UnreachableError(

@@ -16,8 +16,7 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import pq
 
-from dbctl.config.environment import read_set_variables
-from dbctl.config.paths import has_home
+from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql.catalog import Row, ident, is_storable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbctl.render.escaping import escape
 from dbctl.render.reports.report import Entry, Report
+from dbctl.render.text import escape
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 

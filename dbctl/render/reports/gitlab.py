@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from dbctl.render.escaping import escape
 from dbctl.render.reports.report import Entry, Location, Report
+from dbctl.render.text import escape
 
 _SEVERITIES = {"error": "critical", "warning": "minor", "info": "info"}
 

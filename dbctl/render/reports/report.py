@@ -16,7 +16,7 @@ import msgspec
 from dbctl.errors.base import DbctlError
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Severity, Struct
-from dbctl.render.escaping import escape
+from dbctl.render.text import escape
 
 #: Files of dbctl itself are in no repository of an app.
 _OWN_FOLDER = Path(__file__).parents[2]

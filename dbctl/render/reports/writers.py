@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dbctl.render import streams
-from dbctl.render.options import Format
 from dbctl.render.reports import github, gitlab, junit, sarif
 from dbctl.render.reports.report import Report
+from dbctl.render.streams import Format
 
 _FORMATS = {
     Format.GITHUB: github.format_report,

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from msgspec import structs
 
 from dbctl.model import Finding
-from dbctl.render.drawing import INDENT, align, cell_width, padded_widths
-from dbctl.render.escaping import escape, escape_lines
-from dbctl.render.grid import Grid, Line
-from dbctl.render.human import MISSING
+from dbctl.render.tables import INDENT, Grid, Line, align, cell_width, padded_widths
 from dbctl.render.terminal.roles import COMMAND, SEVERITIES, Role, find_role
+from dbctl.render.text import MISSING, escape, escape_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from dbctl.render.grid import Block
+    from dbctl.render.tables import Block
     from dbctl.render.terminal.screen import Screen
 
 

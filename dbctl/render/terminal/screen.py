@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from dbctl.model import Struct, now
 from dbctl.render import streams
-from dbctl.render.escaping import escape
-from dbctl.render.grid import build_blocks
-from dbctl.render.options import supports_color, supports_drawing
 from dbctl.render.result import closing_line
+from dbctl.render.streams import supports_color, supports_drawing
+from dbctl.render.tables import build_blocks
 from dbctl.render.terminal.layout import lay_out, wrap_remark
 from dbctl.render.terminal.roles import SIGNS, STYLES
+from dbctl.render.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -150,7 +150,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
         return []
 
     backups = list[tuple[str, datetime]]()
-    from dbctl.config import paths
+    from dbctl.config import environment
     from dbctl.stores import registry
     from dbctl.stores.base import FolderState, folders_in_state
 
@@ -159,7 +159,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
             config.repository,
             app.name,
             folder=app.configured.folder,
-            staging=paths.staging_folder(app.configured),
+            staging=environment.staging_folder(app.configured),
             timeout=app.timeout,
         )
         for name in folders_in_state(store.list_folders(), FolderState.COMPLETE):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import paths, secrets
+from dbctl.config import environment, secrets
 from dbctl.config.model import EncryptionConfig
 from dbctl.config.secrets import DecryptionFiles
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError, PassphraseInvalidError
@@ -43,7 +43,9 @@ class EncryptionPolicy:
         """
         age.require_pyrage()
         self._passphrase = None
-        self.staging = Staging(paths.staging_folder(app.configured))  #: for files before their encryption
+        self.staging = Staging(
+            environment.staging_folder(app.configured)
+        )  #: for files before their encryption
         self.recipient_names: list[str] = []  #: the recipients as configured
         self._recipients: list[Recipient] = []
         if settings.passphrase_file:

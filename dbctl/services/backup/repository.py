@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from dbctl.config import paths
+from dbctl.config import environment
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupIdInvalidError,
@@ -136,7 +136,7 @@ class Repository:
             address or (backup_config.repository if backup_config else ""),
             app.name,
             folder=Path.cwd() if address else app.configured.folder,
-            staging=paths.staging_folder(app.configured),
+            staging=environment.staging_folder(app.configured),
             timeout=app.timeout,
         )
 

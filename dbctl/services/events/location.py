@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbctl.config import loader
+from dbctl.config.environment import has_home, state_folder
 from dbctl.config.model import AuditConfig, JournalConfig
-from dbctl.config.paths import has_home, state_folder
 from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
 from dbctl.errors.operations import JournalDisabledError

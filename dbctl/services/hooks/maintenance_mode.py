@@ -262,7 +262,7 @@ def find_leftover(app: App) -> Iterator[Finding]:
 
 def _locate_state(app: App) -> Path | None:
     """Return the file that records the maintenance mode of an app; None without a directory for state."""
-    from dbctl.config.paths import state_folder
+    from dbctl.config.environment import state_folder
 
     folder = state_folder("" if app.state == STATE_OFF else app.state)
     if folder is None:

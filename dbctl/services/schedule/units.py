@@ -11,8 +11,7 @@ from msgspec import structs
 
 from dbctl.config import loader as config
 from dbctl.config import model
-from dbctl.config.environment import secret_file
-from dbctl.config.paths import state_folder
+from dbctl.config.environment import secret_file, state_folder
 from dbctl.config.sections import Selection, read_sections
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct

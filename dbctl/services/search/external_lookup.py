@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.config import paths
+from dbctl.config import environment
 from dbctl.engines.contract.database import Order, Where
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.errors.base import Remedy
@@ -68,7 +68,7 @@ def list_locations(app: App, search: Search, db: ExternalIndexes) -> Sequence[Pa
     name = search.name
     if app.configured.search is not None:
         return [db.external_index_path(app.configured.search, name)]
-    cache = paths.cache_folder()
+    cache = environment.cache_folder()
     return [db.external_index_path(None, name), *([db.external_index_path(cache, name)] if cache else [])]
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbctl.config.paths import state_folder
+from dbctl.config.environment import state_folder
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import DatabaseNotFoundError

@@ -23,7 +23,7 @@ import pexpect
 import pyrage
 import pytest
 
-from dbctl.config import paths
+from dbctl.config import environment
 from dbctl.config.sections import Selection
 from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongError
 from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError, InsufficientSpaceError
@@ -119,7 +119,7 @@ def backup_files(path):
 
 def list_staging_folders():
     """Return the temporary folders for plain files."""
-    return list(paths.default_staging_folder().rglob(f"{TEMP_PREFIX}*"))
+    return list(environment.default_staging_folder().rglob(f"{TEMP_PREFIX}*"))
 
 
 def has_no_plain_files(path):
@@ -694,7 +694,7 @@ def test_plain_leftovers_of_killed_process_are_removed(encrypted_app, function):
             "DBCTL_STATE": "off",
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
-            "TMPDIR": str(paths.default_staging_folder()),
+            "TMPDIR": str(environment.default_staging_folder()),
         },
         capture_output=True,
         check=False,
@@ -714,7 +714,7 @@ def test_insufficient_staging_space_is_reported_with_path(encrypted_app, monkeyp
     real = mounts.free_space
     monkeypatch.setattr(mounts, "free_space", lambda path: 1 if "dbctl-" in path.name else real(path))
     for operation in (create_app_backup, apply_restore, verify_backups):
-        assert str(paths.default_staging_folder()) in str(
+        assert str(environment.default_staging_folder()) in str(
             catch_error(InsufficientSpaceError, lambda operation=operation: operation(encrypted_app))
         )
     monkeypatch.undo()
@@ -823,7 +823,7 @@ def test_manifest_is_readable_and_contains_no_rows(encrypted_app):
 
 
 def test_remote_storage_receives_only_encrypted_files(deployed, monkeypatch):
-    bucket = storage.use_new_bucket(monkeypatch, paths.default_staging_folder())
+    bucket = storage.use_new_bucket(monkeypatch, environment.default_staging_folder())
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"s3://{bucket.name}"'))
     encrypt_backups(deployed)

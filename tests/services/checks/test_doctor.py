@@ -20,7 +20,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines.file_locks import write_lock
 from dbctl.files import mounts
-from dbctl.render.options import Format
+from dbctl.render.streams import Format
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import run_statements

@@ -16,10 +16,10 @@ from dbctl.config.model import JournalConfig
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.errors.usage import PlanChangedError
 from dbctl.model import now
-from dbctl.services.events import recorder, retention, store
+from dbctl.services.events import recorder, store
+from dbctl.services.events import recorder as retention
 from dbctl.services.events.history import list_runs, read_history, show_run
-from dbctl.services.events.recorder import RunRecorder
-from dbctl.services.events.retention import PruneRuns, RunsPruned
+from dbctl.services.events.recorder import PruneRuns, RunRecorder, RunsPruned
 from dbctl.services.events.runs import Run, RunError, RunFilter, RunOutcome, name_result
 
 START = datetime(2026, 11, 19, 3, tzinfo=UTC)

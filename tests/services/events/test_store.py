@@ -16,13 +16,13 @@ from sqlite_utils import Migrations
 from dbctl.config.model import JournalConfig
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
-from dbctl.services.events import recorder, retention, schema, store
+from dbctl.services.events import recorder, schema, store
+from dbctl.services.events import recorder as retention
 from dbctl.services.events.changes.log import append_records
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
-from dbctl.services.events.recorder import RunRecorder
-from dbctl.services.events.retention import PruneRuns
+from dbctl.services.events.recorder import PruneRuns, RunRecorder
 from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.samples import Sample, save_samples
 from dbctl.services.events.store import FILE_NAME, EventStore

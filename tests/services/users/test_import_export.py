@@ -21,7 +21,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import ImportInvalidError
 from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import PageRequest, Secret
-from dbctl.render.values import jsonable
+from dbctl.render.text import jsonable
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import import_export, passwords
 from dbctl.services.users import queries as users

@@ -27,9 +27,9 @@ from dbctl.model import (
 )
 from dbctl.render import envelope, streams
 from dbctl.render.envelope import line
-from dbctl.render.grid import list_rows, summary_fields
-from dbctl.render.options import Format
-from dbctl.render.values import fields_of
+from dbctl.render.streams import Format
+from dbctl.render.tables import list_rows, summary_fields
+from dbctl.render.text import fields_of
 from dbctl.services.fleet.outcome import Outcome, Tally
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.operations import describe_internal_error
 from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.model import Page, Struct
-from dbctl.render.options import Format, ProgressMode
+from dbctl.render.streams import Format, ProgressMode
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import Outcome
 from dbctl.services.fleet.run import Kind

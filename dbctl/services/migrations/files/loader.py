@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config.paths import bundled_folder
+from dbctl.config.environment import bundled_folder
 from dbctl.engines.contract.schema import ScriptDialect, StatementEffect
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.migrations import MigrationInvalidError, MigrationsMissingError

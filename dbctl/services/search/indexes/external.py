@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dbctl.config import paths
+from dbctl.config import environment
 from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.errors.base import Remedy
@@ -44,7 +44,7 @@ class ExternalIndex(SearchIndex):
         """
         if self.app.configured.search is not None:
             raise UsageError(detail="--cache: [apps.NAME.search] configures the location of search indexes")
-        if paths.cache_folder() is None:
+        if environment.cache_folder() is None:
             raise UsageError(detail="--cache: this user has no cache directory; set XDG_CACHE_HOME")
         self._use_cache = True
 
