@@ -118,7 +118,16 @@ class _Run:
         choose_color(_requested_color(self._words))
         streams.prepare()
         try:
-            return self._invoke()
+            command = _root_command()
+            # not ``main`` of the command, which turns a closed pipe into its own exit
+            with command.make_context("dbctl", list(self._words)) as self._ctx:
+                try:
+                    status = command.invoke(self._ctx)
+                except FleetSelectedError as error:
+                    from dbctl.cli._support.fleet.command import run_on_fleet
+
+                    status = run_on_fleet(self._ctx.obj, error)
+            return status if isinstance(status, int) else 0
         except (BrokenPipeError, OutputFailedError):
             raise
         except DbctlError as error:
@@ -141,19 +150,6 @@ class _Run:
         stopped = StoppedError(signal=error)
         stopped.hint = error.hint or stopped.hint
         return self._report_failure(stopped, status=error.exit_status)
-
-    def _invoke(self) -> int:
-        command = _root_command()
-        # not ``main`` of the command, which turns a closed pipe into its own exit
-        with command.make_context("dbctl", list(self._words)) as ctx:
-            self._ctx = ctx
-            try:
-                status = command.invoke(ctx)
-            except FleetSelectedError as error:
-                from dbctl.cli._support.fleet.command import run_on_fleet
-
-                status = run_on_fleet(ctx.obj, error)
-        return status if isinstance(status, int) else 0
 
     def _report_failure(
         self, error: DbctlError, *, status: int | None = None, command: Sequence[str] | None = None

@@ -127,8 +127,13 @@ def config_path(selection: Selection) -> Path:
     explicit = selection.config or os.environ.get("DBCTL_CONFIG", "")
     if explicit:
         return Path(explicit)
-    paths = _default_paths()
-    for path in paths:
+    local = Path(FILE_NAME)
+    if atomic.is_regular(local):
+        return local
+    from platformdirs import site_config_path, user_config_path
+
+    paths = [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+    for path in paths[1:]:
         if atomic.is_regular(path):
             return path
     raise ConfigMissingError(reason=f"looked for {', '.join(map(str, paths))}")
@@ -205,15 +210,6 @@ def _has_variable(value: Any, key: Sequence[toml.Key]) -> bool:
     for part in key:
         value = value.get(part) if isinstance(value, dict) else value
     return isinstance(value, str) and "${" in value
-
-
-def _default_paths() -> list[Path]:
-    local = Path(FILE_NAME)
-    if atomic.is_regular(local):
-        return [local]
-    from platformdirs import site_config_path, user_config_path
-
-    return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
 def referenced_variables(file: Path) -> Sequence[str]:

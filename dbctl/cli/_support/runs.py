@@ -18,7 +18,6 @@ from dbctl.errors.base import DbctlError
 from dbctl.model import Finding, now
 from dbctl.render import streams
 from dbctl.render.result import closing_line
-from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import (
     HookRun,
@@ -180,12 +179,14 @@ class ObservedRun:
             self._record(self._recorder.begin)
             self._run = self._recorder.run
             self.changes = []
-        self._log = self._open_log()
+        self._log = self._open_log() if session.options.log_file else None
         self._findings: Sequence[Finding] = ()
-        self._notifier = self._create_notifier(location) if is_recorded else None
-        self._write_log(
-            "info", "start", "started", version=__version__, user=self._run.user, host=self._run.host
-        )
+        self._notifier: RunNotifier | None = None  #: None: no user is to be notified
+        interrupted = self._recorder.interrupted if self._recorder else ()
+        if is_recorded and (location.notifies or interrupted):
+            from dbctl.services.notify.observer import observe_run
+
+            self._notifier = observe_run(location, self._run, interrupted)
 
     @property
     def id(self) -> int | None:
@@ -296,8 +297,10 @@ class ObservedRun:
         )  # of a record that the disk has, which is not known of those that the end of the run appends
         self._record(self._finish)
         self._publish(anchor)
-        self._notify()
-        self._log_end()
+        if self._notifier:
+            self._notify(self._notifier)
+        if self._log:
+            self._end_log(self._log)
 
     def _finish(self) -> None:
         """Record the end of the run, with the changes that wait for it."""
@@ -316,20 +319,9 @@ class ObservedRun:
         for text in publish_anchor(self._location.folder, self._location.audit, anchor, self._run.audit):
             self._report_notification(f"the end of the audit log was not stored: {text}")
 
-    def _create_notifier(self, location: JournalLocation) -> RunNotifier | None:
-        """Return the notifier of the run; None: no user is to be notified."""
-        interrupted = self._recorder.interrupted if self._recorder else ()
-        if not (location.notifies or interrupted):
-            return None
-        from dbctl.services.notify.observer import observe_run
-
-        return observe_run(location, self._run, interrupted)
-
-    def _notify(self) -> None:
+    def _notify(self, notifier: RunNotifier) -> None:
         """Notify users of the result; a failure is a warning, also for a scheduled job, because nothing else reports it."""
-        if self._notifier is None:
-            return
-        warnings = self._notifier.finish(self._run, self._outcomes, self._findings)
+        warnings = notifier.finish(self._run, self._outcomes, self._findings)
         for text in warnings:
             self._report_notification(text)
         if warnings:
@@ -352,24 +344,21 @@ class ObservedRun:
             streams.remark(f"dbctl: {text}")
         self._is_reported = True
 
-    def _open_log(self) -> RunLog | None:
-        options = self._session.options
-        if not options.log_file:
-            return None
+    def _open_log(self) -> RunLog:
+        """Begin the log of the run."""
         from dbctl.cli._support.log import RunLog
 
+        options, run = self._session.options, self._run
         log = RunLog(options.log_file, options.log_format, options.log_level)
-        run = self._run
         log.set_fields(command=run.command, app=run.app, run=run.id or None, pid=run.pid)
+        log.write("info", "start", "started", version=run.version, user=run.user, host=run.host)
         return log
 
     def _write_log(self, level: str, event: str, message: str, **fields: object) -> None:
         if self._log:
             self._log.write(level, event, self._text.mask(message), **fields)
 
-    def _log_end(self) -> None:
-        if self._log is None:
-            return
+    def _end_log(self, log: RunLog) -> None:
         run = self._run
         if run.error:
             self._write_log("error", "error", run.error.message, code=run.error.code, hint=run.error.hint)
@@ -383,9 +372,9 @@ class ObservedRun:
             bytes=run.bytes,
             rows=run.rows,
         )
-        self._log.close()
-        if self._log.failure:
-            self._report(f"the log is incomplete: {self._log.failure}")
+        log.close()
+        if log.failure:
+            self._report(f"the log is incomplete: {log.failure}")
 
     def _mask_findings(self, result: object) -> Sequence[Finding]:
         findings = (item for item in getattr(result, "findings", ()) if isinstance(item, Finding))

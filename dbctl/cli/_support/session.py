@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.cli._support.emit import show_progress, target_of, warn
-from dbctl.cli._support.options import command_path, read_options
+from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.config.environment import user_name
 from dbctl.config.sections import Selection
@@ -37,8 +37,9 @@ class Session(AppSession):
     """One invocation of a command on the command line, or on one instance of a fleet."""
 
     def __init__(self, ctx: Context) -> None:
-        self.ctx, self.options, self.words = ctx, read_options(ctx), command_path(ctx)
+        self.ctx, self.options = ctx, read_options(ctx)
         spec, options = ctx.command.callback.spec, self.options  # type: ignore[union-attr]  # see Group.command
+        self.words = tuple(spec.name.split())
         super().__init__(
             Selection(
                 config=options.config,

@@ -17,7 +17,6 @@ from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.errors.usage import PlanChangedError
 from dbctl.model import now
 from dbctl.services.events import recorder, store
-from dbctl.services.events import recorder as retention
 from dbctl.services.events.history import list_runs, read_history, show_run
 from dbctl.services.events.recorder import PruneRuns, RunRecorder, RunsPruned
 from dbctl.services.events.runs import Run, RunError, RunFilter, RunOutcome, name_result
@@ -175,7 +174,7 @@ def test_clock_that_is_set_back_changes_neither_order_nor_results(tmp_path):
 
 
 def test_old_records_are_deleted_by_themselves(tmp_path, monkeypatch):
-    monkeypatch.setattr(retention, "INTERVAL", 10)
+    monkeypatch.setattr(recorder, "INTERVAL", 10)
     for _ in range(9):
         record(tmp_path, started_at=now() - timedelta(days=500))
     for _ in range(11):
@@ -189,7 +188,7 @@ def test_old_records_are_deleted_by_themselves(tmp_path, monkeypatch):
 
 
 def test_clock_of_the_future_deletes_no_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(retention, "INTERVAL", 10)
+    monkeypatch.setattr(recorder, "INTERVAL", 10)
     for index in range(10):
         record(tmp_path, started_at=now() + timedelta(days=10_000 if index == 9 else 0))
     assert len(list_ids(tmp_path)) == 10
@@ -211,7 +210,7 @@ def test_prune_applies_the_confirmed_plan(tmp_path):
 
 
 def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 3)
+    monkeypatch.setattr(recorder, "BATCH", 3)
     for _ in range(8):
         record(tmp_path)
     assert PruneRuns(tmp_path, keep=1, older_than=None).apply().deleted == 7
@@ -275,9 +274,9 @@ def test_prune_returns_the_space_to_the_file_system(tmp_path):
 def test_prune_is_interrupted_and_continued_while_others_record(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
     # Transactions do not grow, and pauses last longer: even on a fast machine, no process deletes all records before it is killed.
-    monkeypatch.setattr(retention, "BATCH", 50)
-    monkeypatch.setattr(retention, "_BATCH_SECONDS", 0)
-    monkeypatch.setattr(retention, "_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(recorder, "BATCH", 50)
+    monkeypatch.setattr(recorder, "_BATCH_SECONDS", 0)
+    monkeypatch.setattr(recorder, "_PAUSE_SECONDS", 0.005)
     insert_runs(tmp_path, 20_000)
     operation = PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1))
     writers = [fork(lambda: [record(tmp_path) for _ in range(40)]) for _ in range(3)]

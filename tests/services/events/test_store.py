@@ -17,7 +17,6 @@ from dbctl.config.model import JournalConfig
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events import recorder, schema, store
-from dbctl.services.events import recorder as retention
 from dbctl.services.events.changes.log import append_records
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.notices import SentNotices
@@ -130,8 +129,8 @@ def test_process_killed_at_any_step_leaves_an_intact_store(tmp_path, record, is_
 
 
 def test_prune_killed_at_any_step_leaves_runs_with_their_outcomes(tmp_path, monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 2)
-    monkeypatch.setattr(retention, "_BATCH_SECONDS", 0)
+    monkeypatch.setattr(recorder, "BATCH", 2)
+    monkeypatch.setattr(recorder, "_BATCH_SECONDS", 0)
     for _ in range(6):
         record_run(tmp_path / "first")
     for step in count(1):
