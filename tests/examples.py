@@ -1,4 +1,4 @@
-"""The examples that commands declare, as tests run them on an app."""
+"""The examples that commands declare, and further lines, as tests run them on an app."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from dbctl.spec import APPS, Example
+from tests.lines import LINES
 from tools import reference
 
 #: The format and the redirection of the output, which the tests select.
@@ -20,10 +21,14 @@ def read_examples(app: str) -> Mapping[str, Example]:
         ValueError: two examples differ only in the output.
     """
     assert app in APPS
+    specs = reference.read_specs()
+    lines: dict[str, list[Example]] = {name: [] for name in specs}
+    for line in LINES:
+        lines[reference.find_spec(line.line).name].append(line)
     examples = [
         example
-        for spec in reference.read_specs().values()
-        for example in spec.examples
+        for name, spec in specs.items()
+        for example in [*spec.examples, *lines[name]]
         if app in example.on.split()
     ]
     by_line = {_OUTPUT.sub("", example.line): example for example in examples}

@@ -71,11 +71,6 @@ def _address_option(*names: str, help_text: str) -> object:
 
 @Example("backup create --app {app}", on=EVERYWHERE)
 @Example("backup create --db user --repository /mnt/backups")
-@Example("backup create --dry-run", on="flashpoint-web custom", shown=False)
-@Example("backup create --compress zstd", on="flashpoint-web", shown=False)
-@Example("backup create --db flashpoint", on="flashpoint-web", shown=False)
-@Example("backup create --compress none", on="custom", shown=False)
-@Example("backup create --table members", on="custom", shown=False)
 @Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
     "create", answers=lambda: (BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
@@ -192,9 +187,6 @@ def show_(
 
 @Example("backup verify --deep latest", on=EVERYWHERE)
 @Example("backup verify 20260105_030000 --identity key.txt")
-@Example("backup verify ./copy_20260105_030000.db", on="flashpoint-web", shown=False)
-@Example("backup verify --against-live", on="flashpoint-web custom", shown=False)
-@Example("backup verify ./elsewhere", on="custom", shown=False)
 @GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(
     session: Session,
@@ -249,7 +241,6 @@ def verify(
 
 @Example("backup copy --to s3://backups/flashpoint")
 @Example("backup copy latest --to copies", on=EVERYWHERE)
-@Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     session: Session,
@@ -284,11 +275,6 @@ def copy_(
 
 @Example("backup adopt old/user_20260105.db.gz --dry-run")
 @Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05")
-@Example("backup adopt copy_20260105_030000.db", on="flashpoint-web", shown=False)
-@Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web", shown=False)
-@Example("backup adopt elsewhere", on="custom", shown=False)
-@Example("backup adopt elsewhere --dry-run", on="custom", shown=False)
-@Example("backup adopt missing.db", on="samples", status=5, shown=False)
 @GROUP.command("adopt", answers=lambda: (BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
     session: Session,
@@ -365,8 +351,6 @@ def status(
 
 @Example("backup drill --all-apps")
 @Example("backup drill latest --db user")
-@Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",), shown=False)
-@Example("backup drill --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "drill",
     answers=lambda: (DrillResult, DryRunResult),

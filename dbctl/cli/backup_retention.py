@@ -32,7 +32,6 @@ def _limit_option(help_text: str) -> object:
 
 @Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web")
 @Example("backup prune --keep-last 7 --keep-within 30d --yes")
-@Example("backup prune --keep-last 1 --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "prune",
     answers=lambda: (BackupsPruned, DryRunResult),
@@ -82,7 +81,6 @@ def prune(
 
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
 @Example("backup delete {backup} --yes", on="flashpoint-web")
-@Example("backup delete 20000101_000000 --yes", on="custom samples", status=5, shown=False)
 @GROUP.command("delete", answers=lambda: (BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     session: Session,
@@ -120,7 +118,6 @@ def pin(
     needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
 )
 @Example("backup unpin {backup} --dry-run", on="flashpoint-web")
-@Example("backup unpin {backup}", on="flashpoint-web", shown=False)
 @GROUP.command("unpin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
 def unpin(
     session: Session,

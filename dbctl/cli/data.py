@@ -113,13 +113,6 @@ MatchLimit: TypeAlias = Annotated[
 
 @Example("data rows users --filter role_id=2 --limit 10")
 @Example("data rows users --sort -created_at --columns id,username -o csv")
-@Example(
-    "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
-    on="flashpoint-web",
-    shown=False,
-)
-@Example("data rows users --after 1 --limit 1", on="flashpoint-web", shown=False)
-@Example("data rows {table}", on=EVERYWHERE, shown=False)
 @GROUP.command("rows", answers=lambda: (Page[dict[str, Any]],))
 def rows(
     session: Session,
@@ -160,7 +153,6 @@ def rows(
 
 @Example("data show {table} {row}", on=EVERYWHERE)
 @Example("data show {table} {row} -o json")
-@Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web custom", shown=False)
 @GROUP.command("show", answers=lambda: (dict[str, Any], ContentWriteResult))
 def show_(
     session: Session,
@@ -203,10 +195,6 @@ def show_(
 
 @Example("data set {table} {row} {change} --dry-run", on="flashpoint-web")
 @Example("data set notes --filter status=draft status=archived --yes")
-@Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False)
-@Example("data set {log} username=ann --filter id>0 --yes", on="flashpoint-web", shown=False)
-@Example("data set {log} username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False)
-@Example("data set order index=3 --filter index>0 --yes", on="custom", shown=False)
 @GROUP.command(
     "set",
     answers=lambda: (RowChangeResult, RowsChangeResult, DryRunResult),
@@ -268,14 +256,6 @@ def set_(
 
 @Example("data add notes title='First note' --dry-run")
 @Example("data add notes title='Second note' --null body")
-@Example("data add {log} username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False)
-@Example("data add {log} username=eve ip_address=10.0.0.7 --dry-run", on="flashpoint-web", shown=False)
-@Example(
-    "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
-    on="custom",
-    shown=False,
-)
-@Example("data add {table} nosuch=1", on="samples", status=2, shown=False)
 @GROUP.command(
     "add",
     answers=lambda: (RowAddResult, DryRunResult),
@@ -303,13 +283,6 @@ def add(
 
 @Example("data delete notes 12 --dry-run")
 @Example("data delete notes --filter status=draft --limit 100 --dry-run")
-@Example(
-    "data delete {table} {row} --yes",
-    on=EVERYWHERE,
-    needs=('data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',),
-    shown=False,
-)
-@Example("data delete {table} {row} --dry-run", on="flashpoint-web custom", shown=False)
 @GROUP.command(
     "delete",
     answers=lambda: (RowDeleteResult, RowsDeleteResult, DryRunResult),
@@ -348,7 +321,6 @@ def delete(
 
 @Example("data query 'select count(*) from {table}'", on="flashpoint-web custom")
 @Example("data query 'select email from users where id = :id' --param id=7 -o json")
-@Example("data query 'select 1'", on="samples", shown=False)
 @GROUP.command("query", answers=lambda: (QueryResult,), fleet=Fleet())
 def query(
     session: Session,
@@ -390,11 +362,6 @@ def query(
 
 @Example("data export {table} rows.csv", on="flashpoint-web custom")
 @Example("data export --query 'select id, email from users' emails.jsonl")
-@Example(
-    'data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',
-    on="samples",
-    shown=False,
-)
 @GROUP.command("export", answers=lambda: (ExportResult,))
 def export(
     session: Session,
@@ -446,10 +413,6 @@ def export(
 
 @Example("data import notes notes.csv --dry-run")
 @Example("data import chats-and-messages.jsonl --db chat --yes")
-@Example("data import {log} attempts.csv", on="flashpoint-web", shown=False)
-@Example("data import {log} attempts.csv --dry-run", on="flashpoint-web", shown=False)
-@Example("data import recipe_labels labels.csv", on="custom", shown=False)
-@Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",), shown=False)
 @GROUP.command(
     "import",
     answers=lambda: (ImportResult, DryRunResult),

@@ -25,8 +25,6 @@ def _parse_count(text: str) -> int:
 
 @Example("demo flashpoint-web sample")
 @Example("demo chat-lancedb chat --messages 500 --seed 7")
-@Example("demo flashpoint-web new --games 5 --users 4 --plays 5", on="flashpoint-web", shown=False)
-@Example("demo custom.toml new", on="custom", shown=False)
 @GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
 def demo(
     session: Session,

@@ -15,7 +15,7 @@ from dbctl.config.model import PLAIN
 from dbctl.model import DryRunResult
 from dbctl.services.setup.init import InitConfig
 from dbctl.services.setup.recognize import is_place, recognize_app
-from dbctl.spec import EVERYWHERE, Example
+from dbctl.spec import Example
 
 if TYPE_CHECKING:
     from dbctl.services.setup.init import InitResult
@@ -26,7 +26,6 @@ GROUP = Group("init", section="Set up", position=1, help="Find an app's database
 
 @Example("init flashpoint-web /srv/flashpoint --dry-run")
 @Example("init compose.yaml --app db")
-@Example("init {profile} . --app second {urls}", on=EVERYWHERE, shown=False)
 @Example("init /srv/blog", shown=False, meaning="Write a configuration for an app.")
 @GROUP.command(answers=lambda: (InitResult, DryRunResult), recorded=True)
 def init(

@@ -123,7 +123,6 @@ def checkpoint(session: Session, dry_run: DryRun = False) -> int:
 
 @Example("maintain wal -o json", on=EVERYWHERE)
 @Example("maintain wal --off", on="custom")
-@Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("wal", answers=lambda: (MaintenanceResult, DryRunResult), writes=Write(source="schema"))
 def wal(
     session: Session,
@@ -139,7 +138,6 @@ def wal(
 
 @Example("maintain cancel 4711")
 @Example("maintain cancel 4711 4712 --yes")
-@Example("maintain cancel 1 --yes", on="custom samples", shown=False)
 @GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
 def cancel(
     session: Session,

@@ -42,7 +42,6 @@ GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations."
 
 @Example("migrate status --check", on="samples")
 @Example("migrate status --all-apps -o json")
-@Example("migrate status", on="flashpoint-web custom", shown=False)
 @GROUP.command("status", answers=lambda: (Page[Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     session: Session,
@@ -87,8 +86,6 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
 
 @Example("migrate up --dry-run", on="flashpoint-web")
 @Example("migrate up --to 004_add-notes --yes")
-@Example("migrate up", on=EVERYWHERE, shown=False)
-@Example("migrate up --steps 1 --no-backup", on="flashpoint-web", shown=False)
 @GROUP.command(
     "up",
     answers=lambda: (MigrationsRun, DryRunResult),
@@ -130,17 +127,6 @@ def up(
 
 @Example("migrate down --steps 1 --dry-run")
 @Example("migrate down --to 003 --yes", on="custom")
-@Example(
-    "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
-    on="flashpoint-web",
-    shown=False,
-)
-@Example(
-    "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
-    on="flashpoint-web",
-    shown=False,
-)
-@Example("migrate down --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "down",
     answers=lambda: (MigrationsRun, DryRunResult),
@@ -180,8 +166,6 @@ def down(
 
 @Example("migrate reset --dry-run", on="flashpoint-web")
 @Example("migrate reset --db main --yes")
-@Example("migrate reset --yes", on="custom", shown=False)
-@Example("migrate reset --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "reset",
     answers=lambda: (MigrationsRun, DryRunResult),
@@ -212,7 +196,6 @@ GROUP.include(migrate_ledger.GROUP)
 
 @Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\"")
 @Example("migrate new add-notes --db {db}", on="flashpoint-web custom")
-@Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False)
 @GROUP.command("new", answers=lambda: (CreatedFile, DryRunResult), recorded=True)
 def new(
     session: Session,
@@ -285,9 +268,6 @@ def drift(session: Session, migrations: MigrationsFolder = None, variant: Varian
 
 @Example("migrate lint", on=EVERYWHERE)
 @Example("migrate lint --migrations db/migrations --strict -o json")
-@Example("migrate lint --strict", on="flashpoint-web", status=4, shown=False)
-@Example("migrate lint --all", on="flashpoint-web", shown=False)
-@Example("migrate lint --all --strict", on="samples", shown=False)
 @GROUP.command("lint", answers=lambda: (Findings,), findings=True)
 def lint(
     session: Session,

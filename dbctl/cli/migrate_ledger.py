@@ -95,7 +95,6 @@ def mark(
 
 @Example("migrate repair --checksums --failed --db {db}", on=EVERYWHERE)
 @Example("migrate repair {migration} --statement undone --dry-run", on="flashpoint-web")
-@Example("migrate repair --missing --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command(
     "repair",
     answers=lambda: (RepairResult, DryRunResult),

@@ -36,8 +36,6 @@ def list_(session: Session) -> int:
 
 @Example("profiles draft /srv/app/app.db --to app.toml")
 @Example("profiles draft /srv/app/app.db --users admins --to admins.toml")
-@Example("profiles draft --db {db}", on=EVERYWHERE, shown=False)
-@Example("profiles draft --to drafted.toml", on="custom", shown=False)
 @GROUP.command("draft", answers=lambda: (ProfileDraft,))
 def draft(
     session: Session,

@@ -67,8 +67,6 @@ BackupFile: TypeAlias = Annotated[
 
 @Example("restore preview latest", on=EVERYWHERE)
 @Example("restore preview --before 3h --db user")
-@Example("restore preview --file {dump}", on="flashpoint-web custom", shown=False)
-@Example("restore preview --before 0s --deep", on="custom", shown=False)
 @GROUP.command("preview", answers=lambda: (Preview,))
 def preview(
     session: Session,
@@ -104,15 +102,6 @@ def preview(
 
 @Example("restore apply latest --dry-run", on="flashpoint-web custom")
 @Example("restore apply 20260105_030000 --table users --merge missing --dry-run")
-@Example("restore apply --file {dump} --yes", on="flashpoint-web custom", shown=False)
-@Example("restore apply latest --yes", on=EVERYWHERE, shown=False)
-@Example("restore apply latest --to copy.db", on="flashpoint-web custom", shown=False)
-@Example("restore apply --before 0s --to copy.db --replace --dry-run", on="flashpoint-web", shown=False)
-@Example("restore apply latest --table users --into users_then --dry-run", on="flashpoint-web", shown=False)
-@Example("restore apply latest --table roles --merge replace --yes", on="flashpoint-web", shown=False)
-@Example("restore apply latest --table roles --merge missing --dry-run", on="flashpoint-web", shown=False)
-@Example("restore apply latest --table tallies --into tallies_copy", on="custom", shown=False)
-@Example("restore apply latest --table tallies --merge replace --yes", on="custom", shown=False)
 @GROUP.command(
     "apply",
     answers=lambda: (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
@@ -262,8 +251,6 @@ def files(
 
 @Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
 @Example("restore recover --from damaged.db --to salvaged.db --dry-run")
-@Example("restore recover", on="flashpoint-web custom", shown=False)
-@Example("restore recover --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("recover", answers=lambda: (DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
     session: Session,

@@ -211,7 +211,6 @@ def permissions(session: Session, limit: Limit = 1000, offset: Offset = 0, sort:
 
 @Example("roles can {login} games.play --explain", on=EVERYWHERE)
 @Example("roles can {login} games.play -o json")
-@Example("roles can --id 1 users.read", on="flashpoint-web", shown=False)
 @GROUP.command("can", answers=lambda: (PermissionCheck,))
 def can(
     session: Session,

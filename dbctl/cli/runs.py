@@ -83,7 +83,6 @@ def show_(
 
 @Example("runs prune --older-than 90d --dry-run", on="flashpoint-web")
 @Example("runs prune --older-than 1y --yes", on="flashpoint-web samples")
-@Example("runs prune --keep 1 --yes", on="custom", needs=("integrity check",), shown=False)
 @GROUP.command("prune", answers=lambda: (RunsPruned, DryRunResult), recorded=True)
 def prune(
     session: Session,

@@ -90,9 +90,6 @@ def cron(
 
 @Example("schedule systemd --all-apps --install")
 @Example("schedule systemd --user --install --dry-run")
-@Example("schedule systemd", on=EVERYWHERE, shown=False)
-@Example("schedule systemd --install --directory units", on="flashpoint-web", shown=False)
-@Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled, DryRunResult))
 def systemd(
     session: Session,
@@ -217,7 +214,6 @@ def compose(
 
 @Example("schedule status --app {app}", on=EVERYWHERE)
 @Example("schedule status --all-apps --check")
-@Example("schedule status --directory units", on="flashpoint-web", shown=False)
 @GROUP.command("status", answers=lambda: (Page[JobStatus],))
 def status(
     session: Session,

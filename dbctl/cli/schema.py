@@ -34,7 +34,6 @@ Tables: TypeAlias = Annotated[
 
 @Example("schema show", on=EVERYWHERE)
 @Example("schema show users roles")
-@Example("schema show {table}", on=EVERYWHERE, shown=False)
 @GROUP.command("show", answers=lambda: (Page[TableOverview], TableDescriptions))
 def show(
     session: Session, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
@@ -84,10 +83,6 @@ def diagram(
 
 @Example("schema diff blog/main postgresql://app@localhost/staging")
 @Example("schema diff backup:latest blog/main --check")
-@Example(
-    "schema diff backup:latest {db}", on="custom samples", needs=("backup create --app {app}",), shown=False
-)
-@Example("schema diff user flashpoint", on="flashpoint-web", shown=False)
 @GROUP.command("diff", answers=lambda: (SchemaDiff,))
 def diff(
     session: Session,

@@ -27,12 +27,6 @@ GROUP = Group("search", section="Inspect", position=6, help="Search the app's co
 
 @Example("search games portal --filter platform=Flash")
 @Example("search games --query 'title:portal NOT flash' --limit 5 -o json")
-@Example("search {search} {word}", on="flashpoint-web custom", shown=False)
-@Example("search {search} --count", on="flashpoint-web", shown=False)
-@Example("search {search} {word} --explain", on="flashpoint-web custom", shown=False)
-@Example("search {search} --id {game}", on="flashpoint-web", shown=False)
-@Example("search {search}", on="samples", shown=False)
-@Example("search {search} --explain", on="samples", shown=False)
 @GROUP.command(
     answers=lambda: (
         Page[dict[str, Any]],

@@ -27,7 +27,6 @@ GROUP = Group(
 
 @Example("search all {login}", on="flashpoint-web custom")
 @Example("search all 'lost password' --db user --within 60s")
-@Example("search all a", on="samples", shown=False)
 @GROUP.command(answers=lambda: (AllTablesResult,))
 def search_all(
     session: Session,

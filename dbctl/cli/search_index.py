@@ -114,7 +114,6 @@ def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> 
 
 @Example("search index drop {search} --dry-run")
 @Example("search index drop {search} --yes", on="custom")
-@Example("search index drop", on="samples", shown=False)
 @GROUP.command("drop", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
 def drop(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""

@@ -39,7 +39,6 @@ def _parse_similarity(text: str) -> float:
 
 @Example("search semantic --text 'lost password' --limit 10")
 @Example("search semantic --similar-to 42 --min-similarity 0.8", on="custom")
-@Example("search semantic --vector near.json", on="samples", shown=False)
 @GROUP.command(answers=lambda: (Page[dict[str, Any]],))
 def semantic(
     session: Session,

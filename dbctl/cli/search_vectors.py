@@ -30,7 +30,6 @@ def _parse_limit(text: str) -> int:
 
 @Example("search vectors store 42 vector.json")
 @Example("search vectors store 42 - --dry-run")
-@Example("search vectors store {row} near.json --yes", on="custom samples", shown=False)
 @GROUP.command("store", answers=lambda: (VectorStored, DryRunResult), writes=Write(source="generated"))
 def store(
     session: Session,
@@ -51,7 +50,6 @@ def store(
 
 @Example("search vectors make --limit 100", on="custom")
 @Example("search vectors make --chat 7 --dry-run")
-@Example("search vectors make --dry-run", on="samples", shown=False)
 @GROUP.command("make", answers=lambda: (MakeVectorsResult, DryRunResult), writes=Write(source="generated"))
 def make(
     session: Session,

@@ -29,7 +29,7 @@ from dbctl.services.sessions import sessions
 from dbctl.services.sessions.cleanup import CleanUp, CleanupResult, DueRules
 from dbctl.services.sessions.rebuild_statistics import RebuildResult, RebuildStatistics
 from dbctl.services.sessions.sessions import State
-from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+from dbctl.spec import Example, Fleet, Write
 
 if TYPE_CHECKING:
     from dbctl.services.users.update import UsersChanged
@@ -47,9 +47,6 @@ def _parse_age(text: str) -> timedelta:
 
 @Example("sessions list --user {login}", on="custom samples")
 @Example("sessions list --state active --limit 20")
-@Example("sessions list", on="flashpoint-web", shown=False)
-@Example("sessions list --kind plays", on="flashpoint-web", shown=False)
-@Example("sessions list --state abandoned --user admin --sort -started_at", on="flashpoint-web", shown=False)
 @GROUP.command("list", answers=lambda: (Page[sessions.Session],), fleet=Fleet())
 def list_(
     session: Session,
@@ -74,7 +71,6 @@ def list_(
 
 @Example("sessions revoke {login} --dry-run", on="flashpoint-web")
 @Example("sessions revoke --inactive 90d --yes")
-@Example("sessions revoke {login}", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "revoke",
     answers=lambda: (UsersChanged, DryRunResult),
@@ -95,10 +91,6 @@ def revoke(
 
 @Example("sessions cleanup --dry-run", on="flashpoint-web")
 @Example("sessions cleanup --rule expired-tokens --yes")
-@Example("sessions cleanup", on="flashpoint-web samples", shown=False)
-@Example("sessions cleanup --rule login-attempts --older-than 36h --check", on="flashpoint-web", shown=False)
-@Example("sessions cleanup --trust-clock", on="custom", shown=False)
-@Example("sessions cleanup --trust-clock --dry-run", on="custom", shown=False)
 @GROUP.command(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
@@ -152,7 +144,6 @@ def cleanup(
 
 @Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web")
 @Example("sessions rebuild-stats --dry-run", on="custom")
-@Example("sessions rebuild-stats --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "rebuild-stats",
     answers=lambda: (RebuildResult, DryRunResult),

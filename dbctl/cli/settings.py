@@ -63,8 +63,6 @@ class Mode(StrEnum):
 
 @Example("settings list --category app")
 @Example("settings list --user {login} -o json", on="flashpoint-web custom")
-@Example("settings list", on=EVERYWHERE, shown=False)
-@Example("settings list --id 1", on="flashpoint-web", shown=False)
 @GROUP.command("list", answers=lambda: (Page[Setting],))
 def list_(
     session: Session,
@@ -108,7 +106,6 @@ def get(
 
 @Example("settings set {setting} {value}", on=EVERYWHERE)
 @Example("settings set theme dark --user alice")
-@Example("settings set --user admin theme_mode light", on="flashpoint-web", shown=False)
 @GROUP.command(
     "set",
     answers=lambda: (SettingChanged, DryRunResult),
@@ -217,7 +214,6 @@ def export(
 
 
 @Example("settings diff settings.json", on="flashpoint-web custom")
-@Example("settings diff requested.json", on="samples", shown=False)
 @Example("settings diff settings.toml -o json")
 @GROUP.command("diff", answers=lambda: (Page[Difference],))
 def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
@@ -228,7 +224,6 @@ def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: 
 
 
 @Example("settings apply settings.json", on="flashpoint-web custom")
-@Example("settings apply requested.json", on="samples", shown=False)
 @Example("settings apply settings.toml --mode exact --dry-run")
 @GROUP.command(
     "apply",

@@ -53,7 +53,6 @@ def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort
 
 @Example("stats tables --sort -bytes", on=EVERYWHERE)
 @Example("stats tables --db user --limit 10")
-@Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False)
 @GROUP.command("tables", answers=lambda: (Page[TableStats],), fleet=Fleet())
 def tables(
     session: Session,
@@ -258,7 +257,6 @@ def reports_(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort
 
 @Example("stats run {report} --limit 10", on=EVERYWHERE)
 @Example("stats run plays-per-user --set user=alice --sort -plays -o csv")
-@Example("stats run {report} --explain", on="flashpoint-web", shown=False)
 @GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
 def run(
     session: Session,

@@ -19,15 +19,13 @@ from dbctl.errors.usage import UsageError
 from dbctl.render.streams import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
-from dbctl.spec import EVERYWHERE, Example, Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("status", section="Inspect", position=1, help="State of every database, one line each.")
 
 
 @Example("status --check", on="custom samples", needs=("migrate up", "sessions cleanup", "backup drill"))
-@Example("status --check --app {app}", on="flashpoint-web", status=3, shown=False)
 @Example("status --app {app} -o json", on="flashpoint-web custom")
-@Example("status --record", on=EVERYWHERE, shown=False)
 @Example("status", shown=False, meaning="Show the state of every database.")
 @GROUP.command(
     answers=lambda: (database_status.StatusPage,), findings=True, fleet=Fleet(replaces={"check": True})

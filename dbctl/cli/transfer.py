@@ -88,7 +88,6 @@ def plan(
 
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
 @Example("transfer run --to postgresql://app@localhost/app")
-@Example("transfer run --to moved.db", on=EVERYWHERE, shown=False)
 @GROUP.command("run", answers=lambda: (TransferResult, DryRunResult), writes=Write(source="generated"))
 def run(
     session: Session,
@@ -116,9 +115,6 @@ def run(
 
 @Example("transfer verify --to postgresql://app@localhost/app")
 @Example("transfer verify --to sqlite:///srv/app/app.db -o json")
-@Example("transfer verify --to copied.db", on="flashpoint-web", shown=False)
-@Example("transfer verify --to moved.db", on="samples", shown=False)
-@Example("transfer verify --to never-copied.db", on="custom", status=10, shown=False)
 @GROUP.command(
     "verify",
     answers=lambda: (TransferVerification,),
@@ -144,9 +140,6 @@ def verify(session: Session, to: To) -> int:
 
 @Example("transfer switch --to postgresql://app@localhost/app --yes")
 @Example("transfer switch --unlock")
-@Example("transfer switch --to copied.db --dry-run", on="flashpoint-web", shown=False)
-@Example("transfer switch --to moved.db --yes", on="samples", shown=False)
-@Example("transfer switch --to never-copied.db --yes", on="custom", status=5, shown=False)
 @GROUP.command(
     "switch",
     answers=lambda: (SwitchResult, UnlockResult, DryRunResult),

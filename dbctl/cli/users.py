@@ -87,8 +87,6 @@ Fields: TypeAlias = Annotated[
 
 @Example("users list --role admin")
 @Example("users list --inactive 365d --sort last_login_at -o csv")
-@Example("users list", on=EVERYWHERE, shown=False)
-@Example("users list --locked", on="flashpoint-web custom", shown=False)
 @GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
     session: Session,
@@ -133,7 +131,6 @@ def list_(
 
 @Example("users show {login}", on=EVERYWHERE)
 @Example("users show --id 7 -o json")
-@Example("users show admin {login}", on="flashpoint-web", shown=False)
 @GROUP.command("show", answers=lambda: (UserShown, Page[UserShown]), fleet=Fleet())
 def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics."""
@@ -145,17 +142,6 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
 
 @Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web custom")
 @Example("users create {new} --role editor --password-file password.txt")
-@Example(
-    "users create {new} --email {new}@example.org --generate --with-settings",
-    on="flashpoint-web",
-    shown=False,
-)
-@Example(
-    "users create {new} --email {new}@example.org --generate --dry-run",
-    on="flashpoint-web custom",
-    shown=False,
-)
-@Example("users create new@example.org --name New --generate", on="samples", shown=False)
 @GROUP.command(
     "create",
     answers=lambda: (UserCreated, DryRunResult),
@@ -205,7 +191,6 @@ def create(
 
 @Example("users ensure alice --role editor --dry-run")
 @Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web custom")
-@Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False)
 @GROUP.command(
     "ensure",
     answers=lambda: (UserCreated, DryRunResult),
@@ -246,7 +231,6 @@ def ensure(
 
 @Example("users update {login} --email {new}@example.org", on="flashpoint-web custom")
 @Example("users update --id 7 --set name='Alice B.' --dry-run")
-@Example("users update new@example.org --name Newest", on="samples", shown=False)
 @GROUP.command(
     "update",
     answers=lambda: (UsersChanged, DryRunResult),
@@ -273,9 +257,6 @@ def update(
 
 @Example("users delete alice --transfer-to bob --dry-run")
 @Example("users delete --inactive 730d --dry-run")
-@Example("users delete {login} --yes", on="flashpoint-web custom", shown=False)
-@Example("users delete {login} --dry-run", on="flashpoint-web custom", shown=False)
-@Example("users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False)
 @GROUP.command(
     "delete",
     answers=lambda: (UsersDeleted, DryRunResult),
@@ -315,7 +296,6 @@ def delete(
 
 @Example("users set-password {login} --generate", on="flashpoint-web custom")
 @Example("users set-password --id 7 --password-stdin")
-@Example("users set-password {login} --password-file password", on="samples", shown=False)
 @Example("users set-password ann", shown=False, meaning="Set the password of a user.")
 @GROUP.command(
     "set-password",
@@ -345,7 +325,6 @@ def set_password(
 
 @Example("users set-role {login} {role}", on="flashpoint-web custom")
 @Example("users set-role --inactive 365d guest --dry-run")
-@Example("users set-role new@example.org {role}", on="samples", shown=False)
 @GROUP.command(
     "set-role",
     answers=lambda: (UsersChanged, DryRunResult),
@@ -468,7 +447,6 @@ def deactivate(
 
 @Example("users unlock {login}", on=EVERYWHERE)
 @Example("users unlock --address 203.0.113.7 --dry-run")
-@Example("users unlock --address 10.0.0.7", on="flashpoint-web", shown=False)
 @GROUP.command(
     "unlock",
     answers=lambda: (Unlocked, DryRunResult),
