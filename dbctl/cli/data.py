@@ -17,7 +17,7 @@ import typer
 
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
-from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
+from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import (
@@ -31,7 +31,6 @@ from dbctl.cli._support.parameters import (
     read_file,
     requested_page,
 )
-from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import ConstraintError, FileFailedError, FileMissingError
 from dbctl.errors.databases import AlreadyExistsError

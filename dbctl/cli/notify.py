@@ -16,7 +16,7 @@ from dbctl.config import loader
 from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
 from dbctl.errors.usage import AppMissingError
-from dbctl.services.events.location import JournalLocation, locate_journal
+from dbctl.services.events.runs import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dbctl.model import ChangeResult, Effect
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.report_page.page import SIGNATURE, create_page
-from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import locate_journal
 from dbctl.services.history.growth import DEFAULT_PERIOD
 from dbctl.services.report.collect import collect_report
 from dbctl.services.report.result import OperationsReport

@@ -495,7 +495,7 @@ def check_password(
 
     with session.open_app() as app:
         user = find_single_user(app, select_users(login, ids))
-        from dbctl.cli._support.passwords import PasswordSource, read_password
+        from dbctl.cli._support.emit import PasswordSource, read_password
 
         password = read_password(session, PasswordSource(stdin, file), confirm=False)
         return emit(session, compare_password(app, user, password), app=app)
@@ -616,7 +616,7 @@ def _add_password(
     _, _, generate = options
     if (dry_run or not has_passwords) and not any(options):
         return new
-    from dbctl.cli._support.passwords import PasswordSource, read_password
+    from dbctl.cli._support.emit import PasswordSource, read_password
 
     password = read_password(session, PasswordSource(*options))
     from dbctl.services.users.create import check_password, hash_password

@@ -27,9 +27,8 @@ from dbctl.services.backup import status as backup_status
 from dbctl.services.backup.status import AppBackups, DatabaseBackups
 from dbctl.services.checks.deployment import check_replica, find_interrupted_restore, find_leftover_files
 from dbctl.services.events.history import read_history
-from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems
-from dbctl.services.events.runs import CommandHistory
+from dbctl.services.events.runs import CommandHistory, locate_journal
 from dbctl.services.events.samples import Sample
 from dbctl.services.history.recording import measure_database, measure_storage, measure_tables
 from dbctl.services.migrations import status as migration_status

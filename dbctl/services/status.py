@@ -9,7 +9,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.operations import JournalDisabledError
 from dbctl.model import Closing, Findings, Page, Row, Struct, format_count
-from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import locate_journal
 from dbctl.services.migrations.ledger.state import SchemaState
 from dbctl.services.observation import HEALTHS, AppObservation, Health, Observation, Want, observe_apps
 

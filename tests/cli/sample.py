@@ -11,10 +11,17 @@ from typing import Annotated
 import typer
 
 from dbctl import __main__
-from dbctl.cli._support.emit import emit, note, read_logins, run_change, show_progress
+from dbctl.cli._support.emit import (
+    PasswordSource,
+    emit,
+    note,
+    read_logins,
+    read_password,
+    run_change,
+    show_progress,
+)
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
-from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import BusyError
 from dbctl.errors.usage import PlanChangedError

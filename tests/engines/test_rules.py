@@ -52,7 +52,7 @@ OPENERS = {
     "cli/_completion/command.py": "/dev/null",
     "cli/_support/log.py": "log files, and no database",
     "services/events/changes/log.py": "a file that says that changes are not in the event store",
-    "services/events/changes/secrets.py": "the key of the digests of secrets",
+    "services/events/changes/records.py": "the key of the digests of secrets",
     "services/events/recorder.py": "the lock file of a run",
     "services/events/store.py": "the new file of the event store (O_EXCL), before it connects to it",
     "services/setup/edit.py": "the copy of a configuration that it creates (O_EXCL)",

@@ -14,7 +14,7 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.base import DbctlError
 from dbctl.services.events.changes.records import Anchor, parse_anchor
-from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import locate_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

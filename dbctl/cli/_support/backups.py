@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import Operation, note, run_change, show_progress
-from dbctl.cli._support.passwords import ask_secret
+from dbctl.cli._support.emit import Operation, ask_secret, note, run_change, show_progress
 from dbctl.config import secrets
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import UsageError

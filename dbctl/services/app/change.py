@@ -184,7 +184,7 @@ class Change(Operation, Generic[R]):
             return plan
 
         tables = database.tables()
-        from dbctl.services.audit.images import describe_unrecorded
+        from dbctl.services.audit.capture import describe_unrecorded
 
         reasons = {
             name: describe_unrecorded(tables[name], rows, recorder.settings)

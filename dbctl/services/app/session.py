@@ -18,7 +18,7 @@ from dbctl.spec import LIBRARY, CommandSpec
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
     from dbctl.services.audit.recorder import OperationRecorder
-    from dbctl.services.events.location import JournalLocation
+    from dbctl.services.events.runs import JournalLocation
 
 
 class Session:
@@ -70,7 +70,7 @@ class Session:
     @cached_property
     def journal(self) -> JournalLocation:
         """Where runs and changes are recorded, and the settings for that."""
-        from dbctl.services.events.location import locate_journal
+        from dbctl.services.events.runs import locate_journal
 
         return locate_journal(self.selection, all_apps=self._all_apps)
 

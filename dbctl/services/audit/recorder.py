@@ -13,8 +13,7 @@ from dbctl.config.model import AuditConfig
 from dbctl.errors.operations import AuditUnavailableError
 from dbctl.model import Struct, now
 from dbctl.services.events.changes.log import ChangeLog, note_gap, read_anchor_file
-from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange
-from dbctl.services.events.changes.secrets import read_key
+from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange, read_key
 
 #: Values of the author that are omitted.
 _EMPTY: tuple[object, ...] = ("", None, [])

@@ -25,8 +25,8 @@ from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.backup import status
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
 from dbctl.services.checks import files
-from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems
+from dbctl.services.events.runs import locate_journal
 
 VERSIONS_HINT = "A lifecycle rule of the bucket can delete old versions."
 

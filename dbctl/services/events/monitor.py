@@ -10,8 +10,7 @@ from dbctl.config.model import BackupConfig, JobCommand
 from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Struct, now
 from dbctl.services.events.history import read_history
-from dbctl.services.events.location import JournalLocation
-from dbctl.services.events.runs import INTERRUPTED, RUNNING, CommandHistory
+from dbctl.services.events.runs import INTERRUPTED, RUNNING, CommandHistory, JournalLocation
 from dbctl.services.events.store import EventStore
 from dbctl.units import parse_duration
 

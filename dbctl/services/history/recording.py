@@ -17,7 +17,7 @@ from dbctl.model import now
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import users_database
 from dbctl.services.backup.manifest import Manifest
-from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.runs import JournalLocation
 from dbctl.services.events.samples import Sample, TableSample, save_samples
 from dbctl.services.history.growth import read_figures
 

@@ -15,8 +15,7 @@ from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct, format_count, now, time_before
 from dbctl.services.events.history import list_runs
-from dbctl.services.events.location import JournalLocation
-from dbctl.services.events.runs import RunFilter, is_failed_job
+from dbctl.services.events.runs import JournalLocation, RunFilter, is_failed_job
 from dbctl.services.notify.dispatch import (
     Delivery,
     Dispatcher,

@@ -11,9 +11,15 @@ from dbctl.config.sections import Sections, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
 from dbctl.model import Finding
 from dbctl.services.events.history import read_history
-from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
-from dbctl.services.events.runs import CommandHistory, Run, RunOutcome, is_failed_job, is_failure
+from dbctl.services.events.runs import (
+    CommandHistory,
+    JournalLocation,
+    Run,
+    RunOutcome,
+    is_failed_job,
+    is_failure,
+)
 from dbctl.services.notify.channels.ping import Ping
 from dbctl.services.notify.dispatch import (
     BEGIN_SECONDS,

@@ -21,8 +21,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.events.history import read_runs
-from dbctl.services.events.location import JournalLocation
-from dbctl.services.events.runs import Run, is_failed_job
+from dbctl.services.events.runs import JournalLocation, Run, is_failed_job
 from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
 from dbctl.services.history.growth import (
     DatabaseGrowth,

@@ -28,8 +28,7 @@ from dbctl.profiles import loader
 from dbctl.services.app.app import App
 from dbctl.services.checks.run import examine
 from dbctl.services.events.history import list_runs
-from dbctl.services.events.location import locate_journal
-from dbctl.services.events.runs import RunFilter
+from dbctl.services.events.runs import RunFilter, locate_journal
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.observation import observe_apps
 from dbctl.services.status import list_rows

@@ -16,8 +16,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.deletion.cascade import GuardedInvariants
-from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange
-from dbctl.services.events.changes.secrets import is_rounded
+from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.rules.rows import guard_constraints
 from dbctl.services.undo.tables import (
     InsertOrder,

@@ -22,9 +22,16 @@ from dbctl.engines.sql import codec
 from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import require_codec
-from dbctl.services.audit.images import KEYS_PER_QUERY, match_keys
-from dbctl.services.events.changes.records import RowImage, describe_value, describe_values
-from dbctl.services.events.changes.secrets import compute_digest, decode_old_value, is_restorable, is_secret
+from dbctl.services.audit.capture import KEYS_PER_QUERY, match_keys
+from dbctl.services.events.changes.records import (
+    RowImage,
+    compute_digest,
+    decode_old_value,
+    describe_value,
+    describe_values,
+    is_restorable,
+    is_secret,
+)
 
 Values: TypeAlias = Mapping[str, object]
 #: What only equal keys have in common.

@@ -28,8 +28,7 @@ from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records
 from dbctl.services.events.changes.log import GAP_NAME, ChangeLog, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
-from dbctl.services.events.changes.records import Anchor, is_sealed, parse_anchor, seal
-from dbctl.services.events.changes.secrets import decode_old_value
+from dbctl.services.events.changes.records import Anchor, decode_old_value, is_sealed, parse_anchor, seal
 from dbctl.services.events.changes.verify import verify_log
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder
