@@ -43,38 +43,14 @@ if TYPE_CHECKING:
 
 
 #: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.
-_PUBLIC = frozenset(
-    {
-        *("app", "db", "profile", "replica", "url", "columns", "confirm", "acting_as", "config"),
-        *(
-            "login",
-            "logins",
-            "username",
-            "email",
-            "ids",
-            "ident",
-            "user",
-            "of",
-            "role",
-            "new_owner",
-            "demote_to",
-        ),
-        *(
-            "key",
-            "category",
-            "permissions",
-            "table",
-            "tables",
-            "null",
-            "rules",
-            "search_name",
-            "name",
-            "names",
-        ),
-        *("backup", "to", "repository", "repository_address", "dump_format", "allow_data_loss", "new_table"),
-        *("migrations", "variant", "addresses", "renamed", "dropped", "alter", "directory", "env_file"),
-    }
-)
+_PUBLIC = frozenset({
+    "app", "db", "profile", "replica", "url", "columns", "confirm", "acting_as", "config", "login",
+    "logins", "username", "email", "ids", "ident", "user", "of", "role", "new_owner", "demote_to",
+    "key", "category", "permissions", "table", "tables", "null", "rules", "search_name", "name",
+    "names", "backup", "to", "repository", "repository_address", "dump_format", "allow_data_loss",
+    "new_table", "migrations", "variant", "addresses", "renamed", "dropped", "alter", "directory",
+    "env_file",
+})  # fmt: skip
 #: Shorter texts are not masked in messages: they would hide parts of words.
 _SHORTEST = 3
 

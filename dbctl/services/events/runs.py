@@ -28,36 +28,14 @@ Origin: TypeAlias = Literal["terminal", "program", "job"]
 #: Errors of commands that the app cannot have: no job of ``schedule`` runs them.
 _IMPOSSIBLE = frozenset({"feature-missing", "not-supported"})
 #: Errors of the words of a command, before its work begins. A job whose words become wrong still fails.
-_REFUSALS = frozenset(
-    {
-        "app-ambiguous",
-        "app-missing",
-        "backup-missing",
-        "backup-pinned",
-        "confirmation-missing",
-        "confirmation-wrong",
-        "database-unknown",
-        "declined",
-        "file-missing",
-        "fleet-required",
-        "fleet-selected",
-        "format-not-supported",
-        "last-backup",
-        "plan-changed",
-        "read-only",
-        "report-missing",
-        "rule-missing",
-        "search-missing",
-        "setting-missing",
-        "table-missing",
-        "template-invalid",
-        "url-invalid",
-        "usage",
-        "use-dedicated-command",
-        "user-missing",
-        "value-invalid",
-    }
-)
+_REFUSALS = frozenset({
+    "app-ambiguous", "app-missing", "backup-missing", "backup-pinned", "confirmation-missing",
+    "confirmation-wrong", "database-unknown", "declined", "file-missing", "fleet-required",
+    "fleet-selected", "format-not-supported", "last-backup", "plan-changed", "read-only",
+    "report-missing", "rule-missing", "search-missing", "setting-missing", "table-missing",
+    "template-invalid", "url-invalid", "usage", "use-dedicated-command", "user-missing",
+    "value-invalid",
+})  # fmt: skip
 #: Fields that the table shows in another form, or below it.
 _LISTS = frozenset({"warnings", "error", "instances", "hooks"})
 
