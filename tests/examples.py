@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from dbctl.spec import APPS, Example
-from tests.lines import LINES
+from tests.further_examples import FURTHER_EXAMPLES
 from tools import reference
 
 #: The format and the redirection of the output, which the tests select.
@@ -23,7 +23,7 @@ def read_examples(app: str) -> Mapping[str, Example]:
     assert app in APPS
     specs = reference.read_specs()
     lines: dict[str, list[Example]] = {name: [] for name in specs}
-    for line in LINES:
+    for line in FURTHER_EXAMPLES:
         lines[reference.find_spec(line.line).name].append(line)
     examples = [
         example

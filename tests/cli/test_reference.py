@@ -29,7 +29,7 @@ from tests import examples
 from tests.cli import closings
 from tests.engines import lance
 from tests.fault_proxy import FaultProxy
-from tests.lines import LINES
+from tests.further_examples import FURTHER_EXAMPLES
 from tests.receivers import receive_http
 from tests.shapes import chat_lancedb, flashpoint_web
 from tools import commands, reference, schema_pages
@@ -244,7 +244,7 @@ def test_every_command_has_schema_help_and_example() -> None:
 def test_examples_name_apps_and_lines_that_exist() -> None:
     declared = [example for spec in reference.read_specs().values() for example in spec.examples]
     lines = {line for app in APPS for line in examples.read_examples(app)}
-    for example in [*declared, *LINES]:
+    for example in [*declared, *FURTHER_EXAMPLES]:
         assert set(example.on.split()) <= set(APPS), example
         assert set(example.needs) <= lines, example
         assert example.shown or example.on or example.meaning, f"nothing uses {example}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbctl.spec import EVERYWHERE, Example
 
-LINES = [
+FURTHER_EXAMPLES = [
     Example("backup create --dry-run", on="flashpoint-web custom"),
     Example("backup create --compress zstd", on="flashpoint-web"),
     Example("backup create --db flashpoint", on="flashpoint-web"),
