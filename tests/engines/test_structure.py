@@ -15,7 +15,8 @@ from dbctl.engines import registry
 from dbctl.url import ENGINES
 
 ROOT = Path(dbctl.__file__).parent
-MAX_CLASSES, MAX_METHODS, MAX_REGISTRY_LINES = 5, 60, 200
+#: Classes include the contracts ``Readable`` and ``Writable``.
+MAX_CLASSES, MAX_METHODS, MAX_REGISTRY_LINES = 6, 60, 200
 #: The type of a file's content, some of whose values are also names of engines.
 CONTENT = ("content", "_content")
 
