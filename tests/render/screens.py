@@ -38,7 +38,8 @@ WIDTHS = (60, 80, 120)
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PREFIX = "dbctl-screens-"  #: of the folder of the sample
 ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
+    # Hints name the program by its path where the PATH does not lead to it, and would be as wide as the path of the checkout.
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "HOME": "/nonexistent",
     "DBCTL_STATE": "off",
     "LANG": "C.UTF-8",
