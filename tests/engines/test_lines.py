@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.streaming import join_line, key_of, split_line
-from dbctl.engines.sql import canonical
+from dbctl.engines.transfer import canonical
 
 
 @given(st.lists(st.none() | st.binary() | st.text("\\tnrN\t\n\r\0'a").map(str.encode), min_size=1))

@@ -19,7 +19,7 @@ from dbctl.engines.contract.portable import (
     exchange_kind,
 )
 from dbctl.engines.contract.streaming import Line, key_of, split_line
-from dbctl.engines.sql import lines as line_batches
+from dbctl.engines.transfer import lines as line_batches
 from dbctl.errors.base import Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError

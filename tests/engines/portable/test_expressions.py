@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType
-from dbctl.engines.sql.portable.expressions import (
+from dbctl.engines.transfer.expressions import (
     Expressions,
     PortableDefault,
     UntranslatableError,

@@ -24,9 +24,9 @@ from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.transfer.schema import CHARACTER_BYTES, LONGEST_VARCHAR, read_type, write_type
 from dbctl.engines.mysql.values import normalize_type
 from dbctl.engines.sql.catalog import quote_literal
-from dbctl.engines.sql.portable.derivation import Derivation
-from dbctl.engines.sql.portable.expressions import UntranslatableError
-from dbctl.engines.sql.portable.read import (
+from dbctl.engines.transfer.derivation import Derivation
+from dbctl.engines.transfer.expressions import UntranslatableError
+from dbctl.engines.transfer.read import (
     SqlValueScreen,
     limit_decimal,
     limit_integer,

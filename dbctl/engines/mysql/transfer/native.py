@@ -39,8 +39,8 @@ from dbctl.engines.mysql.transfer.definitions import (
     show_plainly,
 )
 from dbctl.engines.mysql.transfer.rows import ESCAPED, MySQLRowSink, MySQLRowSource
-from dbctl.engines.servers.transfer import NativeNames
 from dbctl.engines.sql.catalog import ident
+from dbctl.engines.transfer.server_rows import NativeNames
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 

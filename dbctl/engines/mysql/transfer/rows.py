@@ -16,10 +16,10 @@ from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, kind_of
-from dbctl.engines.servers.transfer import ServerRowSource, TableNames
-from dbctl.engines.sql import canonical, lines
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.write_lock import SqlWriteLock, SqlWriteProofs
+from dbctl.engines.transfer import canonical, lines
+from dbctl.engines.transfer.server_rows import ServerRowSource, TableNames
+from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 from dbctl.errors.connection import QueryFailedError
 
 _BACKSLASH = "x'5C'"

@@ -32,7 +32,7 @@ from dbctl.engines.mysql.values import UNICODE_CHARSETS, normalize_type, parse_l
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import quote_literal
-from dbctl.engines.sql.portable.read import (
+from dbctl.engines.transfer.read import (
     interpret_constraints,
     list_triggers,
     parse_declared,

@@ -14,8 +14,8 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.postgresql.transfer.types import read_type, write_type
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.portable.derivation import Derivation
-from dbctl.engines.sql.portable.expressions import UntranslatableError
+from dbctl.engines.transfer.derivation import Derivation
+from dbctl.engines.transfer.expressions import UntranslatableError
 
 _UTC = "current_timestamp at time zone 'UTC'"
 

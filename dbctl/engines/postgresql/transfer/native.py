@@ -29,8 +29,8 @@ from dbctl.engines.postgresql.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.transfer import native_catalog
 from dbctl.engines.postgresql.transfer.native_catalog import GUARDS, POPULATED, SchemaText, parse_schema
 from dbctl.engines.postgresql.transfer.rows import PostgreSQLRowSink, PostgreSQLRowSource
-from dbctl.engines.servers.transfer import NativeNames
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.transfer.server_rows import NativeNames
 from dbctl.errors.base import DbctlError
 
 INTEGERS = ("smallint", "integer", "bigint")

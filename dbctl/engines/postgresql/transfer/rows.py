@@ -19,9 +19,9 @@ from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import kind_of
-from dbctl.engines.servers.transfer import ServerRowSource, TableNames
-from dbctl.engines.sql import canonical, lines
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.transfer import canonical, lines
+from dbctl.engines.transfer.server_rows import ServerRowSource, TableNames
 
 #: Rows of one batch.
 BATCH_ROWS = 2000

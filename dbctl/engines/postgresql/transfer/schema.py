@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.transfer.types import IGNORES_CASE, read_type
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
-from dbctl.engines.sql.portable.read import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.engines.transfer.read import interpret_constraints, list_triggers, strip_parentheses
 from dbctl.errors.usage import SchemaMismatchError
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

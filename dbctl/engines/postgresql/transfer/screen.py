@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract.portable import ColumnPair, LogicalKind, LogicalType, StorageLimits
-from dbctl.engines.sql.portable.read import (
+from dbctl.engines.transfer.read import (
     SqlValueScreen,
     limit_decimal,
     limit_integer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType
-from dbctl.engines.sql.portable.read import parse_declared
+from dbctl.engines.transfer.read import parse_declared
 
 _TEXT = LogicalType(kind="text")
 TYPES: Mapping[str, LogicalType] = {

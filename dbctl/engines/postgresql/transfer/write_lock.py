@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
 from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLDatabase, PostgreSQLWriter
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.write_lock import SqlWriteLock, SqlWriteProofs
+from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 
 _FROM = """from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_trigger g on g.tgrelid = c.oid and g.tgname = :lock

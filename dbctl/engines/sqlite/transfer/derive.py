@@ -15,9 +15,9 @@ from dbctl.engines.contract.portable import (
     PortableTable,
 )
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sql.portable.derivation import Derivation
-from dbctl.engines.sql.portable.expressions import UntranslatableError
 from dbctl.engines.sqlite.transfer.schema import read_type, write_type
+from dbctl.engines.transfer.derivation import Derivation
+from dbctl.engines.transfer.expressions import UntranslatableError
 
 _RANDOM_UUID = (
     "lower(printf('%s-%s-4%s-%s%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),"

@@ -11,9 +11,7 @@ from dbctl import signals
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Writable
 from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.contract.streaming import TAB, Line, split_line
-from dbctl.engines.sql import lines
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.write_lock import SqlWriteLock, SqlWriteProofs
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
@@ -27,6 +25,8 @@ from dbctl.engines.sqlite.transfer.values import (
     value_parser,
 )
 from dbctl.engines.sqlite.values import RawText
+from dbctl.engines.transfer import lines
+from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter

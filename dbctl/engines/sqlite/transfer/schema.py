@@ -23,15 +23,10 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.portable.read import (
-    interpret_constraints,
-    list_triggers,
-    parse_declared,
-    split_generated,
-)
 from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
 from dbctl.engines.sqlite.database import SQLiteDatabase
 from dbctl.engines.sqlite.values import find_affinity
+from dbctl.engines.transfer.read import interpret_constraints, list_triggers, parse_declared, split_generated
 
 _TEXT, _BYTES, _REAL = (LogicalType(kind="text"), LogicalType(kind="bytes"), LogicalType(kind="real"))
 #: A column of this affinity stores a whole number as an integer, which has no negative zero.

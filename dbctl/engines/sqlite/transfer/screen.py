@@ -14,7 +14,10 @@ from dbctl.engines.contract.portable import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.engines.sql.portable.read import (
+from dbctl.engines.sqlite.connection import UNDECODABLE
+from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
+from dbctl.engines.sqlite.values import find_affinity
+from dbctl.engines.transfer.read import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
     MAX_TERMS,
@@ -23,9 +26,6 @@ from dbctl.engines.sql.portable.read import (
     match_labels,
     split_parts,
 )
-from dbctl.engines.sqlite.connection import UNDECODABLE
-from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
-from dbctl.engines.sqlite.values import find_affinity
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection

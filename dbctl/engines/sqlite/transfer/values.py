@@ -12,8 +12,8 @@ from typing import Any
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import LineColumn, LogicalKind
 from dbctl.engines.contract.streaming import escape
-from dbctl.engines.sql import canonical
 from dbctl.engines.sqlite.values import RawText, find_affinity
+from dbctl.engines.transfer import canonical
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}

@@ -20,7 +20,7 @@ from math import isinf
 from typing import TypeAlias
 
 from dbctl.engines.contract.portable import ColumnPair, JsonForm, LogicalType, StorageLimits
-from dbctl.engines.sql import canonical
+from dbctl.engines.transfer import canonical
 
 #: The values of a column in consecutive rows.
 Values: TypeAlias = Sequence[bytes | None]

@@ -12,8 +12,8 @@ from dbctl.engines.contract.native import NativeSchema, NativeTable
 from dbctl.engines.contract.portable import LineBatch, LineColumn
 from dbctl.engines.contract.streaming import Line, key_of
 from dbctl.engines.servers.database import ServerReader, ServerWriter
-from dbctl.engines.sql import lines
 from dbctl.engines.sql.catalog import ident
+from dbctl.engines.transfer import lines
 
 
 class TableNames(Protocol):

@@ -20,7 +20,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.sql.catalog import quote_literal
-from dbctl.engines.sql.portable.expressions import (
+from dbctl.engines.transfer.expressions import (
     Expressions,
     PortableDefault,
     UntranslatableError,
@@ -28,7 +28,7 @@ from dbctl.engines.sql.portable.expressions import (
     fits_kind,
     read_default,
 )
-from dbctl.engines.sql.portable.read import IndexNames, find_distinguished
+from dbctl.engines.transfer.read import IndexNames, find_distinguished
 
 
 class Derivation(ABC):

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dbctl.engines.contract.portable import LogicalKind, LogicalType, PortableView
-from dbctl.engines.sql.portable.read import strip_parentheses
+from dbctl.engines.transfer.read import strip_parentheses
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
