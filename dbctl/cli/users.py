@@ -147,7 +147,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     answers=lambda: (UserCreated, DryRunResult),
     writes=Write(
         source="input",
-        facts=("user-key", "user-created", "active", "setting-times", "audit"),
+        facts=("user-key", "user-created", "active", "audit"),
         undo=True,
         may_destroy=False,
     ),

@@ -167,6 +167,7 @@ class Readable(ABC):
 
     target: str  #: ``app/database``, for messages
     native_types: frozenset[str]
+    has_privileges = False  #: whether its role may be denied to read a table
 
     #: the parts: for the name of each protocol, the class that fulfils it, as ``module:Class``; it is called with the database
     PARTS: ClassVar[Mapping[str, str]] = {}

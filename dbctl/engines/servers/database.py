@@ -32,6 +32,7 @@ from dbctl.url import Url
 
 class ServerReader(SqlDatabase):
     connection: ServerConnection[Any]
+    has_privileges = True
 
     def memo(self) -> dict[object, object]:
         memo: dict[object, object] = self.__dict__.setdefault("_memo", {})
@@ -43,6 +44,7 @@ class ServerReader(SqlDatabase):
 
 class ServerWriter(SqlDatabase, Writable):
     connection: ServerConnection[Any]
+    has_privileges = True
     transactions: ServerTransactions
 
     @abstractmethod

@@ -48,6 +48,7 @@ class SQLiteTable(Table, frozen=True, kw_only=True):
     kind: str  #: "table", "shadow", "virtual" or "view"
     key: Sequence[str]  #: the columns of the primary key in the order of its declaration
     rowid: str  #: the column that is the rowid; empty if that is not known
+    has_rowid: bool  #: whether each row has one, in a column or not
 
 
 class SQLiteCatalog(Catalog):
@@ -161,6 +162,7 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
         kind=str(kind),
         key=[column for _, column in key],
         rowid=rowid,
+        has_rowid=kind == "table" and not is_without_rowid,
     )
 
 

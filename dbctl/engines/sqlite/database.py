@@ -63,8 +63,7 @@ class SQLiteDatabase(SqlDatabase):
         return self.connection.memo
 
     def _sample_key(self, table: str) -> str:
-        query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
-        return super()._sample_key(table) if self.connection.fetch(query, {"table": table}) else "t0._rowid_"
+        return "t0._rowid_" if self.catalog.require_table(table).has_rowid else super()._sample_key(table)
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         try:

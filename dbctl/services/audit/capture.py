@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -149,7 +149,7 @@ class RowImages:
     def _note_privileges(self, table: str) -> Iterator[None]:
         """Only count the rows of a table that may be written but not read; the savepoint lets the transaction continue."""
         try:
-            with self._writer.transaction():
+            with self._writer.transaction() if self._writer.has_privileges else nullcontext():
                 yield
         except PrivilegeMissingError:
             self.reasons[table] = UNREADABLE

@@ -18,7 +18,7 @@ from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import find_named_key
 from dbctl.services.app.results import paginate
 from dbctl.services.app.secrets import is_secret_setting
-from dbctl.services.app.user_table import User, UserTable, open_users
+from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import truncate
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import (
@@ -146,10 +146,16 @@ def open_settings(app: App, db: Readable, user: User | None = None) -> SettingSt
 
 
 def defaults_for_new_user(app: App, db: Readable) -> dict[str, str]:
-    """Return the settings that the app adds for a new user."""
+    """Return the settings that the app adds for a new user.
+
+    Raises:
+        UsageError: it adds none.
+        ProfileContradictionError: the stored settings contradict how the profile writes their times.
+    """
     users = app.require_section(app.profile.users, "users")
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} has no settings for new users")
+    app.refuse_contradictions(users_database(app), db, ("setting-times",))
     stored = open_settings(app, db).read() if find_section(app, "system") else ()
     live = {setting.key: setting.value for setting in stored if setting.value is not None}
     defaults, tables = {}, db.tables()
