@@ -17,7 +17,7 @@ from stat import S_ISREG
 
 import msgspec
 
-from dbctl.errors.operations import AuditUnavailableError, JournalCorruptError, JournalUnavailableError
+from dbctl.errors.operations import AuditUnavailableError
 from dbctl.files import atomic
 from dbctl.files.atomic import read_settings_bytes, sync_directory
 from dbctl.files.lock import find_planted
@@ -105,7 +105,8 @@ def list_unimported(folder: Path) -> Sequence[Path]:
 
 
 def _read_notes(store: Path) -> Mapping[str, str]:
-    with closing(connect_for_reading(store)) as connection:
+    connection, _ = connect_for_reading(store)
+    with closing(connection):
         return dict(connection.execute("select name, value from meta"))
 
 
@@ -165,8 +166,9 @@ def _publish_end(folder: Path) -> None:
     from dbctl.config.model import AuditConfig
     from dbctl.services.events.changes.log import publish_anchor, read_end
 
-    with closing(connect_for_reading(folder / FILE_NAME)) as connection:
-        end = read_end(connection)
+    connection, _ = connect_for_reading(folder / FILE_NAME)
+    with closing(connection):
+        end, _ = read_end(connection)
     if end:
         list(publish_anchor(folder, AuditConfig(), str(end), str(end)))
 
@@ -214,12 +216,8 @@ def _import_journal(connection: sqlite3.Connection, path: Path) -> None:
         if not exists(path):
             return
         digest = _digest(path)
-        with closing(connect_for_reading(path)) as old:
-            (version,) = old.execute("pragma user_version").fetchone()
-            if version > _VERSION:
-                raise JournalUnavailableError(path=path, reason="a newer version of dbctl wrote it")
-            if version < _VERSION:
-                raise JournalCorruptError(path=path, reason="it is not a journal")
+        old, _ = connect_for_reading(path, _VERSION)
+        with closing(old):
             old.execute("begin")  # one state of all tables
             tables = {name for (name,) in old.execute("select name from sqlite_master where type = 'table'")}
             for table in sorted(tables & {"runs", "outcomes", "samples"}):

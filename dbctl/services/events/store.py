@@ -49,7 +49,7 @@ class EventStore:
         self._is_synced: bool | None = (
             None  #: whether the connection waits for the disk at each commit; None: as SQLite was built
         )
-        self._is_known = False  #: whether the schema of the opened file has the version of this program
+        self._version = 0  #: of the schema of the opened file
 
     def stay_open(self) -> None:
         """Leave the file open between blocks that write: opening it takes longer than a record.
@@ -85,9 +85,9 @@ class EventStore:
                 _begin(connection, seconds)
                 log_bytes = self._find_log()
                 try:
-                    if not self._is_known and self._check_version(connection) < VERSION:
+                    if self._version < VERSION:
                         _upgrade(connection)
-                    self._is_known = True
+                        self._version = VERSION
                     if log_bytes is None:  # readers delay a commit only without a write-ahead log
                         connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
                     yield connection
@@ -113,8 +113,8 @@ class EventStore:
             if not self._prepare(create=False):
                 yield None
                 return
-            with closing(connect_for_reading(self.path)) as connection:
-                self._check_version(connection)
+            connection, _ = connect_for_reading(self.path)
+            with closing(connection):
                 from dbctl.sqlite_library import Database
 
                 yield Database(connection, recursive_triggers=False, execute_plugins=False)
@@ -198,11 +198,12 @@ class EventStore:
             if self._file and not os.path.samestat(self._file, self.path.stat()):
                 self._close()
             if self._writer is None:
-                self._opened.enter_context(closing(connect_for_reading(self.path)))
+                reader, self._version = connect_for_reading(self.path)
+                self._opened.enter_context(closing(reader))
                 connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)  # see _begin
                 self._writer = self._opened.enter_context(closing(connection))
                 self._writer.execute("pragma wal_autocheckpoint = 0")
-                self._file, self._is_synced, self._is_known = self.path.stat(), None, False
+                self._file, self._is_synced = self.path.stat(), None
             yield self._writer
         except BaseException:
             self._close()
@@ -213,15 +214,6 @@ class EventStore:
     def _close(self) -> None:
         self._writer = self._file = None
         self._opened.close()
-
-    def _check_version(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the schema, which is this one or an earlier one."""
-        (version,) = connection.execute("pragma user_version").fetchone()
-        if version > VERSION:
-            raise JournalUnavailableError(path=self.path, reason="a newer version of dbctl wrote it")
-        if version < 1:
-            raise JournalCorruptError(path=self.path, reason="it is not an event store")
-        return int(version)
 
 
 #: The stores that may be open between blocks.
@@ -254,23 +246,40 @@ def exists(path: Path) -> bool:
     return True
 
 
-def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """Connect to a file; on a read-only file system without the memory of the log, only to the file itself."""
+def connect_for_reading(path: Path, newest: int | None = None) -> tuple[sqlite3.Connection, int]:
+    """Connect to a store, or to a journal of an earlier version of dbctl; also return the version of its schema.
+
+    On a read-only file system without the memory of the log, connect only to the file itself.
+
+    Args:
+        path: the file.
+        newest: the newest supported version; default: that of the store.
+
+    Raises:
+        JournalUnavailableError: a newer version of dbctl wrote it.
+        JournalCorruptError: another program wrote it.
+    """
     from urllib.parse import quote
 
     uri = f"file:{quote(os.fsencode(path))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        connection.execute("pragma user_version").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise
-        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    return connection
+    with ExitStack() as stack:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        stack.callback(connection.close)
+        try:
+            (version,) = connection.execute("pragma user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            stack.close()
+            connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+            stack.callback(connection.close)
+            (version,) = connection.execute("pragma user_version").fetchone()
+        if version > (newest or VERSION):
+            raise JournalUnavailableError(path=path, reason="a newer version of dbctl wrote it")
+        if version < 1:
+            raise JournalCorruptError(path=path, reason="dbctl did not write it")
+        stack.pop_all()
+    return connection, int(version)
 
 
 def storable_text(text: str) -> str:

@@ -177,16 +177,15 @@ def append_records(
     Returns:
         The end of the log; whether the anchors next to the store are not those of its records: it is new, an older copy, or another one.
     """
-    end, known = read_end(connection), read_anchor_file(folder)
+    known = read_anchor_file(folder)
+    end, has_known = read_end(connection, known[0] if known else None)
     is_replaced = end is None
     if end is None:
         # A store that was deleted is continued, so that its numbers are not used again.
         end = begin_log(connection, continued=known[-1] if known else None)
         sync_directory(folder)
     elif known:
-        sql = "select seq from changes where seq = ? and hash = ?"
-        has_record = connection.execute(sql, (known[0].sequence, known[0].hash)).fetchone()
-        is_replaced = not has_record or known[0].log not in ("", end.log)
+        is_replaced = not has_known or known[0].log not in ("", end.log)
         if is_replaced:
             records = [{**records[0], "lost": str(known[0])}, *records[1:]]
     for values in records:
@@ -194,11 +193,12 @@ def append_records(
     return end, is_replaced
 
 
-def read_end(connection: sqlite3.Connection) -> Anchor | None:
-    """Return the end of the log; None: it has no record."""
-    sql = f"select seq, hash, ({_SELECT_ID}) from changes order by seq desc limit 1"
-    row = connection.execute(sql).fetchone()
-    return Anchor(sequence=row[0], hash=row[1], log=row[2] or "") if row else None
+def read_end(connection: sqlite3.Connection, earlier: Anchor | None = None) -> tuple[Anchor | None, bool]:
+    """Return the end of the log, None: it has no record; and whether it has the record of an earlier end."""
+    has_record = "exists (select 1 from changes where seq = ? and hash = ?)"
+    sql = f"select seq, hash, ({_SELECT_ID}), {has_record} from changes order by seq desc limit 1"
+    row = connection.execute(sql, (earlier.sequence, earlier.hash) if earlier else (0, "")).fetchone()
+    return (Anchor(sequence=row[0], hash=row[1], log=row[2] or ""), bool(row[3])) if row else (None, False)
 
 
 def begin_log(
@@ -213,7 +213,7 @@ def begin_log(
     """
     row = connection.execute(_SELECT_ID).fetchone()
     log = str(row[0]) if row else ""  # verification reports its absence
-    continued = read_end(connection) or continued or Anchor(sequence=0, hash=NO_HASH)
+    continued = read_end(connection)[0] or continued or Anchor(sequence=0, hash=NO_HASH)
     start = {"kind": "start", "host": os.uname().nodename, "store": log}
     anchor = Anchor(sequence=continued.sequence, hash=continued.hash, log=log)
     return _append(connection, anchor, {**start, "problems": problems} if problems else start)
