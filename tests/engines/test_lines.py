@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.streaming import join_line, key_of, split_line
+from dbctl.engines.contract.portable import join_line, key_of, split_line
 from dbctl.engines.transfer import canonical
 
 

@@ -1,11 +1,11 @@
-"""Contract: exact values, export and import of large tables, rows as lines, and read-only SQL queries of users."""
+"""Contract: exact values, export and import of large tables, and read-only SQL queries of users."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from dbctl.engines.contract.database import Query
 from dbctl.engines.contract.vectors import Row
@@ -92,69 +92,3 @@ class CsvWriter(Protocol):
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them; return the row count."""
-
-
-# Lines ----------------------------------------------------------------------------------------------------------------
-
-#: A row as a line of the text format of PostgreSQL's COPY, without its end. A value that does not have the form of its
-#: kind is the text of the database:
-#:
-#: * ``boolean``, ``integer``: digits; a boolean is 0 or 1
-#: * ``decimal``: digits, without zeros at the end of the fraction
-#: * ``real``: the shortest digits that are read as the same number, as Python writes them; ``real-unsigned``: the same without the sign of zero
-#: * ``timestamp``: ``YYYY-MM-DD HH:MM:SS[.FFFFFF]`` in UTC, without zeros at the end of the fraction
-#: * ``date``, ``time``: ``YYYY-MM-DD``, ``HH:MM:SS[.FFFFFF]``
-#: * ``bytes``: ``\x`` and hexadecimal digits
-#: * ``uuid``: in lower case with hyphens
-#: * ``json``, ``json-float``: without blanks, the keys of objects sorted
-#: * ``native``: the exact value, in a form that only its engine reads
-Line: TypeAlias = bytes
-#: Separates the values of a line.
-TAB = b"\t"
-NULL = rb"\N"
-
-_ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\r": b"\\r"}
-_MEANINGS = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
-
-
-def split_line(line: Line) -> list[bytes | None]:
-    """Return the values of a line."""
-    fields = line.split(TAB)
-    if b"\\" not in line:
-        return list(fields)
-    return [None if field == NULL else _unescape(field) for field in fields]
-
-
-def join_line(values: Iterable[bytes | None]) -> Line:
-    """Return the line of values."""
-    return TAB.join(NULL if value is None else escape(value) for value in values)
-
-
-def escape(value: bytes) -> bytes:
-    """Return a value as part of a line."""
-    for character, text in _ESCAPES.items():
-        if character in value:
-            value = value.replace(character, text)
-    return value
-
-
-def key_of(line: Line, width: int) -> Line:
-    """Return the first ``width`` values of a line, which are its key."""
-    return TAB.join(line.split(TAB, width)[:width])
-
-
-def _unescape(field: bytes) -> bytes:
-    if b"\\" not in field:
-        return field
-    first, *others = field.split(b"\\")
-    parts, literal = [first], False
-    for part in others:
-        if literal:  # the part follows an escaped backslash
-            parts.append(part)
-            literal = False
-        elif part:
-            parts.append(_MEANINGS.get(part[:1], part[:1]) + part[1:])
-        else:
-            parts.append(b"\\")
-            literal = True
-    return b"".join(parts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from dbctl.engines.contract.portable import LineColumn
-from dbctl.engines.contract.streaming import Line, split_line
+from dbctl.engines.contract.portable import Line, LineColumn, split_line
 
 T = TypeVar("T")
 #: Keys in one statement.

@@ -11,14 +11,16 @@ from typing import Literal, TypeAlias
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.portable import (
     ColumnPair,
+    Line,
     LineColumn,
     LogicalKind,
     PortableSchemas,
     PortableTable,
     RowSource,
     exchange_kind,
+    key_of,
+    split_line,
 )
-from dbctl.engines.contract.streaming import Line, key_of, split_line
 from dbctl.engines.transfer import lines as line_batches
 from dbctl.errors.base import Exit
 from dbctl.errors.databases import TableMissingError

@@ -11,8 +11,7 @@ from zlib import crc32
 from xxhash import xxh3_128_intdigest
 
 from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.portable import LineColumn, RowSource
-from dbctl.engines.contract.streaming import TAB, Line, key_of
+from dbctl.engines.contract.portable import TAB, Line, LineColumn, RowSource, key_of
 from dbctl.model import Struct
 from dbctl.services.transfer.tables import TransferTable
 

@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.engines.contract.native import NativeSchemas
-from dbctl.engines.contract.portable import LineBatch, RowSink, RowSource
+from dbctl.engines.contract.portable import Line, LineBatch, RowSink, RowSource
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.contract.streaming import Line
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.transfer import TransferOtherError
 from dbctl.errors.usage import ValueInvalidError

@@ -16,8 +16,8 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
     ValueScreen,
     exchange_kind,
+    split_line,
 )
-from dbctl.engines.contract.streaming import split_line
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.database import SQLiteReader

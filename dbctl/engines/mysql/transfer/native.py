@@ -22,8 +22,7 @@ from dbctl.engines.contract.native import (
     NativeTable,
     list_definitions,
 )
-from dbctl.engines.contract.portable import LineColumn, Omission, RowSink, RowSource
-from dbctl.engines.contract.streaming import TAB, Line, split_line
+from dbctl.engines.contract.portable import TAB, Line, LineColumn, Omission, RowSink, RowSource, split_line
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.catalog import VERSIONED, require_rights
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter

@@ -8,8 +8,7 @@ from hashlib import blake2b
 
 from dbctl import signals
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Column
-from dbctl.engines.contract.portable import LineBatch, LineColumn, LogicalKind
-from dbctl.engines.contract.streaming import NULL, TAB, Line, split_line
+from dbctl.engines.contract.portable import NULL, TAB, Line, LineBatch, LineColumn, LogicalKind, split_line
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter

@@ -11,8 +11,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl import signals
-from dbctl.engines.contract.portable import LineBatch, LineColumn, LogicalKind
-from dbctl.engines.contract.streaming import Line
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLWriter

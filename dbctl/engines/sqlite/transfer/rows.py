@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Writable
-from dbctl.engines.contract.portable import LineBatch, LineColumn
-from dbctl.engines.contract.streaming import TAB, Line, split_line
+from dbctl.engines.contract.portable import TAB, Line, LineBatch, LineColumn, split_line
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (

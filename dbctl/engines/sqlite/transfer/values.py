@@ -10,8 +10,7 @@ from math import isfinite
 from typing import Any
 
 from dbctl.engines.contract.database import TimeForm
-from dbctl.engines.contract.portable import LineColumn, LogicalKind
-from dbctl.engines.contract.streaming import escape
+from dbctl.engines.contract.portable import LineColumn, LogicalKind, escape
 from dbctl.engines.sqlite.values import RawText, find_affinity
 from dbctl.engines.transfer import canonical
 

@@ -17,8 +17,8 @@ from dbctl.engines.contract.portable import (
     PortableSchemas,
     PortableTable,
     RowSource,
+    split_line,
 )
-from dbctl.engines.contract.streaming import split_line
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.compare import require
