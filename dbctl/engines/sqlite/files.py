@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from dbctl import signals
 from dbctl.engines.contract.checks import DatabaseFiles
@@ -112,6 +113,7 @@ def _is_unused(file: Path) -> bool:
 
 HEADER_BYTES, FRAME_BYTES = 32, 24  # bytes
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
+NO_COMMIT = b"\0\0\0\0"  #: in a frame that does not end a commit
 MAGIC = 0x377F0682  #: the lowest bit is the byte order of the checksums
 Checksum = tuple[int, int]
 
@@ -183,21 +185,13 @@ def _read_pending(index: bytes) -> int | None:
 def _count_committed_frames(path: Path) -> int:
     """Return the number of frames up to the last commit, by their headers only."""
     last_committed = 0
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-            if len(header) < HEADER_BYTES:
-                return 0
-            page_size = struct.unpack(">I", header[8:12])[0]
-            if page_size not in PAGE_SIZES:
-                return 0  # the start of the frames is unknown
-            for frame, (head, _) in enumerate(_read_frames(file, page_size), 1):
-                if head[8:16] != header[16:24]:  # from before the last reset of the -wal
-                    break
-                if head[4:8] != b"\0\0\0\0":
-                    last_committed = frame
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+        for frame, (head, _) in enumerate(_read_frames(file, header), 1):
+            if head[8:16] != header[16:24]:  # from before the last reset of the -wal
+                break
+            if head[4:8] != NO_COMMIT:
+                last_committed = frame
     return last_committed
 
 
@@ -210,10 +204,9 @@ def count_lost_commits(path: Path) -> int:
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
-            salts = header[16:24]
             lost = sum(
-                not is_valid and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
-                for head, is_valid in _verify_frames(file, header)
+                not is_valid and head[8:16] == header[16:24] and head[4:8] != NO_COMMIT
+                for head, is_valid in verify_frames(file, header)
             )
             file.seek(0)
             return lost if file.read(HEADER_BYTES) == header else 0
@@ -221,61 +214,26 @@ def count_lost_commits(path: Path) -> int:
         return 0
 
 
-def _verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
+def verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
     """Yield the header of each frame, and whether it and all earlier frames are current and have valid checksums."""
     if len(header) < HEADER_BYTES:
         return
-    magic, _version, page_size = struct.unpack(">3I", header[:12])
-    order = ">" if magic & 1 else "<"
+    order = ">" if header[3] & 1 else "<"
     checksum = _add_checksum((0, 0), header[:24], order)
-    is_valid = magic & ~1 == MAGIC and checksum == struct.unpack(">2I", header[24:])
-    if page_size not in PAGE_SIZES:
-        return  # the start of the frames is unknown
-    salts = header[16:24]
-    for head, page in _read_frames(file, page_size):
-        if is_valid and head[8:16] == salts:
+    has_magic = struct.unpack(">I", header[:4])[0] & ~1 == MAGIC
+    is_valid = has_magic and checksum == struct.unpack(">2I", header[24:])
+    for head, page in _read_frames(file, header):
+        is_valid = is_valid and head[8:16] == header[16:24]
+        if is_valid:
             checksum = _add_checksum(_add_checksum(checksum, head[:8], order), page, order)
             is_valid = checksum == struct.unpack(">2I", head[16:])
-        else:
-            is_valid = False
         yield head, is_valid
 
 
-class CommittedPages(NamedTuple):
-    """The complete commits of a ``-wal``, up to the first damaged frame."""
-
-    page_size: int
-    page_count: int  #: of the database after the last commit; 0 without commits
-    offsets: Mapping[int, int]  #: of the content of each page
-    lost: int  #: commits after the first damaged frame
-
-
-def read_committed(path: Path) -> CommittedPages:
-    """Return what SQLite would read from a ``-wal``, which no process may write during the call.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
-            return CommittedPages(0, 0, {}, 0)
-        page_size = struct.unpack(">I", header[8:12])[0]
-        offsets, pending, page_count, lost = dict[int, int](), dict[int, int](), 0, 0
-        for index, (head, is_valid) in enumerate(_verify_frames(file, header)):
-            page, committed_pages = struct.unpack(">2I", head[:8])
-            if not is_valid:
-                lost += bool(committed_pages) and head[8:16] == header[16:24]
-                continue
-            pending[page] = HEADER_BYTES + index * (FRAME_BYTES + page_size) + FRAME_BYTES
-            if committed_pages:
-                offsets |= pending
-                pending, page_count = {}, committed_pages
-        return CommittedPages(page_size, page_count, offsets, lost)
-
-
-def _read_frames(file: BinaryIO, page_size: int) -> Iterator[tuple[bytes, bytes]]:
-    while True:
+def _read_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the header and the page of each frame; none if the header is incomplete, or has no page size."""
+    page_size = struct.unpack(">I", header[8:12])[0] if len(header) == HEADER_BYTES else 0
+    while page_size in PAGE_SIZES:
         signals.raise_if_interrupted()
         frame = file.read(FRAME_BYTES + page_size)
         if len(frame) < FRAME_BYTES + page_size:

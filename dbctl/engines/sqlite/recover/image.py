@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dbctl import signals
-from dbctl.engines.sqlite import files as wal
+from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import connect
@@ -46,18 +46,18 @@ def copy_files(source: Path, copy: Path, target: str) -> CopyResult:
         BusyError: another process wrote to the database during the copy.
         OSError: a file cannot be read or written.
     """
-    files = [Path(f"{source}{suffix}") for suffix in ("", "-wal", "-journal")]
-    initial_states = [_read_state(path) for path in files]
+    paths = [Path(f"{source}{suffix}") for suffix in ("", "-wal", "-journal")]
+    initial_states = [_read_state(path) for path in paths]
     atomic.copy_file(source, copy)
     lost_commits, is_wal = 0, False
     if initial_states[1] is not None:
         wal_copy = Path(f"{copy}-wal")
-        atomic.copy_file(files[1], wal_copy)
+        atomic.copy_file(paths[1], wal_copy)
         lost_commits = _apply_wal(wal_copy, copy)
         wal_copy.unlink()
     if initial_states[2] is not None:
-        atomic.copy_file(files[2], Path(f"{copy}-journal"))
-    if [_read_state(path) for path in files] != initial_states:
+        atomic.copy_file(paths[2], Path(f"{copy}-journal"))
+    if [_read_state(path) for path in paths] != initial_states:
         raise BusyError(target=target, holder=" by a program that writes it: stop the app", waited="0")
     with copy.open("r+b") as file:
         if file.read(len(MAGIC)) == MAGIC:
@@ -78,17 +78,28 @@ def _read_state(path: Path) -> tuple[int, int] | None:
 
 
 def _apply_wal(wal_copy: Path, copy: Path) -> int:
-    """Write the commits of a -wal into the copy; return the number of lost commits."""
-    committed = wal.read_committed(wal_copy)
-    with wal_copy.open("rb") as read, copy.open("r+b") as file:
-        for page, offset in sorted(committed.offsets.items()):
+    """Write the complete commits of a -wal, up to its first damaged frame, into the copy; return the number of lost commits."""
+    offsets, pending, page_count, lost_commits = dict[int, int](), dict[int, int](), 0, 0
+    with wal_copy.open("rb") as wal, copy.open("r+b") as file:
+        header = wal.read(files.HEADER_BYTES)
+        page_size = int.from_bytes(header[8:12], "big")
+        for index, (head, is_valid) in enumerate(files.verify_frames(wal, header)):
+            page, committed_pages = struct.unpack(">2I", head[:8])
+            if not is_valid:
+                lost_commits += bool(committed_pages) and head[8:16] == header[16:24]
+                continue
+            pending[page] = files.HEADER_BYTES + index * (files.FRAME_BYTES + page_size) + files.FRAME_BYTES
+            if committed_pages:
+                offsets |= pending
+                pending, page_count = {}, committed_pages
+        for page, offset in sorted(offsets.items()):
             signals.raise_if_interrupted()
-            read.seek(offset)
-            file.seek((page - 1) * committed.page_size)
-            file.write(read.read(committed.page_size))
-        if committed.page_count:
-            file.truncate(committed.page_count * committed.page_size)
-    return committed.lost
+            wal.seek(offset)
+            file.seek((page - 1) * page_size)
+            file.write(wal.read(page_size))
+        if page_count:
+            file.truncate(page_count * page_size)
+    return lost_commits
 
 
 def check_copy(copy: Path, target: str) -> Sequence[str]:
@@ -133,7 +144,7 @@ class Image:
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
         head = self._file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0")
         #: Whether page 1 begins with a valid header, so that its fields can be used.
-        self.has_header = head.startswith(MAGIC) and _read_page_size(head) in wal.PAGE_SIZES
+        self.has_header = head.startswith(MAGIC) and _read_page_size(head) in files.PAGE_SIZES
         #: Whether the page size in the header contradicts the length and the pages of the file.
         self.has_wrong_page_size = False
         self.page_size = (
@@ -209,7 +220,7 @@ class Image:
 
     def _guess_page_size(self) -> int:
         """Return the page size with which most pages look like tree pages."""
-        return max(sorted(wal.PAGE_SIZES), key=lambda size: sum(self._test_tree_pages(size)))
+        return max(sorted(files.PAGE_SIZES), key=lambda size: sum(self._test_tree_pages(size)))
 
     def _test_tree_pages(self, size: int) -> Iterator[bool]:
         for offset in range(size, self.size, size):
