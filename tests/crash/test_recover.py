@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.monitoring import SalvageRequest
+from dbctl.engines.contract.salvage import SalvageRequest
 from dbctl.engines.sqlite.recover.recover import recover
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # most commands only read a database
         RestoreTarget,
         TrialRestore,
     )
-    from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
+    from dbctl.engines.contract.salvage import SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 

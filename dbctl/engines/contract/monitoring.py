@@ -1,11 +1,10 @@
-"""Contract: sessions, indexes, bloat, slow statements, maintenance, server settings, salvage, and the state of replicas."""
+"""Contract: sessions, indexes, bloat, slow statements, maintenance, server settings, and the state of replicas."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl import signals
@@ -288,40 +287,6 @@ def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Ite
             message=query.message.format(*values),
             hint=query.hint.format(*values),
         )
-
-
-class SalvageRequest(Struct, frozen=True, kw_only=True):
-    """The damaged database and the new one."""
-
-    source: Path  #: the damaged database; it and its related files are only read
-    destination: Path  #: the new database; nothing may exist there
-    force: bool = False  #: salvage an undamaged database, too
-    #: an undamaged database with the same schema, for definitions that the damaged one has lost
-    reference: Path | None = None
-
-
-class SalvagedTable(Struct, frozen=True, kw_only=True):
-    """The salvaged rows of one table."""
-
-    table: str
-    saved: int  #: rows in the new database
-    lost: int  #: rows that are known to be lost
-    unread_ranges: int  #: ranges of keys that could not be read, with an unknown number of rows
-    rejected: int  #: rows that were read, but violate constraints of the new database
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every row was saved, as far as known."""
-        return not (self.lost or self.unread_ranges or self.rejected)
-
-
-class SalvageResult(Struct, frozen=True, kw_only=True):
-    """The new, synced database; or the result that the old one is not damaged."""
-
-    created: bool  #: False: the old database is not damaged, and ``force`` was not set
-    tables: Sequence[SalvagedTable]
-    findings: Sequence[EngineFinding]  #: the damage, and what the user has to check
-    rejected_rows: Path | None  #: the database with the rejected rows; None without rejected rows
 
 
 #: Seconds between two readings of a lag.

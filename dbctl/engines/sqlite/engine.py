@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
     from dbctl.engines.contract.database import Readable, Writable
     from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
-    from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
+    from dbctl.engines.contract.salvage import SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.monitoring import SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.monitoring import SalvageRequest
+from dbctl.engines.contract.salvage import SalvageRequest
 from dbctl.engines.sqlite.recover import recover as recovering
 from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
 from dbctl.errors.connection import (
