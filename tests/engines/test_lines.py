@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.portable import join_line, key_of, split_line
 from dbctl.engines.transfer import canonical
+from dbctl.engines.transfer.lines import join_line, key_of, split_line
 
 
 @given(st.lists(st.none() | st.binary() | st.text("\\tnrN\t\n\r\0'a").map(str.encode), min_size=1))

@@ -23,56 +23,6 @@ from dbctl.model import Struct
 #: * ``json``, ``json-float``: without blanks, the keys of objects sorted
 #: * ``native``: the exact value, in a form that only its engine reads
 Line: TypeAlias = bytes
-#: Separates the values of a line.
-TAB = b"\t"
-NULL = rb"\N"
-
-_ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\r": b"\\r"}
-_MEANINGS = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
-
-
-def split_line(line: Line) -> list[bytes | None]:
-    """Return the values of a line."""
-    fields = line.split(TAB)
-    if b"\\" not in line:
-        return list(fields)
-    return [None if field == NULL else _unescape(field) for field in fields]
-
-
-def join_line(values: Iterable[bytes | None]) -> Line:
-    """Return the line of values."""
-    return TAB.join(NULL if value is None else escape(value) for value in values)
-
-
-def escape(value: bytes) -> bytes:
-    """Return a value as part of a line."""
-    for character, text in _ESCAPES.items():
-        if character in value:
-            value = value.replace(character, text)
-    return value
-
-
-def key_of(line: Line, width: int) -> Line:
-    """Return the first ``width`` values of a line, which are its key."""
-    return TAB.join(line.split(TAB, width)[:width])
-
-
-def _unescape(field: bytes) -> bytes:
-    if b"\\" not in field:
-        return field
-    first, *others = field.split(b"\\")
-    parts, literal = [first], False
-    for part in others:
-        if literal:  # the part follows an escaped backslash
-            parts.append(part)
-            literal = False
-        elif part:
-            parts.append(_MEANINGS.get(part[:1], part[:1]) + part[1:])
-        else:
-            parts.append(b"\\")
-            literal = True
-    return b"".join(parts)
-
 
 #: What values of a type mean, on any engine. ``any``: values of every type; ``json-float``: lines of JSON whose numbers are
 #: floats; ``real-unsigned``: real numbers without the sign of zero; ``native``: exact values in a form that only their engine reads; ``other``: a type that only one engine has.

@@ -10,7 +10,8 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
-from dbctl.engines.contract.portable import NULL, TAB, Line, escape, split_line
+from dbctl.engines.contract.portable import Line
+from dbctl.engines.transfer.lines import NULL, TAB, escape, split_line
 
 #: Changes the text of a value; text that has not the form of its kind is returned unchanged.
 Normalizer = Callable[[bytes], bytes]

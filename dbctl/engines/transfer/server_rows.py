@@ -9,10 +9,11 @@ from typing import Protocol
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.native import NativeSchema, NativeTable
-from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, key_of
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn
 from dbctl.engines.servers.database import ServerReader, ServerWriter
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.transfer import lines
+from dbctl.engines.transfer.lines import key_of
 
 
 class TableNames(Protocol):

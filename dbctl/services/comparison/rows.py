@@ -18,10 +18,9 @@ from dbctl.engines.contract.portable import (
     PortableTable,
     RowSource,
     exchange_kind,
-    key_of,
-    split_line,
 )
 from dbctl.engines.transfer import lines as line_batches
+from dbctl.engines.transfer.lines import key_of, split_line
 from dbctl.errors.base import Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError

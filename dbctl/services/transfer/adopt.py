@@ -8,15 +8,8 @@ from hashlib import blake2b
 from typing import cast
 
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.engines.contract.portable import (
-    Line,
-    PortableSchema,
-    PortableTable,
-    RowSource,
-    join_line,
-    key_of,
-    split_line,
-)
+from dbctl.engines.contract.portable import Line, PortableSchema, PortableTable, RowSource
+from dbctl.engines.transfer.lines import join_line, key_of, split_line
 from dbctl.errors.transfer import TransferDestinationError
 from dbctl.model import join_first
 from dbctl.services.app import ledger_detection

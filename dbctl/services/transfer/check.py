@@ -9,8 +9,9 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, RowSource, split_line
+from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, RowSource
 from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.transfer.lines import split_line
 from dbctl.errors.transfer import ValuesUnstorableError
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements

@@ -11,7 +11,8 @@ from zlib import crc32
 from xxhash import xxh3_128_intdigest
 
 from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.portable import TAB, Line, LineColumn, RowSource, key_of
+from dbctl.engines.contract.portable import Line, LineColumn, RowSource
+from dbctl.engines.transfer.lines import TAB, key_of
 from dbctl.model import Struct
 from dbctl.services.transfer.tables import TransferTable
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dbctl import progress
 from dbctl.engines.contract.database import Readable, WriteProof, WriteProofs
 from dbctl.engines.contract.monitoring import Advisor
-from dbctl.engines.contract.portable import Line, RowSource, split_line
+from dbctl.engines.contract.portable import Line, RowSource
 from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.transfer.lines import split_line
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.transfer import TransferDestinationMissingError, TransferDifferentError
 from dbctl.model import ChangeResult, Closing, Effect, Plan, Row, Struct, format_count

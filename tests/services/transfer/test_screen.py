@@ -16,11 +16,11 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
     ValueScreen,
     exchange_kind,
-    split_line,
 )
 from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.database import SQLiteReader
+from dbctl.engines.transfer.lines import split_line
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.values.checks import create_check
 

@@ -22,7 +22,7 @@ from dbctl.engines.contract.native import (
     NativeTable,
     list_definitions,
 )
-from dbctl.engines.contract.portable import TAB, Line, LineColumn, Omission, RowSink, RowSource, split_line
+from dbctl.engines.contract.portable import Line, LineColumn, Omission, RowSink, RowSource
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.catalog import VERSIONED, require_rights
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter
@@ -39,6 +39,7 @@ from dbctl.engines.mysql.transfer.definitions import (
 )
 from dbctl.engines.mysql.transfer.rows import ESCAPED, MySQLRowSink, MySQLRowSource
 from dbctl.engines.sql.catalog import ident
+from dbctl.engines.transfer.lines import TAB, split_line
 from dbctl.engines.transfer.server_rows import NativeNames
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from dbctl import signals
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Column
-from dbctl.engines.contract.portable import NULL, TAB, Line, LineBatch, LineColumn, LogicalKind, split_line
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
@@ -17,6 +17,7 @@ from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer import canonical, lines
+from dbctl.engines.transfer.lines import NULL, TAB, split_line
 from dbctl.engines.transfer.server_rows import ServerRowSource, TableNames
 from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 from dbctl.errors.connection import QueryFailedError

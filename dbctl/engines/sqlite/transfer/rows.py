@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Writable
-from dbctl.engines.contract.portable import TAB, Line, LineBatch, LineColumn, split_line
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
@@ -25,6 +25,7 @@ from dbctl.engines.sqlite.transfer.values import (
 )
 from dbctl.engines.sqlite.values import RawText
 from dbctl.engines.transfer import lines
+from dbctl.engines.transfer.lines import TAB, split_line
 from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from math import isfinite
 from typing import Any
 
 from dbctl.engines.contract.database import TimeForm
-from dbctl.engines.contract.portable import LineColumn, LogicalKind, escape
+from dbctl.engines.contract.portable import LineColumn, LogicalKind
 from dbctl.engines.sqlite.values import RawText, find_affinity
 from dbctl.engines.transfer import canonical
+from dbctl.engines.transfer.lines import escape
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}

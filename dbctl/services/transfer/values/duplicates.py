@@ -17,9 +17,9 @@ from dbctl.engines.contract.portable import (
     PortableSchemas,
     PortableTable,
     RowSource,
-    split_line,
 )
 from dbctl.engines.parsing.statements import unquote_name
+from dbctl.engines.transfer.lines import split_line
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable

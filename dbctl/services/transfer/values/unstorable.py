@@ -16,8 +16,8 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
     ValueChange,
     ValueScreen,
-    split_line,
 )
+from dbctl.engines.transfer.lines import split_line
 from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.compare import require
 from dbctl.services.transfer.tables import TransferTable
