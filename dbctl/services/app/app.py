@@ -68,7 +68,9 @@ class App:
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self.writers: dict[str, Writable] = {}  #: the databases that are open for writing
-        self._compared = set[tuple[str, Sequence[Fact]]]()  #: databases without a contradiction
+        self.compared = set[
+            tuple[str, Sequence[Fact]]
+        ]()  #: databases, and facts that their data does not contradict
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
     def resolve_profile(self) -> None:
@@ -299,6 +301,7 @@ class App:
             WrongAppError: as for ``reader``.
         """
         from dbctl.services.app.audit import record_writes
+        from dbctl.services.app.evidence.facts import refuse_contradictions
         from dbctl.services.app.live_table import default_times
 
         write = write or self.declared_write
@@ -324,7 +327,7 @@ class App:
         try:
             if not create:
                 self._require_tables(name, database)
-            self.refuse_contradictions(name, database, write.facts)
+            refuse_contradictions(self, name, database, write.facts)
             with database.lock(self.spec.name), record_writes(self, name, write, database) as recorded:
                 self.writers[name] = recorded
                 yield recorded
@@ -349,22 +352,6 @@ class App:
         if self.spec.writes is None:
             raise ValueError(f"{self.spec.name} does not declare that it writes")
         return self.spec.writes
-
-    def refuse_contradictions(self, name: str, database: Readable, facts: Sequence[Fact]) -> None:
-        """Refuse a command that would write by a key of the profile that the data contradicts.
-
-        Raises:
-            ProfileContradictionError: the first contradiction.
-        """
-        # An app does not change the form of its values while a command runs.
-
-        if (name, facts) in self._compared:
-            return
-
-        from dbctl.services.app.evidence.facts import refuse_contradictions
-
-        refuse_contradictions(self, name, database, facts)
-        self._compared.add((name, facts))
 
     @cached_property
     def recorder(self) -> OperationRecorder | None:

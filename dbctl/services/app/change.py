@@ -24,6 +24,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.usage import DriverMissingError, PlanChangedError
 from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
+from dbctl.services.app.evidence.facts import refuse_contradictions
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -174,7 +175,7 @@ class Change(Operation, Generic[R]):
             ProfileContradictionError: the data contradicts what the profile declares.
         """
         database = self._app.reader(self._database)
-        self._app.refuse_contradictions(self._database, database, self._app.declared_write.facts)
+        refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
         return self._announce(self.draft(database).plan, database)
 
     def _announce(self, plan: Plan, database: Readable) -> Plan:
@@ -224,7 +225,13 @@ class Change(Operation, Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, self._open_writer(confirmed) as database:
+        with ExitStack() as others, ExitStack() as writer:
+            try:
+                database = writer.enter_context(self._app.writer(self._database))
+            except ReadOnlyError:
+                if confirmed == UNASKED:  # perhaps without a plan, whose errors are the first ones
+                    self.plan()
+                raise
             cascade_databases = self._cascade_databases()
             for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
@@ -233,17 +240,6 @@ class Change(Operation, Generic[R]):
             if cascade_databases:  # the changes of the other databases would remain in their transactions
                 return self._apply_once(database, confirmed)
             return retry_conflicts(partial(self._apply_once, database, confirmed))
-
-    @contextmanager
-    def _open_writer(self, confirmed: str | None) -> Iterator[Writable]:
-        with ExitStack() as stack:
-            try:
-                database = stack.enter_context(self._app.writer(self._database))
-            except ReadOnlyError:
-                if confirmed == UNASKED:  # perhaps without a plan, whose errors are the first ones
-                    self.plan()
-                raise
-            yield database
 
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():

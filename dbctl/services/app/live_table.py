@@ -196,7 +196,7 @@ class LiveTable:
         mixed formats would break the sort order of the column. A column of integers cannot store text.
         """
         if column not in self._time_forms:
-            is_number = self._is_number(column) and self.profile.time not in NUMERIC_TIMES
+            is_number = self._stores_numbers(column)
             other: TimeCodec | None = None
             if is_number or self._has_plain_times:
                 newest = [value for (value,) in self.sample([column])[-SAMPLE_ROWS:]]
@@ -233,11 +233,11 @@ class LiveTable:
 
     def has_own_unit(self, column: str) -> bool:
         """Return whether a column of integers stores times as numbers, although the app stores text."""
-        is_text = self.profile.time not in NUMERIC_TIMES
-        return is_text and self._is_number(column) and self.time_form(column) in NUMERIC_TIMES
+        return self._stores_numbers(column) and self.time_form(column) in NUMERIC_TIMES
 
-    def _is_number(self, column: str) -> bool:
-        return "INT" in self.table.columns[column].type
+    def _stores_numbers(self, column: str) -> bool:
+        """Return whether a column cannot store the text in which the app stores times."""
+        return "INT" in self.table.columns[column].type and self.profile.time not in NUMERIC_TIMES
 
     def encode_constants(self, constants: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for constants of a profile, without missing optional columns.

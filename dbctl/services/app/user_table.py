@@ -131,7 +131,9 @@ class UserTable:
         )
         records = [dict(zip(columns, row, strict=True)) for row in rows]
         roles = self.roles.read(records) if self.roles else [[] for _ in records]
-        joined = self.joined.read(records, for_update=for_update)
+        joined = (
+            self.joined.read(records, for_update=for_update) if self.joined.names else [{} for _ in records]
+        )
         return [self._build_user(*parts) for parts in zip(records, roles, joined, strict=True)]
 
     def _parse_order(self, sort: str) -> Order:
@@ -433,12 +435,6 @@ class UserTable:
     def _find_lookup(self, field: str) -> Lookup | None:
         lookup = self.section.lookup.get(field)
         return lookup if lookup and lookup.table in self.db.tables() else None
-
-    @property
-    def requires_active_value(self) -> bool:
-        """Whether a new user is only active with a stored value of the field ``active``."""
-        has_default = self.section.active is not None and ":null" in self.section.active.values
-        return "active" in self.fields or ("active" in self.joined.names and not has_default)
 
     @property
     def can_deactivate(self) -> bool:

@@ -24,6 +24,7 @@ from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import Plan, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
+from dbctl.services.app.evidence.facts import refuse_contradictions
 from dbctl.services.migrations.database_plan import (
     AppliedMigration,
     DatabasePlan,
@@ -282,7 +283,7 @@ class _RunMigrations(_MigrationOperation):
         def read(target: MigrationTarget) -> DatabasePlan:
             with open_database(self._app, target) as db:
                 if db is not None:
-                    self._app.refuse_contradictions(target.database, db, ("ledger",))
+                    refuse_contradictions(self._app, target.database, db, ("ledger",))
                 return plan_database(target, db, self._selection, counts_rows=counts_rows)
 
         return [

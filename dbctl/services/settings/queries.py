@@ -15,6 +15,7 @@ from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
+from dbctl.services.app.evidence.facts import refuse_contradictions
 from dbctl.services.app.live_table import find_named_key
 from dbctl.services.app.results import paginate
 from dbctl.services.app.secrets import is_secret_setting
@@ -155,7 +156,7 @@ def defaults_for_new_user(app: App, db: Readable) -> dict[str, str]:
     users = app.require_section(app.profile.users, "users")
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} has no settings for new users")
-    app.refuse_contradictions(users_database(app), db, ("setting-times",))
+    refuse_contradictions(app, users_database(app), db, ("setting-times",))
     stored = open_settings(app, db).read() if find_section(app, "system") else ()
     live = {setting.key: setting.value for setting in stored if setting.value is not None}
     defaults, tables = {}, db.tables()

@@ -17,6 +17,7 @@ from dbctl.errors.usage import (
     ValueInvalidError,
 )
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count, now
+from dbctl.profiles import passwords
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
@@ -28,7 +29,7 @@ from dbctl.services.settings.queries import add_for_user, defaults_for_new_user,
 from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.last_admin import refuse_shared_role
-from dbctl.services.users.passwords import Passwords, create_hash, refuse_undecided_format, require_prefix
+from dbctl.services.users.passwords import Passwords, add_pepper, refuse_undecided_format, require_prefix
 from dbctl.services.users.sign_in_state import list_expendable_tables
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -100,13 +101,16 @@ def check_password(app: App, password: Secret) -> None:
 
 
 def hash_password(app: App, password: Secret) -> str:
-    """Check a password, and return its hash; takes about 50 ms at cost 10.
+    """Check a password, and return its hash in the format that the app writes; takes about 50 ms at cost 10.
 
     Raises:
+        DecisionOpenError: the format of passwords is an open decision.
+        NotSupportedError: the profile names no format that the app writes.
+        PepperMissingError: the app appends a secret to passwords, which is not available.
         ValueInvalidError: the app or the hash format does not accept the password; the message does not contain it.
     """
     check_password(app, password)
-    return create_hash(app, password)
+    return passwords.hash_password(add_pepper(app, password), require_prefix(app))
 
 
 def create_user(app: App, new: NewUser) -> Change[UserCreated]:
@@ -128,9 +132,9 @@ class CreateUser:
         self._users, self._new, self._rows = users, new, NewUserRows(users)
         self._row = self._rows.build(new.fields)
         self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
-        if passwords := self._rows.passwords:
+        if self._rows.passwords:
             require_prefix(users.app)
-            passwords.require_declared_formats()
+            self._rows.passwords.require_declared_formats()
         login, roles = new.fields[users.section.login[0]], self._row.roles
         added_steps, rows = self._rows.plan([self._row])
         steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else ""), *added_steps]
@@ -192,7 +196,8 @@ class NewUserRows:
         users.require_decided_login()
         if users.section.password is None:
             refuse_undecided_format(users.app, "new users")
-        self.users, self.companions = users, CompanionRows(users)
+        self.users = users
+        self.companions = CompanionRows(users) if users.section.create else None
         #: how the app stores passwords; None: it has none
         self.passwords = Passwords(users.app, users.live) if users.section.password else None
 
@@ -204,12 +209,12 @@ class NewUserRows:
         ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
         """
         users, section = self.users, self.users.section
-        fields = {"active": "true"} if users.requires_active_value else {}
         values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
+        is_active_without_row = section.active is not None and ":null" in section.active.values
+        if "active" in users.fields or ("active" in users.joined.names and not is_active_without_row):
+            values["active"] = True
         values |= {
-            field: users.parse_value(field, text)
-            for field, text in (fields | dict(texts)).items()
-            if field not in ROLE_FIELDS
+            field: users.parse_value(field, text) for field, text in texts.items() if field not in ROLE_FIELDS
         }
         for field in users.login_fields:
             if field in texts and (
@@ -230,7 +235,8 @@ class NewUserRows:
         if generator := KEYS[section.id.codec]:
             row[users.id] = generator()
         self._require_columns(row)
-        self.companions.check(values)
+        if self.companions:
+            self.companions.check(values)
         return UserRow(row, values, roles)
 
     def _select_roles(self, texts: Mapping[str, str]) -> list[str]:
@@ -241,7 +247,9 @@ class NewUserRows:
             RoleFormError: the profile contradicts the stored roles.
             RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
         """
-        names = [*([texts["role"]] if texts.get("role") else []), *parse_roles(texts.get("roles", ""))]
+        names = [texts["role"]] if texts.get("role") else []
+        if texts.get("roles"):
+            names += parse_roles(texts["roles"])
         if not (names or self.users.roles):
             return []
         roles = self.users.require_roles()
@@ -275,9 +283,11 @@ class NewUserRows:
         users = self.users
         assignments = [Assignment(user=None, after=row.roles) for row in rows if row.roles]
         refuse_shared_role(users, assignments)
-        counts = {table: count * len(rows) for table, count in self.companions.count().items()}
+        companions = self.companions.count() if self.companions else {}
+        counts = {table: count * len(rows) for table, count in companions.items()}
         steps = [f"add {format_count(count, 'row')} to {table}" for table, count in counts.items()]
-        role_counts = users.roles.count_rows(assignments) if users.roles and assignments else {}
+        has_role_rows = users.roles and users.roles.has_rows and assignments
+        role_counts = users.roles.count_rows(assignments) if users.roles and has_role_rows else {}
         return steps, {users.live.name: len(rows), **counts, **role_counts}
 
     def add_password(self, row: UserRow, hashed: str) -> dict[str, object]:
@@ -295,9 +305,13 @@ class NewUserRows:
     def insert(self, db: Writable, values: Mapping[str, object], row: UserRow) -> object:
         """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
         users = self.users
-        key = self.companions.insert_user(db, values, row.fields)
-        users.write_joined(db, [key], row.fields)
-        if users.roles and row.roles:
+        if self.companions:
+            key = self.companions.insert_user(db, values, row.fields)
+        else:
+            key = db.insert(users.live.name, values, returning=users.id)
+        if users.joined.names:
+            users.write_joined(db, [key], row.fields)
+        if users.roles and users.roles.has_rows and row.roles:
             users.roles.write(db, [Assignment(user=key, after=row.roles)])
         return key
 
@@ -305,7 +319,7 @@ class NewUserRows:
 def parse_roles(text: str) -> list[str]:
     """Return the names of roles in a list in JSON; raises ValueInvalidError."""
     try:
-        names = load_json(text) if text else []
+        names = load_json(text)
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

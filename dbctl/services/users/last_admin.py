@@ -150,7 +150,7 @@ def _require_consistent_roles(users: UserTable) -> None:
         if "active" in users.fields:
             from dbctl.services.app.evidence.facts import refuse_contradictions
 
-            refuse_contradictions(users.app, users_database(users.app), users.db, ["active-known"])
+            refuse_contradictions(users.app, users_database(users.app), users.db, ("active-known",))
 
 
 def _active_admins(users: UserTable, *, for_update: bool = True) -> list[User]:

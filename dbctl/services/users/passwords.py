@@ -20,7 +20,6 @@ from dbctl.profiles.passwords import (
     find_hash_problem,
     format_of_prefix,
     has_hash_form,
-    hash_password,
     identify_format,
     verify_password,
 )
@@ -94,7 +93,7 @@ class Passwords:
             HashExpensiveError: the hash demands too much time or memory.
             PepperMissingError: the app appends a secret to passwords, which is not available.
         """
-        return verify_password(_add_pepper(self._app, password), stored, self.formats)
+        return verify_password(add_pepper(self._app, password), stored, self.formats)
 
     def find_problem(self, stored: str) -> str:
         """Return why a stored text is not a password hash in a declared format; empty: it is one."""
@@ -192,19 +191,7 @@ def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
     return PasswordChecked(login=user.login, matches=True)
 
 
-def create_hash(app: App, password: Secret) -> str:
-    """Return the hash of a password in the format that the app writes.
-
-    Raises:
-        DecisionOpenError: the format of passwords is an open decision.
-        NotSupportedError: the profile names no format that the app writes.
-        PepperMissingError: the app appends a secret to passwords, which is not available.
-        ValueInvalidError: the format does not accept the password; the message does not contain it.
-    """
-    return hash_password(_add_pepper(app, password), require_prefix(app))
-
-
-def _add_pepper(app: App, password: Secret) -> Secret:
+def add_pepper(app: App, password: Secret) -> Secret:
     """Return the text that the app hashes: the password in the normal form of the app, and its secret."""
     section = require_passwords(app)
     text = password.reveal()
@@ -216,7 +203,7 @@ def _add_pepper(app: App, password: Secret) -> Secret:
 
 
 def require_prefix(app: App) -> str:
-    """Return the prefix of new hashes; raises as ``create_hash`` if the profile names no format that the app writes."""
+    """Return the prefix of new hashes; raises as ``hash_password`` of ``create.py``."""
     prefix = require_passwords(app).writes
     refuse_undecided_format(app, "setting passwords")
     if not prefix:

@@ -48,11 +48,14 @@ class _Column(Struct, frozen=True):
 def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence[Fact]) -> None:
     """Refuse a command that would write by a fact of the profile that the data contradicts.
 
-    A table that the role may not read contradicts nothing: a command that depends on its rows reads them itself.
+    Each is compared once: an app does not change the form of its values while a command runs. A table that the role may not read
+    contradicts nothing: a command that depends on its rows reads them itself.
 
     Raises:
         ProfileContradictionError: the first contradiction, with its line and key.
     """
+    if (database, facts) in app.compared:
+        return
     subject = Subject(app, database, opened=db)
     for check in FACT_CHECKS:
         with suppress(PrivilegeMissingError, DoesNotApplyError):
@@ -67,6 +70,7 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
                         key=place.key,
                         remedy=problem.remedy,
                     )
+    app.compared.add((database, facts))
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------
