@@ -17,7 +17,6 @@ from dbctl.config.model import AuditConfig, JournalConfig
 from dbctl.model import now
 from dbctl.services.audit.recorder import Author, OperationRecorder
 from dbctl.services.events import runs as run_records
-from dbctl.services.events.changes.log import ChangeLog
 from dbctl.services.events.changes.records import TableChange
 from dbctl.services.events.recorder import RunRecorder
 
@@ -102,8 +101,10 @@ def record_change(folder: Path) -> None:
     recorder.begin()
     author = Author(user="ann", host="db", command=run.command, config=run.config, run=recorder.run.id)
     outcomes = list[Mapping[str, Any]]()
-    log = ChangeLog(folder, recorder.store)
-    operations = OperationRecorder(log, author, AuditConfig(), app="blog", warn=print, outcomes=outcomes)
+    settings = AuditConfig()
+    operations = OperationRecorder(
+        recorder.store, author, settings, app="blog", warn=print, outcomes=outcomes
+    )
     changes = [TableChange(database="main", table="posts", rows=1, exact=True, images=())]
     operations.end(operations.begin(["main"], lambda: changes), "committed", ["main"])
     ended = structs.replace(

@@ -11,9 +11,10 @@ from itertools import count
 
 import pytest
 
-from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.log import append_changes
 from dbctl.services.events.changes.operations import OperationFilter, list_operations, show_operation
 from dbctl.services.events.changes.verify import verify_log
+from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 
@@ -24,11 +25,11 @@ CHANGE = ("data", "set", "posts", "1")
 
 
 def write_until_killed(folder):
-    log = ChangeLog(folder)
+    log = EventStore(folder)
     while True:
-        first = log.append([{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
         outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"]}
-        log.append([{**outcome, "result": "committed"}], sync=False)
+        append_changes(log, [{**outcome, "result": "committed"}], sync=False)
 
 
 def start_writer(folder):
@@ -51,7 +52,7 @@ def test_killed_writers_leave_an_intact_log(tmp_path):
             os.kill(pid, signal.SIGKILL)
         assert {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids} == {-9}
     assert {finding.severity for finding in verify_log(tmp_path).findings} <= {"info", "warning"}
-    ChangeLog(tmp_path).append([{"kind": "intent", "operation": 0}])
+    append_changes(EventStore(tmp_path), [{"kind": "intent", "operation": 0}])
     assert {finding.severity for finding in verify_log(tmp_path).findings} <= {"info"}
 
 

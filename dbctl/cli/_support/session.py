@@ -111,10 +111,10 @@ class Session(AppSession):
             config=journal.config,
             run=self.run_id,
         )
-        from dbctl.services.events.changes.log import ChangeLog
+        from dbctl.services.events.store import EventStore
 
         return OperationRecorder(
-            ChangeLog(journal.folder, run.store if run else None) if journal.folder else None,
+            (run and run.store) or (EventStore(journal.folder) if journal.folder else None),
             author,
             journal.audit,
             app=app.name,

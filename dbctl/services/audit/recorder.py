@@ -12,8 +12,9 @@ import msgspec
 from dbctl.config.model import AuditConfig
 from dbctl.errors.operations import AuditUnavailableError
 from dbctl.model import Struct, now
-from dbctl.services.events.changes.log import ChangeLog, note_gap, read_anchor_file
+from dbctl.services.events.changes.log import append_changes, note_gap, read_anchor_file
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange, read_key
+from dbctl.services.events.store import EventStore
 
 #: Values of the author that are omitted.
 _EMPTY: tuple[object, ...] = ("", None, [])
@@ -37,7 +38,7 @@ class OperationRecorder:
 
     def __init__(
         self,
-        log: ChangeLog | None,
+        store: EventStore | None,
         author: Author,
         settings: AuditConfig,
         *,
@@ -49,7 +50,7 @@ class OperationRecorder:
         """Write nothing yet.
 
         Args:
-            log: the log; None: there is no directory for it.
+            store: has the log; None: there is no directory for it.
             author: who runs the command.
             settings: of the configuration.
             app: the name of the app.
@@ -57,7 +58,7 @@ class OperationRecorder:
             receive_anchor: receives the end of the log after each record.
             outcomes: of operations, which are recorded with the next operation or the end of the run; None: at once.
         """
-        self._log, self._author, self._app, self.settings = log, author, app, settings
+        self._store, self._author, self._app, self.settings = store, author, app, settings
         self._warn, self._receive_anchor, self._outcomes = warn, receive_anchor, outcomes
         self._has_warned = False
         self._key: bytes | None = None
@@ -87,8 +88,7 @@ class OperationRecorder:
             return None
         author = {name: value for name, value in _to_builtins(self._author).items() if value not in _EMPTY}
         record = {"kind": "intent", "operation": 0, "app": self._app, "databases": databases}
-        anchor = self._append({**author, **record, **self._link(), "changes": changes}, is_required=True)
-        return anchor.sequence if anchor else None
+        return self._append({**author, **record, "changes": changes}, is_required=True)
 
     def end(
         self,
@@ -103,14 +103,9 @@ class OperationRecorder:
         record: dict[str, Any] = {"kind": "outcome", "operation": operation, "result": result, "time": now()}
         if rows is not None:
             record["rows"] = rows
-        record = {**record, "databases": databases, **self._link()}
-        if self._outcomes is None:
-            # After the commit, a failure must not look like one of the change.
-            self._append(
-                record, is_required=False
-            )  # it waits for the disk: a run of a fleet stores the anchor outside
-        else:
-            self._outcomes.append(_to_builtins(record))
+        record["databases"] = databases
+        # After the commit, a failure must not look like one of the change.
+        self._append(record, is_required=False)
 
     @contextmanager
     def record_block(
@@ -131,8 +126,8 @@ class OperationRecorder:
 
     def find_end(self) -> tuple[str, str]:
         """Return the folder of the log, and its anchor after the last run; empty: nothing is recorded."""
-        anchors = read_anchor_file(self._log.folder) if self._log else ()
-        return (str(self._log.folder), str(anchors[0])) if self._log and anchors else ("", "")
+        anchors = read_anchor_file(self._store.folder) if self._store else ()
+        return (str(self._store.folder), str(anchors[0])) if self._store and anchors else ("", "")
 
     def read_key(self) -> bytes:
         """Return the key of the digests of secrets.
@@ -141,35 +136,38 @@ class OperationRecorder:
             AuditUnavailableError: it cannot be read or created.
         """
         if self._key is None:
-            self._key = read_key(self._require_log().folder)
+            self._key = read_key(self._require_store().folder)
         return self._key
 
-    def _require_log(self) -> ChangeLog:
-        if self._log is None:
+    def _require_store(self) -> EventStore:
+        if self._store is None:
             raise AuditUnavailableError(path="(none)", reason="runs are not recorded")
-        return self._log
+        return self._store
 
-    def _link(self) -> Mapping[str, int]:
-        return {"undoes": self.undoes} if self.undoes else {}
-
-    def _append(self, record: Mapping[str, Any], *, is_required: bool) -> Anchor | None:
+    def _append(self, record: Mapping[str, Any], *, is_required: bool) -> int | None:
+        """Append a record after the outcomes that wait for it, or let an outcome wait; return the number of an appended record."""
+        link = {"undoes": self.undoes} if self.undoes else {}
+        records = [*(self._outcomes or ()), _to_builtins({**record, **link})]
+        if self._outcomes is not None and not is_required:
+            self._outcomes[:] = records
+            return None
         try:
-            records = [*(self._outcomes or ()), _to_builtins(record)]
-            anchor = self._require_log().append(records)
+            # it waits for the disk: a run of a fleet stores the anchor outside
+            anchor = append_changes(self._require_store(), records)
         except AuditUnavailableError as error:
             self._refuse_or_report(error, is_required=is_required)
             return None
         if self._outcomes:
             self._outcomes.clear()
         self._receive_anchor(anchor)
-        return anchor
+        return anchor.sequence
 
     def _refuse_or_report(self, error: AuditUnavailableError, *, is_required: bool) -> None:
         if self.settings.required and is_required:
             raise error
-        if self._log and is_required:
-            note_gap(self._log.folder)
-        if not self._has_warned and (self._log or self.settings.required):
+        if self._store and is_required:
+            note_gap(self._store.folder)
+        if not self._has_warned and (self._store or self.settings.required):
             self._warn(f"this change is not in the audit log: {error}")
         self._has_warned = True
 

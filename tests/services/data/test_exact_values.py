@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.log import append_changes
+from dbctl.services.events.store import EventStore
 from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, list_differences
 from tests.databases import empty_database, from_url
@@ -133,10 +134,10 @@ def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, t
     change = {"database": "main", "table": "sums", "rows": 1}
     image = {"key": {"id": 1}, "before": {"id": 1, "sum": 1.2345678901234568e17}}
     intent = {"kind": "intent", "operation": 0, "app": "a", "command": "data delete", "databases": ["main"]}
-    log = ChangeLog(tmp_path / "state")
-    first = log.append([{**intent, "changes": [{**change, "images": [image]}]}])
-    log.append(
-        [{"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}]
+    log = EventStore(tmp_path / "state")
+    first = append_changes(log, [{**intent, "changes": [{**change, "images": [image]}]}])
+    append_changes(
+        log, [{"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}]
     )
     error = answer("undo", str(first.sequence), "--yes", status=6)["error"]
     assert (error["code"], "rounded numbers of sums: sum" in error["message"]) == ("undo-impossible", True)

@@ -104,38 +104,31 @@ _SELECT_ID = "select value from meta where name = 'store'"
 COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command")
 
 
-class ChangeLog:
-    """The changes in the event store of a folder."""
+def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, sync: bool = True) -> Anchor:
+    """Append records in one transaction, and return the end of the log.
 
-    def __init__(self, folder: Path, store: EventStore | None = None) -> None:
-        """Write nothing yet; ``folder`` is the directory for state, and ``store`` that of the run, which may be open."""
-        self.folder, self._store = folder, store or EventStore(folder)
-        self.path = self._store.path
+    Args:
+        store: has the log; it may be open.
+        records: the fields of each; ``operation`` 0 becomes the number of the record.
+        sync: whether to wait until the disk has them.
 
-    def append(self, records: Sequence[Mapping[str, Any]], *, sync: bool = True) -> Anchor:
-        """Append records in one transaction, and return the end of the log.
-
-        Args:
-            records: the fields of each; ``operation`` 0 becomes the number of the record.
-            sync: whether to wait until the disk has them.
-
-        Raises:
-            AuditUnavailableError: nothing was appended.
-        """
-        gap = self.folder / GAP_NAME
-        with _translate_errors(self.path, (JournalUnavailableError, JournalCorruptError)):
-            has_gap = gap.exists()
-            with self._store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
-                if has_gap:
-                    records = [*records[:-1], {**records[-1], "gap": True}]
-                anchor, is_replaced = append_records(connection, self.folder, records)
+    Raises:
+        AuditUnavailableError: nothing was appended.
+    """
+    gap = store.folder / GAP_NAME
+    with _translate_errors(store.path, (JournalUnavailableError, JournalCorruptError)):
+        has_gap = gap.exists()
+        with store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
             if has_gap:
-                gap.unlink(missing_ok=True)
-            if is_replaced:
-                # The records have the anchor; otherwise, each would state it until the file is replaced.
-                with suppress(OSError):
-                    (self.folder / ANCHOR_NAME).unlink(missing_ok=True)
-        return anchor
+                records = [*records[:-1], {**records[-1], "gap": True}]
+            anchor, is_replaced = append_records(connection, store.folder, records)
+        if has_gap:
+            gap.unlink(missing_ok=True)
+        if is_replaced:
+            # The records have the anchor; otherwise, each would state it until the file is replaced.
+            with suppress(OSError):
+                (store.folder / ANCHOR_NAME).unlink(missing_ok=True)
+    return anchor
 
 
 def note_gap(folder: Path) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from dbctl.services.events.changes.export import export_lines
-from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.log import append_changes
 from dbctl.services.events.changes.records import Anchor, decode_record
 from dbctl.services.events.changes.verify import verify_log
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.legacy import list_unimported
 from dbctl.services.events.runs import RunFilter
-from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME, EventStore
 from tests.services.events.kills import fork, run_killed, wait
 
 #: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
@@ -51,10 +51,10 @@ def restore_names(folder, *names):
 
 
 def append(folder):
-    log = ChangeLog(folder)
-    first = log.append([{"kind": "intent", "operation": 0, "databases": ["main"]}])
+    log = EventStore(folder)
+    first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
     outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}
-    return log.append([outcome])
+    return append_changes(log, [outcome])
 
 
 def list_codes(folder, **options):

@@ -26,7 +26,7 @@ from dbctl.errors.operations import AuditInvalidError, AuditUnavailableError, Jo
 from dbctl.model import now
 from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records
-from dbctl.services.events.changes.log import GAP_NAME, ChangeLog, note_gap
+from dbctl.services.events.changes.log import GAP_NAME, append_changes, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.events.changes.records import Anchor, decode_old_value, is_sealed, parse_anchor, seal
 from dbctl.services.events.changes.verify import verify_log
@@ -41,11 +41,11 @@ RECORDS = 6
 
 def append(folder, count=RECORDS):
     """Append operations with their results; return the last anchor."""
-    log, anchor = ChangeLog(folder), None
+    log, anchor = EventStore(folder), None
     for _ in range(count // 2):
-        first = log.append([{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
         outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"]}
-        anchor = log.append([{**outcome, "result": "committed"}], sync=False)
+        anchor = append_changes(log, [{**outcome, "result": "committed"}], sync=False)
     return anchor
 
 
@@ -131,7 +131,7 @@ def test_log_that_was_written_again_differs_from_the_anchor(log):
     last = append(log)
     with tamper(log) as connection:
         connection.execute("delete from changes")
-    ChangeLog(log).append([{"kind": "intent", "operation": 0, "user": "mallory"}], sync=False)
+    append_changes(EventStore(log), [{"kind": "intent", "operation": 0, "user": "mallory"}], sync=False)
     append(log, RECORDS * 2)
     assert "audit-replaced" in {code for _, code in list_codes(log, anchors=[last])}
 
@@ -349,7 +349,7 @@ def test_record_that_is_no_json_is_reported_and_continued(log, content):
 
 
 def test_large_record_is_read_and_continued(tmp_path):
-    ChangeLog(tmp_path).append([{"kind": "intent", "operation": 0, "arguments": ["x" * 1_000_000]}])
+    append_changes(EventStore(tmp_path), [{"kind": "intent", "operation": 0, "arguments": ["x" * 1_000_000]}])
     assert append(tmp_path).sequence == RECORDS + 2
     assert list_codes(tmp_path) == [("info", "audit-open")]
 
@@ -478,9 +478,7 @@ def test_full_disk_leaves_the_log_intact_and_the_gap_is_recorded(log):
 def test_result_that_does_not_fit_on_the_disk_is_a_gap(log):
     recorder = RunRecorder(log, JournalConfig(), Run(command="data set", started_at=now()), ["blog"])
     recorder.begin()
-    anchor = ChangeLog(log, recorder.store).append(
-        [{"kind": "intent", "operation": 0, "databases": ["main"]}]
-    )
+    anchor = append_changes(recorder.store, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
     outcome = {
         "kind": "outcome",
         "operation": anchor.sequence,
@@ -583,8 +581,8 @@ def end_run(folder, title):
     """Record a run with one operation, whose outcome is recorded with the end of the run."""
     run_recorder = RunRecorder(folder, JournalConfig(), Run(command=title, started_at=now()), ["blog"])
     run_recorder.begin()
-    first = ChangeLog(folder).append(
-        [{"kind": "intent", "operation": 0, "databases": ["main"], "command": title}]
+    first = append_changes(
+        EventStore(folder), [{"kind": "intent", "operation": 0, "databases": ["main"], "command": title}]
     )
     outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}
     run = structs.replace(run_recorder.run, result="ok", exit_code=0)
