@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
@@ -190,38 +191,26 @@ class DeleteRole:
         return RoleDeleteResult(role=role)
 
 
-def grant(
-    app: App, name: str | KeyText, permissions: Sequence[str], *, built_in: bool = False
+def change_permissions(
+    app: App, name: str | KeyText, permissions: Sequence[str], *, granted: bool, built_in: bool = False
 ) -> Change[RoleChangeResult]:
-    """Grant permissions to a role.
+    """Grant permissions to a role, or revoke them.
 
-    A built-in role accepts only the permissions of the profile, unless ``built_in`` is set.
+    A built-in role accepts only the permissions of the profile, and loses only others, unless ``built_in`` is set.
 
     Raises (when planned and when applied):
-        BuiltInRoleError: a permission does not belong to the built-in role.
+        BuiltInRoleError: a granted permission does not belong to the built-in role, or a revoked one does; with ``built_in``,
+            a permission of the role of admins is revoked.
     """
 
     def draft(db: Readable) -> ChangePermissions:
         table = RoleTable(app, db, "permissions")
-        return ChangePermissions(table, name, permissions, granted=True, built_in=built_in)
+        return ChangePermissions(table, name, permissions, granted=granted, built_in=built_in)
 
     return Change(app, users_database(app), draft)
 
 
-def revoke(
-    app: App, name: str | KeyText, permissions: Sequence[str], *, built_in: bool = False
-) -> Change[RoleChangeResult]:
-    """Revoke permissions of a role; of a built-in role only those that the profile does not list, unless ``built_in`` is set.
-
-    Raises (when planned and when applied):
-        BuiltInRoleError: a permission belongs to the built-in role, or, with ``built_in``, to the role of admins.
-    """
-
-    def draft(db: Readable) -> ChangePermissions:
-        table = RoleTable(app, db, "permissions")
-        return ChangePermissions(table, name, permissions, granted=False, built_in=built_in)
-
-    return Change(app, users_database(app), draft)
+grant, revoke = partial(change_permissions, granted=True), partial(change_permissions, granted=False)
 
 
 class ChangePermissions:
@@ -236,7 +225,7 @@ class ChangePermissions:
         granted: bool,
         built_in: bool,
     ) -> None:
-        """Select the permissions that the role does not have yet, or has; raises as ``grant`` and ``revoke``."""
+        """Select the permissions that the role does not have yet, or has; raises as ``change_permissions``."""
         self._table, self._granted = table, granted
         self._role = role = table.find(name)
         self._link = table.app.require_section(table.section.permissions, "permissions").link
