@@ -127,6 +127,11 @@ class Table(Struct, frozen=True, kw_only=True):
     columns: Mapping[str, Column]  #: in their declared order
     is_view: bool = False
 
+    @property
+    def primary_key(self) -> list[str]:
+        """The columns of the primary key, in the order of the table; empty without one."""
+        return [column.name for column in self.columns.values() if column.is_primary_key]
+
 
 class Reference(Struct, frozen=True, kw_only=True):
     """A foreign key that refers to a table."""

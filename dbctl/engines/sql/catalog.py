@@ -132,7 +132,7 @@ class LiveTables(ABC):
 
     def primary_key(self, table: str) -> list[str]:
         """Return the columns of the primary key, in the order of the table; empty without one."""
-        return [column.name for column in self.require_table(table).columns.values() if column.is_primary_key]
+        return self.require_table(table).primary_key
 
     def require_table(self, table: str) -> Table:
         """Return a live table.

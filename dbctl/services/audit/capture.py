@@ -75,14 +75,10 @@ class RowImages:
         self.add(table, 0)
         if not self._has_images:
             return ()
-        if table not in self._writer.tables() or not (key := self.list_key(table)):
+        live = self._writer.tables().get(table)
+        if live is None or not (key := live.primary_key):
             self.reasons[table] = NO_KEY
         return () if table in self.reasons else key
-
-    def list_key(self, table: str) -> list[str]:
-        """Return the columns of the primary key."""
-        columns = self._writer.tables()[table].columns.values()
-        return [column.name for column in columns if column.is_primary_key]
 
     def read_before(self, table: str, where: Sequence[Where]) -> None:
         """Read rows before they change, unless this transaction has already changed them."""
@@ -122,8 +118,8 @@ class RowImages:
 
     def _read_before(self, table: str, where: Sequence[Where]) -> Sequence[tuple[object, ...]]:
         """Read rows, and return their keys; none if the table has more changed rows than are recorded."""
-        key, columns = self.list_key(table), list(self._writer.tables()[table].columns)
-        known = self._before.setdefault(table, {})
+        live, known = self._writer.tables()[table], self._before.setdefault(table, {})
+        key, columns = live.primary_key, list(live.columns)
         selected = self._read(Query(table, columns, where, limit=self.limit + 1, for_update=True))
         rows = [dict(zip(columns, row, strict=True)) for row in selected]
         if not self._has_room(table, len(rows)):
@@ -180,8 +176,8 @@ class RowImages:
 
     def _create_images(self, table: str) -> Iterator[RowImage]:
         """Yield the net changes of the rows of a table."""
-        known, key = self._before.get(table, {}), self.list_key(table)
-        columns = list(self._writer.tables()[table].columns)
+        live, known = self._writer.tables()[table], self._before.get(table, {})
+        key, columns = live.primary_key, list(live.columns)
         after = {_key_of(row, key): row for row in self._select_keys(table, columns, key, list(known))}
         for values, row in known.items():
             new = after.get(values)
@@ -215,7 +211,7 @@ class RowImages:
 
 def describe_unrecorded(table: Table, rows: int, settings: AuditConfig) -> str:
     """Return why a change of rows of a table will only be counted; empty: its rows will be recorded, as far as is known."""
-    if not any(column.is_primary_key for column in table.columns.values()):
+    if not table.primary_key:
         return NO_KEY
     if rows > settings.max_rows:
         return describe_limit(settings.max_rows)

@@ -113,7 +113,7 @@ def check_exposed_keys(subject: Subject) -> Iterator[Finding]:
     """Yield the rows with keys, by column and kind of key; memory use does not depend on the size of the tables."""
     db, section = subject.db, subject.entry
     for table, columns in _list_columns(db, section):
-        key = [column.name for column in table.columns.values() if column.is_primary_key]
+        key = table.primary_key
         search = _KeyScanner(columns)
         scanned = search.scan(db, table.name, key)
         for (column, form), rows in search.rows.items():

@@ -74,7 +74,7 @@ def find_mixed_times(subject: Subject) -> Iterator[Finding]:
         if subject.section.mode == "read-only":
             owner = subject.section.owner or "the program that writes it"
             hint = f"{owner[:1].upper()}{owner[1:]} owns this database; dbctl does not write it."
-        elif not any(entry.is_primary_key for entry in live_table.table.columns.values()):
+        elif not live_table.table.primary_key:
             hint = "The table has no primary key, so dbctl cannot change single rows."
         yield subject.finding("warning", "times-mixed", message, hint, table=live_table.name, column=column)
 
@@ -213,7 +213,7 @@ def _check_format(subject: Subject, section: Values) -> Iterator[Finding]:
 def _check_column(subject: Subject, section: States | Values, allowed: Sequence[object]) -> Iterator[Finding]:
     if column := _find_column(subject, section):
         live_table = LiveTable(subject.app.profile, subject.db, section.table.removesuffix("?"), "values")
-        key = [name for name, entry in live_table.table.columns.items() if entry.is_primary_key] or [column]
+        key = live_table.table.primary_key or [column]
         where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", list(allowed)))]
         rows = subject.db.select(live_table.name, [column, *key], where, limit=EXAMPLES + 1)
         row_count = subject.db.count(live_table.name, where) if len(rows) > EXAMPLES else len(rows)

@@ -64,7 +64,7 @@ class DataTable:
         self.app, self.db, self.name = app, db, name
         self.live = LiveTable(app.profile, db, name, "data")
         self.columns = self.live.table.columns
-        self.key = [column.name for column in self.columns.values() if column.is_primary_key]
+        self.key = self.live.table.primary_key
         secret_columns = [] if secrets else find_secret_columns(app, self.database, db, [name]).get(name, [])
         self.hidden: Collection[str] = frozenset(secret_columns)
         self._times = time_columns(app, self.database, self.live)

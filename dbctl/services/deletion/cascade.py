@@ -239,7 +239,7 @@ def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, i
     With ``is_tree``, for a reference within its table, the condition also selects the rows below.
     """
     table = reference.table
-    key = [column.name for column in db.tables()[table].columns.values() if column.is_primary_key]
+    key = db.tables()[table].primary_key
     # Without a primary key, rows have the unique columns to which the cycle refers.
     key = key or list(next(iter(db.references(table))).to)
     rows = db.select(table, key, where)

@@ -111,7 +111,7 @@ class Merge:
             raise self._not_restored(name, reason, f"Restore them into a new table: --into {name}_then")
         writable_columns = [column.name for column in live_table.columns.values() if not column.is_generated]
         columns = [column for column in writable_columns if column in backup_table.columns]
-        key = [column.name for column in live_table.columns.values() if column.is_primary_key]
+        key = live_table.primary_key
         as_new = f"Restore the rows into a new table: --into {name}_then"
         if not key:
             raise self._not_restored(name, "it has no primary key", as_new)

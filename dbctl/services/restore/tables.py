@@ -191,7 +191,7 @@ class RestoreTables(RestoreOperation):
             secret = find_secret_columns(self._app, self._member.database, source).get(table.name, [])
             table_columns = [column for column in table_columns if column.name not in secret]
         columns = [column.name for column in table_columns]
-        key = [column.name for column in table.columns.values() if column.is_primary_key]
+        key = table.primary_key
         key = key if set(key) <= set(columns) else []
         with require_staging(db).create_table(new, table_columns, key):
             rows = Rows(source, db, table.name, new, columns)

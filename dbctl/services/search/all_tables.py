@@ -248,7 +248,7 @@ class _Scan:
                 self._add_skipped(target, "secret", table.name, secret)
             columns = [column for column in texts if column not in secret]
             if columns:
-                key = [column.name for column in table.columns.values() if column.is_primary_key]
+                key = table.primary_key
                 masked = [column for column in key if column in secret_columns.get(table.name, ())]
                 self.tasks.append(_Task(target, db, scanner, table.name, key, columns, masked, is_unsampled))
 

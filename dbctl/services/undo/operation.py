@@ -115,9 +115,8 @@ def _find_rounded(change: TableChange) -> str:
 
 def _has_columns(table: Table, image: RowImage) -> bool:
     """Return whether a table has the key and all columns of a recorded row."""
-    keys = {column.name for column in table.columns.values() if column.is_primary_key}
     return (
-        set(image.key) == keys
+        set(image.key) == set(table.primary_key)
         and {**(image.before or {}), **(image.after or {})}.keys() <= table.columns.keys()
     )
 

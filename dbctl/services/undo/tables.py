@@ -78,7 +78,7 @@ class TableUndo:
         self._db, self.table, self._images, self._read_key = db, table, images, read_key
         self._columns, self._exact, self._codec = db.tables()[table].columns, exact, require_codec(db)
         self._decode = codec.from_json if exact else decode_old_value
-        self.key = [column.name for column in self._columns.values() if column.is_primary_key]
+        self.key = db.tables()[table].primary_key
         self._sign_in_columns, self._times = sign_in_columns, times
         readable = [image for image in images if all(map(is_restorable, image.key.values()))]
         keys = [tuple(self._decode(image.key[name]) for name in self.key) for image in readable]

@@ -95,8 +95,7 @@ class OwnershipTransfer:
         return [self._leaving_rows(item), *excluded]
 
     def _key(self, item: _TransferTable) -> list[str]:
-        columns = self._db.tables()[item.table].columns.values()
-        return [column.name for column in columns if column.is_primary_key] or [item.column, *item.once]
+        return self._db.tables()[item.table].primary_key or [item.column, *item.once]
 
     def _find_duplicates(self) -> Iterator[Duplicates]:
         for item in self._tables:
@@ -275,7 +274,7 @@ def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) 
     where: Where = Condition(step.column, "in", owners)
     if later_steps:
         parent = later_steps[0]
-        keys = [item.name for item in db.tables()[parent.table].columns.values() if item.is_primary_key]
+        keys = db.tables()[parent.table].primary_key
         if len(keys) != 1 and not parent.key:
             missing = f"a primary key of {parent.table} with one column"
             raise SchemaMismatchError(target=db.target, missing=missing, purpose="rows of users")

@@ -284,7 +284,7 @@ def read_payload_users(
 
 def primary_key(live: LiveTable) -> str:
     """Return the column of the primary key; raises as ``where_payload``."""
-    keys = [column.name for column in live.table.columns.values() if column.is_primary_key]
+    keys = live.table.primary_key
     if len(keys) != 1:
         missing = f"a primary key of {live.name} with one column"
         raise SchemaMismatchError(target=live.db.target, missing=missing, purpose="sessions")
