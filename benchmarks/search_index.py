@@ -15,7 +15,7 @@ from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, p
 from benchmarks.sample import LAUNCHER_WORDS, copy_sample, launcher
 from dbctl.config.sections import Selection
 from dbctl.model import PageRequest
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.search.request import SearchRequest
 from dbctl.services.search.search import find
 from tests import external_tools

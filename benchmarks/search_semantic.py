@@ -43,7 +43,7 @@ OVERHEAD = 0.4
 
 def measure() -> Area:
     """Time the query alone in one process, and the whole command."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     place = cached_sample(f"{ROWS}-vectors", [Path(__file__)], _create_deployment)
     urls = [f"chat={place}/chat.db", f"vectors=lancedb:{place}/lancedb"]

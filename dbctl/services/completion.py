@@ -42,7 +42,7 @@ def list_names(kinds: str, request: NameRequest) -> list[str]:
         )
     )
     if of_app := [_OF_APP[kind] for kind in selected if kind in _OF_APP]:
-        from dbctl.services.app.open import open_app
+        from dbctl.services.app.session import open_app
 
         with open_app(request.selection, timeout=TIMEOUT, only=request.database, traceless=True) as app:
             names += chain.from_iterable(list_kind(app, request) for list_kind in of_app)

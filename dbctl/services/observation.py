@@ -21,7 +21,7 @@ from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.files.mounts import read_volume
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.app.app import App
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import open_users
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup.status import AppBackups, DatabaseBackups

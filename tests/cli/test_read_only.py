@@ -40,7 +40,7 @@ def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> 
 
 def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:  # noqa: F811 - a fixture
     """The file does not even have to exist."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     (app_folder / "Data" / "flashpoint.sqlite").unlink()
     with (

@@ -10,7 +10,7 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.operations import UndoConflictError
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo.operation import undo_operation
 from tests.databases import File, Folder, empty_database, from_url, read_event_store

@@ -21,7 +21,7 @@ DUMPS = [("postgresql", "custom", False), ("postgresql", "plain", True), ("mysql
 
 @pytest.fixture(params=DUMPS, ids=lambda values: " ".join(map(str, values)).strip())
 def dump(request, tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     engine, form, is_compressed = request.param
     with larder_app.open_pantry(engine, tmp_path / "app") as pantry:

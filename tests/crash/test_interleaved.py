@@ -82,7 +82,7 @@ def create_journal(path, mode):
 def run_interleaved(path, monkeypatch, other_process, number, prepare, writes, sql):
     """Run a change, in which ``sql`` is committed before a step; return the steps, and the error of the change if it failed."""
     from dbctl.config.sections import Selection
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     spec = CommandSpec(name="users change", answers=tuple, writes=writes)
     config = str(path.with_name("dbctl.toml"))

@@ -64,7 +64,7 @@ def test_bytes_are_restored() -> None:
 
 @pytest.mark.parametrize("engine", INTEGERS)
 def test_integers_outside_of_their_type_are_refused(engine: str, tmp_path: Path) -> None:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     types = INTEGERS[engine]
     with empty_database(engine, tmp_path / "app.db") as database:
@@ -88,7 +88,7 @@ def test_integers_outside_of_their_type_are_refused(engine: str, tmp_path: Path)
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_numbers_are_checked(engine: str, tmp_path: Path) -> None:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run("create table t (id integer primary key, d decimal(9, 2), f double precision)")

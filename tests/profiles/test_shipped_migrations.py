@@ -118,7 +118,7 @@ def test_reversible_formats_have_down_scripts() -> None:
     sorted({(name, database) for name, database, _, engine in SHIPPED if engine == "sqlite"}),
 )
 def test_migrations_of_new_file_are_synced_before_report(profile: str, database: str, tmp_path: Path) -> None:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
     with (

@@ -15,7 +15,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.files import toml
 from dbctl.profiles import loader
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from tests.databases import empty_database
 from tools import profiles as generate
 

@@ -20,7 +20,7 @@ from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.operations import CommitInDoubtError, NodeNotReadyError
 from dbctl.model import Plan
 from dbctl.services.app.change import Change, PreparedChange
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from tests import servers
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng

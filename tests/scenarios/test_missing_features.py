@@ -11,7 +11,7 @@ from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Condition, Query
 from dbctl.model import Plan
 from dbctl.services.app.change import Change, PreparedChange
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from tests import servers
 from tests.databases import PostgreSQL
 from tests.rewriting_proxy import open_proxy

@@ -141,7 +141,7 @@ def create_larder(folder):
 @contextmanager
 def open_app(path):
     """Open the app whose configuration is next to the database at ``path``."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
         yield app

@@ -44,7 +44,7 @@ def create_app(folder, shape):
 @contextmanager
 def open_repository(path, *, timeout=5, only=""):
     """Open the app whose configuration is next to the database at ``path``, and its repository."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with open_app(selection, timeout=timeout, only=only) as app:

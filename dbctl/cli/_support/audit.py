@@ -74,7 +74,7 @@ def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anch
 
 
 def _read_repository(selection: Selection, folder: Path, timeout: float) -> Iterator[Anchor]:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
     from dbctl.services.backup.repository import Repository
 
     with open_app(selection, timeout=timeout) as app:

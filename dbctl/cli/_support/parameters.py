@@ -230,7 +230,7 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
 @contextmanager
 def open_apps(session: "Session", *, all_apps: bool) -> Iterator[Sequence[App]]:
     """Yield the app of the options, or every configured app; their databases are closed at the end."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with ExitStack() as stack:
         app_selections = read_selections(session, all_apps=all_apps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,14 @@ from dbctl.errors.usage import DatabaseUnknownError
 from dbctl.spec import LIBRARY, CommandSpec
 
 if TYPE_CHECKING:
+    from dbctl.config import model
+    from dbctl.profiles.model.profile import Profile
     from dbctl.services.app.app import App
     from dbctl.services.audit.recorder import OperationRecorder
     from dbctl.services.events.runs import JournalLocation
+
+#: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
+SCHEMA_TIMEOUT = 1.0
 
 
 class Session:
@@ -106,6 +111,34 @@ class Session:
         finally:
             set_invocation(outer)
             app.close()
+
+
+def open_app(
+    selection: Selection,
+    *,
+    timeout: float,
+    spec: CommandSpec = LIBRARY,
+    only: str = "",
+    traceless: bool = False,
+) -> AbstractContextManager[App]:
+    """Open an app in a session of its own; see ``Session``."""
+    return Session(selection, timeout=timeout, spec=spec, only=only, traceless=traceless).open_app()
+
+
+def read_profile(configured: model.App) -> tuple[Profile, str | None]:
+    """Return the profile of a configured app, and the name of the variant that the live schema has; None: no variant.
+
+    Only for profiles with variants, the main database is opened; see ``App.resolve_profile``.
+    """
+    from dbctl.profiles.loader import load
+    from dbctl.services.app.app import App
+
+    profile = load(configured.profile)
+    if not profile.variants:
+        return profile, None
+    app = App(Session(Selection(configured=configured), timeout=SCHEMA_TIMEOUT), configured, profile)
+    app.resolve_profile()
+    return app.profile, app.variant.name if app.variant else None
 
 
 def _describe_app(selection: Selection, app: App, outer: Callable[[], Invocation]) -> Invocation:

@@ -134,7 +134,7 @@ def collect_status(
     """
     statuses, failed = list[AppBackups](), list[tuple[str, DbctlError]]()
     for selection in selections:
-        from dbctl.services.app.open import open_app
+        from dbctl.services.app.session import open_app
 
         try:
             with open_app(selection, timeout=timeout, only=only) as app:

@@ -56,7 +56,7 @@ def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") 
     """
     run, apps = _DeploymentRun(), list[str]()
     for selection in selections:
-        from dbctl.services.app.open import open_app
+        from dbctl.services.app.session import open_app
 
         try:
             with open_app(selection, timeout=timeout, only=only, traceless=True) as app:

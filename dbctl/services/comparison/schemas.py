@@ -20,7 +20,7 @@ from dbctl.errors.databases import SideMissingError, SidesSameError
 from dbctl.errors.usage import ConfigMissingError
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.app import App
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations.drift import SchemaReplay, read_schema

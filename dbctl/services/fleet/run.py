@@ -320,7 +320,7 @@ def verify_instance(configured: App, *, migrations: Path | None, timeout: float)
         CanaryFailedError: a check found an error.
         DbctlError: a database cannot be opened.
     """
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
     from dbctl.services.checks.run import check
 
     with open_app(Selection(configured=configured), timeout=timeout) as app:

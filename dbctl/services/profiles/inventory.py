@@ -16,7 +16,7 @@ from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
-from dbctl.services.app.open import read_profile
+from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
 from dbctl.services.checks.profile import Problem
 from dbctl.url import resolve_engine

@@ -21,7 +21,7 @@ from dbctl.model import Struct
 from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import command_line
-from dbctl.services.app.open import open_app, read_profile
+from dbctl.services.app.session import open_app, read_profile
 from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
 from dbctl.services.search.external_lookup import has_external_index
 from dbctl.services.sessions.cleanup import CleanUp

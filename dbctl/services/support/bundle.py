@@ -198,7 +198,7 @@ class _Collector:
         return results
 
     def _read_app(self, selection: Selection, read: Callable[[App], object]) -> object:
-        from dbctl.services.app.open import open_app
+        from dbctl.services.app.session import open_app
 
         with open_app(selection, timeout=self._timeout, traceless=True) as app:
             return read(app)

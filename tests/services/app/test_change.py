@@ -16,7 +16,7 @@ from dbctl.errors.usage import PlanChangedError
 from dbctl.errors.users import LastAdminError
 from dbctl.model import Plan
 from dbctl.services.app.change import UNASKED, Change, PreparedChange
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.delete import delete_users

@@ -80,7 +80,7 @@ def test_invalid_configuration_is_reported_when_an_app_is_selected(tmp_path):
 
 
 def test_session_without_a_command_line_is_the_strictest_and_records_nothing(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     selection = Selection(config=str(tmp_path / "dbctl.toml"))

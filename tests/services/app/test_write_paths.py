@@ -97,7 +97,7 @@ insert into tokens values (1, 2, null), (2, 1, '2026-01-01T00:00:00.000Z');
 
 def test_command_that_does_not_declare_it_cannot_write(tmp_path):
     """Neither with a writer nor in a plan; without a command, the strictest declaration applies."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
     from dbctl.services.users.delete import delete_users
 
     path, spec = (

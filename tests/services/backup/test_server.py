@@ -985,7 +985,7 @@ def test_failed_file_restore_reverts_server_database(mixed_app):
 
 
 def test_python_gzip_reads_plain_backup(pantry):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     file = find_backup_file(pantry.path, create_with_options(pantry.path, form="plain"))
     with gzip.open(file) as read:

@@ -273,7 +273,7 @@ def test_unreachable_storage_is_reported_by_every_command(deployed, monkeypatch)
 
 @contextmanager
 def prepare_copy(path, to, *names, source="", advance=lambda _bytes: None, timeout=5, only=""):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with open_app(selection, timeout=timeout, only=only) as app:
@@ -290,7 +290,7 @@ def copy_backups(path, to, *names, **options):
 
 def call_with_repository(path, address, function):
     """Call ``function`` with an app and the repository at an address."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
         return function(app, Repository(app, address))

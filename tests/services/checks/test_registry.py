@@ -21,7 +21,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ClientMissingError
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.services.app.evidence.subjects import Check, Subject
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.checks import base
 from dbctl.services.checks.base import SETS, CheckRun, list_subjects, load_checks
 from tests.services import larder_app

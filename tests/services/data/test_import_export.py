@@ -178,7 +178,7 @@ def table(request, tmp_path):
 
 
 def export_bytes(url: str, form: Form, **options: object) -> bytes:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     parts: list[bytes] = []
     with open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
@@ -189,7 +189,7 @@ def export_bytes(url: str, form: Form, **options: object) -> bytes:
 
 
 def import_bytes(url: str, form: Form, text: bytes) -> int:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
         file = RowFile(source=io.BytesIO(text), name="f", form=form, table="things")

@@ -9,7 +9,7 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.engines.sql.catalog import ident
 from dbctl.model import Closing
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.delete import delete_users

@@ -36,7 +36,7 @@ vectors = "lancedb"
 
 @pytest.fixture
 def mini(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     (tmp_path / "mini.toml").write_text(PROFILE)
     (tmp_path / "dbctl.toml").write_text(APP)

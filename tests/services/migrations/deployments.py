@@ -48,7 +48,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> Path:
 @contextmanager
 def open_app(base: ComparedDatabase) -> Iterator[App]:
     """Open a database without a configuration."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
         yield app
@@ -80,7 +80,7 @@ class Desk:
 
     @contextmanager
     def open_app(self, *, timeout=5):
-        from dbctl.services.app.open import open_app
+        from dbctl.services.app.session import open_app
 
         selection, spec = Selection(config=str(self.folder / "dbctl.toml")), read_specs()["migrate up"]
         with open_app(selection, timeout=timeout, spec=spec) as app:

@@ -65,7 +65,7 @@ def own(tmp_path):
 
 
 def open_app(path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     return open_app(Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=1)
 

@@ -34,7 +34,7 @@ def lint_folder(app, database="", folder=None, *, all_files=False):
 
 
 def lint(folder, *, url=NOWHERE, profile="plain", with_folder=True, all_files=False):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
         return lint_folder(app, "", folder if with_folder else None, all_files=all_files)
@@ -65,7 +65,7 @@ def test_folder_is_linted_without_a_server(tmp_path):
 
 
 def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     folder = write(tmp_path / "m", n001_start="-- Start.\ncreate table t (a int);\ndrop table if exists old;")
     database = tmp_path / "app.db"
@@ -83,7 +83,7 @@ def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
 
 
 def test_all_files_are_pending_without_a_database(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     folder = write(tmp_path / "m", n001_start="-- Start.\ndrop table if exists old;")
     with open_app(Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1) as app:
@@ -208,7 +208,7 @@ def test_shared_number_is_reported_for_version_ledgers(tmp_path):
 
 
 def test_known_shared_number_is_not_reported(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     text = "-- Up\n-- So.\nselect 1;\n-- Down\nselect 1;"
     folder = write(tmp_path / "m", n006_drafts=text, n006_extended_model_types=text, n007_a=text, n007_b=text)
@@ -257,7 +257,7 @@ def test_shipped_migrations_have_no_errors_or_warnings(profile, database, engine
 
 
 def test_lint_leaves_no_files_next_to_the_database(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     folder = write(tmp_path / "m", n001_start="-- Start.\nselect 1;")
     database = tmp_path / "app.db"

@@ -128,7 +128,7 @@ def test_failing_reset_names_the_safety_backup(file):
 
 
 def test_reset_creates_a_missing_file(tmp_path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     folder = deployments.write_files(tmp_path / "migrations", deployments.INITIAL_FILES)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])

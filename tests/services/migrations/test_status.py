@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def open_app(path: Path, timeout: float = 5) -> Iterator[App]:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(
         Selection(profile="flashpoint-web", urls=[f"user={path}"]),

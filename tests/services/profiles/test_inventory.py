@@ -49,7 +49,7 @@ def test_built_in_profile_matches_both_variants(tmp_path, variant):
 
 @pytest.mark.parametrize("build", [shapes.document_flashpoint_db, shapes.launcher_flashpoint_db])
 def test_every_search_key_works_on_both_schemas(tmp_path, build):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
     from dbctl.services.checks.run import check_live
 
     path = build(tmp_path / "flashpoint.sqlite")

@@ -38,7 +38,7 @@ def damage_page(path, *, page=20):
 
 
 def recover(path, **options):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with open_app(selection, timeout=0.2) as app:
@@ -85,7 +85,7 @@ def test_undamaged_database_creates_no_file(path):
 
 
 def test_plan_creates_nothing(path):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     damage_page(path)
     before = set(path.parent.iterdir())
@@ -143,7 +143,7 @@ def test_damaged_database_is_refused_as_reference(path):
 
 @pytest.mark.parametrize("engine", sorted(SERVER_URLS))
 def test_server_database_is_refused_with_a_hint(engine):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(urls=[f"main={SERVER_URLS[engine]}"])
     with open_app(selection, timeout=0) as app, pytest.raises(NotSupportedError) as failure:

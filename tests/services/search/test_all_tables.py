@@ -73,7 +73,7 @@ def larder(tmp_path_factory):
 
 
 def scan(selection, word, *, only="", limit=5, timeout=LONG, **options):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(selection, timeout=5, only=only) as app:
         return scan_tables(app, word, limit=limit, timeout=timeout, **options)
@@ -152,7 +152,7 @@ def test_unreachable_database_does_not_hide_other_results(larder):
 
 
 def test_slow_table_does_not_block_other_tables():
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as session:
         session.execute("create table a_slow (id integer primary key, body text)")

@@ -85,7 +85,7 @@ def configure(folder: Path, extra: str = "") -> None:
 
 @contextmanager
 def open_app(folder):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
 
     with open_selected(Selection(config=str(folder / "dbctl.toml")), timeout=1) as app:
         yield app
@@ -321,7 +321,7 @@ def test_wrong_index_is_ignored_with_note(folder):
 
 
 def test_custom_profile_has_external_index(tmp_path):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change, read_statuses
 
     profile = tmp_path / "library.toml"
@@ -352,7 +352,7 @@ def test_custom_profile_has_external_index(tmp_path):
 
 
 def test_writable_database_has_no_external_index(tmp_path):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change
 
     profile = tmp_path / "library.toml"

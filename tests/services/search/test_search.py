@@ -43,7 +43,7 @@ def paths(tmp_path_factory):
 
 @contextmanager
 def open_app(path, profile="flashpoint-web", database="flashpoint"):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(profile=str(profile), urls=[f"{database}={path}"]), timeout=5) as app:
         yield app

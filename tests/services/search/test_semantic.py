@@ -81,7 +81,7 @@ def deployed(tmp_path_factory):
 
 
 def search(folder, embedder=None, *, summary=False, columns=(), **options):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection = Selection(
         profile="chat-lancedb", urls=[f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
@@ -211,7 +211,7 @@ def test_unreadable_database_does_not_hide_neighbours(deployed, tmp_path):
 
 
 def test_vectors_are_searched_without_the_other_database(deployed):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     urls = [f"vectors=lancedb:{deployed}/lancedb"]
     all_urls = [f"chat={deployed}/chat.db", *urls]
@@ -418,7 +418,7 @@ def test_missing_folder_and_wrong_tables_are_reported(deployed, tmp_path):
 
 
 def test_unconfigured_vectors_are_refused(deployed):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     for selection, kind in (
         (Selection(profile="yaai", urls=[f"chat={deployed}/chat.db"]), FeatureMissingError),

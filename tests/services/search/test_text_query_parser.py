@@ -277,7 +277,7 @@ KINDS = (
 
 @pytest.fixture(scope="module", params=KINDS)
 def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     kind: str = request.param
     folder = tmp_path_factory.mktemp("notebook")

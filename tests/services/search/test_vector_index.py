@@ -22,7 +22,7 @@ def chat(tmp_path):
 
 
 def open_app(folder, *, only=""):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
 
     urls = [f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
     return open_selected(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
@@ -119,7 +119,7 @@ def test_index_for_other_metric_is_replaced_only_by_repair(chat):
 
 
 def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
     from dbctl.services.search.indexes.selection import create_change, read_statuses
 
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).delete("message_id > 'msg-00020'")

@@ -64,7 +64,7 @@ def plan(path, **options) -> Plan:
 
 
 def rebuild(path, *, timeout=5.0, **options):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
 
     with open_selected(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
         return {
@@ -258,7 +258,7 @@ def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
 
 
 def test_missing_statistics_are_refused(tmp_path, path):
-    from dbctl.services.app.open import open_app as open_selected
+    from dbctl.services.app.session import open_app as open_selected
 
     with open_app(path) as app:
         assert "statistics" in app.profile.list_features()

@@ -532,7 +532,7 @@ def test_exported_user_settings_are_applied_to_another_user(path):
 @contextmanager
 def open_partially_migrated_app(tmp_path, migrations, profile="flashpoint-web"):
     """Yield an app to whose database the first ``migrations`` of the document were applied."""
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
         for file in sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))[:migrations]:

@@ -46,7 +46,7 @@ def change(source):
 
 @contextmanager
 def open_endpoints(source, destination):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     with open_app(Selection(urls=[f"main={source}"]), timeout=5) as app:
         yield Endpoints(app, parse_url(destination))

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
-from dbctl.services.app.open import open_app
+from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users.update import set_role
 from tests import servers
