@@ -147,12 +147,6 @@ class Reference(Struct, frozen=True, kw_only=True):
 FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
 
 
-def fill_no_columns(db: Readable, table: str, provided: Collection[str]) -> Mapping[str, object]:
-    """Return no values, so that the database fills the other columns."""
-    del db, table, provided
-    return {}
-
-
 class Explanation(Struct, frozen=True, kw_only=True):
     """How an engine would run a query."""
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import FillRow, Readable, fill_no_columns
+from dbctl.engines.contract.database import FillRow, Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.temp import Progress, no_progress
@@ -58,7 +58,8 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     use_external_indexes: bool = False  #: for reading: use external indexes for text searches
     pragmas: Mapping[str, str] = {}  #: for writing
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
-    fill: FillRow = fill_no_columns  #: for writing: completes new rows if the engine has no type for times
+    #: for writing: completes new rows if the engine has no type for times; None: the database does that alone
+    fill: FillRow | None = None
     #: for writing: a closed reader of the same database, which has read its tables
     reader: Readable | None = None
 
@@ -112,7 +113,7 @@ class Engine(ABC):
         pragmas: Mapping[str, str] = {},
         create: Mapping[str, str] | None = None,
         keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
+        fill: FillRow | None = None,
     ) -> Writable:
         """Open a database for writing; a missing file is created if ``create`` is set, but not a database on a server."""
         options = OpenOptions(timeout=timeout, pragmas=pragmas, create=create, keys=keys, fill=fill)

@@ -8,15 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.engines.contract.database import (
-    FillRow,
-    Merge,
-    Readable,
-    ShiftedTime,
-    Where,
-    Writable,
-    fill_no_columns,
-)
+from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, Where, Writable
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
@@ -116,7 +108,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         timeout: float = 5.0,
         create: Mapping[str, str] | None = None,
         pragmas: Mapping[str, str] = {},
-        fill: FillRow = fill_no_columns,
+        fill: FillRow | None = None,
         reader: Readable | None = None,
     ) -> None:
         """Open ``path`` for writing.
@@ -127,7 +119,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             timeout: seconds to wait for each lock.
             create: pragmas for a new file if it is missing; None: the file must exist.
             pragmas: for the connection; foreign keys are always on.
-            fill: returns the values of further columns for each new row.
+            fill: returns the values of further columns for each new row; None: there are none.
             reader: a closed reader; its catalog is kept if it read the same version of the same file.
         """
         super().__init__(WriteConnection(path, target, timeout=timeout, create=create, pragmas=pragmas))
@@ -150,7 +142,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
         """Return the values of further columns for each new row, besides ``columns``."""
-        return self._fill(self, table, list(columns))
+        return self._fill(self, table, list(columns)) if self._fill else {}
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         live = self.catalog.require_table(table)
@@ -258,4 +250,4 @@ class SQLiteScratch(SQLiteWriter):
 
     def __init__(self, target: str) -> None:
         SQLiteDatabase.__init__(self, ScratchConnection(target))
-        self._fill = fill_no_columns
+        self._fill = None
