@@ -15,8 +15,14 @@ from dbctl.model import Struct, format_count
 T = TypeVar("T")
 #: Amount of work, if known; a function is called again for each report, because the amount may grow.
 Total: TypeAlias = "float | Callable[[], float] | None"
+#: Receives the completed share of one step, from 0 to 1.
+Progress: TypeAlias = Callable[[float], None]
 #: Seconds of work before a rate is meaningful.
 _RATE_SECONDS = 0.5
+
+
+def no_progress(_share: float) -> None:
+    """Report nothing."""
 
 
 def _ignore() -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dbctl import signals
 from dbctl.errors.connection import CorruptError
 from dbctl.files.subprocesses import BLOCK
-from dbctl.files.temp import Progress
 from dbctl.model import Compression
+from dbctl.progress import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

@@ -17,8 +17,8 @@ from dbctl.files import atomic
 from dbctl.files.atomic import HashingCounter
 from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor
 from dbctl.files.subprocesses import BLOCK, create_file
-from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Compression, Struct
+from dbctl.progress import Progress, no_progress
 
 #: Blocks that may wait to be hashed or written, so that decompression does not wait for a slow block.
 MAX_PENDING = 4

@@ -1,4 +1,4 @@
-"""Temporary private folders; functions in other threads, for I/O and hashing; and callbacks that receive the progress of reads."""
+"""Temporary private folders; functions in other threads, for I/O and hashing; and a limit of the rate of reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from dbctl import signals
 from dbctl.errors.connection import FileFailedError
@@ -109,17 +109,6 @@ def start_call(call: Callable[[], A]) -> Future[A]:
 
 #: Seconds between two checks for a signal, and seconds of delay that may be caught up.
 POLL_SECONDS, CATCH_UP_SECONDS = 0.1, 1.0
-
-#: Receives the completed share, from 0 to 1.
-Progress: TypeAlias = Callable[[float], None]
-
-
-def no_progress(_share: float) -> None:
-    """Report nothing."""
-
-
-def release_nothing() -> None:
-    """Do nothing: no other process is blocked."""
 
 
 class RateLimiter:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dbctl.errors.connection import CorruptError
 from dbctl.files import codecs
-from dbctl.files.temp import no_progress
+from dbctl.progress import no_progress
 
 TEXT = b"".join(b"%d\tthe same again, and again\t%x\n" % (n, n * 7919) for n in range(60_000))
 

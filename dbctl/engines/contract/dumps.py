@@ -11,8 +11,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import field
 
 from dbctl.engines.contract.database import Readable
-from dbctl.files.temp import Progress, no_progress, release_nothing
 from dbctl.model import Struct
+from dbctl.progress import Progress, no_progress
 from dbctl.url import Url
 
 #: ``in place``: one transaction in the database; ``new``: there was no database; ``replaced``: the file was not a readable
@@ -38,6 +38,10 @@ Content: TypeAlias = Literal[
     "empty",
     "unknown",
 ]
+
+
+def release_nothing() -> None:
+    """Do nothing: no other process is blocked."""
 
 
 class DumpVerification(Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.database import FillRow, Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Struct
+from dbctl.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder

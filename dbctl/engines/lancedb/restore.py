@@ -22,6 +22,7 @@ from dbctl.engines.contract.dumps import (
     RestoreStrategy,
     RetainedDatabase,
     TrialRestore,
+    release_nothing,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb import swap
@@ -31,7 +32,6 @@ from dbctl.errors.connection import NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts, tar, temp
-from dbctl.files.temp import release_nothing
 from dbctl.url import Url
 
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"

@@ -17,7 +17,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
-from dbctl.files.temp import no_progress
+from dbctl.progress import no_progress
 from dbctl.url import Url
 
 Name = TypeVar("Name", str, bytes)

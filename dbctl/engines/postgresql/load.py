@@ -33,8 +33,8 @@ from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
 from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
-from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Struct
+from dbctl.progress import Progress, no_progress
 
 #: Seconds between two checks for connected sessions; a terminated session takes some milliseconds to end.
 POLL_SECONDS = 0.05

@@ -24,6 +24,7 @@ from dbctl.engines.contract.dumps import (
     RetainedDatabase,
     RolePolicy,
     TrialRestore,
+    release_nothing,
 )
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import read_scope
@@ -45,7 +46,6 @@ from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, ServerRestoreTarget, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RetainedDatabaseMissingError
-from dbctl.files.temp import release_nothing
 from dbctl.url import Url
 
 #: The database and its oldest table: after a restore in place the tables have new ids.

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore, release_nothing
 from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
 from dbctl.engines.contract.schema import Schema, fingerprint
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
@@ -26,7 +26,7 @@ from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.codecs import ParallelGzip
 from dbctl.files.subprocesses import ClientProgram, NewFile
-from dbctl.files.temp import Progress, release_nothing
+from dbctl.progress import Progress
 from dbctl.url import Url
 
 

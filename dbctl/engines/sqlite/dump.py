@@ -33,8 +33,8 @@ from dbctl.engines.sqlite.monitoring import SQLiteSizes
 from dbctl.errors.connection import BusyError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty
-from dbctl.files.temp import Progress
 from dbctl.model import now
+from dbctl.progress import Progress
 
 #: Pages per step; signals are checked between two steps, about every 20 ms.
 STEP_PAGES = 4096

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
-from dbctl.files.temp import Progress, no_progress
+from dbctl.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder

@@ -12,7 +12,6 @@ from msgspec import structs
 from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, Table, Writable
-from dbctl.engines.contract.dumps import RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ConcurrentChangeError, InterruptedWriteError, ReadOnlyError
@@ -29,6 +28,7 @@ from dbctl.spec import Fact, Write
 from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.dumps import RestoreTarget
     from dbctl.services.app.session import Session
     from dbctl.services.audit.recorder import OperationRecorder
 

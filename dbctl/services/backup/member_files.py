@@ -18,8 +18,8 @@ from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
 from dbctl.files.atomic import is_regular, sync_file
 from dbctl.files.subprocesses import create_file
-from dbctl.files.temp import Progress, no_progress
 from dbctl.model import Compression, Struct, now
+from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
 from dbctl.services.backup.manifest import Encryption, Form, Manifest, Member
 from dbctl.stores.base import FolderWriter, Store

@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl.config.model import BackupConfig
 from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows
+from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows, release_nothing
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -25,7 +25,6 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.usage import DriverMissingError
 from dbctl.files.atomic import write_atomically
-from dbctl.files.temp import release_nothing
 from dbctl.model import Struct, format_count, now
 from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record

@@ -33,8 +33,9 @@ from dbctl.errors.connection import (
 from dbctl.errors.usage import WrongAppError
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.subprocesses import create_file
-from dbctl.files.temp import Progress, run_in_parallel
+from dbctl.files.temp import run_in_parallel
 from dbctl.model import Compression, format_count
+from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.manifest import Member, member_file_name

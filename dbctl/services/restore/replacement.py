@@ -8,10 +8,9 @@ from functools import partial
 from typing import NamedTuple
 
 from dbctl import progress, signals
-from dbctl.engines.contract.dumps import LoadRequest, LoadResult, PreparedSwap
+from dbctl.engines.contract.dumps import LoadRequest, LoadResult, PreparedSwap, release_nothing
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.restore import RestorePartialError, RestoreUnfinishedError
-from dbctl.files.temp import release_nothing
 from dbctl.model import Finding
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.manifest import Manifest, Member, OmittedDatabase

@@ -16,8 +16,8 @@ from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Tree
 from dbctl.engines.sqlite.recover.image import Image
 from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table, create_entries
 from dbctl.engines.sqlite.recover.schema import Entry, correct_name
-from dbctl.files.temp import Progress
 from dbctl.model import format_count
+from dbctl.progress import Progress
 
 MAX_LISTED = 5  #: maximum number of ranges or rows in a message
 MAX_FIELDS = 100  #: maximum number of stored fields of a row that belongs to no table

@@ -27,8 +27,8 @@ from dbctl.errors.connection import DatabaseMissingError, FileExistsAlreadyError
 from dbctl.errors.restore import UnrecoverableError
 from dbctl.files import atomic, mounts, temp
 from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
-from dbctl.files.temp import Progress
 from dbctl.model import format_count
+from dbctl.progress import Progress
 
 #: Size of the smallest possible page.
 MIN_FILE_BYTES = 512

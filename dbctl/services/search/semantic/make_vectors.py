@@ -10,8 +10,8 @@ from dbctl.engines.contract.database import Condition, KeysetCursor, Where
 from dbctl.errors.base import Exit
 from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError
-from dbctl.files.temp import no_progress
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
+from dbctl.progress import no_progress
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
