@@ -11,20 +11,26 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-#: Modules that Typer, psycopg and others import, but that most commands do not use, with the functions that they import by name.
+#: Modules that Typer, msgspec, psycopg and others import, but that most commands do not use, with the functions that they import by name.
 _RARELY_USED: dict[str, tuple[str, ...]] = {
     "bz2": (),
     "difflib": ("get_close_matches",),
     "gettext": ("gettext",),
     "importlib.metadata": ("version",),
     "ipaddress": (),
+    "linecache": (),
     "lzma": (),
+    "msgspec._json_schema": ("schema", "schema_components"),
+    "msgspec.inspect": (),
+    "msgspec.msgpack": (),
+    "msgspec.yaml": (),
     "ntpath": (),
     "platform": (),
     "shutil": ("get_terminal_size",),
     "subprocess": (),
     "textwrap": (),
     "tokenize": (),
+    "traceback": ("FrameSummary", "StackSummary"),
     "typer.completion": ("get_completion_inspect_parameters",),
     "urllib.parse": ("quote_from_bytes",),
 }
@@ -61,14 +67,14 @@ def defer_imports(*, of_typer: bool = True) -> None:
     metadata = sys.modules["importlib.metadata"]
     if isinstance(metadata, _DeferredModule):
         vars(metadata)["version"] = partial(_read_version, metadata)  # psycopg calls it on import
-    for name in names:
-        package, _, module = name.rpartition(".")
-        if package:
-            vars(import_module(package)).setdefault(module, sys.modules[name])
     if "typing_extensions" not in sys.modules:
         sys.modules["typing_extensions"] = None  # type: ignore[assignment] # msgspec uses typing instead, which is loaded
         import_module("msgspec")
         del sys.modules["typing_extensions"]
+    for name in names:
+        package, _, module = name.rpartition(".")
+        if package:
+            vars(import_module(package)).setdefault(module, sys.modules[name])
 
 
 def _read_version(metadata: _DeferredModule, distribution: str) -> str:
