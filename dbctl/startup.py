@@ -13,8 +13,10 @@ from typing import Any
 
 #: Modules that Typer, msgspec, psycopg and others import, but that most commands do not use, with the functions that they import by name.
 _RARELY_USED: dict[str, tuple[str, ...]] = {
+    "ast": (),
     "bz2": (),
     "difflib": ("get_close_matches",),
+    "dis": (),
     "gettext": ("gettext",),
     "importlib.metadata": ("version",),
     "ipaddress": (),
@@ -34,6 +36,12 @@ _RARELY_USED: dict[str, tuple[str, ...]] = {
     "typer.completion": ("get_completion_inspect_parameters",),
     "urllib.parse": ("quote_from_bytes",),
 }
+
+#: What ``inspect`` reads from ``dis`` on import: the names of the flags of code objects, which become its constants.
+_FLAGS = {
+    1: "OPTIMIZED", 2: "NEWLOCALS", 4: "VARARGS", 8: "VARKEYWORDS", 16: "NESTED", 32: "GENERATOR", 64: "NOFREE", 128: "COROUTINE",
+    256: "ITERABLE_COROUTINE", 512: "ASYNC_GENERATOR",
+}  # fmt: skip
 
 _REPLACEMENT = threading.Lock()  # only one thread replaces a deferred module
 
@@ -58,12 +66,21 @@ class _DeferredModule(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
+class _NodeVisitor:
+    """What ``inspect`` inherits from ``ast`` on import, with the methods of the original."""
+
+    def __getattr__(self, name: str) -> object:
+        return partial(getattr(import_module("ast").NodeVisitor, name), self)
+
+
 def defer_imports(*, of_typer: bool = True) -> None:
     """Delay the imports of ``_RARELY_USED`` until one of their names is used; ``of_typer`` imports Typer without them."""
     names = [name for name in _RARELY_USED if of_typer or not name.startswith("typer.")]
     for name in names:
         sys.modules.setdefault(name, _DeferredModule(name))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
+    vars(sys.modules["ast"]).setdefault("NodeVisitor", _NodeVisitor)
+    vars(sys.modules["dis"]).setdefault("COMPILER_FLAG_NAMES", _FLAGS)
     metadata = sys.modules["importlib.metadata"]
     if isinstance(metadata, _DeferredModule):
         vars(metadata)["version"] = partial(_read_version, metadata)  # psycopg calls it on import

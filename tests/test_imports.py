@@ -21,8 +21,9 @@ RUN = "from dbctl.__main__ import run; run()"
 #: Packages whose import takes longer than a whole reading command; only commands that use them may load them.
 HEAVY = {
     "argon2", "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
-    "bz2", "difflib", "ipaddress", "json", "lzma", "platform", "sqlite_utils", "subprocess", "tabulate", "textwrap", "tokenize",
-    "typer.completion", "typing_extensions", "urllib.request",
+    "ast", "bz2", "concurrent.futures", "difflib", "dis", "ipaddress", "json", "linecache", "logging", "lzma", "msgspec.inspect",
+    "msgspec.yaml", "platform", "queue", "sqlite_utils", "subprocess", "tabulate", "tempfile", "textwrap", "tokenize",
+    "traceback", "typer.completion", "typing_extensions", "urllib.request",
 }  # fmt: skip
 #: Maximum number of modules of dbctl that a command loads.
 BUDGET = {"users list": 104, "search games wizard": 114}
@@ -198,6 +199,21 @@ with ThreadPoolExecutor(8) as threads:
 assert len(classes) == 1 and classes == {sys.modules["subprocess"].Popen}
 """
     assert "subprocess" in list_imports(code)
+
+
+def test_inspect_works_with_the_values_that_stand_for_deferred_modules():
+    code = """
+from dbctl import startup
+startup.defer_imports()
+import fractions, inspect, sys
+assert not getattr(sys.modules["ast"], "__spec__", None)
+assert inspect.getsource(fractions.Fraction).startswith("class Fraction")
+flags = dict(inspect.dis.COMPILER_FLAG_NAMES)
+import dis
+assert flags == {flag: name for flag, name in dis.COMPILER_FLAG_NAMES.items()}
+print(dis.code_info(compile("pass", "", "exec")))
+"""
+    list_imports(code)
 
 
 def test_psycopg_reads_its_version_without_the_metadata_of_all_packages():
