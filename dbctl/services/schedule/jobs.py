@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl.config import loader as config
 from dbctl.config import model
-from dbctl.config.sections import Selection
+from dbctl.config.sections import Selection, read_sections
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
@@ -189,10 +189,6 @@ class _JobKind(NamedTuple):
     is_for_all_apps: bool = False
 
 
-def _for_backups(app: model.App, _profile: Profile) -> Sequence[str]:
-    return WHOLE_APP if app.backup else ()
-
-
 def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]:
     encryption = app.backup.encrypt if app.backup else None
     can_decrypt = (
@@ -207,18 +203,6 @@ def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]
 def _for_retention(app: model.App, profile: Profile) -> Sequence[str]:
     is_configured = has_rules(retention_for(app, profile)) or database_retentions(app)
     return WHOLE_APP if app.backup and is_configured else ()
-
-
-def _for_cleanup(_app: model.App, profile: Profile) -> Sequence[str]:
-    return WHOLE_APP if profile.cleanup else ()
-
-
-def _for_messages(app: model.App, _profile: Profile) -> Sequence[str]:
-    return WHOLE_APP if app.has_messages else ()
-
-
-def _for_summary(app: model.App, _profile: Profile) -> Sequence[str]:
-    return WHOLE_APP if app.has_summary else ()
 
 
 def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
@@ -257,7 +241,7 @@ KINDS = (
         arguments=("backup", "create", *TIMEOUT_OPTIONS),
         minute=11,
         hours="2 * * *",
-        list_targets=_for_backups,
+        list_targets=lambda app, _: WHOLE_APP if app.backup else (),
     ),
     _JobKind(
         name="prune",
@@ -274,7 +258,7 @@ KINDS = (
         arguments=("backup", "verify", *TIMEOUT_OPTIONS),
         minute=37,
         hours="4 * * 0",
-        list_targets=_for_backups,
+        list_targets=lambda app, _: WHOLE_APP if app.backup else (),
     ),
     _JobKind(
         name="drill",
@@ -305,7 +289,7 @@ KINDS = (
         arguments=("sessions", "cleanup", *TIMEOUT_OPTIONS),
         minute=7,
         hours="*/6 * * *",
-        list_targets=_for_cleanup,
+        list_targets=lambda _, profile: WHOLE_APP if profile.cleanup else (),
     ),
     _JobKind(
         name="status",
@@ -321,7 +305,7 @@ KINDS = (
         arguments=("notify", "check"),
         minute=3,
         hours="8 * * *",
-        list_targets=_for_messages,
+        list_targets=lambda app, _: WHOLE_APP if app.has_messages else (),
     ),
     _JobKind(
         name="summary",
@@ -329,7 +313,7 @@ KINDS = (
         arguments=("notify", "summary", "--report"),
         minute=19,
         hours="10 * * 1",
-        list_targets=_for_summary,
+        list_targets=lambda app, _: WHOLE_APP if app.has_summary else (),
         is_for_all_apps=True,
     ),
 )
@@ -372,7 +356,8 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
         raise UsageError(
             detail="a scheduled command would contain a password; write the URL into a configuration"
         )
-    position, app_count = _find_position(selection, app)
+    app_names = list_app_names(selection)
+    offset = 60 * app_names.index(app.name) // len(app_names)
     options = command_line.app_options(selection, app)
     unknown = [name for name in app.schedule.databases if name not in app.databases]
     if unknown:
@@ -387,7 +372,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             if kind.name in schedules
         ]
         if targets := kind.list_targets(app, profile):
-            minute = (kind.minute + 60 * position // app_count) % 60
+            minute = (kind.minute + offset) % 60
             default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
             entries[:0] = [(configured or default, target) for target in targets]
         elif configured not in ("", OFF) or (entries and kind.name not in FOR_ANY_DATABASE):
@@ -420,12 +405,11 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             )
 
 
-def _find_position(selection: Selection, app: model.App) -> tuple[int, int]:
-    """Return the index of the app and the number of apps, which spread the jobs over the hour."""
+def list_app_names(selection: Selection) -> Sequence[str]:
+    """Return the names of all apps of the configuration, whose jobs are spread over the hour and the minute."""
     if selection.profile and selection.urls:
-        return 0, 1
-    names = list(config.load(selection).files)
-    return names.index(app.name), len(names)
+        return [selection.app.partition("/")[0] or model.UNNAMED_APP]
+    return list(read_sections(config.config_path(selection)).apps)
 
 
 def _check_job(job: PlannedJob) -> PlannedJob:

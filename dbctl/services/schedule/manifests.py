@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
@@ -17,8 +20,8 @@ from dbctl.services.schedule.jobs import PlannedJob, normalize
 CONFIG_FOLDER, HOME_FOLDER, USER_ID = "/etc/dbctl", "/var/lib/dbctl", 10001
 #: Characters of the name of a CronJob; Kubernetes appends 11 for its jobs.
 _LONGEST_NAME = 52
-#: Words of YAML that are no texts.
-_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
+#: The beginning of the name of a type in YAML.
+_TAG = "tag:yaml.org,2002:"
 #: The name of the secrets, the volume claim and the service that the manifests expect.
 CONFIG_SECRET, VARIABLES_SECRET, CLAIM, SCHEDULER = (
     "dbctl-config",
@@ -150,46 +153,16 @@ def _create_cron_job(job: PlannedJob, image: str, namespace: str) -> Mapping[str
 
 
 def write_yaml(value: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML; texts are written as in JSON, which YAML includes, so that no text has another type."""
-    return "".join(f"{line}\n" for line in _write_lines(value))
+    """Return a mapping as YAML, with texts in quotes, so that none has another type for a reader with other rules."""
+    text: str = yaml.serialize(_create_node(value), Dumper=yaml.SafeDumper, width=math.inf)
+    return text
 
 
-def _write_lines(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _write_entry(f"{_write_key(key)}:", item)
-    elif isinstance(value, Sequence) and not isinstance(value, str) and value:
-        for item in value:
-            lines = list(_write_lines(item))
-            yield f"- {lines[0]}"
-            yield from (f"  {line}" for line in lines[1:])
-    else:
-        yield _write_scalar(value)
-
-
-def _write_entry(start: str, item: Any) -> Iterator[str]:
-    if isinstance(item, (Mapping, list)) and item:
-        yield start
-        yield from (f"  {line}" for line in _write_lines(item))
-    else:
-        yield f"{start} {_write_scalar(item)}"
-
-
-def _write_key(key: str) -> str:
-    is_plain = re.fullmatch(r"[A-Za-z][\w./-]+", key, re.ASCII) and key.lower() not in _RESERVED
-    return key if is_plain else _write_scalar(key)
-
-
-def _write_scalar(value: Any) -> str:
-    if not isinstance(value, str):
-        return json.dumps(value)
-    # JSON escapes characters beyond 16 bits as two, which YAML does not combine.
-    parts = re.split("([\U00010000-\U0010ffff])", value)
-    return (
-        '"'
-        + "".join(
-            json.dumps(part)[1:-1] if index % 2 == 0 else f"\\U{ord(part):08x}"
-            for index, part in enumerate(parts)
-        )
-        + '"'
-    )
+def _create_node(value: Any) -> yaml.Node:
+    if isinstance(value, Mapping):
+        entries = [(yaml.ScalarNode(f"{_TAG}str", key), _create_node(item)) for key, item in value.items()]
+        return yaml.MappingNode(f"{_TAG}map", entries)
+    if isinstance(value, list):
+        return yaml.SequenceNode(f"{_TAG}seq", [_create_node(item) for item in value])
+    text, style = (value, '"') if isinstance(value, str) else (json.dumps(value), None)
+    return yaml.ScalarNode(f"{_TAG}{type(value).__name__}", text, style=style)

@@ -16,7 +16,13 @@ from dbctl.config.sections import Selection, read_sections
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.services.app import command_line
-from dbctl.services.schedule.jobs import NOTIFY, PlannedJob, list_calendar_events, spread_seconds
+from dbctl.services.schedule.jobs import (
+    NOTIFY,
+    PlannedJob,
+    list_app_names,
+    list_calendar_events,
+    spread_seconds,
+)
 
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="
@@ -85,7 +91,7 @@ def create_units(
     Raises:
         UsageError: the name of a unit would be too long.
     """
-    seconds = spread_seconds(_list_app_names(selections[0]))
+    seconds = spread_seconds(list_app_names(selections[0]))
     settings = dict[str | None, str]()
     for selection in selections:
         app = config.find_app(selection, allow_fleet=True)
@@ -124,13 +130,6 @@ def read_mark(selection: Selection) -> str:
     if selection.profile and selection.urls:
         return MARK + "none"
     return MARK + os.path.abspath(config.config_path(selection))  # noqa: PTH100 - a link stays, its target may move
-
-
-def _list_app_names(selection: Selection) -> Sequence[str]:
-    """Return the names of all apps of the configuration, so that a job has the same second alone and with others."""
-    if selection.profile and selection.urls:
-        return [selection.app or model.UNNAMED_APP]
-    return list(read_sections(config.config_path(selection)).apps)
 
 
 def _escape(name: str) -> str:
