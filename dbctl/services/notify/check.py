@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -13,20 +12,18 @@ from dbctl.config.sections import Sections, Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.errors.usage import FleetSelectedError
-from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct, format_count, now, time_before
+from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct, format_count, time_before
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.runs import JournalLocation, RunFilter, is_failed_job
 from dbctl.services.notify.dispatch import (
     Delivery,
     Dispatcher,
     DispatchResult,
-    Problem,
-    Recovery,
     group_by_settings,
     summarize_deliveries,
 )
 from dbctl.services.notify.notice import Attachment, Event, Notice, list_findings
-from dbctl.services.notify.observer import list_run_problems, report_findings
+from dbctl.services.notify.observer import list_run_problems, report_findings, report_group
 from dbctl.services.observation import observe
 from dbctl.services.report.fleets import collect_fleet
 
@@ -127,22 +124,19 @@ def _read_fleet(selection: Selection, error: FleetSelectedError, timeout: float)
 
 def _report_status(dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding]) -> None:
     overdue = [finding for finding in findings if finding.code in OVERDUE]
-    subject = "overdue work"
-    if overdue:
-        dispatcher.report(
-            Problem(
-                event="overdue",
-                apps=[app],
-                subject=subject,
-                code=" ".join(sorted({f"{finding.target}:{finding.code}" for finding in overdue})),
-                severity="warning",
-                headline=f"overdue: {', '.join(dict.fromkeys(finding.code for finding in overdue))}",
-                text="\n".join(list_findings(overdue)),
-                findings=overdue,
-            )
-        )
-    else:
-        dispatcher.resolve(Recovery(apps=[app], subject=subject, text="No work is overdue any more."))
+    report_group(
+        dispatcher,
+        "overdue work",
+        Notice(
+            event="overdue",
+            apps=[app],
+            severity="warning",
+            headline=f"overdue: {', '.join(dict.fromkeys(finding.code for finding in overdue))}",
+            text="\n".join(list_findings(overdue)),
+            findings=overdue,
+        ),
+        "No work is overdue any more.",
+    )
     others = [finding for finding in findings if finding.code not in OVERDUE]
     report_findings(dispatcher, sections, app, "status", others)
 
@@ -192,8 +186,6 @@ def send_summary(
                 severity=severity,
                 headline=f"summary: {format_count(problems, 'problem') if problems else 'no problems'}",
                 text="\n\n".join(parts),
-                time=now(),
-                host=os.uname().nodename,
                 attachment=attachment,
             )
         )

@@ -20,7 +20,7 @@ from dbctl.config.notify import fill_placeholders, merge_notify
 from dbctl.config.sections import Sections
 from dbctl.errors.base import Exit
 from dbctl.errors.operations import NotifyNotConfiguredError
-from dbctl.model import Closing, Finding, Page, Severity, Struct, format_count, now
+from dbctl.model import Closing, Page, Severity, Struct, format_count
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.runs import Run
 from dbctl.services.notify.channels.base import Channel, SendFailedError, create_channels
@@ -154,27 +154,12 @@ def _slug(text: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower())
 
 
-class Problem(Struct, frozen=True, kw_only=True):
+class Problem(NamedTuple):
     """A problem that exists, of which each channel is notified once."""
 
-    event: NotifyEvent
-    apps: Sequence[str]
     subject: str  #: the job or the kind of check that has the problem
     code: str  #: another code is another problem
-    severity: Severity
-    headline: str
-    text: str
-    run: Run | None = None
-    findings: Sequence[Finding] = ()
-
-
-class Recovery(Struct, frozen=True, kw_only=True):
-    """A subject that has no problem; the channels that were notified of one are notified of its end."""
-
-    apps: Sequence[str]
-    subject: str
-    text: str
-    run: Run | None = None
+    notice: Notice
 
 
 class DispatchResult(Struct, frozen=True, kw_only=True):
@@ -212,8 +197,9 @@ class Dispatcher:
 
     def report(self, problem: Problem) -> None:
         """Notify each channel that was not notified of the problem within the time for repetitions."""
-        for settings, apps in group_by_settings(self._sections, problem.apps):
-            is_enabled = problem.event in settings.rules
+        notice = problem.notice
+        for settings, apps in group_by_settings(self._sections, notice.apps):
+            is_enabled = notice.event in settings.rules
             is_sent = False
             for channel in settings.channels:
                 new_apps = [
@@ -226,36 +212,34 @@ class Dispatcher:
                 record = partial(self._record, new_apps, problem, channel.name)
                 if not is_enabled:
                     # The recovery can be sent without the failure, but not a second time for its findings.
-                    if problem.event == "failed" and not (problem.findings and "finding" in settings.rules):
+                    if notice.event == "failed" and not (notice.findings and "finding" in settings.rules):
                         record()
                 elif new_apps:
                     is_sent = True
-                    self._enqueue(settings, channel, self._create_notice(problem, new_apps), record)
+                    self._enqueue(settings, channel, structs.replace(notice, apps=new_apps), record)
             self._suppressed += is_enabled and bool(settings.channels) and not is_sent
 
-    def resolve(self, recovery: Recovery) -> None:
-        """Notify the channels that were notified of a problem of this subject."""
-        for settings, apps in group_by_settings(self._sections, recovery.apps):
+    def resolve(self, subject: str, apps: Sequence[str], text: str, run: Run | None = None) -> None:
+        """Notify the channels that were notified of a problem of this subject, which has none now."""
+        for settings, names in group_by_settings(self._sections, apps):
             for channel in settings.channels:
                 known = [
                     app
-                    for app in apps
-                    if (entry := self._sent.find(app, recovery.subject)) and channel.name in entry.times
+                    for app in names
+                    if (entry := self._sent.find(app, subject)) and channel.name in entry.times
                 ]
                 if known and "recovered" in settings.rules:
                     notice = Notice(
                         event="recovered",
                         apps=known,
                         severity="info",
-                        headline=f"{recovery.subject} recovered",
-                        text=recovery.text,
-                        time=now(),
-                        host=os.uname().nodename,
-                        run=recovery.run,
+                        headline=f"{subject} recovered",
+                        text=text,
+                        run=run,
                     )
                     self._enqueue(settings, channel, notice, lambda: None)
-            for app in apps:
-                self._sent.remove(app, recovery.subject)
+            for app in names:
+                self._sent.remove(app, subject)
 
     def send(self, notice: Notice) -> None:
         """Send a notice through every channel of its apps whose rules include its event, without suppression."""
@@ -281,19 +265,6 @@ class Dispatcher:
                 record()
         self._sent.store()
         return DispatchResult(notices=self._notices, suppressed=self._suppressed, deliveries=deliveries)
-
-    def _create_notice(self, problem: Problem, apps: Sequence[str]) -> Notice:
-        return Notice(
-            event=problem.event,
-            apps=apps,
-            severity=problem.severity,
-            headline=problem.headline,
-            text=problem.text,
-            time=now(),
-            host=os.uname().nodename,
-            run=problem.run,
-            findings=problem.findings,
-        )
 
     def _record(self, apps: Sequence[str], problem: Problem, channel: str) -> None:
         for app in apps:
@@ -370,7 +341,7 @@ def send_tests(sections: Sections, apps: Sequence[str], channel: str) -> Channel
     if not tasks:
         raise NotifyNotConfiguredError(channel=f"channel {channel}" if channel else "channel")
     items = [
-        _create_test(label, delivery)
+        ChannelTest(app=label, **structs.asdict(delivery))
         for label, delivery in zip(labels, run_tasks(tasks, FINISH_SECONDS), strict=True)
     ]
     return ChannelTests(items=items, total=len(items), column_names=ChannelTest.__struct_fields__)
@@ -381,26 +352,12 @@ def _list_tasks(settings: NotifySettings, apps: Sequence[str]) -> Iterator[Task]
     addresses = (settings.find_ping(app, job) for app in apps for job in jobs)
     for ping in [Ping(address) for address in dict.fromkeys(addresses) if address]:
         yield Task(ping.name, ping.place, ping.test)
-    host = os.uname().nodename
     notice = Notice(
         event="test",
         apps=apps,
         severity="info",
         headline="test of dbctl notify test",
-        text=f"This channel of dbctl on {host} works.",
-        time=now(),
-        host=host,
+        text=f"This channel of dbctl on {os.uname().nodename} works.",
     )
     for channel in settings.channels:
         yield Task(channel.name, channel.place, partial(channel.send, notice))
-
-
-def _create_test(app: str, delivery: Delivery) -> ChannelTest:
-    return ChannelTest(
-        channel=delivery.channel,
-        app=app,
-        place=delivery.place,
-        delivered=delivery.delivered,
-        reason=delivery.reason,
-        seconds=delivery.seconds,
-    )

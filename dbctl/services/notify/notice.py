@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
+from msgspec import field
+
 from dbctl.config.model import NotifyEvent
 from dbctl.errors.base import Remedy
-from dbctl.model import Finding, Severity, Struct
+from dbctl.model import Finding, Severity, Struct, now
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome
 
 Event: TypeAlias = NotifyEvent | Literal["test"]
@@ -32,8 +35,8 @@ class Notice(Struct, frozen=True, kw_only=True):
     severity: Severity
     headline: str  #: without the app: ``backup create failed (unreachable)``
     text: str
-    time: datetime
-    host: str
+    time: datetime = field(default_factory=now)
+    host: str = field(default_factory=lambda: os.uname().nodename)
     run: Run | None = None  #: that failed or recovered
     findings: Sequence[Finding] = ()
     attachment: Attachment | None = None  #: only e-mail has it

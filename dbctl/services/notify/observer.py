@@ -9,7 +9,7 @@ from pathlib import Path
 from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
-from dbctl.model import Finding
+from dbctl.model import Finding, Severity, count_severities, format_counts
 from dbctl.services.events.history import read_history
 from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
 from dbctl.services.events.runs import (
@@ -26,12 +26,11 @@ from dbctl.services.notify.dispatch import (
     SEVERITIES,
     Dispatcher,
     Problem,
-    Recovery,
     Task,
     read_settings,
     run_tasks,
 )
-from dbctl.services.notify.notice import RECORD, describe_failure, describe_success
+from dbctl.services.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
 
 INTERRUPTED = "interrupted"
 
@@ -131,24 +130,20 @@ class RunNotifier:
         code = run.error.code if run.error else run.result
         if failed:
             if is_reported:
-                headline = f"{run.command} failed ({code})"
-                dispatcher.report(
-                    Problem(
-                        event="failed",
-                        apps=apps,
-                        subject=run.command,
-                        code=code,
-                        severity="error",
-                        headline=headline,
-                        text=text,
-                        run=run,
-                        findings=findings,
-                    )
+                notice = Notice(
+                    event="failed",
+                    apps=apps,
+                    severity="error",
+                    headline=f"{run.command} failed ({code})",
+                    text=text,
+                    run=run,
+                    findings=findings,
                 )
+                dispatcher.report(Problem(run.command, code, notice))
             if findings:
                 self._report_findings(dispatcher, sections, run, findings, failed=is_reported)
             return
-        dispatcher.resolve(Recovery(apps=apps, subject=run.command, text=text, run=run))
+        dispatcher.resolve(run.command, apps, text, run)
         self._report_findings(dispatcher, sections, run, findings, failed=False)
         self._report_missing(dispatcher, sections)
 
@@ -170,7 +165,7 @@ class RunNotifier:
         """Report jobs of the app that were not started in time, or were interrupted, so that any job notices them."""
         for app in self._location.apps:
             for problem in list_run_problems(self._location, sections, app):
-                is_silent = problem.event == "overdue" or problem.code == INTERRUPTED
+                is_silent = problem.notice.event == "overdue" or problem.code == INTERRUPTED
                 if is_silent and problem.subject != self._run.command:
                     dispatcher.report(problem)
 
@@ -181,16 +176,15 @@ def create_interruption(run: Run) -> Problem:
         f"The process of {run.command} ended without a result, for example by kill -9 or a power failure. It began"
         f" {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} as {run.user}.\n{RECORD.write(facts={'id': run.id})}"
     )
-    return Problem(
+    notice = Notice(
         event="failed",
         apps=run.app.split(", ") if run.app else ("",),
-        subject=run.command,
-        code=INTERRUPTED,
         severity="error",
         headline=f"{run.command} was interrupted",
         text=text,
         run=run,
     )
+    return Problem(run.command, INTERRUPTED, notice)
 
 
 def list_run_problems(location: JournalLocation, sections: Sections, app: str) -> Sequence[Problem]:
@@ -203,15 +197,14 @@ def list_run_problems(location: JournalLocation, sections: Sections, app: str) -
 def _create_job_problem(problem: RunProblem) -> Problem:
     is_overdue = problem.kind == "missing"
     states = {"missing": "is overdue", "interrupted": "was interrupted"}
-    return Problem(
+    notice = Notice(
         event="overdue" if is_overdue else "failed",
         apps=[problem.app],
-        subject=problem.command,
-        code=problem.code or problem.kind,
         severity="error",
         headline=f"{problem.command} {states.get(problem.kind, f'failed ({problem.code})')}",
         text=problem.message,
     )
+    return Problem(problem.command, problem.code or problem.kind, notice)
 
 
 def report_findings(
@@ -225,28 +218,26 @@ def report_findings(
     """Report the findings that are at least as severe as configured, or that there are none any more."""
     minimum = read_settings(sections, app).severity
     severe = [finding for finding in findings if SEVERITIES.index(finding.severity) >= minimum]
-    if not severe:
-        dispatcher.resolve(
-            Recovery(apps=[app], subject=subject, text="There are no findings any more.", run=run)
-        )
-        return
-    from dbctl.model import count_severities, format_counts
-    from dbctl.services.notify.notice import list_findings
-
-    worst = max(severe, key=lambda finding: SEVERITIES.index(finding.severity)).severity
-    dispatcher.report(
-        Problem(
-            event="finding",
-            apps=[app],
-            subject=subject,
-            code=" ".join(sorted({f"{finding.target}:{finding.code}" for finding in severe})),
-            severity=worst,
-            headline=f"{subject}: {', '.join(format_counts(count_severities(severe)))}",
-            text="\n".join(list_findings(severe)),
-            run=run,
-            findings=severe,
-        )
+    severities: list[Severity] = [finding.severity for finding in severe]
+    notice = Notice(
+        event="finding",
+        apps=[app],
+        severity=max(severities, key=SEVERITIES.index, default="info"),
+        headline=f"{subject}: {', '.join(format_counts(count_severities(severe)))}",
+        text="\n".join(list_findings(severe)),
+        run=run,
+        findings=severe,
     )
+    report_group(dispatcher, subject, notice, "There are no findings any more.")
+
+
+def report_group(dispatcher: Dispatcher, subject: str, notice: Notice, resolution: str) -> None:
+    """Report the findings of a notice as one problem, or with the text ``resolution`` that there are none any more."""
+    if not notice.findings:
+        dispatcher.resolve(subject, notice.apps, resolution, notice.run)
+        return
+    codes = sorted({f"{finding.target}:{finding.code}" for finding in notice.findings})
+    dispatcher.report(Problem(subject, " ".join(codes), notice))
 
 
 def _read_history(location: JournalLocation, run: Run) -> CommandHistory | None:
