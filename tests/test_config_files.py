@@ -141,11 +141,11 @@ def test_only_the_selected_app_is_resolved(folder):
 
 
 def test_init_refuses_an_app_of_another_file(folder):
-    from dbctl.services.setup.init import config_exists
+    from dbctl.services.setup.init import read_configuration
 
     add_app(folder, "blog")
     with pytest.raises(AlreadyExistsError, match=r"dbctl\.d/blog\.toml"):
-        config_exists(folder / "dbctl.toml", "blog")
+        read_configuration(folder / "dbctl.toml", "blog")
 
 
 def test_crontab_lists_the_variables_of_all_files(folder):

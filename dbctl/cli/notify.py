@@ -14,8 +14,7 @@ from dbctl.cli._support.parameters import period_option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.config.environment import use_secrets
-from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
-from dbctl.errors.usage import AppMissingError
+from dbctl.config.sections import Sections, Selection
 from dbctl.services.events.runs import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
@@ -52,15 +51,10 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
         AppMissingError: the selected app is not configured.
     """
     selection = session.selection
-    path = loader.config_path(selection)
-    with report_first_problem(path):
-        sections = read_sections(path)
+    sections = loader.load_sections(selection)
     use_secrets(sections.secrets, sections.folder)
-    names = list(sections.apps)
     if selection.app and selection.app.partition("/")[0] not in sections.apps:
-        raise AppMissingError(
-            name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
-        )
+        raise loader.app_missing_error(selection.app, loader.config_path(selection), list(sections.apps))
     from dbctl.services.notify.check import select_apps
 
     return sections, select_apps(sections, selection)

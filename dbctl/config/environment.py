@@ -124,7 +124,7 @@ def read_env_file(
     try:
         return app_settings.parse_settings(app.env_file, atomic.read_settings(folder / app.env_file))
     except (OSError, ValueError) as error:
-        reason = app_settings.explain_failure(error)
+        reason = atomic.explain_failure(error)
         # Without this file no command finds the backups, so the hint names a backup that may contain it.
         repository = isinstance(error, FileNotFoundError) and app.backup and app.backup.repository
         hint = (
@@ -217,12 +217,9 @@ def _read_file(path: Path, description: str) -> str:
     try:
         return atomic.read_settings(path).removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
-        raise VariableUnreadableError(f"{description} cannot be read: {explain_failure(error)}") from error
-
-
-def explain_failure(error: OSError | UnicodeDecodeError) -> str:
-    """Return why a file with a setting or secret cannot be read."""
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not valid UTF-8"
+        raise VariableUnreadableError(
+            f"{description} cannot be read: {atomic.explain_failure(error)}"
+        ) from error
 
 
 def read_storage_variables(names: Sequence[str]) -> Mapping[str, str]:

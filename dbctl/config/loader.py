@@ -71,9 +71,7 @@ def _find_configured(selection: Selection) -> App:
     if name not in apps and fleet_name in apps and apps[fleet_name].is_fleet:
         name = fleet_name
     if name and name not in apps:
-        raise AppMissingError(
-            name=name, file=configuration.path, names=names or "none", candidates=list(configuration.files)
-        )
+        raise app_missing_error(name, configuration.path, list(configuration.files))
     if not name and len(apps) > 1:
         raise AppAmbiguousError(names=names)
     if not apps:
@@ -86,6 +84,11 @@ def _find_configured(selection: Selection) -> App:
         replicas = {name: replica for name, replica in app.replicas.items() if name not in urls_by_name}
         app = msgspec.structs.replace(app, databases={**app.databases, **urls_by_name}, replicas=replicas)
     return select_replicas(app) if selection.replica else app
+
+
+def app_missing_error(name: str, file: Path, configured: Sequence[str]) -> AppMissingError:
+    """Return the error for an app that the configuration ``file`` does not have."""
+    return AppMissingError(name=name, file=file, names=", ".join(configured) or "none", candidates=configured)
 
 
 def select_replicas(app: App) -> App:
@@ -109,9 +112,16 @@ def load(selection: Selection, *, only: str = "") -> Configuration:
         ConfigInvalidError: the file has an error; contains the first one, with its line and key.
         ConfigMissingError, FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
+    sections = load_sections(selection)
+    with report_first_problem(sections.files[0].path):
+        return resolve(sections, only=only)
+
+
+def load_sections(selection: Selection) -> Sections:
+    """Return the sections of the configuration, without resolving apps; raises as ``load``."""
     file = config_path(selection)
     with report_first_problem(file):
-        return resolve(selection.sections or read_sections(file), only=only)
+        return selection.sections or read_sections(file)
 
 
 def read(file: Path) -> Configuration:

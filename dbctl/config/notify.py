@@ -9,13 +9,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from dbctl.config.environment import (
-    VARIABLE_PATTERN,
-    VariableUnreadableError,
-    explain_failure,
-    fill_variables,
-    read_variable,
-)
+from dbctl.config.environment import VARIABLE_PATTERN, VariableUnreadableError, fill_variables, read_variable
 from dbctl.config.model import AppConfig, EmailConfig, JobCommand, NotifyConfig, NtfyConfig, WebhookConfig
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import atomic
@@ -216,7 +210,7 @@ def read_channel_secret(
     try:
         text = atomic.read_settings(folder / atomic.expand_home(file)) if file else read_variable(variable)
     except (OSError, UnicodeDecodeError) as error:
-        raise VariableUnreadableError(f"{file} cannot be read: {explain_failure(error)}") from error
+        raise VariableUnreadableError(f"{file} cannot be read: {atomic.explain_failure(error)}") from error
     text = text.partition("\n")[0].removesuffix("\r")
     if not text:
         raise VariableUnreadableError(f"{file or variable} is empty")

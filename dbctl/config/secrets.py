@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.config.environment import VariableUnreadableError, explain_failure, read_variable, staging_folder
+from dbctl.config.environment import VariableUnreadableError, read_variable, staging_folder
 from dbctl.config.model import App, EncryptionConfig
 from dbctl.errors.backup import PassphraseInvalidError
 from dbctl.errors.search import EmbedderKeyMissingError
@@ -46,7 +46,9 @@ def embedder_key(app: App) -> Secret | None:
     except VariableUnreadableError as error:
         raise EmbedderKeyMissingError(app=app.name, place=source, reason=str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise EmbedderKeyMissingError(app=app.name, place=source, reason=explain_failure(error)) from error
+        raise EmbedderKeyMissingError(
+            app=app.name, place=source, reason=atomic.explain_failure(error)
+        ) from error
     if not re.fullmatch(_KEY_PATTERN, text):
         reason = (
             "it is empty"
@@ -71,7 +73,7 @@ def read_pepper(app: App) -> Secret:
     except VariableUnreadableError as error:
         raise PepperMissingError(app=app.name, reason=str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
-        reason = f"{app.pepper_file}: {explain_failure(error)}"
+        reason = f"{app.pepper_file}: {atomic.explain_failure(error)}"
         raise PepperMissingError(app=app.name, reason=reason) from error
     raise PepperMissingError(app=app.name, reason="neither pepper_file nor pepper_env is configured")
 
@@ -88,7 +90,7 @@ def read_app_variable(app: App, name: str) -> Secret:
         try:
             variables = app_settings.parse_settings(app.env_file.name, atomic.read_settings(app.env_file))
         except (OSError, ValueError) as error:
-            reason = f"{app.env_file} cannot be read: {app_settings.explain_failure(error)}"
+            reason = f"{app.env_file} cannot be read: {atomic.explain_failure(error)}"
             raise VariableUnreadableError(reason) from error
         if name in variables:
             return Secret(variables[name])

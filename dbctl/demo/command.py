@@ -10,7 +10,7 @@ from dbctl.config import loader
 from dbctl.demo import DemoBuilt
 from dbctl.demo.sample import Progress
 from dbctl.model import Closing, Plan, Row, format_count
-from dbctl.services.setup.init import InitConfig, config_exists
+from dbctl.services.setup.init import InitConfig, read_configuration
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class Sample:
         self._urls_by_name = loader.parse_urls(urls, Path.cwd())
         demo.check_urls(profile, self._urls_by_name)
         demo.check_variant(profile, variant)
-        config_exists(directory / loader.FILE_NAME, profile)
+        read_configuration(directory / loader.FILE_NAME, profile)
 
     def plan(self) -> Plan:
         """Return the plan."""

@@ -41,13 +41,6 @@ def parse_settings(name: str, text: str) -> Mapping[str, str]:
     return dict(parse(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")))
 
 
-def explain_failure(error: OSError | ValueError) -> str:
-    """Return why a file could not be read or parsed."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-
-
 def _parse_env(text: str) -> Iterator[tuple[str, str]]:
     for line in _ENV_LINE.finditer(text):
         value = (line["value"] or "").strip()

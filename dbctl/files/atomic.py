@@ -237,6 +237,13 @@ def read_settings(path: Path) -> str:
     return read_settings_bytes(path).decode()
 
 
+def explain_failure(error: OSError | ValueError) -> str:
+    """Return why a file with settings or keys could not be read or parsed."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def read_settings_bytes(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes:
     """Return the content of a file with settings or keys; raises the ``OSError`` of ``read_settings``."""
     with open_named(path) as file:

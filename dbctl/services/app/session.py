@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.config import loader
-from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation, set_invocation
 from dbctl.errors.usage import DatabaseUnknownError
 from dbctl.spec import LIBRARY, CommandSpec
@@ -67,9 +67,7 @@ class Session:
         if selection.configured or (selection.profile and selection.urls):
             return selection
         with suppress(DbctlError):
-            path = loader.config_path(selection)
-            with report_first_problem(path):
-                return structs.replace(selection, sections=selection.sections or read_sections(path))
+            return structs.replace(selection, sections=loader.load_sections(selection))
         return selection
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from dbctl.config import loader
 from dbctl.config.environment import has_home, state_folder
 from dbctl.config.model import AuditConfig, JournalConfig
-from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
+from dbctl.config.sections import Sections, Selection
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.operations import JournalDisabledError
 from dbctl.model import Row, Struct
@@ -243,10 +243,8 @@ def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLo
         return JournalLocation(folder=state_folder(), apps=(selection.app,) if selection.app else ())
     settings, audit, config, names, sections = JournalConfig(), AuditConfig(), "", list[str](), None
     try:
-        path = loader.config_path(selection)
-        config = str(path.absolute())
-        with report_first_problem(path):
-            sections = selection.sections or read_sections(path)  # which reads no variable or secret
+        config = str(loader.config_path(selection).absolute())
+        sections = loader.load_sections(selection)  # which reads no variable or secret
         settings, audit, names = sections.journal, sections.audit, list(sections.apps)
     except DbctlError:  # the command itself reports it
         pass

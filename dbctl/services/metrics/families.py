@@ -16,7 +16,7 @@ from dbctl import __version__
 from dbctl.config import loader
 from dbctl.config.model import BackupConfig
 from dbctl.config.resolver import FleetSelection
-from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import require_driver
@@ -138,10 +138,7 @@ def _list_selections(selection: Selection) -> list[Selection]:
     """Return one selection per app; an app whose section has an error does not affect the others."""
     if selection.app or selection.profile or selection.urls or selection.configured:
         return [selection]
-    path = loader.config_path(selection)
-    with report_first_problem(path):
-        names = list(read_sections(path).apps)
-    return [structs.replace(selection, app=name) for name in names]
+    return [structs.replace(selection, app=name) for name in loader.load_sections(selection).apps]
 
 
 class _Collector:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl.config import loader as config
 from dbctl.config import model
-from dbctl.config.sections import Selection, read_sections
+from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
@@ -409,7 +409,7 @@ def list_app_names(selection: Selection) -> Sequence[str]:
     """Return the names of all apps of the configuration, whose jobs are spread over the hour and the minute."""
     if selection.profile and selection.urls:
         return [selection.app.partition("/")[0] or model.UNNAMED_APP]
-    return list(read_sections(config.config_path(selection)).apps)
+    return list(config.load_sections(selection).apps)
 
 
 def _check_job(job: PlannedJob) -> PlannedJob:

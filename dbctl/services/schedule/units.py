@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.config.environment import secret_file, state_folder
-from dbctl.config.sections import Selection, read_sections
+from dbctl.config.sections import Selection
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
 from dbctl.services.app import command_line
@@ -196,7 +196,7 @@ def _write_restrictions(apps: Sequence[model.App], selection: Selection, options
 def _list_data_paths(app: model.App, selection: Selection) -> Iterator[Path]:
     """Yield the folders that jobs write, and the sockets that they use."""
     if not (selection.profile and selection.urls):
-        settings = read_sections(config.config_path(selection)).journal
+        settings = config.load_sections(selection).journal
         if folder := state_folder(settings.folder):
             yield folder
     for url in app.databases.values():
@@ -224,16 +224,14 @@ def list_credentials(selection: Selection) -> list[str]:
     """
     if selection.profile and selection.urls:
         return []
-    path = config.config_path(selection)
-    sections = read_sections(path)
-    entries = []
+    sections, entries = config.load_sections(selection), []
     for name, secret in sections.secrets.items():
         if match := re.fullmatch(r"\$\{?CREDENTIALS_DIRECTORY\}?/([\w.-]+)", secret.file):
             entries.append(match[1])
         elif secret.file:
             file = secret_file(secret, sections.folder)
             entries.append(f"{name}:{_escape_text(str(file))}")
-    for name in config.referenced_variables(path):
+    for name in config.referenced_variables(config.config_path(selection)):
         file_name = os.environ.get(f"{name}_FILE", "")
         if name != "CREDENTIALS_DIRECTORY":
             entries.append(f"{name}:{_escape_text(os.path.abspath(file_name))}" if file_name else name)  # noqa: PTH100

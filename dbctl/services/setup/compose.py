@@ -12,8 +12,7 @@ from urllib.parse import quote
 from dbctl.config.secrets import MASK, redact_text
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UrlInvalidError, UsageError
-from dbctl.files import app_settings
-from dbctl.files.atomic import read_settings
+from dbctl.files.atomic import explain_failure, read_settings
 from dbctl.model import Secret, Struct
 from dbctl.services.setup import env_file
 from dbctl.url import DEFAULT_PORTS, ENGINES, SCHEMES, parse_url
@@ -173,7 +172,7 @@ class ComposeFile:
         try:
             content = msgspec.yaml.decode(read_settings(path))
         except (OSError, ValueError) as error:
-            raise FileFailedError(path=path, reason=app_settings.explain_failure(error)) from error
+            raise FileFailedError(path=path, reason=explain_failure(error)) from error
         if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
             raise FileFailedError(path=path, reason="it has no services")
         self._secrets = content.get("secrets") or {}

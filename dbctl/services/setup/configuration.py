@@ -13,8 +13,8 @@ import msgspec
 from dbctl.config import loader as config
 from dbctl.config.model import CONFIG_SCHEMA
 from dbctl.config.secrets import redact_channel, redact_value
-from dbctl.config.sections import Selection, read_sections, report_first_problem
-from dbctl.errors.usage import AppMissingError, ConfigKeyMissingError
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import ConfigKeyMissingError
 from dbctl.files import toml
 from dbctl.model import Page, Row, Struct
 
@@ -66,14 +66,9 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         ConfigMissingError, ConfigInvalidError, FileMissingError, FileFailedError: as ``config.loader.load``.
         AppMissingError: the selected app is not configured.
     """
-    path = config.config_path(selection)
-    with report_first_problem(path):
-        sections = read_sections(path)
+    path, sections = config.config_path(selection), config.load_sections(selection)
     if selection.app and selection.app not in sections.apps:
-        names = list(sections.apps)
-        raise AppMissingError(
-            name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
-        )
+        raise config.app_missing_error(selection.app, path, list(sections.apps))
     items: list[ConfiguredKey] = []
     for section, source in sections.origins.items():
         if selection.app and section != ("apps", selection.app):

@@ -14,12 +14,12 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.config import loader as config
 from dbctl.config.environment import editor_command
-from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.config.sections import Selection, read_sections
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, FileMissingError
-from dbctl.errors.usage import AppMissingError, ConfigChangedError, ConfigInvalidError, EditorFailedError
+from dbctl.errors.usage import ConfigChangedError, ConfigInvalidError, EditorFailedError
 from dbctl.files import temp, toml
-from dbctl.files.atomic import read_settings_bytes, write_atomically
+from dbctl.files.atomic import read_settings_bytes, write_atomically, write_blocks
 from dbctl.model import ChangeResult, Effect
 from dbctl.profiles import loader
 
@@ -53,13 +53,9 @@ def select_file(selection: Selection) -> tuple[Path, Path]:
     main = config.config_path(selection)
     if not selection.app:
         return main, main
-    with report_first_problem(main):
-        sections = read_sections(main)
-    name = selection.app.partition("/")[0]
+    sections, name = config.load_sections(selection), selection.app.partition("/")[0]
     if name not in sections.apps:
-        raise AppMissingError(
-            name=name, file=main, names=", ".join(sections.apps) or "none", candidates=list(sections.apps)
-        )
+        raise config.app_missing_error(name, main, list(sections.apps))
     return main, sections.origins["apps", name].path
 
 
@@ -104,9 +100,7 @@ def edit_configuration(main: Path, file: Path, editor: Sequence[str], ask_again:
     _require_writable(file)
     with temp.folder(Path(tempfile.gettempdir()), PREFIX) as folder:
         copy = folder / file.name
-        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(original)
+        write_blocks(copy, [original])
         while True:
             _run_editor(editor, copy)
             content = _read(copy)

@@ -9,7 +9,7 @@ from dbctl.config.environment import fill_variables
 from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UrlInvalidError, UsageError
 from dbctl.files import app_settings
-from dbctl.files.atomic import read_settings
+from dbctl.files.atomic import explain_failure, read_settings
 from dbctl.profiles.model.databases import Database, Environment, Variable
 from dbctl.services.app.validation import BOOLEAN_WORDS
 from dbctl.url import SOCKET_OPTIONS, Url, parse_url
@@ -39,7 +39,7 @@ def read_variables(file: Path) -> Mapping[str, str]:
     try:
         return app_settings.parse_settings(file.name, read_settings(file))
     except (OSError, ValueError) as error:
-        raise FileFailedError(path=file, reason=app_settings.explain_failure(error)) from error
+        raise FileFailedError(path=file, reason=explain_failure(error)) from error
 
 
 def read_secret(file: Path) -> str:
@@ -51,7 +51,7 @@ def read_secret(file: Path) -> str:
     try:
         return read_settings(file).removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
-        raise FileFailedError(path=file, reason=app_settings.explain_failure(error)) from error
+        raise FileFailedError(path=file, reason=explain_failure(error)) from error
 
 
 def list_database_paths(section: Database, directory: Path, file: Path) -> list[Path] | None:

@@ -14,7 +14,7 @@ from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.config.model import Retention
 from dbctl.config.secrets import redact_text
-from dbctl.config.sections import Selection, read_sections, report_first_problem
+from dbctl.config.sections import Sections, Selection
 from dbctl.errors.connection import FileFailedError, FileMissingError, UnreachableError
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import DatabaseUnknownError, NotSupportedError, UsageError
@@ -84,8 +84,8 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
         ]
 
 
-def config_exists(file: Path, app: str) -> bool:
-    """Return whether the configuration exists already.
+def read_configuration(file: Path, app: str) -> Sections | None:
+    """Return the sections of the configuration; None: it does not exist.
 
     Raises:
         AlreadyExistsError: it contains an app with that name.
@@ -95,17 +95,16 @@ def config_exists(file: Path, app: str) -> bool:
     if exists and not is_regular(file):
         raise FileFailedError(path=file, reason="it is not a regular file")
     if not exists:
-        return False
-    with report_first_problem(file):
-        origins = read_sections(file).origins
-    if ("apps", app) in origins:
+        return None
+    sections = config.load_sections(Selection(config=str(file)))
+    if app in sections.apps:
         raise AlreadyExistsError(
-            target=origins["apps", app].path,
+            target=sections.origins["apps", app].path,
             kind="an app",
             name=app,
             hint="Choose another name with --app, or edit the file.",
         )
-    return True
+    return sections
 
 
 def _split_urls(urls: Sequence[str]) -> dict[str, str]:
@@ -153,7 +152,7 @@ class InitConfig:
             )
         if not (new or directory.is_dir()):
             raise FileMissingError(kind="directory", path=directory)
-        self._exists = config_exists(file, self.app)
+        self._sections = read_configuration(file, self.app)
         options = _split_urls(urls)
         addresses = self._read_addresses(
             app_profile, {**recognized, **{name: Address(text=text) for name, text in options.items()}}
@@ -199,7 +198,7 @@ class InitConfig:
 
     def plan(self) -> Plan:
         """Return the plan; writes nothing."""
-        verb = "add to" if self._exists else "create"
+        verb = "add to" if self._sections else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"settings of the app = {self._settings}"] if self._settings else []
         steps += [f"{name} = {address}" for name, address in self._mask_passwords().items()]
@@ -220,7 +219,7 @@ class InitConfig:
             UsageError: a section cannot be appended to the existing text.
         """
         del confirmed  # no other process writes this section
-        exists = self._exists
+        exists = self._sections is not None
         old_text = self._file.read_bytes().decode() if exists else ""
         gap = "" if not old_text else "\n" if old_text.endswith("\n") else "\n\n"
         # Editors with a language server for TOML complete and explain the keys.
@@ -266,7 +265,7 @@ class InitConfig:
     ) -> tuple[dict[str, str], dict[str, SecretFile]]:
         """Return the addresses as the configuration contains them, and its new secrets by the names of their variables."""
         databases, secrets = dict[str, str](), dict[str, SecretFile]()
-        configured = read_sections(self._file).secrets if self._exists else {}
+        configured = self._sections.secrets if self._sections else {}
         for name, address in addresses.items():
             used_names = {*configured, *secrets}
             clashing = {key: f"{key}_{len(used_names)}" for key in address.secrets if key in used_names}

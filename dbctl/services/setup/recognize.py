@@ -49,7 +49,6 @@ class FoundDatabase(Struct, frozen=True, kw_only=True):
     profile: str = ""  #: empty: it belongs to no app that has a profile
     name: str = "main"  #: the name of the database in the profile
     address: Address  #: for the configuration
-    has_settings: bool = False  #: whether the profile's own settings have its address
     table_count: int
     runner: str  #: what wrote its ledger of migrations; empty: it has none
 
@@ -115,7 +114,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
         if len({entry.profile for entry in known}) > 1 or len({entry.name for entry in known}) < len(known):
             raise _create_ambiguity(place, databases)
         notes = [f"{entry.content}; it belongs to no known app: {entry.draft_command}" for entry in others]
-        addresses = {entry.name: entry.address for entry in known if not entry.has_settings}
+        addresses = {entry.name: entry.address for entry in known}
         return RecognizedApp(profile=known[0].profile, addresses=addresses, notes=notes)
     selected = [entry for entry in others if entry.label == label] if len(others) > 1 else others
     if len(selected) != 1:
@@ -241,18 +240,17 @@ def _recognize_settings(directory: Path, profiles: Sequence[Profile]) -> Iterato
             file = env_file.find_env_file(section, directory, None)
             if file is None:
                 continue
-            address = ""
             try:
-                address = env_file.build_address(section, file, name)
-                address = env_file.fill(address, env_file.read_variables(file))
-                if address and address not in databases:
-                    databases[address] = _recognize(Address(text=address), profiles)
+                address = Address(text=env_file.build_address(section, file, name), env_file=file)
+                text = address.fill()
+                if text and text not in databases:
+                    databases[text] = _recognize(address, profiles)
             except DbctlError as error:
                 failure = failure or error
                 continue
-            match = databases.get(address)
+            match = databases.get(text)
             if match and (match.profile, match.name) == (profile.name, name):
-                yield structs.replace(match, has_settings=True)
+                yield structs.replace(match, address=address)
     if failure and not databases:
         raise failure
 
