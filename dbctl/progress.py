@@ -68,9 +68,10 @@ class Work:
         self._done, self._counted_since = 0.0, 0.0
 
     def advance(self, count: float = 1) -> None:
-        """Add ``count`` units of done work."""
-        self._counted_since = self._counted_since or time.monotonic()
-        self._done += count
+        """Add ``count`` units of done work, if it is measured."""
+        if self._unit:
+            self._counted_since = self._counted_since or time.monotonic()
+            self._done += count
 
     def set_stage(self, *, part: str | None = None, activity: str | None = None) -> None:
         """Replace the part of the work, or what is done with it."""
@@ -170,6 +171,17 @@ def advance(count: float) -> None:
     """Add done work in the unit of the current work."""
     if _current:
         _current[0].advance(count)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Report nothing of the work of this block, which only plans what is done and counted later."""
+    works = list(_current)
+    _current.clear()
+    try:
+        yield
+    finally:
+        _current[:] = works
 
 
 def start_stage(activity: str) -> None:

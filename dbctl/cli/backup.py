@@ -22,10 +22,9 @@ from dbctl.cli._support.backups import (
     parse_time,
     run_with_progress,
     select_backup,
-    show_byte_progress,
     split_ids_and_paths,
 )
-from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import (
@@ -229,8 +228,8 @@ def verify(
             deep=deep,
             live=against_live,
         )
-        with show_byte_progress(session, "reading", operation.size()) as advance:
-            checked = operation.run(advance)
+        with show_progress(session, "reading", operation.size(), unit="bytes"):
+            checked = operation.run()
         if checked.not_decrypted:
             backups = f"{checked.not_decrypted} encrypted backups"
             note(session, f"{backups}: only checksums were compared; --deep also decrypts them")

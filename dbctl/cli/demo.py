@@ -86,10 +86,10 @@ def demo(
         "plays": plays,
         "messages": messages,
         "prompts": prompts,
+        "chats": chats,
     }
-    requested_counts |= {"chats": chats}
     counts = resolve_counts(profile, requested_counts)
-    with show_progress(session, "creating rows", sum(counts.values()), unit="rows") as advance:
+    with show_progress(session, "creating rows", sum(counts.values()), unit="rows"):
         operation = Sample(
             profile,
             directory,
@@ -97,6 +97,5 @@ def demo(
             urls=session.selection.urls,
             variant=variant,
             seed=seed,
-            advance=advance,
         )
         return run_change(session, operation, dry_run=dry_run)

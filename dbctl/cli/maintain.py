@@ -38,9 +38,9 @@ def _run_maintenance(
 ) -> int:
     with (
         session.open_app() as app,
-        show_progress(session, "", lambda: operation.total, unit="statements") as advance,
+        show_progress(session, "", lambda: operation.total, unit="statements"),
     ):
-        operation = RunMaintenance(app, kind, tables or (), older_than=older_than, advance=advance)
+        operation = RunMaintenance(app, kind, tables or (), older_than=older_than)
         return run_change(session, operation, dry_run=dry_run)
 
 

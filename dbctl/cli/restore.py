@@ -20,7 +20,6 @@ from dbctl.cli._support.backups import (
     parse_roles,
     run_with_progress,
     select_backup,
-    show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
@@ -279,7 +278,6 @@ def recover(
     The damaged file and the app's database remain unchanged: the output describes how to replace the database,
     and how many rows of each table were salvaged. Exit 4 if data is lost.
     """
-    from dbctl.services.backup.sources import count_in_bytes
     from dbctl.services.restore.salvage import SalvageDatabase, open_reference
 
     selection = session.selection
@@ -305,8 +303,7 @@ def recover(
             reference_name=reference,
             force=force,
         )
-        with show_progress(session, "recovering", 100, unit="%") as advance:
-            operation.progress = count_in_bytes((100, advance))
+        with show_progress(session, "recovering", 100, unit="%"):
             return run_change(session, operation, dry_run=dry_run)
 
 
@@ -331,9 +328,9 @@ def _open_backup(
     from dbctl.services.backup.foreign import staging
 
     with ExitStack() as stack:
-        with show_byte_progress(session, "reading", staging.count_bytes([file])) as advance:
+        with show_progress(session, "reading", staging.count_bytes([file]), unit="bytes"):
             staged_backup, overlay = stack.enter_context(
-                staging.stage_backup(repository, file, trial=False, keys=keys, advance=advance)
+                staging.stage_backup(repository, file, trial=False, keys=keys)
             )
         for message in staged_backup.remarks:
             warn(session, message)

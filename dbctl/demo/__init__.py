@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from dbctl.demo.definition import Account, SampleDefinition, read_definition
-from dbctl.demo.sample import Progress
 from dbctl.errors.migrations import MigrationVariantUnknownError
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Struct
@@ -108,7 +107,6 @@ def build(
     variant: str = "",
     seed: int = 0,
     at: datetime | None = None,
-    progress: Progress | None = None,
 ) -> DemoBuilt:
     """Create the sample deployment of ``profile`` in ``directory``, which is created if it is missing.
 
@@ -120,7 +118,6 @@ def build(
         variant: the variant of the schema, if the app has several; an existing schema keeps its variant.
         seed: determines the random data.
         at: the current time of the sample; now by default.
-        progress: called with the number of created rows.
 
     Raises:
         NotSupportedError, UsageError: see ``resolve_counts`` and ``check_urls``.
@@ -141,7 +138,7 @@ def build(
     sample = Sample(
         definition, all_counts, seed=seed, at=at or now(), variant=variant or definition.schema_variant
     )
-    return Builder(profile, directory, sample, urls, progress).build()
+    return Builder(profile, directory, sample, urls).build()
 
 
 def _definition(profile: str) -> SampleDefinition:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
-from dbctl.demo.sample import Progress, RowWriter, Sample
+from dbctl.demo.sample import RowWriter, Sample
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.schema import ScriptRunner
@@ -36,16 +36,9 @@ TARGET = "demo"
 class Builder:
     """Creates one sample; the module of the app has ``FILLS``, a function for each database."""
 
-    def __init__(
-        self,
-        profile: str,
-        directory: Path,
-        sample: Sample,
-        urls: Mapping[str, Url],
-        progress: Progress | None,
-    ) -> None:
+    def __init__(self, profile: str, directory: Path, sample: Sample, urls: Mapping[str, Url]) -> None:
         self._profile, self._directory, self._sample = load(profile), directory, sample
-        self._urls, self._progress = urls, progress
+        self._urls = urls
         self._module = import_module(f"dbctl.demo.{profile.replace('-', '_')}")
         self._rows: dict[str, int] = {}
         self._bytes = 0
@@ -122,7 +115,7 @@ class Builder:
                 variant = self._sample.variant if migrations.variant else ""
                 shipped = create_shipped_target(self._profile, name, TARGET, url.engine, variant=variant)
                 apply_all(read_state(shipped, db).target, db)
-            writer = RowWriter(db, self._profile, self._sample, self._progress)
+            writer = RowWriter(db, self._profile, self._sample)
             if name in self._module.FILLS:
                 with db.transaction():
                     self._module.FILLS[name](self._sample, writer)

@@ -8,7 +8,6 @@ from pathlib import Path
 from dbctl import demo
 from dbctl.config import loader
 from dbctl.demo import DemoBuilt
-from dbctl.demo.sample import Progress
 from dbctl.model import Closing, Plan, Row, format_count
 from dbctl.services.setup.init import InitConfig, read_configuration
 
@@ -45,7 +44,6 @@ class Sample:
         urls: Sequence[str],
         variant: str = "",
         seed: int,
-        advance: Progress,
     ) -> None:
         """Check the options.
 
@@ -55,7 +53,7 @@ class Sample:
             AlreadyExistsError: the configuration in the directory already has an app with this name.
         """
         self.app = profile
-        self._directory, self._seed, self._advance = directory, seed, advance
+        self._directory, self._seed = directory, seed
         self._counts, self._urls, self._variant = counts, urls, variant
         self._urls_by_name = loader.parse_urls(urls, Path.cwd())
         demo.check_urls(profile, self._urls_by_name)
@@ -89,7 +87,6 @@ class Sample:
             urls=self._urls_by_name,
             variant=self._variant,
             seed=self._seed,
-            progress=self._advance,
         )
         file = self._directory / loader.FILE_NAME
         InitConfig(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()

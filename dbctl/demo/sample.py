@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 from random import Random
 from typing import Any
 
+from dbctl import progress
 from dbctl.demo.definition import Account, SampleDefinition
 from dbctl.demo.random import hash_password, rng_for
 from dbctl.engines.contract.database import Condition, Writable
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.live_table import LiveTable
-
-#: Receives the number of rows created since its last call; the sum of all calls is the requested number.
-Progress = Callable[[int], None]
 
 #: Rows per batch and statement, for constant memory.
 BATCH = 2_000
@@ -64,9 +61,9 @@ class RowWriter:
     The tables of a batch are written in the order of their first row: add a row after the rows to which it refers.
     """
 
-    def __init__(self, db: Writable, profile: Profile, sample: Sample, progress: Progress | None) -> None:
+    def __init__(self, db: Writable, profile: Profile, sample: Sample) -> None:
         self.db, self.counts = db, dict[str, int]()
-        self._profile, self._progress = profile, progress
+        self._profile = profile
         self._has_variants = bool(sample.definition.variants)
         self._rows: dict[str, list[dict[str, object]]] = {}
         databases = sample.definition.databases.values()
@@ -104,6 +101,6 @@ class RowWriter:
             self.counts[table] = self.counts.get(table, 0) + self.db.insert_many(
                 table, columns, ([encode(name, row[name]) for name in columns] for row in rows)
             )
-            if self._progress is not None and table in self._requested_tables:
-                self._progress(len(rows))
+            if table in self._requested_tables:
+                progress.advance(len(rows))
             rows.clear()

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.errors.backup import DecompressionLimitError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
@@ -174,12 +174,11 @@ def decompress_import(
     *,
     max_bytes: int,
     target: str,
-    advance: Callable[[int], None] = lambda _bytes: None,
 ) -> DecompressedImport:
     """Decompress a file of another program into the new file ``destination``, mode 0600, or copy an uncompressed one.
 
     Unlike a file of dbctl, it may consist of several streams, as ``cat`` and parallel compressors create. ``source`` is open, and
-    ``path`` is its name for messages; ``advance`` receives the number of bytes of each read. On failure the new file is deleted.
+    ``path`` is its name for messages. On failure the new file is deleted.
 
     Raises:
         CorruptError: the file is empty, truncated or changed, or has data after its end.
@@ -192,7 +191,7 @@ def decompress_import(
         while block := source.read(BLOCK):
             signals.raise_if_interrupted()
             read_bytes += len(block)
-            advance(len(block))
+            progress.advance(len(block))
             for chunk in streams.feed(block):
                 content.add(chunk)
                 if content.bytes > max_bytes:

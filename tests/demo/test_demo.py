@@ -15,6 +15,7 @@ from dbctl.demo import random
 from dbctl.demo.definition import read_definition
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+from tests.observed_progress import observe_progress
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"games": 300, "users": 60, "plays": 900}
@@ -24,7 +25,8 @@ SMALL = {"counts": COUNTS, "at": AT}
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     progress = []
-    sample = demo.build(tmp_path_factory.mktemp("sample") / "new", **SMALL, progress=progress.append)
+    with observe_progress(progress.append):
+        sample = demo.build(tmp_path_factory.mktemp("sample") / "new", **SMALL)
     return sample, progress
 
 
@@ -276,8 +278,8 @@ def test_interrupted_build_leaves_no_database(tmp_path):
     def interrupt(_more):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        demo.build(tmp_path, **SMALL, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), observe_progress(interrupt):
+        demo.build(tmp_path, **SMALL)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

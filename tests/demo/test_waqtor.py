@@ -15,6 +15,7 @@ from dbctl.errors.migrations import MigrationVariantMismatchError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from tests import servers
 from tests.databases import PostgreSQL
+from tests.observed_progress import observe_progress
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"users": 12, "messages": 150}
@@ -134,8 +135,8 @@ def test_database_with_tables_is_refused_but_interrupted_build_is_repeated(tmp_p
         raise KeyboardInterrupt
 
     with servers.postgresql_schema() as url:
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "a", url, progress=interrupt)
+        with pytest.raises(KeyboardInterrupt), observe_progress(interrupt):
+            build(tmp_path / "a", url)
         assert not (tmp_path / "a").exists()
         build(tmp_path / "a", url)
         with pytest.raises(DatabaseNotEmptyError, match="access_codes"):

@@ -20,6 +20,7 @@ from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore.apply import ApplyRestore
 from dbctl.services.restore.source import BackupSource
 from dbctl.services.restore.undo import find_undo_backup
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app
 
 ALL_ROWS = PageRequest()
@@ -65,9 +66,9 @@ def create_keys(app, **options):
     return DecryptionKeys(secrets.find_decryption_files(app.configured, **options), ask)
 
 
-def apply_restore(path, name="latest", *, advance=None, **options):
-    with open_repository(path, **options) as (_app, repository):
-        return create_restore(repository, name, advance=advance).apply()
+def apply_restore(path, name="latest", *, advance=lambda _: None, **options):
+    with open_repository(path, **options) as (_app, repository), observe_progress(advance):
+        return create_restore(repository, name).apply()
 
 
 def open_source(repository, manifest="latest", **options):
@@ -76,11 +77,9 @@ def open_source(repository, manifest="latest", **options):
     return BackupSource(repository, manifest, create_keys(repository.app, **options))
 
 
-def create_restore(repository, manifest, *, replace=True, advance=None, **options):
+def create_restore(repository, manifest, *, replace=True, **options):
     """Create the restore of a backup, given as manifest or name; ``options`` select the decryption files."""
-    restore = ApplyRestore(open_source(repository, manifest, **options), replace=replace)
-    restore.advance = advance or restore.advance
-    return restore
+    return ApplyRestore(open_source(repository, manifest, **options), replace=replace)
 
 
 def undo_restore(path):

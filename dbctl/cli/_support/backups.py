@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias
@@ -20,7 +19,6 @@ from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Kind, Manifest
 from dbctl.services.backup.repository import ID, LATEST, Repository
-from dbctl.services.backup.sources import ByteProgress
 from dbctl.units import parse_duration
 
 if TYPE_CHECKING:
@@ -131,8 +129,6 @@ def select_backup(
 class SizedOperation(Operation, Protocol):
     """An operation that processes a known number of bytes."""
 
-    advance: ByteProgress  #: receives the number of bytes processed since the last call
-
     def size(self) -> int:
         """Return the approximate number of bytes to process."""
         ...
@@ -140,13 +136,8 @@ class SizedOperation(Operation, Protocol):
 
 def run_with_progress(session: Session, activity: str, operation: SizedOperation, *, dry_run: bool) -> int:
     """Run an operation as ``run_change`` does, and show the progress of its bytes."""
-    with show_byte_progress(session, activity, operation.size()) as operation.advance:
+    with show_progress(session, activity, operation.size(), unit="bytes"):
         return run_change(session, operation, dry_run=dry_run)
-
-
-def show_byte_progress(session: Session, activity: str, size: int) -> AbstractContextManager[ByteProgress]:
-    """Show the progress of ``size`` bytes; yields ``advance(bytes)``."""
-    return show_progress(session, activity, size, unit="bytes")
 
 
 def split_ids_and_paths(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:

@@ -12,15 +12,17 @@ from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.connection import FileFailedError
+from dbctl.files.temp import RateLimiter
 from dbctl.model import Finding, format_count, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.sources import ByteProgress, MemberSource, ignore_bytes
+from dbctl.services.backup.sources import MemberSource
 
 #: Bytes; a larger file is copied to a temporary file on disk before it is archived.
 MAX_IN_MEMORY = 4 << 20
@@ -29,8 +31,8 @@ MAX_IN_MEMORY = 4 << 20
 class AppFiles(MemberSource):
     """The files of an app that its profile includes in backups, as one archive."""
 
-    def __init__(self, app: App, advance: ByteProgress, rate_limit: ByteProgress | None = None) -> None:
-        self._app, self._advance, self._rate_limit = app, advance, rate_limit
+    def __init__(self, app: App, rate_limit: RateLimiter | None) -> None:
+        self._app, self._rate_limit = app, rate_limit
         paths = list(_find_files(app.configured.directory, app.profile.backup.extra))
         database_identities = find_database_identities(app) if paths else ()
         self._paths = [path for path in paths if find_identity(path) not in database_identities]
@@ -63,7 +65,7 @@ class AppFiles(MemberSource):
             for path in self._paths:
                 size = _add_to_archive(archive, path, self._app.configured.directory)
                 file_count += size is not None
-                self._advance(size or 0)
+                progress.advance(size or 0)
                 if self._rate_limit:
                     self._rate_limit(size or 0)
         stored = folder.store(file)
@@ -176,16 +178,10 @@ class BackupOperation(Operation):
         app = repository.app
         super().__init__(app, app.target(database) if database else "")
         self._repository = repository
-        self.advance: ByteProgress = (
-            ignore_bytes  #: receives the number of bytes processed since the last call
-        )
 
     def size(self) -> int:
-        """Return the approximate number of bytes that ``advance`` receives."""
+        """Return the approximate number of bytes that it processes."""
         return 0
-
-    def _advance(self, byte_count: int) -> None:
-        self.advance(byte_count)
 
     def _lock(self) -> AbstractContextManager[None]:
         """Lock the repository; raises BusyError if another process holds the lock for too long."""

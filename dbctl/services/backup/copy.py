@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from dbctl import progress
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupDiffersError,
@@ -249,7 +250,7 @@ class CopyBackups(BackupOperation):
     def _read_with_progress(self, folder: str, file: str) -> Iterator[bytes]:
         for block in self._source.store.read(folder, file):
             yield block
-            self.advance(len(block))
+            progress.advance(len(block))
 
     def _find_difference(self, manifest: Manifest) -> BackupDiffersError | None:
         """Return how the backup with the same id in the other repository differs, or None if it is the same."""

@@ -113,7 +113,6 @@ class CreateBackup(BackupOperation):
         self._create_source = partial(
             Source,
             app,
-            advance=self._advance,
             form=form or (settings.format if settings else ""),
             tables=tables,
             compress=compress or (settings.compress if settings else "gzip"),
@@ -132,7 +131,7 @@ class CreateBackup(BackupOperation):
                 subject=app.name,
                 hint="None of its databases is on a server with roles. Omit --secrets.",
             )
-        app_files = AppFiles(app, self._advance, rate_limit)
+        app_files = AppFiles(app, rate_limit)
         self._sources: list[Source | AppFiles] = [*sources]
         self._sources += [app_files] if app_files and not (tables or app.only) else []
 

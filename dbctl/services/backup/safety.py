@@ -49,9 +49,9 @@ class SafetyBackupSource(Source):
 
     allow_empty = True
 
-    def __init__(self, app: App, database: str, advance: Callable[[int], None], dump: Dump) -> None:
+    def __init__(self, app: App, database: str, dump: Dump) -> None:
         """Read the state of the database; ``dump`` is its replacement."""
-        super().__init__(app, database, advance)
+        super().__init__(app, database)
         self._dump, self.familiar_tables = dump, dump.tables  # missing tables are a reason for restoring
         self._restore_target = app.engine(database).restore_target(app.url(database), self.target)
         self._files = self._restore_target.files()

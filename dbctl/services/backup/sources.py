@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import structs
@@ -33,7 +32,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.usage import WrongAppError
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.subprocesses import create_file
-from dbctl.files.temp import run_in_parallel
+from dbctl.files.temp import RateLimiter, run_in_parallel
 from dbctl.model import Compression, format_count
 from dbctl.progress import Progress
 from dbctl.services.app.app import App
@@ -54,15 +53,6 @@ SINGLE_DATABASE_ERRORS = (
     UnreachableError,
     WrongAppError,
 )
-
-#: Receives the number of bytes processed since the last call.
-ByteProgress = Callable[[int], None]
-
-T = TypeVar("T")
-
-
-def ignore_bytes(_bytes: int) -> None:
-    """Report nothing."""
 
 
 class MemberSource(ABC):
@@ -101,18 +91,17 @@ class Source(MemberSource):
         self,
         app: App,
         database: str,
-        advance: ByteProgress,
         *,
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression = "none",
-        rate_limit: ByteProgress | None = None,
+        rate_limit: RateLimiter | None = None,
         is_plain: bool = False,
         with_passwords: bool = False,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
-        self._advance, self._form, self._tables = advance, form, tables
+        self._form, self._tables = form, tables
         self._compress, self._rate_limit, self._is_plain = compress, rate_limit, is_plain
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
         self._with_passwords = with_passwords
@@ -216,10 +205,10 @@ class Source(MemberSource):
         # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.
         limit = [(size, self._rate_limit)] if self._rate_limit else []
         copy_limit = [] if db.blocks_writers() else limit
-        copy_progress = count_in_bytes((size - compression_bytes, self._advance), *copy_limit)
+        copy_progress = count_in_bytes((size - compression_bytes, progress.advance), *copy_limit)
         progress.start_stage("copying")
         dump_result = db.dump(DumpRequest(path, self._dump_form, self._tables, copy_progress, self._is_plain))
-        compression_progress = count_in_bytes((compression_bytes, self._advance), *limit)
+        compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
 
         progress.start_stage("verifying" if compress == "none" else "compressing")
 
@@ -277,7 +266,7 @@ class Source(MemberSource):
         return registry.load_engine(self.engine).verify_dump(plain, dump, self.target, quick=True)
 
 
-def count_in_bytes(*counters: tuple[int, ByteProgress]) -> Progress:
+def count_in_bytes(*counters: tuple[int, Callable[[int], None]]) -> Progress:
     """Return a function that takes the completed share.
 
     It calls each function of ``counters`` with the bytes since the last call, of the total before the function.

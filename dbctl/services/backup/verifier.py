@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
 from dbctl.engines.sql.checks import find_differences
@@ -39,7 +40,6 @@ from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.backup.verification_record import Drill
 from dbctl.stores.base import hash_blocks
 from dbctl.url import Url
@@ -112,7 +112,6 @@ class BackupVerifier:
         *,
         deep: bool,
         quick: bool = False,
-        advance: ByteProgress = ignore_bytes,
         reader: MemberReader | None = None,
     ) -> None:
         """Set the options.
@@ -122,11 +121,10 @@ class BackupVerifier:
             keys: for decryption.
             deep: whether to load dumps and check their content.
             quick: whether to skip the comparison of indexes with tables.
-            advance: receives the number of bytes read since the last call.
             reader: decodes the files; None: each decoded file is deleted before the next.
         """
         self._app, self._store, self._keys = repository.app, repository.store, keys
-        self._deep, self._quick, self._advance, self._reader = deep, quick, advance, reader
+        self._deep, self._quick, self._reader = deep, quick, reader
 
     def find_problems(self, manifest: Manifest, databases: Sequence[str] = ()) -> Iterator[Finding]:
         """Yield the problems of one backup, or only of its files of ``databases``."""
@@ -149,7 +147,7 @@ class BackupVerifier:
                 hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
                 message = f"backup {manifest.id}, {member.file}: {description}"
                 yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
-            self._advance(member.bytes)
+            progress.advance(member.bytes)
 
     def _check_member(
         self, manifest: Manifest, member: Member, size: int | None

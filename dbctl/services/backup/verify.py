@@ -19,7 +19,6 @@ from dbctl.services.backup.foreign.import_file import StagedBackup
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.safety import schema_fingerprint
-from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, INVALID_HINT, BackupVerifier, record_result
 
 DATABASE_OMITTED, DATABASE_LOST = "backup-lacks-database", "retained-database-missing"
@@ -92,14 +91,14 @@ class VerifyBackups:
         """Return the number of bytes to read."""
         return sum(manifest.bytes for manifest in self._selected) + staging.count_bytes(self._paths)
 
-    def run(self, advance: ByteProgress = ignore_bytes) -> VerifyResult:
-        """Verify the backups and files; ``advance`` receives the number of bytes read since the last call."""
+    def run(self) -> VerifyResult:
+        """Verify the backups and files."""
         app, repository, selected = self._app, self._repository, self._selected
         findings, remarks = list[Finding](), list[str]()
         if self._reports_all:
             findings += self._find_without_manifest()
         lost_databases = repository.find_lost_databases(selected)
-        verifier = BackupVerifier(repository, self._keys, deep=self._deep, advance=advance)
+        verifier = BackupVerifier(repository, self._keys, deep=self._deep)
         for manifest in progress.list_parts(selected, "backup"):
             problems = list(verifier.find_problems(manifest, [app.only] if app.only else ()))
             if problems and repository.is_deleted(manifest):
@@ -109,7 +108,7 @@ class VerifyBackups:
             remarks += record_result(repository, manifest, problems, all_files=not app.only, deep=self._deep)
             findings += compare_with_live(app, manifest) if self._live else ()
         for path in self._paths:
-            findings += self._verify_file(path, advance)
+            findings += self._verify_file(path)
         checked = len(selected) + len(self._unreadable) + len(self._paths)
         return VerifyResult(
             findings=Findings(checked=checked, unit="backup", findings=findings),
@@ -139,12 +138,10 @@ class VerifyBackups:
                 Remedy("It is not a backup. Remove it with: `backup prune`").write(),
             )
 
-    def _verify_file(self, path: Path, advance: ByteProgress) -> Iterator[Finding]:
+    def _verify_file(self, path: Path) -> Iterator[Finding]:
         app, problems = self._app, list[Finding]()
         try:
-            with staging.stage_backup(
-                self._repository, path, trial=True, keys=self._keys, advance=advance
-            ) as (
+            with staging.stage_backup(self._repository, path, trial=True, keys=self._keys) as (
                 backup,
                 overlay,
             ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
+from dbctl import progress
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.monitoring import Maintenance, MaintenanceKind, MaintenanceTask, Versions
@@ -95,7 +96,6 @@ class RunMaintenance(Operation):
         kind: TaskKind,
         tables: Sequence[str] = (),
         *,
-        advance: Callable[[float], None],
         older_than: timedelta | None = None,
     ) -> None:
         """Select the databases.
@@ -104,14 +104,13 @@ class RunMaintenance(Operation):
             app: the app.
             kind: the kind of maintenance.
             tables: the tables; empty: all.
-            advance: called with the number of statements since the last call.
             older_than: for ``vacuum`` of engines with versions: the age of the versions to delete.
 
         Raises:
             ReadOnlyError: dbctl may not write the only selected database.
             DatabaseNotConfiguredError: no database is configured.
         """
-        self._kind, self._tables, self._advance, self._older_than = kind, tables, advance, older_than
+        self._kind, self._tables, self._older_than = kind, tables, older_than
         self._skipped: list[DbctlError] = []  #: errors of databases that could not be opened
         databases = list(selected_databases(app))
         self._databases = [name for name in databases if app.database(name).mode == "read-write"]
@@ -123,7 +122,7 @@ class RunMaintenance(Operation):
 
     def plan(self) -> Plan:
         """Return the plan for the current databases."""
-        tasks_by_database = self._draft_tasks(self._app.reader)
+        tasks_by_database = self._draft_tasks()
         self._check_clock(tasks_by_database)
         has_multiple = len(self._databases) > 1
         steps = [
@@ -143,7 +142,7 @@ class RunMaintenance(Operation):
             ClockImplausibleError: versions would be deleted by age, but the clock contradicts recorded times.
         """
         self._require_confirmed(confirmed)
-        tasks_by_database = self._draft_tasks(self._app.reader)
+        tasks_by_database = self._draft_tasks()
         self._check_clock(tasks_by_database)
         self.total = float(sum(map(len, tasks_by_database.values())))
         results, errors, leftovers = list[TaskResult](), list[DbctlError](), list[str]()
@@ -156,7 +155,7 @@ class RunMaintenance(Operation):
                     result, error = _run_task(db, maintainer, task)
                     results.append(result)
                     errors += [error] if error else []
-                    self._advance(1)
+                    progress.advance(1)
                 leftovers += [
                     f"{leftover.message}; {leftover.hint}" for leftover in maintainer.find_leftovers()
                 ]
@@ -166,7 +165,7 @@ class RunMaintenance(Operation):
         failed = [str(error) for error in (*errors, *self._skipped)]
         return MaintenanceResult(tasks=results, failed=failed, leftovers=leftovers)
 
-    def _draft_tasks(self, reader: Callable[[str], Readable]) -> dict[str, Sequence[MaintenanceTask]]:
+    def _draft_tasks(self) -> dict[str, Sequence[MaintenanceTask]]:
         """Return the statements for each database that supports this maintenance.
 
         Raises:
@@ -178,7 +177,7 @@ class RunMaintenance(Operation):
         self._skipped, known_tables = [], set[str]()
         for name in self._databases:
             try:
-                db = reader(name)
+                db = self._app.reader(name)
             except DriverMissingError as error:  # other databases may have their drivers
                 self._skipped.append(error)
                 continue

@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 def create_safety_backup(app: App, repository: Repository, database: str) -> str:
     """Back up a database and return the id of the backup; the caller holds the lock of the repository."""
     from dbctl.services.backup.create import create_backup
-    from dbctl.services.backup.sources import Source, ignore_bytes
+    from dbctl.services.backup.sources import Source
 
-    source = Source(app, database, ignore_bytes)
+    source = Source(app, database)
     app.close()
     url, target = app.url(database), app.target(database)
     with closing(app.engine(database).open_for_reading(url, target, timeout=app.timeout)) as db:

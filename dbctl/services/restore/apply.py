@@ -119,7 +119,7 @@ class ApplyRestore(RestoreOperation):
             self._lock_databases(locks)
             locks.enter_context(record_operation(self._app, [member.database for member in self._members]))
             reader = locks.enter_context(self._source.open_reader())
-            self._source.verify(self._members, reader, self._advance)
+            self._source.verify(self._members, reader)
             prepared = self._prepare_members(locks, reader)
             # Fast steps that rarely fail come last: this shortens the time in which some databases are old and some new.
             self._members.sort(key=lambda member: member.database in prepared)
@@ -163,7 +163,7 @@ class ApplyRestore(RestoreOperation):
         self, locks: ExitStack, reader: MemberReader, prepared: Mapping[str, PreparedSwap]
     ) -> RestoreResult:
         """Create the safety backup and replace the databases; closes ``locks`` afterwards."""
-        replacement = Replacement(self._source, self._members, reader, prepared, self._advance)
+        replacement = Replacement(self._source, self._members, reader, prepared)
         results = list[RestoreResult]()
         replacement.run(
             locks,

@@ -161,7 +161,7 @@ class CopyRestore(RestoreOperation):
                 self._plan_roles(copy)
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
-            self._source.verify([copy.member for copy in self._copies], reader, self._advance)
+            self._source.verify([copy.member for copy in self._copies], reader)
             results = [
                 self._create_copy(copy, reader) for copy in progress.list_parts(self._copies, "database")
             ]
@@ -184,7 +184,7 @@ class CopyRestore(RestoreOperation):
             path=path,
             dump=structs.replace(member.dump, metadata=facts),
             timeout=self._app.timeout,
-            progress=count_in_bytes((member.size, self._advance)),
+            progress=count_in_bytes((member.size, progress.advance)),
             can_consume=needs_decoding(member),
             roles=self._source.read_role_policy(member, reader),
         )

@@ -11,7 +11,6 @@ from dbctl.model import Finding, Plan
 from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.restore.drill_result import DrillResult
 from dbctl.services.restore.drill_run import AppDrill
 
@@ -48,7 +47,6 @@ class RunDrills:
             if self._is_single or repository or app.configured.backup:
                 with self._collect_failure(app.name, self._failed):
                     self._drills.append(AppDrill(Repository(app, repository), keys(app), name, roles))
-        self.advance: ByteProgress = ignore_bytes  #: receives the number of bytes read since the last call
 
     def size(self) -> int:
         """Return the approximate number of bytes to read."""
@@ -72,7 +70,7 @@ class RunDrills:
         results, failed = list[DrillResult](), [*self._failed]
         for drill in self._drills:
             with self._collect_failure(drill.name, failed):
-                results.append(drill.drill(self.advance))
+                results.append(drill.drill())
         return DrillResult(
             databases=[item for drill in results for item in drill.databases],
             findings=[item for drill in results for item in drill.findings],

@@ -31,7 +31,6 @@ from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, open_reader
 from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.services.backup.verification_record import Drill
 from dbctl.services.checks.run import check, cross_check
 from dbctl.services.migrations import status
@@ -142,11 +141,8 @@ class AppDrill:
         restore_target = registry.load_engine(url.engine).restore_target(url, target)
         return list(plan_roles(restore_target, member, self._roles, target))
 
-    def drill(self, advance: ByteProgress = ignore_bytes) -> DrillResult:
+    def drill(self) -> DrillResult:
         """Restore and verify the members, and record the result; called once.
-
-        Args:
-            advance: receives the number of bytes read since the last call.
 
         Raises:
             BackupMissingError: a backup was pruned since the plan.
@@ -165,7 +161,7 @@ class AppDrill:
             folder = stack.enter_context(temp_folder(sum(member.size for member in files)))
             reader = stack.enter_context(open_reader(store, self._keys))
             for manifest, member in progress.list_parts(self._selected, "database"):
-                self._restore(manifest, member, partial(self._load, stack, reader, folder), advance)
+                self._restore(manifest, member, partial(self._load, stack, reader, folder))
             progress.start_stage("checking")
             self._check()
             return self._create_result()
@@ -175,11 +171,10 @@ class AppDrill:
         manifest: Manifest,
         member: Member,
         load: Callable[[Manifest, Member], TrialRestore],
-        advance: ByteProgress,
     ) -> None:
         """Restore one member and measure the duration: read it, load it, check it and count its rows."""
         start, url, digests = time.monotonic(), None, 0
-        findings = self._verify_files(manifest, member.database, advance)
+        findings = self._verify_files(manifest, member.database)
         if not findings:
             try:
                 trial = load(manifest, member)
@@ -198,19 +193,17 @@ class AppDrill:
                     findings.append(self._finding(severity, code, manifest, member, difference))
         if findings and self._repository.is_deleted(manifest):
             raise BackupSource(self._repository, manifest, self._keys).missing_error()
-        advance(member.bytes)
+        progress.advance(member.bytes)
         self._problems[manifest.id] += findings
         duration = timedelta(milliseconds=round(1000 * (time.monotonic() - start)))
         self._restored.append(
             _RestoredDatabase(manifest=manifest, member=member, url=url, duration=duration, digests=digests)
         )
 
-    def _verify_files(
-        self, manifest: Manifest, database: str, advance: ByteProgress = ignore_bytes
-    ) -> list[Finding]:
-        problems = verifier.BackupVerifier(
-            self._repository, self._keys, deep=False, advance=advance
-        ).find_problems(manifest, [database])
+    def _verify_files(self, manifest: Manifest, database: str) -> list[Finding]:
+        problems = verifier.BackupVerifier(self._repository, self._keys, deep=False).find_problems(
+            manifest, [database]
+        )
         return [finding for finding in problems if finding.severity == "error"]
 
     def _load(

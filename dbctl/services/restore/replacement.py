@@ -16,7 +16,7 @@ from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.manifest import Manifest, Member, OmittedDatabase
 from dbctl.services.backup.member_files import MemberReader
 from dbctl.services.backup.safety import SafetyBackupSource
-from dbctl.services.backup.sources import ByteProgress, MemberSource, count_in_bytes
+from dbctl.services.backup.sources import MemberSource, count_in_bytes
 from dbctl.services.restore.post_checks import StateBefore, list_pending_migrations
 from dbctl.services.restore.source import BackupSource
 
@@ -157,7 +157,6 @@ class Replacement:
         members: Sequence[Member],
         reader: MemberReader,
         prepared: Mapping[str, PreparedSwap],
-        advance: ByteProgress,
     ) -> None:
         """Read the states of the databases.
 
@@ -166,14 +165,11 @@ class Replacement:
             members: the members to restore.
             reader: reads them and those of the safety backup.
             prepared: by database: what is loaded and verified in advance.
-            advance: receives the number of bytes processed since the last call.
         """
         self._source, self._app, self._members, self._reader = source, source.app, members, reader
-        self._prepared, self._advance = prepared, advance
+        self._prepared = prepared
         app = self._app
-        self._databases = [
-            SafetyBackupSource(app, member.database, advance, member.dump) for member in members
-        ]
+        self._databases = [SafetyBackupSource(app, member.database, member.dump) for member in members]
         self._pending = {member.database: list_pending_migrations(app, member.database) for member in members}
         self.states = dict[str, StateBefore]()  #: of the databases before the replacement, by name
         self._safety_backup = SafetyBackup(
@@ -291,7 +287,7 @@ class Replacement:
             dump=member.dump,
             timeout=self._app.timeout,
             retained=retained,
-            progress=count_in_bytes((member.size, self._advance)),
+            progress=count_in_bytes((member.size, progress.advance)),
             release_locks=release_locks,
             roles=self._source.read_role_policy(member, self._reader),
         )

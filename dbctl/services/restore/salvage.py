@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dbctl import progress
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, SalvageResult
@@ -20,6 +21,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import ID, LATEST, Repository
+from dbctl.services.backup.sources import count_in_bytes
 from dbctl.services.checks.damage import group_lines
 from dbctl.services.restore.source import BackupSource
 from dbctl.url import PATH_ENGINE, Url
@@ -121,7 +123,6 @@ class SalvageDatabase(Operation):
         self.database = app.only or app.main()
         super().__init__(app, app.target(self.database))
         self._selection = selection
-        self.progress: Progress = no_progress  #: receives the completed share
         url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)
         registry.load_engine(url.engine).require_salvageable(self.target)
         for kind, path_option in (("damaged database", source), ("valid database", reference)):
@@ -167,7 +168,9 @@ class SalvageDatabase(Operation):
                 restore_target = engine.restore_target(self._url, self.target)
                 stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
             self._require_unused()
-            return self._create_result(engine.salvage(self._recovery, self.target, progress=self.progress))
+            return self._create_result(
+                engine.salvage(self._recovery, self.target, progress=count_in_bytes((100, progress.advance)))
+            )
 
     def _require_unused(self) -> None:
         try:

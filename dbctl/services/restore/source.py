@@ -32,7 +32,6 @@ from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, open_reader
 from dbctl.services.backup.repository import ID, Repository
-from dbctl.services.backup.sources import ByteProgress
 
 #: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
 MergeMode: TypeAlias = Literal["missing", "replace"]
@@ -148,7 +147,7 @@ class BackupSource:
         passwords = msgspec.json.decode(content, type=dict[str, str])
         return structs.replace(self.roles, passwords=passwords)
 
-    def verify(self, members: Sequence[Member], reader: MemberReader, advance: ByteProgress) -> None:
+    def verify(self, members: Sequence[Member], reader: MemberReader) -> None:
         """Verify members: checksums and content.
 
         Raises:
@@ -157,7 +156,7 @@ class BackupSource:
         """
         prefix, databases = f"backup {self.manifest.id}", [member.database for member in members]
         problems = verifier.BackupVerifier(
-            self.repository, self.keys, deep=True, quick=True, advance=advance, reader=reader
+            self.repository, self.keys, deep=True, quick=True, reader=reader
         ).find_problems(self.manifest, databases)
         for finding in problems:
             if finding.code == KeyWrongError.code:

@@ -121,7 +121,7 @@ class RestoreTables(RestoreOperation):
             locks.enter_context(self._lock())
             reader = locks.enter_context(self._source.open_reader())
             self._source.require_existing()
-            self._source.verify([self._member], reader, self._advance)
+            self._source.verify([self._member], reader)
             safety = self._plan_safety_backup()
             run_steps(
                 prepare=[safety.step] if safety else [],
@@ -136,7 +136,7 @@ class RestoreTables(RestoreOperation):
             return None
         return SafetyBackup(
             self._source,
-            [Source(self._app, self._member.database, self._advance)],
+            [Source(self._app, self._member.database)],
             is_needed=lambda error: isinstance(error, IN_DOUBT),
         )
 

@@ -89,7 +89,7 @@ def test_backups_of_tables_are_stored_restored_and_drilled(server, bucket, tmp_p
     backup = promptvault_app.create_app_backup(path)
     chat_app.add_messages(path, range(100, 110))
     with promptvault_app.open_repository(path) as (app, repository):
-        drill = AppDrill(repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
+        drill = AppDrill(repository, promptvault_app.create_keys(app)).drill()
     assert [database.passed for database in drill.databases] == [True, True]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     promptvault_app.apply_restore(path, backup.id)

@@ -270,7 +270,7 @@ def test_backup_of_both_is_verified_drilled_and_compared(path, compress):
     backup = promptvault_app.create_app_backup(path, compress=compress)
     with promptvault_app.open_repository(path) as (app, repository):
         keys = promptvault_app.create_keys(app)
-        drill = AppDrill(repository, keys).drill(lambda _bytes: None)
+        drill = AppDrill(repository, keys).drill()
         assert [(database.database, database.passed, database.rows) for database in drill.databases] == [
             ("chat", True, 30),
             ("vectors", True, 30),
@@ -308,7 +308,7 @@ def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeyp
     chat_app.add_messages(path, range(100, 110))
     after = chat_app.read_keys(path)
     with promptvault_app.open_repository(path) as (app, repository):
-        drill = AppDrill(repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
+        drill = AppDrill(repository, promptvault_app.create_keys(app)).drill()
     assert [database.passed for database in drill.databases] == [True, True]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     promptvault_app.apply_restore(path, backup.id)

@@ -41,6 +41,7 @@ from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.retention import rules
 from dbctl.services.backup.retention.rules import Candidate
 from dbctl.services.backup.verify import VerifyBackups
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -401,10 +402,12 @@ def test_listing_during_prune_includes_remaining_backups(deployed):
 
 def test_backup_deleted_during_verification_is_not_reported_as_damage(deployed):
     deleted, remaining = create_app_backup(deployed), create_app_backup(deployed)
-    with promptvault_app.open_repository(deployed) as (app, repository):
-        verification = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app)).run(
-            lambda _bytes: shutil.rmtree(find_backup_folder(deployed, deleted), ignore_errors=True)
-        )
+    folder = find_backup_folder(deployed, deleted)
+    with (
+        promptvault_app.open_repository(deployed) as (app, repository),
+        observe_progress(lambda _bytes: shutil.rmtree(folder, ignore_errors=True)),
+    ):
+        verification = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app)).run()
     assert (list_codes(verification.findings), verification.remarks) == (
         [],
         [f"{deleted.id} was deleted during the verification"],

@@ -42,6 +42,7 @@ from dbctl.services.restore.undo import find_undo_backup
 from dbctl.services.schedule import cron
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app, larder_app, promptvault_app
 from tests.services.backup.test_app_files import PROFILE
 from tests.services.backup.test_compression import change_manifest
@@ -662,9 +663,8 @@ def test_child_processes_show_no_secrets(tmp_path, kind):
                 read_at = time.monotonic()
 
         with promptvault_app.open_repository(pantry.path) as (app, repository):
-            operation = CreateBackup(repository)
-            operation.advance = advance
-            backup = operation.apply()
+            with observe_progress(advance):
+                backup = CreateBackup(repository).apply()
             identities = promptvault_app.create_keys(app).identities_for(
                 repository.store, repository.find(backup.id)
             )

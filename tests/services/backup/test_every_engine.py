@@ -198,7 +198,7 @@ def simulate_killed_restore(path):
     """Create the safety backup of a restore that was killed directly afterwards."""
     with promptvault_app.open_repository(path) as (app, repository):
         (member,) = repository.find("latest").members
-        source = SafetyBackupSource(app, member.database, lambda _bytes: None, member.dump)
+        source = SafetyBackupSource(app, member.database, member.dump)
         return create_backup(repository, [source], kind="safety", restored="latest")
 
 

@@ -31,6 +31,7 @@ from dbctl.services.restore import preview
 from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
 from tests.fault_proxy import FaultProxy, error_response
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app, larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -272,15 +273,13 @@ def test_unreachable_storage_is_reported_by_every_command(deployed, monkeypatch)
 
 
 @contextmanager
-def prepare_copy(path, to, *names, source="", advance=lambda _bytes: None, timeout=5, only=""):
+def prepare_copy(path, to, *names, source="", timeout=5, only=""):
     from dbctl.services.app.session import open_app
 
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with open_app(selection, timeout=timeout, only=only) as app:
         source_repository, destination = Repository(app, source), Repository(app, to)
-        operation = CopyBackups(source_repository, destination, names)
-        operation.advance = advance
-        yield operation
+        yield CopyBackups(source_repository, destination, names)
 
 
 def copy_backups(path, to, *names, **options):
@@ -315,9 +314,7 @@ def run_drill(path, address):
     call_with_repository(
         path,
         address,
-        lambda app, repository: AppDrill(repository, promptvault_app.create_keys(app)).drill(
-            lambda _bytes: None
-        ),
+        lambda app, repository: AppDrill(repository, promptvault_app.create_keys(app)).drill(),
     )
     return read_drill_times(path, address)
 
@@ -530,8 +527,8 @@ def test_interrupted_copy_is_continued(source_app, source_address, destination_a
         if len(blocks) == 2:
             raise InterruptionError
 
-    with pytest.raises(InterruptionError):
-        copy_backups(source_app, destination_address, advance=interrupt)
+    with pytest.raises(InterruptionError), observe_progress(interrupt):
+        copy_backups(source_app, destination_address)
     assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0]}
     # a process that was killed left an incomplete folder
     call_with_repository(

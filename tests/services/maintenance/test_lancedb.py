@@ -49,7 +49,7 @@ def mini(tmp_path):
 
 
 def create_operation(app, kind="vacuum", **options):
-    return RunMaintenance(app, kind, advance=lambda _: None, **options)
+    return RunMaintenance(app, kind, **options)
 
 
 def test_fragments_and_versions_are_reported_before_and_after(mini):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from dbctl import progress
 from dbctl.errors.backup import (
     AlreadyAdoptedError,
     BackupCorruptError,
@@ -20,6 +21,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
+from dbctl.files.temp import Progress, no_progress
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
@@ -29,7 +31,7 @@ from dbctl.services.backup.foreign.staging import count_bytes, stage_backup
 from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Backup, Repository
-from dbctl.services.backup.sources import ByteProgress, MemberSource, count_in_bytes
+from dbctl.services.backup.sources import MemberSource, count_in_bytes
 from dbctl.services.backup.verifier import BackupVerifier
 from dbctl.stores.base import MANIFEST, hash_blocks
 
@@ -135,7 +137,10 @@ class AdoptBackup(BackupOperation):
         """
         steps = []
         for path in self._paths:
-            with stage_backup(self._repository, path, created_at=self._created_at, trial=False) as staged:
+            with (
+                progress.uncounted(),
+                stage_backup(self._repository, path, created_at=self._created_at, trial=False) as staged,
+            ):
                 description, manifest = staged[0].description, staged[0].manifest
                 if self._find_duplicate(path, manifest):
                     continue
@@ -161,9 +166,10 @@ class AdoptBackup(BackupOperation):
         adopted, remarks, repository = list[BackupAdopted](), list[str](), self._repository
         with self._lock():
             for path in self._paths:
-                with stage_backup(
-                    repository, path, created_at=self._created_at, trial=True, advance=self._advance
-                ) as (backup, overlay):
+                with stage_backup(repository, path, created_at=self._created_at, trial=True) as (
+                    backup,
+                    overlay,
+                ):
                     if duplicate := self._find_duplicate(path, backup.manifest):
                         remarks.append(str(duplicate))
                         continue
@@ -184,7 +190,7 @@ class AdoptBackup(BackupOperation):
             origin = Origin(path=str(path.resolve()), sha256=_hash_manifest(path), time=time)
         return create_backup(
             self._repository,
-            [CopiedSource(manifest, overlay, self._advance)],
+            [CopiedSource(manifest, overlay)],
             left_out=manifest.left_out,
             # A safety backup of another repository becomes a normal backup.
             kind="partial" if manifest.kind == "partial" else "backup",
@@ -193,7 +199,7 @@ class AdoptBackup(BackupOperation):
         )
 
     def _require_valid(self, manifest: Manifest, overlay: Repository) -> None:
-        verifier = BackupVerifier(overlay, self._keys, deep=True, advance=self._advance)
+        verifier = BackupVerifier(overlay, self._keys, deep=True)
         for finding in verifier.find_problems(manifest):
             if finding.severity == "error":
                 reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
@@ -231,8 +237,8 @@ def _content_identity(manifest: Manifest) -> tuple[datetime, list[str]]:
 class CopiedSource(MemberSource):
     """The files of a backup of another repository, copied unchanged, or those of another program, compressed."""
 
-    def __init__(self, manifest: Manifest, overlay: Repository, advance: ByteProgress) -> None:
-        self._manifest, self._overlay, self._advance = manifest, overlay, advance
+    def __init__(self, manifest: Manifest, overlay: Repository) -> None:
+        self._manifest, self._overlay = manifest, overlay
 
     def size(self) -> int:
         return self._manifest.bytes
@@ -247,12 +253,13 @@ class CopiedSource(MemberSource):
         manifest, members = self._manifest, list[Member]()
         for member in manifest.members:
             compress: Compression = "none"
-            file, progress = member.file, count_in_bytes()
+            report: Progress = no_progress
+            file = member.file
             if manifest.origin:
                 file, compress = self._choose_file(member, folder.name)
-                progress = count_in_bytes((member.bytes, self._advance))
+                report = count_in_bytes((member.bytes, progress.advance))
             with self._overlay.store.open_locally(manifest.id, member.file) as path:
-                stored, plain_bytes = folder.compress(path, file, compress, progress)
+                stored, plain_bytes = folder.compress(path, file, compress, report)
             if compress == "none" and member.sha256 != (stored.inner_sha256 or stored.sha256):
                 reason = f"{member.file} changed during the copy"
                 raise BackupCorruptError(id=manifest.id, app=manifest.app, reason=reason)

@@ -42,7 +42,6 @@ from dbctl.services.backup.foreign.discovery import (
 )
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
-from dbctl.services.backup.sources import ByteProgress
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
 from dbctl.stores.base import hash_blocks
 
@@ -94,7 +93,6 @@ class ForeignImport:
         created_at: datetime | None,
         *,
         source_name: str,
-        advance: ByteProgress,
     ) -> None:
         """Set the options.
 
@@ -104,9 +102,8 @@ class ForeignImport:
             temp_dir: a private folder with space for its content.
             created_at: time of the backup; None: from ``source_name`` or the modification time.
             source_name: name of the path of the user, which may contain a time.
-            advance: receives the number of bytes read since the last call.
         """
-        self._app, self._path, self._temp_dir, self._advance = app, path, temp_dir, advance
+        self._app, self._path, self._temp_dir = app, path, temp_dir
         self._created_at, self._source_name = created_at, source_name
         self._name = str(path)  #: for messages
         self._content: Content = "unknown"  #: the type of its content, once it is detected
@@ -260,7 +257,6 @@ class ForeignImport:
                 file_type.compress,
                 max_bytes=min(limit, free_space),
                 target=self._name,
-                advance=self._advance,
             )
         except DecompressionLimitError:
             if not is_compressed:

@@ -37,7 +37,6 @@ from dbctl.services.backup.foreign.discovery import find_missing_files, find_set
 from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.stores.base import MANIFEST, MAX_MANIFEST_BYTES
 
 
@@ -49,7 +48,6 @@ def stage_backup(
     created_at: datetime | None = None,
     trial: bool,
     keys: DecryptionKeys | None = None,
-    advance: ByteProgress = ignore_bytes,
 ) -> Iterator[tuple[StagedBackup, Repository]]:
     """Yield the staged backup, and the repository through which it is read.
 
@@ -59,7 +57,6 @@ def stage_backup(
         created_at: time of the backup; None: from the name of the file or its modification time.
         trial: whether to load a dump into a temporary database on its server.
         keys: decrypt an encrypted file; None: it is refused.
-        advance: receives the number of bytes read since the last call.
 
     Raises:
         FileMissingError, FileFailedError: it does not exist, or cannot be read.
@@ -97,9 +94,7 @@ def stage_backup(
             file_dir.mkdir(mode=0o700)
             if keys and keys.file_identities and _is_encrypted(set_path):
                 set_path = _decrypt(set_path, file_dir / "decrypted", keys)  # noqa: PLW2901
-            file_import = ForeignImport(
-                app, set_path, file_dir, created_at, source_name=path.name, advance=advance
-            )
+            file_import = ForeignImport(app, set_path, file_dir, created_at, source_name=path.name)
             staged_files.append(file_import.stage(folder, trial=trial))
         backup = _join(app, path, staged_files)
         yield backup, repository.overlay(backup.manifest.id, folder)
