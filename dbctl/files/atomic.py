@@ -9,12 +9,14 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
 from dbctl import signals
 from dbctl.errors.connection import DiskFullError, FileExistsAlreadyError, FileFailedError, FileUnsyncedError
 from dbctl.errors.usage import UsageError
+from dbctl.model import Struct
 
 #: Errors of FAT and some network file systems, which have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -331,6 +333,13 @@ def copy_file(source: Path, destination: Path) -> None:
         write_blocks(destination, iter(lambda: reader.read(BLOCK), b""))
 
 
+class FileDigest(Struct, frozen=True, kw_only=True):
+    """The size and the hash of a file."""
+
+    bytes: int
+    sha256: str  #: hexadecimal; empty if it is not computed
+
+
 class HashingCounter:
     """Counter of bytes, which also computes their SHA-256 if ``hashed``."""
 
@@ -340,9 +349,9 @@ class HashingCounter:
         self.bytes, self._hash = 0, hashlib.sha256() if hashed else None
 
     @property
-    def sha256(self) -> str:
-        """The hash, hexadecimal; empty if it is not computed."""
-        return self._hash.hexdigest() if self._hash else ""
+    def digest(self) -> FileDigest:
+        """The bytes that were counted."""
+        return FileDigest(bytes=self.bytes, sha256=self._hash.hexdigest() if self._hash else "")
 
     def add(self, block: bytes) -> None:
         self.bytes += len(block)
@@ -356,6 +365,58 @@ class HashingCounter:
             yield block
 
 
+def hash_blocks(blocks: Iterable[bytes]) -> FileDigest:
+    """Read all blocks and return their size and hash."""
+    counter = HashingCounter()
+    for block in blocks:
+        counter.add(block)
+    return counter.digest
+
+
+class NewFile:
+    """An unbuffered file, with a counter of its content."""
+
+    def __init__(self, file: FileIO, *, hashed: bool) -> None:
+        self._file, self.counter = file, HashingCounter(hashed=hashed)
+
+    def write(self, block: bytes) -> int:
+        """Write the complete block, and return its size."""
+        self.counter.add(block)
+        remaining = memoryview(block)
+        while remaining:
+            remaining = remaining[self._file.write(remaining) :]
+        return len(block)
+
+
+@contextmanager
+def open_new(path: Path, *, hashed: bool = False, synced: bool = True) -> Iterator[NewFile]:
+    """Open a new file, mode 0600; it is synced at the end, or deleted on failure; raises ``OSError``."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            yield NewFile(file, hashed=hashed)
+            if synced:
+                os.fsync(file.fileno())
+    except BaseException:  # also on a signal: an incomplete file must not remain
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+@contextmanager
+def create_file(path: Path, *, temporary: bool = False) -> Iterator[NewFile]:
+    """Open a new private file as ``open_new`` does; a ``temporary`` file is neither synced nor hashed.
+
+    Raises:
+        DiskFullError, FileFailedError: it cannot be written.
+    """
+    with (
+        translate_errors(path, path.parent),
+        open_new(path, hashed=not temporary, synced=not temporary) as file,
+    ):
+        yield file
+
+
 def write_blocks(destination: Path, content: Iterable[bytes]) -> None:
     """Write a new file, mode 0600, and sync it; an incomplete file is deleted.
 
@@ -363,18 +424,10 @@ def write_blocks(destination: Path, content: Iterable[bytes]) -> None:
         OSError: it cannot be written.
         Interrupted: a signal was received.
     """
-    descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for block in content:
-                signals.raise_if_interrupted()
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:  # also on a signal: an incomplete file must not remain
-        with suppress(OSError):
-            destination.unlink()
-        raise
+    with open_new(destination) as file:
+        for block in content:
+            signals.raise_if_interrupted()
+            file.write(block)
 
 
 def sync_file(path: Path) -> None:

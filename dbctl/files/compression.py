@@ -14,9 +14,9 @@ from dbctl import progress, signals
 from dbctl.errors.backup import DecompressionLimitError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
-from dbctl.files.atomic import HashingCounter
+from dbctl.files.atomic import FileDigest, HashingCounter, create_file
 from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor
-from dbctl.files.subprocesses import BLOCK, create_file
+from dbctl.files.subprocesses import BLOCK
 from dbctl.model import Compression, Struct
 from dbctl.progress import Progress, no_progress
 
@@ -34,25 +34,9 @@ Decrypt: TypeAlias = Callable[[Callable[[int], bytes], Callable[[bytes], int]], 
 class CompressedFile(Struct, frozen=True, kw_only=True):
     """A compressed file."""
 
-    bytes: int
-    sha256: str  #: hexadecimal
+    stored: FileDigest
     plain_bytes: int  #: of the original
-    inner_bytes: int  #: of the compressed content before encryption
-    inner_sha256: str  #: of the compressed content before encryption; empty without encryption
-
-
-class DecompressedFile(Struct, frozen=True, kw_only=True):
-    """The checksums of a decompressed file."""
-
-    sha256: str  #: hexadecimal
-    inner_sha256: str  #: of its content after decryption; empty without encryption
-
-
-class DecompressedImport(Struct, frozen=True, kw_only=True):
-    """The decompressed content of a file that another program created."""
-
-    sha256: str  #: of the decompressed content, hexadecimal
-    plain_bytes: int
+    inner: FileDigest  #: the compressed content before encryption; without encryption, it has no hash
 
 
 def compress_file(
@@ -83,13 +67,7 @@ def compress_file(
         else:
             for block in blocks:
                 file.write(block)
-    return CompressedFile(
-        bytes=file.counter.bytes,
-        sha256=file.counter.sha256,
-        plain_bytes=plain.bytes,
-        inner_bytes=inner.bytes,
-        inner_sha256=inner.sha256,
-    )
+    return CompressedFile(stored=file.counter.digest, plain_bytes=plain.bytes, inner=inner.digest)
 
 
 def _source_blocks(reader: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:
@@ -120,8 +98,10 @@ def decompress_file(
     expected_bytes: int,
     target: str,
     decrypt: Decrypt | None = None,
-) -> DecompressedFile:
+) -> tuple[FileDigest, FileDigest]:
     """Decrypt and decompress a file into the new file ``destination``, mode 0600, in one pass; it is not synced.
+
+    Return the digest of the file, and that of its content after decryption, which has no hash without encryption.
 
     The result must have exactly ``expected_bytes`` bytes. On failure the new file is deleted.
 
@@ -163,7 +143,7 @@ def decompress_file(
         stream.finish()
         if sized != expected_bytes:
             raise _corrupt(target, source, f"it decompresses to {sized:,} bytes, expected {expected_bytes:,}")
-    return DecompressedFile(sha256=outer.sha256, inner_sha256=inner.sha256)
+    return outer.digest, inner.digest
 
 
 def decompress_import(
@@ -174,8 +154,8 @@ def decompress_import(
     *,
     max_bytes: int,
     target: str,
-) -> DecompressedImport:
-    """Decompress a file of another program into the new file ``destination``, mode 0600, or copy an uncompressed one.
+) -> FileDigest:
+    """Decompress a file of another program into the new file ``destination``, or copy an uncompressed one; return its digest.
 
     Unlike a file of dbctl, it may consist of several streams, as ``cat`` and parallel compressors create. ``source`` is open, and
     ``path`` is its name for messages. On failure the new file is deleted.
@@ -200,7 +180,7 @@ def decompress_import(
         if not read_bytes:
             raise _corrupt(target, path, "it is empty")
         streams.finish()
-    return DecompressedImport(sha256=content.sha256, plain_bytes=content.bytes)
+    return content.digest
 
 
 def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:

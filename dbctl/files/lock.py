@@ -61,17 +61,11 @@ def exclusive(
         while not _try_lock(descriptor, to_error):
             signals.raise_if_interrupted()
             if time.monotonic() >= deadline:
-                raise BusyError(target=target, holder=_describe_holder(path), waited=f"{timeout:g}")
+                raise BusyError(target=target, holder=describe_holder(path.read_text), waited=f"{timeout:g}")
             time.sleep(RETRY_SECONDS)
-        holder = {
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "command": purpose,
-            "since": now().isoformat(),
-        }
         with suppress(OSError):  # on a full disk the lock works, but does not name the process
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+            os.pwrite(descriptor, json.dumps(create_holder(purpose)).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -123,9 +117,26 @@ def _try_lock(descriptor: int, to_error: Callable[[str], DbctlError]) -> bool:
     return True
 
 
-def _describe_holder(lock: Path) -> str:
+def create_holder(purpose: str) -> dict[str, object]:
+    """Return the text of a lock that this process holds, as an object of JSON."""
+    return {
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "command": purpose,
+        "since": now().isoformat(),
+    }
+
+
+def describe_holder(read_text: Callable[[], str | bytes]) -> str:
+    """Return the process that holds a lock, from its text, for ``BusyError``."""
     try:
-        holder = json.loads(lock.read_text())
+        holder = json.loads(read_text())
         return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never written
+    except (
+        OSError,
+        DbctlError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # it is being written, or was never written
         return " by another dbctl"

@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from dbctl import signals
 from dbctl.errors.connection import ClientFailedError, UnreachableError
 from dbctl.files import liveness, temp
-from dbctl.files.atomic import HashingCounter, translate_errors
+from dbctl.files.atomic import open_new
 from dbctl.files.liveness import Probe
 
 #: Bytes of one read, and seconds between two checks for a signal.
@@ -43,9 +42,8 @@ def secret_files(files: Mapping[str, str]) -> Iterator[Path]:
     """Yield a private directory with the given files, and delete it at the end."""
     with temp.folder(Path(tempfile.gettempdir()), SECRETS_PREFIX) as folder:
         for name, text in files.items():
-            descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open_new(folder / name, synced=False) as file:
+                file.write(text.encode())
         yield folder
 
 
@@ -293,40 +291,3 @@ def select_version(candidates: Mapping[int, Path], min_version: int) -> tuple[in
     """Return the best program for a server: the same version, otherwise the next newer one."""
     versions = sorted(version for version in candidates if version >= min_version)
     return (versions[0], candidates[versions[0]]) if versions else None
-
-
-@contextmanager
-def create_file(path: Path, *, temporary: bool = False) -> Iterator[NewFile]:
-    """Open a new private file; it is synced at the end, or deleted on failure.
-
-    A ``temporary`` file is neither synced nor hashed.
-
-    Raises:
-        DiskFullError, FileFailedError: it cannot be written.
-    """
-    with translate_errors(path, path.parent):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                yield NewFile(file, hashed=not temporary)
-                if not temporary:
-                    os.fsync(file.fileno())
-        except BaseException:  # also on a signal: an incomplete file must not remain
-            with suppress(OSError):
-                path.unlink()
-            raise
-
-
-class NewFile:
-    """An unbuffered file; ``counter`` has its size, and its hash if it is ``hashed``."""
-
-    def __init__(self, file: FileIO, *, hashed: bool) -> None:
-        self._file, self.counter = file, HashingCounter(hashed=hashed)
-
-    def write(self, block: bytes) -> int:
-        """Write the complete block, and return its size."""
-        self.counter.add(block)
-        remaining = memoryview(block)
-        while remaining:
-            remaining = remaining[self._file.write(remaining) :]
-        return len(block)

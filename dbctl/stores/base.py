@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dbctl.errors.backup import RepositoryFailedError, RepositoryUnsafeError
 from dbctl.errors.connection import DiskFullError
-from dbctl.files.atomic import HashingCounter, is_full
+from dbctl.files.atomic import FileDigest, is_full
 from dbctl.model import Struct, now
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
@@ -35,13 +35,6 @@ class FolderState(Enum):
     COMPLETE = "whole"  #: its manifest was written
     INCOMPLETE = "incomplete"  #: dbctl began to fill it and was interrupted
     FOREIGN = "foreign"  #: another program created it; dbctl does not change it
-
-
-class StoredFile(Struct, frozen=True, kw_only=True):
-    """A file in the store."""
-
-    bytes: int
-    sha256: str  #: hexadecimal
 
 
 class Protection(Struct, frozen=True, kw_only=True):
@@ -67,13 +60,13 @@ class FolderWriter(Protocol):
     def local_path(self, name: str) -> Path:
         """Return the local path at which the file ``name`` has to be created; nothing exists there yet."""
 
-    def store(self, name: str, sha256: str = "") -> StoredFile:
+    def store(self, name: str, sha256: str = "") -> FileDigest:
         """Store the file that was created at ``local_path(name)`` durably.
 
         Without ``sha256`` the file is read to compute it. The local file can be read until the next one is created.
         """
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
         """Write a file of about ``size`` bytes from its content, durably and without a local file."""
 
     def remove(self, name: str) -> None:
@@ -154,9 +147,6 @@ class Store(Protocol):
     def list_files(self, folder: str) -> Mapping[str, int]:
         """Return the size of each file of a folder, without manifest and verification record; empty for a missing folder."""
 
-    def local_path(self, folder: str, name: str) -> Path | None:
-        """Return the local path of a file; None if the store is remote."""
-
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         """Yield the content of a file in blocks.
 
@@ -231,19 +221,6 @@ def read_each_manifest(
             yield folder, store.read_manifest(folder)
         except RepositoryFailedError as error:
             yield folder, error
-
-
-def hash_blocks(blocks: Iterable[bytes]) -> StoredFile:
-    """Read all blocks and return their size and hash."""
-    counter = HashingCounter()
-    for block in blocks:
-        counter.add(block)
-    return describe_content(counter)
-
-
-def describe_content(counter: HashingCounter) -> StoredFile:
-    """Return the size and hash of the content that was counted."""
-    return StoredFile(bytes=counter.bytes, sha256=counter.sha256)
 
 
 def require_private(path: Path, status: os.stat_result) -> None:

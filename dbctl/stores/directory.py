@@ -13,7 +13,7 @@ from dbctl.errors.backup import RepositoryFailedError, RepositoryMissingError
 from dbctl.errors.connection import FileUnsyncedError
 from dbctl.files import atomic, mounts
 from dbctl.files import lock as file_lock
-from dbctl.files.atomic import HashingCounter
+from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
@@ -24,10 +24,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     Protection,
-    StoredFile,
-    describe_content,
     fill_folder,
-    hash_blocks,
     read_each_manifest,
     require_private,
     to_error,
@@ -124,9 +121,6 @@ class DirectoryStore:
             for name, size in sorted(sizes.items())
             if name not in (MANIFEST, INCOMPLETE_MARK, VERIFICATION)
         }
-
-    def local_path(self, folder: str, name: str) -> Path | None:
-        return self._root / folder / name
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         with translate_errors(self.location):
@@ -264,23 +258,23 @@ class DirectoryWriter:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
-    def store(self, name: str, sha256: str = "") -> StoredFile:
+    def store(self, name: str, sha256: str = "") -> FileDigest:
         path = self._path / name
         atomic.sync_file(path)
         stored = (
-            StoredFile(bytes=path.lstat().st_size, sha256=sha256)
+            FileDigest(bytes=path.lstat().st_size, sha256=sha256)
             if sha256
             else hash_blocks(atomic.read_blocks(path))
         )
         atomic.sync_directory(path.parent)
         return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
         del size  # a full disk reports an error itself
         path, counter = self.local_path(name), HashingCounter()
         atomic.write_blocks(path, counter.count(blocks))
         atomic.sync_directory(path.parent)
-        return describe_content(counter)
+        return counter.digest
 
     def remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)

@@ -48,10 +48,6 @@ class OverlayStore:
     def temp_dir(self, required_bytes: int) -> AbstractContextManager[Path]:
         return self._store.temp_dir(required_bytes)
 
-    def local_path(self, folder: str, name: str) -> Path | None:
-        store, name_in_store = self._resolve(folder)
-        return store.local_path(name_in_store, name)
-
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         store, name_in_store = self._resolve(folder)
         return store.read(name_in_store, name)

@@ -11,7 +11,8 @@ import pytest
 
 from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import BusyError, InsufficientSpaceError
-from dbctl.stores.base import FolderState, Store, folders_in_state, hash_blocks
+from dbctl.files.atomic import hash_blocks
+from dbctl.stores.base import FolderState, Store, folders_in_state
 
 FIRST_FOLDER, SECOND_FOLDER = "20260101_000000", "20260101_000001"
 #: Larger than one part of an upload, and not a multiple of it.

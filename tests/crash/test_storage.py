@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors.base import DbctlError
-from dbctl.stores.base import FolderState, folders_in_state, hash_blocks
+from dbctl.files.atomic import hash_blocks
+from dbctl.stores.base import FolderState, folders_in_state
 from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
 from tests import storage

@@ -18,7 +18,8 @@ from dbctl.errors.backup import (
     StorageSettingInvalidError,
 )
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.stores.base import FolderState, hash_blocks
+from dbctl.files.atomic import hash_blocks
+from dbctl.stores.base import FolderState
 from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
 from tests import servers, storage

@@ -30,7 +30,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files import tar
-from dbctl.files.subprocesses import create_file
+from dbctl.files.atomic import create_file
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
@@ -324,5 +324,8 @@ def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:
     remarks = [*pinned.remarks, *([] if is_readable() else [NOT_READ])]
     metadata = {"format": "lance", **pinned.versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
     return DumpResult(
-        taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+        taken_at=pinned.taken_at,
+        metadata=metadata,
+        verification=verification,
+        sha256=file.counter.digest.sha256,
     )

@@ -33,6 +33,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
+from dbctl.files.atomic import create_file
 from dbctl.files.codecs import open_parallel_gzip
 from dbctl.model import now
 
@@ -282,7 +283,7 @@ class MySQLDumper(MySQLPart):
         )
         with (
             self._connect_program(tables) as (connection, rounded),
-            subprocesses.create_file(request.destination) as file,
+            create_file(request.destination) as file,
             subprocesses.run_program(
                 [str(tool.path), connection, *options, "--", session.database, *tables],
                 {},
@@ -303,7 +304,7 @@ class MySQLDumper(MySQLPart):
                 )
             if problem:
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
-        return scanner, tool.version, file.counter.sha256
+        return scanner, tool.version, file.counter.digest.sha256
 
     @contextmanager
     def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:

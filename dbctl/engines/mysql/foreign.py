@@ -27,8 +27,9 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import ForeignDumpRefusedError
+from dbctl.files.atomic import create_file
 from dbctl.files.codecs import open_parallel_gzip
-from dbctl.files.subprocesses import BLOCK, create_file
+from dbctl.files.subprocesses import BLOCK
 from dbctl.model import Secret
 from dbctl.url import Url
 

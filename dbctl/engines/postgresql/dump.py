@@ -33,6 +33,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
+from dbctl.files.atomic import create_file
 from dbctl.files.codecs import LEVEL, open_parallel_gzip
 from dbctl.model import now
 
@@ -126,7 +127,7 @@ class PostgreSQLDumper:
                     connection,
                     environment,
                 ),
-                subprocesses.create_file(request.destination) as file,
+                create_file(request.destination) as file,
                 subprocesses.run_program(
                     [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
                     environment,
@@ -159,7 +160,7 @@ class PostgreSQLDumper:
         request.progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
         return DumpResult(
-            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.digest.sha256
         )
 
     def dump_schema(self, scope: str, *options: str) -> str:

@@ -24,8 +24,9 @@ from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.files.atomic import NewFile
 from dbctl.files.codecs import ParallelGzip
-from dbctl.files.subprocesses import ClientProgram, NewFile
+from dbctl.files.subprocesses import ClientProgram
 from dbctl.progress import Progress
 from dbctl.url import Url
 

@@ -16,8 +16,7 @@ from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError, FileFailedError
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
-from dbctl.files.atomic import is_regular, sync_file
-from dbctl.files.subprocesses import create_file
+from dbctl.files.atomic import is_regular, sync_file, create_file
 from dbctl.model import Compression, Struct, now
 from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
@@ -125,14 +124,14 @@ class BackupWriter:
         compressed = compression.compress_file(
             plain, self._folder.local_path(name), form, progress, encrypt=self._encrypt
         )
-        stored = self._folder.store(name, compressed.sha256)
+        stored = self._folder.store(name, compressed.stored.sha256)
         member_file = MemberFile(file=name, bytes=stored.bytes, sha256=stored.sha256)
         if self._encrypt:
             member_file = structs.replace(
                 member_file,
                 encryption="age",
-                inner_bytes=compressed.inner_bytes,
-                inner_sha256=compressed.inner_sha256,
+                inner_bytes=compressed.inner.bytes,
+                inner_sha256=compressed.inner.sha256,
             )
         return member_file, compressed.plain_bytes
 
@@ -154,7 +153,7 @@ class BackupWriter:
         file = f"key_{self.name}{age.SUFFIX}"
         with create_file(self._folder.local_path(file)) as output:
             output.write(self._key.file)
-        stored = self._folder.store(file, output.counter.sha256)
+        stored = self._folder.store(file, output.counter.digest.sha256)
         return [MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256).as_member("key")]
 
 
@@ -256,13 +255,13 @@ class MemberReader:
         stored_path = self.stored_path(manifest.id, member)
         try:
             path = self._stack.enter_context(self.temp_dir(member, member.size)) / member.file
-            decoded = compression.decompress_file(
+            decoded, inner = compression.decompress_file(
                 stored_path, path, member.compress, expected_bytes=member.size, target=target, decrypt=decrypt
             )
         except (FileFailedError, RepositoryFailedError) as error:
             # It is an error of the temporary folder, not of the backup.
             raise TempSpaceFailedError(target=target, reason=error) from error
-        if (decoded.sha256, decoded.inner_sha256) != (member.sha256, member.inner_sha256):
+        if (decoded.sha256, inner.sha256) != (member.sha256, member.inner_sha256):
             raise CorruptError(
                 target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
             )

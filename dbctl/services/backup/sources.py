@@ -30,8 +30,8 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.usage import WrongAppError
+from dbctl.files.atomic import create_file
 from dbctl.files.codecs import SUFFIXES
-from dbctl.files.subprocesses import create_file
 from dbctl.files.temp import RateLimiter, run_in_parallel
 from dbctl.model import Compression, format_count
 from dbctl.progress import Progress

@@ -32,6 +32,7 @@ from dbctl.errors.usage import (
     NotSupportedError,
 )
 from dbctl.files import atomic
+from dbctl.files.atomic import hash_blocks
 from dbctl.files.temp import run_in_parallel
 from dbctl.model import Finding, Severity
 from dbctl.services.app.app import App
@@ -41,7 +42,6 @@ from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verification_record import Drill
-from dbctl.stores.base import hash_blocks
 from dbctl.url import Url
 
 #: A verification needs no roles of the server that loads a dump.

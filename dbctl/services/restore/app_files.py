@@ -10,6 +10,7 @@ from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.backup import BackupCorruptError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError
 from dbctl.files import atomic, compression, tar
+from dbctl.files.atomic import hash_blocks
 from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
@@ -18,7 +19,6 @@ from dbctl.services.backup.foreign.staging import stat_file
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import open_reader
 from dbctl.services.backup.repository import Repository
-from dbctl.stores.base import hash_blocks
 
 
 class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ on the same machine is recognised immediately, because the kernel has released i
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -20,6 +19,7 @@ from dbctl import signals
 from dbctl.errors.backup import StorageIncompatibleError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError
+from dbctl.files.lock import create_holder, describe_holder
 from dbctl.model import now
 from dbctl.stores.objects.client import Client, ConflictError, Tag
 
@@ -38,10 +38,7 @@ class Lease:
         """Prepare the lock; ``machine`` identifies this machine, whose local lock is already held."""
         self._client, self._key, self._location, self._machine = client, key, location, machine
         self._holder_record = {
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "command": purpose,
-            "since": now().isoformat(),
+            **create_holder(purpose),
             "machine": machine,
             "token": secrets.token_hex(16),
         }
@@ -131,12 +128,7 @@ class Lease:
         return json.dumps(self._holder_record | {"beats": self._renewal_count}).encode()
 
     def _describe_holder(self) -> str:
-        holder = dict[str, object]()
-        with suppress(DbctlError, FileNotFoundError):
-            holder = _read(self._client.get(self._key)[1])
-        if not {"command", "pid", "host", "since"} <= holder.keys():
-            return " by another dbctl"
-        return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
+        return describe_holder(lambda: self._client.get(self._key)[1])
 
 
 def _read(text: bytes) -> dict[str, object]:

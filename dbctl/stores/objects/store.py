@@ -20,7 +20,7 @@ from dbctl.config.storage import Address
 from dbctl.errors.backup import RepositoryFailedError, StorageFailedError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.files import atomic
-from dbctl.files.atomic import HashingCounter
+from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
@@ -30,10 +30,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     Protection,
-    StoredFile,
-    describe_content,
     fill_folder,
-    hash_blocks,
     read_each_manifest,
     translate_errors,
 )
@@ -124,10 +121,6 @@ class BucketStore:
         """Return all objects of a folder by file name."""
         top = f"{self._top}/{folder}"
         return {entry.key.removeprefix(f"{top}/"): entry for entry in self.client.list_entries(top)}
-
-    def local_path(self, folder: str, name: str) -> Path | None:
-        del folder, name
-        return None
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         try:
@@ -228,7 +221,7 @@ class BucketWriter:
         self._marked: bool | None = (
             None  #: whether the mark is of this writer; None: unknown, because the response was lost
         )
-        self._is_created, self._sent = False, dict[str, StoredFile | None]()
+        self._is_created, self._sent = False, dict[str, FileDigest | None]()
         self.is_complete = False
 
     def begin(self) -> None:
@@ -261,14 +254,14 @@ class BucketWriter:
             (self._temp_dir / sent).unlink(missing_ok=True)
         return self._temp_dir / name
 
-    def store(self, name: str, sha256: str = "") -> StoredFile:
+    def store(self, name: str, sha256: str = "") -> FileDigest:
         path = self._temp_dir / name
         stored = self.write(name, atomic.read_blocks(path), path.lstat().st_size)
         if sha256 not in ("", stored.sha256):
             raise self._mismatch_error(f"{name} was changed before it was sent")
         return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
         counter = HashingCounter()
         sent = counter.count(blocks)
         self._sent[name] = None  # recorded before sending, so that a failure deletes it
@@ -276,7 +269,7 @@ class BucketWriter:
             self._client.upload(self._key(name), sent, size)
         else:
             self._create(name, b"".join(sent))
-        self._sent[name] = stored = describe_content(counter)
+        self._sent[name] = stored = counter.digest
         # The server has checked the signed upload; only reading verifies what it has stored.
         if hash_blocks(self._store.read(self._folder, name)) != stored:
             raise self._mismatch_error(f"it returns {name} with another content than it was sent")

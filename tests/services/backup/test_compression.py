@@ -282,7 +282,7 @@ def test_full_temporary_disk_is_not_reported_as_damage(deployed, monkeypatch, op
     def raise_no_space(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dbctl.files.subprocesses.NewFile.write", raise_no_space)
+    monkeypatch.setattr("dbctl.files.atomic.NewFile.write", raise_no_space)
     catch_error(DiskFullError, lambda: operation(deployed))
     monkeypatch.undo()
     assert promptvault_app.read_content(deployed) == before

@@ -29,7 +29,7 @@ from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongErr
 from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import ConfigInvalidError, DriverMissingError, KeyMissingError
 from dbctl.files import mounts
-from dbctl.files.subprocesses import NewFile
+from dbctl.files.atomic import NewFile
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup

@@ -463,7 +463,7 @@ def modify_member(path, address, folder, change):
         if address.startswith("s3://"):
             store.client.put(store.key(folder, name), content)
         else:
-            store.local_path(folder, name).write_bytes(content)
+            Path(store.location, folder, name).write_bytes(content)
 
     call_with_repository(path, address, write_changed)
 

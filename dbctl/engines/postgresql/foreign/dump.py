@@ -16,7 +16,7 @@ from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import DumpOverreachesError
 from dbctl.files import compression
-from dbctl.files.subprocesses import create_file
+from dbctl.files.atomic import create_file
 
 #: The first version that reads an archive, by the minor number of the archive format.
 _ARCHIVE_VERSIONS = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}

@@ -20,6 +20,7 @@ from dbctl.errors.backup import (
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
+from dbctl.files.atomic import hash_blocks
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.temp import Progress, no_progress
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, format_count
@@ -33,7 +34,7 @@ from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import MemberSource, count_in_bytes
 from dbctl.services.backup.verifier import BackupVerifier
-from dbctl.stores.base import MANIFEST, hash_blocks
+from dbctl.stores.base import MANIFEST
 
 #: Suffixes of dump files by form: of compressed forms, and of uncompressed ones.
 COMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}

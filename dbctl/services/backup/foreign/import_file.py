@@ -30,7 +30,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.usage import NotSupportedError, WrongAppError
 from dbctl.files import atomic, compression
-from dbctl.files.compression import DecompressedImport
+from dbctl.files.atomic import FileDigest, hash_blocks
 from dbctl.model import Struct
 from dbctl.services.app.app import App
 from dbctl.services.backup.foreign.discovery import (
@@ -43,7 +43,6 @@ from dbctl.services.backup.foreign.discovery import (
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
-from dbctl.stores.base import hash_blocks
 
 #: Limit of the decompressed size: this number of bytes or, if larger, this multiple of the compressed size.
 MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO = 64 << 20, 100
@@ -189,7 +188,7 @@ class ForeignImport:
                 plain,
                 destination,
                 self._name,
-                max_bytes=_decompression_limit(decompressed.plain_bytes),
+                max_bytes=_decompression_limit(decompressed.bytes),
             ),
             status=before,
             sha256=decompressed.sha256,
@@ -243,7 +242,7 @@ class ForeignImport:
                 processes = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders)
                 raise BusyError(target=self._name, holder=f" by {processes}, which has it open", waited="0")
 
-    def _copy_decompressed(self, file: IO[bytes], plain: Path, file_type: FileType) -> DecompressedImport:
+    def _copy_decompressed(self, file: IO[bytes], plain: Path, file_type: FileType) -> FileDigest:
         """Copy the file decompressed, with its side files."""
         is_compressed, size = file_type.compress != "none", os.fstat(file.fileno()).st_size
         file_system = os.statvfs(self._temp_dir)

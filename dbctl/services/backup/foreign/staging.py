@@ -28,7 +28,7 @@ from dbctl.errors.backup import (
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.databases import SameFileError
-from dbctl.files import age, atomic, subprocesses
+from dbctl.files import age, atomic
 from dbctl.services.app.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import list_database_files
@@ -108,7 +108,7 @@ def _decrypt(path: Path, folder: Path, keys: DecryptionKeys) -> Path:
     """Return a decrypted copy of a file, with its times."""
     folder.mkdir(mode=0o700)
     copy = folder / path.name.removesuffix(".age")
-    with atomic.open_regular(path) as source, subprocesses.create_file(copy, temporary=True) as file:
+    with atomic.open_regular(path) as source, atomic.create_file(copy, temporary=True) as file:
         age.decrypt(source.read, file.write, keys.file_identities, target=str(path), name=path.name)
         status = os.fstat(source.fileno())
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -308,7 +308,7 @@ def test_backup_folder_of_another_host_is_loaded_as_foreign_dump(victim, tmp_pat
     text = f"{victim.honest_dump().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
     (folder / member.file).unlink()
     (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
-    from dbctl.stores.base import hash_blocks
+    from dbctl.files.atomic import hash_blocks
 
     checksum = hash_blocks([(folder / "evil.sql.gz").read_bytes()])
     evil = structs.replace(
