@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from dbctl.services.backup.foreign.adopt import BackupsAdopted
     from dbctl.services.backup.repository import Backup, BackupDetail
     from dbctl.services.backup.status import BackupStatus
-    from dbctl.services.restore.drill_result import DrillResult
+    from dbctl.services.restore.drill_run import DrillResult
 
 
 GROUP = Group(

@@ -141,12 +141,7 @@ class BackupVerifier:
                 continue
             target = f"{manifest.app}/{member.database}" if member.database else manifest.app
             for code, description in self._check_member(manifest, member, sizes.get(member.file)):
-                # A file with the recorded checksum remains valid if only the computation of the schema changed.
-                severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
-                hint = INVALID_HINT if severity == "error" else ""
-                hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
-                message = f"backup {manifest.id}, {member.file}: {description}"
-                yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+                yield describe_problem(target, manifest, member, code, description)
             progress.advance(member.bytes)
 
     def _check_member(
@@ -215,6 +210,15 @@ class BackupVerifier:
         except DbctlError as error:
             return [(error.code, str(error))]
         return compare_with_manifest(verification, member)
+
+
+def describe_problem(target: str, manifest: Manifest, member: Member, code: str, description: str) -> Finding:
+    """Return the finding about a problem of a file of a backup."""
+    # A file with the recorded checksum remains valid if only the computation of the schema changed.
+    severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
+    hint = INVALID_HINT if severity == "error" else ""
+    hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
+    return Finding(target, severity, code, f"backup {manifest.id}, {member.file}: {description}", hint)
 
 
 def compare_with_manifest(verification: DumpVerification, member: Member) -> list[tuple[str, str]]:

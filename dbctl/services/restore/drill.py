@@ -11,8 +11,7 @@ from dbctl.model import Finding, Plan
 from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.restore.drill_result import DrillResult
-from dbctl.services.restore.drill_run import AppDrill
+from dbctl.services.restore.drill_run import AppDrill, DrillResult
 
 
 class RunDrills:

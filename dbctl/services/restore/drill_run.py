@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,10 +20,10 @@ from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy, TrialRestore
 from dbctl.engines.sql.checks import list_comparable
-from dbctl.errors.backup import BackupMissingError, KeyWrongError
-from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.backup import KeyWrongError
+from dbctl.errors.base import DbctlError, Exit, Remedy, load_registry, worst_status
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError
-from dbctl.model import Finding, Severity, Struct, now
+from dbctl.model import ChangeResult, Effect, Finding, Findings, Row, Struct, count_severities, now
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup import verifier
@@ -35,8 +35,13 @@ from dbctl.services.backup.verification_record import Drill
 from dbctl.services.checks.run import check, cross_check
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger.state import SchemaState, read_state
-from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
-from dbctl.services.restore.source import BackupSource, count_rows, partial_backup_error, plan_roles
+from dbctl.services.restore.source import (
+    BackupSource,
+    count_content,
+    count_rows,
+    partial_backup_error,
+    plan_roles,
+)
 from dbctl.services.search.indexes.text import check_text_indexes
 from dbctl.url import Url
 
@@ -46,6 +51,68 @@ IN_BACKUP_HINT = Remedy(
 
 
 VIEW_HINT = "Read it in the live database. If that fails, too, create what it refers to, or replace the view."
+
+
+class DatabaseDrill(Drill, frozen=True, kw_only=True):
+    """One database of a drill, with its result."""
+
+    app: str
+    database: str
+    backup: str
+    created_at: datetime  #: of the backup
+    passed: bool  #: whether the backup was restored without an error
+    migrations: SchemaState | None  #: state of its migrations; None: no migrations, or unknown
+
+
+class DrillResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup drill``."""
+
+    is_timed = True
+
+    databases: Sequence[DatabaseDrill]
+    findings: Sequence[Finding]
+    failed: Sequence[Finding] = ()  #: apps whose backups could not be restored, and why
+    unrecorded: Sequence[str] = ()  #: errors of results that could not be recorded next to the backup
+
+    @property
+    def all_findings(self) -> Findings:
+        return Findings(checked=len(self.databases), findings=[*self.findings, *self.failed])
+
+    @property
+    def effect(self) -> Effect | None:
+        counts = {
+            "passed": sum(database.passed for database in self.databases),
+            **count_content(self.databases),
+            **count_severities([*self.findings, *self.failed]),
+        }
+        return Effect("drilled", "database", count=len(self.databases), counts=counts)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        messages = [
+            f"{finding.target}: {finding.message}"
+            for finding in self.all_findings.findings
+            if finding.severity != "info"
+        ]
+        return [*messages, *self.unrecorded]
+
+    @property
+    def exit_status(self) -> int:
+        if any(finding.severity == "error" for finding in self.findings):
+            return Exit.CHECK_FAILED
+        if self.failed and self.databases:
+            return Exit.PARTIAL
+        return worst_status([load_registry()[finding.code].exit_status for finding in self.failed])
+
+    def summary(self) -> Sequence[Row]:
+        names = ["database", "backup", "created_at", "passed", "duration", "tables", "rows", "digests"]
+        names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
+        targets = [finding.target for finding in self.findings]
+        return [
+            {name: getattr(database, name) for name in names}
+            | {"problems": targets.count(f"{database.app}/{database.database}")}
+            for database in self.databases
+        ]
 
 
 class _RestoredDatabase(Struct, kw_only=True, frozen=True):
@@ -95,8 +162,8 @@ class AppDrill:
         """
         self._app, self._repository, self._keys = repository.app, repository, keys
         self.name, self._roles = self._app.name, roles
-        self._selected = _select_newest(repository) if name == LATEST else _select_backup(repository, name)
-        self._manifests = {manifest.id: manifest for manifest, _ in self._selected}
+        selected = _select_newest(repository) if name == LATEST else _select_backup(repository, name, keys)
+        self._selected, self._manifests = selected, {manifest.id: manifest for manifest, _ in selected}
         for manifest in self._manifests.values():
             keys.prepare(repository.store, manifest)
         self._restored = list[_RestoredDatabase]()
@@ -174,6 +241,7 @@ class AppDrill:
     ) -> None:
         """Restore one member and measure the duration: read it, load it, check it and count its rows."""
         start, url, digests = time.monotonic(), None, 0
+        target = self._app.target(member.database)
         findings = self._verify_files(manifest, member.database)
         if not findings:
             try:
@@ -181,16 +249,18 @@ class AppDrill:
             except (KeyWrongError, *verifier.ENVIRONMENT_ERRORS):
                 raise
             except DbctlError as error:
-                findings.append(self._finding("error", error.code, manifest, member, str(error)))
+                findings.append(verifier.describe_problem(target, manifest, member, error.code, str(error)))
             else:
                 url, digests = trial.url, len(list_comparable(trial.verification.digests, member.digests))
                 # such as what the server of the drill lacks, although the backup is valid
                 findings += [
-                    self._finding("info", "maintenance", manifest, member, remark) for remark in trial.remarks
+                    Finding(target, "info", "maintenance", f"backup {manifest.id}, {member.file}: {remark}")
+                    for remark in trial.remarks
                 ]
-                for code, difference in verifier.compare_with_manifest(trial.verification, member):
-                    severity: Severity = "warning" if code == verifier.SCHEMA_DIFFERS else "error"
-                    findings.append(self._finding(severity, code, manifest, member, difference))
+                findings += [
+                    verifier.describe_problem(target, manifest, member, code, difference)
+                    for code, difference in verifier.compare_with_manifest(trial.verification, member)
+                ]
         if findings and self._repository.is_deleted(manifest):
             raise BackupSource(self._repository, manifest, self._keys).missing_error()
         progress.advance(member.bytes)
@@ -260,7 +330,9 @@ class AppDrill:
         except verifier.ENVIRONMENT_ERRORS:
             raise
         except DbctlError as error:  # for example, it is not a database of this app
-            problem = self._finding("error", error.code, restored.manifest, restored.member, str(error))
+            problem = verifier.describe_problem(
+                self._app.target(name), restored.manifest, restored.member, error.code, str(error)
+            )
             self._problems[restored.manifest.id].append(problem)
 
     def _create_result(self) -> DrillResult:
@@ -295,13 +367,6 @@ class AppDrill:
             *self._original_problems,
         ]
         return DrillResult(databases=databases, findings=findings, unrecorded=unrecorded)
-
-    def _finding(
-        self, severity: Severity, code: str, manifest: Manifest, member: Member, text: str
-    ) -> Finding:
-        message = f"backup {manifest.id}, {member.file}: {text}"
-        hint = verifier.INVALID_HINT if severity == "error" else ""
-        return Finding(self._app.target(member.database), severity, code, message, hint)
 
 
 def _find_unreadable_views(db: Readable, target: str) -> Iterator[Finding]:
@@ -353,14 +418,13 @@ def _select_newest(repository: Repository) -> list[tuple[Manifest, Member]]:
     return list(newest.values())
 
 
-def _select_backup(repository: Repository, name: str) -> list[tuple[Manifest, Member]]:
+def _select_backup(repository: Repository, name: str, keys: DecryptionKeys) -> list[tuple[Manifest, Member]]:
     manifest, app = repository.find(name), repository.app
     if manifest.kind == "partial":
         raise partial_backup_error(repository, manifest)
     databases = [name for name in manifest.databases if app.only in ("", name)]
     if not databases:
-        target, place = app.target(app.only), repository.store.location
-        raise BackupMissingError(name=manifest.id, app=target, place=place)
+        raise BackupSource(repository, manifest, keys).missing_error(app.only)
     members = [
         member for member in manifest.members if member.form == "dump" and member.database in databases
     ]

@@ -105,28 +105,28 @@ class Merge:
         backup_table, live_table = require_table(source, name), db.tables().get(name)
         if live_table is None or live_table.is_view:
             hint = f"--into {name} creates it without indexes, foreign keys and triggers."
-            raise self._not_restored(name, "the table does not exist in the live database", hint)
+            raise self.not_restored(name, "the table does not exist in the live database", hint)
         if name in self._session_tables():
             reason = "its rows are sessions, and revoked sessions would be valid again"
-            raise self._not_restored(name, reason, f"Restore them into a new table: --into {name}_then")
+            raise self.not_restored(name, reason, f"Restore them into a new table: --into {name}_then")
         writable_columns = [column.name for column in live_table.columns.values() if not column.is_generated]
         columns = [column for column in writable_columns if column in backup_table.columns]
         key = live_table.primary_key
         as_new = f"Restore the rows into a new table: --into {name}_then"
         if not key:
-            raise self._not_restored(name, "it has no primary key", as_new)
+            raise self.not_restored(name, "it has no primary key", as_new)
         if missing := [column for column in key if column not in columns]:
-            raise self._not_restored(name, f"the backup lacks the key column {', '.join(missing)}", as_new)
+            raise self.not_restored(name, f"the backup lacks the key column {', '.join(missing)}", as_new)
         if missing := [
             column.name
             for column in live_table.columns.values()
             if column.required and column.name not in columns
         ]:
             reason = f"the backup lacks the required column {', '.join(missing)}"
-            raise self._not_restored(name, reason, as_new)
+            raise self.not_restored(name, reason, as_new)
         if empty_keys := [column for column in key if source.count(name, [Condition(column, "=", None)])]:
             reason = f"the backup has rows without a value in the key column {', '.join(empty_keys)}"
-            raise self._not_restored(name, reason, as_new)
+            raise self.not_restored(name, reason, as_new)
         secret = find_secret_columns(self._app, self._database, db).get(name, [])
         rules = RowRules(
             self._app, self._database, LiveTable(self._app.profile, db, name, self._app.spec.name)
@@ -147,7 +147,8 @@ class Merge:
             checked_rows=checked_rows,
         )
 
-    def _not_restored(self, table: str, reason: str, hint: str) -> TableNotRestoredError:
+    def not_restored(self, table: str, reason: str, hint: str) -> TableNotRestoredError:
+        """Return the error for a table that cannot have the rows of the backup."""
         return TableNotRestoredError(
             table=table,
             target=self._app.target(self._database),
@@ -181,7 +182,7 @@ class Merge:
             except RULE_ERRORS as error:
                 reason = f"row {number} of the backup: {error}"
                 hint = f"Restore the rows into a new table: --into {table.name}_then"
-                raise self._not_restored(table.name, reason, hint) from error
+                raise self.not_restored(table.name, reason, hint) from error
 
     def describe_steps(self, table: StagedTable, counts: StagedCounts) -> Iterator[str]:
         """Yield the steps for one table."""

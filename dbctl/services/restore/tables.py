@@ -10,7 +10,6 @@ from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import IN_DOUBT
 from dbctl.errors.databases import AlreadyExistsError
-from dbctl.errors.restore import TableNotRestoredError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.change import require_row_count
@@ -224,13 +223,9 @@ class RestoreTables(RestoreOperation):
             try:
                 rules.check_added(dict(zip(columns, row, strict=True)))
             except RULE_ERRORS as error:
-                raise TableNotRestoredError(
-                    table=new,
-                    target=self.target,
-                    id=self._manifest.id,
-                    reason=f"row {rows.count} of the backup: {error}",
-                    hint="Choose another name with --into: the app has no rules for it.",
-                ) from error
+                hint = "Choose another name with --into: the app has no rules for it."
+                reason = f"row {rows.count} of the backup: {error}"
+                raise self._merge.not_restored(new, reason, hint) from error
             yield row
 
     def _require_free_name(self, db: Writable, new: str) -> None:
