@@ -243,7 +243,8 @@ class DirectoryWriter:
         with signals.defer_signals():
             self._path.mkdir(mode=0o700)
             self._is_created = True
-            _create_mark(self._path)
+            atomic.create_empty(self._path / INCOMPLETE_MARK)
+            atomic.sync_directory(self._path)
             atomic.sync_directory(self._path.parent)
         signals.raise_if_interrupted()
 
@@ -324,11 +325,6 @@ def _hand_over(folder: Path, owner: os.stat_result, *, empty: bool = False) -> N
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
     finally:
         os.close(descriptor)
-
-
-def _create_mark(folder: Path) -> None:
-    os.close(os.open(folder / INCOMPLETE_MARK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    atomic.sync_directory(folder)
 
 
 def _remove_tree(folder: Path) -> None:

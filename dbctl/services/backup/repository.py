@@ -73,17 +73,15 @@ class Backup(Struct, frozen=True, kw_only=True):
         }
         return summary | ({"note": self.note} if self.note else {})
 
-    def time_span(self) -> Row:
-        """Return ``taken_within`` as a row if the backup has several databases."""
-        return {"taken_within": self.taken_within} if len(self.databases) > 1 else {}
-
 
 class BackupDetail(Backup, frozen=True, kw_only=True):
     """Result of ``backup show``."""
 
     def summary(self) -> Row:
-        summary: dict[str, object] = {**super().summary(), "path": self.path, **self.time_span()}
+        summary: dict[str, object] = {**super().summary(), "path": self.path}
         summary.pop("databases")  # the files contain them
+        if len(self.databases) > 1:
+            summary["taken_within"] = self.taken_within
         if self.recipients:
             summary["encrypted for"] = self.recipients
         for name, drill in self.drills.items():

@@ -204,7 +204,10 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield Finding(app, "warning", "backup-incomplete", message, Remedy("`backup prune`").write(app))
         for name in repository.future:
             hint = Remedy("`backup delete {id}`").write(app, {"id": name})
-            yield Finding(app, "warning", "backup-from-future", describe_future(name), hint)
+            message = (
+                f"backup {name} is from the future, so backup prune refuses to run: a clock is or was wrong"
+            )
+            yield Finding(app, "warning", "backup-from-future", message, hint)
 
     def find_problems(self, only: str = "") -> Iterator[Finding]:
         """Yield all problems, due jobs and losses of rows."""
@@ -230,11 +233,6 @@ def describe_versions(repository: RepositoryStatus) -> str:
     until = repository.retained_until
     retention = f", the newest backup under retention until {until:%Y-%m-%d %H:%M} UTC" if until else ""
     return f"{repository.location} keeps deleted objects as old versions{retention}"
-
-
-def describe_future(name: str) -> str:
-    """Return the message about a backup that is later than the clock."""
-    return f"backup {name} is from the future, so backup prune refuses to run: a clock is or was wrong"
 
 
 def read_status(app: App, address: str = "") -> AppBackups | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -107,19 +108,10 @@ def create_result(result: DispatchResult) -> ProblemsSent:
 def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
     """Return the findings of the status of an app, or of a fleet."""
     try:
-        findings = observe(selection, timeout=timeout).findings
-    except FleetSelectedError as error:
-        findings = _read_fleet(selection, error, timeout)
+        findings = _read_state(selection, timeout).findings
     except DbctlError as error:
         findings = [Finding.from_error(selection.app, error)]
     return [finding for finding in findings if not finding.code.startswith(RUNS)]
-
-
-def _read_fleet(selection: Selection, error: FleetSelectedError, timeout: float) -> Sequence[Finding]:
-    try:
-        return collect_fleet(selection, error, timeout=timeout).list_findings()
-    except DbctlError as failure:
-        return [Finding.from_error(selection.app, failure)]
 
 
 def _report_status(dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding]) -> None:
@@ -200,7 +192,7 @@ def _describe_app(
     """Return the lines about an app or a fleet, and the number of its problems."""
     runs = list(_list_runs(location, selection.app, period))
     try:
-        size, problems, backup_at = _read_state(selection, timeout)
+        size, _, problems, backup_at = _read_state(selection, timeout)
     except DbctlError as error:
         return [f"{selection.app}: {error}", *runs], 1
     state = format_count(len(problems), "problem") if problems else "no problems"
@@ -209,18 +201,29 @@ def _describe_app(
     return [*lines, *(f"  ! {problem}" for problem in problems)], len(problems)
 
 
-def _read_state(selection: Selection, timeout: float) -> tuple[str, Sequence[str], datetime | None]:
-    """Return the size of an app or a fleet, its problems, and the time of its newest backup; of a fleet the oldest of these."""
+class _State(NamedTuple):
+    """The state of an app or a fleet."""
+
+    size: str  #: 2 databases
+    findings: Sequence[Finding]
+    problems: Sequence[str]  #: their messages
+    backup_at: datetime | None  #: of its newest backup; of a fleet the oldest of these
+
+
+def _read_state(selection: Selection, timeout: float) -> _State:
     try:
         observed = observe(selection, timeout=timeout)
     except FleetSelectedError as error:
         status = collect_fleet(selection, error, timeout=timeout)
-        problems = [f"{finding.target}: {finding.message}" for finding in status.list_findings()]
+        findings = status.list_findings()
+        problems = [f"{finding.target}: {finding.message}" for finding in findings]
         times = [backup.created_at for backup in status.backups if backup.created_at]
-        return format_count(status.totals.total, "instance"), problems, min(times, default=None)
+        size = format_count(status.totals.total, "instance")
+        return _State(size, findings, problems, min(times, default=None))
     backups = [database.backup for database in observed.databases if database.backup]
     times = [backup.created_at for backup in backups if backup.created_at]
-    return format_count(len(observed.databases), "database"), observed.messages, max(times, default=None)
+    size = format_count(len(observed.databases), "database")
+    return _State(size, observed.findings, observed.messages, max(times, default=None))
 
 
 def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from dbctl.config import loader as config
@@ -14,7 +14,7 @@ from dbctl.errors.connection import FileFailedError
 from dbctl.errors.operations import TimersFailedError, UnitForeignError
 from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.files import limited_program
-from dbctl.files.atomic import write_atomically
+from dbctl.files.atomic import translate_errors, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.schedule.jobs import KINDS, Job, PlannedJob, list_jobs
 from dbctl.services.schedule.units import APP_MARK, PREFIX, Unit
@@ -197,15 +197,20 @@ class InstallUnits:
         if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.folder)
         changes = self._compare()
-        self._create_folder()
+        with translate_errors(self.folder, self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         for unit in changes.written:
             with write_atomically(self.folder / unit.name, mode=_MODE, replace=True, follow=False) as file:
                 file.write(unit.text)
                 os.fchmod(file.fileno(), _MODE)
-        self._disable([name for name in changes.removed if name.endswith(".timer")])
+        timers = [name for name in changes.removed if name.endswith(".timer")]
+        if self._is_active and timers:
+            self._run("disable", "--now", *timers)
         for name in changes.removed:
             (self.folder / name).unlink(missing_ok=True)
-        self._start()
+        if self._is_active:
+            self._run("daemon-reload")
+            self._run("enable", "--now", *(unit.name for unit in self._units if unit.schedule))
         return UnitsInstalled(
             folder=str(self.folder),
             written=[unit.name for unit in changes.written],
@@ -233,28 +238,8 @@ class InstallUnits:
             if text != unit.text:
                 written.append(unit)
         names = {unit.name for unit in self._units}
-        marks = {f"{APP_MARK}{app}" for app in self._apps}
-        removed = [
-            path.name
-            for path in list_unit_files(self.folder)
-            if path.name not in names and _is_marked(read_unit(path), self._mark, marks)
-        ]
+        removed = [path.name for path in find_obsolete(self.folder, self._mark, self._apps, names)]
         return UnitChanges(written=written, removed=removed, unchanged=len(self._units) - len(written))
-
-    def _create_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileFailedError(path=self.folder, reason=error.strerror or str(error)) from error
-
-    def _disable(self, timers: Sequence[str]) -> None:
-        if self._is_active and timers:
-            self._run("disable", "--now", *timers)
-
-    def _start(self) -> None:
-        if self._is_active:
-            self._run("daemon-reload")
-            self._run("enable", "--now", *(unit.name for unit in self._units if unit.schedule))
 
     def _run(self, action: str, *arguments: str) -> None:
         words = ["systemctl", *(["--user"] if self._user_units else []), action, *arguments]
@@ -270,11 +255,14 @@ def find_user_folder() -> Path:
     return Path(configured or Path.home() / ".config", "systemd/user")
 
 
-def list_unit_files(folder: Path) -> list[Path]:
-    """Return the files with names of dbctl's units, sorted; none if there is no such folder."""
-    return sorted(
-        path for kind in ("service", "timer") for path in folder.glob(f"{PREFIX}*.{kind}") if path.is_file()
-    )
+def find_obsolete(folder: Path, mark: str, apps: Sequence[str], names: Collection[str]) -> Iterator[Path]:
+    """Yield the units of apps of a configuration, except those with these names."""
+    app_marks = {f"{APP_MARK}{app}" for app in apps}
+    for path in sorted(path for kind in ("service", "timer") for path in folder.glob(f"{PREFIX}*.{kind}")):
+        if path.name not in names and path.is_file():
+            lines = read_unit(path).splitlines()
+            if mark in lines and not app_marks.isdisjoint(lines):
+                yield path
 
 
 def read_unit(path: Path) -> str:
@@ -289,8 +277,3 @@ def read_unit(path: Path) -> str:
         return ""
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
-
-
-def _is_marked(text: str, mark: str, app_marks: set[str]) -> bool:
-    lines = text.splitlines()
-    return mark in lines and not app_marks.isdisjoint(lines)

@@ -16,13 +16,13 @@ from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.observation import read_histories
 from dbctl.services.schedule.cron import (
     SYSTEM_FOLDER,
+    find_obsolete,
     find_user_folder,
     join_command,
-    list_unit_files,
     read_unit,
 )
 from dbctl.services.schedule.jobs import PlannedJob, find_next_run, list_calendar_events, list_jobs
-from dbctl.services.schedule.units import APP_MARK, name_unit, quote_word, read_mark
+from dbctl.services.schedule.units import name_unit, quote_word, read_mark
 
 SYSTEM_CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"))
 _SECONDS, _MAX_BYTES = 10, 1 << 20
@@ -186,9 +186,9 @@ def _find_obsolete(
 ) -> Iterator[Finding]:
     """Yield the timers of jobs that the configuration does not have any more."""
     app = jobs[0].app if jobs else selection.app
-    names, marks = {f"{name_unit(job)}.timer" for job in jobs}, {read_mark(selection), f"{APP_MARK}{app}"}
-    for path in (path for folder in folders for path in list_unit_files(folder)):
-        if path.suffix == ".timer" and path.name not in names and marks <= set(read_unit(path).splitlines()):
+    names, mark = {f"{name_unit(job)}.timer" for job in jobs}, read_mark(selection)
+    for path in (path for folder in folders for path in find_obsolete(folder, mark, [app], names)):
+        if path.suffix == ".timer":
             message = f"{path} is the timer of a job that the configuration does not have"
             yield Finding(app, "warning", "job-obsolete", message, OBSOLETE_HINT.write(app))
 

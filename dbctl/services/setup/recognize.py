@@ -64,13 +64,6 @@ class FoundDatabase(Struct, frozen=True, kw_only=True):
         migrations = f", migrations of {self.runner}" if self.runner else ""
         return f"{self.place}: {format_count(self.table_count, 'table')}{migrations}"
 
-    @property
-    def draft_command(self) -> str:
-        """The command that drafts a profile."""
-        return Remedy("`profiles draft {place} --to {file}`").write(
-            facts={"place": self.place, "file": f"{self.label}.toml"}
-        )
-
 
 class RecognizedApp(Struct, frozen=True, kw_only=True):
     """The app of the databases at a place."""
@@ -113,7 +106,11 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
     if known:
         if len({entry.profile for entry in known}) > 1 or len({entry.name for entry in known}) < len(known):
             raise _create_ambiguity(place, databases)
-        notes = [f"{entry.content}; it belongs to no known app: {entry.draft_command}" for entry in others]
+        notes = [
+            f"{entry.content}; it belongs to no known app: "
+            + DRAFT.write(facts={"place": entry.place, "file": f"{entry.label}.toml"})
+            for entry in others
+        ]
         addresses = {entry.name: entry.address for entry in known}
         return RecognizedApp(profile=known[0].profile, addresses=addresses, notes=notes)
     selected = [entry for entry in others if entry.label == label] if len(others) > 1 else others
@@ -126,6 +123,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
     return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
 
 
+DRAFT = Remedy("`profiles draft {place} --to {file}`")
 INIT, INIT_PLACE = Remedy("`init {place} --app {label}`"), Remedy("`init {place}`")
 INIT_PROFILE = Remedy("`init {profile} --url {url}`")
 

@@ -326,33 +326,23 @@ def _is_copy(name: str, database: Path) -> bool:
     return False
 
 
+def _list_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry, _ in zip(entries, range(MAX_FILES), strict=False):
+            if not entry.name.startswith("."):
+                yield entry
+
+
 def _list_files(folder: Path) -> Sequence[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [
-                entry.name
-                for entry, _ in zip(entries, range(MAX_FILES), strict=False)
-                if not entry.name.startswith(".")
-            ]
-    except OSError:
-        return ()
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in sorted(entry.name for entry in _list_entries(folder))]
 
 
 def _list_folders(app: App, folder: Path) -> Iterator[Path]:
     """Yield the subfolders that may contain copies; folders of live databases are excluded."""
     database_paths = {Path(url.path).resolve() for url in app.configured.databases.values() if url.is_local}
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry, _ in zip(entries, range(MAX_FILES), strict=False):
-            path = folder / entry.name
-            if (
-                entry.name.startswith(".")
-                or not entry.is_dir(follow_symlinks=False)
-                or ID.fullmatch(entry.name)
-            ):
-                continue
-            if not any(
-                database_path == path.resolve() or database_path.is_relative_to(path.resolve())
-                for database_path in database_paths
-            ):
-                yield path
+    for entry in _list_entries(folder):
+        path = folder / entry.name
+        if not entry.is_dir(follow_symlinks=False) or ID.fullmatch(entry.name):
+            continue
+        if not any(database_path.is_relative_to(path.resolve()) for database_path in database_paths):
+            yield path

@@ -302,7 +302,7 @@ class ForeignImport:
     def _detect_time(self, status: os.stat_result) -> DetectedTime:
         """Return the time of the backup; ``status`` is that of the original."""
         if self._created_at is not None:
-            return DetectedTime(timestamp=self._created_at, source="option", description="--at")
+            return DetectedTime(self._created_at, "--at")
         is_utc = is_dbctl_file_name(self._app, self._path)
         return detect_time(self._source_name, status.st_mtime, is_utc=is_utc)
 

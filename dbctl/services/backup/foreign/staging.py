@@ -180,7 +180,8 @@ def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, list[str]]:
         text = atomic.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
         manifest = backup_manifest.parse(text)
     except FileNotFoundError as error:
-        if is_directory_dump(path):
+        contents = path / TOC_FILE
+        if atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory":
             hint = f"Convert it with: pg_restore --file=dump.sql {path}"
             raise FileNotRestorableError(
                 path=path, reason="it is a PostgreSQL dump (directory)", hint=hint
@@ -210,9 +211,3 @@ def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, list[str]]:
         remarks.append(f"{path}: it is a backup of {manifest.app} on {manifest.host}")
     manifest = backup_manifest.mark_foreign(manifest)
     return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
-
-
-def is_directory_dump(folder: Path) -> bool:
-    """Whether a folder is a pg_dump dump in directory format."""
-    contents = folder / TOC_FILE
-    return atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory"

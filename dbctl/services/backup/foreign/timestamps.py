@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import NamedTuple
 
-from dbctl.model import Struct, now
+from dbctl.model import now
 
 #: Formats of a time in a file name.
 PATTERNS: Mapping[str, str] = {
@@ -21,11 +21,10 @@ _ANY_PATTERN = [re.compile(rf"(?<!\d){pattern}(?!\d)") for pattern in PATTERNS.v
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-class DetectedTime(Struct, frozen=True, kw_only=True):
+class DetectedTime(NamedTuple):
     """A time and its source."""
 
     timestamp: datetime
-    source: Literal["name", "file", "option", "manifest"]
     description: str
 
 
@@ -39,22 +38,15 @@ def detect_time(name: str, modified: float, *, is_utc: bool = False) -> Detected
     """
     for pattern in _ANY_PATTERN:
         if (match := pattern.search(name)) and (timestamp := _parse_time(match, utc=is_utc)):
-            zone = "UTC" if is_utc or not _is_local(match) else f"local time, {_zone_name(timestamp)}"
+            fields = match.groupdict()
+            is_local = not (is_utc or "ms" in fields or fields["Z"])
+            zone = f"local time, {timestamp.astimezone().tzname() or '?'}" if is_local else "UTC"
             if timestamp <= now() + CLOCK_TOLERANCE:
-                day = (
-                    "" if match.groupdict().get("H") or "ms" in match.groupdict() else ", without time of day"
-                )
-                return DetectedTime(
-                    timestamp=timestamp, source="name", description=f"its name, read as {zone}{day}"
-                )
+                day = "" if fields.get("H") or "ms" in fields else ", without time of day"
+                return DetectedTime(timestamp, f"its name, read as {zone}{day}")
     timestamp = datetime.fromtimestamp(max(0.0, modified), UTC)
     timestamp = timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000)
-    return DetectedTime(timestamp=min(timestamp, now()), source="file", description="its modification time")
-
-
-def _is_local(match: re.Match[str]) -> bool:
-    fields = match.groupdict()
-    return "ms" not in fields and not fields["Z"]
+    return DetectedTime(min(timestamp, now()), "its modification time")
 
 
 def _parse_time(match: re.Match[str], *, utc: bool) -> datetime | None:
@@ -75,7 +67,3 @@ def _parse_time(match: re.Match[str], *, utc: bool) -> datetime | None:
         return timestamp.replace(tzinfo=UTC) if utc or fields["Z"] else timestamp.astimezone(UTC)
     except (OverflowError, OSError):
         return None
-
-
-def _zone_name(timestamp: datetime) -> str:
-    return timestamp.astimezone().tzname() or "?"

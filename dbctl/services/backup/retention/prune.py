@@ -180,7 +180,9 @@ class PruneBackups(BackupOperation):
         reasons_by_id |= {backup_id: [DAMAGED] for backup_id in damaged}
         # With the S3 protocol, a deletion would succeed and hide a backup whose files remain.
         for manifest in valid:
-            if manifest.id not in reasons_by_id and (refusal := self._read_refusal(manifest)):
+            if manifest.id not in reasons_by_id and (
+                refusal := self._repository.store.read_protection(manifest.id).refusal
+            ):
                 reasons_by_id[manifest.id] = [refusal]
         to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
         retained = [
@@ -216,9 +218,6 @@ class PruneBackups(BackupOperation):
         for name, excess_bytes in excess.items():
             if excess_bytes > freed:
                 yield f"{name} = {getattr(limits, name)} is not met: the other backups are protected"
-
-    def _read_refusal(self, manifest: Manifest) -> str:
-        return self._repository.store.read_protection(manifest.id).refusal
 
     def _check_clock(
         self, manifests: Sequence[Manifest], valid: Sequence[Manifest], to_delete: Sequence[Manifest]

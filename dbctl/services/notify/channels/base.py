@@ -8,8 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
-
 from dbctl.config.model import NotifyConfig
 from dbctl.services.notify.notice import Notice
 
@@ -56,13 +54,11 @@ def create_channels(section: NotifyConfig, folder: Path) -> Sequence[Channel]:
         section: the merged section of an app.
         folder: the base of relative paths.
     """
-    return [_create_channel(name, channel, folder) for name, channel in section.channels.items()]
-
-
-def _create_channel(name: str, section: Struct, folder: Path) -> Channel:
-    module, class_name = _CLASSES[name]
-    channel: Channel = getattr(import_module(f"{__package__}.{module}"), class_name)(section, folder)
-    return channel
+    channels = list[Channel]()
+    for name, channel in section.channels.items():
+        module, class_name = _CLASSES[name]
+        channels.append(getattr(import_module(f"{__package__}.{module}"), class_name)(channel, folder))
+    return channels
 
 
 def describe_address(text: str) -> str:
