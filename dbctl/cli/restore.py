@@ -12,6 +12,7 @@ from msgspec import structs
 
 from dbctl.cli._support.backups import (
     BackupKind,
+    BackupName,
     Before,
     Identities,
     PassphraseFile,
@@ -26,11 +27,12 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
+from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import ConfigMissingError, UsageError
 from dbctl.model import DryRunResult
 from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.manifest import Kind, Manifest
+from dbctl.services.backup.manifest import Kind
 from dbctl.services.backup.repository import LATEST, Repository
 from dbctl.services.restore.source import BackupSource, MergeMode
 from dbctl.spec import EVERYWHERE, Example, Write
@@ -53,7 +55,6 @@ GROUP = Group(
 )
 
 
-BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
 BackupFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -92,10 +93,9 @@ def preview(
     with ExitStack() as stack:
         app = stack.enter_context(session.open_app())
         keys = load_keys(session, app, identity, passphrase_file)
-        overlay, manifest = stack.enter_context(
+        source = stack.enter_context(
             _open_backup(session, app, repository, backup or LATEST, file, before, kind, keys)
         )
-        source = BackupSource(overlay, manifest, keys)
         return emit(session, restore_preview.preview(source, deep=deep), app=app)
 
 
@@ -160,10 +160,9 @@ def apply(
     with ExitStack() as stack:
         app = stack.enter_context(session.open_app())
         keys = load_keys(session, app, identity, passphrase_file)
-        repository, manifest = stack.enter_context(
-            _open_backup(session, app, repository_address, backup, file, before, kind, keys)
+        source = stack.enter_context(
+            _open_backup(session, app, repository_address, backup, file, before, kind, keys, policy)
         )
-        source = BackupSource(repository, manifest, keys, policy)
         if to:
             from dbctl.config import loader
             from dbctl.services.restore.copy import CopyRestore
@@ -317,11 +316,12 @@ def _open_backup(
     before: datetime | None,
     kind: Kind | None,
     keys: DecryptionKeys,
-) -> Iterator[tuple[Repository, Manifest]]:
+    roles: RolePolicy | None = None,
+) -> Iterator[BackupSource]:
     """Yield the selected backup with the repository that reads it."""
     repository = Repository(app, repository_address)
     if file is None:
-        yield repository, select_backup(repository, backup, before, kind)
+        yield BackupSource(repository, select_backup(repository, backup, before, kind), keys, roles)
         return
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
@@ -337,7 +337,7 @@ def _open_backup(
         created_at = staged_backup.manifest.created_at
         source = f" ({staged_backup.manifest.origin.time})" if staged_backup.manifest.origin else ""
         note(session, f"{file} is {staged_backup.description}, of {created_at:%Y-%m-%d %H:%M:%S} UTC{source}")
-        yield overlay, staged_backup.manifest
+        yield BackupSource(overlay, staged_backup.manifest, keys, roles)
 
 
 def _check_options(

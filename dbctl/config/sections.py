@@ -191,7 +191,8 @@ def _list_files(file: Path) -> list[Path]:
 
 def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
     try:
-        values, text = toml.load(copy)
+        text = toml.read_text(copy)
+        values = toml.loads(text)
     except FileNotFoundError as error:
         raise FileMissingError(kind="configuration", path=path) from error
     except OSError as error:

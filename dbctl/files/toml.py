@@ -7,6 +7,7 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -138,14 +139,10 @@ def structure(
 
         errors = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(value)
         reasons: dict[tuple[Key, ...], str] = {}
-        for error_item in errors:
-            for path, reason in _reasons(error_item):
-                reasons[tuple(locate(path))] = reason
-                if len(reasons) > MAX_PROBLEMS:
-                    break
-            else:
-                continue
-            break
+        for path, reason in chain.from_iterable(map(_reasons, errors)):
+            reasons[tuple(locate(path))] = reason
+            if len(reasons) > MAX_PROBLEMS:
+                break
         problems = sorted(
             (create_problem(text, path, reason) for path, reason in reasons.items()),
             key=lambda entry: entry.line,

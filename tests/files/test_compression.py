@@ -38,10 +38,10 @@ def plain(tmp_path):
 def decompress(compressed, compression_form, expected_bytes):
     destination = compressed.with_name("unpacked")
     destination.unlink(missing_ok=True)
-    result = compression.decompress_file(
+    outer, _ = compression.decompress_file(
         compressed, destination, compression_form, expected_bytes=expected_bytes, target="tests"
     )
-    return destination.read_bytes(), result.sha256
+    return destination.read_bytes(), outer.sha256
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 60_000)), max_size=6))
@@ -53,8 +53,8 @@ def test_any_file_round_trips(tmp_path_factory, form, parts):
     plain.write_bytes(text)
     compressed = plain.with_name("compressed")
     result = compression.compress_file(plain, compressed, form)
-    assert (result.bytes, result.plain_bytes) == (compressed.stat().st_size, len(text))
-    assert decompress(compressed, form, len(text)) == (text, result.sha256)
+    assert (result.stored.bytes, result.plain_bytes) == (compressed.stat().st_size, len(text))
+    assert decompress(compressed, form, len(text)) == (text, result.stored.sha256)
 
 
 def test_standard_program_decompresses_file(plain, form):

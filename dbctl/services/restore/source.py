@@ -50,10 +50,10 @@ class BackupSource:
         repository: Repository,
         manifest: Manifest,
         keys: DecryptionKeys,
-        roles: RolePolicy = RolePolicy(),  # noqa: B008 - immutable
+        roles: RolePolicy | None = None,
     ) -> None:
         self.app, self.repository, self.manifest, self.keys = repository.app, repository, manifest, keys
-        self.roles = roles
+        self.roles = roles or RolePolicy()
 
     @property
     def label(self) -> str:

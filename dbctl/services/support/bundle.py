@@ -191,17 +191,20 @@ class _Collector:
             "content": [redact_configuration(source.values, self._names) for source in sections.files],
         }
 
+    def _for_each_selection(self, read: Callable[[Selection], object]) -> Mapping[str, object]:
+        return {
+            self._names.of("app", selection.app): _record_failure(read, selection)
+            for selection in self._selections
+        }
+
     def _for_each_app(self, read: Callable[[App], object]) -> Mapping[str, object]:
-        results = dict[str, object]()
-        for selection in self._selections:
-            results[self._names.of("app", selection.app)] = _record_failure(self._read_app, selection, read)
-        return results
+        def read_app(selection: Selection) -> object:
+            from dbctl.services.app.session import open_app
 
-    def _read_app(self, selection: Selection, read: Callable[[App], object]) -> object:
-        from dbctl.services.app.session import open_app
+            with open_app(selection, timeout=self._timeout, traceless=True) as app:
+                return read(app)
 
-        with open_app(selection, timeout=self._timeout, traceless=True) as app:
-            return read(app)
+        return self._for_each_selection(read_app)
 
     def _read_status(self) -> object:
         fields = ("state", "bytes", "wal_bytes", "migrations", "pending")
@@ -221,10 +224,7 @@ class _Collector:
                 for item in findings
             ]
 
-        return {
-            self._names.of("app", selection.app): _record_failure(read, selection)
-            for selection in self._selections
-        }
+        return self._for_each_selection(read)
 
     def _read_migrations(self) -> object:
         def read(app: App) -> object:
