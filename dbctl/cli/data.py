@@ -492,8 +492,8 @@ def diff(
 
     request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
-        with show_progress(session, "Comparing rows", None) as advance:
-            result = compare_data(first, second, request, advance=advance)
+        with show_progress(session, "Comparing rows", None, unit="rows"):
+            result = compare_data(first, second, request)
         return emit(session, result, status=result.status if check else 0, target=first.name)
 
 

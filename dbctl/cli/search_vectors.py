@@ -74,7 +74,7 @@ def make(
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with (
         session.open_app() as app,
-        show_progress(session, "computing vectors", lambda: operation.total, unit="rows") as advance,
+        show_progress(session, "computing vectors", lambda: operation.total, unit="rows"),
     ):
-        operation = MakeVectors(app, filters=filters, limit=limit, advance=advance)
+        operation = MakeVectors(app, filters=filters, limit=limit)
         return run_change(session, operation, dry_run=dry_run)

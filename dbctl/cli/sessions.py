@@ -132,9 +132,9 @@ def cleanup(
     with (
         session.open_app() as app,
         begin_action(session, app, "cleanup"),
-        show_progress(session, "", lambda: operation.matched, unit="rows") as advance,
+        show_progress(session, "", lambda: operation.matched, unit="rows"),
     ):
-        operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast, advance=advance)
+        operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast)
         if not check:
             return run_change(session, operation, dry_run=dry_run)
         due = operation.count_due()

@@ -106,10 +106,10 @@ def run(
 
     with (
         _open_endpoints(session, to) as endpoints,
-        show_progress(session, "copying", None, unit="rows") as advance,
+        show_progress(session, "copying", None, unit="rows"),
     ):
         options = _schema_options(derive, migrations, variant)
-        operation = RunTransfer(endpoints, options, advance=advance)
+        operation = RunTransfer(endpoints, options)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -130,9 +130,9 @@ def verify(session: Session, to: To) -> int:
 
     with (
         _open_endpoints(session, to) as endpoints,
-        show_progress(session, "comparing", None, unit="rows") as advance,
+        show_progress(session, "comparing", None, unit="rows"),
     ):
-        result = verify_transfer(endpoints, advance=advance)
+        result = verify_transfer(endpoints)
     for remark in result.remarks:
         warn(session, remark)
     return emit(session, result, status=result.status)
@@ -160,9 +160,9 @@ def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dr
             return run_change(session, UnlockSource(opened), dry_run=dry_run)
     with (
         _open_endpoints(session, to) as endpoints,
-        show_progress(session, "comparing", None, unit="rows") as advance,
+        show_progress(session, "comparing", None, unit="rows"),
     ):
-        return run_change(session, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
+        return run_change(session, SwitchTransfer(endpoints), dry_run=dry_run)
 
 
 @contextmanager

@@ -534,11 +534,9 @@ def import_(
     lines = read_lines(read_file(file, "file of users"), str(file))
     with (
         session.open_app() as app,
-        show_progress(session, "hashing passwords", len(lines), unit="passwords") as advance,
+        show_progress(session, "hashing passwords", len(lines), unit="passwords"),
     ):
-        operation = import_users(
-            app, lines, file=str(file), existing=existing, generate=generate, advance=advance
-        )
+        operation = import_users(app, lines, file=str(file), existing=existing, generate=generate)
         return run_change(session, operation, dry_run=dry_run)
 
 

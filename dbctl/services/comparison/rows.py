@@ -28,7 +28,7 @@ from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
 from dbctl.services.comparison.schemas import Side
-from dbctl.services.transfer.compare import Advance, TableComparison, ignore_rows, require
+from dbctl.services.transfer.compare import TableComparison, require
 from dbctl.services.transfer.tables import TransferTable, pair_columns
 
 #: The kind of difference of a row; in a table without a key, no row is ``changed``.
@@ -224,9 +224,7 @@ class DataDiff(Struct, frozen=True, kw_only=True):
         return summary | {name: section for name, section in sections.items() if section}
 
 
-def compare_data(
-    first: Side, second: Side, request: DiffRequest, *, advance: Advance = ignore_rows
-) -> DataDiff:
+def compare_data(first: Side, second: Side, request: DiffRequest) -> DataDiff:
     """Compare the rows of the tables that both sides have, each side in one snapshot.
 
     Raises:
@@ -234,14 +232,14 @@ def compare_data(
         UsageError: it is a view.
         NotSupportedError: an engine has no SQL.
     """
-    return _DataComparison(first, second, request, advance).run()
+    return _DataComparison(first, second, request).run()
 
 
 class _DataComparison:
     """The comparison of two open databases."""
 
-    def __init__(self, first: Side, second: Side, request: DiffRequest, advance: Advance) -> None:
-        self._sides, self._request, self._advance = (first, second), request, advance
+    def __init__(self, first: Side, second: Side, request: DiffRequest) -> None:
+        self._sides, self._request = (first, second), request
         self._sources = require(first.db, RowSource), require(second.db, RowSource)
         schemas = [require(side.db, PortableSchemas).read_portable() for side in self._sides]
         self._tables = [{table.name: table for table in schema.tables} for schema in schemas]
@@ -285,7 +283,7 @@ class _DataComparison:
         left, right = (tables[name] for tables in self._tables)
         only_a, only_b = (_list_missing_columns(*sides) for sides in ((left, right), (right, left)))
         table = self._pair_table(left, right)
-        comparison = TableComparison(*self._sources, table, advance=self._advance)
+        comparison = TableComparison(*self._sources, table)
         lines: dict[RowChange, list[Line]] = {"only a": [], "only b": [], "changed": []}
         counts, counted = dict.fromkeys(lines, 0), True
         for differences in comparison.iterate_differences():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from dbctl import progress
@@ -94,13 +94,11 @@ class CleanUp(Operation):
         *,
         older_than: timedelta | None = None,
         at_once: bool = False,
-        advance: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Select the rules.
 
         By default these are all whose tables exist, except those that run only on demand. ``older_than`` replaces the age of the
-        profile; ``at_once`` uses one transaction per rule, for a stopped app. ``advance`` is called with the number of processed
-        rows; ``matched`` is the total.
+        profile; ``at_once`` uses one transaction per rule, for a stopped app.
 
         Raises:
             RuleMissingError: the profile has no such rule.
@@ -117,7 +115,7 @@ class CleanUp(Operation):
         # One time for all rules: a row that a rule sets to the current time is not due for the next rule.
         self._time = time_before(timedelta(0))
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
-        self._advance, self._runs = advance, list[RuleRun]()
+        self._runs = list[RuleRun]()
         self._rules = [
             rule
             for name, rule in rules_by_name.items()
@@ -230,7 +228,6 @@ class CleanUp(Operation):
                 self._age_of(rule),
                 before=self._due_before(rule),
                 at_once=self._at_once,
-                advance=self._advance,
             )
             if run.matched and not any(earlier.matched for earlier in self._runs):
                 clock.check(self._app)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.engines.contract.database import (
     AllOf,
     Condition,
@@ -174,11 +174,9 @@ class RuleRun:
         *,
         before: datetime,
         at_once: bool,
-        advance: Callable[[int], None],
     ) -> None:
         self.rule = rule
         self.changed = 0  #: rows with a committed change
-        self._advance = advance
         self._app, self._db, self._live, self._age = app, db, live, age
         self._due, self._batches = due_conditions(rule, live, before), BatchSizer(at_once=at_once)
         self.matched = db.count(live.name, self._due)  #: rows that were due at the start
@@ -194,7 +192,7 @@ class RuleRun:
                 changed = 0
                 for rows in self._read_pages():
                     changed += self._change(rows, self._find_corrections(rows))
-                    self._advance(len(rows))
+                    progress.advance(len(rows))
             self.changed = changed
         elif self.matched:
             self._apply_in_batches()
@@ -218,7 +216,7 @@ class RuleRun:
                 with signals.defer_signals():
                     self.changed += retry_conflicts(partial(self._change_batch, batch, corrections))
                 signals.raise_if_interrupted()
-                self._advance(len(batch))
+                progress.advance(len(batch))
                 start += len(batch)
 
     def _change_batch(self, batch: Sequence[RowKey], corrections: Sequence[Correction]) -> int:

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
 
+from dbctl import progress
 from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.portable import Line, LineColumn, RowSource
 from dbctl.engines.transfer.lines import TAB, key_of
@@ -17,7 +18,6 @@ from dbctl.model import Struct
 from dbctl.services.transfer.tables import TransferTable
 
 #: Receives numbers of rows that were read.
-Advance: TypeAlias = Callable[[int], object]
 #: Bytes of the digest of a row.
 DIGEST_BYTES = 16
 #: Returns the digest of one row. XXH3 needs a quarter of the time of a cryptographic hash; a transfer has no adversary.
@@ -51,19 +51,13 @@ class TableDigest(Struct, frozen=True, kw_only=True):
         return cls(rows=rows, total=int(hexadecimal, 16))
 
 
-def ignore_rows(_rows: int) -> None:
-    """Report no progress."""
-
-
-def digest_table(
-    source: RowSource, table: str, columns: Sequence[LineColumn], *, advance: Advance = ignore_rows
-) -> TableDigest:
+def digest_table(source: RowSource, table: str, columns: Sequence[LineColumn]) -> TableDigest:
     """Return the digest of all rows of a table."""
     result = TableDigest()
     with source.stream_lines(table, columns) as batches:
         for batch in batches:
             result = result.add(batch.lines)
-            advance(len(batch.lines))
+            progress.advance(len(batch.lines))
     return result
 
 
@@ -104,19 +98,17 @@ class TableComparison:
         source: RowSource,
         destination: RowSource,
         table: TransferTable,
-        *,
-        advance: Advance = ignore_rows,
     ) -> None:
         self._sides, self._table = (source, destination), table
         self._ranges: Sequence[_KeyRanges] = ()
         if len(table.key) == 1 and all(
             side.has_integer_order(table.name, table.key[0].name) for side in self._sides
         ):
-            self._ranges = [_KeyRanges(side, table, advance=advance) for side in self._sides]
+            self._ranges = [_KeyRanges(side, table) for side in self._sides]
             self.source, self.destination = (join_digests(ranges.digests.values()) for ranges in self._ranges)
         else:
             self.source, self.destination = (
-                digest_table(side, table.name, table.columns, advance=advance) for side in self._sides
+                digest_table(side, table.name, table.columns) for side in self._sides
             )
 
     @property
@@ -196,7 +188,6 @@ class _KeyRanges:
         table: TransferTable,
         *,
         limits: _Range | None = _ALL_ROWS,
-        advance: Advance = ignore_rows,
     ) -> None:
         """Read the digests of all ranges, or of those within ``limits``; None: no row."""
         self._side, self._table = side, table
@@ -208,7 +199,7 @@ class _KeyRanges:
         with side.stream_lines(table.name, table.columns, position=limits.start, end=limits.end) as batches:
             for batch in batches:
                 position = self._add_lines(batch.lines, position)
-                advance(len(batch.lines))
+                progress.advance(len(batch.lines))
 
     def _add_lines(self, lines: Sequence[Line], position: str) -> str:
         """Add rows after ``position``; return the position of the last one."""
@@ -239,7 +230,8 @@ class _KeyRanges:
 
     def divide(self, part: int) -> _KeyRanges:
         """Return narrower ranges of one range."""
-        return _KeyRanges(self._side, self._table, limits=self._limits.get(part))
+        with progress.uncounted():
+            return _KeyRanges(self._side, self._table, limits=self._limits.get(part))
 
     def read_rows(self, group: Collection[int]) -> dict[Line, int]:
         """Return the digests of the rows of some parts by their keys."""

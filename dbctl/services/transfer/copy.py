@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
+from dbctl import progress
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import Line, LineBatch, RowSink, RowSource
@@ -18,7 +19,6 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.change import require_row_count
 from dbctl.services.transfer.compare import (
     MAX_DIFFERENCES,
-    Advance,
     Differences,
     TableComparison,
     TableDigest,
@@ -281,26 +281,26 @@ class SyncResult(Struct, frozen=True, kw_only=True):
 
 
 def copy_table(
-    source: RowSource, destination: Destination, state: TransferState, table: TransferTable, advance: Advance
+    source: RowSource, destination: Destination, state: TransferState, table: TransferTable
 ) -> None:
     """Copy the rows of a table that are not copied yet, in transactions that also record how far the copy is.
 
     After an interruption, the source may have other rows: a row that is refused then is left to ``synchronize``.
     """
-    progress = state.tables.get(table.name, TableState())
-    if progress.is_complete:
+    table_state = state.tables.get(table.name, TableState())
+    if table_state.is_complete:
         return
-    with source.stream_lines(table.name, table.columns, position=progress.position) as batches:
-        chunks = _Chunks(batches, progress.digest, advance)
-        while not progress.is_complete:  # also once for an empty table
+    with source.stream_lines(table.name, table.columns, position=table_state.position) as batches:
+        chunks = _Chunks(batches, table_state.digest)
+        while not table_state.is_complete:  # also once for an empty table
             try:
                 with destination.db.transaction():
                     written = destination.sink.write_lines(table.name, table.columns, chunks.read())
                     require_row_count(written, chunks.rows, destination.db)
-                    progress = TableState(
+                    table_state = TableState(
                         digest=chunks.digest, position=chunks.position, is_complete=chunks.is_exhausted
                     )
-                    state.save_table(table.name, progress)
+                    state.save_table(table.name, table_state)
             except (ConstraintError, ValueInvalidError):
                 if not state.was_interrupted:
                     raise
@@ -310,8 +310,8 @@ def copy_table(
 class _Chunks:
     """Batches of rows, in parts that are written in one transaction each."""
 
-    def __init__(self, batches: Iterator[LineBatch], digest: TableDigest, advance: Advance) -> None:
-        self._batches, self._advance = batches, advance
+    def __init__(self, batches: Iterator[LineBatch], digest: TableDigest) -> None:
+        self._batches = batches
         self._pending = next(batches, None)
         self.digest = digest  #: of all rows that were read
         self.position = ""  #: after the last row that was read
@@ -331,20 +331,20 @@ class _Chunks:
             self.rows += len(batch.lines)
             size += sum(map(len, batch.lines))
             yield batch
-            self._advance(len(batch.lines))
+            progress.advance(len(batch.lines))
             self._pending = next(self._batches, None)
             if batch.position and (self.rows >= CHUNK_ROWS or size >= CHUNK_BYTES):
                 return
 
 
 def synchronize(
-    source: RowSource, destination: Destination, state: TransferState, table: TransferTable, advance: Advance
+    source: RowSource, destination: Destination, state: TransferState, table: TransferTable
 ) -> SyncResult | None:
     """Make a table equal to the snapshot of the source, and record its digest; None if it was equal.
 
     Constraints between tables must be detached. The changes are one transaction.
     """
-    comparison = TableComparison(source, destination.rows, table, advance=advance)
+    comparison = TableComparison(source, destination.rows, table)
     complete = TableState(digest=comparison.source, is_complete=True)
     if comparison.is_equal:
         if state.tables.get(table.name) != complete:

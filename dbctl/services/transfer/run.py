@@ -18,12 +18,10 @@ from dbctl.model import ChangeResult, Closing, Effect, Plan, Row, Struct, format
 from dbctl.services.app.change import Operation
 from dbctl.services.transfer.compare import (
     MAX_DIFFERENCES,
-    Advance,
     TableComparison,
     TableDigest,
     decode_value,
     digest_table,
-    ignore_rows,
     require,
 )
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
@@ -70,11 +68,9 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
 class RunTransfer(Operation):
     """Copy the rows of a database into an empty database of any engine, or continue an interrupted copy."""
 
-    def __init__(
-        self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, options: SchemaOptions) -> None:
         super().__init__(endpoints.app, endpoints.target)
-        self._endpoints, self._options, self._advance = endpoints, options, advance
+        self._endpoints, self._options = endpoints, options
 
     def plan(self) -> Plan:
         """Return the tables to copy; reads only."""
@@ -112,7 +108,7 @@ class RunTransfer(Operation):
                     self._copy(copy.rows, destination, state, tables)
                 finish_copy(copy, destination, state)
             copied = time.monotonic()
-            digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
+            digests = verify_digests(endpoints, state, destination.rows, tables)
             with db.transaction():
                 copy.record_created(db, state)
             return TransferResult(
@@ -131,10 +127,10 @@ class RunTransfer(Operation):
     ) -> None:
         for table in progress.list_parts(tables, "table"):
             progress.start_stage(f"copying {table.name}")
-            copy_table(rows, destination, state, table, self._advance)
+            copy_table(rows, destination, state, table)
         if state.was_interrupted:
             for table in tables:
-                synchronize(rows, destination, state, table, self._advance)
+                synchronize(rows, destination, state, table)
 
 
 @contextmanager
@@ -167,7 +163,6 @@ def verify_digests(
     state: TransferState,
     rows: RowSource,
     tables: Sequence[TransferTable],
-    advance: Advance,
 ) -> Mapping[str, TableDigest]:
     """Compare each table of the destination with the rows that were read from the source; return the digests.
 
@@ -175,7 +170,7 @@ def verify_digests(
         TransferDifferentError: a table differs.
     """
     digests = {
-        table.name: digest_table(rows, table.name, table.columns, advance=advance)
+        table.name: digest_table(rows, table.name, table.columns)
         for table in progress.list_parts(tables, "table")
     }
     if differing := [name for name, digest in digests.items() if state.tables[name].digest != digest]:
@@ -272,7 +267,7 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         }
 
 
-def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> TransferVerification:
+def verify_transfer(endpoints: Endpoints) -> TransferVerification:
     """Compare the schema, the counters, and each table by count, by digest, and by key if they differ.
 
     A derived schema is compared as far as its statements were run, and with the schema that was copied. After the switch,
@@ -305,7 +300,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
                 for column in names
             ]
             results = [
-                verify_table(copy.rows, other_rows, table, advance, format_value=copy.format_value)
+                verify_table(copy.rows, other_rows, table, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
             ]
         counters, is_switched = find_late_counters(destination), not has_state(destination)
@@ -355,12 +350,11 @@ def verify_table(
     source: RowSource,
     destination: RowSource,
     table: TransferTable,
-    advance: Advance = ignore_rows,
     *,
     format_value: Callable[[bytes], str] = decode_value,
 ) -> VerifiedTable:
     """Compare one table, each side in a snapshot."""
-    comparison = TableComparison(source, destination, table, advance=advance)
+    comparison = TableComparison(source, destination, table)
     left, right = comparison.source, comparison.destination
     differences = comparison.find_differences(MAX_DIFFERENCES)
     keys = [*differences.missing, *differences.changed, *differences.extra]

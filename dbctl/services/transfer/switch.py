@@ -19,7 +19,7 @@ from dbctl.errors.transfer import (
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation, retry_conflicts
-from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows, require
+from dbctl.services.transfer.compare import digest_table, require
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import (
     Destination,
@@ -100,9 +100,9 @@ class SwitchTransfer(Operation):
     make is copied or refused, but not left behind.
     """
 
-    def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
+    def __init__(self, endpoints: Endpoints) -> None:
         super().__init__(endpoints.app, endpoints.target)
-        self._endpoints, self._advance = endpoints, advance
+        self._endpoints = endpoints
 
     def plan(self) -> Plan:
         """Return the steps; reads only.
@@ -162,12 +162,11 @@ class SwitchTransfer(Operation):
                 changing = [
                     table.name
                     for table in tables
-                    if digest_table(copy.rows, table.name, table.columns, advance=self._advance)
-                    != state.tables[table.name].digest
+                    if digest_table(copy.rows, table.name, table.columns) != state.tables[table.name].digest
                 ]
             if changing:
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
-            digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
+            digests = verify_digests(endpoints, state, destination.rows, tables)
             if copy.final:
                 with require(db, ScriptRunner).schema_transaction():
                     require(db, NativeSchemas).create_objects(copy.final)
@@ -227,7 +226,7 @@ class SwitchTransfer(Operation):
         changes = list[SyncResult]()
         with destination.sink.bulk_load():
             for table in tables:
-                if change := synchronize(copy.rows, destination, state, table, self._advance):
+                if change := synchronize(copy.rows, destination, state, table):
                     changes.append(change)
         finish_copy(copy, destination, state)
         return changes

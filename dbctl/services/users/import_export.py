@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from msgspec import structs
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import AlreadyExistsError, ImportInvalidError
@@ -225,7 +225,6 @@ def import_users(
     file: str,
     existing: Existing = Existing.FAIL,
     generate: bool = False,
-    advance: Callable[[int], None] = lambda _done: None,
 ) -> Change[UsersImported]:
     """Add all users of a file in one transaction, or none.
 
@@ -237,7 +236,6 @@ def import_users(
         file: the name of the file, for messages.
         existing: what to do with existing users.
         generate: whether to generate missing passwords.
-        advance: called with 1 for each hashed password.
 
     Raises (when planned and when applied):
         ImportInvalidError: lines are invalid.
@@ -250,7 +248,7 @@ def import_users(
         return check_lines(rows, lines, file, existing=existing, generate=generate, checked=entries)
 
     def prepare() -> None:
-        entries.update(_hash_passwords(app, check(NewUserRows(open_users(app)))[0], advance=advance))
+        entries.update(_hash_passwords(app, check(NewUserRows(open_users(app)))[0]))
 
     def draft(db: Readable) -> ImportUsers:
         rows = NewUserRows(UserTable(app, db))
@@ -327,9 +325,7 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
 # Password hashing ----------------------------------------------------------------------------------------------
 
 
-def _hash_passwords(
-    app: App, entries: Mapping[int, Entry], *, advance: Callable[[int], None]
-) -> dict[int, Entry]:
+def _hash_passwords(app: App, entries: Mapping[int, Entry]) -> dict[int, Entry]:
     """Return the entries with hashes of all passwords, computed on all available cores; missing passwords are generated."""
     if not app.require_section(app.profile.users, "users").password:
         return dict(entries)
@@ -349,7 +345,7 @@ def _hash_passwords(
             for number, entry in zip(entries, pool.map(add_hash, entries.values()), strict=True):
                 signals.raise_if_interrupted()
                 hashed_entries[number] = entry
-                advance(1)
+                progress.advance(1)
         finally:
             pool.shutdown(cancel_futures=True)  # a signal must not wait for a thousand hashes
     return hashed_entries

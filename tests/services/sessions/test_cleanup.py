@@ -14,6 +14,7 @@ from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.services.app import open as app_service
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE, MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 
@@ -276,11 +277,10 @@ def test_progress_includes_rows_that_the_app_ends_during_the_cleanup(path, at_on
         )
 
     with open_app(path) as app:
-        work = CleanUp(
-            app, ["abandoned-plays"], at_once=at_once, advance=progress.append if at_once else advance
-        )
+        work = CleanUp(app, ["abandoned-plays"], at_once=at_once)
         assert work.matched == 0
-        work.apply()
+        with observe_progress(progress.append if at_once else advance):
+            work.apply()
         assert sum(progress) == work.matched == 250
 
 

@@ -17,6 +17,7 @@ from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.transfer import compare
 from dbctl.services.transfer.compare import Differences, TableComparison, TableDigest, digest_table, require
 from dbctl.services.transfer.tables import TransferTable
+from tests.observed_progress import observe_progress
 
 KEYED, WORDS, BARE = "id integer primary key, v int", "id text primary key, v int", "id int, v int"
 #: Rows of one batch.
@@ -63,12 +64,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sides]]:
             right: Sequence[tuple[object, object]],
             columns: str = KEYED,
             other: str = "",
-            **options: object,
         ) -> Sides:
             sides = open_file("left.db", columns, left), open_file("right.db", other or columns, right)
             words = [LineColumn(name="id", kind="text"), LineColumn(name="v", kind="text")]
             table = TransferTable(name="t", columns=words, key_width=int(columns != BARE), pairs=())
-            return TableComparison(*sides, table, **options), *sides  # type: ignore[arg-type]
+            return TableComparison(*sides, table), *sides  # type: ignore[arg-type]
 
         yield compare_files
 
@@ -103,10 +103,11 @@ def test_text_of_a_value_for_a_message() -> None:
 @pytest.mark.parametrize("columns", [KEYED, WORDS, BARE])
 def test_progress_counts_the_rows_of_both_sides(start: Callable[..., Sides], columns: str) -> None:
     counts = list[int]()
-    comparison, left, _ = start(pair(range(5)), pair(range(3)), columns, advance=counts.append)
-    assert sum(counts) == 8
-    assert (comparison.source.rows, comparison.destination.rows) == (5, 3)
-    digest_table(left, "t", [LineColumn(name="id", kind="text")], advance=counts.append)  # type: ignore[arg-type]
+    with observe_progress(counts.append):
+        comparison, left, _ = start(pair(range(5)), pair(range(3)), columns)
+        assert sum(counts) == 8
+        assert (comparison.source.rows, comparison.destination.rows) == (5, 3)
+        digest_table(left, "t", [LineColumn(name="id", kind="text")])  # type: ignore[arg-type]
     assert sum(counts) == 13
 
 

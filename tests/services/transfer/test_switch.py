@@ -18,6 +18,7 @@ from dbctl.services.transfer.run import RunTransfer, verify_transfer
 from dbctl.services.transfer.schema import SchemaOptions
 from dbctl.services.transfer.switch import SwitchTransfer
 from dbctl.url import parse_url
+from tests.observed_progress import observe_progress
 from tests.services.transfer.test_json import run_sql
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
@@ -211,20 +212,20 @@ def test_progress_counts_the_rows_that_are_read(databases, tmp_path, source):
     stages = list[str]()
     work = progress.Work("transfer run")
     work.on_stage = lambda: stages.append(work.report().stage)
+    work.measure("", None, "rows")
     with open_endpoints(source, destination) as endpoints, progress.track(work, None):
-        RunTransfer(endpoints, SchemaOptions(), advance=counts.append).apply()
-    assert sum(counts) == 2 * 101
+        RunTransfer(endpoints, SchemaOptions()).apply()
+    assert work.report().done == 2 * 101
     copying = [stage for stage in stages if "copying" in stage]
     assert [stage.partition(",")[0] for stage in copying] == [
         f"{number} of 4 tables" for number in range(1, 5)
     ]
     assert {stage.split()[-1] for stage in copying} == {"room", "person", "member", "event"}
-    counts.clear()
-    with open_endpoints(source, destination) as endpoints:
-        verify_transfer(endpoints, advance=counts.append)
+    with open_endpoints(source, destination) as endpoints, observe_progress(counts.append):
+        verify_transfer(endpoints)
         assert sum(counts) == 2 * 101
         counts.clear()
-        SwitchTransfer(endpoints, advance=counts.append).apply()
+        SwitchTransfer(endpoints).apply()
     assert sum(counts) == 4 * 101
 
 

@@ -28,6 +28,7 @@ from dbctl.services.users import queries as users
 from dbctl.services.users.files import Existing, read_lines
 from dbctl.services.users.queries import UserFilter
 from tests.call_count import count_calls
+from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
@@ -408,7 +409,8 @@ def test_one_invalid_line_refuses_import_before_hashing(path):
         + "x,y,z\n"
     )
     hashed = []
-    assert "1 of 1001" in assert_refused(path, text, advance=hashed.append)
+    with observe_progress(hashed.append):
+        assert "1 of 1001" in assert_refused(path, text)
     assert hashed == []
 
 
@@ -416,8 +418,9 @@ def test_plan_hashes_nothing(path):
     with open_app(path) as app:
         progress = []
         lines = read_lines(b"username,email,password\nzoe,zoe@example.org,123456\n", "u.csv")
-        prepared = import_export.import_users(app, lines, file="u.csv", advance=progress.append)
-        assert prepared.plan().rows == {"users": 1}
+        prepared = import_export.import_users(app, lines, file="u.csv")
+        with observe_progress(progress.append):
+            assert prepared.plan().rows == {"users": 1}
         assert progress == []
 
 
@@ -425,16 +428,9 @@ def test_user_added_during_hashing_is_detected(path):
     lines = read_lines(
         b"username,email,password\nzoe,zoe@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
-    with open_app(path) as app:
-        prepared = import_export.import_users(
-            app,
-            lines,
-            file="u.csv",
-            advance=lambda _done: run_statements(
-                path,
-                "insert or ignore into users (username, email, password_hash, role_id) values ('ZOE', 'z@example.org', '', 2)",
-            ),
-        )
+    statement = "insert or ignore into users (username, email, password_hash, role_id) values ('ZOE', 'z@example.org', '', 2)"
+    with open_app(path) as app, observe_progress(lambda _done: run_statements(path, statement)):
+        prepared = import_export.import_users(app, lines, file="u.csv")
         assert "already has username" in str(catch_error(ImportInvalidError, prepared.apply))
     assert query_rows(path, "select count(*) from users") == [(4,)]
 
@@ -443,14 +439,9 @@ def test_user_deleted_during_hashing_is_not_added_without_password(path):
     lines = read_lines(
         b"username,email,password\nann,ann@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
-    with open_app(path) as app:
-        prepared = import_export.import_users(
-            app,
-            lines,
-            file="u.csv",
-            existing=Existing.SKIP,
-            advance=lambda _done: run_statements(path, "delete from users where username = 'ann'"),
-        )
+    statement = "delete from users where username = 'ann'"
+    with open_app(path) as app, observe_progress(lambda _done: run_statements(path, statement)):
+        prepared = import_export.import_users(app, lines, file="u.csv", existing=Existing.SKIP)
         catch_error(PlanChangedError, prepared.apply)
     assert query_rows(path, "select username from users order by id") == [("root",), ("bob",)]
 
@@ -477,7 +468,8 @@ def test_hashing_holds_no_lock(path):
         with closing(sqlite3.connect(path, timeout=0)) as app, app:
             app.execute("update roles set description = ? where id = 3", (str(len(statuses)),))
 
-    assert import_file(path, text, advance=write).added == 20
+    with observe_progress(write):
+        assert import_file(path, text).added == 20
     assert sum(statuses) == 20
 
 
@@ -510,10 +502,8 @@ def test_signal_interrupts_hashing(path):
 
     threading.setprofile(count_hash)
     try:
-        with open_app(path) as app:
-            prepared = import_export.import_users(
-                app, read_lines(text.encode(), "u.csv"), file="u.csv", advance=advance
-            )
+        with open_app(path) as app, observe_progress(advance):
+            prepared = import_export.import_users(app, read_lines(text.encode(), "u.csv"), file="u.csv")
             catch_error(signals.Interrupted, prepared.apply)
     finally:
         signals._received.clear()

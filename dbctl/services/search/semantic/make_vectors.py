@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.embedders.base import Embedder, create_embedder
 from dbctl.engines.contract.database import Condition, KeysetCursor, Where
 from dbctl.errors.base import Exit
@@ -66,7 +66,6 @@ class MakeVectors(Operation):
         *,
         filters: Mapping[str, str],
         limit: int,
-        advance: Callable[[float], None] = no_progress,
     ) -> None:
         """Prepare the embedder.
 
@@ -74,7 +73,6 @@ class MakeVectors(Operation):
             app: the app.
             filters: restrict the rows to a user or a chat.
             limit: maximum number of vectors.
-            advance: called after each vector.
 
         Raises:
             FeatureMissingError: the profile defines no vectors.
@@ -82,7 +80,7 @@ class MakeVectors(Operation):
         """
         section = app.require_section(app.profile.semantic, "semantic search")
         super().__init__(app, app.target(section.database))
-        self._filters, self._limit, self._advance = filters, limit, advance
+        self._filters, self._limit = filters, limit
         self._database = section.database
         self._embedder: Embedder = create_embedder(app.configured, vector_model=section.model)
         self.total = 0  #: vectors to create, for the display of progress
@@ -124,7 +122,7 @@ class MakeVectors(Operation):
                         failures += 1
                         if failures == MAX_FAILURES:
                             raise
-                    self._advance(1)
+                    progress.advance(1)
             finally:
                 created += self._write_vectors(rows, vectors)
         return MakeVectorsResult(
