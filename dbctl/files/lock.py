@@ -132,11 +132,5 @@ def describe_holder(read_text: Callable[[], str | bytes]) -> str:
     try:
         holder = json.loads(read_text())
         return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (
-        OSError,
-        DbctlError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # it is being written, or was never written
-        return " by another dbctl"
+    except (OSError, DbctlError, ValueError, KeyError, TypeError, RecursionError):
+        return " by another dbctl"  # it is being written, or was never written
