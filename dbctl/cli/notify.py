@@ -19,8 +19,7 @@ from dbctl.services.events.runs import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.notify.check import ProblemsSent
-    from dbctl.services.notify.dispatch import ChannelTests
+    from dbctl.services.notify.dispatch import ChannelTests, ProblemsSent
     from dbctl.services.notify.notice import Attachment
 
 

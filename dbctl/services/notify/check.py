@@ -13,17 +13,11 @@ from dbctl.config.sections import Sections, Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.errors.usage import FleetSelectedError
-from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct, format_count, time_before
+from dbctl.model import Finding, Severity, format_count, time_before
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.runs import JournalLocation, RunFilter, is_failed_job
-from dbctl.services.notify.dispatch import (
-    Delivery,
-    Dispatcher,
-    DispatchResult,
-    group_by_settings,
-    summarize_deliveries,
-)
-from dbctl.services.notify.notice import Attachment, Event, Notice, list_findings
+from dbctl.services.notify.dispatch import Dispatcher, ProblemsSent, group_by_settings
+from dbctl.services.notify.notice import Attachment, Notice, list_findings
 from dbctl.services.notify.observer import list_run_problems, report_findings, report_group
 from dbctl.services.observation import observe
 from dbctl.services.report.fleets import collect_fleet
@@ -32,43 +26,6 @@ from dbctl.services.report.fleets import collect_fleet
 OVERDUE = frozenset({"backup-due", "verification-due", "drill-due", "cleanup-due", "migrations-pending"})
 #: Findings about runs are read from the journal, where they are the same subject as the notice of the run itself.
 RUNS = "run-"
-
-
-class NoticeSent(Struct, frozen=True, kw_only=True):
-    """One notice."""
-
-    event: Event
-    app: str  #: several: separated by commas
-    severity: Severity
-    headline: str
-
-
-class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
-    """The sent notices, and the result of each channel."""
-
-    notices: Sequence[NoticeSent]
-    suppressed: int  #: problems that were sent before, within ``repeat``
-    deliveries: Sequence[Delivery]  #: by channel
-
-    @property
-    def failures(self) -> Sequence[Delivery]:
-        """The deliveries that failed."""
-        return [delivery for delivery in self.deliveries if not delivery.delivered]
-
-    @property
-    def exit_status(self) -> int:
-        return summarize_deliveries([delivery.delivered for delivery in self.deliveries])
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        return [delivery.describe() for delivery in self.failures]
-
-    @property
-    def effect(self) -> Effect | None:
-        if not (self.notices or self.failures):
-            return None
-        counts = {"sent before": self.suppressed, "channels failed": len(self.failures)}
-        return Effect("sent", "notice", count=len(self.notices), counts=counts)
 
 
 def send_problems(
@@ -88,21 +45,7 @@ def send_problems(
             dispatcher.report(problem)
         findings = _read_findings(selection, timeout)
         _report_status(dispatcher, sections, selection.app, findings)
-    return create_result(dispatcher.deliver())
-
-
-def create_result(result: DispatchResult) -> ProblemsSent:
-    """Return the result of a command from that of a dispatcher."""
-    notices = [
-        NoticeSent(
-            event=notice.event,
-            app=", ".join(notice.apps),
-            severity=notice.severity,
-            headline=notice.headline,
-        )
-        for notice in result.notices
-    ]
-    return ProblemsSent(notices=notices, suppressed=result.suppressed, deliveries=result.deliveries)
+    return dispatcher.deliver()
 
 
 def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
@@ -183,7 +126,7 @@ def send_summary(
         )
     if not is_received:
         raise NotifyNotConfiguredError(channel="channel with the rule summary")
-    return create_result(dispatcher.deliver())
+    return dispatcher.deliver()
 
 
 def _describe_app(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -20,12 +19,13 @@ from dbctl.config.notify import fill_placeholders, merge_notify
 from dbctl.config.sections import Sections
 from dbctl.errors.base import Exit
 from dbctl.errors.operations import NotifyNotConfiguredError
-from dbctl.model import Closing, Page, Severity, Struct, format_count
+from dbctl.files.temp import start_call
+from dbctl.model import ChangeResult, Closing, Effect, Page, Severity, Struct, format_count
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.runs import Run
 from dbctl.services.notify.channels.base import Channel, SendFailedError, create_channels
 from dbctl.services.notify.channels.ping import Ping
-from dbctl.services.notify.notice import Notice
+from dbctl.services.notify.notice import Event, Notice
 from dbctl.signals import Interrupted
 from dbctl.units import parse_duration
 
@@ -56,51 +56,43 @@ class Delivery(Struct, frozen=True, kw_only=True):
         return f"not notified through {target}: {self.reason}"
 
 
-class _Sender(Thread):
-    """A thread that ends with the process, because a look-up of a host name cannot be interrupted."""
+def _send(task: Task) -> Delivery:
+    reason, begin = "", time.monotonic()
+    try:
+        task.send()
+    except (SendFailedError, VariableUnreadableError) as error:
+        reason = str(error)
+    except Interrupted as error:  # while a program prints a secret
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - no failure of a channel may fail the command; its text may be secret
+        reason = f"unexpected error {type(error).__name__}"
+    return _create_delivery(task, reason, time.monotonic() - begin)
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(daemon=True)
-        self.task, self.begin = task, time.monotonic()
-        self.result: Delivery | None = None
 
-    def run(self) -> None:
-        reason = ""
-        try:
-            self.task.send()
-        except (SendFailedError, VariableUnreadableError) as error:
-            reason = str(error)
-        except Interrupted as error:  # while a program prints a secret
-            reason = str(error)
-        except Exception as error:  # noqa: BLE001 - no failure of a channel may fail the command; its text may be secret
-            reason = f"unexpected error {type(error).__name__}"
-        self.result = self.create_result(reason)
-
-    def create_result(self, reason: str) -> Delivery:
-        return Delivery(
-            channel=self.task.channel,
-            place=self.task.place,
-            delivered=not reason,
-            reason=reason,
-            seconds=round(time.monotonic() - self.begin, 3),
-        )
+def _create_delivery(task: Task, reason: str, seconds: float) -> Delivery:
+    return Delivery(
+        channel=task.channel, place=task.place, delivered=not reason, reason=reason, seconds=round(seconds, 3)
+    )
 
 
 def run_tasks(tasks: Sequence[Task], seconds: float) -> Sequence[Delivery]:
     """Perform deliveries at the same time, and return their results in the same order.
 
+    Their threads end with the process, because a look-up of a host name cannot be interrupted.
+
     Args:
         tasks: the deliveries; those of one channel are one task, which keeps their order.
         seconds: the limit for all; a delivery that takes longer is abandoned.
     """
-    senders = [_Sender(task) for task in tasks]
-    for sender in senders:
-        sender.start()
-    deadline = time.monotonic() + seconds
-    for sender in senders:
-        sender.join(max(0.0, deadline - time.monotonic()))
+    from concurrent.futures import wait
+
+    calls = [start_call(partial(_send, task)) for task in tasks]
+    wait(calls, seconds)
     slow = f"it did not respond within {seconds:g} s"
-    return [sender.result or sender.create_result(slow) for sender in senders]
+    return [
+        call.result() if call.done() else _create_delivery(task, slow, seconds)
+        for task, call in zip(tasks, calls, strict=True)
+    ]
 
 
 DEFAULT_REPEAT = timedelta(days=3)
@@ -162,19 +154,41 @@ class Problem(NamedTuple):
     notice: Notice
 
 
-class DispatchResult(Struct, frozen=True, kw_only=True):
+class NoticeSent(Struct, frozen=True, kw_only=True):
+    """One notice."""
+
+    event: Event
+    app: str  #: several: separated by commas
+    severity: Severity
+    headline: str
+
+
+class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
     """The sent notices, and the result of each channel."""
 
-    notices: Sequence[Notice] = ()
-    suppressed: int = 0  #: notices that no channel received, because it received them already
-    deliveries: Sequence[Delivery] = ()
+    notices: Sequence[NoticeSent]
+    suppressed: int  #: problems that were sent before, within ``repeat``
+    deliveries: Sequence[Delivery]  #: by channel
 
     @property
-    def warnings(self) -> Sequence[str]:
-        """Messages about failed deliveries."""
-        return list(
-            dict.fromkeys(delivery.describe() for delivery in self.deliveries if not delivery.delivered)
-        )
+    def failures(self) -> Sequence[Delivery]:
+        """The deliveries that failed."""
+        return [delivery for delivery in self.deliveries if not delivery.delivered]
+
+    @property
+    def exit_status(self) -> int:
+        return summarize_deliveries([delivery.delivered for delivery in self.deliveries])
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return [delivery.describe() for delivery in self.failures]
+
+    @property
+    def effect(self) -> Effect | None:
+        if not (self.notices or self.failures):
+            return None
+        counts = {"sent before": self.suppressed, "channels failed": len(self.failures)}
+        return Effect("sent", "notice", count=len(self.notices), counts=counts)
 
 
 class Dispatcher:
@@ -252,7 +266,7 @@ class Dispatcher:
         """Perform another delivery at the same time."""
         self._tasks.append(task)
 
-    def deliver(self) -> DispatchResult:
+    def deliver(self) -> ProblemsSent:
         """Deliver the notices, and record the deliveries."""
         queues = list(self._queues.values())
         tasks = [
@@ -264,7 +278,16 @@ class Dispatcher:
             for _, record in entries if delivery.delivered else ():
                 record()
         self._sent.store()
-        return DispatchResult(notices=self._notices, suppressed=self._suppressed, deliveries=deliveries)
+        notices = [
+            NoticeSent(
+                event=notice.event,
+                app=", ".join(notice.apps),
+                severity=notice.severity,
+                headline=notice.headline,
+            )
+            for notice in self._notices
+        ]
+        return ProblemsSent(notices=notices, suppressed=self._suppressed, deliveries=deliveries)
 
     def _record(self, apps: Sequence[str], problem: Problem, channel: str) -> None:
         for app in apps:

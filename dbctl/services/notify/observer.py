@@ -108,7 +108,7 @@ class RunNotifier:
                 dispatcher.report(create_interruption(other))
         if run and self._sections:
             self._report_run(dispatcher, self._sections, run, outcomes, findings)
-        return dispatcher.deliver().warnings
+        return list(dict.fromkeys(dispatcher.deliver().remarks))
 
     def _report_run(
         self,

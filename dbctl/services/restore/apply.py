@@ -17,7 +17,6 @@ from dbctl.model import Plan
 from dbctl.services.app.audit import record_operation
 from dbctl.services.backup.encryption import is_encrypted
 from dbctl.services.backup.foreign.discovery import CONTENT_FACT, find_missing_live_tables
-from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.member_files import MemberReader
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.result import (
@@ -26,7 +25,7 @@ from dbctl.services.restore.result import (
     create_result,
     list_unchanged_databases,
 )
-from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member, plan_roles
+from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member
 from dbctl.url import Url
 
 #: Attempts to create a safety backup and replace the databases, if other processes write in between.
@@ -68,25 +67,20 @@ class ApplyRestore(RestoreOperation):
             steps.insert(0, f"decrypt {manifest.id} into a private temporary folder")
         steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
         for member in self._members:
-            strategy = app.restore_target(member.database).strategy(member.dump)
+            restore_target, target = app.restore_target(member.database), app.target(member.database)
+            strategy = restore_target.strategy(member.dump)
             safety = "as a safety backup, encrypted" if self._encryption else "as a safety backup"
             location = strategy.location if strategy.retains_previous else safety
             location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
             if strategy.method != "new":
                 steps.append(f"back up {member.database} {location}")
-            steps += [*strategy.steps, *self._plan_roles(member)]
+            steps += [*strategy.steps, *self._source.plan_roles(restore_target, member, target)]
             content = f"{label_member(member)} ({count_rows(member)})"
             steps.append(f"replace the contents of {member.database} with {content}")
             rows.update(member.rows)
         unchanged = list_unchanged_databases(app, manifest)
         steps += [f"leave {target} unchanged: {reason}" for target, reason in unchanged]
         return self._create_plan(f"Restore {self._source.label}", steps, rows, destructive=True)
-
-    def _plan_roles(self, member: Member) -> list[str]:
-        app = self._app
-        restore_target, target = app.restore_target(member.database), app.target(member.database)
-        policy = self._source.read_role_policy(member)
-        return list(plan_roles(restore_target, member, policy, target))
 
     def _refuse_some_tables(self) -> None:
         """Refuse a dump of another program that lacks tables of the live database; it may be a partial dump."""
@@ -143,7 +137,7 @@ class ApplyRestore(RestoreOperation):
             restore_target = app.restore_target(member.database)
             locks.enter_context(restore_target.lock(app.spec.name, timeout=app.timeout))
             restore_target.require_space(member.size)
-            self._plan_roles(member)
+            self._source.plan_roles(restore_target, member, app.target(member.database))
 
     def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, PreparedSwap]:
         """Return by database what is loaded and verified in advance; ``stack`` removes it."""

@@ -29,7 +29,6 @@ from dbctl.services.restore.source import (
     count_content,
     count_rows,
     label_member,
-    plan_roles,
     require_copyable,
 )
 from dbctl.url import Url, resolve_engine
@@ -126,7 +125,7 @@ class CopyRestore(RestoreOperation):
         rows = Counter[str]()
         for copy in self._copies:
             steps += copy.restore_target.strategy(copy.member.dump).steps
-            steps += self._plan_roles(copy)
+            steps += self._source.plan_roles(copy.restore_target, copy.member, str(copy.url))
             action = f"fill {copy.url}"
             if copy.replaces_content(allowed=self._replace):
                 action = f"replace the contents of {copy.url}, without a safety backup,"
@@ -134,10 +133,6 @@ class CopyRestore(RestoreOperation):
             steps.append(f"{action} with {label_member(copy.member)} ({count_rows(copy.member)})")
             rows.update(copy.member.rows)
         return self._create_plan(f"Copy {self._source.label}", steps, rows, destructive=is_destructive)
-
-    def _plan_roles(self, copy: _CopyTarget) -> list[str]:
-        policy = self._source.read_role_policy(copy.member)
-        return list(plan_roles(copy.restore_target, copy.member, policy, str(copy.url)))
 
     def apply(self, confirmed: str | None = None) -> CopyResult:
         """Create the copies one after the other; a failed copy is deleted.
@@ -158,7 +153,7 @@ class CopyRestore(RestoreOperation):
                 stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
                 restore_target.require_space(copy.member.size)
                 copy.replaces_content(allowed=self._replace)
-                self._plan_roles(copy)
+                self._source.plan_roles(restore_target, copy.member, str(copy.url))
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader)
