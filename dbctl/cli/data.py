@@ -32,7 +32,7 @@ from dbctl.cli._support.parameters import (
     requested_page,
 )
 from dbctl.cli._support.session import Session
-from dbctl.errors.connection import ConstraintError, FileFailedError, FileMissingError
+from dbctl.errors.connection import ConstraintError, report_file_errors
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
@@ -546,14 +546,10 @@ def _open_output(file: str) -> Iterator[Callable[[bytes], object]]:
 def _open_input(file: Path) -> Iterator[IO[bytes]]:
     """Yield a file that can be read repeatedly; standard input is copied to an unnamed temporary file."""
     with ExitStack() as stack:
-        try:
+        with report_file_errors(file, kind="file"):
             if str(file) == "-":
                 seekable: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
                 seekable.writelines(iter(partial(sys.stdin.buffer.read, CHUNK_BYTES), b""))
             else:
                 seekable = stack.enter_context(atomic.open_named(file))
-        except FileNotFoundError as error:
-            raise FileMissingError(kind="file", path=file) from error
-        except OSError as error:
-            raise FileFailedError(path=file, reason=error.strerror) from error
         yield seekable

@@ -22,7 +22,7 @@ from dbctl.config.model import (
     NotifyConfig,
     SecretSource,
 )
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import FileFailedError, FileMissingError, report_file_errors
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
 from dbctl.units import is_duration
@@ -256,7 +256,7 @@ def require_trusted(file: Path) -> None:
         FileFailedError: a folder cannot be read.
     """
     path = Path(os.path.realpath(file))
-    try:
+    with report_file_errors(path):
         for place in (path, *path.parents):
             status = place.stat()
             # Only the owner of a file may replace it in a sticky folder such as /tmp.
@@ -265,5 +265,3 @@ def require_trusted(file: Path) -> None:
                 writers &= ~stat.S_IWGRP
             if writers or status.st_uid != 0:
                 raise ConfigUntrustedError(file=file, place=place)
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error

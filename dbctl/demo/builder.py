@@ -18,7 +18,7 @@ from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.lancedb.catalog import create_table
 from dbctl.engines.registry import load_engine
-from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
 from dbctl.errors.databases import DatabaseNotEmptyError
 from dbctl.profiles.loader import load
 from dbctl.profiles.model.profile import Profile
@@ -56,21 +56,19 @@ class Builder:
         self._require_absent(claims)
         targets = [self._directory / claim for claim in claims]
         parent = targets[-1].parent if targets else self._directory
-        try:
-            # Created in a temporary folder, so that no app opens an incomplete database.
-            with (
-                create_directories([self._directory, *(path.parent for path in targets)]),
-                TemporaryDirectory(prefix=".dbctl-demo-", dir=parent) as folder,
-            ):
-                temporary = Path(folder)
-                for name, database in definition.databases.items():
-                    self._fill(name, database, temporary)
-                self._write_files(temporary)
-                self._require_absent(claims)
-                for claim, target in zip(claims, targets, strict=True):
-                    (temporary / claim).rename(target)
-        except OSError as error:
-            raise FileFailedError(path=self._directory, reason=error.strerror or str(error)) from error
+        # Created in a temporary folder, so that no app opens an incomplete database.
+        with (
+            report_file_errors(self._directory),
+            create_directories([self._directory, *(path.parent for path in targets)]),
+            TemporaryDirectory(prefix=".dbctl-demo-", dir=parent) as folder,
+        ):
+            temporary = Path(folder)
+            for name, database in definition.databases.items():
+                self._fill(name, database, temporary)
+            self._write_files(temporary)
+            self._require_absent(claims)
+            for claim, target in zip(claims, targets, strict=True):
+                (temporary / claim).rename(target)
         paths = {name: self._directory / path for name, path in files.items()}
         url_files = {name: Path(url.path) for name, url in self._urls.items() if url.is_file}
         return DemoBuilt(

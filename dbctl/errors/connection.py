@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.errors.base import DbctlError, Exit
@@ -173,6 +175,22 @@ class StoppedError(DbctlError, status=Exit.FAILED, code="interrupted"):
 
 class FileMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence, remedy = "{kind} not found: {path}", "Check the path."
+
+
+@contextmanager
+def report_file_errors(path: object, *, kind: str = "") -> Iterator[None]:
+    """Raise ``OSError`` as an error of a file; ``kind`` is what it is, if it may be missing.
+
+    Raises:
+        FileMissingError: a file of a kind does not exist.
+        FileFailedError: any other ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if kind and isinstance(error, FileNotFoundError):
+            raise FileMissingError(kind=kind, path=path) from error
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
 class FileExistsAlreadyError(DbctlError, status=Exit.REFUSED, code="file-exists"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import report_file_errors
 from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import join_first
@@ -134,12 +134,8 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
         TomlError: the file has errors.
         FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
-    try:
+    with report_file_errors(path, kind="profile"):
         text = toml.read_text(path)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="profile", path=path) from error
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror) from error
     return parse(text), text
 
 

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import report_file_errors
 from dbctl.errors.usage import (
     ConfirmationMissingError,
     ConfirmationWrongError,
@@ -399,15 +399,10 @@ def _prompt_password(*, confirm: bool) -> Secret:
 
 
 def _read_first_line(session: Session, file: Path) -> bytes:
-    try:
-        with atomic.open_named(file) as opened:
-            if os.fstat(opened.fileno()).st_mode & 0o077:
-                note(session, f"other users can read {file}; run chmod 600 {file}")
-            return opened.readline(_LONGEST_PASSWORD + 2)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="password file", path=file) from error
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror) from error
+    with report_file_errors(file, kind="password file"), atomic.open_named(file) as opened:
+        if os.fstat(opened.fileno()).st_mode & 0o077:
+            note(session, f"other users can read {file}; run chmod 600 {file}")
+        return opened.readline(_LONGEST_PASSWORD + 2)
 
 
 def _decode_password(line: bytes) -> Secret:

@@ -15,7 +15,7 @@ from dbctl.cli._support.emit import read_logins
 from dbctl.cli._support.options import parse_natural, parse_positive
 from dbctl.config import loader
 from dbctl.config.sections import Selection
-from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, FileMissingError
+from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, report_file_errors
 from dbctl.errors.usage import FleetSelectedError, UsageError
 from dbctl.files import atomic
 from dbctl.files.atomic import write_atomically
@@ -215,13 +215,11 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
     Raises:
         FileMissingError, FileFailedError: the file does not exist, cannot be read, or is too large.
     """
-    try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.open_named(path) as file:
-            raw = file.read(limit + 1)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind=kind, path=path) from error
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror) from error
+    with (
+        report_file_errors(path, kind=kind),
+        nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.open_named(path) as file,
+    ):
+        raw = file.read(limit + 1)
     if len(raw) > limit:
         raise FileFailedError(path=path, reason=f"it is too large for a {kind}")
     return raw

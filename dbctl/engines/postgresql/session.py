@@ -20,7 +20,7 @@ from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql.catalog import Row, ident, is_storable
-from dbctl.errors.connection import FileFailedError, PoolerError, ReadOnlyError
+from dbctl.errors.connection import PoolerError, ReadOnlyError, report_file_errors
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import liveness
 from dbctl.files.atomic import check_settings, expand_home
@@ -389,10 +389,8 @@ def _check_files(url: Url) -> None:
         **named,
     }
     for path in map(Path, filter(None, files.values())):
-        try:
+        with report_file_errors(path):
             check_settings(path)
-        except OSError as error:
-            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
 def _parse_url(url: Url) -> tuple[dict[str, str], str]:

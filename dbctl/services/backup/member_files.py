@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.errors.backup import RepositoryFailedError
-from dbctl.errors.connection import CorruptError, FileFailedError
+from dbctl.errors.connection import CorruptError, FileFailedError, report_file_errors
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
 from dbctl.files.atomic import is_regular, sync_file, create_file
@@ -210,12 +210,8 @@ class MemberReader:
         syncing = self._syncing.pop((manifest.id, member.file), None)
         if syncing is None:
             return
-        try:
+        with report_file_errors(self._decoded_paths[manifest.id, member.file]):
             syncing.result()
-        except OSError as error:
-            raise FileFailedError(
-                path=self._decoded_paths[manifest.id, member.file], reason=error.strerror or str(error)
-            ) from error
 
     def _sync(self, path: Path) -> Future[None]:
         pool = ThreadPoolExecutor(1)

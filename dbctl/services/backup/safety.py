@@ -18,10 +18,10 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
-    FileFailedError,
     InterruptedWriteError,
     NotADatabaseError,
     QueryFailedError,
+    report_file_errors,
 )
 from dbctl.errors.usage import DriverMissingError
 from dbctl.files.atomic import write_atomically
@@ -127,11 +127,8 @@ class SafetyBackupSource(Source):
         """Write the script for a retained database; its rows are counted if it can be read."""
         retained, taken_at = self._restore_target.describe_retained(folder.name), now()
         file = member_file_name(self.app, self.database, folder.name, ending=retained.script_suffix)
-        try:
-            with write_atomically(folder.path_for(file)) as script:
-                script.write(retained.revert_script)
-        except OSError as error:
-            raise FileFailedError(path=Path(file), reason=error.strerror or str(error)) from error
+        with report_file_errors(file), write_atomically(folder.path_for(file)) as script:
+            script.write(retained.revert_script)
         stored, rows = folder.store(file), dict[str, int]()
         with suppress(DbctlError):
             rows = dict(count_dump_rows(self._open()))

@@ -14,7 +14,7 @@ from dbctl.engines.contract.checks import Checks, OrphanedRows
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
 from dbctl.errors.base import Exit
-from dbctl.errors.connection import CorruptError, FileFailedError
+from dbctl.errors.connection import CorruptError, report_file_errors
 from dbctl.errors.migrations import (
     MigrationFailedError,
     RehearsalFailedError,
@@ -207,11 +207,8 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
 def _create_folder(parent: Path) -> Iterator[Path]:
     from dbctl.files import temp
 
-    try:
-        with temp.folder(parent, FOLDER_PREFIX) as folder:
-            yield folder
-    except OSError as error:
-        raise FileFailedError(path=parent, reason=error.strerror or str(error)) from error
+    with report_file_errors(parent), temp.folder(parent, FOLDER_PREFIX) as folder:
+        yield folder
 
 
 def _select_parent_folder(app: App) -> Path:

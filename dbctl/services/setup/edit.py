@@ -16,7 +16,7 @@ from dbctl.config import loader as config
 from dbctl.config.environment import editor_command
 from dbctl.config.sections import Selection, read_sections
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import FileFailedError, report_file_errors
 from dbctl.errors.usage import ConfigChangedError, ConfigInvalidError, EditorFailedError
 from dbctl.files import temp, toml
 from dbctl.files.atomic import read_settings_bytes, write_atomically, write_blocks
@@ -122,12 +122,8 @@ def edit_configuration(main: Path, file: Path, editor: Sequence[str], ask_again:
 
 
 def _read(file: Path) -> bytes:
-    try:
+    with report_file_errors(file, kind="configuration"):
         return read_settings_bytes(file)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="configuration", path=file) from error
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror or str(error)) from error
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -25,6 +25,7 @@ from dbctl.errors.connection import (
     ExternalIndexInvalidError,
     FileFailedError,
     FileUnsyncedError,
+    report_file_errors,
 )
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic
@@ -258,10 +259,8 @@ def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             stack.enter_context(_lock_folder(path, target, timeout))
         partial = path.with_name(PARTIAL.format(name=path.name, number=secrets.token_hex(4)))
-        try:
+        with report_file_errors(path):
             create_empty(partial)
-        except OSError as error:
-            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
         try:
             yield partial
         finally:
@@ -347,10 +346,8 @@ def install(partial: Path, path: Path) -> None:
         FileFailedError: the file cannot be renamed.
         FileUnsyncedError: the file was renamed, but the folder could not be synced.
     """
-    try:
+    with report_file_errors(path):
         partial.rename(path)
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     try:
         sync_directory(path.parent)
     except OSError as error:

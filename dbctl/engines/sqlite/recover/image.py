@@ -15,7 +15,7 @@ from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import connect
-from dbctl.errors.connection import BusyError, FileFailedError
+from dbctl.errors.connection import BusyError, report_file_errors
 from dbctl.files import atomic
 from dbctl.model import Struct
 
@@ -137,11 +137,9 @@ class Image:
         Raises:
             FileFailedError: the copy cannot be read.
         """
-        try:
+        with report_file_errors(path):
             self._file: BinaryIO = path.open("rb")
             self.size = os.fstat(self._file.fileno()).st_size
-        except OSError as error:
-            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
         head = self._file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0")
         #: Whether page 1 begins with a valid header, so that its fields can be used.
         self.has_header = head.startswith(MAGIC) and _read_page_size(head) in files.PAGE_SIZES

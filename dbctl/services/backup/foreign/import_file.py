@@ -22,10 +22,10 @@ from dbctl.errors.connection import (
     BusyError,
     ChangedWhileReadError,
     CorruptError,
-    FileFailedError,
     InsufficientSpaceError,
     NotADatabaseError,
     QueryFailedError,
+    report_file_errors,
 )
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.usage import NotSupportedError, WrongAppError
@@ -168,17 +168,14 @@ class ForeignImport:
     def _convert_file(self, folder: Path) -> _ConvertedFile:
         """Copy the file decompressed, and let its engine convert the copy."""
         plain, destination = self._temp_dir / "plain", folder / self._file_name()
-        try:
-            with atomic.open_regular(self._path) as file:
-                before = os.fstat(file.fileno())
-                file_type = self._detect_type()
-                self._refuse_open(file_type)
-                decompressed = self._copy_decompressed(file, plain, file_type)
-                for after in (os.fstat(file.fileno()), self._path.stat()):
-                    if _identity(after) != _identity(before):
-                        raise ChangedWhileReadError(target=self._name)
-        except OSError as error:
-            raise FileFailedError(path=self._path, reason=error.strerror or str(error)) from error
+        with report_file_errors(self._path), atomic.open_regular(self._path) as file:
+            before = os.fstat(file.fileno())
+            file_type = self._detect_type()
+            self._refuse_open(file_type)
+            decompressed = self._copy_decompressed(file, plain, file_type)
+            for after in (os.fstat(file.fileno()), self._path.stat()):
+                if _identity(after) != _identity(before):
+                    raise ChangedWhileReadError(target=self._name)
         return _ConvertedFile(
             path=destination,
             file_type=file_type,
