@@ -75,15 +75,17 @@ def cron(
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
     """
-    from dbctl.services.schedule.cron import list_lines, write_crontab
+    from dbctl.services.schedule.cron import join_command, write_crontab
+    from dbctl.services.schedule.jobs import Job, list_jobs
 
     apps = _read_apps(session, all_apps=all_apps)
-    jobs = list_lines(apps)
+    jobs = list_jobs(apps)
     text = write_crontab(jobs, apps, user=user)
     if session.options.output is not Format.TABLE:
-        from dbctl.services.schedule.jobs import Job
-
-        page = Page(items=jobs, total=len(jobs), column_names=Job.__struct_fields__)
+        lines = [
+            Job(app=job.app, name=job.name, schedule=job.schedule, command=join_command(job)) for job in jobs
+        ]
+        page = Page(items=lines, total=len(lines), column_names=Job.__struct_fields__)
         return emit(session, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
     return _write_text(text)
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+from msgspec import structs
+
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.connection import FileFailedError
@@ -68,8 +70,8 @@ class AppFiles(MemberSource):
                 progress.advance(size or 0)
                 if self._rate_limit:
                     self._rate_limit(size or 0)
-        stored = folder.store(file)
-        return [stored.as_member("files", taken_at=read_at, facts={"files": str(file_count)})]
+        facts = {"files": str(file_count)}
+        return [structs.replace(folder.store(file), form="files", taken_at=read_at, facts=facts)]
 
 
 def archive_name(time: str) -> str:

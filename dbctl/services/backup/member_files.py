@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,46 +15,27 @@ from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError, FileFailedError, report_file_errors
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
-from dbctl.files.atomic import is_regular, sync_file, create_file
+from dbctl.files.atomic import is_regular, sync_file, create_file, FileDigest
 from dbctl.model import Compression, Struct, now
 from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
-from dbctl.services.backup.manifest import Encryption, Form, Manifest, Member
+from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.stores.base import FolderWriter, Store
 
 
-class MemberFile(Struct, frozen=True, kw_only=True):
-    """A file in a backup: these fields of its ``Member``."""
-
-    file: str
-    bytes: int
-    sha256: str
-    encryption: Encryption = "none"
-    inner_bytes: int = 0
-    inner_sha256: str = ""
-
-    def as_member(
-        self,
-        form: Form,
-        *,
-        database: str = "",
-        engine: str = "",
-        taken_at: datetime | None = None,
-        rows: Mapping[str, int] = {},
-        schema: str = "",
-        facts: Mapping[str, str] = {},
-    ) -> Member:
-        """Return the file as a member that is not a dump; without ``taken_at``, the current time."""
-        return Member(
-            **structs.asdict(self),
-            form=form,
-            database=database,
-            engine=engine,
-            taken_at=taken_at or now(),
-            rows=rows,
-            schema=schema,
-            facts=facts,
-        )
+def _create_member(file: str, stored: FileDigest) -> Member:
+    """Return a file as a member whose source adds what it contains."""
+    return Member(
+        file=file,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        database="",
+        engine="",
+        taken_at=now(),
+        rows={},
+        schema="",
+        facts={},
+    )
 
 
 @contextmanager
@@ -101,39 +81,35 @@ class BackupWriter:
         """Return the path at which to create a file for ``store`` or ``compress``."""
         return self._staging_dir / file if self._staging_dir else self._folder.local_path(file)
 
-    def store(self, file: str, sha256: str = "") -> MemberFile:
+    def store(self, file: str, sha256: str = "") -> Member:
         """Store the file created at its path; without ``sha256``, it is read to compute the checksum."""
         if self._encrypt:
             return self.copy(self.path_for(file), file)
-        stored = self._folder.store(file, sha256)
-        return MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256)
+        return _create_member(file, self._folder.store(file, sha256))
 
-    def copy(self, source: Path, file: str) -> MemberFile:
+    def copy(self, source: Path, file: str) -> Member:
         """Store a copy of a file.
 
         Raises:
             FileFailedError: it cannot be read.
         """
-        return self.compress(source, file, "none")[0]
+        return self.compress(source, file, "none")
 
-    def compress(
-        self, plain: Path, file: str, form: Compression, progress: Progress = no_progress
-    ) -> tuple[MemberFile, int]:
-        """Store a compressed copy of a file; return also its uncompressed size in bytes."""
+    def compress(self, plain: Path, file: str, form: Compression, progress: Progress = no_progress) -> Member:
+        """Store a compressed copy of a file."""
         name = f"{file}{self._suffix}"
         compressed = compression.compress_file(
             plain, self._folder.local_path(name), form, progress, encrypt=self._encrypt
         )
-        stored = self._folder.store(name, compressed.stored.sha256)
-        member_file = MemberFile(file=name, bytes=stored.bytes, sha256=stored.sha256)
+        member = _create_member(name, self._folder.store(name, compressed.stored.sha256))
+        if form != "none":
+            member = structs.replace(member, compress=form, plain_bytes=compressed.plain_bytes)
         if self._encrypt:
-            member_file = structs.replace(
-                member_file,
-                encryption="age",
-                inner_bytes=compressed.inner.bytes,
-                inner_sha256=compressed.inner.sha256,
+            inner = compressed.inner
+            member = structs.replace(
+                member, encryption="age", inner_bytes=inner.bytes, inner_sha256=inner.sha256
             )
-        return member_file, compressed.plain_bytes
+        return member
 
     def discard(self, file: str) -> None:
         """Delete a file that is not needed, stored or not."""
@@ -153,8 +129,8 @@ class BackupWriter:
         file = f"key_{self.name}{age.SUFFIX}"
         with create_file(self._folder.local_path(file)) as output:
             output.write(self._key.file)
-        stored = self._folder.store(file, output.counter.digest.sha256)
-        return [MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256).as_member("key")]
+        key = _create_member(file, self._folder.store(file, output.counter.digest.sha256))
+        return [structs.replace(key, form="key")]
 
 
 @contextmanager

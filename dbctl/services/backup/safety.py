@@ -132,8 +132,9 @@ class SafetyBackupSource(Source):
         stored, rows = folder.store(file), dict[str, int]()
         with suppress(DbctlError):
             rows = dict(count_dump_rows(self._open()))
-        return stored.as_member(
-            "kept",
+        return structs.replace(
+            stored,
+            form="kept",
             database=self.database,
             engine=self.engine,
             taken_at=taken_at,
@@ -149,7 +150,7 @@ class SafetyBackupSource(Source):
         base = Path(self.app.url(self.database).path).resolve().name
         for path in self._files:
             stored = folder.copy(path, f"{main_name}{path.name.removeprefix(base)}")
-            members.append(stored.as_member("raw", database=self.database, engine=self.engine))
+            members.append(structs.replace(stored, form="raw", database=self.database, engine=self.engine))
         return members
 
 

@@ -38,7 +38,7 @@ from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.manifest import Member, member_file_name
-from dbctl.services.backup.member_files import BackupWriter, MemberFile
+from dbctl.services.backup.member_files import BackupWriter
 
 #: Typical compression ratio. A higher estimate of the space could reject a backup that would fit.
 COMPRESSION_RATIO = 3
@@ -212,17 +212,15 @@ class Source(MemberSource):
 
         progress.start_stage("verifying" if compress == "none" else "compressing")
 
-        def store() -> tuple[MemberFile, int]:
+        def store() -> Member:
             if compress == "none":
-                return folder.store(file, dump_result.sha256), 0
+                return folder.store(file, dump_result.sha256)
             return folder.compress(path, file, compress, compression_progress)
 
         if dump_result.verification is None:
-            (stored, plain_bytes), verification = run_in_parallel(
-                store, lambda: self._verify_dump(path, dump_result)
-            )
+            stored, verification = run_in_parallel(store, lambda: self._verify_dump(path, dump_result))
         else:
-            (stored, plain_bytes), verification = store(), dump_result.verification
+            stored, verification = store(), dump_result.verification
         if compress != "none":
             path.unlink()
         if verification.problems:
@@ -232,11 +230,9 @@ class Source(MemberSource):
         if not (verification.tables or self.allow_empty):
             raise BackupFailedError(target=self.target, reason="it has no table")
         return [
-            Member(
-                **structs.asdict(stored),
+            structs.replace(
+                stored,
                 database=self.database,
-                compress=compress,
-                plain_bytes=plain_bytes,
                 only=self._tables,
                 engine=self.engine,
                 taken_at=dump_result.taken_at,
@@ -255,7 +251,7 @@ class Source(MemberSource):
         with create_file(folder.path_for(file)) as output:
             output.write(msgspec.json.encode(passwords))
         facts = {"database": self.database, "roles": str(len(passwords))}
-        return folder.store(file).as_member("passwords", engine=self.engine, facts=facts)
+        return structs.replace(folder.store(file), form="passwords", engine=self.engine, facts=facts)
 
     def discard(self, folder: BackupWriter) -> None:
         for name in self._file_names:

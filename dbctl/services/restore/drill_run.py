@@ -33,8 +33,8 @@ from dbctl.services.backup.member_files import MemberReader, open_reader
 from dbctl.services.backup.repository import LATEST, Repository
 from dbctl.services.backup.verification_record import Drill
 from dbctl.services.checks.run import check, cross_check
-from dbctl.services.migrations import status
-from dbctl.services.migrations.ledger.state import SchemaState, read_state
+from dbctl.services.migrations.ledger.state import SchemaState
+from dbctl.services.restore.preview import read_migration_state
 from dbctl.services.restore.source import (
     BackupSource,
     count_content,
@@ -391,13 +391,10 @@ def create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:
 
 def _read_schema_state(copy: App, name: str) -> SchemaState | None:
     """Return the state of the migrations of a copy; None: no migrations, or unknown."""
-    if copy.database(name).migrations is None:
-        return None
-    try:
-        (target,) = status.find_targets(copy, name, may_lack_folder=True)
-        return read_state(target, copy.reader(name)).schema
-    except DbctlError:  # for example, a missing folder of migrations: not an error of the backup
-        return None
+    with suppress(DbctlError):  # for example, a missing folder of migrations: not an error of the backup
+        state = read_migration_state(copy, name, copy.reader(name))
+        return state.schema if state else None
+    return None
 
 
 def _as_original_problem(finding: Finding) -> Finding:

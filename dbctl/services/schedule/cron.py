@@ -16,41 +16,28 @@ from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.files import limited_program
 from dbctl.files.atomic import translate_errors, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
-from dbctl.services.schedule.jobs import KINDS, Job, PlannedJob, list_jobs
+from dbctl.services.schedule.jobs import PlannedJob
 from dbctl.services.schedule.units import APP_MARK, PREFIX, Unit
 
 #: Characters of a command that every cron accepts.
 MAX_LENGTH = 998
 
 
-def list_lines(selections: Sequence[Selection]) -> list[Job]:
-    """Return the jobs of apps with their commands for a crontab.
-
-    Raises:
-        UsageError: a job cannot be written as a crontab line.
-    """
-    return [
-        Job(app=job.app, name=job.name, schedule=job.schedule, command=join_command(job))
-        for job in list_jobs(selections)
-    ]
-
-
-def write_crontab(entries: Sequence[Job], selections: Sequence[Selection], *, user: str = "") -> str:
+def write_crontab(jobs: Sequence[PlannedJob], selections: Sequence[Selection], *, user: str = "") -> str:
     """Return a crontab; with a ``user``, one for ``/etc/cron.d``, whose lines contain the user.
 
     Raises:
-        UsageError: the user does not exist.
+        UsageError: the user does not exist, or a job cannot be written as a crontab line.
     """
     require_user(user, "--user")
-    descriptions = {kind.name: kind.description for kind in KINDS}
     lines = [
         *(_SYSTEM_HEADER if user else _USER_HEADER),
         *_COMMON_HEADER,
         *(line for selection in selections[:1] for line in _list_variables(selection)),
     ]
-    for job in entries:
+    for job in jobs:
         user_field = f"{user} " if user else ""
-        lines += ["", f"# {job.app}: {descriptions[job.name]}", f"{job.schedule} {user_field}{job.command}"]
+        lines += ["", f"# {job.app}: {job.description}", f"{job.schedule} {user_field}{join_command(job)}"]
     return "\n".join(lines) + "\n"
 
 

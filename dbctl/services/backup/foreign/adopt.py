@@ -41,6 +41,10 @@ COMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
 UNCOMPRESSED_SUFFIXES: Mapping[str, str] = {"lance": ".tar"}
 
 
+#: The fields of a member that another copy of its file changes.
+STORED_FIELDS = ("file", "bytes", "sha256", "encryption", "inner_bytes", "inner_sha256")
+
+
 class BackupAdopted(Backup, frozen=True, kw_only=True):
     """A backup created from one file or folder."""
 
@@ -260,14 +264,16 @@ class CopiedSource(MemberSource):
                 file, compress = self._choose_file(member, folder.name)
                 report = count_in_bytes((member.bytes, progress.advance))
             with self._overlay.store.open_locally(manifest.id, member.file) as path:
-                stored, plain_bytes = folder.compress(path, file, compress, report)
+                stored = folder.compress(path, file, compress, report)
             if compress == "none" and member.sha256 != (stored.inner_sha256 or stored.sha256):
                 reason = f"{member.file} changed during the copy"
                 raise BackupCorruptError(id=manifest.id, app=manifest.app, reason=reason)
             digests = member.digests if stored.encryption == "none" else {}
-            copied = structs.replace(member, **structs.asdict(stored), digests=digests)
+            copied = structs.replace(
+                member, digests=digests, **{name: getattr(stored, name) for name in STORED_FIELDS}
+            )
             if compress != "none":
-                copied = structs.replace(copied, compress=compress, plain_bytes=plain_bytes)
+                copied = structs.replace(copied, compress=compress, plain_bytes=stored.plain_bytes)
             members.append(copied)
         return members
 
