@@ -15,8 +15,8 @@ from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError, FileFailedError, report_file_errors
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
-from dbctl.files.atomic import is_regular, sync_file, create_file, FileDigest
-from dbctl.model import Compression, Struct, now
+from dbctl.files.atomic import FileDigest, create_file, is_regular, sync_file
+from dbctl.model import Compression, now
 from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
 from dbctl.services.backup.manifest import Manifest, Member

@@ -16,7 +16,6 @@ from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
-from dbctl.progress import Progress, no_progress
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.encryption import DecryptionKeys

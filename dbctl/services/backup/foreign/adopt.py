@@ -22,8 +22,8 @@ from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
 from dbctl.files.atomic import hash_blocks
 from dbctl.files.codecs import SUFFIXES
-from dbctl.files.temp import Progress, no_progress
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, format_count
+from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted

@@ -11,7 +11,6 @@ from dbctl.errors.base import Exit
 from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
-from dbctl.progress import no_progress
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
