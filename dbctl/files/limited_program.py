@@ -215,22 +215,13 @@ def _watch(
 
 def _read(process: subprocess.Popen[bytes], seconds: float, max_bytes: int) -> bytes:
     """Return the output until the program ends, even if its child processes continue."""
-    if process.stdout is None:
-        raise RuntimeError("the program has no output pipe")
-    descriptor, deadline = process.stdout.fileno(), time.monotonic() + seconds
-    output, is_open = bytearray(), True
+    output, deadline = _OutputTail(process, max_bytes), time.monotonic() + seconds
     while True:
         signals.raise_if_interrupted()
         has_ended = process.poll() is not None
-        if is_open and select.select([descriptor], [], [], 0 if has_ended else POLL_SECONDS)[0]:
-            block = os.read(descriptor, BLOCK)
-            is_open = bool(block)
-            output += block
-        elif has_ended:
-            return bytes(output)
-        elif not is_open:
-            time.sleep(POLL_SECONDS)
-        if len(output) > max_bytes:
+        if not output.read(0 if has_ended else POLL_SECONDS) and has_ended:
+            return bytes(output.output)
+        if output.byte_count > max_bytes:
             raise ProgramFailedError(f"it wrote more than {max_bytes >> 20} MiB", cause="large")
         if time.monotonic() > deadline:
             raise ProgramFailedError(_describe_timeout(seconds), cause="slow")

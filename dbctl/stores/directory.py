@@ -176,10 +176,8 @@ class DirectoryStore:
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
-        try:
+        with translate_errors(self.location):
             self._create_root()
-        except OSError as error:
-            raise to_error(self.location, error) from error
         with file_lock.exclusive(
             self._root / LOCK,
             self.location,

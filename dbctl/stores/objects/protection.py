@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email.message import Message
 from functools import partial
@@ -17,7 +17,6 @@ from obstore.store import S3Store
 from dbctl.config import s3
 from dbctl.config.storage import Address
 from dbctl.errors.backup import StorageFailedError
-from dbctl.model import Struct
 from dbctl.stores.base import Protection
 from dbctl.stores.objects.client import Client
 from dbctl.stores.objects.errors import explain_failure
@@ -26,22 +25,12 @@ from dbctl.stores.objects.errors import explain_failure
 LIFETIME, TIMEOUT = timedelta(minutes=15), 15
 
 
-class HeaderNames(Struct, frozen=True, kw_only=True):
-    """The headers of an object in which a provider reports its protection."""
-
-    version: str
-    retained_until: str
-    legal_hold: str
-
-
-#: The library returns none of these headers, so the request is sent without it.
-HEADERS: Mapping[str, HeaderNames] = {
-    "s3": HeaderNames(
-        version="x-amz-version-id",
-        retained_until="x-amz-object-lock-retain-until-date",
-        legal_hold="x-amz-object-lock-legal-hold",
-    ),
-}
+#: The headers of an object in which S3 reports its protection. The library returns none, so the request is sent without it.
+VERSION, RETAINED_UNTIL, LEGAL_HOLD = (
+    "x-amz-version-id",
+    "x-amz-object-lock-retain-until-date",
+    "x-amz-object-lock-legal-hold",
+)
 
 
 def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Protection:
@@ -50,19 +39,18 @@ def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Pr
     Raises:
         StorageFailedError: the server cannot be reached, or rejects the request.
     """
-    names = HEADERS.get(address.scheme)
-    if names is None:
+    if address.scheme != "s3":
         return Protection()
     authorities = s3.resolve_access(address).authorities
     context = ssl.create_default_context(cadata=authorities.decode() if authorities else None)
     versioned, has_hold, times = False, False, list[datetime]()
     for key in keys:
         headers = client.run(partial(_send, key=key, client=client, address=address, context=context))
-        versioned = versioned or headers.get(names.version, "null") != "null"
+        versioned = versioned or headers.get(VERSION, "null") != "null"
         if not versioned:  # there is no retention without versions
             break
-        has_hold = has_hold or headers.get(names.legal_hold, "") == "ON"
-        if until := headers.get(names.retained_until):
+        has_hold = has_hold or headers.get(LEGAL_HOLD, "") == "ON"
+        if until := headers.get(RETAINED_UNTIL):
             times.append(datetime.fromisoformat(until))
     return Protection(
         keeps_versions=versioned, retained_until=max(times, default=None), has_legal_hold=has_hold

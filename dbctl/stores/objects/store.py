@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -140,10 +140,8 @@ class BucketStore:
                 atomic.write_blocks(folder_path / name, self.read(folder, name))
             yield folder_path / name
 
-    @contextmanager
-    def temp_dir(self, required_bytes: int) -> Iterator[Path]:
-        with self._staging.folder(required_bytes) as folder:
-            yield folder
+    def temp_dir(self, required_bytes: int) -> AbstractContextManager[Path]:
+        return self._staging.folder(required_bytes)
 
     @contextmanager
     def create_folder(self, folder: str) -> Iterator[FolderWriter]:
