@@ -34,6 +34,7 @@ from dbctl.services.backup.repository import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
+from tests.observed_progress import observe_progress
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -470,6 +471,16 @@ def test_adoption_creates_missing_repository(path, foreign_dir):
         (adopted,) = operation.apply().adopted
     assert [backup.id for backup in list_all_backups(path).page.items] == [adopted.id]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+
+
+def test_progress_of_an_adoption_does_not_count_its_plan(path, foreign_dir):
+    file, counts = copy_database(path, foreign_dir / "backup_20260105_030000.db"), list[int]()
+    with promptvault_app.open_repository(path) as (app, repository), observe_progress(counts.append):
+        operation = AdoptBackup(repository, [file], promptvault_app.create_keys(app), created_at=None)
+        operation.plan()
+        assert not counts
+        operation.apply()
+    assert sum(counts) >= operation.size() > 0
 
 
 def test_latest_is_determined_by_backup_time_not_by_adoption(path, foreign_dir):
