@@ -83,7 +83,7 @@ def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleTy
 
 def encode_cache(path: Path) -> str:
     """Return a TOML file as the JSON text of ``loader.CachedProfile`` or ``loader.CachedLedgers``."""
-    values, _ = toml.load(path)
+    values = toml.loads(toml.read_text(path))
     return json.dumps({"source_crc32": crc32(path.read_bytes()), "profile": values}, indent=1) + "\n"
 
 

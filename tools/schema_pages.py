@@ -297,7 +297,7 @@ def collect_examples(schema: Schema) -> Examples:
     """Return an example of each key, from the built-in profiles if one of them has the key."""
     sections, examples = schema["$defs"], Examples()
     for name in loader.names():
-        values, _ = toml.load(loader.path_of(name))
+        values = toml.loads(toml.read_text(loader.path_of(name)))
         _collect_examples(sections, {"$ref": schema["$ref"]}, values, examples)
     keys = [(name, key) for name, section in sections.items() for key in section["properties"]]
     common = {(name, key): COMMON_EXAMPLES[key] for name, key in keys if key in COMMON_EXAMPLES}

@@ -63,9 +63,15 @@ def exclusive(
             if time.monotonic() >= deadline:
                 raise BusyError(target=target, holder=describe_holder(path.read_text), waited=f"{timeout:g}")
             time.sleep(RETRY_SECONDS)
+        holder = {
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "command": purpose,
+            "since": now().isoformat(),
+        }
         with suppress(OSError):  # on a full disk the lock works, but does not name the process
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(create_holder(purpose)).encode(), 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -115,16 +121,6 @@ def _try_lock(descriptor: int, to_error: Callable[[str], DbctlError]) -> bool:
     except OSError as error:  # a file system without locks
         raise to_error(error.strerror or str(error)) from error
     return True
-
-
-def create_holder(purpose: str) -> dict[str, object]:
-    """Return the text of a lock that this process holds, as an object of JSON."""
-    return {
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-        "command": purpose,
-        "since": now().isoformat(),
-    }
 
 
 def describe_holder(read_text: Callable[[], str | bytes]) -> str:

@@ -110,17 +110,6 @@ def read_text(path: Path) -> str:
         raise TomlError(Problem(raw.count(b"\n", 0, error.start) + 1, "TOML", "it is not UTF-8")) from error
 
 
-def load(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the tables and values of the file, and its text (for ``line_of``).
-
-    Raises:
-        TomlError: the file is not TOML, or not UTF-8.
-        OSError: it cannot be read.
-    """
-    text = read_text(path)
-    return loads(text), text
-
-
 def structure(
     value: object, kind: type[T], text: str, *, locate: Callable[[Sequence[Key]], Sequence[Key]] = tuple
 ) -> T:

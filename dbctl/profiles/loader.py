@@ -183,5 +183,5 @@ def load_ledgers() -> Ledgers:
             return prepared.profile
     except (OSError, msgspec.MsgspecError):  # missing or outdated: read the source
         pass
-    values, text = toml.load(SOURCE)
-    return toml.structure(values, Ledgers, text)
+    text = toml.read_text(SOURCE)
+    return toml.structure(toml.loads(text), Ledgers, text)

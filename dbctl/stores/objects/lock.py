@@ -9,6 +9,7 @@ on the same machine is recognised immediately, because the kernel has released i
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
 import time
@@ -19,7 +20,7 @@ from dbctl import signals
 from dbctl.errors.backup import StorageIncompatibleError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError
-from dbctl.files.lock import create_holder, describe_holder
+from dbctl.files.lock import describe_holder
 from dbctl.model import now
 from dbctl.stores.objects.client import Client, ConflictError, Tag
 
@@ -38,7 +39,10 @@ class Lease:
         """Prepare the lock; ``machine`` identifies this machine, whose local lock is already held."""
         self._client, self._key, self._location, self._machine = client, key, location, machine
         self._holder_record = {
-            **create_holder(purpose),
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "command": purpose,
+            "since": now().isoformat(),
             "machine": machine,
             "token": secrets.token_hex(16),
         }
