@@ -39,7 +39,7 @@ from dbctl.services.checks.run import examine
 from dbctl.services.migrations import operations
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
-from dbctl.services.schedule import cron
+from dbctl.services.schedule import jobs
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
 from tests.observed_progress import observe_progress
@@ -764,10 +764,10 @@ def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, kind):
 
 def test_crontab_contains_drills_only_with_available_key(encrypted_app):
     selections = [Selection(config=str(encrypted_app.with_name("dbctl.toml")))]
-    assert "drill" in [job.name for job in cron.list_jobs(selections)]
+    assert "drill" in [job.name for job in jobs.list_jobs(selections)]
     encrypt_backups(encrypted_app, with_identity=False)
-    assert "drill" not in [job.name for job in cron.list_jobs(selections)]
-    assert "backup" in [job.name for job in cron.list_jobs(selections)]
+    assert "drill" not in [job.name for job in jobs.list_jobs(selections)]
+    assert "backup" in [job.name for job in jobs.list_jobs(selections)]
 
 
 # Doctor -----------------------------------------------------------------------------------------------------------
