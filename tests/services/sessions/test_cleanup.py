@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConstraintError
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
-from dbctl.services.app import open as app_service
+from dbctl.services.app import session as app_service
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE, MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from tests.observed_progress import observe_progress
