@@ -77,17 +77,25 @@ class Rows:
         """Insert rows from an iterator, in bounded memory; return their number.
 
         A row may refer to a later row of the same table. The context of an error has the number of the row, from 1, that
-        caused it.
+        caused it, unless SQLite retained earlier rows of its batch (``on conflict fail``).
         """
         if any(reference.table == table for reference in self._catalog.references(table)):
             self._connection.defer_references()
-        known, inserted, before = KnownTable(self._database, table), 0, 0
+        driver, known, inserted, before = self._connection.driver, KnownTable(self._database, table), 0, 0
         for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
             signals.raise_if_interrupted()
+            changes = driver.total_changes
             try:
                 inserted += self._insert_batch(known, columns, batch)
             except (ConstraintError, QueryFailedError, ValueInvalidError):
-                if not self._connection.driver.in_transaction:  # each row would be a transaction
+                if not driver.in_transaction:  # each row would be a transaction
+                    raise
+                # The total includes what triggers changed before they were rolled back, and changes() is of an earlier
+                # statement if this one did not run.
+                if (
+                    driver.total_changes > changes
+                    and self._database.execute("select changes()").fetchone()[0]
+                ):
                     raise
                 inserted += self._insert_singly(known, columns, batch, before)
             before += len(batch)

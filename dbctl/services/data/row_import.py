@@ -11,7 +11,7 @@ from typing import IO
 from dbctl import progress, signals
 from dbctl.engines.contract.database import Condition, Readable, Reference, Writable
 from dbctl.engines.contract.monitoring import IndexMonitor
-from dbctl.errors.base import shorten_details
+from dbctl.errors.base import DbctlError, shorten_details
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import (
     AlreadyExistsError,
@@ -306,9 +306,8 @@ class ImportRows:
             try:
                 return db.insert_many(name, rows.columns, rows)
             except (AlreadyExistsError, BuiltInRoleError, ConstraintError, ValueInvalidError) as error:
-                row = error.context.get("row")
-                number = self._find_line(name, row if isinstance(row, int) else rows.row_count)
-                error.details = [f"line {number} of {self._file.name}"]
+                if isinstance(row := error.context.get("row"), int):
+                    error.details = [f"line {self._find_line(name, row)} of {self._file.name}"]
                 raise
 
     def _find_line(self, table: str, row: int) -> int:
@@ -336,17 +335,20 @@ class _FileRows:
             else db.json_parser(table.name, name)
             for name in self.columns
         ]
-        self.row_count = 0
         self._rules = RowRules(table.app, table.database, table.live)
         self._rules.prepare()
         self._strict = [not table.columns[name].nullable for name in self.columns]
         self._secret = [name in table.hidden for name in self.columns]
 
     def __iter__(self) -> Iterator[Sequence[object]]:
-        for line in self.lines:
-            self.row_count += 1
-            yield self.parse_row(line)
-            if not self.row_count % PROGRESS_ROWS:
+        for number, line in enumerate(self.lines, 1):
+            try:
+                row = self.parse_row(line)
+            except DbctlError as error:
+                error.context["row"] = number
+                raise
+            yield row
+            if not number % PROGRESS_ROWS:
                 progress.advance(PROGRESS_ROWS)
 
     def parse_row(self, line: Line) -> list[object]:

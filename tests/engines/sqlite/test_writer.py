@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -588,6 +589,45 @@ def test_row_of_wrong_length_is_refused(tmp_path):
         with pytest.raises(QueryFailedError), writer.transaction():
             writer.insert_many("t", ["id", "a"], [(10, "x"), (11,)])
         assert writer.count("t") == 3
+
+
+REJECT = "create trigger bad before insert on {table} when new.a = 'bad' begin insert into log values (1); select raise({action}, 'bad'); end"
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "number"),
+    [
+        ("retained", [("x",), ("y",), ("row",)], None),
+        ("retained", [("row",), ("x",)], 1),
+        ("retained", [("x",), ("y",), (nan,)], 3),
+        ("rolled_back", [("x",), ("row",)], None),
+        ("failing", [("x",), ("bad",)], None),
+        ("failing", [("bad",)], 1),
+        ("aborting", [("x",), ("bad",), ("y",)], 2),
+    ],
+)
+def test_error_of_a_batch_names_the_refused_row_or_none(tmp_path, table, rows, number):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table log (n)")
+        for name, action in {"retained": "fail", "rolled_back": "rollback"}.items():
+            connection.execute(f"create table {name} (a text unique on conflict {action})")
+            connection.execute(f"insert into {name} values ('row')")
+        for name, action in {"failing": "fail", "aborting": "abort"}.items():
+            connection.execute(f"create table {name} (a)")
+            connection.execute(
+                REJECT.replace("bad before", f"{name}_bad before").format(table=name, action=action)
+            )
+        connection.commit()
+    with (
+        closing(SQLiteWriter(path, "app/user")) as writer,
+        pytest.raises((ConstraintError, ValueInvalidError)) as caught,
+        writer.transaction(),
+    ):
+        writer.insert_many("log", ["n"], [(1,)])  # so that there was a change before
+        writer.insert_many(table, ["a"], rows)
+    assert caught.value.context.get("row") == number
+    assert query_value(path, f"select count(*) from {table}") == (table in ("retained", "rolled_back"))
 
 
 def test_batch_of_large_rows_is_limited_in_bytes():

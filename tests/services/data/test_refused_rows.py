@@ -76,3 +76,24 @@ def test_every_refused_line_is_listed(
     main([*options, "stats", "tables", "--exact"])
     tables = {row["table"]: row["rows"] for row in json.loads(capsys.readouterr().out)["data"]["items"]}
     assert tables["books"] == 1
+
+
+@pytest.mark.parametrize(("action", "lines"), [("fail", []), ("abort", ["line 3 of rows.csv"])])
+def test_row_that_a_trigger_refuses_is_named_if_it_is_known(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    action: str,
+    lines: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("books.db")) as file, file:
+        file.execute("create table books (code text primary key)")
+        file.execute(
+            f"create trigger t before insert on books when new.code = 'b' begin select raise({action}, 'no'); end"
+        )
+    Path("rows.csv").write_text("code\na\nb\nc\n")
+    options = ["--profile", "plain", "--url", "main=books.db", "-o", "json"]
+    assert main([*options, "data", "import", "books", "rows.csv", "--yes"]) == 6
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"].splitlines()[1:] == lines
