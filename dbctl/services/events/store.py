@@ -49,7 +49,6 @@ class EventStore:
         self._is_synced: bool | None = (
             None  #: whether the connection waits for the disk at each commit; None: as SQLite was built
         )
-        self._version = 0  #: of the schema of the opened file
 
     def stay_open(self) -> None:
         """Leave the file open between blocks that write: opening it takes longer than a record.
@@ -85,9 +84,9 @@ class EventStore:
                 _begin(connection, seconds)
                 log_bytes = self._find_log()
                 try:
-                    if self._version < VERSION:
+                    # Another program may have upgraded it since it was opened.
+                    if _read_version(connection, self.path) < VERSION:
                         _upgrade(connection)
-                        self._version = VERSION
                     if log_bytes is None:  # readers delay a commit only without a write-ahead log
                         connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
                     yield connection
@@ -198,7 +197,7 @@ class EventStore:
             if self._file and not os.path.samestat(self._file, self.path.stat()):
                 self._close()
             if self._writer is None:
-                reader, self._version = connect_for_reading(self.path)
+                reader, _ = connect_for_reading(self.path)
                 self._opened.enter_context(closing(reader))
                 connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)  # see _begin
                 self._writer = self._opened.enter_context(closing(connection))
@@ -266,20 +265,26 @@ def connect_for_reading(path: Path, newest: int | None = None) -> tuple[sqlite3.
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         stack.callback(connection.close)
         try:
-            (version,) = connection.execute("pragma user_version").fetchone()
+            version = _read_version(connection, path, newest)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
             stack.close()
             connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
             stack.callback(connection.close)
-            (version,) = connection.execute("pragma user_version").fetchone()
-        if version > (newest or VERSION):
-            raise JournalUnavailableError(path=path, reason="a newer version of dbctl wrote it")
-        if version < 1:
-            raise JournalCorruptError(path=path, reason="dbctl did not write it")
+            version = _read_version(connection, path, newest)
         stack.pop_all()
-    return connection, int(version)
+    return connection, version
+
+
+def _read_version(connection: sqlite3.Connection, path: Path, newest: int | None = None) -> int:
+    """Return the version of the schema; as ``connect_for_reading``."""
+    (version,) = connection.execute("pragma user_version").fetchone()
+    if version > (newest or VERSION):
+        raise JournalUnavailableError(path=path, reason="a newer version of dbctl wrote it")
+    if version < 1:
+        raise JournalCorruptError(path=path, reason="dbctl did not write it")
+    return int(version)
 
 
 def storable_text(text: str) -> str:

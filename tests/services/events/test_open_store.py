@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from dbctl.config.model import JournalConfig
-from dbctl.errors.operations import JournalCorruptError
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, RunFilter
-from dbctl.services.events.store import FILE_NAME, EventStore
+from dbctl.services.events.store import FILE_NAME, VERSION, EventStore
 from tests.services.events.kills import fork, wait
 
 
@@ -77,6 +79,16 @@ def test_store_that_is_replaced_during_a_run_gets_its_end(tmp_path):
         (other / f"{FILE_NAME}{suffix}").replace(tmp_path / f"{FILE_NAME}{suffix}")
     finish(recorder)
     assert list_results(tmp_path) == ["ok"]
+
+
+def test_store_that_a_newer_version_upgrades_during_a_run_is_not_written(tmp_path):
+    recorder = begin(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute(f"pragma user_version = {VERSION + 1}")
+    with pytest.raises(JournalUnavailableError, match="a newer version"):
+        finish(recorder)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("select result from runs").fetchall() == [("running",)]
 
 
 def test_program_of_a_run_inherits_no_file_of_the_store(tmp_path):
