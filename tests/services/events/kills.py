@@ -1,4 +1,4 @@
-"""A process that is killed before any of its statements, and before any call that changes a folder."""
+"""A process that is killed before any of its statements, and before any call that changes a folder; the open files of a process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from dbctl.services.events.store import FILE_NAME
 
 #: Calls of the operating system that are steps, too.
 _CALLS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.truncate", "fcntl.flock", "sqlite3.connect"}
+
+
+def list_open_files() -> set[str]:
+    """Return the files of event stores that this process has open; empty where that is unknown."""
+    links = [link.readlink() for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
+    return {target.name for target in links if FILE_NAME in target.name}
 
 
 def fork(work: Callable[[], object]) -> int:

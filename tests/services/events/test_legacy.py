@@ -124,6 +124,7 @@ def test_ids_of_deleted_runs_are_not_used_again(old):
     recorder = RunRecorder(old, JournalConfig(), Run(command="doctor", started_at=now()), [])
     recorder.begin()
     assert recorder.run.id == 8
+    recorder.finish(recorder.run)
 
 
 def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(old, tmp_path):
@@ -200,6 +201,7 @@ def test_store_that_root_creates_belongs_to_the_owner_of_the_folder(old):
     assert list(publish_anchor(old, AuditConfig(), anchor, anchor)) == []
     for path in (old / LOCKS, lock_path(old, recorder.run.id), old / "audit.anchor"):
         assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346), path
+    recorder.finish(recorder.run)
 
 
 def test_incomplete_store_of_a_process_that_exists_is_not_deleted(old):

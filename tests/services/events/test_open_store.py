@@ -17,13 +17,7 @@ from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.store import FILE_NAME, VERSION, EventStore
-from tests.services.events.kills import fork, wait
-
-
-def list_open_files():
-    """Return the files of event stores that this process has open."""
-    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return {target.name for target in links if FILE_NAME in target.name}
+from tests.services.events.kills import fork, list_open_files, wait
 
 
 def begin(state):
