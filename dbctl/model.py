@@ -108,9 +108,9 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
         return self.effect.describe(is_timed=self.is_timed) if self.effect else NOTHING_TO_DO
 
     @property
-    def has_one_time_output(self) -> bool:
-        """Whether it contains data that is shown only once, such as a generated password."""
-        return False
+    def lost_output(self) -> str:
+        """What is lost if it cannot be written, such as a generated password, and how to get it again; empty: nothing."""
+        return ""
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -288,6 +288,11 @@ def format_names(names: Sequence[str], noun: str) -> str:
 def join_first(names: Sequence[str], limit: int) -> str:
     """Return ``a, b and 3 more``: the first names, and the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def join_hint(message: str, hint: str) -> str:
+    """Return a message and its hint, which may be empty, on one line."""
+    return f"{message.removesuffix('.')}. {hint}" if hint else message
 
 
 def count_severities(findings: Sequence[Finding]) -> dict[str, int]:

@@ -27,6 +27,7 @@ from dbctl.config.model import (
 from dbctl.errors.fleets import InstanceNameInvalidError
 from dbctl.errors.usage import FleetSelectedError, UrlInvalidError
 from dbctl.files import atomic, toml
+from dbctl.model import join_hint
 from dbctl.units import is_duration, parse_duration
 from dbctl.url import PLACEHOLDER, Url
 
@@ -248,7 +249,7 @@ class Resolver:
         try:
             parse_address(text)
         except StorageSettingInvalidError as error:
-            self._report(f"{error}. {error.hint}", *key)
+            self._report(join_hint(str(error), error.hint), *key)
 
     def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
         key = ("backup", "encrypt")

@@ -19,7 +19,7 @@ from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.files.mounts import read_volume
-from dbctl.model import Finding, Struct, format_count, now
+from dbctl.model import Finding, Struct, format_count, join_hint, now
 from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import open_users
@@ -230,7 +230,7 @@ class _Observer:
             observed = structs.replace(observed, sample=measure_storage(db, observed.sample))
             if advisor := db.part(Advisor):
                 for concern in advisor.find_abandoned():
-                    message = f"{concern.message}. {concern.hint}"
+                    message = join_hint(concern.message, concern.hint)
                     self._add(Exit.ACTION_NEEDED, Finding(target, "warning", concern.code, message))
         except DbctlError as error:
             self._add_failure(error, target)

@@ -109,6 +109,7 @@ def test_command_without_findings_refuses_the_format_before_it_works(run, arcade
     assert status == 2, error
     (notification,) = validators.read_sarif(text)["invocations"][0]["toolExecutionNotifications"]
     assert notification["descriptor"]["id"] == "format-not-supported"
+    assert "is not possible. Use another format" in notification["message"]["text"]
     assert sorted(path for path in arcade.rglob("*")) == before
 
 

@@ -11,7 +11,7 @@ from dbctl.cli._support.emit import note, warn
 from dbctl.config import loader
 from dbctl.config.model import ActionName
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.model import Findings, Plan
+from dbctl.model import Findings, Plan, join_hint
 
 if TYPE_CHECKING:
     from dbctl.cli._support.emit import Operation
@@ -122,4 +122,4 @@ def combine_findings(action: HookedAction, findings: Findings | None, result: ob
 
 def _warn(session: Session, action: HookedAction) -> None:
     for problem in action.problems:
-        warn(session, f"{problem.message}. {problem.hint}".rstrip(". ") + ".")
+        warn(session, join_hint(problem.message, problem.hint))

@@ -18,6 +18,7 @@ from dbctl.config.environment import user_name
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
 from dbctl.errors.usage import FleetRequiredError
+from dbctl.model import join_hint
 from dbctl.services.app.session import Session as AppSession
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Session(AppSession):
         from dbctl.services.hooks.maintenance_mode import find_leftover
 
         for finding in find_leftover(app.configured):
-            warn(self, f"{finding.target}: {finding.message}. {finding.hint}")
+            warn(self, join_hint(f"{finding.target}: {finding.message}", finding.hint))
 
     def refuse_fleet_options(self, selection: Selection | None = None) -> None:
         """Refuse options of fleets for one app.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from dbctl import __version__
+from dbctl.model import join_hint
 from dbctl.render.reports.report import Entry, Location, Report
 
 #: Results that GitHub accepts in a run; it rejects files with more.
@@ -73,7 +74,7 @@ def _describe_rule(report: Report, entry: Entry) -> dict[str, object]:
 def _describe_run(report: Report) -> dict[str, object]:
     notifications: Sequence[dict[str, object]] = ()
     if report.failure:
-        text = " ".join(filter(None, [report.failure.message, report.failure.hint]))
+        text = join_hint(report.failure.message, report.failure.hint)
         notifications = [_notify("error", report.failure.code, text)]
     elif omitted := count_omitted(report):
         text = f"{omitted} of {len(report.entries)} findings are omitted; -o json contains all."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.errors.base import Exit, Remedy
-from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severities
+from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severities, join_hint
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import report_unchanged_files
 from dbctl.services.backup.manifest import Manifest, Member
@@ -44,7 +44,7 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def remarks(self) -> Sequence[str]:
         return [
-            f"{finding.target}: {finding.message}. {finding.hint}".rstrip()
+            join_hint(f"{finding.target}: {finding.message}", finding.hint)
             for finding in self.findings
             if finding.severity != "info"
         ]

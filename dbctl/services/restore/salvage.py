@@ -15,7 +15,7 @@ from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, Salvag
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
+from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, join_hint, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.encryption import DecryptionKeys
@@ -55,8 +55,8 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
         return super().closing if self.path else Closing(f"Checked {self.source}", [NO_DAMAGE])
 
     @property
-    def has_one_time_output(self) -> bool:
-        return True
+    def lost_output(self) -> str:
+        return "The report was not written: what is lost is only in the damaged file."
 
     @property
     def exit_status(self) -> int:
@@ -82,7 +82,7 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
             {
                 "severity": finding.severity,
                 "code": finding.code,
-                "message": f"{finding.message}. {finding.hint}" if finding.hint else finding.message,
+                "message": join_hint(finding.message, finding.hint),
             }
             for finding in self.findings
         ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from dbctl.config.model import EmailConfig
 from dbctl.config.notify import read_channel_secret
 from dbctl.http_client import explain_error
+from dbctl.model import join_hint
 from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError, cut_text
 from dbctl.services.notify.notice import Notice
 
@@ -46,7 +47,7 @@ class Email:
             raise SendFailedError(_explain(error)) from None
         except (OSError, UnicodeError) as error:
             reason, hint = explain_error(error, "", address="host", tls="tls, host and port")
-            raise SendFailedError(f"{reason}. {hint}" if hint else reason) from None
+            raise SendFailedError(join_hint(reason, hint)) from None
         if refused:
             raise SendFailedError(f"it refuses {len(refused)} of {len(self._section.to)} recipients")
 

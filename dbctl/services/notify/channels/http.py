@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from dbctl.config.notify import HttpAddress
 from dbctl.http_client import REDIRECT_STATUSES, create_opener, explain_error
+from dbctl.model import join_hint
 from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError
 
 _SUCCESSES = range(200, 300)
@@ -33,7 +34,7 @@ def post(
         status = _open(address, request)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason, hint = explain_error(error, "")
-        raise SendFailedError(f"{reason}. {hint}" if hint else reason) from None
+        raise SendFailedError(join_hint(reason, hint)) from None
     if status in REDIRECT_STATUSES:
         raise SendFailedError(
             f"it redirects to another address ({status}), which is not followed. Set url to that address."
