@@ -532,6 +532,8 @@ def import_(
     from dbctl.services.users.import_export import import_users
 
     lines = read_lines(read_file(file, "file of users"), str(file))
+    if generate:
+        streams.require_reader()
     with (
         session.open_app() as app,
         show_progress(session, "hashing passwords", len(lines), unit="passwords"),

@@ -82,7 +82,7 @@ def _check_options(output: CommandOutput, options: OutputOptions) -> None:
 
 
 def _table(output: CommandOutput, options: OutputOptions) -> None:
-    if isinstance(output.result, ChangeResult) and not (output.result.has_one_time_output or is_terminal()):
+    if isinstance(output.result, ChangeResult) and not (output.result.lost_output or is_terminal()):
         return
     blocks = build_blocks(
         output.result, options.columns, drawn=supports_drawing(sys.stdout), quiet=options.quiet

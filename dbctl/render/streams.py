@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
@@ -180,6 +181,20 @@ def flush() -> None:
         raise
     except OSError as error:
         raise OutputFailedError(reason=error.strerror) from error
+
+
+def require_reader() -> None:
+    """Refuse to begin a change that creates a password if standard output is a pipe that its reader has closed.
+
+    Raises:
+        BrokenPipeError: nothing reads standard output.
+    """
+    pipe = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # no descriptor
+        pipe.register(sys.stdout, 0)
+    if any(events & select.POLLERR for _, events in pipe.poll(0)):
+        remark("dbctl: nothing reads the output, in which the password would be; nothing was changed")
+        raise BrokenPipeError
 
 
 def discard() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 
 import pexpect
 import pyte
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.profiles import passwords
+from dbctl.profiles.passwords import new_password
 from tests import in_process
 from tests.in_process import CLEAN_ENVIRONMENT
 from tests.services import flashpoint_app
@@ -607,3 +611,68 @@ def test_missing_field_of_new_user_is_reported_as_option(path, answer, monkeypat
     monkeypatch.chdir(path.parent)
     error = answer("users", "create", "foo", "--generate", status=2)["error"]
     assert "--email" in error["message"] + error["hint"]
+
+
+# Generated passwords without a reader ----------------------------------------------------------------------------
+
+GENERATING = (
+    ("create", "eve", "--email", "eve@example.org", "--generate"),
+    ("ensure", "eve", "--email", "eve@example.org", "--generate"),
+    ("set-password", "ann", "--generate"),
+    ("import", "users.csv", "--generate"),
+)
+#: What they write to standard error.
+FULL = ("Created user eve: role user", "Created user eve: role user", "Changed user ann", "Imported 1 user")
+
+
+def run_into(path, stream, words, *options):
+    """Run a command whose standard output is a file; return its status, and what it wrote to standard error."""
+    path.with_name("users.csv").write_text("username,email\neve,eve@example.org\n")
+    errors = io.StringIO()
+    with open(stream, "w") as out, chdir(path.parent), redirect_stdout(out), redirect_stderr(errors):  # noqa: PTH123 - a descriptor
+        status = main(["users", *words, *options])
+    return status, errors.getvalue()
+
+
+@pytest.mark.parametrize("words", GENERATING)
+def test_password_is_not_generated_for_a_closed_pipe(deployed, words):
+    before = read_all_rows(deployed)
+    reading, writing = os.pipe()
+    os.close(reading)
+    status, errors = run_into(deployed, writing, words)
+    assert (status, errors.count("nothing was changed")) == (141, 1)
+    assert read_all_rows(deployed) == before
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "json"), ("--quiet",)])
+@pytest.mark.parametrize("words", GENERATING[:3])
+def test_lost_password_is_reported_if_the_pipe_is_closed_later(deployed, monkeypatch, words, options):
+    before = read_all_rows(deployed)
+    reading, writing = os.pipe()
+
+    def close_and_create():
+        os.close(reading)
+        return new_password()
+
+    monkeypatch.setattr(passwords, "new_password", close_and_create)
+    status, errors = run_into(deployed, writing, words, *options)
+    assert status == 141
+    assert "Its password is lost. Set another one with: " in errors
+    assert f"users set-password {words[1]} --generate" in errors
+    assert read_all_rows(deployed) != before
+
+
+def test_generated_passwords_of_an_import_are_printed_once(deployed, tmp_path):
+    status, errors = run_into(deployed, tmp_path / "out", GENERATING[3])
+    assert status == 0, errors
+    login, password = (tmp_path / "out").read_text().splitlines()[1].split()
+    assert login == "eve"
+    assert dbctl(deployed, "check-password", "eve", "--password-stdin", stdin=password).returncode == 0
+
+
+@pytest.mark.parametrize(("words", "change"), list(zip(GENERATING, FULL, strict=True)))
+def test_lost_password_is_reported_on_a_full_disk(deployed, words, change):
+    status, errors = run_into(deployed, "/dev/full", words)
+    assert status == 1, errors
+    assert f"dbctl: {change}" in errors
+    assert "Its password is lost." in errors

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import report_file_errors
+from dbctl.errors.connection import OutputFailedError, report_file_errors
 from dbctl.errors.usage import (
     ConfirmationMissingError,
     ConfirmationWrongError,
@@ -28,7 +28,8 @@ from dbctl.files import atomic
 from dbctl.model import ChangeResult, DryRunResult, Findings, Plan, Secret
 from dbctl.render import result as result_output
 from dbctl.render import streams, tables
-from dbctl.render.streams import Format, ProgressMode, supports_color, supports_drawing
+from dbctl.render.result import CommandOutput
+from dbctl.render.streams import Format, OutputOptions, ProgressMode, supports_color, supports_drawing
 from dbctl.render.tables import build_blocks
 from dbctl.render.text import escape
 from dbctl.signals import Interrupted
@@ -88,7 +89,7 @@ def emit(
         output = structs.replace(output, columns=(), excel_safe=False)
     if output.format is Format.TABLE:
         output = structs.replace(output, format=instead_of_table)
-    command_output = result_output.CommandOutput(
+    command_output = CommandOutput(
         command=session.words,
         result=result,
         status=int(status),
@@ -106,11 +107,27 @@ def emit(
         if session.receive:
             session.receive(command_output)
         else:
-            result_output.show(command_output, output)
+            _show(session, command_output, output)
         session.exit_status = int(status)
         if isinstance(result, ChangeResult):
             signals.ignore_signals_until_exit()
     return int(status)
+
+
+def _show(session: Session, command_output: CommandOutput, output: OutputOptions) -> None:
+    """Write a result; if that fails after a change, write to standard error what was changed and what is lost."""
+    lost = command_output.result.lost_output if isinstance(command_output.result, ChangeResult) else ""
+    try:
+        result_output.show(command_output, output)
+        if lost:
+            streams.flush()
+    except (BrokenPipeError, OutputFailedError):
+        if lost:
+            text = f"{result_output.closing_line(command_output.result)}. {lost}"
+            if session.run:
+                session.run.add_warning(text)
+            streams.remark(f"dbctl: {text}", "due")
+        raise
 
 
 def _find_config(session: Session) -> Path | None:
@@ -344,11 +361,13 @@ def read_password(session: Session, source: PasswordSource, *, confirm: bool = T
 
     Raises:
         UsageError: several sources, or none and no terminal.
+        BrokenPipeError: nothing can read a generated password.
         ValueInvalidError: it is empty, too long or not UTF-8, or the two entries differ.
     """
     if sum(map(bool, source)) > 1:
         raise UsageError(detail="pass only one of --password-stdin, --password-file and --generate")
     if source.generate:
+        streams.require_reader()
         from dbctl.profiles.passwords import new_password
 
         return new_password()

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition, Not, Readable, Where, Writable
+from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.profiles.model.integrity import CrossLink
@@ -20,6 +21,9 @@ from dbctl.services.deletion.cascade import add_dependent_rows
 BATCH = 2_000
 #: Keys of missing rows in a result.
 MAX_LISTED = 10_000
+
+
+_LOST_KEYS = Remedy("The keys of the missing rows are lost. List them with: `integrity cross-check`")
 
 
 class RepairResult(ChangeResult, frozen=True, kw_only=True):
@@ -46,8 +50,8 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
         return Effect("repaired", "database", counts=counts)
 
     @property
-    def has_one_time_output(self) -> bool:
-        return bool(self.missing)
+    def lost_output(self) -> str:
+        return _LOST_KEYS.write() if self.missing else ""
 
     def summary(self) -> Row:
         row: Row = {field: getattr(self, field) for field in ("renamed", "repaired", "deleted", "missing")}

@@ -29,7 +29,13 @@ from dbctl.services.settings.queries import add_for_user, defaults_for_new_user,
 from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.last_admin import refuse_shared_role
-from dbctl.services.users.passwords import Passwords, add_pepper, refuse_undecided_format, require_prefix
+from dbctl.services.users.passwords import (
+    LOST_PASSWORD,
+    Passwords,
+    add_pepper,
+    refuse_undecided_format,
+    require_prefix,
+)
 from dbctl.services.users.sign_in_state import list_expendable_tables
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -73,8 +79,8 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         )
 
     @property
-    def has_one_time_output(self) -> bool:
-        return self.password is not None
+    def lost_output(self) -> str:
+        return LOST_PASSWORD.write(facts={"login": self.user.login}) if self.password else ""
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -15,7 +15,7 @@ from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.databases import AlreadyExistsError, ImportInvalidError
 from dbctl.errors.usage import UsageError, ValueInvalidError
-from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Secret, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Row, Secret, Struct, format_count
 from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.passwords import new_password
 from dbctl.services.app import audit
@@ -24,7 +24,7 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
-from dbctl.services.users.passwords import Passwords
+from dbctl.services.users.passwords import LOST_PASSWORD, Passwords
 
 #: Columns of a file that are not fields of the profile.
 EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
@@ -214,8 +214,11 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
         return Effect("imported", "user", count=self.added, counts={"skipped": self.skipped})
 
     @property
-    def has_one_time_output(self) -> bool:
-        return bool(self.generated)
+    def lost_output(self) -> str:
+        return LOST_PASSWORD.write(facts={"login": "LOGIN"}) if self.generated else ""
+
+    def summary(self) -> Row | Sequence[Row]:
+        return [{"login": item.login, "password": item.password} for item in self.generated] or {}
 
 
 def import_users(

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from dbctl.config.secrets import read_pepper
 from dbctl.engines.contract.database import Condition
+from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, PasswordWrongError
 from dbctl.errors.users import DecisionOpenError, PasswordFormatError, PasswordUnknownError
 from dbctl.model import Closing, Secret, Struct
@@ -27,6 +28,8 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_table import User, open_users
 
+#: If the output with a generated password cannot be written.
+LOST_PASSWORD = Remedy("Its password is lost. Set another one with: `users set-password {login} --generate`")
 #: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
 SAMPLE_ROWS, SAMPLE_LIMIT = 500, timedelta(seconds=2)
 
