@@ -130,13 +130,21 @@ class SalvageDatabase(Operation):
         path = Path(url.path)
         if reference is not None and os.path.exists(path) and reference.samefile(path):  # noqa: PTH110
             raise UsageError(detail=f"--reference {reference}: it is the damaged database itself")
-        real, stamp = path.resolve(), now().strftime("%Y%m%d_%H%M%S")
-        default_path = real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
+        real = path.resolve()
+        # The plan contains no time, so that equal plans have equal digests.
+        self._shown_path, destination = (
+            [Path.cwd() / to] * 2
+            if to
+            else [
+                real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
+                for stamp in ("TIME", now().strftime("%Y%m%d_%H%M%S"))
+            ]
+        )
         self._reference_name = reference_name or str(reference)
         self._url, self._force, self._is_app_database = url, force, source is None
         self._recovery = SalvageRequest(
             source=real,
-            destination=(Path.cwd() / to if to else default_path),
+            destination=destination,
             force=force,
             reference=reference.resolve() if reference else None,
         )
@@ -149,7 +157,7 @@ class SalvageDatabase(Operation):
             steps.insert(1, "stop if SQLite finds no damage")
         if recovery.reference:
             steps.append(f"read missing table definitions from {self._reference_name}")
-        steps.append(f"write the readable rows to the new file {recovery.destination}")
+        steps.append(f"write the readable rows to the new file {self._shown_path}")
         return self._create_plan("Recover readable rows", steps)
 
     def apply(self, confirmed: str | None = None) -> DatabaseSalvageResult:

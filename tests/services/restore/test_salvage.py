@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.services.restore import salvage
 from dbctl.services.restore.salvage import SalvageDatabase
 from tests.services import flashpoint_app, promptvault_app
 
@@ -94,6 +96,22 @@ def test_plan_creates_nothing(path):
         plan = SalvageDatabase(app, selection, to=Path("saved.db")).plan()
     assert (plan.destructive, "saved.db" in plan.steps[-1]) == (False, True)
     assert set(path.parent.iterdir()) == before
+
+
+def test_plans_of_two_times_are_equal(path, monkeypatch):
+    from dbctl.services.app.open import open_app
+
+    selection, digests = Selection(config=str(path.with_name("dbctl.toml"))), set()
+    for second in (1, 2):
+        monkeypatch.setattr(
+            salvage, "now", lambda second=second: datetime(2026, 11, 24, 0, 0, second, tzinfo=UTC)
+        )
+        with open_app(selection, timeout=0) as app:
+            digests.add(SalvageDatabase(app, selection).plan().digest)
+        assert recover(path, force=True).path == path.with_name(
+            f"{path.stem}.recovered-20261124_00000{second}.db"
+        )
+    assert len(digests) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes that have a file open")
