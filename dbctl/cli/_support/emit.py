@@ -28,8 +28,7 @@ from dbctl.files import atomic
 from dbctl.model import ChangeResult, DryRunResult, Findings, Plan, Secret
 from dbctl.render import result as result_output
 from dbctl.render import streams, tables
-from dbctl.render.result import CommandOutput
-from dbctl.render.streams import Format, OutputOptions, ProgressMode, supports_color, supports_drawing
+from dbctl.render.streams import Format, ProgressMode, supports_color, supports_drawing
 from dbctl.render.tables import build_blocks
 from dbctl.render.text import escape
 from dbctl.signals import Interrupted
@@ -89,7 +88,7 @@ def emit(
         output = structs.replace(output, columns=(), excel_safe=False)
     if output.format is Format.TABLE:
         output = structs.replace(output, format=instead_of_table)
-    command_output = CommandOutput(
+    command_output = result_output.CommandOutput(
         command=session.words,
         result=result,
         status=int(status),
@@ -107,27 +106,25 @@ def emit(
         if session.receive:
             session.receive(command_output)
         else:
-            _show(session, command_output, output)
+            try:
+                result_output.show(command_output, output)
+                streams.flush()
+            except (BrokenPipeError, OutputFailedError):
+                _report_lost_output(session, result)
+                raise
         session.exit_status = int(status)
         if isinstance(result, ChangeResult):
             signals.ignore_signals_until_exit()
     return int(status)
 
 
-def _show(session: Session, command_output: CommandOutput, output: OutputOptions) -> None:
-    """Write a result; if that fails after a change, write to standard error what was changed and what is lost."""
-    lost = command_output.result.lost_output if isinstance(command_output.result, ChangeResult) else ""
-    try:
-        result_output.show(command_output, output)
-        if lost:
-            streams.flush()
-    except (BrokenPipeError, OutputFailedError):
-        if lost:
-            text = f"{result_output.closing_line(command_output.result)}. {lost}"
-            if session.run:
-                session.run.add_warning(text)
-            streams.remark(f"dbctl: {text}", "due")
-        raise
+def _report_lost_output(session: Session, result: object) -> None:
+    """Write to standard error what was changed, and what is lost because the result could not be written."""
+    if isinstance(result, ChangeResult) and result.lost_output:
+        text = f"{result_output.closing_line(result)}. {result.lost_output}"
+        if session.run:
+            session.run.add_warning(text)
+        streams.remark(f"dbctl: {text}", "due")
 
 
 def _find_config(session: Session) -> Path | None:
