@@ -269,17 +269,14 @@ def read_gzip(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
     Raises:
         CorruptError: it is truncated or changed, or has data after its end.
     """
-    size, read_bytes, stream = path.stat().st_size, 0, StreamDecompressor("gzip", target, path.name)
+    size, read_bytes = path.stat().st_size, 0
     with path.open("rb") as file:
         is_compressed = file.read(len(MAGIC["gzip"])) == MAGIC["gzip"]
+        stream = StreamDecompressor("gzip" if is_compressed else "none", target, path.name)
         file.seek(0)
         while block := file.read(BLOCK):
             signals.raise_if_interrupted()
             read_bytes += len(block)
-            if is_compressed:
-                yield from stream.feed(block)
-            else:
-                yield block
+            yield from stream.feed(block)
             progress(read_bytes / size)
-    if is_compressed:
-        stream.finish()
+    stream.finish()
