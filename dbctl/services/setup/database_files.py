@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from dbctl.config.environment import state_folder
@@ -145,21 +146,14 @@ def find_mismatch(path: Path, profile: Profile, name: str) -> str:
     section = profile.databases[name]
     try:
         url = resolve_engine(_create_bare_url(path), section.engines)
-        db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)
+        with closing(registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)) as db:
+            tables = db.tables()
     except DbctlError as error:
         return str(error)
-    try:
-        missing = [table for table in section.needs if table not in db.tables()]
-        if missing and find_prefixes(profile, name, db.tables()):
-            return ""
-    except DbctlError as error:
-        return str(error)
-    else:
-        recognised = section.find_wrong_app_hint(db.tables()) if missing else ""
-    finally:
-        db.close()
-    if not missing:
+    missing = [table for table in section.needs if table not in tables]
+    if not missing or find_prefixes(profile, name, tables):
         return ""
+    recognised = section.find_wrong_app_hint(tables)
     return f"it lacks table {', '.join(missing)}" + (f" ({recognised})" if recognised else "")
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import structs
@@ -268,12 +268,9 @@ def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -
     url = next(iter(config.parse_urls([address.fill()], Path.cwd()).values()))
     if url.has_no_scheme and Path(url.path).is_dir():
         url = parse_url(f"lancedb:{url.path}")
-    db = registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)
-    try:
+    with closing(registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)) as db:
         tables = db.tables()
         runner = "" if url.is_folder else _find_runner(db, url)
-    finally:
-        db.close()
     database = FoundDatabase(
         url=url,
         label=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", label or Path(url.path).stem) or "app",
