@@ -10,13 +10,13 @@ import msgspec
 import pymysql
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
+from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.mysql import foreign
 from dbctl.engines.mysql.catalog import matches_pattern, parse_grant
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles, select_missing_roles
+from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct, format_count
 
@@ -245,71 +245,48 @@ def _read_grants(session: Session, name: str, database: str) -> tuple[list[Grant
     return grants, server_rights
 
 
-def find_missing_accounts(
-    session: Session, dump: Dump, policy: RolePolicy, target: str
-) -> Sequence[MissingRole]:
-    """Return the accounts of a dump that the server lacks, as ``RoleComparer`` describes."""
-    missing = select_missing_roles(parse_roles(dump, Account), _read_known(session), dump, policy, target)
-    return [
-        MissingRole(name=account.name, description=account.describe(policy), is_required=account.is_named)
-        for account in missing
-    ]
+class Accounts(ServerRoles[Account]):
+    """The accounts and roles of a server."""
 
+    kind, word = Account, "account"
 
-@contextmanager
-def prepare_accounts(
-    session: Session, request: LoadRequest, target: str, remarks: list[str], *, temporary: bool = False
-) -> Iterator[AccountChanges]:
-    """Apply ``request.roles`` before a load: yield the changes of the dump, after missing accounts were created.
+    def __init__(self, session: Session, target: str) -> None:
+        super().__init__(target)
+        self._session = session
 
-    Created accounts are dropped if the load fails, or always with ``temporary``; ``remarks`` gets what the user should know.
+    def read_names(self) -> Collection[str] | None:
+        return _read_known(self._session)
 
-    Raises:
-        RolesMissingError: accounts are missing, and the policy refuses that.
-        RoleReplacementInvalidError: as ``find_missing_accounts``.
-    """
-    dump, policy = request.dump, request.roles
-    accounts, known = parse_roles(dump, Account), _read_known(session)
-    missing = select_missing_roles(accounts, known, dump, policy, target) if not dump.foreign else ()
-    required = refuse_missing_roles(missing, policy, target)
-    created = missing if policy.missing == "create" else ()
-    try:
-        existing = {*(known or ()), *(account.name for account in created)}
-        _create_accounts(session, created, existing, policy)
-        if not temporary:
-            remarks += [
-                f"account {account.name} was created: {account.describe(policy)}" for account in created
-            ]
-        yield AccountChanges(
-            accounts=accounts,
-            existing=existing,
-            created=[account.name for account in created],
-            replaced=policy.replaced,
-            skipped=required if policy.missing == "skip" else (),
-        )
-    except BaseException:
-        _drop_accounts(session, created)
-        raise
-    if temporary:
-        _drop_accounts(session, created)
+    @contextmanager
+    def prepare(
+        self, request: LoadRequest, remarks: list[str], *, temporary: bool = False
+    ) -> Iterator[AccountChanges]:
+        """Yield the changes of a dump, after missing accounts were created; as ``create_missing``."""
+        with self.create_missing(request, remarks, temporary=temporary) as (created, skipped):
+            yield AccountChanges(
+                accounts=self.parse(request.dump),
+                existing=self._list_existing(created),
+                created=[account.name for account in created],
+                replaced=request.roles.replaced,
+                skipped=skipped,
+            )
 
+    def _list_existing(self, created: Sequence[Account]) -> set[str]:
+        return {*(self.read_names() or ()), *(account.name for account in created)}
 
-def _create_accounts(
-    session: Session, accounts: Sequence[Account], existing: Collection[str], policy: RolePolicy
-) -> None:
-    for account in accounts:
-        session.run(account.create_statement(policy))
-    for account in accounts:
-        for role, administers in account.member_of:
-            if role in existing:
-                option = " with admin option" if administers else ""
-                session.run(f"grant {quote_name(role)} to {quote_name(account.name)}{option}")
-
-
-def _drop_accounts(session: Session, accounts: Sequence[Account]) -> None:
-    with signals.block_signals():
+    def _create(self, accounts: Sequence[Account], policy: RolePolicy) -> None:
+        existing = self._list_existing(accounts)
         for account in accounts:
-            with suppress(pymysql.Error):
-                session.run(
-                    f"drop {'role' if account.is_role else 'user'} if exists {quote_name(account.name)}"
-                )
+            self._session.run(account.create_statement(policy))
+        for account in accounts:
+            for role, administers in account.member_of:
+                if role in existing:
+                    option = " with admin option" if administers else ""
+                    self._session.run(f"grant {quote_name(role)} to {quote_name(account.name)}{option}")
+
+    def _drop(self, accounts: Sequence[Account]) -> None:
+        with signals.block_signals():
+            for account in accounts:
+                with suppress(pymysql.Error):
+                    kind = "role" if account.is_role else "user"
+                    self._session.run(f"drop {kind} if exists {quote_name(account.name)}")

@@ -26,7 +26,7 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
 )
 from dbctl.engines.mysql import stored_code
-from dbctl.engines.mysql.accounts import find_missing_accounts, prepare_accounts
+from dbctl.engines.mysql.accounts import Accounts
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.dump import describe_server
 from dbctl.engines.mysql.opening import quote
@@ -114,7 +114,7 @@ class MySQLRestoreTarget(ServerRestoreTarget):
     def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         server = self._server
         with server.translate_errors(), server.central() as central:
-            return find_missing_accounts(central, dump, policy, server.target)
+            return Accounts(central, server.target).find_missing(dump, policy)
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
@@ -164,7 +164,7 @@ class MySQLRestoreTarget(ServerRestoreTarget):
             else:
                 server.refuse_newer(dump, central)
                 with (
-                    prepare_accounts(central, request, server.target, remarks) as accounts,
+                    Accounts(central, server.target).prepare(request, remarks) as accounts,
                     create_scratch_database(server, central, request, remarks) as url,
                 ):
                     load_scratch_database(server, central, url, request, accounts)
@@ -193,7 +193,7 @@ class MySQLRestoreTarget(ServerRestoreTarget):
         with server.translate_errors(), server.central(request.timeout) as central:
             server.refuse_newer(request.dump, central)
             with (
-                prepare_accounts(central, request, server.target, remarks, temporary=True) as accounts,
+                Accounts(central, server.target).prepare(request, remarks, temporary=True) as accounts,
                 create_scratch_database(server, central, request, remarks) as url,
             ):
                 verification = load_scratch_database(server, central, url, request, accounts)

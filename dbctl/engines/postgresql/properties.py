@@ -16,10 +16,10 @@ from msgspec import structs
 from psycopg.rows import dict_row
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, LoadRequest, MissingRole, RolePolicy
+from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.postgresql.dump_statements import make_role_filter
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles, select_missing_roles
+from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct
@@ -347,81 +347,56 @@ def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
     return {str(name): str(password) for name, password in rows}
 
 
-def find_missing_roles(
-    session: Session, dump: Dump, policy: RolePolicy, target: str
-) -> Sequence[MissingRole]:
-    """Return the roles of a dump that the server lacks, as ``RoleComparer`` describes."""
-    return [
-        MissingRole(name=role.name, description=role.describe(policy), is_required=role.is_named)
-        for role in _find_missing(session, dump, policy, target)
-    ]
+class Roles(ServerRoles[Role]):
+    """The roles of a server."""
 
+    kind, word = Role, "role"
 
-def _find_missing(session: Session, dump: Dump, policy: RolePolicy, target: str) -> Sequence[Role]:
-    return select_missing_roles(parse_roles(dump, Role), _read_existing(session), dump, policy, target)
+    def __init__(self, session: Session, target: str) -> None:
+        super().__init__(target)
+        self._session = session
 
+    def read_names(self) -> Collection[str]:
+        return self._read_existing()
 
-def _read_existing(session: Session) -> dict[str, bool]:
-    """Return whether each role of the server is a superuser."""
-    return {str(name): bool(is_superuser) for name, is_superuser in session.execute(_EXISTING).fetchall()}
+    def _read_existing(self) -> dict[str, bool]:
+        """Return whether each role of the server is a superuser."""
+        rows = self._session.execute(_EXISTING).fetchall()
+        return {str(name): bool(is_superuser) for name, is_superuser in rows}
 
+    @contextmanager
+    def prepare(
+        self, request: LoadRequest, remarks: list[str], *, temporary: bool = False
+    ) -> Iterator[RoleChanges]:
+        """Yield the changes of a dump, after missing roles were created; as ``create_missing``."""
+        with self.create_missing(request, remarks, temporary=temporary) as (_, skipped):
+            # An older backup does not list its roles.
+            is_unknown = "roles" not in request.dump.metadata and request.roles.missing == "skip"
+            yield RoleChanges(
+                existing=frozenset(self.read_names()),
+                replaced=request.roles.replaced,
+                is_needed=not request.dump.foreign and bool(request.roles.replaced or skipped or is_unknown),
+            )
 
-@contextmanager
-def prepare_roles(
-    session: Session, request: LoadRequest, target: str, remarks: list[str], *, temporary: bool = False
-) -> Iterator[RoleChanges]:
-    """Apply ``request.roles`` before a load: yield the changes of the dump, after missing roles were created.
-
-    Created roles are dropped if the load fails, or always with ``temporary``; ``remarks`` gets what the user should know.
-
-    Raises:
-        RolesMissingError: roles are missing, and the policy refuses that.
-        RoleReplacementInvalidError: as ``find_missing_roles``.
-    """
-    dump, policy = request.dump, request.roles
-    if dump.foreign:
-        yield RoleChanges()
-        return
-    missing = _find_missing(session, dump, policy, target)
-    required = refuse_missing_roles(missing, policy, target)
-    created = missing if policy.missing == "create" else ()
-    try:
+    def _create(self, roles: Sequence[Role], policy: RolePolicy) -> None:
+        session = self._session
         with session.transaction():
-            _create_roles(session, created, policy)
-        if not temporary:
-            remarks += [f"role {role.name} was created: {role.describe(policy)}" for role in created]
-        # An older backup does not list its roles.
-        is_unknown = "roles" not in dump.metadata
-        yield RoleChanges(
-            existing=frozenset(_read_existing(session)),
-            replaced=policy.replaced,
-            is_needed=bool(policy.replaced) or (policy.missing == "skip" and (bool(required) or is_unknown)),
-        )
-    except BaseException:
-        _drop_roles(session, created)
-        raise
-    if temporary:
-        _drop_roles(session, created)
+            for role in roles:
+                session.execute(role.create_statement(policy).encode())
+            existing = self._read_existing()
+            ((is_superuser,),) = session.execute(b"select current_setting('is_superuser') = 'on'").fetchall()
+            for role in roles:
+                if not is_superuser:  # only members of a role may make it the owner of an object
+                    session.execute(f"grant {ident(role.name)} to current_user".encode())
+                for group, administers in role.member_of:
+                    if group in PRIVILEGED_ROLES or existing.get(group, True):
+                        continue
+                    option = " with admin option" if administers else ""
+                    session.execute(f"grant {ident(group)} to {ident(role.name)}{option}".encode())
 
-
-def _create_roles(session: Session, roles: Sequence[Role], policy: RolePolicy) -> None:
-    for role in roles:
-        session.execute(role.create_statement(policy).encode())
-    existing = _read_existing(session)
-    ((is_superuser,),) = session.execute(b"select current_setting('is_superuser') = 'on'").fetchall()
-    for role in roles:
-        if not is_superuser:  # only members of a role may make it the owner of an object
-            session.execute(f"grant {ident(role.name)} to current_user".encode())
-        for group, administers in role.member_of:
-            if group in PRIVILEGED_ROLES or existing.get(group, True):
-                continue
-            option = " with admin option" if administers else ""
-            session.execute(f"grant {ident(group)} to {ident(role.name)}{option}".encode())
-
-
-def _drop_roles(session: Session, roles: Sequence[Role]) -> None:
-    """Drop roles that a load has created; a role stays if objects of another session depend on it."""
-    with signals.block_signals():
-        for role in roles:
-            with suppress(psycopg.Error):
-                session.execute(f"drop role {ident(role.name)}".encode())
+    def _drop(self, roles: Sequence[Role]) -> None:
+        """Drop roles that a load has created; a role stays if objects of another session depend on it."""
+        with signals.block_signals():
+            for role in roles:
+                with suppress(psycopg.Error):
+                    self._session.execute(f"drop role {ident(role.name)}".encode())

@@ -32,7 +32,7 @@ from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection,
 from dbctl.engines.postgresql.dump_programs import format_type_statements
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.load import LoadTarget, lock_tables, swap_lock_key
-from dbctl.engines.postgresql.properties import find_missing_roles, prepare_roles
+from dbctl.engines.postgresql.properties import Roles
 from dbctl.engines.postgresql.restore_methods import (
     create_scratch_database,
     load_scratch_database,
@@ -150,7 +150,7 @@ class PostgreSQLRestoreTarget(ServerRestoreTarget):
     def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         server = self._server
         with server.translate_errors(), server.open_session(server.central_url() or server.url) as session:
-            return find_missing_roles(session, dump, policy, server.target)
+            return Roles(session, server.target).find_missing(dump, policy)
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
@@ -198,7 +198,7 @@ class PostgreSQLRestoreTarget(ServerRestoreTarget):
         with (
             server.translate_errors(),
             server.central(request.timeout) as central,
-            prepare_roles(central, request, server.target, remarks, temporary=True) as roles,
+            Roles(central, server.target).prepare(request, remarks, temporary=True) as roles,
         ):
             require_trial(server, central, dump)
             # Neither affects the rows, and another server may lack them.

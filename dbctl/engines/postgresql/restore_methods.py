@@ -21,7 +21,7 @@ from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_s
 from dbctl.engines.postgresql.foreign import scratch_role
 from dbctl.engines.postgresql.foreign.dump import make_statement_filter
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
-from dbctl.engines.postgresql.properties import Properties, RoleChanges, prepare_roles
+from dbctl.engines.postgresql.properties import Properties, RoleChanges, Roles
 from dbctl.engines.postgresql.restore_strategy import (
     RestoreServer,
     find_retained,
@@ -168,7 +168,7 @@ def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
     remarks = list[str]()
     with server.open_session(server.url, timeout=request.timeout) as session:
         refuse_newer(request.dump, session, server.target)
-        with prepare_roles(session, request, server.target, remarks) as roles:
+        with Roles(session, server.target).prepare(request, remarks) as roles:
             rewrite = dump_statements.make_filter(session, request.dump, remarks, create_missing_schemas)
             DumpLoader(
                 place=LoadTarget(session, server.name, server.target, request.timeout),
@@ -188,7 +188,7 @@ def restore_by_swap(server: RestoreServer, request: LoadRequest) -> LoadResult:
     with (
         server.central(request.timeout) as central,
         server.central(request.timeout) as other,
-        prepare_roles(central, request, server.target, remarks) as roles,
+        Roles(central, server.target).prepare(request, remarks) as roles,
     ):
         refuse_newer(dump, central, server.target)
         live = database_properties.read_properties(central, server.name)
