@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from dbctl.engines.parsing.lexer import Token, TokenKind
@@ -315,15 +315,19 @@ def find_default(definition: WordReader) -> WordReader | None:
     return WordReader(reader.words[reader.position : end])
 
 
-def read_words(tokens: Iterator[Token]) -> list[Word]:
+def read_words(tokens: Iterable[Token]) -> list[Word]:
     """Return the words of a statement, without blanks and comments."""
-    return [
-        Word(token.kind, Name(unquote_name(token.text)), doubled=token.text.startswith('"'))
-        if token.kind == "name"
-        else Word(token.kind, Name(token.text))
-        for token in tokens
-        if token.kind not in ("space", "comment", "end")
-    ]
+    words, quoted, end = list[Word](), "", -1
+    for token in tokens:
+        if token.kind == "name":
+            if token.start == end:  # a doubled quote divides a name into two tokens
+                words.pop()
+            quoted = quoted + token.text if token.start == end else token.text
+            words.append(Word("name", Name(unquote_name(quoted)), doubled=quoted.startswith('"')))
+            end = token.start + len(token.text)
+        elif token.kind not in ("space", "comment", "end"):
+            words.append(Word(token.kind, Name(token.text)))
+    return words
 
 
 def unquote_name(name: str) -> str:
