@@ -9,28 +9,20 @@ from dbctl.engines.parsing.lexer import Token, TokenKind
 
 #: Words between CREATE or DROP and the kind of object.
 _BETWEEN = frozenset(
-    {"or", "replace", "temp", "temporary", "global", "local", "unlogged", "unique", "fulltext", "spatial"}
-) | {"materialized", "virtual", "recursive", "constraint", "event", "foreign", "online", "offline"}
+    """or replace temp temporary global local unlogged unique fulltext spatial materialized virtual recursive
+    constraint event foreign online offline""".split()
+)
 _KINDS = frozenset(
-    {"table", "index", "view", "trigger", "type", "schema", "sequence", "function", "procedure", "extension"}
-) | {"database", "domain", "policy", "role", "user", "event"}
+    """table index view trigger type schema sequence function procedure extension database domain policy role user
+    event""".split()
+)
 #: Objects other than columns that ALTER TABLE can drop.
-_NOT_COLUMNS = frozenset({"constraint", "index", "key", "primary", "foreign", "check", "partition", "system"})
+_NOT_COLUMNS = frozenset("constraint index key primary foreign check partition system".split())
 #: Words that end the default in a column definition.
 _AFTER_DEFAULT = frozenset(
-    {
-        "not",
-        "null",
-        "primary",
-        "unique",
-        "check",
-        "references",
-        "collate",
-        "generated",
-        "constraint",
-        "comment",
-    }
-) | {"after", "first", "auto_increment", "on", "as", "default", "storage", "invisible", "visible", "key"}
+    """not null primary unique check references collate generated constraint comment after first auto_increment on as
+    default storage invisible visible key""".split()
+)
 
 
 class Name(str):
@@ -291,13 +283,8 @@ class Statement:
 
 
 _CONSTRAINTS = frozenset(
-    {"constraint", "primary", "unique", "foreign", "check", "index", "key", "fulltext"}
-) | {
-    "spatial",
-    "exclude",
-    "partition",
-    "table",
-}
+    """constraint primary unique foreign check index key fulltext spatial exclude partition table""".split()
+)
 
 
 def find_default(definition: WordReader) -> WordReader | None:

@@ -34,33 +34,14 @@ LEXER = Lexer(
 
 #: Functions with the same value for every row of a statement: a default that uses them is stored only once.
 _STABLE_FUNCTIONS = frozenset(
-    {
-        "now",
-        "transaction_timestamp",
-        "statement_timestamp",
-        "timezone",
-        "date_trunc",
-        "lower",
-        "upper",
-        "coalesce",
-    }
-) | {"to_char", "current_setting", "to_timestamp", "make_interval", "jsonb_build_object", "json_build_object"}
+    """now transaction_timestamp statement_timestamp timezone date_trunc lower upper coalesce to_char current_setting
+    to_timestamp make_interval jsonb_build_object json_build_object""".split()
+)
 #: Words before parentheses that are not functions.
 _TYPES = frozenset(
-    {"varchar", "char", "character", "varying", "numeric", "decimal", "bit", "time", "timestamp"}
-) | {
-    "timestamptz",
-    "timetz",
-    "interval",
-    "current_timestamp",
-    "localtimestamp",
-    "current_time",
-    "localtime",
-    "cast",
-    "array",
-    "in",
-    "float",
-}
+    """varchar char character varying numeric decimal bit time timestamp timestamptz timetz interval
+    current_timestamp localtimestamp current_time localtime cast array in float""".split()
+)
 _SERIAL = ("serial", "bigserial", "smallserial", "serial4", "serial8", "serial2")
 #: Statements that affect the whole server, or another database of it; also inside DO.
 _SERVER_RULES = parse_rules("""

@@ -66,58 +66,15 @@ select s.proname::text from stored s where s.proname = any(:called)
 limit 1"""
 #: Volatile functions that only return information.
 HARMLESS = frozenset(
-    [
-        "array_sample",
-        "array_shuffle",
-        "clock_timestamp",
-        "currval",
-        "gen_random_bytes",
-        "gen_random_uuid",
-        "gen_salt",
-        "lastval",
-        "pg_blocking_pids",
-        "pg_control_checkpoint",
-        "pg_control_init",
-        "pg_control_recovery",
-        "pg_control_system",
-        "pg_current_wal_flush_lsn",
-        "pg_current_wal_insert_lsn",
-        "pg_current_wal_lsn",
-        "pg_database_size",
-        "pg_indexes_size",
-        "pg_is_in_backup",
-        "pg_is_in_recovery",
-        "pg_is_wal_replay_paused",
-        "pg_last_wal_receive_lsn",
-        "pg_last_wal_replay_lsn",
-        "pg_last_xact_replay_timestamp",
-        "pg_partition_ancestors",
-        "pg_partition_tree",
-        "pg_relation_filepath",
-        "pg_relation_size",
-        "pg_safe_snapshot_blocking_pids",
-        "pg_sequence_last_value",
-        "pg_sequence_parameters",
-        "pg_sleep",
-        "pg_stat_get_wal_receiver",
-        "pg_stat_statements",
-        "pg_table_size",
-        "pg_tablespace_size",
-        "pg_total_relation_size",
-        "pgstatindex",
-        "pgstattuple",
-        "pgstattuple_approx",
-        "random",
-        "random_normal",
-        "setseed",
-        "timeofday",
-        "txid_current_if_assigned",
-        "uuid_generate_v1",
-        "uuid_generate_v1mc",
-        "uuid_generate_v4",
-        "uuidv4",
-        "uuidv7",
-    ]
+    """array_sample array_shuffle clock_timestamp currval gen_random_bytes gen_random_uuid gen_salt lastval
+    pg_blocking_pids pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system
+    pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_database_size pg_indexes_size
+    pg_is_in_backup pg_is_in_recovery pg_is_wal_replay_paused pg_last_wal_receive_lsn pg_last_wal_replay_lsn
+    pg_last_xact_replay_timestamp pg_partition_ancestors pg_partition_tree pg_relation_filepath pg_relation_size
+    pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_sequence_parameters pg_sleep pg_stat_get_wal_receiver
+    pg_stat_statements pg_table_size pg_tablespace_size pg_total_relation_size pgstatindex pgstattuple
+    pgstattuple_approx random random_normal setseed timeofday txid_current_if_assigned uuid_generate_v1
+    uuid_generate_v1mc uuid_generate_v4 uuidv4 uuidv7""".split()
 )
 
 
