@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -272,37 +273,24 @@ class RolePasswords(Protocol):
         """
 
 
-@runtime_checkable
-class RoleComparer(Protocol):
-    """A target on a server with roles or accounts of its own."""
-
-    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
-        """Return the roles of a dump that the server lacks and that ``policy.replaced`` does not replace.
-
-        Raises:
-            RoleReplacementInvalidError: a replaced role is not in the dump, or its replacement does not exist.
-        """
-
-
-def find_missing_roles(target: RestoreTarget, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
-    """Return the roles of a dump that the server of a target lacks; raises as ``RoleComparer.find_missing_roles``."""
-    return target.find_missing_roles(dump, policy) if isinstance(target, RoleComparer) else ()
-
-
-class RestoreTarget(Protocol):
+class RestoreTarget(ABC):
     """A database as backups and restores use it: it may be missing, damaged, or locked."""
 
     requires_load: bool  #: whether a dump has to be loaded before its rows can be read
 
+    @abstractmethod
     def exists(self) -> bool:
         """Return whether a restore would replace something."""
 
+    @abstractmethod
     def identity(self) -> str:
         """Return a value that identifies the database regardless of the address that is used for it."""
 
+    @abstractmethod
     def address(self, dump: Dump) -> str:
         """Return the address of the tables of a dump after it was loaded here, without a password."""
 
+    @abstractmethod
     def has_content(self) -> bool:
         """Return whether the database contains anything, including data of other apps.
 
@@ -311,21 +299,27 @@ class RestoreTarget(Protocol):
         """
 
     def files(self) -> Sequence[Path]:
-        """Return the local files of the database; empty for a server. No file is opened."""
+        """Return the local files of the database that a restore changes; empty for a server. No file is opened."""
+        return ()
 
+    @abstractmethod
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing the database, even if it is missing or cannot be opened."""
 
-    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002 - used by overrides
         """Block all writers until the returned function is called, if the database has to be copied before ``dump`` replaces it.
+
+        Otherwise the replaced database is retained with all later writes.
 
         Raises:
             BusyError: another process was writing for all of ``timeout`` seconds.
         """
+        return nullcontext(release_nothing)
 
-    def require_space(self, required_bytes: int) -> None:
+    def require_space(self, required_bytes: int) -> None:  # noqa: B027 - a server does not report its free space
         """Check that ``required_bytes`` fit, if the free space is known."""
 
+    @abstractmethod
     def strategy(self, dump: Dump) -> RestoreStrategy:
         """Return how ``load`` would restore a dump.
 
@@ -334,27 +328,43 @@ class RestoreTarget(Protocol):
             RestoreFailedError, PrivilegeMissingError: the dump cannot be restored.
         """
 
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:  # noqa: ARG002 - used by overrides
+        """Return the roles of a dump that the server lacks and that ``policy.replaced`` does not replace.
+
+        Raises:
+            RoleReplacementInvalidError: a replaced role is not in the dump, or its replacement does not exist.
+        """
+        return ()
+
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         """Return how a restore at ``stamp`` would retain the current database, if ``RestoreStrategy.retains_previous``."""
+        raise RuntimeError(f"a restore at {stamp} retains no database")
 
-    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:
+    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:  # noqa: ARG002 - used by overrides
         """Load and verify a dump in advance, if this makes the replacement one short step; otherwise the context is None.
 
         Raises:
             RestoreFailedError: it cannot be loaded; nothing was changed.
             DiskFullError, FileFailedError: there is not enough free space.
         """
+        return nullcontext()
 
-    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:  # noqa: ARG002 - used by overrides
         """Return the names (``metadata["kept"]``) of the retained databases that no longer exist.
 
         Raises:
             UnreachableError: the server does not respond.
         """
+        return ()
 
     def markers(self) -> Mapping[str, str]:
-        """Return properties of the current database that ``load`` changes when it restores in place; may be empty."""
+        """Return properties of the current database that ``load`` changes when it restores in place.
 
+        They are empty if the retained database identifies the state.
+        """
+        return {}
+
+    @abstractmethod
     def load(self, request: LoadRequest) -> LoadResult:
         """Replace the database with the content of a dump, as one change or not at all.
 
@@ -367,13 +377,17 @@ class RestoreTarget(Protocol):
             ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
         """
 
-    def restored_copy(self, request: LoadRequest) -> AbstractContextManager[Url]:
+    @contextmanager
+    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
         """Provide a temporary database with the content of a dump; it is dropped at the end.
 
         Raises:
             PrivilegeMissingError: the user may not create databases on the server.
         """
+        with self.trial_restore(request) as trial:
+            yield trial.url
 
+    @abstractmethod
     def trial_restore(self, request: LoadRequest) -> AbstractContextManager[TrialRestore]:
         """Load a dump as ``load`` does, but into a temporary database; it is dropped at the end.
 
@@ -384,5 +398,6 @@ class RestoreTarget(Protocol):
             RestoreFailedError, CorruptError: it cannot be loaded.
         """
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:  # noqa: ARG002 - used by overrides
         """Drop the databases that earlier restores retained, except ``retained``; return what could not be dropped."""
+        return ()

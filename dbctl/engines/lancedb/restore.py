@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from dbctl import signals
@@ -20,6 +20,7 @@ from dbctl.engines.contract.dumps import (
     LoadResult,
     PreparedSwap,
     RestoreStrategy,
+    RestoreTarget,
     RetainedDatabase,
     TrialRestore,
     release_nothing,
@@ -37,8 +38,11 @@ from dbctl.url import Url
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
 
 
-class LanceRestoreTarget:
-    """A local folder of tables."""
+class LanceRestoreTarget(RestoreTarget):
+    """A local folder of tables, which is retained as it is, even if it is damaged, with all writes.
+
+    The name of the retained folder shows whether it was replaced.
+    """
 
     requires_load = True
 
@@ -82,20 +86,12 @@ class LanceRestoreTarget:
         except FileNotFoundError:
             return False
 
-    def files(self) -> Sequence[Path]:
-        return ()  # the folder is retained as it is, even if it is damaged
-
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         return write_lock(self._root, self._target, purpose, timeout=timeout)
 
     def require_space(self, required_bytes: int) -> None:
         with atomic.translate_errors(self._root.parent, self._root.parent):
             mounts.require_space(self._root.parent, required_bytes)
-
-    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Block no writers: the replaced folder is retained with all writes."""
-        del dump, timeout
-        return nullcontext(release_nothing)
 
     def strategy(self, dump: Dump) -> RestoreStrategy:
         exists = self.exists()
@@ -134,9 +130,6 @@ class LanceRestoreTarget:
         return [
             name for name in names if not name or "/" in name or swap.find_retained(self._root, name) is None
         ]
-
-    def markers(self) -> Mapping[str, str]:
-        return {}  # the name of the retained folder shows whether it was replaced
 
     def _find_retained(self, dump: Dump) -> Path | None:
         """Return the retained folder, or None if the swap that would have retained it did not happen.
@@ -218,11 +211,6 @@ class LanceRestoreTarget:
             result = prepared_swap.swap(request.retained)
         request.progress(1.0)
         return result
-
-    @contextmanager
-    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
-        with self.trial_restore(request) as trial:
-            yield trial.url
 
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:

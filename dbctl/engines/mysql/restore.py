@@ -21,6 +21,7 @@ from dbctl.engines.contract.dumps import (
     LoadResult,
     MissingRole,
     RestoreStrategy,
+    RestoreTarget,
     RetainedDatabase,
     RolePolicy,
     TrialRestore,
@@ -46,7 +47,7 @@ from dbctl.engines.mysql.swap import (
     swap_tables,
 )
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
+from dbctl.engines.servers.database import RETAINED_SUFFIX, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
@@ -59,7 +60,9 @@ or exists (select 1 from information_schema.events where event_schema = {0})"""
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 
-class MySQLRestoreTarget(ServerRestoreTarget):
+class MySQLRestoreTarget(RestoreTarget):
+    requires_load = True
+
     def __init__(self, url: Url, target: str) -> None:
         self._server = RestoreServer(url, target)
 

@@ -21,6 +21,7 @@ from dbctl.engines.contract.dumps import (
     LoadResult,
     MissingRole,
     RestoreStrategy,
+    RestoreTarget,
     RetainedDatabase,
     RolePolicy,
     TrialRestore,
@@ -43,7 +44,7 @@ from dbctl.engines.postgresql.restore_methods import (
 )
 from dbctl.engines.postgresql.restore_strategy import RestoreServer, require_trial, select_strategy
 from dbctl.engines.postgresql.session import open_session
-from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, ServerRestoreTarget, derived_name
+from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RetainedDatabaseMissingError
 from dbctl.url import Url
@@ -71,7 +72,9 @@ or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.
 or exists (select from pg_catalog.pg_largeobject_metadata)"""
 
 
-class PostgreSQLRestoreTarget(ServerRestoreTarget):
+class PostgreSQLRestoreTarget(RestoreTarget):
+    requires_load = True
+
     def __init__(self, url: Url, target: str) -> None:
         self._server = RestoreServer(url, target)
 

@@ -8,7 +8,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, TrialRestore, release_nothing
+from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
 from dbctl.engines.contract.schema import Schema, fingerprint
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
@@ -28,7 +28,6 @@ from dbctl.files.atomic import NewFile
 from dbctl.files.codecs import ParallelGzip
 from dbctl.files.subprocesses import ClientProgram
 from dbctl.progress import Progress
-from dbctl.url import Url
 
 
 class ServerReader(SqlDatabase):
@@ -347,36 +346,3 @@ def require_row_counts(
         names = sorted(name for name in {*counts, *expected} if counts.get(name) != expected.get(name))
         reason = f"{path.name}: row counts of {', '.join(names)} are unexpected"
         raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)
-
-
-class ServerRestoreTarget(ABC):
-    """The methods of ``RestoreTarget`` that are the same on all servers."""
-
-    requires_load = True
-
-    @abstractmethod
-    def trial_restore(self, request: LoadRequest) -> AbstractContextManager[TrialRestore]: ...
-
-    def files(self) -> Sequence[Path]:
-        return ()  # the server owns them
-
-    def require_space(self, required_bytes: int) -> None:
-        del required_bytes  # a server does not report its free space
-
-    def prepare(self, request: LoadRequest) -> AbstractContextManager[None]:
-        """Do nothing: a restore needs no preparation here."""
-        del request
-        return nullcontext()
-
-    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Block no writers: the replaced tables are retained under another name, with all later writes."""
-        del dump, timeout
-        return nullcontext(release_nothing)
-
-    def markers(self) -> Mapping[str, str]:
-        return {}  # the retained database identifies the state
-
-    @contextmanager
-    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
-        with self.trial_restore(request) as trial:
-            yield trial.url

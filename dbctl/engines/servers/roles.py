@@ -61,7 +61,7 @@ class ServerRoles(ABC, Generic[R]):
         return msgspec.json.decode(dump.metadata.get("roles", "[]"), type=list[self.kind])  # type: ignore[name-defined]
 
     def find_missing(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
-        """Return the roles of a dump that the server lacks, as ``RoleComparer`` describes."""
+        """Return the roles of a dump that the server lacks, as ``RestoreTarget.find_missing_roles``."""
         return [
             MissingRole(name=role.name, description=role.describe(policy), is_required=role.is_named)
             for role in self._find_missing(dump, policy)
@@ -92,7 +92,7 @@ class ServerRoles(ABC, Generic[R]):
 
         Raises:
             RolesMissingError: roles are missing, and the policy refuses that.
-            RoleReplacementInvalidError: as ``RoleComparer.find_missing_roles``.
+            RoleReplacementInvalidError: as ``RestoreTarget.find_missing_roles``.
         """
         policy = request.roles
         missing = () if request.dump.foreign else self._find_missing(request.dump, policy)

@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from dbctl.engines.contract.dumps import (
     LoadRequest,
     LoadResult,
     RestoreStrategy,
-    RetainedDatabase,
+    RestoreTarget,
     TrialRestore,
 )
 from dbctl.engines.file_locks import describe_lock_holders, list_lock_holders, write_lock
@@ -359,7 +359,7 @@ def _raise_locked() -> None:
     raise _LockedError
 
 
-class SQLiteRestoreTarget:
+class SQLiteRestoreTarget(RestoreTarget):
     """A SQLite file and its side files."""
 
     requires_load = False
@@ -415,19 +415,6 @@ class SQLiteRestoreTarget:
             )
         return RestoreStrategy(method="in place" if self.exists() else "new")
 
-    def describe_retained(self, stamp: str) -> RetainedDatabase:
-        raise RuntimeError(f"{self._target} has no retained database {stamp}")
-
-    def prepare(self, request: LoadRequest) -> AbstractContextManager[None]:
-        """Return an empty context: no preparation is necessary."""
-        del request
-        return nullcontext()
-
-    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
-        """Return nothing, because the safety backup of a file contains a copy."""
-        del retained
-        return ()
-
     def markers(self) -> Mapping[str, str]:
         try:
             with closing(SQLiteReader(self._path, self._target)) as reader:
@@ -451,7 +438,3 @@ class SQLiteRestoreTarget:
         with closing(SQLiteReader(self._path, self._target, timeout=request.timeout)) as reader:
             verification = SQLiteDumps(reader).verify_dump(quick=False)
         yield TrialRestore(url=Url(engine="sqlite", path=str(self._path)), verification=verification)
-
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
-        del retained
-        return ()

@@ -12,13 +12,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import (
-    LoadRequest,
-    MissingRole,
-    RestoreTarget,
-    RolePolicy,
-    find_missing_roles,
-)
+from dbctl.engines.contract.dumps import LoadRequest, MissingRole, RestoreTarget, RolePolicy
 from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ReadOnlyError
@@ -260,7 +254,7 @@ def plan_roles(
         RolesMissingError: roles are missing, and ``policy`` refuses that.
         RoleReplacementInvalidError: a replaced role or its replacement does not exist.
     """
-    missing = find_missing_roles(restore_target, member.dump, policy)
+    missing = restore_target.find_missing_roles(member.dump, policy)
     required = [role.name for role in missing if role.is_required]
     if required and policy.missing == "refuse":
         raise RolesMissingError(
@@ -283,7 +277,7 @@ def describe_missing_roles(restore_target: RestoreTarget, member: Member) -> lis
     """Return the roles of a member that the server of its restore lacks, each with its attributes."""
     return [
         f"{role.name} ({role.description})"
-        for role in find_missing_roles(restore_target, member.dump, RolePolicy())
+        for role in restore_target.find_missing_roles(member.dump, RolePolicy())
         if role.is_required
     ]
 
