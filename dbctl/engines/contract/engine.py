@@ -88,21 +88,9 @@ class Engine(ABC):
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         """Open a database as ``open_for_writing`` does."""
 
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        """Open a database read-only; the arguments are described by ``OpenOptions``."""
-        options = OpenOptions(
-            timeout=timeout, traceless=traceless, use_external_indexes=use_external_indexes, keys=keys
-        )
-        return self.create_reader(url, target, options)
+    def open_for_reading(self, url: Url, target: str, *, timeout: float) -> Readable:
+        """Open a database read-only; ``timeout``: seconds to wait for a lock."""
+        return self.create_reader(url, target, OpenOptions(timeout=timeout))
 
     def open_for_writing(
         self,
@@ -112,12 +100,9 @@ class Engine(ABC):
         timeout: float,
         pragmas: Mapping[str, str] = {},
         create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow | None = None,
     ) -> Writable:
         """Open a database for writing; a missing file is created if ``create`` is set, but not a database on a server."""
-        options = OpenOptions(timeout=timeout, pragmas=pragmas, create=create, keys=keys, fill=fill)
-        return self.create_writer(url, target, options)
+        return self.create_writer(url, target, OpenOptions(timeout=timeout, pragmas=pragmas, create=create))
 
     @abstractmethod
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
