@@ -34,14 +34,7 @@ from dbctl.engines.postgresql.dump_programs import format_type_statements
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.load import LoadTarget, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
-from dbctl.engines.postgresql.restore_methods import (
-    create_scratch_database,
-    load_scratch_database,
-    new_properties,
-    restore_by_swap,
-    restore_in_place,
-    restore_retained,
-)
+from dbctl.engines.postgresql.restore_methods import ScratchRestore, new_properties, restore_in_place
 from dbctl.engines.postgresql.restore_strategy import RestoreServer, require_trial, select_strategy
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, derived_name
@@ -187,32 +180,31 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
     def load(self, request: LoadRequest) -> LoadResult:
-        with self._server.translate_errors():
-            if request.dump.form == "kept":
-                return restore_retained(self._server, request)
-            if self.strategy(request.dump).method == "in place":
-                return restore_in_place(self._server, request)
-            return restore_by_swap(self._server, request)
+        server, is_retained = self._server, request.dump.form == "kept"
+        with server.translate_errors():
+            if not is_retained and self.strategy(request.dump).method == "in place":
+                return restore_in_place(server, request)
+            with server.central(request.timeout) as central, server.central(request.timeout) as other:
+                restore = ScratchRestore(server, request, central)
+                return restore.restore_retained(other) if is_retained else restore.replace(other)
 
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
-        server, dump, remarks = self._server, request.dump, list[str]()
-        with (
-            server.translate_errors(),
-            server.central(request.timeout) as central,
-            Roles(central, server.target).prepare(request, remarks, temporary=True) as roles,
-        ):
-            require_trial(server, central, dump)
-            # Neither affects the rows, and another server may lack them.
-            properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
-            with create_scratch_database(server, central, properties, request, remarks) as url:
-                head = ""
-                if dump.is_partial:
-                    with server.open_session(server.url) as live:
-                        head = format_type_statements(live)
-                verification = load_scratch_database(server, central, url, request, remarks, roles, head)
-                yield TrialRestore(url=url, verification=verification, remarks=remarks)
+        server, dump = self._server, request.dump
+        with server.translate_errors(), server.central(request.timeout) as central:
+            restore = ScratchRestore(server, request, central)
+            with restore.prepare_roles(temporary=True) as roles:
+                require_trial(server, central, dump)
+                # Neither affects the rows, and another server may lack them.
+                properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
+                with restore.create_database(properties) as url:
+                    head = ""
+                    if dump.is_partial:
+                        with server.open_session(server.url) as live:
+                            head = format_type_statements(live)
+                    verification = restore.load(url, roles, head)
+                    yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         pattern = f"^{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 
 import psycopg
@@ -43,114 +43,183 @@ union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
 UNTRUSTED = "Install untrusted extensions in the live database first."
 
 
-@contextmanager
-def create_scratch_database(
-    server: RestoreServer, central: Session, properties: Properties, request: LoadRequest, remarks: list[str]
-) -> Iterator[Url]:
-    """Create a database with the settings of ``properties``, and drop it at the end unless it was renamed.
+class ScratchRestore:
+    """Loads a dump into a new database of the server, which may take the name of the old one."""
 
-    Leftovers of killed processes are dropped, too; a lock protects those in use. For a foreign dump the owner is a
-    scratch role of the same name, which is dropped as well. ``remarks`` gets what could not be dropped.
-    """
-    for (leftover,) in central.execute(SCRATCH_NAMES, [scratch_name_pattern(server.name)]).fetchall():
-        locked = central.execute(b"select pg_try_advisory_lock($1)", [lock_key(str(leftover))]).fetchall()
-        if locked == [(True,)]:
-            remarks += _drop(server, central, str(leftover))
-    name = new_scratch_name(server.name)
-    central.execute(b"select pg_advisory_lock($1)", [lock_key(name)])
-    url, owner = structs.replace(server.url, path=name), properties.owner
-    try:
-        if request.dump.foreign:
-            url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
-        template = structs.replace(properties, owner=owner)
+    def __init__(self, server: RestoreServer, request: LoadRequest, central: Session) -> None:
+        """Restore over ``central``, a session with another database of the server."""
+        self._server, self._request, self._central = server, request, central
+        self.remarks = list[str]()  #: what the user has to check or remove
+
+    @contextmanager
+    def prepare_roles(self, *, temporary: bool = False) -> Iterator[RoleChanges]:
+        """Apply the policy for missing roles; raises as ``ServerRoles.create_missing``."""
+        roles = Roles(self._central, self._server.target)
+        with roles.prepare(self._request, self.remarks, temporary=temporary) as changes:
+            yield changes
+
+    @contextmanager
+    def create_database(self, properties: Properties) -> Iterator[Url]:
+        """Create a database with the settings of ``properties``, and drop it at the end unless it was renamed.
+
+        Leftovers of killed processes are dropped, too; a lock protects those in use. For a foreign dump the owner is a
+        scratch role of the same name, which is dropped as well.
+        """
+        server, central, is_foreign = self._server, self._central, self._request.dump.foreign
+        for (leftover,) in central.execute(SCRATCH_NAMES, [scratch_name_pattern(server.name)]).fetchall():
+            locked = central.execute(b"select pg_try_advisory_lock($1)", [lock_key(str(leftover))]).fetchall()
+            if locked == [(True,)]:
+                self._drop(str(leftover))
+        name = new_scratch_name(server.name)
+        central.execute(b"select pg_advisory_lock($1)", [lock_key(name)])
+        url, owner = structs.replace(server.url, path=name), properties.owner
         try:
-            central.execute(database_properties.create_statement(name, template).encode())
-        except psycopg.errors.WrongObjectType as error:  # the operating system of the server lacks the locale
-            raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
-        if request.dump.foreign:
-            scratch_role.require_sign_in(url, server.target, timeout=request.timeout)
-            with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
-                # The live database may be missing.
-                live = stack.enter_context(server.open_catalog_first(server.name))
-                scratch = stack.enter_context(server.open_catalog_first(name))
-                scratch_role.install_extensions(live, scratch)
-        copy_settings(central, name, properties)
-        yield url
-    finally:
-        with signals.block_signals(), suppress(psycopg.Error):
-            remarks += _drop(server, central, name)
+            if is_foreign:
+                url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
+            template = structs.replace(properties, owner=owner)
+            try:
+                central.execute(database_properties.create_statement(name, template).encode())
+            except (
+                psycopg.errors.WrongObjectType
+            ) as error:  # the operating system of the server lacks the locale
+                raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
+            if is_foreign:
+                scratch_role.require_sign_in(url, server.target, timeout=self._request.timeout)
+                with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
+                    # The live database may be missing.
+                    live = stack.enter_context(server.open_catalog_first(server.name))
+                    scratch = stack.enter_context(server.open_catalog_first(name))
+                    scratch_role.install_extensions(live, scratch)
+            self._copy_settings(name, properties)
+            yield url
+        finally:
+            with signals.block_signals(), suppress(psycopg.Error):
+                self._drop(name)
 
+    def _drop(self, name: str) -> None:
+        self.remarks += scratch_role.remove(self._central, self._server.open_catalog_first, name)
+        self._central.execute(b"select pg_advisory_unlock($1)", [lock_key(name)])
 
-def load_scratch_database(
-    server: RestoreServer,
-    central: Session,
-    url: Url,
-    request: LoadRequest,
-    remarks: list[str],
-    roles: RoleChanges,
-    head: str = "",
-) -> DumpVerification:
-    """Load a dump into a new database after the statements ``head``, compare its rows, and analyze it.
+    def _copy_settings(self, name: str, properties: Properties) -> None:
+        """Copy the settings of a database, as far as this role may.
 
-    Everything runs as the role of ``url``, for a foreign dump the scratch role.
-    """
-    dump, target, timeout = request.dump, server.target, request.timeout
-    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = remove_tail if dump.is_partial else iter
-    if dump.foreign:
-        rewrite = make_statement_filter(target, remarks, rewrite)
-    else:
-        rewrite = dump_statements.make_filter(central, dump, remarks, rewrite)
-        rewrite = roles.make_filter(remarks, rewrite)
-    try:
-        with server.open_session(url, timeout=timeout) if dump.foreign else nullcontext(central) as session:
-            DumpLoader(
-                place=LoadTarget(session, url.path, target, timeout),
-                request=request,
-                before_sql=head,
-                rewrite=rewrite,
-                atomic=dump.foreign,
-            ).load()
-        verification = _verify(url, dump, target, timeout)
-        with closing(open_session(url, target, timeout=timeout, read_only=False, is_new=True)) as session:
-            analyze(session)
-    except (PrivilegeMissingError, UnreachableError) as error:
-        if not dump.foreign or central.broken:
-            raise
-        reason = error.context["reason"]
-        hint = UNTRUSTED if "extension" in str(reason) else ""
-        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
-    return verification
+        Some affect how the text of a dump is read: the search path, and the format of money values.
+        """
+        for setting in properties.settings:
+            with suppress(psycopg.Error):
+                database_properties.apply_properties(
+                    self._central,
+                    name,
+                    structs.replace(properties, settings=[setting], grants=None, comment=""),
+                )
 
+    def load(self, url: Url, roles: RoleChanges, head: str = "") -> DumpVerification:
+        """Load the dump into a new database after the statements ``head``, compare its rows, and analyze it.
 
-def _verify(url: Url, dump: Dump, target: str, timeout: float) -> DumpVerification:
-    """Compare the rows of a loaded database with its dump."""
-    with closing(PostgreSQLReader(url, target, timeout=timeout)) as reader:
-        counter = PostgreSQLRowCounter(reader)
-        counts = counter.count_dump_rows(dump.tables, path=dump.metadata.get("path", ""))
-        # A dump may lack the rows of a table, such as an unlogged table on a standby.
-        row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}
-        fingerprint = PostgreSQLSchemaReader(reader).fingerprint()
-        content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
-    require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
-    return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
+        Everything runs as the role of ``url``, for a foreign dump the scratch role.
+        """
+        server, request, central = self._server, self._request, self._central
+        dump, target, timeout = request.dump, server.target, request.timeout
+        rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = remove_tail if dump.is_partial else iter
+        if dump.foreign:
+            rewrite = make_statement_filter(target, self.remarks, rewrite)
+        else:
+            rewrite = dump_statements.make_filter(central, dump, self.remarks, rewrite)
+            rewrite = roles.make_filter(self.remarks, rewrite)
+        try:
+            with (
+                server.open_session(url, timeout=timeout) if dump.foreign else nullcontext(central) as session
+            ):
+                DumpLoader(
+                    place=LoadTarget(session, url.path, target, timeout),
+                    request=request,
+                    before_sql=head,
+                    rewrite=rewrite,
+                    atomic=dump.foreign,
+                ).load()
+            verification = self._verify(url)
+            with closing(open_session(url, target, timeout=timeout, read_only=False, is_new=True)) as session:
+                analyze(session)
+        except (PrivilegeMissingError, UnreachableError) as error:
+            if not dump.foreign or central.broken:
+                raise
+            reason = error.context["reason"]
+            hint = UNTRUSTED if "extension" in str(reason) else ""
+            raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
+        return verification
 
+    def _verify(self, url: Url) -> DumpVerification:
+        """Compare the rows of a loaded database with the dump."""
+        dump, target = self._request.dump, self._server.target
+        with closing(PostgreSQLReader(url, target, timeout=self._request.timeout)) as reader:
+            counter = PostgreSQLRowCounter(reader)
+            counts = counter.count_dump_rows(dump.tables, path=dump.metadata.get("path", ""))
+            # A dump may lack the rows of a table, such as an unlogged table on a standby.
+            row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}
+            fingerprint = PostgreSQLSchemaReader(reader).fingerprint()
+            content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
+        require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
+        return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
-def _drop(server: RestoreServer, central: Session, name: str) -> Sequence[str]:
-    remarks = scratch_role.remove(central, server.open_catalog_first, name)
-    central.execute(b"select pg_advisory_unlock($1)", [lock_key(name)])
-    return remarks
+    def replace(self, other: Session) -> LoadResult:
+        """Load into a new database, verify it, and swap the names; ``other`` terminates sessions of the old one."""
+        server, central, dump = self._server, self._central, self._request.dump
+        with self.prepare_roles() as roles:
+            refuse_newer(dump, central, server.target)
+            live = database_properties.read_properties(central, server.name)
+            new = structs.replace(new_properties(dump, server.name), database=server.name)
+            if new.tablespace in dump_statements.find_missing(central, dump):
+                new = structs.replace(new, tablespace="")
+            properties = live or roles.adapt_properties(new)
+            with self.create_database(properties) as url:
+                self.load(url, roles)
+                if dump.foreign:
+                    self._transfer_ownership(url.path, live=live is not None)
+                    owner = ident(properties.owner or central.info.user)
+                    central.execute(f"alter database {ident(url.path)} owner to {owner}".encode())
+                database_properties.apply_properties(central, url.path, properties)
+                self._require_same_properties(url.path, properties, replaces=live is not None)
+                self._swap(other, url.path, exists=live is not None)
+        return LoadResult(method="swapped" if live else "new", remarks=self.remarks)
 
+    def restore_retained(self, other: Session) -> LoadResult:
+        """Rename a retained database to its original name."""
+        server = self._server
+        find_retained(self._central, self._request.dump, server.target)
+        exists = database_properties.read_properties(self._central, server.name) is not None
+        self._swap(other, self._request.dump.metadata["kept"], exists=exists)
+        return LoadResult(method="swapped" if exists else "new")
 
-def copy_settings(central: Session, name: str, properties: Properties) -> None:
-    """Copy the settings of a database, as far as this role may.
+    def _swap(self, other: Session, source: str, *, exists: bool) -> None:
+        """Rename ``source`` to the name of the database, and the old database, which is dropped unless it is retained."""
+        server, central, request = self._server, self._central, self._request
+        old_name = request.retained_name or new_scratch_name(server.name)
+        statements = rename_statements(server.name, source, old_name, exists=exists)
+        swap_databases(central, other, statements, server.name, server.target, timeout=request.timeout)
+        if not request.retained_name:
+            with signals.block_signals(), suppress(psycopg.Error):
+                central.execute(f"drop database if exists {ident(old_name)}".encode())
 
-    Some affect how the text of a dump is read: the search path, and the format of money values.
-    """
-    for setting in properties.settings:
-        with suppress(psycopg.Error):
-            database_properties.apply_properties(
-                central, name, structs.replace(properties, settings=[setting], grants=None, comment="")
-            )
+    def _require_same_properties(self, name: str, properties: Properties, *, replaces: bool) -> None:
+        """Refuse a new database that could not get the properties of the old one.
+
+        Most properties of a foreign dump are unknown, and its grants and settings may name missing roles.
+        """
+        actual = database_properties.read_properties(self._central, name)
+        differences = database_properties.find_differences(properties, actual) if actual else ["everything"]
+        known = {key for key, text in properties.transferable().items() if text}
+        required = known - {"comment", "grants", "settings"}
+        if differences := [key for key in differences if replaces or key in required]:
+            reason = f"a new database cannot have the same properties: {', '.join(differences)}"
+            raise RestoreFailedError(target=self._server.target, reason=reason, hint=UNCHANGED)
+
+    def _transfer_ownership(self, new: str, *, live: bool) -> None:
+        server = self._server
+        with (
+            server.open_catalog_first(new) as scratch,
+            server.open_catalog_first(server.name) if live else nullcontext() as old,
+        ):
+            self.remarks += scratch_role.transfer_ownership(self._central, scratch, old, new)
 
 
 def analyze(session: Session) -> list[str]:
@@ -180,83 +249,6 @@ def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
             ).load(request.release_locks if isinstance(request.release_locks, Psql) else None)
         with signals.block_signals():
             return LoadResult(method="in place", remarks=[*remarks, *analyze(session)])
-
-
-def restore_by_swap(server: RestoreServer, request: LoadRequest) -> LoadResult:
-    """Load into a new database, verify it, and swap the names."""
-    dump, remarks = request.dump, list[str]()
-    with (
-        server.central(request.timeout) as central,
-        server.central(request.timeout) as other,
-        Roles(central, server.target).prepare(request, remarks) as roles,
-    ):
-        refuse_newer(dump, central, server.target)
-        live = database_properties.read_properties(central, server.name)
-        new = structs.replace(new_properties(dump, server.name), database=server.name)
-        if new.tablespace in dump_statements.find_missing(central, dump):
-            new = structs.replace(new, tablespace="")
-        properties = live or roles.adapt_properties(new)
-        with create_scratch_database(server, central, properties, request, remarks) as url:
-            load_scratch_database(server, central, url, request, remarks, roles)
-            if dump.foreign:
-                remarks += _transfer_ownership(server, central, url.path, live=live is not None)
-                owner = ident(properties.owner or central.info.user)
-                central.execute(f"alter database {ident(url.path)} owner to {owner}".encode())
-            database_properties.apply_properties(central, url.path, properties)
-            _require_same_properties(server, central, url.path, properties, replaces=live is not None)
-            _swap(server, central, other, url.path, request, exists=live is not None)
-    return LoadResult(method="swapped" if live else "new", remarks=remarks)
-
-
-def restore_retained(server: RestoreServer, request: LoadRequest) -> LoadResult:
-    """Rename a retained database to its original name."""
-    with server.central(request.timeout) as central, server.central(request.timeout) as other:
-        find_retained(central, request.dump, server.target)
-        exists = database_properties.read_properties(central, server.name) is not None
-        _swap(server, central, other, request.dump.metadata["kept"], request, exists=exists)
-    return LoadResult(method="swapped" if exists else "new")
-
-
-def _swap(
-    server: RestoreServer,
-    central: Session,
-    other: Session,
-    source: str,
-    request: LoadRequest,
-    *,
-    exists: bool,
-) -> None:
-    """Rename ``source`` to the name of the database, and the old database, which is dropped unless it is retained."""
-    old_name = request.retained_name or new_scratch_name(server.name)
-    statements = rename_statements(server.name, source, old_name, exists=exists)
-    swap_databases(central, other, statements, server.name, server.target, timeout=request.timeout)
-    if not request.retained_name:
-        with signals.block_signals(), suppress(psycopg.Error):
-            central.execute(f"drop database if exists {ident(old_name)}".encode())
-
-
-def _require_same_properties(
-    server: RestoreServer, central: Session, name: str, properties: Properties, *, replaces: bool
-) -> None:
-    """Refuse a new database that could not get the properties of the old one.
-
-    Most properties of a foreign dump are unknown, and its grants and settings may name missing roles.
-    """
-    actual = database_properties.read_properties(central, name)
-    differences = database_properties.find_differences(properties, actual) if actual else ["everything"]
-    known = {key for key, text in properties.transferable().items() if text}
-    required = known - {"comment", "grants", "settings"}
-    if differences := [key for key in differences if replaces or key in required]:
-        reason = f"a new database cannot have the same properties: {', '.join(differences)}"
-        raise RestoreFailedError(target=server.target, reason=reason, hint=UNCHANGED)
-
-
-def _transfer_ownership(server: RestoreServer, central: Session, new: str, *, live: bool) -> list[str]:
-    with (
-        server.open_catalog_first(new) as scratch,
-        server.open_catalog_first(server.name) if live else nullcontext() as old,
-    ):
-        return scratch_role.transfer_ownership(central, scratch, old, new)
 
 
 def new_properties(dump: Dump, name: str) -> Properties:
