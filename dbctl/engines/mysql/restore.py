@@ -39,12 +39,8 @@ from dbctl.engines.mysql.swap import (
     DATABASES,
     TABLES,
     RestoreServer,
-    create_scratch_database,
-    load_scratch_database,
-    lock_swap,
+    ScratchRestore,
     rename_clauses,
-    restore_retained,
-    swap_tables,
 )
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import RETAINED_SUFFIX, derived_name
@@ -158,24 +154,20 @@ class MySQLRestoreTarget(RestoreTarget):
 
     def load(self, request: LoadRequest) -> LoadResult:
         self._refuse_system_database()
-        server, dump, remarks = self._server, request.dump, list[str]()
+        server, dump = self._server, request.dump
         with server.translate_errors(), server.central(request.timeout) as central:
-            exists = server.exists(central, server.name)
+            restore, exists = ScratchRestore(server, request, central), server.exists(central, server.name)
             stored_code.require_recreatable(central, server.name, server.target)
             if dump.form == "kept":
-                remarks += restore_retained(server, central, request)
+                restore.restore_retained()
             else:
                 server.refuse_newer(dump, central)
-                with (
-                    Accounts(central, server.target).prepare(request, remarks) as accounts,
-                    create_scratch_database(server, central, request, remarks) as url,
-                ):
-                    load_scratch_database(server, central, url, request, accounts)
-                    with lock_swap(server, central):
-                        remarks += swap_tables(server, central, url.path, request)
+                with restore.prepare_accounts() as accounts, restore.create_database() as url:
+                    restore.load(url, accounts)
+                    restore.swap(url.path)
                     if not exists:  # rights on a database remain when it is replaced
-                        remarks += accounts.grant(central, server.name)
-        return LoadResult(method="swapped" if exists else "new", remarks=remarks)
+                        restore.remarks += accounts.grant(central, server.name)
+        return LoadResult(method="swapped" if exists else "new", remarks=restore.remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
@@ -192,17 +184,15 @@ class MySQLRestoreTarget(RestoreTarget):
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
-        server, remarks = self._server, list[str]()
+        server = self._server
         with server.translate_errors(), server.central(request.timeout) as central:
             server.refuse_newer(request.dump, central)
-            with (
-                Accounts(central, server.target).prepare(request, remarks, temporary=True) as accounts,
-                create_scratch_database(server, central, request, remarks) as url,
-            ):
-                verification = load_scratch_database(server, central, url, request, accounts)
+            restore = ScratchRestore(server, request, central)
+            with restore.prepare_accounts(temporary=True) as accounts, restore.create_database() as url:
+                verification = restore.load(url, accounts)
                 # rights of other accounts would outlive the database
-                remarks += accounts.grant(central, url.path, only_created=True)
-                yield TrialRestore(url=url, verification=verification, remarks=remarks)
+                restore.remarks += accounts.grant(central, url.path, only_created=True)
+                yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 
     def _describe_location(self, session: Session) -> str:
         return f"database {self._server.name} of the server at {describe_server(session)['at']} ({session.server.version_text})"

@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest
 from dbctl.engines.mysql import connection, foreign, stored_code
-from dbctl.engines.mysql.accounts import AccountChanges
+from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.dialect import parse_server
@@ -124,230 +124,224 @@ where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 MAY_NOT_CREATE = 1044
 #: The setting that allows triggers and functions with a binary log; the server names it if it rejects them.
 TRUSTING = "log_bin_trust_function_creators"
-
-
-@contextmanager
-def create_scratch_database(
-    server: RestoreServer, central: Session, request: LoadRequest, remarks: list[str]
-) -> Iterator[Url]:
-    """Create a database, and drop it at the end; leftovers of killed processes are dropped, too.
-
-    A foreign dump gets a scratch user, which is dropped as well. ``remarks`` gets what could not be dropped.
-    """
-    pattern = re.compile(scratch_name_pattern(server.name))
-    for (leftover,) in central.run(DATABASES):
-        lock = connection.acquire_sql(connection.lock_name(str(leftover)))
-        if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
-            remarks += foreign.remove(central, str(leftover))
-    for account in list(foreign.list_abandoned(central)):
-        with suppress(pymysql.Error):
-            central.run(f"drop user {account}")
-    name = new_scratch_name(server.name)
-    central.run(connection.acquire_sql(connection.lock_name(name)))
-    try:
-        central.run(create_statement(name, request.dump.metadata))
-    except pymysql.Error as error:
-        if error_number(error) != MAY_NOT_CREATE:
-            raise
-        grant_pattern = derived_name(server.name, RETAINED_SUFFIX).replace("_", "\\_")
-        hint = f"As an administrator: GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
-        reason = f"{central.account} may not create databases next to it"
-        if request.dump.foreign:
-            raise ForeignDumpRefusedError(target=server.target, reason=reason, hint=hint) from error
-        hint = f"Nothing was changed. {hint}"
-        raise PrivilegeMissingError(target=server.target, reason=reason, hint=hint) from error
-    url, prepared = structs.replace(server.url, path=name), None
-    try:
-        if request.dump.foreign:
-            prepared = foreign.list_prepared(central)
-            user, password = foreign.create_user(central, name, server.target)
-            url = structs.replace(url, user=user, password=password)
-            foreign.require_confined(url, server.target, timeout=request.timeout)
-        yield url
-    finally:
-        with signals.block_signals(), suppress(pymysql.Error):
-            remarks += foreign.remove(central, name, prepared)
-
-
-def load_scratch_database(
-    server: RestoreServer, central: Session, url: Url, request: LoadRequest, accounts: AccountChanges
-) -> DumpVerification:
-    """Load a dump into a new database, and compare its rows, as the user of ``url``."""
-    name, dump, target = url.path, request.dump, server.target
-    rewrite = (
-        partial(foreign.remove_definers, target=target) if dump.foreign else accounts.make_filter(target)
-    )
-    try:
-        load_dump(request, url, central.server, target, rewrite=rewrite)
-        with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
-            tables = stored_code.list_names(central, TABLES, name)
-            row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
-            for table in stored_code.list_names(central, VERSIONED, name):
-                row_counts[table] = stored_code.count_versions(central, name, table)
-            fingerprint = MySQLSchemaReader(reader).fingerprint()
-            content = digest_tables(reader, {table: dump.tables[table] for table in dump.digests})
-    except (PrivilegeMissingError, UnreachableError) as error:
-        if not dump.foreign or not central.open:
-            raise
-        reason = error.context["reason"]
-        hint = (
-            f"To allow its triggers and functions: SET GLOBAL {TRUSTING} = 1."
-            if TRUSTING in str(reason)
-            else ""
-        )
-        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
-    require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
-    if row_counts:
-        central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
-    return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
-
-
 #: Precedes the code objects in the script of a retained database.
 CODE_MARKER = "-- What is no table follows.\n"
 DANGLING_KEYS = """select table_name, constraint_name from information_schema.referential_constraints
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 
 
-@contextmanager
-def lock_swap(server: RestoreServer, central: Session) -> Iterator[None]:
-    """Make other dbctl processes wait until the server has finished the swap, even if this process is killed.
+class ScratchRestore:
+    """Loads a dump into a new database of the server, whose tables may take the place of the old ones."""
 
-    Otherwise a restore that begins before that would mistake the new tables for the old ones, and drop the retained ones.
-    """
-    name = connection.swap_lock_name(connection.lock_name(server.name))
-    # The holder of the lock of the database has already waited for it.
-    if central.run(connection.acquire_sql(name)) != [(1,)]:
-        raise BusyError(target=server.target, holder=" by another restore", waited="0")
-    try:
-        yield
-    finally:
-        with signals.block_signals(), suppress(pymysql.Error):
-            central.run(connection.release_sql(name))
+    def __init__(self, server: RestoreServer, request: LoadRequest, central: Session) -> None:
+        """Restore over ``central``, a session with another database of the server."""
+        self._server, self._request, self._central = server, request, central
+        self.remarks = list[str]()  #: what the user has to check or remove
 
+    @contextmanager
+    def prepare_accounts(self, *, temporary: bool = False) -> Iterator[AccountChanges]:
+        """Apply the policy for missing accounts; raises as ``ServerRoles.create_missing``."""
+        accounts = Accounts(self._central, self._server.target)
+        with accounts.prepare(self._request, self.remarks, temporary=temporary) as changes:
+            yield changes
 
-def swap_tables(server: RestoreServer, central: Session, source: str, request: LoadRequest) -> Sequence[str]:
-    """Move all objects of ``source`` into the database, and its tables into the retained one.
+    @contextmanager
+    def create_database(self) -> Iterator[Url]:
+        """Create a database, and drop it at the end; leftovers of killed processes are dropped, too.
 
-    Raises:
-        RestoreUnfinishedError: the tables were moved, or may have been, and code objects are missing.
-    """
-    dump, timeout = request.dump, request.timeout
-    script, definitions = b"", list[foreign.Definition]()
-    if dump.foreign:
-        with server.central(timeout) as session:
-            definitions = foreign.read_definitions(session, source)
-    else:
-        script = stored_code.dump_script(server.url, central, source, server.target)
-    routine_rights = stored_code.read_routine_rights(central, server.name)
-    signals.raise_if_interrupted()
-    if not (exists := server.exists(central, server.name)):
-        central.run(create_statement(server.name, dump.metadata))
-    old_name = request.retained_name or new_scratch_name(server.name)
-    before = stored_code.dump_script(server.url, central, server.name, server.target)
-    broken_views = stored_code.find_broken_views(central, server.name)
-    unreadable = stored_code.find_broken_views(central, source)
-    ((charset, collation),) = central.run(CHARSET.format(format_literal(server.name)))
-    central.run(create_statement(old_name, {"charset": str(charset), "collation": str(collation)}))
-    with signals.block_signals():
+        A foreign dump gets a scratch user, which is dropped as well.
+        """
+        server, central, request = self._server, self._central, self._request
+        pattern = re.compile(scratch_name_pattern(server.name))
+        for (leftover,) in central.run(DATABASES):
+            lock = connection.acquire_sql(connection.lock_name(str(leftover)))
+            if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
+                self.remarks += foreign.remove(central, str(leftover))
+        for account in list(foreign.list_abandoned(central)):
+            with suppress(pymysql.Error):
+                central.run(f"drop user {account}")
+        name = new_scratch_name(server.name)
+        central.run(connection.acquire_sql(connection.lock_name(name)))
         try:
-            for database in (server.name, source):
-                # Broken views cannot be created again.
-                stored_code.drop_code(central, database, keep_views=broken_views)
-            old, new = (
-                stored_code.list_names(central, TABLES, database) for database in (server.name, source)
-            )
-            for view in set(broken_views) & set(new):
-                central.run(f"drop view {ident(server.name)}.{ident(view)}")
-            moves = [*rename_clauses(old, server.name, old_name), *rename_clauses(new, source, server.name)]
-            if moves:
-                central.run(f"rename table {', '.join(moves)}")
-        except BaseException as error:  # no table was moved: code objects are created again
-            with _report_unfinished(server, error):
-                _recreate_code(server, central, server.name, before, timeout, keep_views=broken_views)
-                for database in [old_name] if exists else [old_name, server.name]:
-                    central.run(f"drop database {ident(database)}")
-            raise
-        with _report_unfinished(server, None):
-            if "charset" in dump.metadata:
-                central.run(f"alter database {ident(server.name)}{charset_clause(dump.metadata)}")
-            stored_code.repoint_sequences(central, server.name, source)
-            _recreate_code(server, central, server.name, script, timeout)
-            warnings = _create_definitions(server, definitions, timeout)
-        remarks = [*warnings, *(f"view {view} was broken and is not retained" for view in broken_views)]
-        remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
-        remarks += _drop_dangling_keys(server, central, old_name)
-        remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
-        if not request.retained_name:
-            central.run(f"drop database {ident(old_name)}")
-    return remarks
+            central.run(create_statement(name, request.dump.metadata))
+        except pymysql.Error as error:
+            if error_number(error) != MAY_NOT_CREATE:
+                raise
+            grant_pattern = derived_name(server.name, RETAINED_SUFFIX).replace("_", "\\_")
+            hint = f"As an administrator: GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
+            reason = f"{central.account} may not create databases next to it"
+            if request.dump.foreign:
+                raise ForeignDumpRefusedError(target=server.target, reason=reason, hint=hint) from error
+            hint = f"Nothing was changed. {hint}"
+            raise PrivilegeMissingError(target=server.target, reason=reason, hint=hint) from error
+        url, prepared = structs.replace(server.url, path=name), None
+        try:
+            if request.dump.foreign:
+                prepared = foreign.list_prepared(central)
+                user, password = foreign.create_user(central, name, server.target)
+                url = structs.replace(url, user=user, password=password)
+                foreign.require_confined(url, server.target, timeout=request.timeout)
+            yield url
+        finally:
+            with signals.block_signals(), suppress(pymysql.Error):
+                self.remarks += foreign.remove(central, name, prepared)
 
-
-def restore_retained(server: RestoreServer, central: Session, request: LoadRequest) -> Sequence[str]:
-    dump, timeout = request.dump, request.timeout
-    source = dump.metadata["kept"]
-    server.require_retained(central, dump)
-    script = request.path.read_bytes().partition(CODE_MARKER.encode())[2]
-    if not stored_code.list_names(central, TABLES, source) and dump.metadata["tables"] != "0":
-        # The restore that retained it failed before its tables were renamed; at most its code objects were dropped.
-        with signals.block_signals(), _report_unfinished(server, None):
-            _recreate_code(server, central, server.name, script, timeout)
-        return ()
-    try:  # first in the retained database, so that a failure changes nothing
-        _recreate_code(server, central, source, script, timeout)
-    except BaseException:
-        with signals.block_signals():
-            stored_code.drop_code(central, source)
-        raise
-    with lock_swap(server, central):
-        remarks = swap_tables(server, central, source, request)
-    with signals.block_signals():
-        central.run(f"drop database {ident(source)}")
-    return remarks
-
-
-def _drop_dangling_keys(server: RestoreServer, central: Session, retained_name: str) -> Iterator[str]:
-    """Drop foreign keys of retained tables that referred to no table, and would refer to a new one; yield a remark each."""
-    for table, key in central.run(
-        DANGLING_KEYS.format(format_literal(retained_name), format_literal(server.name))
-    ):
-        central.run(
-            f"alter table {ident(retained_name)}.{ident(str(table))} drop foreign key {ident(str(key))}"
+    def load(self, url: Url, accounts: AccountChanges) -> DumpVerification:
+        """Load the dump into a new database, and compare its rows, as the user of ``url``."""
+        request, central = self._request, self._central
+        name, dump, target = url.path, request.dump, self._server.target
+        rewrite = (
+            partial(foreign.remove_definers, target=target) if dump.foreign else accounts.make_filter(target)
         )
-        yield f"foreign key {key} of {table} referred to no table and is not retained"
+        try:
+            load_dump(request, url, central.server, target, rewrite=rewrite)
+            with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
+                tables = stored_code.list_names(central, TABLES, name)
+                row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
+                for table in stored_code.list_names(central, VERSIONED, name):
+                    row_counts[table] = stored_code.count_versions(central, name, table)
+                fingerprint = MySQLSchemaReader(reader).fingerprint()
+                content = digest_tables(reader, {table: dump.tables[table] for table in dump.digests})
+        except (PrivilegeMissingError, UnreachableError) as error:
+            if not dump.foreign or not central.open:
+                raise
+            reason = error.context["reason"]
+            hint = (
+                f"To allow its triggers and functions: SET GLOBAL {TRUSTING} = 1."
+                if TRUSTING in str(reason)
+                else ""
+            )
+            raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
+        require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
+        if row_counts:
+            central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
+        return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
+    def swap(self, source: str) -> None:
+        """Move all objects of ``source`` into the database, and its tables into the retained one.
 
-def _create_definitions(
-    server: RestoreServer, definitions: Sequence[foreign.Definition], timeout: float
-) -> list[str]:
-    if not definitions:
-        return []
-    with server.central(timeout) as session:
-        return foreign.create_objects(session, server.name, definitions)
+        Other dbctl processes wait until the server has finished the swap, even if this process is killed. Otherwise a restore
+        that begins before that would mistake the new tables for the old ones, and drop the retained ones.
 
+        Raises:
+            RestoreUnfinishedError: the tables were moved, or may have been, and code objects are missing.
+        """
+        name = connection.swap_lock_name(connection.lock_name(self._server.name))
+        # The holder of the lock of the database has already waited for it.
+        if self._central.run(connection.acquire_sql(name)) != [(1,)]:
+            raise BusyError(target=self._server.target, holder=" by another restore", waited="0")
+        try:
+            self._swap_tables(source)
+        finally:
+            with signals.block_signals(), suppress(pymysql.Error):
+                self._central.run(connection.release_sql(name))
 
-@contextmanager
-def _report_unfinished(server: RestoreServer, first: BaseException | None) -> Iterator[None]:
-    """Report a failure as an unfinished restore; ``first`` is an earlier error, if any."""
-    try:
-        yield
-    except (DbctlError, pymysql.Error) as error:
-        reason = first or error
-        message = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
-        raise RestoreUnfinishedError(target=server.target, reason=message) from error
+    def _swap_tables(self, source: str) -> None:
+        server, central, request = self._server, self._central, self._request
+        dump = request.dump
+        script, definitions = b"", list[foreign.Definition]()
+        if dump.foreign:
+            with server.central(request.timeout) as session:
+                definitions = foreign.read_definitions(session, source)
+        else:
+            script = stored_code.dump_script(server.url, central, source, server.target)
+        routine_rights = stored_code.read_routine_rights(central, server.name)
+        signals.raise_if_interrupted()
+        if not (exists := server.exists(central, server.name)):
+            central.run(create_statement(server.name, dump.metadata))
+        old_name = request.retained_name or new_scratch_name(server.name)
+        before = stored_code.dump_script(server.url, central, server.name, server.target)
+        broken_views = stored_code.find_broken_views(central, server.name)
+        unreadable = stored_code.find_broken_views(central, source)
+        ((charset, collation),) = central.run(CHARSET.format(format_literal(server.name)))
+        central.run(create_statement(old_name, {"charset": str(charset), "collation": str(collation)}))
+        with signals.block_signals():
+            try:
+                for database in (server.name, source):
+                    # Broken views cannot be created again.
+                    stored_code.drop_code(central, database, keep_views=broken_views)
+                old, new = (
+                    stored_code.list_names(central, TABLES, database) for database in (server.name, source)
+                )
+                for view in set(broken_views) & set(new):
+                    central.run(f"drop view {ident(server.name)}.{ident(view)}")
+                moves = [
+                    *rename_clauses(old, server.name, old_name),
+                    *rename_clauses(new, source, server.name),
+                ]
+                if moves:
+                    central.run(f"rename table {', '.join(moves)}")
+            except BaseException as error:  # no table was moved: code objects are created again
+                with self._report_unfinished(error):
+                    self._recreate_code(server.name, before, keep_views=broken_views)
+                    for database in [old_name] if exists else [old_name, server.name]:
+                        central.run(f"drop database {ident(database)}")
+                raise
+            with self._report_unfinished():
+                self._complete_tables(source, script, definitions)
+            self.remarks += (f"view {view} was broken and is not retained" for view in broken_views)
+            self.remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
+            self._drop_dangling_keys(old_name)
+            self.remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
+            if not request.retained_name:
+                central.run(f"drop database {ident(old_name)}")
 
+    def _complete_tables(self, source: str, script: bytes, definitions: Sequence[foreign.Definition]) -> None:
+        """Create what is no table after the tables of ``source`` were moved."""
+        server, central, metadata = self._server, self._central, self._request.dump.metadata
+        if "charset" in metadata:
+            central.run(f"alter database {ident(server.name)}{charset_clause(metadata)}")
+        stored_code.repoint_sequences(central, server.name, source)
+        self._recreate_code(server.name, script)
+        if definitions:
+            with server.central(self._request.timeout) as session:
+                self.remarks += foreign.create_objects(session, server.name, definitions)
 
-def _recreate_code(
-    server: RestoreServer,
-    central: Session,
-    database: str,
-    script: bytes,
-    timeout: float,
-    *,
-    keep_views: Sequence[str] = (),
-) -> None:
-    stored_code.drop_code(central, database, keep_views=keep_views)
-    url = structs.replace(server.url, path=database)
-    run_script([script], url, central.server, server.target, timeout=timeout, interruptible=False)
+    def restore_retained(self) -> None:
+        """Move the tables of a retained database to their original place."""
+        server, central, dump = self._server, self._central, self._request.dump
+        source = dump.metadata["kept"]
+        server.require_retained(central, dump)
+        script = self._request.path.read_bytes().partition(CODE_MARKER.encode())[2]
+        if not stored_code.list_names(central, TABLES, source) and dump.metadata["tables"] != "0":
+            # The restore that retained it failed before its tables were renamed; at most its code objects were dropped.
+            with signals.block_signals(), self._report_unfinished():
+                self._recreate_code(server.name, script)
+            return
+        try:  # first in the retained database, so that a failure changes nothing
+            self._recreate_code(source, script)
+        except BaseException:
+            with signals.block_signals():
+                stored_code.drop_code(central, source)
+            raise
+        self.swap(source)
+        with signals.block_signals():
+            central.run(f"drop database {ident(source)}")
+
+    def _drop_dangling_keys(self, retained_name: str) -> None:
+        """Drop foreign keys of retained tables that referred to no table, and would refer to a new one."""
+        names = format_literal(retained_name), format_literal(self._server.name)
+        for table, key in self._central.run(DANGLING_KEYS.format(*names)):
+            self._central.run(
+                f"alter table {ident(retained_name)}.{ident(str(table))} drop foreign key {ident(str(key))}"
+            )
+            self.remarks.append(f"foreign key {key} of {table} referred to no table and is not retained")
+
+    @contextmanager
+    def _report_unfinished(self, first: BaseException | None = None) -> Iterator[None]:
+        """Report a failure as an unfinished restore; ``first`` is an earlier error, if any."""
+        try:
+            yield
+        except (DbctlError, pymysql.Error) as error:
+            reason = first or error
+            message = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
+            raise RestoreUnfinishedError(target=self._server.target, reason=message) from error
+
+    def _recreate_code(self, database: str, script: bytes, *, keep_views: Sequence[str] = ()) -> None:
+        server, central = self._server, self._central
+        stored_code.drop_code(central, database, keep_views=keep_views)
+        url, timeout = structs.replace(server.url, path=database), self._request.timeout
+        run_script([script], url, central.server, server.target, timeout=timeout, interruptible=False)
 
 
 def rename_clauses(tables: Sequence[str], source: str, target: str) -> list[str]:
