@@ -232,8 +232,12 @@ class StatementFilter(PsqlScanner, ABC):
 
     def __init__(self) -> None:
         self._pending, self._finished_text = list[bytes](), b""
-        self.output = list[bytes]()
+        self._output = list[bytes]()
         super().__init__()
+
+    @abstractmethod
+    def describe_changes(self) -> Iterable[str]:
+        """Return a sentence about each kind of change."""
 
     @abstractmethod
     def change_statement(self, statement: bytes, text: bytes) -> bytes:
@@ -242,7 +246,7 @@ class StatementFilter(PsqlScanner, ABC):
     def _scan_rows(self) -> bool:
         begin = self._position
         text, ended = self._text, super()._scan_rows()
-        self.output.append(text[begin : self._position])
+        self._output.append(text[begin : self._position])
         return ended
 
     def _scan_token(self, *, last: bool) -> bool:
@@ -251,28 +255,27 @@ class StatementFilter(PsqlScanner, ABC):
             return False
         token = self._text[begin : self._position]
         if self._finished_text:
-            self.output.append(self.change_statement(self._finished_text, b"".join([*self._pending, token])))
+            self._output.append(self.change_statement(self._finished_text, b"".join([*self._pending, token])))
             self._pending = []
         elif self._statement_text:
             self._pending.append(token)
         else:  # a blank or a comment before a statement
-            self.output.append(token)
+            self._output.append(token)
         return True
 
     def _end_statement(self) -> None:
         self._finished_text = self._statement_text
         super()._end_statement()
 
-    def take_output(self) -> bytes:
-        """Return the filtered text since the last call."""
-        text = b"".join(self.output)
-        self.output = []
-        return text
-
-    def take_remaining(self) -> bytes:
-        """Return the filtered text that remains at the end."""
+    def filter(self, blocks: Iterable[bytes], remarks: list[str]) -> Iterator[bytes]:
+        """Yield the changed text; ``remarks`` gets what the user should know about the changes."""
+        for block in blocks:
+            self.feed(block)
+            yield b"".join(self._output)
+            self._output = []
         self.finish()
-        return b"".join([*self.output, *self._pending])
+        yield b"".join([*self._output, *self._pending])
+        remarks.extend(self.describe_changes())
 
 
 _NAMES = NAME + rb"(?:\s*,\s*" + NAME + rb")*"
@@ -302,15 +305,22 @@ _ROLE_STATEMENTS = [
 _PUBLIC = (b"PUBLIC", b"DEFAULT")
 
 
-class _RoleFilter(StatementFilter):
-    """Filter that replaces roles, and removes statements about missing ones."""
+class RoleFilter(StatementFilter):
+    """Filter that replaces roles in a dump of dbctl, and removes statements about missing ones."""
 
     trusts_strings = True
 
     def __init__(self, resolve: Callable[[str], str | None]) -> None:
+        """Replace each role by the one that ``resolve`` returns; None: statements about it are left out."""
         self._resolve = resolve
-        self.omitted = Counter[str]()  #: statements by role
+        self._omitted = Counter[str]()  #: statements by role
         super().__init__()
+
+    def describe_changes(self) -> Iterable[str]:
+        return [
+            f"role {role} is missing: {format_count(count, 'statement')} about its ownership and grants left out"
+            for role, count in self._omitted.items()
+        ]
 
     def change_statement(self, statement: bytes, text: bytes) -> bytes:
         match = next(filter(None, (pattern.fullmatch(statement) for pattern in _ROLE_STATEMENTS)), None)
@@ -332,35 +342,10 @@ class _RoleFilter(StatementFilter):
             role = unquote_name(name)
             replacement = role if name.upper() in _PUBLIC else self._resolve(role)
             if replacement is None:
-                self.omitted[role] += 1
+                self._omitted[role] += 1
             else:
                 remaining.append(name if replacement == role else ident(replacement).encode())
         return b", ".join(remaining)
-
-
-def make_role_filter(
-    resolve: Callable[[str], str | None],
-    remarks: list[str],
-    change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
-) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Return a function that replaces the roles in a dump of dbctl, and then applies ``change``.
-
-    ``resolve`` returns the role that takes the place of another one, or None: statements about it are left out. ``remarks``
-    gets a sentence about each role that was left out.
-    """
-
-    def pass_on(blocks: Iterable[bytes]) -> Iterator[bytes]:
-        statements = _RoleFilter(resolve)
-        for block in blocks:
-            statements.feed(block)
-            yield statements.take_output()
-        yield statements.take_remaining()
-        remarks.extend(
-            f"role {role} is missing: {format_count(count, 'statement')} about its ownership and grants left out"
-            for role, count in statements.omitted.items()
-        )
-
-    return lambda blocks: change(pass_on(blocks))
 
 
 #: Of tables, indexes and materialized views.
@@ -376,15 +361,18 @@ class _TablespaceFilter(StatementFilter):
     trusts_strings = True
 
     def __init__(self, existing: Collection[str]) -> None:
-        self._existing, self.missing = existing, dict[str, None]()
+        self._existing, self._missing = existing, dict[str, None]()
         super().__init__()
+
+    def describe_changes(self) -> Iterable[str]:
+        return map(describe_missing, self._missing)
 
     def change_statement(self, statement: bytes, text: bytes) -> bytes:
         match = _SETTING.fullmatch(statement)
         name = unquote_name(match[1]) if match and match[1] != b"''" else ""
         if not name or name in self._existing:
             return text
-        self.missing[name] = None
+        self._missing[name] = None
         return b"SET default_tablespace = '';"
 
 
@@ -412,16 +400,7 @@ def make_filter(
     if "tablespaces" in dump.metadata and not find_missing(session, dump):
         return change
     existing = _read_existing(session)
-
-    def pass_on(blocks: Iterator[bytes]) -> Iterator[bytes]:
-        statements = _TablespaceFilter(existing)
-        for block in blocks:
-            statements.feed(block)
-            yield statements.take_output()
-        yield statements.take_remaining()
-        remarks.extend(map(describe_missing, statements.missing))
-
-    return lambda blocks: change(pass_on(blocks))
+    return lambda blocks: change(_TablespaceFilter(existing).filter(blocks, remarks))
 
 
 def describe_missing(name: str) -> str:

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
-from dbctl.engines.postgresql.dump_statements import make_role_filter
+from dbctl.engines.postgresql.dump_statements import RoleFilter
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
 from dbctl.engines.sql.catalog import ident
@@ -327,7 +327,9 @@ class RoleChanges(Struct, frozen=True, kw_only=True):
         self, remarks: list[str], change: Callable[[Iterator[bytes]], Iterator[bytes]]
     ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
         """Return a function that replaces or removes the roles in the text of a dump, and then applies ``change``."""
-        return make_role_filter(self.resolve, remarks, change) if self.is_needed else change
+        if not self.is_needed:
+            return change
+        return lambda blocks: change(RoleFilter(self.resolve).filter(blocks, remarks))
 
 
 def read_roles(session: Session, scope: str) -> str:

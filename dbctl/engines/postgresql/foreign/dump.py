@@ -202,8 +202,7 @@ class _ForeignFilter(StatementFilter):
     def _omit(self, kind: str, name: bytes) -> None:
         self._omitted.setdefault(kind, {})[name] = None
 
-    def describe_omitted(self) -> list[str]:
-        """Return a sentence for each kind of object that was left out."""
+    def describe_changes(self) -> list[str]:
         sentences = []
         for kind, objects in self._omitted.items():
             names = [name.decode(errors="replace") for name in objects]
@@ -234,13 +233,8 @@ def make_statement_filter(
     """
 
     def pass_on(blocks: Iterable[bytes]) -> Iterator[bytes]:
-        statements = _ForeignFilter()
         try:
-            for block in blocks:
-                statements.feed(block)
-                yield statements.take_output()
-            yield statements.take_remaining()
-            remarks.extend(statements.describe_omitted())
+            yield from _ForeignFilter().filter(blocks, remarks)
         except PsqlCommandError as error:
             instead = "Nothing after it was executed."
             raise DumpOverreachesError(target=target, reason=f"it contains {error}", hint=instead) from error
