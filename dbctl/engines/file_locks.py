@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,12 +85,32 @@ def list_lock_holders(path: Path) -> Sequence[LockHolder]:
     Raises:
         NotSupportedError: the system does not provide them.
     """
+    return _list_users(set(_file_ids(path)), _lock_pids(path), "a file", "lsof FILE")
+
+
+def list_folder_users(folder: Path) -> Sequence[LockHolder]:
+    """Return the processes that have a file below a folder open, as far as this user may see them.
+
+    Raises:
+        NotSupportedError: the system does not provide them.
+    """
+    file_ids = set[tuple[int, int]]()
+    for top, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                status = os.lstat(os.path.join(top, name))  # noqa: PTH118 - faster than pathlib for many files
+                file_ids.add((status.st_dev, status.st_ino))
+    return _list_users(file_ids, {"READ": set(), "WRITE": set()}, "a folder", "lsof +D FOLDER")
+
+
+def _list_users(
+    file_ids: AbstractSet[tuple[int, int]], lock_pids: Mapping[str, set[int]], kind: str, command: str
+) -> list[LockHolder]:
+    """Return the other processes that lock files or have them open; ``command`` lists them on other systems."""
     if sys.platform != "linux":
         raise NotSupportedError(
-            feature="listing the processes that use a file", subject=sys.platform, hint="Run: lsof FILE"
+            feature=f"listing the processes that use {kind}", subject=sys.platform, hint=f"Run: {command}"
         )
-    lock_pids = _lock_pids(path)
-    file_ids = set(_file_ids(path))
     pids = lock_pids["READ"] | lock_pids["WRITE"] | {pid for pid in _list_pids() if _has_open(pid, file_ids)}
     return [
         LockHolder(
@@ -100,30 +120,6 @@ def list_lock_holders(path: Path) -> Sequence[LockHolder]:
             mode="write" if pid in lock_pids["WRITE"] else "read" if pid in lock_pids["READ"] else "open",
         )
         for pid in sorted(pids - {os.getpid(), -1, 0})
-    ]
-
-
-def list_folder_users(folder: Path) -> Sequence[LockHolder]:
-    """Return the processes that have a file below a folder open, as far as this user may see them.
-
-    Raises:
-        NotSupportedError: the system does not provide them.
-    """
-    if sys.platform != "linux":
-        raise NotSupportedError(
-            feature="listing the processes that use a folder",
-            subject=sys.platform,
-            hint="Run: lsof +D FOLDER",
-        )
-    file_ids = set[tuple[int, int]]()
-    for top, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                status = os.lstat(os.path.join(top, name))  # noqa: PTH118 - faster than pathlib for many files
-                file_ids.add((status.st_dev, status.st_ino))
-    pids = [pid for pid in _list_pids() if pid != os.getpid() and _has_open(pid, file_ids)]
-    return [
-        LockHolder(pid=pid, command=_command(pid), owner=_owner(pid), mode="open") for pid in sorted(pids)
     ]
 
 
