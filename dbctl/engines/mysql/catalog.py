@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -45,14 +45,23 @@ COLUMNS = """select table_name as "table", column_name as name, column_type as t
   column_default is not null as has_default, lower(extra) as attributes, column_key = 'PRI' as is_primary_key,
   coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
-KEYS = """select k.table_name, k.constraint_name, k.column_name, k.referenced_column_name, r.delete_rule,
-  k.referenced_table_name
+#: The columns of the foreign keys of tables, in their order.
+KEYS = """select k.table_name as owner, k.constraint_name as name, k.column_name as source,
+  k.referenced_table_schema as "schema", k.referenced_table_schema = database() as is_local, k.referenced_table_name as "table",
+  k.referenced_column_name as target, r.update_rule as on_update, r.delete_rule as on_delete
 from information_schema.key_column_usage k join information_schema.referential_constraints r
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
-where k.table_schema = database() and k.referenced_table_schema = database()
+where k.table_schema = database() and k.referenced_table_name is not null
 order by k.table_name, k.constraint_name, k.ordinal_position"""
 
-OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+
+def read_foreign_keys(connection: MySQLConnection) -> Iterator[NamedRow]:
+    """Yield the foreign keys of tables, with their ``columns`` and those ``to`` which they refer."""
+    by_key = itemgetter("owner", "name")
+    for _, group in groupby(sorted(connection.fetch_by_name(KEYS), key=by_key), key=by_key):
+        parts = list(group)
+        columns, to = [part["source"] for part in parts], [part["target"] for part in parts]
+        yield {**parts[0], "columns": columns, "to": to}
 
 
 class MySQLCatalog(Catalog):
@@ -83,17 +92,10 @@ class MySQLCatalog(Catalog):
 
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         references = defaultdict[str, list[Reference]](list)
-        by_key = itemgetter(0, 1)
-        rows = sorted(cast("list[tuple[str, ...]]", self._connection.fetch(KEYS)), key=by_key)
-        for (table, _), group in groupby(rows, key=by_key):
-            key = list(group)
-            reference = Reference(
-                table=table,
-                columns=[row[2] for row in key],
-                to=[row[3] for row in key],
-                on_delete=cast("OnDelete", key[0][4]),
-            )
-            references[key[0][5]].append(reference)
+        for key in read_foreign_keys(self._connection):
+            if key["is_local"]:
+                reference = msgspec.convert({**key, "table": key["owner"]}, Reference)
+                references[key["table"]].append(reference)
         return references
 
 
@@ -124,11 +126,6 @@ INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "
   concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by table_name, index_name, seq_in_index"""
-REFERENCES = """select k.table_name as owner, k.constraint_name as name, k.column_name as source, k.referenced_table_name as "table",
-  k.referenced_column_name as target, r.update_rule as on_update, r.delete_rule as on_delete
-from information_schema.key_column_usage k join information_schema.referential_constraints r
-  on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
-where k.table_schema = database() order by k.table_name, k.constraint_name, k.ordinal_position"""
 CHECKS = """select t.table_name as owner, c.check_clause as clause from information_schema.check_constraints c
 join information_schema.table_constraints t
   on t.constraint_schema = c.constraint_schema and t.constraint_name = c.constraint_name {}
@@ -161,10 +158,16 @@ class MySQLSchemaReader(ServerSchemaReader):
         ((name,),) = self._connection.fetch("select database()")
         builder = _Builder(str(name))
         is_mariadb = self._connection.server.is_mariadb
-        indexes = INDEXES.format("''" if is_mariadb else "expression")
-        # On MariaDB, the names of checks are unique in a table only.
-        checks = CHECKS.format("and t.table_name = c.table_name" if is_mariadb else "")
-        groups = [group_rows(fetch(sql)) for sql in (SCHEMA_COLUMNS, indexes, REFERENCES, checks)]
+        columns, indexes, checks = (
+            group_rows(fetch(sql))
+            for sql in (
+                SCHEMA_COLUMNS,
+                INDEXES.format("''" if is_mariadb else "expression"),
+                # On MariaDB, the names of checks are unique in a table only.
+                CHECKS.format("and t.table_name = c.table_name" if is_mariadb else ""),
+            )
+        )
+        groups = columns, indexes, group_rows(read_foreign_keys(self._connection)), checks
         tables = [
             builder.build_table(row, *(group[row["name"]] for group in groups))
             for row in fetch(SCHEMA_TABLES)
@@ -189,7 +192,6 @@ class _Builder:
         self, row: NamedRow, columns: Rows, indexes: Rows, references: Rows, checks: Rows
     ) -> NamedRow:
         parts = {name: list(rows) for name, rows in groupby(indexes, key=lambda row: row["name"])}
-        keys = [list(rows) for _, rows in groupby(references, key=lambda row: row["name"])]
         primary_key = parts.pop("PRIMARY", [])
         options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"]]
         return {
@@ -197,7 +199,7 @@ class _Builder:
             "columns": [self._build_column(column, row["collation"]) for column in columns],
             "key": [part["column"] for part in primary_key],
             "indexes": sort_indexes([_build_index(rows) for rows in parts.values()]),
-            "references": sort_references([_build_reference(rows) for rows in keys]),
+            "references": sort_references(references),
             "checks": sorted(self.normalize(check["clause"]) for check in checks),
             "options": sorted(filter(None, options)),
         }
@@ -220,11 +222,6 @@ class _Builder:
 def _build_index(parts: Rows) -> NamedRow:
     method = "" if parts[0]["kind"] == "BTREE" else f" using {parts[0]['kind'].lower()}"
     return {**parts[0], "columns": [part["term"] + method for part in parts]}
-
-
-def _build_reference(parts: Rows) -> NamedRow:
-    columns, to = [part["source"] for part in parts], [part["target"] for part in parts]
-    return {**parts[0], "columns": columns, "to": to}
 
 
 #: Columns of integers whose default reads a sequence.
