@@ -23,7 +23,6 @@ from dbctl.engines.contract.dumps import (
     RestoreTarget,
     RetainedDatabase,
     TrialRestore,
-    release_nothing,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb import swap
