@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
-from dbctl.engines.contract.portable import Line
+from dbctl.engines.contract.portable import Line, LogicalKind
 from dbctl.engines.transfer.lines import NULL, TAB, escape, split_line
 
 #: Changes the text of a value; text that has not the form of its kind is returned unchanged.
@@ -160,3 +160,10 @@ def _parse_integer(text: str) -> int | float:
 _DECODER = msgspec.json.Decoder(float_hook=read_number)
 _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _NAMES = {"inf": b"Infinity", "-inf": b"-Infinity", "nan": b"NaN"}
+#: The functions for kinds whose text a server writes in another form.
+NORMALIZERS: Mapping[LogicalKind, Normalizer] = {
+    "real": normalize_real,
+    "real-unsigned": normalize_unsigned_real,
+    "json": normalize_json,
+    "json-float": normalize_json_floats,
+}

@@ -36,12 +36,6 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
     "time": _FRACTION.format("cast({0} as char)"),
     "uuid": "lower({0})",
 }
-NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
-    "real": canonical.normalize_real,
-    "real-unsigned": canonical.normalize_unsigned_real,
-    "json": canonical.normalize_json,
-    "json-float": canonical.normalize_json_floats,
-}
 _SINGLES: Mapping[LogicalKind, canonical.Normalizer] = {
     "real": canonical.normalize_single,
     "real-unsigned": lambda text: canonical.remove_zero_sign(canonical.normalize_single(text)),
@@ -109,9 +103,9 @@ class MySQLRowSource(ServerRowSource):
         normalizers = {
             index: _SINGLES[column.kind]
             if _is_single(self._catalog.require_column(table, column.name)) and column.kind in _SINGLES
-            else NORMALIZERS[column.kind]
+            else canonical.NORMALIZERS[column.kind]
             for index, column in enumerate(columns)
-            if column.kind in NORMALIZERS
+            if column.kind in canonical.NORMALIZERS
         }
 
         def convert(rows: Sequence[tuple[object, ...]]) -> Sequence[Line]:

@@ -31,12 +31,6 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
     "text": "{0}::text",  # without the blanks of CHAR
     "enum": "{0}::text",
 }
-NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
-    "real": canonical.normalize_real,
-    "real-unsigned": canonical.normalize_unsigned_real,
-    "json": canonical.normalize_json,
-    "json-float": canonical.normalize_json_floats,
-}
 _CONTROLS = {rb"\b": b"\b", rb"\f": b"\f", rb"\v": b"\v"}
 _CONTROL, _ESCAPED = re.compile(rb"\\[bfv]"), re.compile(rb"\\.")
 
@@ -68,9 +62,9 @@ class PostgreSQLRowSource(ServerRowSource):
         """
         sql = f"copy ({self._select(table, columns)}{clauses}) to stdout"
         normalizers = {
-            index: NORMALIZERS[column.kind]
+            index: canonical.NORMALIZERS[column.kind]
             for index, column in enumerate(columns)
-            if column.kind in NORMALIZERS
+            if column.kind in canonical.NORMALIZERS
         }
         session = self._connection.session
         wire = session.pgconn
