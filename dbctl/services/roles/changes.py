@@ -171,7 +171,7 @@ class DeleteRole:
         self._table = table = _require_role_table(app, db)
         self._role = role = _require_custom_role(table, name)
         _refuse_guarded_role(table, role)
-        if holders := table.count_holders(role):
+        if holders := table.count_users(with_others=True).get(role.id, 0):
             raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
         plan = Plan(

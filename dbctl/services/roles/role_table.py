@@ -72,7 +72,7 @@ class RoleTable:
         """Return roles with their permissions and numbers of users."""
         columns = [self.section.key, *self.fields.values()]
         rows = self.db.select(self.live.name, columns, where)
-        user_counts = self._count_users()
+        user_counts = self.count_users()
         permitted = self._read_permissions()
         roles = []
         for row in rows:
@@ -143,12 +143,11 @@ class RoleTable:
         """Return the permissions that match names or patterns; raises as ``match_permissions``."""
         return match_permissions(self.db, list(self.permission_keys()) if patterns else [], patterns)
 
-    def count_holders(self, role: Role) -> int:
-        """Return the number of users and of other rows, such as groups, that have a role."""
-        return self._count_users(with_others=True).get(role.id, 0)
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        """Return the numbers of users by the key of their role, ``with_others`` of other rows that have it, such as groups, too.
 
-    def _count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
-        """Return the numbers by the key of the role; empty in an app whose users have no roles."""
+        Empty in an app whose users have no roles.
+        """
         roles = UserTable(self.app, self.db).roles if self.app.profile.users else None
         return roles.count_users(with_others=with_others) if roles else {}
 
