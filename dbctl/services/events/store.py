@@ -140,7 +140,8 @@ class EventStore:
         """Create the file if it is missing and ``create`` is set, or if there are files of earlier versions; return whether it exists."""
         if exists(self.path):
             # The last files that are renamed; a process that was killed may have left them.
-            if any(map(self._is_left, (LEGACY_LOG, LEGACY_NAME))):
+            paths = (f"{self.folder / name}" for name in (LEGACY_LOG, LEGACY_NAME))
+            if any(os.path.lexists(path) and not os.path.lexists(f"{path}{IMPORTED}") for path in paths):
                 from dbctl.services.events import legacy
 
                 with suppress(OSError, sqlite3.OperationalError), legacy.lock_files(self.folder, seconds=0):
@@ -159,9 +160,6 @@ class EventStore:
                 self._create()
             legacy.rename_files(self.folder, is_new=is_new)
         return True
-
-    def _is_left(self, name: str) -> bool:
-        return os.path.lexists(self.folder / name) and not os.path.lexists(self.folder / f"{name}{IMPORTED}")
 
     def _create(self) -> None:
         """Create the file under another name, so that no process sees an incomplete one."""
