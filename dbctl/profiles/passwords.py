@@ -7,14 +7,14 @@ have a format whose text is these parts joined by ``JOINT``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Secret
 from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.password_formats import PASSWORD_FORMATS
-from dbctl.profiles.password_hash import Cost, Parts, PasswordFormat, random_text
+from dbctl.profiles.password_hash import Cost, Parts, random_text
 
 #: Joins the parts of a hash that an app stores in several columns.
 JOINT = "$"
@@ -109,7 +109,10 @@ def hash_password(password: Secret, prefix: str) -> str:
     Raises:
         ValueInvalidError: the format does not accept the password; the message does not contain it.
     """
-    name, parts = _require_prefix(prefix)
+    match = match_prefix(prefix)
+    if match is None:
+        raise ValueError(prefix)
+    name, parts = match
     hash_format, raw = PASSWORD_FORMATS[name], password.reveal().encode()
     limit = hash_format.max_bytes
     reason = f"{name} reads only {limit} bytes" if limit and len(raw) > limit else ""
@@ -132,11 +135,6 @@ def find_prefix_problem(prefix: str) -> str:
     return "" if PASSWORD_FORMATS[match[0]].cost(match[1]).is_accepted else "its cost is too high"
 
 
-def format_of_prefix(prefix: str) -> HashFormat:
-    """Return the format of hashes that begin with a prefix; it must be valid."""
-    return _require_prefix(prefix)[0]
-
-
 def new_password(length: int = 20) -> Secret:
     """Return a random password of readable letters and digits; 20 of them have 115 bits of entropy."""
     return Secret(random_text(length, READABLE))
@@ -145,12 +143,11 @@ def new_password(length: int = 20) -> Secret:
 # Matching -------------------------------------------------------------------------------------------------------------
 
 
-def _match(
-    text: str, pattern_of: Callable[[PasswordFormat], str] = lambda entry: entry.prefix + entry.rest
-) -> tuple[HashFormat, Parts] | None:
-    """Return the first format whose pattern a text matches, and its parts; the default patterns are those of hashes."""
+def _match(text: str, *, is_prefix: bool = False) -> tuple[HashFormat, Parts] | None:
+    """Return the first format of which a text is a hash, or the prefix of hashes, and its parts."""
     for name, entry in PASSWORD_FORMATS.items() if len(text) <= MAX_LENGTH else ():
-        match = re.fullmatch(pattern_of(entry), text, re.ASCII)
+        pattern = entry.prefix if is_prefix else entry.prefix + entry.rest
+        match = re.fullmatch(pattern, text, re.ASCII) if pattern else None
         if match and entry.is_valid(parts := match.groupdict(default="")):
             return name, parts
     return None
@@ -161,11 +158,4 @@ def match_prefix(prefix: str) -> tuple[HashFormat, Parts] | None:
     for name, entry in PASSWORD_FORMATS.items():
         if name == prefix and not entry.prefix:
             return name, {}
-    return _match(prefix, lambda entry: entry.prefix or "(?!)")
-
-
-def _require_prefix(prefix: str) -> tuple[HashFormat, Parts]:
-    match = match_prefix(prefix)
-    if match is None:
-        raise ValueError(prefix)
-    return match
+    return _match(prefix, is_prefix=True)

@@ -19,9 +19,9 @@ from dbctl.profiles.model.users import Password
 from dbctl.profiles.passwords import (
     JOINT,
     find_hash_problem,
-    format_of_prefix,
     has_hash_form,
     identify_format,
+    match_prefix,
     verify_password,
 )
 from dbctl.services.app.app import App
@@ -78,8 +78,8 @@ class Passwords:
     @cached_property
     def formats(self) -> Sequence[HashFormat]:
         """The formats that the app accepts, first the format that it writes."""
-        written = [format_of_prefix(require_prefix(self._app))] if self.section.writes else []
-        return list(dict.fromkeys([*written, *self.section.accepts]))
+        written = match_prefix(require_prefix(self._app)) if self.section.writes else None
+        return list(dict.fromkeys([*([written[0]] if written else []), *self.section.accepts]))
 
     def join(self, values: Sequence[object]) -> str | None:
         """Return the text of the hash in the values of ``columns``; None: the user has no password."""
