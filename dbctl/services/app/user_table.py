@@ -381,10 +381,23 @@ class UserTable:
                 return [read_text(value) for (value,) in [*first, *last] if value]
         return []
 
-    def is_login_taken(self, field: str, value: str, *, except_id: object = None) -> bool:
-        """Return whether another user has that login, compared as the app does."""
-        where = [Condition(self.column(field), self._login_operator, value), *self.only]
-        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], where))
+    def find_taken_login(self, logins: Mapping[str, str], *, except_id: object = None) -> str:
+        """Return the first field of which another user has the login, compared as the app does; empty: none."""
+        same = {
+            field: Condition(self.column(field), self._login_operator, login)
+            for field, login in logins.items()
+        }
+        where = [AnyOf(list(same.values())), *self.only]
+        owners = [key for (key,) in self.db.select(self.live.name, [self.id], where) if key != except_id]
+        is_owner = Condition(self.id, "in", owners)
+        return next(
+            (
+                field
+                for field, is_same in (same.items() if owners else ())
+                if self.db.count(self.live.name, [is_same, is_owner])
+            ),
+            "",
+        )
 
     def fold_login(self, login: str) -> str:
         """Return a key that is equal for logins which the app considers equal.

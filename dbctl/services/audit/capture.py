@@ -61,6 +61,9 @@ class RowImages:
         self._find_secrets, self._has_images = find_secrets, has_images
         self.limit = recorder.settings.max_rows  #: of a table, up to which rows are recorded
         self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
+        self._inserted: dict[
+            str, list[tuple[object, ...]]
+        ] = {}  #: keys by table, which may not be those that are stored
         self._read = require_part(writer, ValueCodec, "recording changes", "Its engine has no rows.").read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
@@ -120,6 +123,8 @@ class RowImages:
         """Read rows, and return their keys; none if the table has more changed rows than are recorded."""
         live, known = self._writer.tables()[table], self._before.setdefault(table, {})
         key, columns = live.primary_key, list(live.columns)
+        for row in self._select_keys(table, key, key, self._inserted.pop(table, [])):
+            known.setdefault(_key_of(row, key), None)
         selected = self._read(Query(table, columns, where, limit=self.limit + 1, for_update=True))
         rows = [dict(zip(columns, row, strict=True)) for row in selected]
         if not self._has_room(table, len(rows)):
@@ -128,16 +133,13 @@ class RowImages:
             known.setdefault(_key_of(row, key), row)
         return [_key_of(row, key) for row in rows]
 
-    def add_inserted(self, table: str, key: Sequence[str], keys: Sequence[Sequence[object]]) -> None:
-        """Add inserted rows, by their keys as the database returns them."""
-        known = self._before.setdefault(table, {})
+    def add_inserted(self, table: str, keys: Sequence[Sequence[object]]) -> None:
+        """Add inserted rows by their keys."""
         if self._has_room(table, len(keys)):
-            with self._note_privileges(table):
-                for row in self._select_keys(table, key, key, [tuple(values) for values in keys]):
-                    known.setdefault(_key_of(row, key), None)
+            self._inserted.setdefault(table, []).extend(map(tuple, keys))
 
     def _has_room(self, table: str, rows: int) -> bool:
-        if rows + len(self._before.get(table, ())) > self.limit:
+        if rows + len(self._before.get(table, ())) + len(self._inserted.get(table, ())) > self.limit:
             self.reasons[table] = describe_limit(self.limit)
         return table not in self.reasons
 
@@ -178,9 +180,12 @@ class RowImages:
         """Yield the net changes of the rows of a table."""
         live, known = self._writer.tables()[table], self._before.get(table, {})
         key, columns = live.primary_key, list(live.columns)
-        after = {_key_of(row, key): row for row in self._select_keys(table, columns, key, list(known))}
-        for values, row in known.items():
-            new = after.get(values)
+        inserted, after = self._inserted.get(table, []), dict[tuple[object, ...], Values]()
+        with self._note_privileges(table) if inserted else nullcontext():
+            selected = self._select_keys(table, columns, key, [*known, *inserted])
+            after = {_key_of(row, key): row for row in selected}
+        for values in dict.fromkeys([*known, *after]):
+            row, new = known.get(values), after.get(values)
             changed = [
                 name
                 for name in columns
@@ -324,7 +329,7 @@ class RecordedWriter:
             images.reasons[table] = GENERATED_KEY
             return None
         known = {**values, **({missing[0]: result} if missing else {})}
-        images.add_inserted(table, key, [[known[column] for column in key]])
+        images.add_inserted(table, [[known[column] for column in key]])
         return result if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
@@ -342,7 +347,7 @@ class RecordedWriter:
             return self._insert_each(table, columns, first_rows, missing)
         count = images.add(table, self._writer.insert_many(table, columns, first_rows))
         positions = [list(columns).index(column) for column in key]
-        images.add_inserted(table, key, [[row[position] for position in positions] for row in first_rows])
+        images.add_inserted(table, [[row[position] for position in positions] for row in first_rows])
         return count
 
     def _insert_each(

@@ -222,14 +222,15 @@ class NewUserRows:
         values |= {
             field: users.parse_value(field, text) for field, text in texts.items() if field not in ROLE_FIELDS
         }
-        for field in users.login_fields:
-            if field in texts and (
-                users.is_login_taken(field, texts[field])
-                if existing_logins is None
-                else users.fold_login(texts[field]) in existing_logins[field]
-            ):
-                hint = Remedy("Existing users are accepted by: `users ensure {name}`")
-                raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
+        logins = {field: texts[field] for field in users.login_fields if field in texts}
+        if existing_logins is None:
+            taken = users.find_taken_login(logins)
+        else:
+            folded = ((field, users.fold_login(login)) for field, login in logins.items())
+            taken = next((field for field, login in folded if login in existing_logins[field]), "")
+        if taken:
+            hint = Remedy("Existing users are accepted by: `users ensure {name}`")
+            raise AlreadyExistsError(target=users.db.target, kind=taken, name=logins[taken], hint=hint)
         only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
         row = (
             users.live.encode_constants(only)

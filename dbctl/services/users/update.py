@@ -197,9 +197,10 @@ class UpdateUsers:
                 self._values |= passwords.split(update.password_hash)
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
         self._sign_out = sign_in_state.SignOut(users, touched if self._ends_sessions else [])
-        changed_names = [name for name in self._names if name != "role" or not self._has_several_roles()]
+        has_several_roles = users.roles is not None and users.roles.has_several
+        changed_names = [name for name in self._names if name != "role" or not has_several_roles]
         steps = [f"change {', '.join(changed_names)} of {join_logins(touched)}"] if changed_names else []
-        steps += self._plan_role_steps()
+        steps += self._plan_role_steps() if has_several_roles else []
         steps += self._sign_out.plan_steps()
         plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
@@ -211,13 +212,8 @@ class UpdateUsers:
         named = {users.live.name: users.where_ids(touched)}
         self.plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
 
-    def _has_several_roles(self) -> bool:
-        return bool(self._users.roles and self._users.roles.has_several)
-
     def _plan_role_steps(self) -> list[str]:
-        """Return the added and removed roles, in apps whose users may have several."""
-        if not self._has_several_roles():
-            return []
+        """Return the added and removed roles of users who may have several."""
         users: dict[str, list[User]] = {}
         for user in self._touched:
             if assignment := self._assignments.get(user.id):
@@ -261,14 +257,12 @@ class UpdateUsers:
         if "active" in update.fields:
             users.require_deactivation()
         fields = {field: users.parse_value(field, text) for field, text in update.fields.items()}
-        for field, login in update.fields.items():
-            if field not in users.section.login:
-                continue
-            if len(selected) > 1:
-                raise UsageError(detail=f"two users cannot have the same {field}; select one user")
-            if selected and users.is_login_taken(field, login, except_id=selected[0].id):
-                hint = "Choose another one."
-                raise AlreadyExistsError(target=users.db.target, kind=field, name=login, hint=hint)
+        logins = {field: login for field, login in update.fields.items() if field in users.section.login}
+        if logins and len(selected) > 1:
+            raise UsageError(detail=f"two users cannot have the same {next(iter(logins))}; select one user")
+        if selected and logins and (taken := users.find_taken_login(logins, except_id=selected[0].id)):
+            hint = "Choose another one."
+            raise AlreadyExistsError(target=users.db.target, kind=taken, name=logins[taken], hint=hint)
         return fields
 
     def apply(self, db: Writable) -> UsersChanged:
@@ -292,15 +286,12 @@ class UpdateUsers:
             users=[reloaded[user.id] for user in self._selected],
             changed=len(touched),
             ended_sessions=ended,
-            signed_in_for=self._remaining_sign_in(),
+            signed_in_for=sign_in_state.remaining_sign_in(users, SIGN_OUT_FIELDS.intersection(self._names))
+            if self._ends_sessions
+            else None,
             undecided=sign_in_state.list_undecided(users) if self._ends_sessions else (),
             password=self._generated_password.reveal() if self._generated_password else None,
         )
-
-    def _remaining_sign_in(self) -> str | None:
-        if not self._ends_sessions:
-            return None
-        return sign_in_state.remaining_sign_in(self._users, SIGN_OUT_FIELDS.intersection(self._names))
 
 
 def join_logins(users: Sequence[User]) -> str:
