@@ -37,8 +37,7 @@ from dbctl.services.rules.columns import (
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
 from dbctl.services.settings.rows import SettingRows
-from dbctl.services.users import last_admin
-from dbctl.services.users import last_admin as exclusive_role
+from dbctl.services.users.last_admin import guard_holders
 from dbctl.services.users.passwords import Passwords
 
 
@@ -218,8 +217,7 @@ def guard_constraints(
         ConstraintError: a column would be true in more rows than allowed.
     """
     with ExitStack() as guards:
-        guards.enter_context(last_admin.guard_last_admin(app, database, db, columns))
-        guards.enter_context(exclusive_role.guard_exclusive_role(app, database, db, columns))
+        guards.enter_context(guard_holders(app, database, db, columns))
         for table, written in columns.items():
             live = LiveTable(app.profile, db, table, "data")
             guards.enter_context(guard_single_true(app, database, live, written))

@@ -32,8 +32,7 @@ from dbctl.services.deletion.cross_database import (
     list_unchanged_databases,
 )
 from dbctl.services.users import last_admin, sign_in_state
-from dbctl.services.users import last_admin as exclusive_role
-from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
+from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, delete_rows, find_retained_rows
 from dbctl.services.users.update import join_logins
 
 TRANSFER_HINT = Remedy("Transfer the rows to another user: --transfer-to LOGIN")
@@ -127,7 +126,7 @@ def delete_users(
             )
         leaving = users.find_users(selector)
         removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
-        exclusive_role.refuse_shared_role(users, removals)
+        last_admin.refuse_shared_role(users, removals)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)
         if transfer and transfer.duplicates and not delete_duplicates:
@@ -276,10 +275,11 @@ class DeleteUsers:
         users, leaving, transfer = self._users, self._leaving, self._transfer
         if transfer:
             transfer.apply(db)
-        self._owned.delete(db)
+        self._owned.clear(db)
+        delete_rows(db, self._owned.conditions)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
-        self._owned.delete_later(db)
+        delete_rows(db, self._owned.later_conditions)
         self._guarded.refuse_applied()
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})

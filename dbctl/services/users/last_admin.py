@@ -51,36 +51,44 @@ def require_admin_decision(users: UserTable) -> None:
 
 
 @contextmanager
-def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[str]) -> Iterator[None]:
-    """Refuse, at the end, changes of the open transaction that removed the last active user with the admin role.
+def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]) -> Iterator[None]:
+    """Refuse, at the end, changes of the open transaction to the holders of the admin role and of the exclusive role.
 
-    ``tables`` are the changed tables. If none of them takes part in the rule, only a trigger of the app could break it: the
-    rule is not checked then if the profile contradicts the roles, or if they cannot be read.
+    ``tables`` are the changed tables. If none of them takes part in the rules, only a trigger of the app could break them: the
+    rules are not checked then if the profile contradicts the roles, or if they cannot be read.
 
     Raises:
         LastAdminError: there was an active admin before, and there is none now.
+        RoleExclusiveError: several users, or none, have the exclusive role.
         AdminUndecidedError, RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
     section = app.profile.users
-    if not (section and section.admin is not False and app.resolve_database(section) == database):
+    exclusive = section.role.exclusive if section and section.role else ""
+    if not (section and app.resolve_database(section) == database) or (
+        section.admin is False and not exclusive
+    ):
         yield
         return
     users = UserTable(app, db)
-    if section.admin == "":
-        with guard_unknown_admin(users, tables):
+    with guard_unknown_admin(users, tables):
+        takes_part = is_relevant(users, tables)
+        if not (section.admin or exclusive) or not (takes_part or can_read_roles(users)):
             yield
-        return
-    takes_part = is_relevant(users, tables)
-    if takes_part:
-        _require_consistent_roles(users)
-    elif not can_read_roles(users):
+            return
+        if takes_part and section.admin:
+            _require_consistent_roles(users)
+        admins = _active_admins(users, for_update=takes_part) if section.admin else []
+        holders_before = list_holders(users, for_update=takes_part)
         yield
-        return
-    admins_before = _active_admins(users, for_update=takes_part)
-    yield
-    after = UserTable(app, db)  # the change may have deleted roles
-    if admins_before and not _active_admins(after, for_update=takes_part):
-        raise _create_error(users, admins_before)
+        after = UserTable(app, db)  # the change may have deleted or renamed roles
+        if exclusive:
+            former_ids, holders = {user.id for user in holders_before}, list_holders(after)
+            remaining = len([user for user in holders if user.id in former_ids])
+            _require_one(
+                after, exclusive, holders_before, remaining=remaining, added=len(holders) - remaining
+            )
+        if admins and not _active_admins(after, for_update=takes_part):
+            raise _create_error(users, admins)
 
 
 @contextmanager
@@ -206,28 +214,6 @@ def refuse_shared_role(users: UserTable, assignments: Iterable[Assignment]) -> N
         holders = list_holders(users, for_update=True)
         remaining = len([user for user in holders if user.id not in removed])
         _require_one(users, role, holders, remaining=remaining, added=added)
-
-
-@contextmanager
-def guard_exclusive_role(app: App, database: str, db: Readable, tables: Collection[str]) -> Iterator[None]:
-    """Refuse, at the end, changes of the open transaction; ``tables`` as for ``guard_last_admin``; raises as ``refuse_shared_role``."""
-    section = app.profile.users
-    role = section.role.exclusive if section and section.role else ""
-    if not (section and role and app.resolve_database(section) == database):
-        yield
-        return
-    users = UserTable(app, db)
-    takes_part = is_relevant(users, tables)
-    if not (takes_part or can_read_roles(users)):
-        yield
-        return
-    before = list_holders(users, for_update=takes_part)
-    yield
-    users = UserTable(app, db)  # the change may have renamed roles
-    former_ids = {user.id for user in before}
-    holders = list_holders(users)
-    remaining = len([user for user in holders if user.id in former_ids])
-    _require_one(users, role, before, remaining=remaining, added=len(holders) - remaining)
 
 
 def list_holders(users: UserTable, *, for_update: bool = False) -> list[User]:

@@ -204,23 +204,19 @@ class OwnedRows:
                     step += f", which {self._new_owner} has too ({', '.join(duplicates.key)})"
                 yield AffectedRows(table=table, rows=row_count, step=step, kind="deleted", where=AnyOf(where))
 
-    def delete(self, db: Writable) -> None:
-        """Clear the references, and delete the rows that are deleted before their users."""
+    def clear(self, db: Writable) -> None:
+        """Set the references to NULL."""
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
             row_count = db.count(table, [AnyOf(referring)])
             require_row_count(db.update(table, {column: None}, [AnyOf(referring)]), row_count, db)
-        self._delete(db, self.conditions)
 
-    def delete_later(self, db: Writable) -> None:
-        """Delete the rows that are deleted after their users."""
-        self._delete(db, self.later_conditions)
 
-    @staticmethod
-    def _delete(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:
-        for table, where in conditions.items():
-            row_count = db.count(table, [AnyOf(where)])
-            require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
+def delete_rows(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:
+    """Delete rows that meet one of the conditions of their table."""
+    for table, where in conditions.items():
+        row_count = db.count(table, [AnyOf(where)])
+        require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
 
 
 NOT_TRANSFERRED = "they are not transferred to another user (--transfer-to)"
