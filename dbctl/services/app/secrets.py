@@ -120,28 +120,34 @@ def find_secret_columns(
     A generated column is secret if its expression names a secret column. A column of a view is secret if it depends on a secret column, also through other views, or if the view reads a secret
     column and its lineage cannot be determined. ``tables`` are those whose values are sampled with ``guess_secrets``; None: all.
     """
-    secret_columns = _declared_columns(app, database, db)
-    if app.database(database).guess_secrets:
-        for table, columns in _guess_columns(db, tables).items():
-            secret_columns[table] = list(dict.fromkeys([*secret_columns.get(table, ()), *columns]))
-    for table in secret_columns:
-        secret_columns[table] += _list_generated_columns(db, table, secret_columns[table])
+    secret_columns = {
+        name: columns
+        for name in db.tables()
+        if (columns := find_table_secrets(app, database, db, name, sampled=tables is None or name in tables))
+    }
     for view, columns in _find_view_columns(db, secret_columns).items():
         secret_columns[view] = list(dict.fromkeys([*secret_columns.get(view, ()), *columns]))
     return secret_columns
 
 
-def find_table_secrets(app: App, database: str, db: Readable, table: str) -> Sequence[str]:
-    """Return the columns of a table that hold secrets by their names or the profile; no value is read."""
-    columns = {
-        column: None
-        for name, declared in _profile_columns(app, database)
-        if name == table and (column := find_column(db.tables().get(table), declared))
-    }
+def find_table_secrets(
+    app: App, database: str, db: Readable, table: str, *, sampled: bool = False
+) -> list[str]:
+    """Return the columns of a table that hold secrets by the profile, by their names or, if ``sampled``, by values of some rows."""
+    live = db.tables()[table]
+    declared = (names for name, names in _profile_columns(app, database) if name == table)
+    columns = [column for names in declared if (column := find_column(live, names))]
     if app.database(database).guess_secrets:
-        texts = (item for item in db.tables()[table].columns.values() if _TEXT.search(item.type.upper()))
-        columns |= {item.name: None for item in texts if is_secret_column(table, item.name)}
-    return [*columns, *_list_generated_columns(db, table, list(columns))]
+        texts = [item.name for item in live.columns.values() if _TEXT.search(item.type.upper())]
+        columns += [name for name in texts if is_secret_column(table, name)]
+        others = [name for name in texts if not is_secret_column(table, name)]
+        if others and sampled:
+            try:
+                columns += find_secret_values(db, table, others)
+            except DbctlError:  # a locked table may be readable later
+                columns += others
+    columns = list(dict.fromkeys(columns))
+    return [*columns, *_list_generated_columns(db, table, columns)]
 
 
 def list_row_secrets(
@@ -189,32 +195,6 @@ def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[st
     return {
         name for name in names if not is_secret_setting(settings, key) and not _is_secret_value(row.get(name))
     }
-
-
-def _declared_columns(app: App, database: str, db: Readable) -> dict[str, list[str]]:
-    tables, declared = db.tables(), dict[str, list[str]]()
-    for table, name in _profile_columns(app, database):
-        column = find_column(tables.get(table), name)
-        if column and column not in declared.get(table, ()):
-            declared.setdefault(table, []).append(column)
-    return declared
-
-
-def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, list[str]]:
-    """Return the columns whose name or values look like secrets."""
-    guessed = dict[str, list[str]]()
-    for table in db.tables().values():
-        texts = [column.name for column in table.columns.values() if _TEXT.search(column.type.upper())]
-        secret = [name for name in texts if is_secret_column(table.name, name)]
-        others = [name for name in texts if name not in secret]
-        if others and (sampled is None or table.name in sampled):
-            try:
-                secret += find_secret_values(db, table.name, others)
-            except DbctlError:  # a locked table may be readable later
-                secret += others
-        if secret:
-            guessed[table.name] = secret
-    return guessed
 
 
 def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:
