@@ -207,7 +207,11 @@ def change_permissions(
         table = RoleTable(app, db, "permissions")
         return ChangePermissions(table, name, permissions, granted=granted, built_in=built_in)
 
-    return Change(app, users_database(app), draft)
+    def list_expendable_tables() -> set[str]:
+        section = app.profile.roles.permissions if app.profile.roles else None
+        return {section.link.table} if section and not granted else set()
+
+    return Change(app, users_database(app), draft, expendable_tables=list_expendable_tables)
 
 
 grant, revoke = partial(change_permissions, granted=True), partial(change_permissions, granted=False)
