@@ -23,7 +23,7 @@ from dbctl.errors.usage import (
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model.databases import NO_LEDGER, Database
-from dbctl.profiles.model.profile import Profile, ProfileVariant
+from dbctl.profiles.model.profile import Profile, ProfileVariant, Topic
 from dbctl.spec import Fact, Write
 from dbctl.url import Url, resolve_engine
 
@@ -191,6 +191,19 @@ class App:
             profiles=loader.list_profiles_with(feature) or "none of the built-in profiles",
             hint=alternative and f"{alternative} ",
         )
+
+    def require_decision(self, topic: Topic, feature: str) -> None:
+        """Refuse a feature that depends on what the profile leaves open.
+
+        Raises:
+            DecisionOpenError: the profile has an open decision about the topic.
+        """
+        if decisions := self.profile.undecided.get(topic, ()):
+            from dbctl.errors.users import DecisionOpenError
+
+            raise DecisionOpenError(
+                profile=self.profile.name, feature=feature, decisions="; ".join(decisions), topic=topic
+            )
 
     def require_writable(self, name: str) -> Database:
         """Return the profile's section about a database that dbctl may change.

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
 from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
-from dbctl.errors.users import DecisionOpenError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_time, text_or_none
-from dbctl.profiles.model.base import ColumnNames, Constant, Lookup
+from dbctl.profiles.model.base import Constant, Lookup
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
 from dbctl.services.app.user_roles.columns import create_role_form
@@ -101,12 +100,6 @@ class UserTable:
         self.login_fields = [first, *(field for field in others if field in self.fields)]
         #: how the app compares logins; ``exact``: those that differ only in case belong to different users
         self._login_operator: Op = "=" if section.match == "exact" else "same"
-
-    @property
-    def updated_at_names(self) -> ColumnNames | None:
-        """The optional column with the time of a row's last change, in any table; None if the profile names none."""
-        names = self.app.profile.databases[users_database(self.app)].updated_at
-        return [f"{name}?" for name in ([names] if isinstance(names, str) else names)] if names else None
 
     # Rows and columns ----------------------------------------------------------------------------------------
 
@@ -280,7 +273,7 @@ class UserTable:
         if isinstance(login, KeyText):
             shown, user = f"id {truncate(login.text)}", self._find_by_id(login.text)
         else:
-            self.require_decided_login()
+            self.app.require_decision("login", "a login")
             same = [Condition(column, "same", login) for column in self.login_columns()]
             shown, user = truncate(login), self._find_unique(login, AnyOf(same))
         if user is None:
@@ -295,26 +288,12 @@ class UserTable:
             UsageError: ``fields`` lacks the first login field.
             AmbiguousLoginError: several users have the login.
         """
-        self.require_decided_login()
+        self.app.require_decision("login", "a login")
         field = self.section.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
         where = Condition(self.column(field), self._login_operator, fields[field])
         return self._find_unique(fields[field], where)
-
-    def require_decided_login(self) -> None:
-        """Refuse a login while the profile leaves open which column identifies users.
-
-        Raises:
-            DecisionOpenError: the profile has a decision about the login.
-        """
-        if decisions := self.app.profile.undecided.get("login", ()):
-            raise DecisionOpenError(
-                profile=self.app.profile.name,
-                feature="a login",
-                decisions="; ".join(decisions),
-                topic="login",
-            )
 
     def _find_unique(self, login: str, where: Where) -> User | None:
         matches = self.read([where]) if login.isprintable() else []

@@ -19,7 +19,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
-from dbctl.errors.users import DecisionOpenError, SessionsUnlistedError
+from dbctl.errors.users import SessionsUnlistedError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model.cleanup import Sessions
@@ -84,8 +84,8 @@ def list_sessions(
         FeatureMissingError: the app has neither.
     """
     _refuse_unlisted(app)
-    if not app.profile.sessions:
-        _refuse_undecided(app)
+    if not app.profile.sessions:  # the profile may leave open which tables are sessions
+        app.require_decision("sign-ins", "sessions")
     kinds = {section.name: section for section in app.require_section(app.profile.sessions, "sessions")}
     if kind and kind not in kinds:
         raise UsageError(
@@ -113,14 +113,6 @@ def _refuse_unlisted(app: App) -> None:
     raise SessionsUnlistedError(app=app.name, profile=app.profile.name, reason=reason, hint=hint)
 
 
-def _refuse_undecided(app: App) -> None:
-    """Refuse if the profile leaves open which tables are sessions: they may be some."""
-    if decisions := app.profile.undecided.get("sign-ins", ()):
-        raise DecisionOpenError(
-            profile=app.profile.name, feature="sessions", decisions="; ".join(decisions), topic="sign-ins"
-        )
-
-
 def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
     """Sign users out: delete or invalidate their sessions and tokens.
 
@@ -132,7 +124,7 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
     def draft(db: Readable) -> RevokeSessions:
         users = UserTable(app, db)
         if not sign_in_state.can_sign_out(users):
-            _refuse_undecided(app)
+            app.require_decision("sign-ins", "sessions")
             hint = _describe_cookies(users.section)
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))

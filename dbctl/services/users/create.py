@@ -29,13 +29,7 @@ from dbctl.services.settings.queries import add_for_user, defaults_for_new_user,
 from dbctl.services.settings.values import load_json
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.last_admin import refuse_shared_role
-from dbctl.services.users.passwords import (
-    LOST_PASSWORD,
-    Passwords,
-    add_pepper,
-    refuse_undecided_format,
-    require_prefix,
-)
+from dbctl.services.users.passwords import LOST_PASSWORD, Passwords, add_pepper, require_prefix
 from dbctl.services.users.sign_in_state import list_expendable_tables
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -199,9 +193,9 @@ class NewUserRows:
         if reason := users.section.only_app_creates:
             hint = f"Create the user in the app: {reason}."
             raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
-        users.require_decided_login()
+        users.app.require_decision("login", "a login")
         if users.section.password is None:
-            refuse_undecided_format(users.app, "new users")
+            users.app.require_decision("passwords", "new users")
         self.users = users
         self.companions = CompanionRows(users) if users.section.create else None
         #: how the app stores passwords; None: it has none

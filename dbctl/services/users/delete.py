@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import AnyOf, PlannedRows, Readable, Where,
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.errors.users import DecisionOpenError, DuplicateRowsError
+from dbctl.errors.users import DuplicateRowsError
 from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, format_count
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
@@ -117,13 +117,7 @@ def delete_users(
             raise NotSupportedError(
                 feature="users delete", subject=app.profile.title, hint=hint, cause=reason
             )
-        if decisions := app.profile.undecided.get("rights", ()):
-            raise DecisionOpenError(
-                profile=app.profile.name,
-                feature="users delete",
-                decisions="; ".join(decisions),
-                topic="rights",
-            )
+        app.require_decision("rights", "users delete")
         leaving = users.find_users(selector)
         removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
         last_admin.refuse_shared_role(users, removals)

@@ -12,7 +12,7 @@ from dbctl.config.secrets import read_pepper
 from dbctl.engines.contract.database import Condition
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, PasswordWrongError
-from dbctl.errors.users import DecisionOpenError, PasswordFormatError, PasswordUnknownError
+from dbctl.errors.users import PasswordFormatError, PasswordUnknownError
 from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles.codecs import HashFormat, text_or_none
 from dbctl.profiles.model.users import Password
@@ -162,20 +162,8 @@ def require_passwords(app: App) -> Password:
         hint = f"Set the password in the app: {reason}."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
     if users.password is None:
-        refuse_undecided_format(app, "passwords")
+        app.require_decision("passwords", "passwords")
     return app.require_section(users.password, "passwords")
-
-
-def refuse_undecided_format(app: App, feature: str) -> None:
-    """Refuse what depends on the format of passwords.
-
-    Raises:
-        DecisionOpenError: the format of passwords is an open decision.
-    """
-    if decisions := app.profile.undecided.get("passwords", ()):
-        raise DecisionOpenError(
-            profile=app.profile.name, feature=feature, decisions="; ".join(decisions), topic="passwords"
-        )
 
 
 def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
@@ -208,7 +196,7 @@ def add_pepper(app: App, password: Secret) -> Secret:
 def require_prefix(app: App) -> str:
     """Return the prefix of new hashes; raises as ``hash_password`` of ``create.py``."""
     prefix = require_passwords(app).writes
-    refuse_undecided_format(app, "setting passwords")
+    app.require_decision("passwords", "setting passwords")
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)

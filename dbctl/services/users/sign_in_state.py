@@ -111,10 +111,11 @@ class SignOut:
 
     def apply(self, db: Writable) -> int:
         """End the sessions; return the number of rows that stored them."""
-        ended = 0
+        ended, app = 0, self._users.app
+        names = app.profile.databases[users_database(app)].updated_at
         for table, where in self._open_rows:
             live, values = table.live, dict(table.values)
-            changed = live.optional_column(self._users.updated_at_names) if values else None
+            changed = find_column(live.table, names) if values else None
             if changed:
                 values.setdefault(changed, live.encode(changed, now()))
             open_count = db.count(live.name, where)
