@@ -226,11 +226,10 @@ class NewUserRows:
             hint = Remedy("Existing users are accepted by: `users ensure {name}`")
             raise AlreadyExistsError(target=users.db.target, kind=taken, name=logins[taken], hint=hint)
         only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
-        row = (
-            users.live.encode_constants(only)
-            | fill_row(users.live, section.new, values)
-            | users.encode_values(values)
-        )
+        row = users.live.encode_constants(only)
+        if section.new:
+            row |= fill_row(users.live, section.new, values)
+        row |= users.encode_values(values)
         roles = self._select_roles(texts)
         row |= users.roles.encode(roles) if users.roles else {}
         if generator := KEYS[section.id.codec]:
@@ -283,7 +282,8 @@ class NewUserRows:
         """
         users = self.users
         assignments = [Assignment(user=None, after=row.roles) for row in rows if row.roles]
-        refuse_shared_role(users, assignments)
+        if users.roles and users.roles.section.exclusive:
+            refuse_shared_role(users, assignments)
         companions = self.companions.count() if self.companions else {}
         counts = {table: count * len(rows) for table, count in companions.items()}
         steps = [f"add {format_count(count, 'row')} to {table}" for table, count in counts.items()]
