@@ -7,11 +7,12 @@ uses this check.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -35,47 +36,33 @@ DAY = timedelta(days=1)
 TIME_LIMIT = timedelta(seconds=2)
 
 
-class Records(Protocol):
+class Records(NamedTuple):
     """Recorded times of one kind."""
 
     kind: str  #: in the plural
     regular: bool  #: whether a gap among them is unusual
-
-    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
-        """Return whether a time is in a range (None: open); None if the query takes too long."""
-        ...
+    #: returns whether a time is in a range (None: open); None if the query takes too long
+    has: Callable[[datetime | None, datetime | None], bool | None]
 
 
-class Times:
-    """Records whose times are in memory."""
-
-    def __init__(self, kind: str, times: Sequence[datetime], *, regular: bool) -> None:
-        self.kind, self.regular, self._times = kind, regular, times
-
-    def has(self, since: datetime | None, before: datetime | None) -> bool:
-        return any(
-            (since is None or since <= time) and (before is None or time < before) for time in self._times
-        )
+def has_time(times: Sequence[datetime], since: datetime | None, before: datetime | None) -> bool:
+    """Return whether one of the times is in a range (None: open)."""
+    return any((since is None or since <= time) and (before is None or time < before) for time in times)
 
 
-class RowTimes:
-    """The columns in which an app records times."""
-
-    kind, regular = "rows", False  # rarely used apps have gaps
-
-    def __init__(self, columns: Sequence[tuple[Readable, str, str]]) -> None:
-        self._columns = columns  #: database, table, column
-
-    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
-        is_clear = True
-        for database, table, column in self._columns:
-            where = [Condition(column, ">=", since)] if since else []
-            where += [Condition(column, "<", before)] if before else []
-            result = database.exists(table, where, timeout=TIME_LIMIT)
-            if result:
-                return True
-            is_clear = is_clear and result is not None
-        return False if is_clear else None
+def _has_row(
+    columns: Sequence[tuple[Readable, str, str]], since: datetime | None, before: datetime | None
+) -> bool | None:
+    """Return whether a column (database, table, name) has a time in a range; None if a query takes too long."""
+    is_clear = True
+    for database, table, column in columns:
+        where = [Condition(column, ">=", since)] if since else []
+        where += [Condition(column, "<", before)] if before else []
+        result = database.exists(table, where, timeout=TIME_LIMIT)
+        if result:
+            return True
+        is_clear = is_clear and result is not None
+    return False if is_clear else None
 
 
 def find_contradiction(records: Sequence[Records], *, reach: timedelta = MAX_PAUSE) -> str:
@@ -189,9 +176,11 @@ class _AdoptedManifest(msgspec.Struct):
 
 def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
     return [
-        RowTimes(list(_time_columns(app))),
-        Times("backups", backups, regular=True),
-        Times("files", list(_modification_times(app)), regular=False),
+        Records(
+            "rows", regular=False, has=partial(_has_row, list(_time_columns(app)))
+        ),  # rarely used apps have gaps
+        Records("backups", regular=True, has=partial(has_time, backups)),
+        Records("files", regular=False, has=partial(has_time, list(_modification_times(app)))),
     ]
 
 

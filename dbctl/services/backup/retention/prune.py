@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from dbctl.config.model import Retention
 from dbctl.errors.backup import (
@@ -231,7 +232,7 @@ class PruneBackups(BackupOperation):
         reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * min(spans)))
         # The time of an adopted backup is that of a file, which this machine did not record.
         created = [manifest.created_at for manifest in valid if manifest.origin is None]
-        times = clock.Times("backups", created, regular=True)
+        times = clock.Records("backups", regular=True, has=partial(clock.has_time, created))
         clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
 
 
