@@ -41,7 +41,7 @@ from dbctl.engines.servers.connection import (
     wait_for_lock,
 )
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.sql.catalog import BoundQuery, Row, is_storable
+from dbctl.engines.sql.catalog import Row, is_storable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
@@ -106,13 +106,13 @@ class MySQLConnection(ServerConnection[Session]):
     def is_broken(self) -> bool:
         return self._session is not None and not self._session.open
 
-    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
         # The time is limited for the statement: a setting of the session would have to be reset, also after an error.
         if self.server.is_mariadb:
             limit = f"set statement max_statement_time = {milliseconds / 1000} for select"
         else:
             limit = f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */"
-        return [self.fetch(sql.replace("select", limit, 1), parameters) for sql, parameters in queries]
+        return self.fetch(sql.replace("select", limit, 1), parameters)
 
     def _is_timeout(self, error: BaseException | None) -> bool:
         return error_number(error) in TIMEOUT_ERRORS

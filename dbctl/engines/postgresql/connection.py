@@ -31,7 +31,7 @@ from dbctl.engines.servers.connection import (
     wait_for_lock,
 )
 from dbctl.engines.servers.errors import ErrorContext
-from dbctl.engines.sql.catalog import BoundQuery, Row, ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.operations import RowLocksMissingError
@@ -116,9 +116,9 @@ class PostgreSQLConnection(ServerConnection[Session]):
     def transaction_status(self) -> pq.TransactionStatus:
         return pq.TransactionStatus(self.session.pgconn.transaction_status)
 
-    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
         with self.read_transaction(f"set local statement_timeout = {milliseconds}"):
-            return [self.fetch(sql, parameters) for sql, parameters in queries]
+            return self.fetch(sql, parameters)
 
     def _is_timeout(self, error: BaseException | None) -> bool:
         return isinstance(error, psycopg.errors.QueryCanceled)

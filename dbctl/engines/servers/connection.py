@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from dbctl import signals
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import BoundQuery, Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import BusyError, QueryFailedError, UnreachableError
 from dbctl.files import liveness
 from dbctl.model import Struct
@@ -113,8 +113,8 @@ class ServerConnection(ABC, Generic[S]):
         """Convert errors of the driver to those of dbctl."""
 
     @abstractmethod
-    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
-        """Run ``fetch`` for each query with a time limit, after which the server reports an error."""
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
+        """Run ``fetch`` with a time limit, after which the server reports an error."""
 
     @abstractmethod
     def _is_timeout(self, error: BaseException | None) -> bool:
@@ -183,13 +183,15 @@ class ServerConnection(ABC, Generic[S]):
         rows = self.fetch_by_name(sql, parameters)
         return [convert_row({**row, **fields}, kind) for row in rows]
 
-    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
-        """Return the rows of each query; None if one takes longer than a time limit."""
+    def fetch_within(
+        self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
+    ) -> list[Row] | None:
+        """As ``fetch``; None if it takes longer than a time limit."""
         milliseconds = timeout // timedelta(milliseconds=1)
         if milliseconds <= 0:  # 0 would mean no limit
             return None
         try:
-            return self._fetch_limited(queries, milliseconds)
+            return self._fetch_limited(sql, parameters, milliseconds)
         except QueryFailedError as error:
             if self._is_timeout(error.__cause__):
                 return None

@@ -20,8 +20,10 @@ class Connection(Protocol):
         """Run one reading statement and return all its rows."""
         ...
 
-    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
-        """Return the rows of each query; None after a time limit."""
+    def fetch_within(
+        self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
+    ) -> list[Row] | None:
+        """Run one reading statement and return all its rows; None after a time limit."""
         ...
 
     def close(self) -> None:
@@ -70,47 +72,25 @@ class SqlDatabase(Readable):
         rows: int,
         timeout: timedelta,
     ) -> list[Row] | None:
-        key = self._sample_key(table)
-        if not key:
-            sampled = self.connection.fetch_within(
-                timeout, self._select_end(table, columns, where, "", "", rows)
+        key, name, statement = self._sample_key(table), self.catalog.quote_table(table), Statement(table)
+        names = ", ".join(self.catalog.quote_column(table, column, "t0") for column in columns)
+        # conditions apply to the sampled rows, because rows that meet them may be rare
+        condition = self.builder.where_clause(statement, table, where)
+        if key:
+            ends = " union ".join(
+                f"select * from (select {key} as sampled_key from {name} t0 order by {key} {direction} limit {rows:d}) {end}"
+                for end, direction in (("oldest", "asc"), ("newest", "desc"))
             )
-            return None if sampled is None else sampled[0]
-        ends = (
-            self._select_end(table, columns, where, key, direction, rows) for direction in ("asc", "desc")
-        )
-        sampled = self.connection.fetch_within(timeout, *ends)
-        if sampled is None:
-            return None
-        first, last = sampled
-        overlap = next(
-            (index for index, row in enumerate(first) if last and row[0] == last[-1][0]), len(first)
-        )
-        return [row[1:] for row in first[:overlap] + last[::-1]]
+            source = f"({ends}) sampled join {name} t0 on {key} = sampled.sampled_key"
+            sql = f"select {names} from {source}{condition} order by {key}"
+        else:
+            sql = f"select {names} from (select * from {name} t0 limit {rows:d}) t0{condition}"
+        return self.connection.fetch_within(timeout, sql, statement.parameters)
 
     def _sample_key(self, table: str) -> str:
         """Return SQL for the column of ``t0`` by which a sample is ordered; empty: the table has none."""
         keys = self.catalog.primary_key(table)
         return self.catalog.quote_column(table, keys[0], "t0") if len(keys) == 1 else ""
-
-    def _select_end(
-        self, table: str, columns: Sequence[str], where: Sequence[Where], key: str, direction: str, rows: int
-    ) -> BoundQuery:
-        """Select rows at one end of a table that meet all conditions, each after its key; any rows without a key."""
-        name, statement = self.catalog.quote_table(table), Statement(table)
-        quoted = [self.catalog.quote_column(table, column, "t0") for column in columns]
-        names = ", ".join([key, *quoted] if key else quoted)
-        condition = self.builder.where_clause(statement, table, where)
-        order = f" order by {key} {direction}" if key else ""
-        source = f"{name} t0"
-        if condition:  # conditions apply to the sampled rows, because rows that meet them may be rare
-            selected = f"{key} as sampled_key" if key else "*"
-            sampled = f"(select {selected} from {source}{order} limit {rows:d})"
-            source = (
-                f"{sampled} sampled join {source} on {key} = sampled.sampled_key" if key else f"{sampled} t0"
-            )
-        sql = f"select {names} from {source}{condition}{order} limit {rows:d}"
-        return sql, statement.parameters
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
@@ -120,8 +100,8 @@ class SqlDatabase(Readable):
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         statement = Statement(table)
         sql = self.builder.exists(statement, table, where)
-        results = self.connection.fetch_within(timeout, (sql, statement.parameters))
-        return None if results is None else bool(results[0])
+        rows = self.connection.fetch_within(timeout, sql, statement.parameters)
+        return None if rows is None else bool(rows)
 
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)

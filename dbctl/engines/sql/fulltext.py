@@ -93,8 +93,8 @@ class SqlTextScanner:
             f"select {', '.join([*keys, *excerpts])} from {self._catalog.quote_table(table)} t0"
             f" where {' or '.join(tests)} limit {statement.bind(limit)}"
         )
-        results = self._connection.fetch_within(timeout, (sql, statement.parameters))
-        return None if results is None else [_read_match(row, len(key), columns) for row in results[0]]
+        rows = self._connection.fetch_within(timeout, sql, statement.parameters)
+        return None if rows is None else [_read_match(row, len(key), columns) for row in rows]
 
 
 def _read_match(row: Row, key_count: int, columns: Sequence[str]) -> TextMatch:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream
-from dbctl.engines.sql.catalog import BoundQuery, Row
+from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sqlite.errors import (
     NOT_UTF8,
     ErrorContext,
@@ -166,11 +166,13 @@ class SQLiteConnection(ABC):
         """Run one reading statement and return its rows, from one state of the file."""
         return self.retry_if_changed(partial(self.rows, sql, parameters))
 
-    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
-        """Return the rows of each query; None if they take longer than a time limit."""
+    def fetch_within(
+        self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
+    ) -> list[Row] | None:
+        """As ``fetch``; None if it takes longer than a time limit."""
         try:
             with self.limit_time(timeout):
-                return [self.fetch(sql, parameters) for sql, parameters in queries]
+                return self.fetch(sql, parameters)
         except QueryFailedError as error:
             if (
                 isinstance(error.__cause__, sqlite3.Error)
