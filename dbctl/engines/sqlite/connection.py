@@ -232,31 +232,25 @@ class SQLiteConnection(ABC):
         """Run one statement, waiting for locks, and return its rows."""
         return self.retry_while_locked(partial(self.execute, sql, parameters))
 
-    def retry_while_locked(self, call: Callable[[], T]) -> T:
-        """Return the result of ``call``; retry until the timeout while another connection holds a lock."""
-        deadline = time.monotonic() + self.timeout
+    def retry_while_locked(self, call: Callable[[], T], *, seconds: float | None = None) -> T:
+        """Return the result of ``call``, which uses the driver, with translated errors.
+
+        While another connection holds a lock, it is called again until ``seconds``, or the timeout of the connection, are over.
+        """
+        deadline = time.monotonic() + (self.timeout if seconds is None else seconds)
         while True:
             try:
-                return self._call_once(call)
+                return call()
             except sqlite3.Error as error:
-                if time.monotonic() >= deadline:
+                signals.raise_if_interrupted()
+                if not is_busy(error) or time.monotonic() >= deadline:
                     raise self.translate(error) from error
-
-    def _call_once(self, call: Callable[[], T]) -> T:
-        """Return the result of ``call``; lock conflicts remain ``sqlite3.Error``; all other errors are translated."""
-        try:
-            return call()
-        except sqlite3.Error as error:
-            signals.raise_if_interrupted()
-            if is_busy(error):
-                raise
-            raise self.translate(error) from error
-        except (
-            UnicodeDecodeError
-        ) as error:  # values are read as they are; the driver decodes definitions only
-            raise CorruptError(target=self._error_context().target, reason=NOT_UTF8) from error
-        except (OverflowError, UnicodeError) as error:
-            raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
+            except (
+                UnicodeDecodeError
+            ) as error:  # values are read as they are; the driver decodes definitions only
+                raise CorruptError(target=self._error_context().target, reason=NOT_UTF8) from error
+            except (OverflowError, UnicodeError) as error:
+                raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 
     def translate(self, error: sqlite3.Error) -> DbctlError:
         """Return the error to raise for an error of the driver."""

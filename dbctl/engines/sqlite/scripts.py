@@ -96,7 +96,7 @@ class SQLiteScriptRunner:
             self._catalog.forget()
 
     def drop_statements(self) -> Sequence[str]:
-        return self._connection.call_once(self._list_drop_statements)
+        return self._connection.retry_while_locked(self._list_drop_statements, seconds=0)
 
     def _list_drop_statements(self) -> list[str]:
         database = self._connection.database
@@ -205,11 +205,12 @@ class SQLiteStagingTables(SqlStagingTables):
         try:
             placeholders = ", ".join("?" * len(columns))
             # sqlite-utils reads only the main database, and would create a table there instead
-            self._connection.call_once(
+            self._connection.retry_while_locked(
                 lambda: self._connection.driver.executemany(
                     f"insert into {staging_table} values ({placeholders})",
                     rows,
-                )
+                ),
+                seconds=0,  # an iterator yields its rows once
             )
             self._connection.run("commit")
         finally:

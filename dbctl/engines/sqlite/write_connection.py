@@ -185,7 +185,7 @@ class WriteConnection(SQLiteConnection):
     def write(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``, without a retry: the transaction has the lock, and an iterator yields once."""
         self.require_transaction()
-        return self.call_once(call)
+        return self.retry_while_locked(call, seconds=0)
 
     def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
         """Run a statement that sqlite-utils has no method for; return the number of its rows."""
@@ -196,13 +196,6 @@ class WriteConnection(SQLiteConnection):
         """Check foreign keys at the end of the transaction."""
         self.require_transaction()
         self.run("pragma defer_foreign_keys = 1")
-
-    def call_once(self, call: Callable[[], T]) -> T:
-        """Return the result of ``call``, which uses the driver, without a retry, and with translated errors."""
-        try:
-            return self._call_once(call)
-        except sqlite3.Error as error:
-            raise self.translate(error) from error
 
 
 class ScratchConnection(WriteConnection):
