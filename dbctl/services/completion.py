@@ -76,8 +76,9 @@ def _list_databases(app: App, _request: NameRequest) -> Iterable[str]:
 
 def _list_logins(app: App, request: NameRequest) -> Iterable[str]:
     from dbctl.services.app.user_table import open_users
+    from dbctl.services.users.queries import list_logins
 
-    return open_users(app).list_logins(request.prefix, LIMIT)
+    return list_logins(open_users(app), request.prefix, LIMIT)
 
 
 def _list_user_fields(app: App, _request: NameRequest) -> Iterable[str]:

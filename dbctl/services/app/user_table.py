@@ -1,7 +1,4 @@
-"""The users of an app as its profile maps them: read rows as users, and select users by login, id or activity.
-
-Over 460 lines: each method translates one property of users to the columns of the app, and most use the same parts.
-"""
+"""The users of an app as its profile maps them: read rows as users, and select users by login, id or activity."""
 
 from __future__ import annotations
 
@@ -342,23 +339,6 @@ class UserTable:
                     break
             known += [read_text(value) for (value,) in rows if value]
         return known
-
-    def list_logins(self, prefix: str, limit: int) -> list[str]:
-        """Return logins that begin with ``prefix``, without regard to case: at most ``limit``, and the last one.
-
-        They are those of the first login field that has any, without the rows of other tables.
-        """
-        for column in self.login_columns():
-            where = [Condition(column, "starts", prefix), *self.only]
-            first, last = (
-                self.db.select(
-                    self.live.name, [column], where, order_by=[Order([column], descending)], limit=count
-                )
-                for descending, count in ((False, limit), (True, 1))
-            )
-            if first:
-                return [read_text(value) for (value,) in [*first, *last] if value]
-        return []
 
     def find_taken_login(self, logins: Mapping[str, str], *, except_id: object = None) -> str:
         """Return the first field of which another user has the login, compared as the app does; empty: none."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Where
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Order, Where
 from dbctl.model import Page, PageRequest, Struct
+from dbctl.profiles.codecs import read_text
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, open_users
 from dbctl.services.app.validation import parse_boolean, parse_time
@@ -30,6 +31,24 @@ def read_page(users: UserTable, where: Sequence[Where], page_request: PageReques
         column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],
         omitted_columns=[field for field in users.login_fields[:1] if field == "email"],
     )
+
+
+def list_logins(users: UserTable, prefix: str, limit: int) -> list[str]:
+    """Return logins that begin with ``prefix``, without regard to case: at most ``limit``, and the last one.
+
+    They are those of the first login field that has any, without the rows of other tables.
+    """
+    for column in users.login_columns():
+        where = [Condition(column, "starts", prefix), *users.only]
+        first, last = (
+            users.db.select(
+                users.live.name, [column], where, order_by=[Order([column], descending)], limit=count
+            )
+            for descending, count in ((False, limit), (True, 1))
+        )
+        if first:
+            return [read_text(value) for (value,) in [*first, *last] if value]
+    return []
 
 
 def find_single_user(app: App, selector: UserSelector) -> User:
