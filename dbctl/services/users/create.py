@@ -218,13 +218,13 @@ class NewUserRows:
         }
         logins = {field: texts[field] for field in users.login_fields if field in texts}
         if existing_logins is None:
-            taken = users.find_taken_login(logins)
+            conflict = users.find_taken_login(logins)
         else:
             folded = ((field, users.fold_login(login)) for field, login in logins.items())
-            taken = next((field for field, login in folded if login in existing_logins[field]), "")
-        if taken:
+            conflict = next((field for field, login in folded if login in existing_logins[field]), "")
+        if conflict:
             hint = Remedy("Existing users are accepted by: `users ensure {name}`")
-            raise AlreadyExistsError(target=users.db.target, kind=taken, name=logins[taken], hint=hint)
+            raise AlreadyExistsError(target=users.db.target, kind=conflict, name=logins[conflict], hint=hint)
         only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
         row = users.live.encode_constants(only)
         if section.new:

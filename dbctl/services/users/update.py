@@ -260,9 +260,9 @@ class UpdateUsers:
         logins = {field: login for field, login in update.fields.items() if field in users.section.login}
         if logins and len(selected) > 1:
             raise UsageError(detail=f"two users cannot have the same {next(iter(logins))}; select one user")
-        if selected and logins and (taken := users.find_taken_login(logins, except_id=selected[0].id)):
+        if selected and logins and (conflict := users.find_taken_login(logins, except_id=selected[0].id)):
             hint = "Choose another one."
-            raise AlreadyExistsError(target=users.db.target, kind=taken, name=logins[taken], hint=hint)
+            raise AlreadyExistsError(target=users.db.target, kind=conflict, name=logins[conflict], hint=hint)
         return fields
 
     def apply(self, db: Writable) -> UsersChanged:
