@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.contract.schema import (
@@ -29,6 +29,9 @@ class Part(NamedTuple):
 
 
 Parts: TypeAlias = Mapping[Part, object]
+#: A name, or a kind and a name.
+ObjectName = TypeVar("ObjectName", str, tuple[str, str])
+ObjectChange: TypeAlias = Literal["missing", "different", "extra"]
 
 
 class Difference(Struct, frozen=True):
@@ -125,6 +128,15 @@ def compare(expected: Parts, actual: Parts) -> Iterator[Difference]:
             yield from _compare_part(part, expected[part], actual[part])
     for part in extra:
         yield _create_extra(part, actual[part])
+
+
+def compare_objects(
+    expected: Mapping[ObjectName, object], actual: Mapping[ObjectName, object]
+) -> Iterator[tuple[ObjectName, ObjectChange]]:
+    """Yield the objects that differ, sorted by name; their values are definitions or digests of them, not described as text."""
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual or expected.get(name) != actual[name]:
+            yield name, "missing" if name not in actual else "different" if name in expected else "extra"
 
 
 def describe_difference(difference: Difference) -> str:

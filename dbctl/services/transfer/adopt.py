@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import cast
 
-from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import Line, PortableSchema, PortableTable, RowSource
 from dbctl.engines.transfer.lines import join_line, key_of, split_line
 from dbctl.errors.transfer import TransferDestinationError
@@ -15,7 +14,6 @@ from dbctl.model import join_first
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.transfer.compare import require
-from dbctl.services.transfer.copy import has_state, load_state
 from dbctl.services.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.services.transfer.schema import SchemaOptions, TransferSchema, read_schema
 from dbctl.services.transfer.tables import TransferTable
@@ -23,17 +21,6 @@ from dbctl.services.transfer.values.unstorable import MAX_KEYS, CopyProblem, for
 
 #: A table with more rows in the destination is one of an app at work.
 MAX_EXISTING_ROWS = 100_000
-
-
-def is_adopted(endpoints: Endpoints, db: Readable) -> bool:
-    """Whether the destination has a schema that no transfer created.
-
-    Raises:
-        TransferOtherError: it is the destination of another source.
-    """
-    if has_state(db):
-        return load_state(cast("Writable", db), endpoints.identity).is_adopted
-    return bool(db.tables())
 
 
 def require_common_tables(

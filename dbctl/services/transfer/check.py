@@ -122,15 +122,6 @@ def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[
             )
 
 
-def refuse_orphans(source: Readable, tables: Sequence[TransferTable]) -> None:
-    """Refuse a copy of rows that refer to missing rows.
-
-    Raises:
-        ValuesUnstorableError: with all problems.
-    """
-    refuse_problems(source, list(find_orphans(source, tables)))
-
-
 def refuse_problems(source: Readable, problems: Sequence[CopyProblem]) -> None:
     """Refuse a copy that the destination would not accept.
 

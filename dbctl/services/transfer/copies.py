@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TypeAlias, cast
 
@@ -16,18 +16,19 @@ from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.transfer import TransferOtherError
+from dbctl.model import Struct
 from dbctl.services.app import ledger_detection
+from dbctl.services.migrations.schema_diff import compare_objects
 from dbctl.services.transfer.adopt import (
     compare_ledgers,
     count_existing_rows,
     find_adoption_problems,
-    is_adopted,
     require_common_tables,
 )
 from dbctl.services.transfer.check import (
+    find_orphans,
     find_problems,
     find_refused_statements,
-    refuse_orphans,
     refuse_problems,
 )
 from dbctl.services.transfer.compare import decode_value, require
@@ -44,6 +45,7 @@ from dbctl.services.transfer.schema import (
     UNTRIED,
     SchemaOptions,
     SchemaOrigin,
+    TransferSchema,
     attach,
     build_copied_tables,
     create_schema,
@@ -57,20 +59,23 @@ from dbctl.services.transfer.schema import (
     refuse_losses,
     select_schema,
 )
-from dbctl.services.transfer.tables import TransferTable, list_exclusions
+from dbctl.services.transfer.tables import TransferTable
+from dbctl.services.transfer.values.unstorable import CopyProblem
 
 
 class NativeCopy:
     """A copy to the same engine; the source is in a snapshot."""
 
+    origin: SchemaOrigin = "native"  #: where the schema of the destination comes from
+
     def __init__(self, endpoints: Endpoints, source: Readable, db: Readable) -> None:
         """Read the schema of the source."""
         self._endpoints, self._reader = endpoints, source
         self._source, self._destination = require(source, NativeSchemas), require(db, NativeSchemas)
-        self.is_adopted = False
         self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
         self.schema = self._source.read_native(self.rules)
         self.rows: RowSource = self._source.open_rows(self.schema)
+        self.format_value = self._source.format_value
         self.final = self.schema.final
         self.destination_rows = self._destination.open_rows(self.schema, is_destination=True)
         self._tables = [
@@ -83,11 +88,6 @@ class NativeCopy:
             for table in self.schema.tables
         ]
 
-    @property
-    def origin(self) -> SchemaOrigin:
-        """Where the schema of the destination comes from."""
-        return "native"
-
     def list_tables(self) -> list[TransferTable]:
         """Return the tables to copy."""
         return self._tables
@@ -97,18 +97,13 @@ class NativeCopy:
         (native,) = (native for native in self.schema.tables if native.name == table.name)
         return native.object_name
 
-    def format_value(self, value: bytes) -> str:
-        """Return a value of a row for a message."""
-        return self._source.format_value(value)
-
     def count_rows(self, table: str) -> int:
         """Return the number of rows to copy of a table."""
         return self._source.count_rows(self.schema, table)
 
-    @property
-    def refuses_orphans(self) -> bool:
-        """Whether the destination refuses rows that refer to missing rows."""
-        return self._source.refuses_orphans
+    def find_orphans(self) -> Sequence[CopyProblem]:
+        """Return the rows that refer to missing rows, if the destination refuses them."""
+        return list(find_orphans(self._reader, self._tables)) if self._source.refuses_orphans else ()
 
     @property
     def statements(self) -> Sequence[str]:
@@ -124,14 +119,6 @@ class NativeCopy:
         }
         definitions = list_definitions([*self.schema.before, *self.schema.after], only_compared=False)
         return tables | {f"{kind} {name}": fingerprint(part) for (kind, name), part in definitions.items()}
-
-    def require_complete(self) -> None:
-        """Refuse to leave out rows.
-
-        Raises:
-            TransferSchemaError: the destination would lack some.
-        """
-        refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
@@ -156,24 +143,22 @@ class NativeCopy:
     def require_fit(self) -> None:
         """Do nothing: the destination is empty."""
 
-    def drop_schema(self, db: Writable, state: TransferState) -> None:
-        """Drop what the transfer created."""
-        del state
-        empty_destination(db, self.drop_statements(db))
-
-    def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
+    def refuse_problems(self, db: Writable) -> None:
         """Refuse rows that the destination would not accept.
 
         Raises:
             ValuesUnstorableError: rows refer to missing rows.
         """
         del db
-        if self.refuses_orphans:
-            refuse_orphans(self._reader, tables)
+        refuse_problems(self._reader, self.find_orphans())
 
     def create_schema(self, db: Writable, state: TransferState) -> None:
-        """Create what rows need, and record what is created after them; afterwards the phase is ``copy``."""
-        self.require_complete()
+        """Create what rows need, and record what is created after them; afterwards the phase is ``copy``.
+
+        Raises:
+            TransferSchemaError: the destination would lack rows.
+        """
+        refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
         scripts, destination = require(db, ScriptRunner), require(db, NativeSchemas)
         with scripts.schema_transaction():
             destination.create_objects([sql for part in self.schema.before for sql in part.statements])
@@ -192,12 +177,9 @@ class NativeCopy:
 
     def find_refused_objects(self) -> Iterator[Omission]:
         """Yield the objects that the destination refuses, found by creating all of them in a scratch database."""
-        endpoints = self._endpoints
-        destination, database = endpoints.destination, endpoints.database
-        engine, url = destination.engine(database), destination.url(database)
         with ExitStack() as stack:
             try:
-                scratch = stack.enter_context(closing(engine.open_scratch(url, destination.target(database))))
+                scratch = stack.enter_context(self._endpoints.open_scratch())
             except PrivilegeMissingError:
                 yield UNTRIED
                 return
@@ -212,49 +194,35 @@ class NativeCopy:
 
     def compare_schemas(self) -> Iterator[tuple[str, str, str]]:
         """Yield the kind, name and difference of each object that differs."""
-        expected = self.schema.definitions
-        actual = self._destination.read_definitions(self.rules)
-        for kind, name in sorted(expected.keys() | actual.keys()):
-            own, other = expected.get((kind, name)), actual.get((kind, name))
-            if own is None or other is None:
-                yield kind, name, "missing" if other is None else "only in the destination"
-            elif list(own) != list(other):
-                yield kind, name, "different"
-        yield from _compare_values(
-            self._source.read_values(self.rules),
-            self._destination.read_values(self.rules, is_destination=True),
-        )
-
-
-def _compare_values(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    for name in sorted(expected.keys() | actual.keys()):
-        own, other = expected.get(name, "missing"), actual.get(name, "missing")
-        if own != other:
+        definitions = self._destination.read_definitions(self.rules)
+        for (kind, name), change in compare_objects(self.schema.definitions, definitions):
+            yield kind, name, "only in the destination" if change == "extra" else change
+        expected = self._source.read_values(self.rules)
+        actual = self._destination.read_values(self.rules, is_destination=True)
+        for name, _ in compare_objects(expected, actual):
+            own, other = expected.get(name, "missing"), actual.get(name, "missing")
             yield "value", name, f"{own} in the source, {other} in the destination"
 
 
 class PortableCopy:
     """A copy with the app's migrations, or a derived schema; the source is in a snapshot."""
 
+    format_value = staticmethod(decode_value)
+
     def __init__(self, endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> None:
         """Read the schema of the source."""
         self._endpoints, self._source, self._db = endpoints, source, db
-        exclusions = list_exclusions(endpoints.app, endpoints.database, source)
-        self.is_adopted, self._options = is_adopted(endpoints, db), options
-        adopted_options = structs.replace(options, is_adopted=self.is_adopted)
-        self.schema = select_schema(endpoints, source, exclusions, adopted_options)
+        self._options = options
+        self.schema = select_schema(endpoints, source, db, options)
+        self.origin: SchemaOrigin = self.schema.origin  #: where the schema of the destination comes from
         self.rows: RowSource = require(source, RowSource)
         self.final: Sequence[str] = ()
 
-    @property
-    def origin(self) -> SchemaOrigin:
-        """Where the schema of the destination comes from."""
-        return self.schema.origin
-
-    @property
+    @cached_property
     def fingerprints(self) -> Mapping[str, str]:
         """Values by kind and name of an object that change with the schema of the source."""
-        return self.schema.fingerprints
+        # a comparison does not read ledgers
+        return fingerprint_objects(self.schema.source, self.schema.exclusions.ledgers)
 
     def list_tables(self) -> list[TransferTable]:
         """Return the tables with the columns of both sides.
@@ -267,10 +235,6 @@ class PortableCopy:
     def name_object(self, table: TransferTable) -> str:
         """Return the name that ``compare_schemas`` has for a table."""
         return table.name
-
-    def format_value(self, value: bytes) -> str:
-        """Return a value of a row for a message."""
-        return decode_value(value)
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
@@ -287,12 +251,14 @@ class PortableCopy:
             TransferDestinationError: it has tables or many rows that the source lacks.
             ValuesUnstorableError: with all problems.
         """
-        if self.is_adopted and not has_state(self._db):
-            require_common_tables(self._endpoints, self.schema, self._options, self._db)
-            tables = self.list_tables()
-            counts = count_existing_rows(self._endpoints, self._source, self._db, tables)
-            problems = find_adoption_problems(self._endpoints, self._source, self._db, tables, counts)
-            refuse_problems(self._source, [*problems, *find_problems(self._source, self._db, tables)])
+        if self.origin == "destination" and not has_state(self._db):
+            self._refuse_unfit(self._db)
+
+    def _refuse_unfit(self, db: Readable) -> None:
+        inspection = inspect_copy(
+            self._endpoints, self._source, self.schema, db, current=self._db, options=self._options
+        )
+        refuse_problems(self._source, inspection.problems)
 
     def compare_ledgers(self) -> Iterator[tuple[str, str]]:
         """Yield the ledger and the difference of each migration that only one side records."""
@@ -332,31 +298,20 @@ class PortableCopy:
         is_derived = self.origin == "derived"
         create_schema(derive_schema(self.schema, db)[0] if is_derived else self.schema, db, state)
 
-    def drop_schema(self, db: Writable, state: TransferState) -> None:
-        """Drop what the transfer created; a schema that the app made gets its indexes and foreign keys back."""
-        if self.is_adopted:
-            attach(self.open(db), state)
-            drop_state(db)
-        else:
-            empty_destination(db, self.drop_statements(db))
-
-    def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
+    def refuse_problems(self, db: Writable) -> None:
         """Refuse rows and statements that the destination would not accept.
 
         Raises:
             ValuesUnstorableError: with all problems.
         """
-        if self.is_adopted:
+        if self.origin == "destination":
             return  # as ``require_fit`` did
         if self.schema.migrations:
-            refuse_problems(self._source, list(find_problems(self._source, db, tables)))
+            self._refuse_unfit(db)
             return
+        # its types have the checks that the types of the destination lack
         with open_planned_destination(self.schema, self._endpoints, db) as scratch:
-            schema, pairs = derive_schema(self.schema, scratch)
-            # its types have the checks that the types of the destination lack
-            tables = build_copied_tables(self._endpoints, schema, pairs)
-            problems = list(find_refused_statements(schema, scratch)) if scratch is not db else []
-            refuse_problems(self._source, [*problems, *find_problems(self._source, scratch, tables)])
+            self._refuse_unfit(scratch)
 
     def set_values(self, db: Writable) -> None:
         """Set the counters."""
@@ -382,10 +337,68 @@ def open_copy(endpoints: Endpoints, source: Readable, db: Readable, options: Sch
 
 @contextmanager
 def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterator[None]:
-    """Drop what the block created in the destination if it fails before a row was copied."""
+    """Drop what the block created in the destination if it fails before a row was copied.
+
+    A schema that the app made gets its indexes and foreign keys back.
+    """
     try:
         yield
     except DbctlError:
-        if not state.tables:
-            copy.drop_schema(db, state)
+        if not state.tables and copy.origin == "destination":
+            attach(copy.open(db), state)
+            drop_state(db)
+        elif not state.tables:
+            empty_destination(db, copy.drop_statements(db))
         raise
+
+
+class CopyInspection(Struct, frozen=True, kw_only=True):
+    """What a copy into tables of another definition would do."""
+
+    schema: TransferSchema  #: with the statements of a derived schema
+    tables: Sequence[TransferTable]
+    replaced: Mapping[str, int]  #: rows by table that the destination has already
+    problems: Sequence[CopyProblem]  #: what prevents the copy
+
+
+def inspect_copy(
+    endpoints: Endpoints,
+    source: Readable,
+    schema: TransferSchema,
+    destination: Readable,
+    *,
+    current: Readable | None,
+    options: SchemaOptions,
+) -> CopyInspection:
+    """Return the tables to copy, and what prevents the copy; every row of the source is read.
+
+    Args:
+        endpoints: both databases.
+        source: the source, in a snapshot.
+        schema: how the destination gets its tables.
+        destination: a database with these tables; for a derived schema, one in which its statements are tried.
+        current: the destination itself, in which nothing is tried; None: a file that does not exist.
+        options: those of the user, some of which a destination with tables of the app refuses.
+
+    Raises:
+        TransferDestinationError: the app made the tables of the destination, and it has others, or too many rows.
+        TransferSchemaError: the destination would lack a table or a column.
+    """
+    replaced, problems = dict[str, int](), list[CopyProblem]()
+    if schema.origin == "derived":
+        schema, pairs = derive_schema(schema, destination)
+        tables = build_copied_tables(endpoints, schema, pairs)
+        if destination is current:
+            schema = structs.replace(schema, omissions=[*schema.omissions, UNTRIED])
+        else:
+            problems += find_refused_statements(schema, destination)
+    else:
+        is_new = schema.origin == "destination" and not has_state(destination)
+        if is_new:
+            require_common_tables(endpoints, schema, options, destination)
+        tables = pair_tables(endpoints, schema, destination)
+        if is_new:
+            replaced.update(count_existing_rows(endpoints, source, destination, tables))
+            problems += find_adoption_problems(endpoints, source, destination, tables, replaced)
+    problems += find_problems(source, destination, tables)
+    return CopyInspection(schema=schema, tables=tables, replaced=replaced, problems=problems)

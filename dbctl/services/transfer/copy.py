@@ -17,6 +17,7 @@ from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.change import require_row_count
+from dbctl.services.migrations.schema_diff import compare_objects
 from dbctl.services.transfer.compare import (
     MAX_DIFFERENCES,
     Differences,
@@ -135,18 +136,17 @@ class TransferState:
     def list_lost_objects(self, fingerprints: Mapping[str, str]) -> list[tuple[str, str, str]]:
         """Return kind, name and difference of objects that the destination had after the copy, and that changed since."""
         return [
-            (kind, name.removeprefix(f"{kind} "), "different" if name in fingerprints else "missing")
-            for name in sorted(self.created)
+            (kind, name.removeprefix(f"{kind} "), change)
+            for name, change in compare_objects(self.created, fingerprints)
             for kind in _KINDS
-            if name.startswith(f"{kind} ") and fingerprints.get(name) != self.created[name]
+            if name.startswith(f"{kind} ") and change != "extra"
         ]
 
     def list_schema_changes(self, fingerprints: Mapping[str, str]) -> list[str]:
         """Return the objects that were added to the schema of the source, changed or dropped since the copy."""
         return [
-            f"{name} is {'missing' if name not in fingerprints else 'different' if name in self.fingerprints else 'new'}"
-            for name in sorted({*fingerprints, *self.fingerprints})
-            if fingerprints.get(name) != self.fingerprints.get(name)
+            f"{name} is {'new' if change == 'extra' else change}"
+            for name, change in compare_objects(self.fingerprints, fingerprints)
         ]
 
     def _save_header(self) -> None:

@@ -83,6 +83,15 @@ class Endpoints:
         with self.destination.writer(self.database, create=True) as db:
             yield db
 
+    def open_scratch(self) -> closing[Writable]:
+        """Open a private, empty database with the engine of the destination, which is dropped when it is closed.
+
+        Raises:
+            PrivilegeMissingError: the user may not create databases on the server.
+        """
+        engine = self.destination.engine(self.database)
+        return closing(engine.open_scratch(self.destination_url, self.destination.target(self.database)))
+
     def begin_state(
         self,
         db: Writable,

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
-
-from msgspec import structs
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.portable import PortableSchemas, RowSource, ValueChange
+from dbctl.engines.contract.portable import Omission, PortableSchemas, RowSource, ValueChange
 from dbctl.errors.base import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
-from dbctl.services.transfer.adopt import (
-    count_existing_rows,
-    find_adoption_problems,
-    is_adopted,
-    require_common_tables,
-)
-from dbctl.services.transfer.check import find_orphans, find_problems, find_refused_statements
 from dbctl.services.transfer.compare import require
-from dbctl.services.transfer.copies import NativeCopy
+from dbctl.services.transfer.copies import NativeCopy, inspect_copy
 from dbctl.services.transfer.copy import has_state
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.schema import (
-    UNTRIED,
     SchemaOptions,
     SchemaOrigin,
-    build_copied_tables,
-    derive_schema,
     is_native,
     open_planned_destination,
-    pair_tables,
     select_schema,
 )
-from dbctl.services.transfer.tables import TransferTable, list_exclusions
+from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.unstorable import CopyProblem, find_changes, write_key
 
 _ORIGINS: Mapping[SchemaOrigin, str] = {
@@ -170,71 +157,33 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         TransferSchemaError: the destination would lack a table or a column.
         PrivilegeMissingError: migrations cannot be run in a private database of the server.
     """
-    app, database = endpoints.app, endpoints.database
     source = endpoints.open_source()
     with ExitStack() as stack:
         current = stack.enter_context(endpoints.open_destination_for_reading())
         stack.enter_context(require(source, RowSource).snapshot())
         if is_native(endpoints, source, current, options):
             return _plan_native_copy(endpoints, source, current)
-        exclusions = list_exclusions(app, database, source)
-        options = structs.replace(options, is_adopted=current is not None and is_adopted(endpoints, current))
-        schema = select_schema(endpoints, source, exclusions, options)
-        problems, replaced = list[CopyProblem](), dict[str, int]()
-        planned_destination = open_planned_destination(schema, endpoints, current)
-        destination = stack.enter_context(planned_destination)
-        if options.is_adopted:
-            if not has_state(destination):
-                require_common_tables(endpoints, schema, options, destination)
-            tables = pair_tables(endpoints, schema, destination)
-            if not has_state(destination):
-                replaced.update(count_existing_rows(endpoints, source, destination, tables))
-                problems += find_adoption_problems(endpoints, source, destination, tables, replaced)
-        elif schema.migrations:
-            tables = pair_tables(endpoints, schema, destination)
-        else:
-            schema, pairs = derive_schema(schema, destination)
-            tables = build_copied_tables(endpoints, schema, pairs)
-            if destination is current:
-                schema = structs.replace(schema, omissions=[*schema.omissions, UNTRIED])
-            else:
-                problems += find_refused_statements(schema, destination)
-        problems += find_problems(source, destination, tables)
-        changes = list(find_changes(source, tables, require(destination, PortableSchemas).limits))
-        measured = _measure_tables(source)
-        planned = [
-            PlannedTable(
-                table=table.name,
-                rows=source.count(table.name),
-                bytes=measured.get(table.name),
-                columns=len(table.columns),
-                replaced=replaced.get(table.name, 0),
-                conversions=_describe_conversions(table, is_adopted=options.is_adopted),
-            )
-            for table in tables
-        ]
-    copied = {table.table for table in planned}
-    return TransferPlan(
-        target=endpoints.target,
-        source=str(endpoints.source_url),
-        destination=str(endpoints.destination_url),
-        schema=schema.origin,
-        tables=planned,
-        excluded=sorted(
-            name
-            for name, table in source.tables().items()
-            if not table.is_view and exclusions.is_excluded(name) and name not in copied
-        ),
-        statements=[*schema.statements, *schema.later_statements],
-        omissions=[
-            PlannedOmission(
-                kind=omission.kind, name=omission.name, table=omission.table, reason=omission.reason
-            )
-            for omission in schema.omissions
-        ],
-        changes=changes,
-        problems=problems,
-    )
+        schema = select_schema(endpoints, source, current, options)
+        destination = stack.enter_context(open_planned_destination(schema, endpoints, current))
+        inspection = inspect_copy(endpoints, source, schema, destination, current=current, options=options)
+        schema, tables = inspection.schema, inspection.tables
+        copied = {table.name for table in tables}
+        return _create_plan(
+            endpoints,
+            schema.origin,
+            _plan_tables(
+                source, tables, source.count, inspection.replaced, is_adopted=schema.origin == "destination"
+            ),
+            excluded=sorted(
+                name
+                for name, table in source.tables().items()
+                if not table.is_view and schema.exclusions.is_excluded(name) and name not in copied
+            ),
+            statements=[*schema.statements, *schema.later_statements],
+            omissions=schema.omissions,
+            changes=list(find_changes(source, tables, require(destination, PortableSchemas).limits)),
+            problems=inspection.problems,
+        )
 
 
 def _plan_native_copy(endpoints: Endpoints, source: Readable, current: Readable | None) -> TransferPlan:
@@ -242,46 +191,73 @@ def _plan_native_copy(endpoints: Endpoints, source: Readable, current: Readable 
     if current is not None and not has_state(current):
         endpoints.require_empty(current)
     with ExitStack() as stack:
-        destination = current
-        if destination is None:
-            engine = endpoints.destination.engine(endpoints.database)
-            scratch = engine.open_scratch(endpoints.destination_url, endpoints.target)
-            destination = stack.enter_context(closing(scratch))
+        destination = stack.enter_context(endpoints.open_scratch()) if current is None else current
         copy = NativeCopy(endpoints, source, destination)
-        tables = copy.list_tables()
         omissions = [*copy.schema.omissions, *copy.find_refused_objects()]
         problems = [
             CopyProblem(table=part.name, column=part.kind, keys=(), rows=0, reason=part.reason)
             for part in omissions
             if part.is_blocking
         ]
-        problems += find_orphans(source, tables) if copy.refuses_orphans else ()
-        measured = _measure_tables(source)
-        planned = [
-            PlannedTable(
-                table=table.name,
-                rows=copy.count_rows(table.name),
-                bytes=measured.get(table.name),
-                columns=len(table.columns),
-                conversions={},
-            )
-            for table in tables
-        ]
+        return _create_plan(
+            endpoints,
+            copy.origin,
+            _plan_tables(source, copy.list_tables(), copy.count_rows),
+            statements=copy.statements,
+            omissions=omissions,
+            problems=[*problems, *copy.find_orphans()],
+        )
+
+
+def _create_plan(
+    endpoints: Endpoints,
+    origin: SchemaOrigin,
+    tables: Sequence[PlannedTable],
+    *,
+    statements: Sequence[str],
+    omissions: Sequence[Omission],
+    problems: Sequence[CopyProblem],
+    excluded: Sequence[str] = (),
+    changes: Sequence[ValueChange] = (),
+) -> TransferPlan:
     return TransferPlan(
         target=endpoints.target,
         source=str(endpoints.source_url),
         destination=str(endpoints.destination_url),
-        schema="native",
-        tables=planned,
-        excluded=(),
-        statements=copy.statements,
+        schema=origin,
+        tables=tables,
+        excluded=excluded,
+        statements=statements,
         omissions=[
             PlannedOmission(kind=part.kind, name=part.name, table=part.table, reason=part.reason)
             for part in omissions
         ],
-        changes=(),
+        changes=changes,
         problems=problems,
     )
+
+
+def _plan_tables(
+    source: Readable,
+    tables: Sequence[TransferTable],
+    count_rows: Callable[[str], int],
+    replaced: Mapping[str, int] = {},
+    *,
+    is_adopted: bool = False,
+) -> list[PlannedTable]:
+    sizes = source.part(SizeMonitor)
+    measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
+    return [
+        PlannedTable(
+            table=table.name,
+            rows=count_rows(table.name),
+            bytes=measured.get(table.name),
+            columns=len(table.columns),
+            replaced=replaced.get(table.name, 0),
+            conversions=_describe_conversions(table, is_adopted=is_adopted),
+        )
+        for table in tables
+    ]
 
 
 def _describe_conversions(table: TransferTable, *, is_adopted: bool) -> Mapping[str, str]:
@@ -293,9 +269,3 @@ def _describe_conversions(table: TransferTable, *, is_adopted: bool) -> Mapping[
             if (own := pair.source_type.describe()) != (other := pair.destination_type.describe())
         }
     return {pair.column: pair.conversion for pair in table.pairs if pair.conversion}
-
-
-def _measure_tables(source: Readable) -> Mapping[str, int | None]:
-    """Return the sizes of tables in bytes."""
-    sizes = source.part(SizeMonitor)
-    return {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}

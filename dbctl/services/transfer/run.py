@@ -92,8 +92,9 @@ class RunTransfer(Operation):
         with endpoints.open_destination() as db, require(source, RowSource).snapshot():
             copy = open_copy(endpoints, source, db, self._options)
             copy.require_fit()
+            is_adopted = copy.origin == "destination"
             state = endpoints.begin_state(
-                db, copy.fingerprints, lambda: copy.drop_statements(db), is_adopted=copy.is_adopted
+                db, copy.fingerprints, lambda: copy.drop_statements(db), is_adopted=is_adopted
             )
             state.begin_run()
             is_resumed, destination = state.was_interrupted, copy.open(db)
@@ -101,7 +102,7 @@ class RunTransfer(Operation):
                 _prepare_destination(copy, destination, state)
                 tables = copy.list_tables()
                 if not state.tables:
-                    copy.refuse_problems(db, tables)
+                    copy.refuse_problems(db)
             started = time.monotonic()
             with explain_failure():
                 with destination.sink.bulk_load():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 from msgspec import structs
@@ -27,12 +27,13 @@ from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target, find_targets
 from dbctl.services.transfer.compare import require
-from dbctl.services.transfer.copy import Destination, TransferState
+from dbctl.services.transfer.copy import Destination, TransferState, has_state, load_state
 from dbctl.services.transfer.endpoints import REMEDY, Endpoints
 from dbctl.services.transfer.tables import (
     Exclusions,
     TransferTable,
     build_tables,
+    list_exclusions,
     pair_columns,
     select_tables,
 )
@@ -56,13 +57,9 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     statements: Sequence[str] = ()  #: derived: those that create the tables
     later_statements: Sequence[str] = ()  #: derived: those that run after the copy
     omissions: Sequence[Omission] = ()  #: what the destination will lack
-    ledgers: Collection[str] = ()  #: tables of the source that only migrations change
+    #: other tables of the source, and the ledgers, which a derived schema may have
+    exclusions: Exclusions = Exclusions(ledgers=(), patterns=())
     time_form: TimeForm = "sqlite-time"
-
-    @property
-    def fingerprints(self) -> Mapping[str, str]:
-        """Values by kind and name of an object that change with the schema of the source."""
-        return fingerprint_objects(self.source, self.ledgers)  # a comparison does not read ledgers
 
 
 def fingerprint_objects(schema: PortableSchema, excluded: Collection[str]) -> Mapping[str, str]:
@@ -112,33 +109,45 @@ def is_native(
 
 
 def select_schema(
-    endpoints: Endpoints, source: Readable, exclusions: Exclusions, options: SchemaOptions
+    endpoints: Endpoints, source: Readable, current: Readable | None, options: SchemaOptions
 ) -> TransferSchema:
     """Decide how the destination gets its schema; derived statements are added by ``derive_schema``.
 
+    Args:
+        endpoints: both databases.
+        source: the source, in a snapshot.
+        current: the destination; None: a file that does not exist.
+        options: those of the user.
+
     Raises:
         TransferSourcePendingError: the source lacks migrations that the destination would have.
+        TransferOtherError: the destination is that of another source.
     """
-    schema = read_schema(source)
-    is_migrated = not options.is_derived and not options.is_adopted
-    target = _find_migrations(endpoints, source, options) if is_migrated else None
-    ledgers = exclusions.ledgers
-    if (
-        target is None and options.copies_ledgers and not options.is_adopted
-    ):  # the app's own runner has to find what it applied
-        exclusions = exclusions.without_ledgers()
-    selected = structs.replace(schema, tables=select_tables(schema, exclusions))
-    if options.is_adopted:
-        return TransferSchema(origin="destination", source=selected, ledgers=ledgers)
-    if target is None:
-        return TransferSchema(
-            origin="derived",
-            source=selected,
-            omissions=schema.omissions,
-            ledgers=ledgers,
-            time_form=endpoints.time_form,
-        )
-    return TransferSchema(origin="migrations", source=selected, migrations=target, ledgers=ledgers)
+    exclusions = list_exclusions(endpoints.app, endpoints.database, source)
+    schema, target = read_schema(source), None
+    origin: SchemaOrigin = "derived"
+    if current is not None and _has_other_schema(endpoints, current):
+        origin = "destination"
+    elif not options.is_derived and (target := _find_migrations(endpoints, source, options)):
+        origin = "migrations"
+    is_derived, copied = origin == "derived", exclusions
+    if is_derived and options.copies_ledgers:  # the app's own runner has to find what it applied
+        copied = structs.replace(exclusions, ledgers=())
+    return TransferSchema(
+        origin=origin,
+        source=structs.replace(schema, tables=select_tables(schema, copied)),
+        migrations=target,
+        omissions=schema.omissions if is_derived else (),
+        exclusions=exclusions,
+        time_form=endpoints.time_form,
+    )
+
+
+def _has_other_schema(endpoints: Endpoints, db: Readable) -> bool:
+    """Whether the destination has a schema that no transfer created; raises as ``select_schema``."""
+    if has_state(db):
+        return load_state(cast("Writable", db), endpoints.identity).is_adopted  # it is only read
+    return bool(db.tables())
 
 
 class SchemaOptions(Struct, frozen=True, kw_only=True):
@@ -148,7 +157,6 @@ class SchemaOptions(Struct, frozen=True, kw_only=True):
     copies_ledgers: bool = True  #: a derived schema contains the ledgers of migrations
     migrations: Path | None = None  #: the folder of the migrations for the destination
     variant: str = ""
-    is_adopted: bool = False  #: the app made the schema of the destination
 
 
 def _find_migrations(
@@ -246,17 +254,14 @@ def open_planned_destination(
     if schema.origin == "destination" and current is not None:
         yield current
         return
-    destination, database = endpoints.destination, endpoints.database
-    engine, url = destination.engine(database), destination.url(database)
     with ExitStack() as stack:
         try:
-            scratch = engine.open_scratch(url, destination.target(database))
+            scratch = stack.enter_context(endpoints.open_scratch())
         except PrivilegeMissingError:
             if schema.migrations or current is None:
                 raise
             yield current
             return
-        stack.enter_context(closing(scratch))
         if schema.migrations:
             apply_all(schema.migrations, scratch)
         yield scratch

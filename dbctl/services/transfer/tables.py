@@ -48,10 +48,6 @@ class Exclusions(Struct, frozen=True, kw_only=True):
             fnmatchcase(table, pattern) for pattern in self.patterns
         )
 
-    def without_ledgers(self) -> Exclusions:
-        """Return the exclusions of a derived schema, in which no migration creates the ledgers."""
-        return Exclusions(ledgers=(), patterns=self.patterns)
-
 
 def list_exclusions(app: App, database: str, db: Readable) -> Exclusions:
     """Return the tables of ``database``, open as ``db``, that are not copied."""
