@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 import msgspec
 from msgspec import structs
 
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Exit
 
 T = TypeVar("T")
 
@@ -320,6 +320,11 @@ class Findings(Struct, frozen=True, kw_only=True):
     def has_errors(self) -> bool:
         """Whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of a command that checks."""
+        return Exit.CHECK_FAILED if self.has_errors else Exit.OK
 
     def raise_warnings(self) -> Findings:
         """Return the findings with each warning as an error, for an option that lets the command fail on warnings."""

@@ -154,4 +154,4 @@ def check(
     combined = Findings(
         checked=files.checked + sum(result.checked for result in live_results), findings=findings
     )
-    return emit(session, combined, status=Exit.CHECK_FAILED if combined.has_errors else Exit.OK)
+    return emit(session, combined, status=combined.status)

@@ -13,7 +13,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import Limit, period_option
 from dbctl.cli._support.session import Session
-from dbctl.errors.base import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import streams
 from dbctl.render.streams import Format
@@ -95,8 +94,7 @@ def verify(
     result = verification.verify_log(
         folder, anchors=anchors, errors=errors, others=files or (), stored=stored
     )
-    status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
-    return emit(session, result, status=status, target=str(folder / FILE_NAME))
+    return emit(session, result, status=result.status, target=str(folder / FILE_NAME))
 
 
 @Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",))

@@ -245,8 +245,7 @@ def verify(session: Session, migrations: MigrationsFolder = None, variant: Varia
 
     with open_targets(session, migrations, variant) as (app, targets):
         findings = migration_verify.verify(app, targets)
-        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(session, findings, status=status, target=app.name)
+        return emit(session, findings, status=findings.status, target=app.name)
 
 
 @Example("migrate drift", on=EVERYWHERE)
@@ -262,8 +261,7 @@ def drift(session: Session, migrations: MigrationsFolder = None, variant: Varian
 
     with open_targets(session, migrations, variant) as (app, targets):
         findings = migration_drift.drift(app, targets)
-        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(session, findings, status=status, target=app.name)
+        return emit(session, findings, status=findings.status, target=app.name)
 
 
 @Example("migrate lint", on=EVERYWHERE)
@@ -290,8 +288,7 @@ def lint(
         findings = migration_lint.lint(app, targets, all_files=all_files)
         if strict:
             findings = findings.raise_warnings()
-        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
-        return emit(session, findings, status=status, target=app.name)
+        return emit(session, findings, status=findings.status, target=app.name)
 
 
 @Example("migrate rehearse", on=EVERYWHERE)

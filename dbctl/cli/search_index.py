@@ -9,12 +9,11 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.errors.base import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
-    from dbctl.services.search.indexes.base import IndexChangeResult, IndexStatus
+    from dbctl.services.search.indexes.base import IndexAction, IndexChangeResult, IndexStatus
 
 
 GROUP = Group("search index", section="Inspect", position=9, help="Full-text and vector indexes of searches.")
@@ -64,9 +63,7 @@ def check(
 
     with session.open_app() as app:
         findings = check(app, name, full=full)
-        return emit(
-            session, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
-        )
+        return emit(session, findings, status=findings.status, target=app.name)
 
 
 @Example("search index build", on="custom samples", needs=("search index drop",))
@@ -93,11 +90,7 @@ def build(
 
     The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
     """
-    from dbctl.services.search.indexes.selection import create_change
-
-    with session.open_app() as app:
-        operation = create_change(app, name, "build", cache=cache)
-        return run_change(session, operation, dry_run=dry_run)
+    return _change_index(session, name, "build", cache=cache, dry_run=dry_run)
 
 
 @Example("search index repair", on="custom samples")
@@ -105,11 +98,7 @@ def build(
 @GROUP.command("repair", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
 def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
-    from dbctl.services.search.indexes.selection import create_change
-
-    with session.open_app() as app:
-        operation = create_change(app, name, "repair")
-        return run_change(session, operation, dry_run=dry_run)
+    return _change_index(session, name, "repair", dry_run=dry_run)
 
 
 @Example("search index drop {search} --dry-run")
@@ -117,8 +106,13 @@ def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> 
 @GROUP.command("drop", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
 def drop(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""
+    return _change_index(session, name, "drop", dry_run=dry_run)
+
+
+def _change_index(
+    session: Session, name: str, action: "IndexAction", *, dry_run: bool, cache: bool = False
+) -> int:
     from dbctl.services.search.indexes.selection import create_change
 
     with session.open_app() as app:
-        operation = create_change(app, name, "drop")
-        return run_change(session, operation, dry_run=dry_run)
+        return run_change(session, create_change(app, name, action, cache=cache), dry_run=dry_run)

@@ -11,7 +11,6 @@ from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings, ObjectText, Page
 from dbctl.render.streams import Format
@@ -192,7 +191,7 @@ def validate(session: Session, user: User = "", ident: UserId = "", of: Of = "")
     """Check every stored value against its type and schema; exit 4 if one is invalid."""
     with session.open_app() as app:
         findings = queries.validate(app, login=_select_owner(user, ident, of))
-        return emit(session, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
+        return emit(session, findings, app=app, status=findings.status)
 
 
 @Example("settings export > settings.json", on=EVERYWHERE)

@@ -1,7 +1,9 @@
 """``dbctl stats``: statistics of an app and of its databases."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +13,8 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, parse_key_values, period_option, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
-from dbctl.model import Page, time_before
+from dbctl.model import Page, PageRequest, time_before
+from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults
 from dbctl.services.history.growth import GrowthHistory, TablePoint
 from dbctl.services.stats import connections as stats_sessions
@@ -32,12 +35,16 @@ GROUP = Group(
 )
 
 
-def _emit_figures(session: Session, target: str, figures: DatabaseResults[Any]) -> int:
-    for error in figures.failed:
-        warn(session, str(error))
-    for message in figures.remarks:
-        note(session, message)
-    return emit(session, figures.page, status=figures.status, target=target)
+def _show_figures(
+    session: Session, collect: Callable[[App, PageRequest], DatabaseResults[Any]], request: PageRequest
+) -> int:
+    with session.open_app() as app:
+        figures = collect(app, request)
+        for error in figures.failed:
+            warn(session, str(error))
+        for message in figures.remarks:
+            note(session, message)
+        return emit(session, figures.page, status=figures.status, target=app.name)
 
 
 @Example("stats overview", on=EVERYWHERE)
@@ -45,10 +52,7 @@ def _emit_figures(session: Session, target: str, figures: DatabaseResults[Any]) 
 @GROUP.command("overview", answers=lambda: (Page[DatabaseStats],), fleet=Fleet())
 def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint."""
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_tables.list_databases(app, requested_page(limit, offset, sort))
-        )
+    return _show_figures(session, stats_tables.list_databases, requested_page(limit, offset, sort))
 
 
 @Example("stats tables --sort -bytes", on=EVERYWHERE)
@@ -68,10 +72,8 @@ def tables(
 
     Row counts of large tables on a server are estimates (~) unless --exact is passed.
     """
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_tables.list_tables(app, requested_page(limit, offset, sort), exact=exact)
-        )
+    collect = partial(stats_tables.list_tables, exact=exact)
+    return _show_figures(session, collect, requested_page(limit, offset, sort))
 
 
 @Example("stats user {login}", on=EVERYWHERE)
@@ -113,15 +115,12 @@ def activity(
     offset: Offset = 0,
 ) -> int:
     """Show the app's activity log, newest first."""
+    page_request = requested_page(limit, offset, "")
     with session.open_app() as app:
-        page_request = requested_page(limit, offset, "")
-        return emit(
-            session,
-            stats_tables.list_activity(
-                app, page_request, login=user, action=action, resource=resource, since=since
-            ),
-            app=app,
+        page = stats_tables.list_activity(
+            app, page_request, login=user, action=action, resource=resource, since=since
         )
+        return emit(session, page, app=app)
 
 
 @Example("stats locks --waiting", on="custom")
@@ -144,11 +143,8 @@ def locks(
     For files, root sees all processes, and other users their own and every lock. For servers, each lock is shown
     with its type and object, the statement without its values, and the duration of the transaction.
     """
-    with session.open_app() as app:
-        page_request = requested_page(limit, offset, sort)
-        if waiting:
-            return _emit_figures(session, app.name, stats_sessions.list_waits(app, page_request))
-        return _emit_figures(session, app.name, stats_tables.list_locks(app, page_request))
+    collect = stats_sessions.list_waits if waiting else stats_tables.list_locks
+    return _show_figures(session, collect, requested_page(limit, offset, sort))
 
 
 @Example("stats connections", on="custom samples")
@@ -156,10 +152,7 @@ def locks(
 @GROUP.command("connections", answers=lambda: (Page[Connection],))
 def connections(session: Session, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values."""
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_sessions.list_connections(app, requested_page(limit, offset, sort))
-        )
+    return _show_figures(session, stats_sessions.list_connections, requested_page(limit, offset, sort))
 
 
 @Example("stats slow --limit 20", on="custom samples")
@@ -170,10 +163,7 @@ def slow(session: Session, limit: Limit = 10, offset: Offset = 0, sort: Sort = "
 
     If the server does not record them, the output contains the command that enables it.
     """
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_sessions.list_slow_statements(app, requested_page(limit, offset, sort))
-        )
+    return _show_figures(session, stats_sessions.list_slow_statements, requested_page(limit, offset, sort))
 
 
 @Example("stats indexes", on=EVERYWHERE)
@@ -192,10 +182,8 @@ def indexes(
     sort: Sort = "",
 ) -> int:
     """Show every index: its size, how often it was read, and whether another one makes it redundant."""
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_indexes.list_indexes(app, requested_page(limit, offset, sort), only=only)
-        )
+    collect = partial(stats_indexes.list_indexes, only=only)
+    return _show_figures(session, collect, requested_page(limit, offset, sort))
 
 
 @Example("stats bloat", on=EVERYWHERE)
@@ -203,10 +191,7 @@ def indexes(
 @GROUP.command("bloat", answers=lambda: (Page[TableBloat],))
 def bloat(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
-    with session.open_app() as app:
-        return _emit_figures(
-            session, app.name, stats_indexes.list_bloat(app, requested_page(limit, offset, sort))
-        )
+    return _show_figures(session, stats_indexes.list_bloat, requested_page(limit, offset, sort))
 
 
 @Example("stats history", on=EVERYWHERE)
@@ -274,10 +259,8 @@ def run(
 ) -> int:
     """Run a report."""
     with session.open_app() as app:
-        page_request, values = (
-            requested_page(limit, offset, sort),
-            parse_key_values(assignments or (), "--set"),
-        )
+        page_request = requested_page(limit, offset, sort)
+        values = parse_key_values(assignments or (), "--set")
         if not explain:
             return emit(session, reports.run(app, name, values, page_request), app=app)
         explained = reports.explain(app, name, values, page_request)
