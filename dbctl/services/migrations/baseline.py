@@ -20,7 +20,7 @@ from dbctl.services.migrations.execution.run import replay
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.files.variants import rank_variants
 from dbctl.services.migrations.ledger.ledger import MigrationTarget, read_records
-from dbctl.services.migrations.ledger.state import DatabaseState, read_state
+from dbctl.services.migrations.ledger.state import DatabaseState, NamedMigration, read_state
 from dbctl.services.migrations.schema_diff import Difference, Parts, compare, describe_difference
 
 #: Differences that an error message lists before it counts the others.
@@ -30,13 +30,8 @@ MAX_LISTED_DIFFERENCES = 40
 SEARCH_FACTOR = 8
 
 
-class BaselinedMigration(Struct, frozen=True, kw_only=True):
+class BaselinedMigration(NamedMigration, frozen=True, kw_only=True):
     """One migration that was recorded without being run."""
-
-    app: str
-    database: str
-    version: str
-    name: str
 
 
 class BaselineResult(ChangeResult, frozen=True, kw_only=True):

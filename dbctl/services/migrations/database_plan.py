@@ -21,18 +21,24 @@ from dbctl.services.migrations.execution.plan import (
 from dbctl.services.migrations.execution.row_loss import find_rows_at_risk
 from dbctl.services.migrations.execution.run import run_plans
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
-from dbctl.services.migrations.ledger.state import DatabaseState, create_empty_state, read_state
+from dbctl.services.migrations.ledger.state import (
+    DatabaseState,
+    NamedMigration,
+    create_empty_state,
+    read_state,
+)
 
 
-class AppliedMigration(Struct, frozen=True, kw_only=True):
-    """One migration that this run applied."""
+class RehearsedMigration(NamedMigration, frozen=True, kw_only=True):
+    """One migration that was run, on the database or on a copy."""
 
-    app: str
-    database: str
-    version: str
-    name: str
     statements: int
     duration: timedelta
+
+
+class AppliedMigration(RehearsedMigration, frozen=True, kw_only=True):
+    """One migration that this run applied."""
+
     rows_lost: Mapping[str, int] = {}  #: by table; only for migrations that may delete rows
     safety_backup: str | None = None  #: id of the backup of the previous state, if one was created
 

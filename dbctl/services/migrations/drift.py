@@ -175,9 +175,7 @@ def _find_limitations(state: DatabaseState) -> Iterator[Finding]:
         return Finding(target=target.name, severity=severity, code=code, message=message, hint=hint)
 
     retired = [
-        name
-        for name in state.names_in("retired")
-        if state.recorded_checksum(name) not in target.section.earlier
+        name for name in state.names_in("retired") if state.checksums[name] not in target.section.earlier
     ]
     if retired and not names:
         message = f"nothing was compared: all applied migrations ({', '.join(retired)}) no longer have a file"
@@ -189,7 +187,7 @@ def _find_limitations(state: DatabaseState) -> Iterator[Finding]:
         message = f"{name} changed after it was applied; the current text was compared"
         yield limitation("warning", "changed", message, Remedy("Show details with: `migrate verify`").write())
     for name in names:
-        checksum, file = state.recorded_checksum(name), target.folder.files[name]
+        checksum, file = state.checksums.get(name, ""), target.folder.files[name]
         known = {"", file.checksum, *target.section.earlier}
         if name not in changed and checksum not in known and not file.describe_difference(checksum):
             message = f"{name} was applied with an earlier text; the current text was compared"

@@ -21,7 +21,7 @@ from dbctl.errors.migrations import (
     ResetRefusedError,
 )
 from dbctl.errors.usage import PlanChangedError, UsageError
-from dbctl.model import Plan, Struct, format_count
+from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.app.evidence.facts import refuse_contradictions
@@ -37,7 +37,7 @@ from dbctl.services.migrations.execution.executor import MigrationSession, open_
 from dbctl.services.migrations.execution.plan import DownSelection, UpSelection, plan_up, refuse_foreign
 from dbctl.services.migrations.ledger.journal import Direction
 from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
-from dbctl.services.migrations.ledger.state import create_empty_state, read_state
+from dbctl.services.migrations.ledger.state import NamedMigration, create_empty_state, read_state
 from dbctl.services.migrations.status import (
     open_existing,
     open_for_reading,
@@ -136,13 +136,9 @@ NOTHING_APPLIED = "nothing to do: no migration is applied"
 RESET = "migrate reset"  #: in place of the names of destructive migrations
 
 
-class PendingMigration(Struct, frozen=True, kw_only=True):
+class PendingMigration(NamedMigration, frozen=True, kw_only=True):
     """One migration that ``migrate up`` would run."""
 
-    app: str
-    database: str
-    version: str
-    name: str
     path: Path
     statements: int
     sql: str

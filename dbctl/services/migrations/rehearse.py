@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,7 +34,7 @@ from dbctl.model import (
 )
 from dbctl.services.app.app import App
 from dbctl.services.migrations import lint
-from dbctl.services.migrations.database_plan import apply_all, plan_database
+from dbctl.services.migrations.database_plan import RehearsedMigration, apply_all, plan_database
 from dbctl.services.migrations.drift import read_parts
 from dbctl.services.migrations.execution.plan import ExecutionPlan, UpSelection
 from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, describe_losses, find_losses
@@ -51,17 +50,6 @@ DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-los
 FOLDER_PREFIX = ".dbctl-rehearsal-"
 #: Size of a file copy, relative to the original: a table exists twice while it is rebuilt.
 GROWTH_FACTOR = 2
-
-
-class RehearsedMigration(Struct, frozen=True, kw_only=True):
-    """One migration that was run on the copy."""
-
-    app: str
-    database: str
-    version: str
-    name: str
-    statements: int
-    duration: timedelta
 
 
 class TableRows(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.ledger import journal
 from dbctl.services.migrations.ledger.journal import StatementOutcome
 from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
-from dbctl.services.migrations.ledger.state import DatabaseState, Migration, State, read_state
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration, NamedMigration, State, read_state
 from dbctl.services.migrations.status import require_single_target
 
 MarkedState: TypeAlias = Literal["applied", "pending"]
@@ -60,13 +60,9 @@ MARK_REFUSALS: Mapping[MarkedState, Mapping[State, str]] = {
 }
 
 
-class LedgerRepair(Struct, frozen=True, kw_only=True):
+class LedgerRepair(NamedMigration, frozen=True, kw_only=True):
     """One migration whose record in the ledger has changed."""
 
-    app: str
-    database: str
-    version: str
-    name: str
     was: State
     now: NewState
 

@@ -50,13 +50,18 @@ INCONSISTENT_STATES: frozenset[State] = frozenset(
 )
 
 
-class Migration(Struct, frozen=True, kw_only=True):
-    """One migration, of the folder or of the ledger."""
+class NamedMigration(Struct, frozen=True, kw_only=True):
+    """A migration of a database, as results name it."""
 
     app: str
     database: str
     version: str
     name: str
+
+
+class Migration(NamedMigration, frozen=True, kw_only=True):
+    """One migration, of the folder or of the ledger."""
+
     state: State
     applied_at: datetime | None = None
     checksum: str | None = None  #: from the ledger, or of the file if it is not recorded
@@ -82,12 +87,6 @@ class DatabaseState(Struct, frozen=True, kw_only=True):
     def names_in(self, *states: State) -> list[str]:
         """Return the names of the migrations in any of the states, in order."""
         return [migration.name for migration in self.migrations if migration.state in states]
-
-    def recorded_checksum(self, name: str) -> str:
-        """Return the checksum of an applied migration in the ledger, or ''."""
-        return next(
-            (migration.checksum or "" for migration in self.migrations if migration.name == name), ""
-        ).lower()
 
     @property
     def checksums(self) -> Mapping[str, str]:
