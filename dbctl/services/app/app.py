@@ -119,10 +119,9 @@ class App:
             self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
-        from dbctl.services.app.live_table import has_all
+        from dbctl.services.app.live_table import select_variant
 
-        variants = self.base_profile.variants
-        return next((variant for variant in variants if has_all(tables, variant.needs)), None)
+        return select_variant(self.base_profile.variants, tables)
 
     def target(self, database: str) -> str:
         """Return the name of a database in messages and results: ``app/database``."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.engines.contract.database import (
     AnyOf,
@@ -45,6 +45,17 @@ NAMED_IDS = 5
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
 #: Sampled rows at each end of a table; the time limit of a sample.
 SAMPLE_ROWS, SAMPLE_LIMIT = 50, timedelta(seconds=1)
+
+
+class Variant(Protocol):
+    """A variant of a section of the profile."""
+
+    @property
+    def needs(self) -> Sequence[str]: ...  #: ``table`` or ``table.column``
+
+
+V = TypeVar("V", bound=Variant)
+T = TypeVar("T")
 _Sample: TypeAlias = tuple[list[str], list[tuple[object, ...]]]  # names of columns, and their values by row
 
 
@@ -89,6 +100,11 @@ def has_all(tables: Mapping[str, Table], needs: Sequence[str]) -> bool:
         if table not in tables or (column and column not in tables[table].columns):
             return False
     return True
+
+
+def select_variant(variants: Sequence[V], tables: Mapping[str, Table]) -> V | None:
+    """Return the first variant whose tables and columns a database has, or None."""
+    return next((variant for variant in variants if has_all(tables, variant.needs)), None)
 
 
 def default_times(
@@ -150,6 +166,25 @@ class LiveTable:
     def map_columns(self, names: Mapping[str, ColumnNames | None]) -> dict[str, str]:
         """Return the columns of fields by field, without missing optional ones; raises as ``optional_column``."""
         return {field: column for field, name in names.items() if (column := self.optional_column(name))}
+
+    def select_variant(
+        self, variants: Sequence[T], list_columns: Callable[[T], Sequence[str]], purpose: str = ""
+    ) -> T | None:
+        """Return the first of the variants whose columns the table has; None if there are no variants.
+
+        Raises:
+            SchemaMismatchError: the table has the columns of no variant.
+        """
+        missing = list[str]()
+        for variant in variants:
+            columns = list_columns(variant)
+            if all(find_column(self.table, name) for name in columns):
+                return variant
+            missing.append(", ".join(f"{self.name}.{name}" for name in columns))
+        if missing:
+            text = f"column {' or '.join(missing)}"
+            raise SchemaMismatchError(target=self.db.target, missing=text, purpose=purpose or self._purpose)
+        return None
 
     def complete_id(self, column: str, text: str, only: Sequence[Where] = ()) -> str:
         """Return the UUID in ``column`` that begins with ``text``, or ``text`` if it is another value, or no UUID begins with it.

@@ -16,11 +16,11 @@ from dbctl.profiles.codecs import EPOCH
 from dbctl.profiles.model.integrity import InvariantQuery, KeySearch, KnownSecret
 from dbctl.profiles.passwords import estimate_cost, verify_password
 from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable, find_column, select_variant
 from dbctl.services.app.secrets import KEY_FORMS
 from dbctl.services.checks.base import escape_bytes, join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
-from dbctl.services.deletion.cascade import create_query, select_variant
+from dbctl.services.deletion.cascade import create_query
 from dbctl.services.search.indexes.external import list_external_indexes
 from dbctl.services.search.indexes.text import RENAME_HINT, find_broken
 
@@ -64,7 +64,7 @@ def _find_matching(
 
 def _check_invariant(subject: Subject, flaw: InvariantQuery) -> Iterator[Finding]:
     """Yield the rows that violate an invariant."""
-    variant = select_variant(flaw, subject.db)
+    variant = select_variant(flaw.variant, subject.db.tables())
     if variant and variant.times:
         total, examples = _find_invalid_times(subject.db, variant.times)
     else:

@@ -25,7 +25,7 @@ from dbctl.services.app.evidence.references import (
     list_compared_columns,
 )
 from dbctl.services.app.evidence.subjects import Contradiction, Subject, check, create_unreadable, require
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import find_column, select_variant
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.checks.live_profile import rule
 from dbctl.services.checks.profile import Problem
@@ -33,7 +33,7 @@ from dbctl.services.deletion.cascade import create_query
 from dbctl.services.sessions.rebuild_statistics import create_recount
 from dbctl.services.settings.encodings import decode
 from dbctl.services.settings.store import find_key
-from dbctl.services.stats.reports import read_defaults, select_variant
+from dbctl.services.stats.reports import read_defaults
 from dbctl.services.users.passwords import Passwords, StoredFormats
 
 FORMAT_REMEDY = (
@@ -77,7 +77,8 @@ def check_statements(subject: Subject) -> Iterator[Contradiction]:
 def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
     main, profile = app.main(), app.profile
     for index, report in enumerate(profile.report):
-        variant = select_variant(report, live) if (report.database or main) == database else None
+        is_here = (report.database or main) == database
+        variant = select_variant(report.variant, live.tables()) if is_here else None
         if variant:
             parameters = {**read_defaults(report, profile), "limit": 1, "offset": 0}
             sql = require_column_count(variant.sql, len(report.columns))
@@ -122,7 +123,7 @@ def check_reports(subject: Subject) -> Iterator[Problem]:
     app, database, live = subject.app, subject.database, subject.db
     for index, report in enumerate(app.profile.report):
         is_required = app.resolve_database(report) == database and not report.optional
-        if is_required and select_variant(report, live) is None:
+        if is_required and select_variant(report.variant, live.tables()) is None:
             yield (
                 ("report", index, "variant"),
                 f"no variant of the report {report.name} fits: {_join_needs(report)}",

@@ -24,9 +24,9 @@ from dbctl.errors.connection import ConstraintError
 from dbctl.errors.users import InvariantViolatedError
 from dbctl.model import Plan, Struct, format_count, time_before
 from dbctl.profiles.codecs import TIMES
-from dbctl.profiles.model.integrity import InvariantQuery, InvariantVariant
+from dbctl.profiles.model.integrity import InvariantQuery
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import has_all
+from dbctl.services.app.live_table import select_variant
 from dbctl.units import parse_duration
 
 
@@ -273,18 +273,13 @@ class ProblemQuery(Struct, frozen=True, kw_only=True):
 
 def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery | None:
     """Return the query for rows that violate an invariant, or None if the database lacks their tables."""
-    variant = select_variant(flaw, db)
+    variant = select_variant(flaw.variant, db.tables())
     if variant is None or not variant.sql:
         return None
     parameters = (
         {"since": TIMES[app.profile.time](time_before(parse_duration(flaw.since)))} if flaw.since else {}
     )
     return ProblemQuery(sql=variant.sql.strip(), parameters=parameters)
-
-
-def select_variant(flaw: InvariantQuery, db: Readable) -> InvariantVariant | None:
-    """Return the variant of an invariant whose tables and columns exist, or None."""
-    return next((variant for variant in flaw.variant if has_all(db.tables(), variant.needs)), None)
 
 
 class GuardedInvariants:

@@ -27,14 +27,13 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
-from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable
 from dbctl.units import parse_duration
 
 #: Seconds that a transaction aims to hold the write lock.
@@ -125,24 +124,9 @@ class Correction(Struct, frozen=True, kw_only=True):
 
 
 def select_variant(rule: Cleanup, live: LiveTable) -> Cleanup:
-    """Return the first variant of the rule whose columns the table has.
-
-    Raises:
-        SchemaMismatchError: the table has the columns of no variant.
-    """
-    for needs, expanded_rule in zip(
-        [variant.needs for variant in rule.variant], expand_variants(rule), strict=False
-    ):
-        if all(find_column(live.table, name) for name in needs):
-            return expanded_rule
-    if rule.variant:
-        missing = " or ".join(
-            ", ".join(f"{live.name}.{name}" for name in variant.needs) for variant in rule.variant
-        )
-        raise SchemaMismatchError(
-            target=live.db.target, missing=f"column {missing}", purpose=f"the rule {rule.name}"
-        )
-    return rule
+    """Return the rule with the variant whose columns the table has; raises as ``LiveTable.select_variant``."""
+    variant = live.select_variant(rule.variant, lambda variant: variant.needs, f"the rule {rule.name}")
+    return expand_variants(rule)[rule.variant.index(variant)] if variant else rule
 
 
 def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Condition]:
@@ -399,12 +383,12 @@ def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Con
             conditions.append(
                 structs.replace(condition, column=value.column, value=condition.value - value.offset)
             )
-        elif isinstance(value, ShiftedTime) or not _meets(value, condition):
+        elif isinstance(value, ShiftedTime) or not meets_condition(value, condition):
             return None
     return conditions
 
 
-def _meets(value: object, condition: Condition) -> bool:
+def meets_condition(value: object, condition: Condition) -> bool:
     """Whether a value meets a condition of a rule."""
     expected = condition.value
     if isinstance(expected, datetime):

@@ -18,7 +18,7 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.errors.base import Remedy
-from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.errors.users import SessionsUnlistedError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
 from dbctl.profiles.codecs import read_time
@@ -28,11 +28,11 @@ from dbctl.profiles.payloads import read_payload
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
-from dbctl.services.sessions.cleanup_rule import select_variant
+from dbctl.services.sessions.cleanup_rule import meets_condition, select_variant
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.sign_in_state import where_payload
 from dbctl.services.users.update import UsersChanged, join_logins
@@ -213,14 +213,8 @@ class _SessionTable:
             SchemaMismatchError: the table has the columns of no variant.
         """
         section, live = self._section, self._live
-        for variant in section.variant:
-            if all(find_column(live.table, name) for name in variant.open):
-                return live.conditions(variant.open)
-        if section.variant:
-            missing = " or ".join(
-                f"{live.name}.{name}" for variant in section.variant for name in variant.open
-            )
-            raise SchemaMismatchError(target=self._db.target, missing=f"column {missing}", purpose="sessions")
+        if variant := live.select_variant(section.variant, lambda variant: list(variant.open)):
+            return live.conditions(variant.open)
         ended = [Condition(live.column(section.ended_at), "=", None)] if section.ended_at else []
         return live.conditions(section.open) or ended
 
@@ -328,13 +322,15 @@ class _SessionTable:
 
     def _state(self, row: Mapping[str, object]) -> State:
         expiry = self._expiry(row)
-        if not all(_meets(row[condition.column], condition) for condition in self._open) or (
+        if not all(meets_condition(row[condition.column], condition) for condition in self._open) or (
             expiry and expiry <= now()
         ):
             return State.COMPLETED
         seen = read_time(row[self._last_seen]) if self._last_seen else None
         is_old = self._since is not None and seen is not None and seen < self._since
-        is_old = is_old and all(_meets(row[condition.column], condition) for condition in self._closed)
+        is_old = is_old and all(
+            meets_condition(row[condition.column], condition) for condition in self._closed
+        )
         return State.ABANDONED if is_old else State.ACTIVE
 
     def _order(self, sort: str) -> list[Order]:
@@ -355,10 +351,3 @@ class _SessionTable:
                 detail=f"--sort: there is no field {field!r}; known: {known}", name=field, candidates=names
             )
         return [Order([names[field]], descending, time=field in TIMES, nocase=field in self._extra)]
-
-
-def _meets(value: object, condition: Condition) -> bool:
-    """Whether a value meets a condition of ``LiveTable.conditions``."""
-    if condition.op == "in" and isinstance(condition.value, list):
-        return value in condition.value
-    return value == condition.value

@@ -9,10 +9,9 @@ from msgspec import structs
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
-from dbctl.profiles.model.settings import SettingFormat, Settings, SettingsVariant, StandardSetting
+from dbctl.profiles.model.settings import SettingFormat, Settings, StandardSetting
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_table import User, open_users
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.encodings import decode, encode
@@ -32,7 +31,7 @@ class SettingRows(SettingStore):
             SchemaMismatchError: the live schema lacks the table, a column, or the columns of every variant.
         """
         super().__init__(app, db, section, user)
-        self._variant = self._select_variant()
+        self._variant = self.live.select_variant(section.variant, lambda variant: [variant.type])
         if self._variant:
             self.standard = self._variant.standard
         key = self._variant.key if self._variant else section.key
@@ -40,14 +39,6 @@ class SettingRows(SettingStore):
         self._type = self.live.column(self._variant.type) if self._variant else None
         self._value = self.live.column(section.fields["value"])
         self.types = SettingTypes(section, self._variant)
-
-    def _select_variant(self) -> SettingsVariant | None:
-        variants = self.section.variant
-        variant = next((item for item in variants if find_column(self.live.table, item.type)), None)
-        if variants and variant is None:
-            missing = f"column {self.live.name}.{' or '.join(item.type for item in variants)}"
-            raise SchemaMismatchError(target=self.db.target, missing=missing, purpose="settings")
-        return variant
 
     # Reading -------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
 from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.profile import Profile, RelativeTime, Report, ReportVariant
+from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import has_all
+from dbctl.services.app.live_table import select_variant
 from dbctl.services.app.results import paginate, paginate_rows
 from dbctl.services.app.validation import parse_time
 from dbctl.services.search.request import Step
@@ -67,11 +67,6 @@ def select_report(app: App, name: str) -> Report:
             return report
     names = [report.name for report in reports]
     raise ReportMissingError(app=app.name, name=name, names=", ".join(names), candidates=names)
-
-
-def select_variant(report: Report, db: Readable) -> ReportVariant | None:
-    """Return the first variant whose tables and columns exist in a database, or None."""
-    return next((variant for variant in report.variant if has_all(db.tables(), variant.needs)), None)
 
 
 def run(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> Page[Row]:
@@ -153,7 +148,7 @@ def _prepare(
         "offset": 0 if page_request.sort else page_request.offset,
     }
     db = app.reader(app.resolve_database(report))
-    variant = select_variant(report, db)
+    variant = select_variant(report.variant, db.tables())
     if variant is None:
         requirements = " or ".join(", ".join(alternative.needs) for alternative in report.variant)
         raise SchemaMismatchError(target=db.target, missing=requirements, purpose=f"the report {name}")
