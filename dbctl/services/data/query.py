@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
-from dbctl.engines.contract.database import Order, Readable, Where
+from dbctl.engines.contract.database import Order, Readable
 from dbctl.engines.contract.streaming import RowStream, UserQuery
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError
@@ -15,6 +16,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import require_streams
+from dbctl.services.app.results import count_total
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
@@ -68,7 +70,8 @@ def list_rows(app: App, table: str, query: RowQuery, page_request: PageRequest) 
         limit=page_request.limit,
         offset=page_request.offset,
     )
-    remaining = _count_total(data_table, conditions, page_request, len(items))
+    count_all = partial(data_table.db.count, data_table.name, conditions)
+    remaining = count_total(page_request, len(items), count_all)
     total = data_table.db.count(data_table.name, where) if query.after else remaining
     return Page(
         items=[StoredRow(item) for item in items],
@@ -169,14 +172,6 @@ def ensure_batch(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Se
 def count_key_columns(app: App, table: str) -> int:
     """Return the number of columns of the primary key."""
     return len(DataTable(app, app.reader(selected_database(app)), table).key)
-
-
-def _count_total(table: DataTable, where: Sequence[Where], page_request: PageRequest, row_count: int) -> int:
-    if (row_count or not page_request.offset) and (
-        page_request.limit is None or row_count < page_request.limit
-    ):
-        return page_request.offset + row_count
-    return table.db.count(table.name, where)
 
 
 def _next_key(table: DataTable, items: Sequence[Row], after: Sequence[str]) -> Sequence[str]:

@@ -233,7 +233,7 @@ class _Scan:
     def _add_tasks(self, app: App, name: str, *, secrets: bool) -> None:
         db, target = app.reader(name), app.target(name)
         secret_columns = {} if secrets else find_secret_columns(app, name, db, tables=())
-        scanner = _require_scanner(db)
+        scanner = require_part(db, TextScanner, "search all", "Its engine cannot scan all texts.")
         is_unsampled = app.database(name).guess_secrets and not secrets
         for table in db.tables().values():
             if table.is_view:
@@ -272,10 +272,6 @@ class _Scan:
 
 def _remaining(until: float) -> timedelta:
     return timedelta(seconds=max(0.0, until - time.monotonic()))
-
-
-def _require_scanner(db: Readable) -> TextScanner:
-    return require_part(db, TextScanner, "search all", "Its engine cannot scan all texts.")
 
 
 def _list_matches(task: _Task, hit: TextMatch, matcher: TextMatcher, marks: Marks) -> Iterable[Match]:

@@ -41,9 +41,13 @@ def parse_path(steps: Sequence[str]) -> list[Link]:
 
 
 def list_missing(
-    tables: Mapping[str, Table], table: str, columns: Sequence[str], path: Sequence[Link]
+    tables: Mapping[str, Table],
+    table: str,
+    columns: Sequence[str],
+    path: Sequence[Link],
+    path_columns: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield what the live schema lacks: required columns of ``table``, then tables and columns of the path."""
+    """Yield what the live schema lacks: required columns of ``table``, then tables, columns of the path, and at its end."""
     for name in columns:
         if not name.endswith("?") and not _has(tables, table, name):
             yield f"column {table}.{name}"
@@ -56,6 +60,8 @@ def list_missing(
         elif not _has(tables, step.table, step.to):
             yield f"column {step.table}.{step.to}"
         current = step.table
+    if path_columns:
+        yield from list_missing(tables, current, path_columns, [])
 
 
 def select_existing(tables: Mapping[str, Table], table: str, names: Sequence[str]) -> list[str]:
@@ -215,11 +221,7 @@ class QueryCompiler:
 
     def _has_path(self, alternative: SearchPath) -> bool:
         path = parse_path(alternative.path)
-        missing = [
-            *list_missing(self.tables, self.search.table, [], path),
-            *list_missing(self.tables, path[-1].table, alternative.path_columns, []),
-        ]
-        return not missing
+        return not any(list_missing(self.tables, self.search.table, [], path, alternative.path_columns))
 
     def _compile_path(self, key: SearchKey, location: KeySource | SearchPath, term: Term) -> Where:
         """Return the condition that the path reaches a row that matches the term; for an empty value, that it reaches no row."""
@@ -309,13 +311,11 @@ class QueryCompiler:
         return None
 
     def _list_missing(self, location: KeySource) -> Iterator[str]:
-        path = parse_path(location.path)
-        yield from list_missing(self.tables, self.search.table, [*location.columns, *location.lists], path)
-        if path:
-            yield from list_missing(self.tables, path[-1].table, location.path_columns, [])
-            yield from list_missing(
-                self.tables, path[0].table, [location.order] if location.order else [], []
-            )
+        path, columns = parse_path(location.path), [*location.columns, *location.lists]
+        at_end = location.path_columns if path else ()
+        yield from list_missing(self.tables, self.search.table, columns, path, at_end)
+        if path and location.order:
+            yield from list_missing(self.tables, path[0].table, [location.order], [])
 
 
 def _find_named_value(key: SearchKey, name: str) -> object:

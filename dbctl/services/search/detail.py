@@ -99,11 +99,7 @@ def _find_location(compiler: QueryCompiler, locations: Sequence[DetailVariant]) 
         end = path[-1].table if path else table
         columns = [*location.columns, *(name.removeprefix("-") for name in location.order), *location.lists]
         existing = select_existing(compiler.tables, end, location.columns if path else location.lists)
-        if (
-            existing
-            and next(list_missing(compiler.tables, table, [], path), None) is None
-            and next(list_missing(compiler.tables, end, columns, []), None) is None
-        ):
+        if existing and not any(list_missing(compiler.tables, table, [], path, columns)):
             return location
     return None
 

@@ -59,10 +59,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
     existing_paths = {
         name: path
         for name, path in paths.items()
-        if not [
-            *list_missing(tables, search.table, [], path),
-            *list_missing(tables, path[-1].table, [section.gather[name].column], []),
-        ]
+        if not any(list_missing(tables, search.table, [], path, [section.gather[name].column]))
     }
     return TextIndexSpec(
         table=search.table,

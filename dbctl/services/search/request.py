@@ -73,10 +73,7 @@ class LinkedColumns:
         self._links = {
             name: (link, target_column)
             for name, (link, target_column) in candidates.items()
-            if not [
-                *list_missing(tables, search.table, [], [link]),
-                *list_missing(tables, link.table, [target_column], []),
-            ]
+            if not any(list_missing(tables, search.table, [], [link], [target_column]))
         }
 
     @property

@@ -12,7 +12,7 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
-from dbctl.services.app.results import paginate, paginate_rows
+from dbctl.services.app.results import count_total, paginate, paginate_rows
 from dbctl.services.app.validation import parse_time
 from dbctl.services.search.request import Step
 from dbctl.units import parse_duration
@@ -79,16 +79,14 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
     rows = db.query(sql, parameters)
     if page_request.sort:  # all rows; equal ones keep the order of the report
         return paginate_rows(_read_items(report, rows), report.columns, page_request)
-    is_last_page = (rows or not page_request.offset) and (
-        page_request.limit is None or len(rows) < page_request.limit
-    )
-    total = page_request.offset + len(rows)
-    if not is_last_page:
-        count_sql = f"select count(*) from ({sql}) q"
-        total = int(str(db.query(count_sql, {**parameters, "limit": NO_LIMIT, "offset": 0})[0][0]))
+
+    def count_all() -> int:
+        unlimited = {**parameters, "limit": NO_LIMIT, "offset": 0}
+        return int(str(db.query(f"select count(*) from ({sql}) q", unlimited)[0][0]))
+
     return Page(
         items=_read_items(report, rows),
-        total=total,
+        total=count_total(page_request, len(rows), count_all),
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=report.columns,

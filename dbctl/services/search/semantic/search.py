@@ -23,10 +23,9 @@ from dbctl.errors.usage import (
 )
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.base import is_optional
 from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.semantic import vector_input
 
@@ -125,37 +124,14 @@ class SemanticSearch:
         self.vectors = require_part(
             self.db, VectorSearch, "search semantic", "Its engine cannot search vectors."
         )
-        self.id_column, self.vector_column = (
-            self._require_column(self.section.id),
-            self._require_column(self.section.vector),
-        )
+        if self.section.table not in self.db.tables():
+            self._check_damage()
+        self._live = LiveTable(app.profile, self.db, self.section.table, "search semantic")
+        self.id_column = self._live.column(self.section.id)
+        self.vector_column = self._live.column(self.section.vector)
         self.column_info = self._find_column_info()
         self.qualified_name = f"{self.section.table}.{self.vector_column}"
-        table = self.db.tables()[self.section.table]
-        self.fields = {
-            name: column
-            for name, candidates in self.section.fields.items()
-            if (column := find_column(table, candidates))
-        }
-        for name, candidates in self.section.fields.items():
-            if name not in self.fields and not is_optional(candidates):
-                self._require_column(candidates)
-
-    def _require_column(self, candidates: str | list[str]) -> str:
-        tables = self.db.tables()
-        column = find_column(tables.get(self.section.table), candidates)
-        if column:
-            return column
-        names = [candidates] if isinstance(candidates, str) else candidates
-        has_table = self.section.table in tables
-        if not has_table:
-            self._check_damage()
-        missing = (
-            f"column {self.section.table}.{' or '.join(names)}"
-            if has_table
-            else f"table {self.section.table}"
-        )
-        raise SchemaMismatchError(target=self.db.target, missing=missing, purpose="search semantic")
+        self.fields = self._live.map_columns(self.section.fields)
 
     def _check_damage(self) -> None:
         """Check whether a missing table is a damaged table: files without metadata.
@@ -235,7 +211,7 @@ class SemanticSearch:
                 raise NotSupportedError(
                     feature=f"--{name}", subject=self.app.name, hint="Its profile names no column for it."
                 )
-            column = self._require_column(self.section.filters[name].column)
+            column = self._live.column(self.section.filters[name].column)
             conditions.append(Condition(column, "=", check_text(value, f"--{name}")))
         return conditions
 

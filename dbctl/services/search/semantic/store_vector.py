@@ -52,13 +52,8 @@ class VectorSource:
         )
         self.db = search.app.reader(self.related.database)
         live_table = LiveTable(search.app.profile, self.db, self.related.table, "search vectors")
-        fields = {**self.related.fields, **section.fields}
         self.key = live_table.column(self.related.key)
-        self.columns = {
-            name: column
-            for name, candidates in fields.items()
-            if (column := live_table.optional_column(candidates))
-        }
+        self.columns = live_table.map_columns({**self.related.fields, **section.fields})
         self.text = self.columns[search.section.text]
 
     def read_rows(self, keys: Sequence[str]) -> dict[str, dict[str, object]]:
