@@ -31,8 +31,8 @@ from dbctl.services.history.growth import (
 )
 from dbctl.services.history.sums import SampleSum
 from dbctl.services.migrations.ledger.state import Migration
-from dbctl.services.observation import HEALTHS, observe_apps
-from dbctl.services.report.fleets import FleetStatus, collect_fleet
+from dbctl.services.observation import HEALTHS, Health, observe_apps
+from dbctl.services.report.fleets import FleetStatus, collect_fleet, report_databases
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
@@ -284,23 +284,15 @@ def _report_app(
     name: str, databases: Sequence[ReportedDatabase], findings: Sequence[Finding], failures: Sequence[Run]
 ) -> ReportedApp:
     own = [database for database in databases if database.status.app == name]
-    known = [database.status for database in own if database.status.database]
-    severities = Counter(
-        finding.severity
-        for finding in findings
-        if finding.target == name or finding.target.startswith(f"{name}/")
-    )
-    return ReportedApp(
-        app=name,
-        health=min((database.status.health for database in own), key=HEALTHS.index, default="ok"),
-        databases=len(known),
-        bytes=sum_known(row.bytes for row in known),
+    rows = [database.status for database in own]
+    health: Health = min((row.health for row in rows), key=HEALTHS.index, default="ok")
+    own_findings = [
+        finding for finding in findings if finding.target == name or finding.target.startswith(f"{name}/")
+    ]
+    return structs.replace(
+        report_databases(name, health, rows, own_findings),
         bytes_per_day=sum_known(database.growth.bytes_per_day for database in own if database.growth),
         users=sum_known(database.points[-1].users for database in own if database.points),
-        backup_at=min((row.backup_at for row in known if row.backup_at), default=None),
-        pending=sum(row.pending or 0 for row in known),
-        errors=severities["error"],
-        warnings=severities["warning"],
         failed_runs=sum(_concerns(run, name) for run in failures),
     )
 

@@ -132,7 +132,7 @@ class _FleetCollector:
         health: Health = min((row.health for row in rows), key=HEALTHS.index) if rows else "error"
         self._healths[health] += 1
         if health != "ok":
-            self._unhealthy.append(_report_instance(outcome.app, health, rows, findings))
+            self._unhealthy.append(report_databases(outcome.app, health, rows, findings))
 
     def create_status(self) -> FleetStatus:
         """Return the status of the fleet."""
@@ -231,10 +231,10 @@ class _FleetCollector:
         )
 
 
-def _report_instance(
+def report_databases(
     app: str, health: Health, rows: Sequence[DatabaseStatus], findings: Sequence[Finding]
 ) -> ReportedApp:
-    """Return an instance for the board; its samples and runs are added later."""
+    """Return an app or an instance with these databases for the board; its samples and runs are added later."""
     severities = Counter(finding.severity for finding in findings)
     return ReportedApp(
         app=app,

@@ -14,8 +14,8 @@ from dbctl.services.app.change import require_row_count
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import User
 from dbctl.services.app.validation import check_rule, truncate
-from dbctl.services.settings.store import Setting, SettingStore, find_key
-from dbctl.services.settings.values import SettingTypes, load_json, parse_schema
+from dbctl.services.settings.store import Setting, SettingStore, declare_setting, find_key
+from dbctl.services.settings.values import SettingTypes, load_json
 
 #: The types of JSON values; the app declares none.
 KINDS = SettingsVariant(
@@ -41,15 +41,8 @@ class JsonSettings(SettingStore):
         ]
 
     def _create(self, key: str, value: object) -> Setting:
-        declared = find_key(self.section, key)
-        return Setting(
-            key=key,
-            value=value,
-            type=declared.type or self.types.type_for(value) or "string",
-            default=declared.default,
-            schema=parse_schema(declared.schema),
-            description=declared.description or None,
-        )
+        kind = find_key(self.section, key).type or self.types.type_for(value) or "string"
+        return declare_setting(self.section, key, value, kind)
 
     def values(self) -> dict[str, object]:
         try:

@@ -28,12 +28,12 @@ from dbctl.services.settings.store import (
     SettingObject,
     SettingOwner,
     SettingStore,
-    find_key,
+    declare_setting,
     find_section,
     scope_of,
     settings_database,
 )
-from dbctl.services.settings.values import SettingTypes, parse_schema
+from dbctl.services.settings.values import SettingTypes
 
 #: Hints for an app that has settings only in the other scope.
 SCOPE_HINTS = {
@@ -207,17 +207,11 @@ class SingleRowSettings(SettingStore):
 
     def _create_from_row(self, name: str, stored: object, row: Mapping[str, object]) -> Setting:
         kind, default = self._row.types[name], self._row.defaults.get(name)
-        declared = find_key(self.section, name)
         value = default if stored is None else read_boolean(stored) if kind == "boolean" else stored
-        return Setting(
-            key=name,
-            value=value if kind in ("boolean", "string") else self.types.read(value, kind),
-            type=kind,
-            default=default,
-            schema=parse_schema(declared.schema),
-            description=declared.description or None,
-            updated_at=read_time(row.get(self._fields.get("updated_at", ""))),
-        )
+        value = value if kind in ("boolean", "string") else self.types.read(value, kind)
+        updated_at = read_time(row.get(self._fields.get("updated_at", "")))
+        setting = declare_setting(self.section, name, value, kind)
+        return structs.replace(setting, default=default, updated_at=updated_at)
 
     def create_setting(self, key: str, value: object) -> Setting:
         known = ", ".join(self._columns)

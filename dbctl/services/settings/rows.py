@@ -15,7 +15,7 @@ from dbctl.services.app.change import require_row_count
 from dbctl.services.app.user_table import User, open_users
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.encodings import decode, encode
-from dbctl.services.settings.store import Setting, SettingObject, SettingStore, find_key
+from dbctl.services.settings.store import Setting, SettingObject, SettingStore, declare_setting, find_key
 from dbctl.services.settings.values import SettingTypes, parse_schema
 
 
@@ -176,15 +176,8 @@ class SettingRows(SettingStore):
                 description=standard.description or None,
                 public=standard.public,
             )
-        declared = find_key(self.section, key)
-        return Setting(
-            key=key,
-            value=value,
-            type=self.types.type_for(value) or self._declared_type(key),
-            default=declared.default,
-            schema=parse_schema(declared.schema),
-            description=declared.description or None,
-        )
+        kind = self.types.type_for(value) or self._declared_type(key)
+        return declare_setting(self.section, key, value, kind)
 
     def parse(self, key: str, text: str, stored_type: str) -> object:
         value = super().parse(key, text, stored_type)

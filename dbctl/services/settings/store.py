@@ -27,6 +27,7 @@ from dbctl.services.settings.values import (
     SettingTypes,
     find_schema_violation,
     is_encodable,
+    parse_schema,
     to_json,
 )
 
@@ -276,6 +277,19 @@ def find_key(section: Settings, key: str) -> SettingKey:
     """Return what the profile declares for a key; an empty entry without a declaration."""
     matches = (declared for pattern, declared in section.keys.items() if fnmatchcase(key, pattern))
     return section.keys.get(key) or next(matches, UNDECLARED)
+
+
+def declare_setting(section: Settings, key: str, value: object, kind: str) -> Setting:
+    """Return a setting with what the profile declares for its key."""
+    declared = find_key(section, key)
+    return Setting(
+        key=key,
+        value=value,
+        type=kind,
+        default=declared.default,
+        schema=parse_schema(declared.schema),
+        description=declared.description or None,
+    )
 
 
 def find_section(app: App, scope: str) -> Settings | None:
