@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
 
@@ -76,6 +76,14 @@ def parse_time(label: str, value: str) -> datetime:
         reason = "expected a time such as 2026-01-31 or 2026-01-31T12:00:00Z"
         raise ValueInvalidError(name=label, value=ascii(truncate(value)), reason=reason)
     return time
+
+
+def day_after(day: datetime) -> datetime:
+    """Return the same time of the next day, at most the largest time."""
+    try:
+        return day + timedelta(days=1)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=day.tzinfo)
 
 
 def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:

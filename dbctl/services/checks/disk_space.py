@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from dbctl.engines.contract.checks import DatabaseFiles, SizeMonitor
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import UnreachableError
 from dbctl.files.mounts import Volume, read_volume
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
-from dbctl.services.checks.files import MOVE_HINT
+from dbctl.services.checks.files import MOVE_HINT, create_unreachable
 from dbctl.units import format_size
 
 #: With less free space, the next write may fail, and even a read.
@@ -129,7 +128,4 @@ def _read_stats(subject: Subject, database_files: DatabaseFiles) -> tuple[Volume
     try:
         return read_volume(database_files.file.parent), database_files.file.stat()
     except OSError as error:
-        hint = f"Check owner and mode of {database_files.file.parent}."
-        raise UnreachableError(
-            target=subject.target, reason=error.strerror or str(error), hint=hint
-        ) from error
+        raise create_unreachable(subject, database_files.file, error) from error

@@ -168,10 +168,13 @@ def check_files(subject: Subject) -> Sequence[Finding]:
         link_note = f" (target of the link {configured})" if configured.is_symlink() else ""
         raise DatabaseMissingError(target=subject.target, path=f"{database_files.file}{link_note}") from None
     except OSError as error:
-        directory_hint = f"Check owner and mode of {database_files.file.parent}."
-        raise UnreachableError(
-            target=subject.target, reason=error.strerror or str(error), hint=directory_hint
-        ) from error
+        raise create_unreachable(subject, database_files.file, error) from error
+
+
+def create_unreachable(subject: Subject, file: Path, error: OSError) -> UnreachableError:
+    """Return the error for the file of a database that the user may not read."""
+    hint = f"Check owner and mode of {file.parent}."
+    return UnreachableError(target=subject.target, reason=error.strerror or str(error), hint=hint)
 
 
 def _describe_read_risk(subject: Subject) -> str:

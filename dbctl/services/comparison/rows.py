@@ -21,15 +21,14 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.transfer import lines as line_batches
 from dbctl.engines.transfer.lines import key_of, split_line
-from dbctl.errors.base import Exit
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
-from dbctl.services.comparison.schemas import Side
+from dbctl.services.comparison.schemas import ComparedSides, Side
 from dbctl.services.transfer.compare import TableComparison, require
-from dbctl.services.transfer.tables import TransferTable, pair_columns
+from dbctl.services.transfer.tables import TransferTable, create_table, pair_columns
 
 #: The kind of difference of a row; in a table without a key, no row is ``changed``.
 RowChange: TypeAlias = Literal["only a", "only b", "changed"]
@@ -164,12 +163,9 @@ class TableDifference(Struct, frozen=True, kw_only=True):
                 }
 
 
-class DataDiff(Struct, frozen=True, kw_only=True):
+class DataDiff(ComparedSides, frozen=True, kw_only=True):
     """Result of ``data diff``."""
 
-    a: str  #: the name of the first side
-    b: str
-    equal: bool
     tables_only_a: Sequence[str]
     tables_only_b: Sequence[str]
     tables: Sequence[TableDifference]
@@ -182,11 +178,6 @@ class DataDiff(Struct, frozen=True, kw_only=True):
         details += [f"{format_count(missing, 'table')} only on one side"] * bool(missing)
         tables = format_count(len(self.tables), "table")
         return Closing(f"Compared {tables}", details or ["all equal"], is_timed=True)
-
-    @property
-    def status(self) -> Exit:
-        """The exit code of the command with ``--check``."""
-        return Exit.OK if self.equal else Exit.CHECK_FAILED
 
     def summary(self) -> Row:
         summary: dict[str, object] = {"a": self.a, "b": self.b, "equal": self.equal}
@@ -318,13 +309,9 @@ class _DataComparison:
         """Return the columns that both sides have, those of the key first."""
         pairs = self._pairs[left.name]
         has_key = bool(left.key) and set(left.key) == set(right.key) and pairs.keys() >= set(left.key)
-        key = list(left.key) if has_key and not self._has_null_key(left) else []
-        names = key + [name for name in pairs if name not in key]
-        return TransferTable(
-            name=left.name,
-            columns=[LineColumn(name=name, kind=self._select_kind(pairs[name])) for name in names],
-            key_width=len(key),
-            pairs=[pairs[name] for name in names],
+        key = left.key if has_key and not self._has_null_key(left) else ()
+        return create_table(
+            left.name, key, pairs, lambda pair: LineColumn(name=pair.column, kind=self._select_kind(pair))
         )
 
     def _has_null_key(self, table: PortableTable) -> bool:

@@ -190,12 +190,22 @@ class SchemaDifference(Struct, frozen=True, kw_only=True):
     b: str
 
 
-class SchemaDiff(Struct, frozen=True, kw_only=True):
-    """Result of ``schema diff``."""
+class ComparedSides(Struct, frozen=True, kw_only=True):
+    """The result of a comparison of two sides."""
 
     a: str  #: the name of the first side
     b: str
     equal: bool
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of the command with ``--check``."""
+        return Exit.OK if self.equal else Exit.CHECK_FAILED
+
+
+class SchemaDiff(ComparedSides, frozen=True, kw_only=True):
+    """Result of ``schema diff``."""
+
     compared: int  #: tables, columns, keys, indexes, …
     differences: Sequence[SchemaDifference]
     remarks: Sequence[str]
@@ -207,18 +217,9 @@ class SchemaDiff(Struct, frozen=True, kw_only=True):
             f"Compared {format_count(self.compared, 'part')} of two schemas", details, is_timed=True
         )
 
-    @property
-    def status(self) -> Exit:
-        """The exit code of the command with ``--check``."""
-        return Exit.OK if self.equal else Exit.CHECK_FAILED
-
     def summary(self) -> Row:
-        summary: dict[str, object] = {
-            "a": self.a,
-            "b": self.b,
-            "equal": self.equal,
-            "compared": self.compared,
-        }
+        summary: dict[str, object] = {"a": self.a, "b": self.b, "equal": self.equal}
+        summary["compared"] = self.compared
         if self.differences:
             summary["differences"] = self.differences
         return summary
@@ -232,7 +233,8 @@ def compare_schemas(first: Side, second: Side) -> SchemaDiff:
     """
     ledgers = {*first.ledgers, *second.ledgers}
     remarks = list[str]()
-    if _engine(first) == _engine(second):
+    engines = {side.app.url(side.database).engine for side in (first, second)}
+    if len(engines) == 1:
         schemas = [read_schema(side.db) for side in (first, second)]
     else:
         remarks.append(PORTABLE_REMARK)
@@ -255,10 +257,6 @@ def compare_schemas(first: Side, second: Side) -> SchemaDiff:
     )
 
 
-def _engine(side: Side) -> str:
-    return side.app.url(side.database).engine
-
-
 def _describe(difference: Difference) -> SchemaDifference:
     change = (
         "differs"
@@ -278,7 +276,7 @@ def _describe(difference: Difference) -> SchemaDifference:
 
 def _simplify_schema(schema: PortableSchema) -> Schema:
     """Return a schema reduced to the properties that all engines have."""
-    return Schema(tables=[_simplify_table(table) for table in schema.tables], codes=[])
+    return Schema(tables=list(map(_simplify_table, schema.tables)), codes=[])
 
 
 def _simplify_table(table: PortableTable) -> SchemaTable:

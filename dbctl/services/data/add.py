@@ -258,7 +258,6 @@ def _parse_new_values(
         if column in nulls and (live_column.is_primary_key or not live_column.nullable):
             raise ValueInvalidError(name=column, value="NULL", reason="the column is NOT NULL")
         values[column] = table.parse_value(column, new_values[column]) if column in new_values else None
-    stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
-    if stamp and stamp not in values:
+    if stamp := table.find_stamp(values):
         values[stamp] = table.live.encode(stamp, now())
     return values

@@ -11,7 +11,6 @@ from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, n
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
-from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import (
@@ -163,7 +162,7 @@ class UpdateRow:
         self._changed_columns = [*self._values, *fields]
         # A single true column is a state of several rows, and no change of this one.
         needs_stamp = not set(self._values) <= self._single_true.columns
-        self._stamp = _find_stamp(table, self._values) if needs_stamp else None
+        self._stamp = table.find_stamp(self._values) if needs_stamp else None
         self.plan = self._create_plan()
 
     def _create_plan(self) -> Plan:
@@ -241,7 +240,7 @@ class UpdateRows:
         table, values, changed = self._table, self._values, self._changed
         masked_values = {column: table.mask_value(column, value) for column, value in values.items()}
         if changed:
-            stored = _stamped(table, values, _find_stamp(table, values))
+            stored = _stamped(table, values, table.find_stamp(values))
             with guard_constraints(table.app, table.database, db, {table.name: values}):
                 require_row_count(db.update(table.name, stored, self._where), changed, db)
             details = {"rows": changed, "values": masked_values}
@@ -249,12 +248,6 @@ class UpdateRows:
         return RowsChangeResult(
             table=table.name, matched=self._matched, changed=changed, values=masked_values
         )
-
-
-def _find_stamp(table: DataTable, values: Mapping[str, object]) -> str | None:
-    """Return the column with the time of the last change, unless it is among ``values``."""
-    stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
-    return stamp if stamp not in values else None
 
 
 def _stamped(table: DataTable, values: Mapping[str, object], stamp: str | None) -> dict[str, object]:

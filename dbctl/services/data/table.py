@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dbctl.engines.contract.database import AllOf, Column, Condition, KeysetCursor, Op, Readable, Where
 from dbctl.errors.base import Remedy
@@ -20,7 +20,7 @@ from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE
-from dbctl.services.app.validation import parse_boolean, parse_time, truncate
+from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
 
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
@@ -123,10 +123,10 @@ class DataTable:
             for row in rows
         ]
 
-    def read_stored(self, where: Sequence[Where]) -> list[dict[str, object]]:
-        """Return stored rows, including secrets."""
+    def read_stored(self, where: Sequence[Where], *, for_update: bool = False) -> list[dict[str, object]]:
+        """Return stored rows, including secrets; ``for_update`` locks them if a transaction is open."""
         names = list(self.columns)
-        rows = self.db.select(self.name, names, where)
+        rows = self.db.select(self.name, names, where, for_update=for_update)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def count_matches(self, where: Sequence[Where], limit: int) -> int:
@@ -144,6 +144,11 @@ class DataTable:
         """Return the value, or a mask if the column is secret."""
         return MASK if column in self.hidden and value is not None else value
 
+    def find_stamp(self, values: Collection[str]) -> str | None:
+        """Return the column with the time of the last change, unless it is among the changed columns."""
+        stamp = find_column(self.live.table, self.app.database(self.database).updated_at)
+        return stamp if stamp not in values else None
+
     # Keys ------------------------------------------------------------------------------------------------------
 
     def key_conditions(self, key: Sequence[str]) -> list[Where]:
@@ -159,7 +164,7 @@ class DataTable:
                 for name, value in zip(self.key, self._parse_key(key), strict=True)
             ]
         except ValueInvalidError:
-            raise self.not_found_error(key) from None
+            raise self._create_not_found(key) from None
 
     def rows_after(self, key: Sequence[str]) -> Where:
         """Return the condition of the rows after a primary key.
@@ -196,14 +201,11 @@ class DataTable:
         Raises:
             RowNotFoundError: the row does not exist.
         """
-        names = list(self.columns)
-        rows = self.db.select(self.name, names, self.key_conditions(key), for_update=True)
-        if not rows:
-            raise self.not_found_error(key)
-        return dict(zip(names, rows[0], strict=True))
+        for row in self.read_stored(self.key_conditions(key), for_update=True):
+            return row
+        raise self._create_not_found(key)
 
-    def not_found_error(self, key: Sequence[str]) -> RowNotFoundError:
-        """Return the error for a key that does not exist."""
+    def _create_not_found(self, key: Sequence[str]) -> RowNotFoundError:
         return RowNotFoundError(
             table=self.name, target=self.db.target, key=" ".join(ascii(truncate(part)) for part in key)
         )
@@ -226,9 +228,15 @@ class DataTable:
             return self._parse_reference(column, text, *reference)
         if self._is_boolean(definition):
             return self._encode_boolean(definition, text)
-        if self.is_time(column) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
-            return self.live.encode(column, now() if text == "now" else parse_time(column, text))
+        if (time := self._parse_time(definition, text)) is not None:
+            return self.live.encode(column, time)
         return self.parse_typed(column, text)
+
+    def _parse_time(self, definition: Column, text: str) -> datetime | None:
+        """Return the time that a text is for a column; None for a number, and for a column without times."""
+        if not self.is_time(definition.name) or ("INT" in definition.type and _WHOLE.fullmatch(text)):
+            return None
+        return now() if text == "now" else parse_time(definition.name, text)
 
     def _find_named_reference(self, column: str) -> tuple[str, str, Sequence[str]] | None:
         """Return the table and column that a foreign key refers to, and the columns with the names of rows; None: no names."""
@@ -306,10 +314,9 @@ class DataTable:
             return Condition(definition.name, op, text)
         if self._is_boolean(definition):
             return Condition(definition.name, op, self._encode_boolean(definition, text))
-        if self.is_time(definition.name) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
-            timestamp = now() if text == "now" else parse_time(definition.name, text)
+        if (timestamp := self._parse_time(definition, text)) is not None:
             if op == "=" and len(text) == len("2026-01-31"):
-                end = _next_day(timestamp)
+                end = day_after(timestamp)
                 return AllOf(
                     [Condition(definition.name, ">=", timestamp), Condition(definition.name, "<", end)]
                 )
@@ -318,13 +325,6 @@ class DataTable:
             return Condition(definition.name, op, self._parse_exact(definition.name, text))
         except ValueInvalidError:  # no row has this value; all other rows differ from it
             return Condition(definition.name, op, text)
-
-
-def _next_day(day: datetime) -> datetime:
-    try:
-        return day + timedelta(days=1)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=day.tzinfo)
 
 
 def row_key(table: DataTable, row: Row) -> dict[str, object]:

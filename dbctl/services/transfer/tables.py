@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from dbctl.engines.contract.database import Readable, TimeForm
@@ -125,13 +125,27 @@ def _build_table(
     for column in columns:
         if column.name not in pairs:
             raise TransferSchemaError(target=target, missing=f"column {table.name}.{column.name}")
-    key = list(table.key) if set(table.key) <= set(pairs) else []
-    names = key + [column.name for column in columns if column.name not in key]
+    key = table.key if set(table.key) <= set(pairs) else ()
+    ordered = {column.name: pairs[column.name] for column in columns}
+    return create_table(
+        table.name,
+        key,
+        ordered,
+        lambda pair: LineColumn(name=pair.column, kind=exchange_kind(pair), time_form=time_form),
+    )
+
+
+def create_table(
+    name: str,
+    key: Sequence[str],
+    pairs: Mapping[str, ColumnPair],
+    create_column: Callable[[ColumnPair], LineColumn],
+) -> TransferTable:
+    """Return a table with these columns by name, those of the key first."""
+    names = dict.fromkeys([*key, *pairs])
     return TransferTable(
-        name=table.name,
-        columns=[
-            LineColumn(name=name, kind=exchange_kind(pairs[name]), time_form=time_form) for name in names
-        ],
+        name=name,
+        columns=[create_column(pairs[column]) for column in names],
         key_width=len(key),
-        pairs=[pairs[name] for name in names],
+        pairs=[pairs[column] for column in names],
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Order, Where
 from dbctl.model import Page, PageRequest, Struct
 from dbctl.profiles.codecs import read_text
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, open_users
-from dbctl.services.app.validation import parse_boolean, parse_time
+from dbctl.services.app.validation import day_after, parse_boolean, parse_time
 
 
 def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:
@@ -107,14 +107,7 @@ def _match_field(users: UserTable, field: str, value: str) -> Where:
     column = users.column(field)
     if field in TIMES:
         day = parse_time(field, value)
-        return AllOf([Condition(column, ">=", day), Condition(column, "<", _day_after(day))])
+        return AllOf([Condition(column, ">=", day), Condition(column, "<", day_after(day))])
     condition: Where = Condition(column, "same", value)
     keys = users.lookup_keys(field, value)
     return AnyOf([condition, Condition(column, "in", keys)]) if keys else condition
-
-
-def _day_after(day: datetime) -> datetime:
-    try:
-        return day + timedelta(days=1)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
