@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias, TypeVar, cast
 
@@ -66,6 +66,12 @@ def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
         if table is not None and name in table.columns:
             return name
     return None
+
+
+def list_uncovered(table: Table, names: Iterable[ColumnNames | None]) -> list[str]:
+    """Return the columns that require a value and are not among ``names``."""
+    covered = {find_column(table, name) for name in names}
+    return [name for name, column in table.columns.items() if column.required and name not in covered]
 
 
 def list_named_rows(

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import structs
 
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.model import Finding, Findings, Struct
@@ -60,9 +61,22 @@ SETS: Mapping[SetName, Sequence[str]] = {
 }  # fmt: skip
 
 
-def join_examples(examples: Sequence[str], limit: int = 5) -> str:
-    """Return ``a, b …``: the first examples, and whether there are more."""
-    return ", ".join(examples[:limit]) + (" …" if len(examples) > limit else "")
+#: Examples in a message.
+EXAMPLES = 5
+
+
+def join_examples(examples: Sequence[object], total: int = 0, separator: str = ", ") -> str:
+    """Return ``a, b …``: the first of ``total`` examples, with invalid bytes escaped, and whether there are more."""
+    shown = ["NULL" if example is None else escape_bytes(example) for example in examples[:EXAMPLES]]
+    return separator.join(shown) + (" …" if max(total, len(examples)) > len(shown) else "")
+
+
+def find_examples(
+    db: Readable, sql: str, parameters: Mapping[str, object] = {}
+) -> tuple[int, Sequence[tuple[object, ...]]]:
+    """Return the number of rows of a query, and the first ones."""
+    rows = db.query(f"select q.*, count(*) over () from ({sql}) q limit {EXAMPLES}", parameters)
+    return int(str(rows[0][-1])) if rows else 0, [row[:-1] for row in rows]
 
 
 def escape_bytes(value: object) -> str:

@@ -15,13 +15,12 @@ from dbctl.profiles.model.integrity import CrossLink, Recount
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.checks.base import escape_bytes
+from dbctl.services.checks.base import EXAMPLES, find_examples, join_examples
 from dbctl.services.checks.duplicated_columns import DuplicatedColumns, KeySample
 from dbctl.services.sessions.rebuild_statistics import create_recount
 
 #: Values per query, which bounds the memory for large tables.
 BATCH = 5_000
-EXAMPLES = 5
 REPAIR_HINT = Remedy("Repair them with: `integrity repair`")
 MISSING_HINT = Remedy(
     "The app creates such a row only together with the other row. List them with: `integrity repair`"
@@ -98,7 +97,7 @@ class _UnmatchedValues:
         self._examples += values[: EXAMPLES - len(self._examples)]
 
     def format_examples(self) -> str:
-        return _format_examples(self._examples, self.values)
+        return join_examples(self._examples, self.values)
 
 
 def _find_missing(
@@ -135,8 +134,7 @@ def _check_duplicated(subject: Subject, link: CrossLink) -> Iterator[Finding]:
         hint = DERIVED_HINT if column in link.derived else REPAIR_HINT
         yield subject.finding("warning", "copy-differs", message, hint)
     if differing := _compare_by_user(subject.app, duplicated):
-        examples = _format_examples(differing[:EXAMPLES], len(differing))
-        message = f"{format_count(len(differing), 'user')} with different numbers of rows in {table} than in {other}: {examples}"
+        message = f"{format_count(len(differing), 'user')} with different numbers of rows in {table} than in {other}: {join_examples(differing)}"
         yield subject.finding("info", "per-user", f"{link.name}: {message}")
     if compared.duplicates.count:
         rows = f"{format_count(compared.duplicates.count, 'row')} of {table}"
@@ -149,7 +147,7 @@ def _check_duplicated(subject: Subject, link: CrossLink) -> Iterator[Finding]:
 
 
 def _list_keys(sample: KeySample) -> str:
-    return _format_examples(sample.examples, sample.count)
+    return join_examples(sample.examples, sample.count)
 
 
 def _compare_by_user(app: App, duplicated: DuplicatedColumns) -> list[str]:
@@ -209,23 +207,15 @@ def _is_text_storable(value: object) -> bool:
 def _check_recount(subject: Subject, recount: Recount) -> Sequence[Finding]:
     db = subject.db
     require(all(table in db.tables() for table in recount.needs))
-    sql = f"select q.*, count(*) over () from ({recount.sql}) q limit {EXAMPLES}"
-    rows = db.query(sql)
-    if not rows:
+    total, rows = find_examples(db, recount.sql)
+    if not total:
         return []
-    total = int(str(rows[0][-1]))
     examples = [
         f"{', '.join(map(str, key))}: stored {'none' if stored is None else stored}, counted {'none' if actual is None else actual}"
-        for *key, stored, actual, _ in rows
+        for *key, stored, actual in rows
     ]
-    message = f"{recount.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_format_examples(examples, total, '; ')})"
+    message = f"{recount.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({join_examples(examples, total, '; ')})"
     return [subject.finding(recount.severity, "recount", message, recount.hint)]
-
-
-def _format_examples(examples: Sequence[object], total: int, separator: str = ", ") -> str:
-    """Return examples as text, with invalid bytes escaped."""
-    readable = (escape_bytes("NULL" if example is None else example) for example in examples)
-    return separator.join(readable) + (" …" if total > len(examples) else "")
 
 
 @check("recount", "rebuild", Needs.SCAN)

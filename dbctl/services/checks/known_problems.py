@@ -18,7 +18,7 @@ from dbctl.profiles.passwords import estimate_cost, verify_password
 from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
 from dbctl.services.app.live_table import LiveTable, find_column, select_variant
 from dbctl.services.app.secrets import KEY_FORMS
-from dbctl.services.checks.base import escape_bytes, join_examples
+from dbctl.services.checks.base import EXAMPLES, escape_bytes, find_examples, join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion.cascade import create_query
 from dbctl.services.search.indexes.external import list_external_indexes
@@ -28,7 +28,6 @@ from dbctl.services.search.indexes.text import RENAME_HINT, find_broken
 MAX_TRIED = 20
 #: Hashes that take longer are not tried.
 MAX_SECONDS = 1.0
-EXAMPLES = 5
 BUILD_HINT, REPAIR_HINT = Remedy("`search index build {search}`"), Remedy("`search index repair {search}`")
 
 
@@ -79,11 +78,8 @@ def _find_violations(subject: Subject, flaw: InvariantQuery) -> tuple[int, str]:
     query = create_query(subject.app, flaw, subject.db)
     if query is None:
         return 0, ""
-    sql = f"select q.*, count(*) over () from ({query.sql}) q limit {EXAMPLES}"
-    rows = subject.db.query(sql, query.parameters)
-    total = int(str(rows[0][-1])) if rows else 0
-    examples = ", ".join(escape_bytes(row[0]) for row in rows) + (" …" if total > len(rows) else "")
-    return total, examples
+    total, rows = find_examples(subject.db, query.sql, query.parameters)
+    return total, join_examples([row[0] for row in rows], total)
 
 
 def _find_invalid_times(db: Readable, column_names: Sequence[str]) -> tuple[int, str]:
@@ -117,8 +113,7 @@ def check_exposed_keys(subject: Subject) -> Iterator[Finding]:
         search = _KeyScanner(columns)
         scanned = search.scan(db, table.name, key)
         for (column, form), rows in search.rows.items():
-            examples = ", ".join(search.examples[column, form]) + (" …" if rows > EXAMPLES else "")
-            row_list = f": {examples}" if key else ""
+            row_list = f": {join_examples(search.examples[column, form], rows)}" if key else ""
             message = f"{format_count(rows, 'row')} of {table.name} with a possible key in {column} ({form}){row_list}"
             yield subject.finding(section.severity, "key-exposed", message, section.hint)
         if scanned == MAX_ROWS:

@@ -22,7 +22,7 @@ from dbctl.services.app.evidence.subjects import (
     check,
     create_unreadable,
 )
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import find_column, list_uncovered
 from dbctl.services.checks.profile import Problem, list_referenced
 from dbctl.services.search.compiler import QueryCompiler
 
@@ -143,13 +143,8 @@ def check_new_users(subject: Subject) -> Iterator[Problem]:
     names += users.password.columns if users.password else ()
     if users.role:
         names += [users.role.column, *(column for rank in users.role.ranks for column in rank.columns)]
-    covered = {find_column(table, name) for name in names}
-    for column in table.columns.values():
-        if column.required and column.name not in covered:
-            yield (
-                ("users", "fields"),
-                f"{users.table}.{column.name} requires a value, but the profile has none",
-            )
+    for column in list_uncovered(table, names):
+        yield ("users", "fields"), f"{users.table}.{column} requires a value, but the profile has none"
     yield from find_uncovered_companions(users, live)
 
 
@@ -174,13 +169,10 @@ def find_uncovered_companions(users: Users, live: Readable) -> Iterator[Problem]
             continue
         generated = list_referenced(users, table.name)
         for position, entry in enumerate(row.rows or [{}]):
-            names = [row.user, *row.values, *entry, *generated]
-            covered = {find_column(table, name) for name in names if name}
             place: Sequence[str | int] = ("rows", position) if row.rows else ()
-            for column in table.columns.values():
-                if column.required and column.name not in covered:
-                    key = ("users", "create", index, *place)
-                    yield key, f"{table.name}.{column.name} requires a value, but the profile has none"
+            for column in list_uncovered(table, [row.user, *row.values, *entry, *generated]):
+                key = ("users", "create", index, *place)
+                yield key, f"{table.name}.{column} requires a value, but the profile has none"
 
 
 @check("migrations-missing", needs=Needs.NOTHING)

@@ -22,7 +22,7 @@ from dbctl.services.app.results import is_time, time_columns
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.app.validation import truncate
-from dbctl.services.checks.base import join_examples
+from dbctl.services.checks.base import EXAMPLES, join_examples
 from dbctl.services.roles.role_table import BuiltInPermissions, RoleTable
 from dbctl.services.rules.columns import known_states
 from dbctl.services.rules.rows import find_unlisted
@@ -31,7 +31,6 @@ from dbctl.services.settings.store import find_text_violation
 from dbctl.services.users.last_admin import find_holder_problem
 from dbctl.services.users.passwords import Passwords
 
-EXAMPLES = 5
 SET_HINT = Remedy("`data set {table} KEY {column}=VALUE`")
 LISTED_HINT = Remedy("Allowed: {listed}. Set one with: `data set {table} KEY {column}=VALUE`")
 TIMES_HINT = Remedy(

@@ -26,7 +26,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.subjects import Check, Contradiction, DoesNotApplyError, Subject, require
-from dbctl.services.app.live_table import SAMPLE_LIMIT, LiveTable, find_column
+from dbctl.services.app.live_table import SAMPLE_LIMIT, LiveTable, find_column, list_uncovered
 from dbctl.spec import Fact
 
 LEDGER_ROWS = 1000  #: sampled rows at each end of a ledger
@@ -283,16 +283,14 @@ def _find_uncovered(
     table = db.tables().get(table_name.removesuffix("?"))
     if table is None:
         return
-    covered = {find_column(table, name) for name in columns}
-    for column in table.columns.values():
-        if column.required and column.name not in covered:
-            yield Contradiction(
-                key,
-                "column-uncovered",
-                f"{table.name}.{column.name} requires a value, but the profile has none",
-                "Map the column: without a value, dbctl adds no rows to the table.",
-                severity,
-            )
+    for column in list_uncovered(table, columns):
+        yield Contradiction(
+            key,
+            "column-uncovered",
+            f"{table.name}.{column} requires a value, but the profile has none",
+            "Map the column: without a value, dbctl adds no rows to the table.",
+            severity,
+        )
 
 
 # Ledger ---------------------------------------------------------------------------------------------------------------
