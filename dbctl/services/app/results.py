@@ -70,10 +70,11 @@ def collect_results(
     collect: Callable[[str], list[T]],
     *,
     hide_single_target: bool = False,
+    notes: Sequence[str] = (),
 ) -> DatabaseResults[T]:
     """Collect items from each configured database; databases whose engine does not support it are skipped.
 
-    ``collect`` returns the items of one database. With ``hide_single_target`` a table omits the column of the target if all rows
+    ``collect`` returns the items of one database, and may add to ``notes``. With ``hide_single_target`` a table omits the column of the target if all rows
     have the same.
 
     Raises:
@@ -97,6 +98,7 @@ def collect_results(
     return DatabaseResults(
         page=structs.replace(page, omitted_columns=omitted_columns if items else ()),
         failed=[error for error in failed if not isinstance(error, NotSupportedError)],
+        remarks=list(dict.fromkeys(filter(None, notes))),
     )
 
 

@@ -80,8 +80,7 @@ def list_connections(app: App, page_request: PageRequest) -> DatabaseResults[Con
         notes.append(db.visibility_limits())
         return [create_result(Connection, app.target(name), session) for session in db.list_sessions()]
 
-    result = collect_results(app, Connection, page_request, read_database, hide_single_target=True)
-    return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))
+    return collect_results(app, Connection, page_request, read_database, hide_single_target=True, notes=notes)
 
 
 def list_waits(app: App, page_request: PageRequest) -> DatabaseResults[BlockedSession]:
@@ -109,9 +108,10 @@ def list_waits(app: App, page_request: PageRequest) -> DatabaseResults[BlockedSe
             for wait in db.list_lock_waits()
         ]
 
-    result = collect_results(app, BlockedSession, page_request, read_database, hide_single_target=True)
-    page = structs.replace(result.page, empty_message="no session waits")
-    return structs.replace(result, page=page, remarks=list(dict.fromkeys(filter(None, notes))))
+    result = collect_results(
+        app, BlockedSession, page_request, read_database, hide_single_target=True, notes=notes
+    )
+    return structs.replace(result, page=structs.replace(result.page, empty_message="no session waits"))
 
 
 def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults[SlowStatement]:
@@ -126,5 +126,6 @@ def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults
             notes.append(sessions.visibility_limits())
         return [create_result(SlowStatement, app.target(name), statement) for statement in statements]
 
-    result = collect_results(app, SlowStatement, page_request, read_database, hide_single_target=True)
-    return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))
+    return collect_results(
+        app, SlowStatement, page_request, read_database, hide_single_target=True, notes=notes
+    )

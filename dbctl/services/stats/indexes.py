@@ -9,7 +9,7 @@ from enum import StrEnum
 from msgspec import structs
 
 from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.monitoring import Bloat, BloatMonitor, Index, IndexMonitor
+from dbctl.engines.contract.monitoring import BloatMonitor, Index, IndexMonitor
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result
@@ -99,8 +99,7 @@ def list_indexes(
             )
         return results
 
-    result = collect_results(app, IndexStats, page_request, read_database, hide_single_target=True)
-    return structs.replace(result, remarks=notes)
+    return collect_results(app, IndexStats, page_request, read_database, hide_single_target=True, notes=notes)
 
 
 def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloat]:
@@ -111,22 +110,12 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
         db = app.reader(name)
         bloat = require_part(db, BloatMonitor, "measuring bloat", "Its engine does not report it.")
         entries = bloat.measure_bloat()
-        if any(entry.estimated for entry in entries):
-            notes.append(f"{db.target}: figures from {_join_sources(entries)} are estimates")
+        if sources := dict.fromkeys(entry.source for entry in entries if entry.estimated):
+            notes.append(f"{db.target}: figures from {', '.join(sources)} are estimates")
         return [create_result(TableBloat, db.target, entry, table=entry.table or None) for entry in entries]
 
-    result = collect_results(
-        app,
-        TableBloat,
-        structs.replace(page_request, sort=page_request.sort or "-wasted_bytes"),
-        read_database,
-        hide_single_target=True,
-    )
-    return structs.replace(result, remarks=notes)
-
-
-def _join_sources(entries: Sequence[Bloat]) -> str:
-    return ", ".join(dict.fromkeys(entry.source for entry in entries if entry.estimated))
+    page_request = structs.replace(page_request, sort=page_request.sort or "-wasted_bytes")
+    return collect_results(app, TableBloat, page_request, read_database, hide_single_target=True, notes=notes)
 
 
 def classify_indexes(target: str, indexes: Sequence[Index]) -> Iterator[IndexStats]:
