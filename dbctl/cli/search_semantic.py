@@ -9,7 +9,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import read_file
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -21,10 +21,6 @@ from dbctl.services.search.semantic.vector_input import MAX_BYTES
 from dbctl.spec import Example
 
 GROUP = Group("search semantic", section="Inspect", position=8, help="Semantic search (vector similarity).")
-
-
-def _parse_limit(text: str) -> int:
-    return parse_count(text, 1)
 
 
 def _parse_similarity(text: str) -> float:
@@ -71,7 +67,7 @@ def semantic(
         str | None, typer.Option("--chat", metavar="ID", help="Show only rows of this chat.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Show at most N rows.")
+        int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
     ] = 5,
     min_similarity: Annotated[
         float | None,

@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, read_file
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 
 GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of semantic search.")
-
-
-def _parse_limit(text: str) -> int:
-    return parse_count(text, 1)
 
 
 @Example("search vectors store 42 vector.json")
@@ -60,7 +56,7 @@ def make(
         str | None, typer.Option("--chat", metavar="ID", help="Process only rows of this chat.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Compute at most N vectors.")
+        int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Compute at most N vectors.")
     ] = 1000,
     dry_run: DryRun = False,
 ) -> int:

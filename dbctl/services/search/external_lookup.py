@@ -100,11 +100,6 @@ def prepare_lookup(
     return ExternalLookup(None, describe_unused_index(search, state) if words else "")
 
 
-def list_remaining_words(query: ExternalQuery | None, words: Sequence[str]) -> list[str]:
-    """Return the words that the external index does not search."""
-    return [word for word in words if not (query and word in query.words)]
-
-
 def describe_unused_index(search: Search, state: ExternalIndexState) -> str:
     """Return why the index is not used; empty if no index is possible."""
     if state.state == "missing" and state.reason:

@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Table
-from dbctl.engines.contract.fulltext import (
-    FullText,
-    IndexMarker,
-    IndexState,
-    JoinedText,
-    TextIndexSpec,
-    TextQuery,
-)
+from dbctl.engines.contract.fulltext import FullText, IndexMarker, JoinedText, TextIndexSpec, TextQuery
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Struct
@@ -92,7 +85,10 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
 def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> IndexQuery | None:
     """Return the query of a search's index, or None without a usable index."""
     index, fulltext = define_index(search, db), db.part(FullText)
-    if index is None or fulltext is None or not _is_usable(fulltext.text_index_state(index)):
+    if index is None or fulltext is None:
+        return None
+    state = fulltext.text_index_state(index)
+    if not (state.state == "valid" or state.usable):
         return None
     use = fulltext.text_index_use(index, query)
     return None if use == "none" else IndexQuery(index, query, use == "find")
@@ -113,10 +109,6 @@ def describe_index_problem(search: Search, db: Readable) -> str:
     text = NOT_USED.format(name=state.name, problem=problem)
     remedy = (BUILD if missing else REPAIR).write(facts={"search": search.name})
     return text if state.is_foreign else f"{text}; {remedy}"
-
-
-def _is_usable(state: IndexState) -> bool:
-    return state.state == "valid" or state.usable
 
 
 def _has_columns(variant: TextVariant, table: Table) -> bool:

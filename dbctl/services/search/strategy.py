@@ -317,8 +317,8 @@ def choose_strategy(
         lookup = external_lookup.prepare_lookup(app, compiler, candidates.words, where, order)
     else:
         lookup = ExternalLookup(None, f"{index_error}; every row was read; {index_error.hint}")
-    words = external_lookup.list_remaining_words(lookup.query, candidates.words)
-    where = [*map(compiler.contains, words), *where]
+    searched = lookup.query.words if lookup.query else ()
+    where = [*(compiler.contains(word) for word in candidates.words if word not in searched), *where]
     indexes = db.part(ExternalIndexes)
     source: Strategy
     if lookup.query and indexes:
