@@ -169,14 +169,8 @@ class ChangeSetting:
         verb: Literal["set", "reset"],
     ) -> None:
         self._store, self._setting, self._difference, self._verb = store, setting, difference, verb
-        steps = [_describe(store, difference)] if difference else []
-        plan = Plan(
-            title=f"{verb.capitalize()} {setting.key}",
-            target=store.db.target,
-            steps=steps,
-            rows={store.live.name: 1} if steps else {},
-        )
-        self.plan = _add_removed(store, plan, [difference] if difference else [])
+        title = f"{verb.capitalize()} {setting.key}"
+        self.plan = _create_plan(store, title, [difference] if difference else [])
 
     @classmethod
     def add(
@@ -237,15 +231,9 @@ class ApplyFile:
                 self._check_new(difference, any_key=any_key)
             elif difference.state == "change":
                 store.check(self._live[difference.key], difference.file)
-        steps = [_describe(store, difference) for difference in self._differences]
-        plan = Plan(
-            title=f"Apply settings of a file ({mode})",
-            target=store.db.target,
-            steps=steps,
-            rows={store.live.name: len(steps)} if steps else {},
-            destructive=any(difference.state == "only-live" for difference in self._differences),
-        )
-        self.plan = _add_removed(store, plan, self._differences)
+        is_destructive = any(difference.state == "only-live" for difference in self._differences)
+        title = f"Apply settings of a file ({mode})"
+        self.plan = _create_plan(store, title, self._differences, destructive=is_destructive)
 
     def _check_new(self, new: Difference, *, any_key: bool) -> None:
         store = self._store
@@ -274,8 +262,17 @@ class ApplyFile:
         return result
 
 
-def _add_removed(store: SettingStore, plan: Plan, differences: Sequence[Difference]) -> Plan:
-    """Return the plan with the rows that foreign keys delete or change with the rows of removed settings."""
+def _create_plan(
+    store: SettingStore, title: str, differences: Sequence[Difference], *, destructive: bool = False
+) -> Plan:
+    """Return the plan, with the rows that foreign keys delete or change with the rows of removed settings."""
+    plan = Plan(
+        title=title,
+        target=store.db.target,
+        steps=[_describe(store, difference) for difference in differences],
+        rows={store.live.name: len(differences)} if differences else {},
+        destructive=destructive,
+    )
     removed = [difference.key for difference in differences if difference.state == "only-live"]
     where = [condition for key in removed for condition in store.where_removed(key)]
     return add_dependent_rows(plan, store.db, {store.live.name: where}) if where else plan
