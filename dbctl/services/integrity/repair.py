@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
@@ -87,7 +87,7 @@ def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
             title="Repair duplicated rows",
             target=db.target,
             steps=[fix.step for fix in fixes],
-            rows=_count_rows(fixes),
+            rows=add_up((fix.table, fix.row_count) for fix in fixes),
             destructive=any(isinstance(fix, RowDelete) for fix in fixes),
         )
         deleted: dict[str, list[Where]] = {}
@@ -196,11 +196,11 @@ class _Fixes(Struct, frozen=True, kw_only=True):
         )
 
 
-def _count_rows(fixes: Sequence[KeyRename | ColumnFix | RowDelete]) -> dict[str, int]:
-    """Return the number of changed rows by table."""
-    totals: dict[str, int] = {}
-    for fix in fixes:
-        totals[fix.table] = totals.get(fix.table, 0) + fix.row_count
+def add_up(counts: Iterable[tuple[str, int]]) -> Mapping[str, int]:
+    """Return the sum of the numbers of rows of each table."""
+    totals = Counter[str]()
+    for table, rows in counts:
+        totals[table] += rows
     return totals
 
 

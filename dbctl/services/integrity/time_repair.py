@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract.database import Readable, TimeFormCount, TimeRewriter, Writable, require_part
 from dbctl.errors.databases import TimesAmbiguousError
@@ -14,7 +14,7 @@ from dbctl.services.app.change import Change, PreparedChange, require_row_count
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.results import missing_table_error
 from dbctl.services.checks.stored_rows import FORMS, list_mixed_columns
-from dbctl.services.integrity.repair import RepairResult
+from dbctl.services.integrity.repair import RepairResult, add_up
 
 #: Text without time zone, whose meaning depends on the zone of the writer.
 AMBIGUOUS_FORM = "iso-without-z"
@@ -87,11 +87,8 @@ class _TimeRepair:
             for table, column, rows in self._columns
         ]
 
-    def count_rows(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
-        for table, _, rows in self._columns:
-            totals[table] = totals.get(table, 0) + rows
-        return totals
+    def count_rows(self) -> Mapping[str, int]:
+        return add_up((table, rows) for table, _, rows in self._columns)
 
     def apply(self, db: Writable) -> RepairResult:
         """Convert the times, and verify that each column has one form.

@@ -145,7 +145,7 @@ def _create_target(
         profile=profile,
         section=section,
         ledger=ledger_detection.resolve_ledger(profile, section.ledger),
-        folder=migration_files.create_missing_folder(),
+        folder=migration_files.MISSING_FOLDER,
         engine=engine,
     )
 

@@ -170,7 +170,16 @@ def collect_report(
     rows = [row for app in observed for row in list_rows(app)]
     rows += [row for fleet in fleets for row in fleet.rows]
     plain_findings = [finding for app in observed for finding in app.findings]
-    findings = [*_report_findings([*plain_findings, *failures])]
+    findings = [
+        ReportedFinding(
+            target=finding.target,
+            severity=finding.severity,
+            code=finding.code,
+            message=finding.message,
+            remedy=finding.hint,
+        )
+        for finding in (*plain_findings, *failures)
+    ]
     findings += [finding for fleet in fleets for finding in fleet.findings]
     names = list(dict.fromkeys([*(row.app for row in rows), *(failure.target for failure in failures)]))
     samples, runs = _read_journal(location, names, fleets, (begin, created_at))
@@ -335,18 +344,6 @@ def _report_database(
             for sample in select_evenly(series, MAX_POINTS)
         ],
     )
-
-
-def _report_findings(findings: Sequence[Finding]) -> Iterator[ReportedFinding]:
-    """Yield findings with their remedies."""
-    for finding in findings:
-        yield ReportedFinding(
-            target=finding.target,
-            severity=finding.severity,
-            code=finding.code,
-            message=finding.message,
-            remedy=finding.hint,
-        )
 
 
 def _report_figures(samples: Mapping[tuple[str, str], Sequence[Sample]]) -> Iterator[ReportedFigure]:

@@ -187,9 +187,8 @@ def load_folder(path: Path, target: str, format: Format) -> Folder:  # noqa: A00
     return read_folder(path, is_custom=True, format=format)
 
 
-def create_missing_folder() -> Folder:
-    """Return a folder without files, for a database whose folder is unknown."""
-    return Folder(path=Path(), is_custom=False, exists=False, files={}, ignored=[])
+#: A folder without files, of a database whose folder is unknown.
+MISSING_FOLDER = Folder(path=Path(), is_custom=False, exists=False, files={}, ignored=[])
 
 
 def truncate_folder(folder: Folder, last_name: str) -> Folder:
