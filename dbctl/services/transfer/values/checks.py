@@ -58,7 +58,9 @@ _NOT_FINITE = {b"NaN", b"Infinity", b"-Infinity"}
 
 def create_check(pair: ColumnPair, limits: StorageLimits) -> BatchCheck | None:
     """Return the check of a pair of columns; None if every value can be stored."""
-    checks = _CHECKS.get(pair.destination_type.kind, _check_text)(pair.destination_type, limits)
+    logical, checks = pair.destination_type, None
+    if limits.enforces_types or logical.kind in _ALWAYS_CHECKED:
+        checks = _CHECKS.get(logical.kind, _check_text)(logical, limits)
     if checks is None and pair.is_nullable:
         return None
     return partial(_check_batch, pair.is_nullable, *(checks or _check_each(lambda _value: "")))
@@ -89,8 +91,7 @@ def _check_each(find_reason: ValueCheck) -> _Checks:
     return lambda values: any(map(find_reason, set(values))), find_reason
 
 
-def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
-    del limits
+def _check_integer(logical: LogicalType, _limits: StorageLimits) -> _Checks:
     largest = (1 << (logical.bits - (not logical.is_unsigned))) - 1
     smallest = 0 if logical.is_unsigned else -largest - 1
     longest = len(str(largest))
@@ -108,16 +109,11 @@ def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
     return is_suspect, find_reason
 
 
-def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    del logical
-    if not limits.enforces_types:
-        return None
+def _check_boolean(_logical: LogicalType, _limits: StorageLimits) -> _Checks:
     return _check_each(lambda value: "" if value in (b"0", b"1") else "neither true nor false")
 
 
-def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    if logical.kind == "set" and not limits.enforces_types:
-        return None  # an enum has a check on every engine
+def _check_labels(logical: LogicalType, _limits: StorageLimits) -> _Checks:
     labels = {label.encode() for label in logical.labels}
     if logical.kind == "enum":
         return _check_each(lambda value: "" if value in labels else "not a label of the enum")
@@ -174,9 +170,7 @@ def _is_single(number: float) -> bool:
     return float(canonical.normalize_single(repr(single).encode())) == number
 
 
-def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    if not limits.enforces_types:
-        return None
+def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks:
     rules = list(_text_rules(logical, limits))
     longest = min(size for size in (logical.length, logical.max_bytes, sys.maxsize) if size is not None)
     refused = [*([] if limits.stores_nul else [b"\0"]), *([b" \n"] if logical.is_fixed else [])]
@@ -231,8 +225,8 @@ def _can_encode(text: str, codec: str) -> bool:
     return True
 
 
-def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    if logical.length is None or not limits.enforces_types:
+def _check_bytes(logical: LogicalType, _limits: StorageLimits) -> _Checks | None:
+    if logical.length is None:
         return None
     longest = 2 + 2 * logical.length  # the prefix, and two digits for each byte
 
@@ -316,20 +310,17 @@ def _refuse_constant(_word: str) -> None:
     raise ValueError
 
 
-def _check_uuid(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    del logical
-    if not limits.enforces_types:
-        return None
+def _check_uuid(_logical: LogicalType, limits: StorageLimits) -> _Checks:
     form = _UUID if limits.stores_all_uuids else _STANDARD_UUID
     reason = "not a UUID" if limits.stores_all_uuids else "not a UUID of a version and variant that exist"
     return _check_each(lambda value: "" if form.fullmatch(value) else reason)
 
 
-def _check_date(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+def _check_date(logical: LogicalType, limits: StorageLimits) -> _Checks:
     return _time_checks(logical, limits, lambda value: date.fromisoformat(value.decode("ascii")).year)
 
 
-def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks:
     def read_year(value: bytes) -> int:
         if not _TIMESTAMP.fullmatch(value):
             raise ValueError
@@ -338,11 +329,7 @@ def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks | N
     return _time_checks(logical, limits, read_year)
 
 
-def _time_checks(
-    logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]
-) -> _Checks | None:
-    if not limits.enforces_types:
-        return None
+def _time_checks(logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]) -> _Checks:
     first, last = (limits.zoned_years if logical.has_zone else None) or limits.years
 
     def find_reason(value: bytes) -> str:
@@ -359,9 +346,7 @@ def _time_checks(
     return _check_each(find_reason)
 
 
-def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    if not limits.enforces_types:
-        return None
+def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks:
     is_time_of_day = limits.max_hours < _HOURS_OF_A_DAY
 
     def find_reason(value: bytes) -> str:
@@ -376,6 +361,8 @@ def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     return _check_each(find_reason)
 
 
+#: The kinds of columns that refuse values, or store them in another form, also if the engine does not enforce types.
+_ALWAYS_CHECKED = frozenset({"integer", "enum", "decimal", "real", "json"})
 _CHECKS: dict[str, Callable[[LogicalType, StorageLimits], _Checks | None]] = {
     "integer": _check_integer,
     "boolean": _check_boolean,
