@@ -86,6 +86,15 @@ def day_after(day: datetime) -> datetime:
         return datetime.max.replace(tzinfo=day.tzinfo)
 
 
+def reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON; raises ValueError for a key that it has twice, which programs read in different ways."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is a duplicate key")
+    return values
+
+
 def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
     """Return the beginning of ``text`` for a message."""
     return text if len(text) <= longest else text[:longest] + "…"

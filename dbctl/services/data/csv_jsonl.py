@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import IO, NamedTuple
 
 from dbctl.engines.sql import codec
+from dbctl.services.app.validation import reject_duplicate_keys
 
 #: Characters per read.
 BLOCK = 1 << 18
@@ -268,21 +269,13 @@ def _read_objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
                 parse_float=Decimal,
                 parse_int=_parse_integer,
                 parse_constant=_reject_constant,
-                object_pairs_hook=_reject_duplicate_keys,
+                object_pairs_hook=reject_duplicate_keys,
             )
         except (ValueError, RecursionError) as error:
             raise RowFileError(line_number, f"it is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise RowFileError(line_number, "it is not a JSON object")
         yield line_number, value
-
-
-def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate name {next(name for name in names if names.count(name) > 1)!r}")
-    return values
 
 
 def _parse_integer(text: str) -> object:

@@ -27,6 +27,7 @@ from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.integrity import InvariantQuery
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
+from dbctl.services.audit.capture import match_keys
 from dbctl.units import parse_duration
 
 
@@ -246,12 +247,7 @@ def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, i
     if any(None in row for row in rows):  # unique columns may be NULL
         return AllOf(where)
     if len(key) > 1:
-        return AnyOf(
-            [
-                AllOf([Condition(name, "=", value) for name, value in zip(key, row, strict=True)])
-                for row in rows
-            ]
-        )
+        return AllOf(match_keys(key, rows))
     values = newest = {row[0]: None for row in rows}
     while newest and is_tree and list(reference.to) == key:
         below = db.select(table, key, [Condition(reference.columns[0], "in", list(newest))])

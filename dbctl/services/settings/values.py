@@ -10,6 +10,7 @@ from typing import Any
 from dbctl import signals
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.profiles.model.settings import Settings, SettingsVariant
+from dbctl.services.app.validation import reject_duplicate_keys
 
 #: Accepted input for booleans. The app itself accepts fewer words, see ``SettingTypes.read``.
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -131,7 +132,7 @@ def load_json(text: str) -> object:
 
     try:
         return json.loads(
-            text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_reject_duplicate_keys
+            text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=reject_duplicate_keys
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -162,14 +163,6 @@ def parse_any(text: str) -> object:
         if text.lstrip()[:1] in ("{", "[", '"'):
             raise
         return text
-
-
-def _reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is a duplicate key")
-    return read
 
 
 def parse_number(text: str, *, whole: bool) -> int | float:
