@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from dbctl.render.text import escape, format_duration, jsonable
 from dbctl.units import format_size
+
+T = TypeVar("T")
 
 
 class Html(str):
@@ -47,16 +49,16 @@ def _escape(text: str) -> str:
     return html.escape(escape(text))
 
 
-class Column(NamedTuple):
+class Column(NamedTuple, Generic[T]):
     """A column of a table."""
 
     label: str
-    is_number: bool = False
-    is_wide: bool = False  #: whether its texts are long
+    show: Callable[[T], Node]
+    kind: Literal["number", "wide"] | None = None  #: wide: its texts are long
 
 
-def create_table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Node]]) -> Html:
-    """Return a table; the first cell of each row is its header."""
+def create_table(caption: str, columns: Sequence[Column[T]], items: Iterable[T]) -> Html:
+    """Return a table with a row for each item; the first cell of each row is its header."""
     # A style that changes the display of a table removes its roles in some browsers, so they are explicit.
     heads = [
         element(
@@ -64,7 +66,7 @@ def create_table(caption: str, columns: Sequence[Column], rows: Sequence[Sequenc
             column.label,
             scope="col",
             role="columnheader",
-            class_="number" if column.is_number else None,
+            class_="number" if column.kind == "number" else None,
         )
         for column in columns
     ]
@@ -72,20 +74,18 @@ def create_table(caption: str, columns: Sequence[Column], rows: Sequence[Sequenc
         "table",
         element("caption", caption),
         element("thead", element("tr", *heads, role="row"), role="rowgroup"),
-        element("tbody", *(_create_row(columns, row) for row in rows), role="rowgroup"),
+        element("tbody", *(_create_row(columns, item) for item in items), role="rowgroup"),
         role="table",
     )
 
 
-def _create_row(columns: Sequence[Column], row: Sequence[Node]) -> Html:
-    cells = []
-    for index, (column, content) in enumerate(zip(columns, row, strict=True)):
-        kind = "number" if column.is_number else "wide" if column.is_wide else None
-        if index:
-            cells.append(element("td", content, role="cell", class_=kind, data_label=column.label))
-        else:
-            cells.append(element("th", content, scope="row", role="rowheader"))
-    return element("tr", *cells, role="row")
+def _create_row(columns: Sequence[Column[T]], item: T) -> Html:
+    first, *others = columns
+    cells = (
+        element("td", column.show(item), role="cell", class_=column.kind, data_label=column.label)
+        for column in others
+    )
+    return element("tr", element("th", first.show(item), scope="row", role="rowheader"), *cells, role="row")
 
 
 MISSING = "–"

@@ -19,12 +19,16 @@ from dbctl.report_page.elements import (
     show_size,
     show_time,
 )
+from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
     ReportedApp,
     ReportedDatabase,
+    ReportedFigure,
     ReportedFinding,
+    ReportedMigration,
     ReportedRun,
 )
 
@@ -164,34 +168,19 @@ def _show_applications(report: OperationsReport) -> Html:
 
 
 def _create_board(caption: str, report: OperationsReport, apps: Sequence[ReportedApp]) -> Html:
-    columns = [
-        Column("Application"),
-        Column("State"),
-        Column("Databases", is_number=True),
-        Column("Size", is_number=True),
-        Column("Growth per day", is_number=True),
-        Column("Users", is_number=True),
-        Column("Backup"),
-        Column("Pending migrations", is_number=True),
-        Column("Findings", is_number=True),
-        Column("Failed runs", is_number=True),
+    columns: list[Column[ReportedApp]] = [
+        Column("Application", lambda app: app.app),
+        Column("State", _show_health),
+        Column("Databases", lambda app: show_number(app.databases), "number"),
+        Column("Size", lambda app: show_size(app.bytes), "number"),
+        Column("Growth per day", lambda app: show_size(app.bytes_per_day, signed=True), "number"),
+        Column("Users", lambda app: show_number(app.users), "number"),
+        Column("Backup", lambda app: show_time(app.backup_at, created_at=report.created_at)),
+        Column("Pending migrations", lambda app: show_number(app.pending), "number"),
+        Column("Findings", lambda app: show_number(app.errors + app.warnings), "number"),
+        Column("Failed runs", lambda app: show_number(app.failed_runs), "number"),
     ]
-    rows = [
-        [
-            app.app,
-            _show_health(app),
-            show_number(app.databases),
-            show_size(app.bytes),
-            show_size(app.bytes_per_day, signed=True),
-            show_number(app.users),
-            show_time(app.backup_at, created_at=report.created_at),
-            show_number(app.pending),
-            show_number(app.errors + app.warnings),
-            show_number(app.failed_runs),
-        ]
-        for app in apps
-    ]
-    return create_table(caption, columns, rows)
+    return create_table(caption, columns, apps)
 
 
 def _show_health(app: ReportedApp) -> Html:
@@ -236,37 +225,29 @@ def _show_growth(report: OperationsReport) -> Html:
     cards = (_show_card(database, f"size-{index}") for index, database in enumerate(databases))
     parts: list[Node] = [element("div", *cards, class_="cards")]
     if report.tables:
-        columns = [
-            Column("Table"),
-            Column("Database"),
-            *(Column(label, is_number=True) for label in ("Rows", "Change", "Per day")),
+        tables: list[Column[TableGrowth]] = [
+            Column("Table", lambda table: table.table),
+            Column("Database", lambda table: table.target),
+            Column("Rows", lambda table: show_number(table.rows), "number"),
+            Column("Change", lambda table: show_number(table.rows_change, signed=True), "number"),
+            Column("Per day", lambda table: show_number(table.rows_per_day, signed=True), "number"),
         ]
-        rows = [
-            [
-                table.table,
-                table.target,
-                show_number(table.rows),
-                show_number(table.rows_change, signed=True),
-                show_number(table.rows_per_day, signed=True),
-            ]
-            for table in report.tables
-        ]
-        parts.append(create_table("Tables that grow fastest", columns, rows))
+        parts.append(create_table("Tables that grow fastest", tables, report.tables))
     if report.growing:
-        columns = [Column("Instance"), Column("Size", is_number=True), Column("Per day", is_number=True)]
-        sizes = [
-            [growth.target, show_size(growth.bytes), show_size(growth.bytes_per_day, signed=True)]
-            for growth in report.growing
+        instances: list[Column[DatabaseGrowth]] = [
+            Column("Instance", lambda growth: growth.target),
+            Column("Size", lambda growth: show_size(growth.bytes), "number"),
+            Column("Per day", lambda growth: show_size(growth.bytes_per_day, signed=True), "number"),
         ]
-        parts.append(create_table("Instances that grow fastest", columns, sizes))
+        parts.append(create_table("Instances that grow fastest", instances, report.growing))
     if report.figures:
-        columns = [Column("Figure"), Column("Database"), Column("Value", is_number=True)]
-        figures = [
-            [figure.name, figure.target, show_number(figure.value), show_number(figure.change, signed=True)]
-            for figure in report.figures
+        figures: list[Column[ReportedFigure]] = [
+            Column("Figure", lambda figure: figure.name),
+            Column("Database", lambda figure: figure.target),
+            Column("Value", lambda figure: show_number(figure.value), "number"),
+            Column("Change", lambda figure: show_number(figure.change, signed=True), "number"),
         ]
-        columns.append(Column("Change", is_number=True))
-        parts.append(create_table("Figures of the applications", columns, figures))
+        parts.append(create_table("Figures of the applications", figures, report.figures))
     return join(*parts)
 
 
@@ -329,97 +310,87 @@ def _show_activity(report: OperationsReport) -> Html:
     bars = draw_bars(report.activity, report.activity_interval, key="activity-chart")
     if not report.failures:
         return join(bars, legend, _show_remark("No run failed."))
-    columns = [Column("Run"), *map(Column, ("Started", "Application", "Command", "Result"))]
-    columns.append(Column("Reason", is_wide=True))
-    rows = [
-        [
-            element("data", str(run.id), value=run.id),
-            show_time(run.started_at, created_at=report.created_at),
-            run.app or MISSING,
-            run.command,
-            element("span", run.result, class_="badge error"),
-            run.message or run.error or MISSING,
-        ]
-        for run in report.failures
+    columns = _list_run_columns("Started", report)
+    columns += [
+        Column("Command", lambda run: run.command),
+        Column("Result", lambda run: _create_badge(run.result, "error")),
+        Column("Reason", lambda run: run.message or run.error or MISSING, "wide"),
     ]
-    return join(bars, legend, create_table("Failed and interrupted runs, newest first", columns, rows))
+    table = create_table("Failed and interrupted runs, newest first", columns, report.failures)
+    return join(bars, legend, table)
+
+
+def _list_run_columns(time: str, report: OperationsReport) -> list[Column[ReportedRun]]:
+    return [
+        Column("Run", lambda run: element("data", str(run.id), value=run.id)),
+        Column(time, lambda run: show_time(run.started_at, created_at=report.created_at)),
+        Column("Application", lambda run: run.app or MISSING),
+    ]
 
 
 def _show_backups(report: OperationsReport) -> Html:
     if not report.backups:
         return _show_remark("No backups are configured.")
-    columns = [
-        Column("Database"),
-        Column("Newest"),
-        Column("Size", is_number=True),
-        Column("Backups", is_number=True),
-        Column("Verified"),
-        Column("Drilled"),
-        Column("Drill took", is_number=True),
-        Column("State", is_wide=True),
-    ]
     at = report.created_at
-    rows: list[list[Node]] = [
-        [
-            f"{backup.app}/{backup.database}",
-            show_time(backup.created_at, created_at=at),
-            show_size(backup.bytes),
-            show_number(backup.backups),
-            show_time(backup.verified_at, created_at=at),
-            show_time(backup.drilled_at, created_at=at),
-            show_duration(backup.drill_duration),
-            element("span", "Due: ", "; ".join(backup.due.values()), class_="due")
-            if backup.due
-            else _badge("ok", _HEALTH),
-        ]
-        for backup in report.backups
+    columns: list[Column[DatabaseBackups]] = [
+        Column("Database", lambda backup: f"{backup.app}/{backup.database}"),
+        Column("Newest", lambda backup: show_time(backup.created_at, created_at=at)),
+        Column("Size", lambda backup: show_size(backup.bytes), "number"),
+        Column("Backups", lambda backup: show_number(backup.backups), "number"),
+        Column("Verified", lambda backup: show_time(backup.verified_at, created_at=at)),
+        Column("Drilled", lambda backup: show_time(backup.drilled_at, created_at=at)),
+        Column("Drill took", lambda backup: show_duration(backup.drill_duration), "number"),
+        Column("State", _show_due, "wide"),
     ]
-    return create_table("The newest backup of each database", columns, rows)
+    return create_table("The newest backup of each database", columns, report.backups)
+
+
+def _show_due(backup: DatabaseBackups) -> Html:
+    if not backup.due:
+        return _badge("ok", _HEALTH)
+    return element("span", "Due: ", "; ".join(backup.due.values()), class_="due")
 
 
 def _show_migrations(report: OperationsReport) -> Html:
     if not report.migrations:
         return _show_remark("No migration is pending, and none was applied in this period.")
-    columns = [Column("Migration"), Column("Database"), Column("State"), Column("Applied")]
-    has_fleets = any(migration.instances for migration in report.migrations)
-    columns += [Column("Instances", is_number=True)] if has_fleets else []
-    rows = [
-        [
-            migration.name,
-            f"{migration.app}/{migration.database}",
-            element(
-                "span", migration.state, class_=f"badge {'ok' if migration.state == 'applied' else 'warning'}"
+    columns: list[Column[ReportedMigration]] = [
+        Column("Migration", lambda migration: migration.name),
+        Column("Database", lambda migration: f"{migration.app}/{migration.database}"),
+        Column(
+            "State",
+            lambda migration: _create_badge(
+                migration.state, "ok" if migration.state == "applied" else "warning"
             ),
-            show_time(migration.applied_at, created_at=report.created_at),
-            *([show_number(migration.instances or None)] if has_fleets else []),
-        ]
-        for migration in report.migrations
+        ),
+        Column("Applied", lambda migration: show_time(migration.applied_at, created_at=report.created_at)),
     ]
-    return create_table("Migrations that are not applied, and those applied in this period", columns, rows)
+    if any(migration.instances for migration in report.migrations):
+        columns.append(
+            Column("Instances", lambda migration: show_number(migration.instances or None), "number")
+        )
+    caption = "Migrations that are not applied, and those applied in this period"
+    return create_table(caption, columns, report.migrations)
 
 
 def _show_changes(report: OperationsReport) -> Html:
     if not report.changes:
         return _show_remark("dbctl changed nothing in this period.")
-    columns = [Column("Run"), *map(Column, ("When", "Application"))]
-    columns += [Column("Command", is_wide=True), Column("By"), Column("Result")]
-    rows = [_show_change(run, report) for run in report.changes]
-    return create_table("Changes by dbctl, newest first", columns, rows)
-
-
-def _show_change(run: ReportedRun, report: OperationsReport) -> list[Node]:
-    return [
-        element("data", str(run.id), value=run.id),
-        show_time(run.started_at, created_at=report.created_at),
-        run.app or MISSING,
-        element("code", f"{run.command} {run.arguments}".strip()),
-        run.user,
-        element("span", run.result, class_=f"badge {'error' if run.is_failure else 'ok'}"),
+    columns = _list_run_columns("When", report)
+    columns += [
+        Column("Command", lambda run: element("code", f"{run.command} {run.arguments}".strip()), "wide"),
+        Column("By", lambda run: run.user),
+        Column("Result", lambda run: _create_badge(run.result, "error" if run.is_failure else "ok")),
     ]
+    return create_table("Changes by dbctl, newest first", columns, report.changes)
 
 
 def _badge(state: str, words: dict[str, str]) -> Html:
-    return element("span", words[state], class_=f"badge {_STYLES[state]}")
+    return _create_badge(words[state], _STYLES[state])
+
+
+def _create_badge(text: str, style: str) -> Html:
+    return element("span", text, class_=f"badge {style}")
 
 
 def _show_remark(text: str) -> Html:
