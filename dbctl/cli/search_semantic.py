@@ -9,8 +9,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
-from dbctl.cli._support.parameters import read_file
+from dbctl.cli._support.parameters import Limit, read_file
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import Page
@@ -66,9 +65,7 @@ def semantic(
     chat: Annotated[
         str | None, typer.Option("--chat", metavar="ID", help="Show only rows of this chat.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
-    ] = 5,
+    limit: Limit = 5,
     min_similarity: Annotated[
         float | None,
         typer.Option(

@@ -218,6 +218,11 @@ BODY = (
 )
 
 
+def match_tables(evidence: Evidence, pattern: re.Pattern[str]) -> list[TableEvidence]:
+    """Return the tables, but not views, whose name matches."""
+    return [table for table in evidence.base_tables() if pattern.search(normalize(table.name))]
+
+
 def find_names(table: TableEvidence, names: Sequence[str]) -> list[str]:
     """Return the columns that have one of ``names``, in the order of ``names``; see ``shorten``."""
     by_name: dict[str, list[str]] = {}
@@ -225,6 +230,11 @@ def find_names(table: TableEvidence, names: Sequence[str]) -> list[str]:
         for form in dict.fromkeys((normalize(column), shorten(table, column))):
             by_name.setdefault(form, []).append(column)
     return list(dict.fromkeys(column for name in names for column in by_name.get(name, ())))
+
+
+def find_name(table: TableEvidence, names: Sequence[str]) -> str:
+    """Return the first of these columns, or an empty text."""
+    return next(iter(find_names(table, names)), "")
 
 
 def match_columns(table: TableEvidence, pattern: re.Pattern[str]) -> list[str]:

@@ -118,9 +118,7 @@ def draft_reports(
             times=[fields["created_at"]],
         )
     for table in evidence.base_tables():
-        state = next(
-            (column for column in references.find_names(table, STATES) if column in table.columns), ""
-        )
+        state = references.find_name(table, STATES)
         distinct = {str(value) for value in table.values(state)} if state else set()
         if table.rows and 1 < len(distinct) <= 8 and table is not users:  # noqa: PLR2004 - more values are no states
             column, name = ident(state), ident(table.name)
@@ -174,11 +172,7 @@ MOST_TYPES = 12
 def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[Part]:
     """Yield a section for each table of settings; the app has at most one table of each scope."""
     scopes = set[str]()
-    tables = [
-        table
-        for table in evidence.base_tables()
-        if references.SETTINGS_TABLE.search(references.normalize(table.name))
-    ]
+    tables = references.match_tables(evidence, references.SETTINGS_TABLE)
     for table in sorted(tables, key=lambda table: (not table.rows, len(table.name))):
         part = _draft_table(table, users, scopes)
         if part:
@@ -186,14 +180,16 @@ def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[
 
 
 def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[str]) -> Part | None:
-    value = next(iter(references.find_names(table, references.SETTING_VALUE)), "")
+    value = references.find_name(table, references.SETTING_VALUE)
     keys = [column for column in references.find_names(table, references.SETTING_KEY) if column != value]
     keys = [column for column in keys if subjects.is_text(table.columns[column])]
     if not (value and keys):
         return None
-    users_columns = references.match_columns(table, references.USER_REFERENCE)
-    users_columns = users_columns or references.match_columns(table, references.USER_WORD)
-    user = next(iter(users_columns), "")
+    user, *_ = (
+        *references.match_columns(table, references.USER_REFERENCE),
+        *references.match_columns(table, references.USER_WORD),
+        "",
+    )
     scope = "user" if user else "system"
     is_unique = any({keys[0], *([user] if user else [])} == set(key) for key in table.keys)
     lines: list[Line | str] = [
@@ -236,9 +232,7 @@ def _map_fields(table: TableEvidence) -> dict[str, Value]:
         "updated_at": references.FIELDS["updated_at"],
     }
     return {
-        field: columns[0]
-        for field, words in candidates.items()
-        if (columns := references.find_names(table, words))
+        field: column for field, words in candidates.items() if (column := references.find_name(table, words))
     }
 
 

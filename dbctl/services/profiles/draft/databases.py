@@ -13,7 +13,6 @@ from dbctl.profiles.codecs import BooleanCodec
 from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.evidence import references, subjects
-from dbctl.services.app.evidence import references as names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import (
     BlockingReference,
@@ -167,27 +166,23 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
         return [Part(header=header, lines=[Line("ledger", "auto", text)])]
     if ledger.table in evidence.tables:
         return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
-    for table in evidence.base_tables():
-        if references.LEDGER_TABLE.search(references.normalize(table.name)):
-            if part := _describe_own_ledger(table, header):
-                return [part]
-            decisions.append(
-                Decision(
-                    "other", f"{table.name} may be a ledger of migrations; dbctl has no description of it"
-                )
-            )
-            remark = f"{table.name} ({', '.join(table.columns)}) may record migrations, of a runner that dbctl does not support."
-            return [Part(lines=[remark])]
+    for table in references.match_tables(evidence, references.LEDGER_TABLE)[:1]:
+        if part := _describe_own_ledger(table, header):
+            return [part]
+        text = f"{table.name} may be a ledger of migrations; dbctl has no description of it"
+        decisions.append(Decision("other", text))
+        remark = f"{table.name} ({', '.join(table.columns)}) may record migrations, of a runner that dbctl does not support."
+        return [Part(lines=[remark])]
     return [part for table in evidence.base_tables() if (part := _describe_version_row(table, header))][:1]
 
 
 def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
     """Return the section about a table that records migrations in a usual form, which dbctl only reads."""
     version, name, time = (
-        next(iter(references.find_names(table, words)), "")
+        references.find_name(table, words)
         for words in (references.LEDGER_VERSION, references.LEDGER_NAME, references.LEDGER_TIME)
     )
-    app = next(iter(references.find_names(table, ["app"])), "")
+    app = references.find_name(table, ["app"])
     if not (version or name):
         return None
     if app:
@@ -207,7 +202,7 @@ def _describe_version_row(table: TableEvidence, header: str) -> Part | None:
     """Return the section about the row of a table of settings that has the version of the schema."""
     if not references.SETTINGS_TABLE.search(references.normalize(table.name)):
         return None
-    value = next(iter(references.find_names(table, references.SETTING_VALUE)), "")
+    value = references.find_name(table, references.SETTING_VALUE)
     for key in references.find_names(table, references.SETTING_KEY):
         for row in table.rows:
             if value and references.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
@@ -258,9 +253,9 @@ def draft_owned_rows(
         signed_in: the tables whose rows end with a sign-in.
         described: other tables whose rows belong to users in other sections.
     """
-    references = list(find_user_references(evidence, users, users.key))
-    handled = [reference.path for reference in references if reference.deletion == "handled"]
-    others = [reference for reference in references if reference.deletion != "handled"]
+    owned = list(find_user_references(evidence, users, users.key))
+    handled = [reference.path for reference in owned if reference.deletion == "handled"]
+    others = [reference for reference in owned if reference.deletion != "handled"]
     deleted = [reference for reference in others if _is_personal(evidence, reference, signed_in)]
     transferable = [reference for reference in others if reference not in deleted]
     # A name alone does not show that an app deletes the rows.
@@ -287,7 +282,7 @@ def draft_owned_rows(
             db,
             users,
             logins,
-            {*signed_in, *described, *named, *(reference.path for reference in references)},
+            {*signed_in, *described, *named, *(reference.path for reference in owned)},
         )
         if reference.path
     ]
@@ -370,7 +365,7 @@ def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collec
     column = table.columns[reference.column]
     # One row for each user; without a foreign key, rows of others may depend on it.
     is_own_key = table.is_unique(reference.column) and reference.deletion == "blocked"
-    is_personal = is_own_key or bool(names.PERSONAL_ROWS.search(names.normalize(reference.table)))
+    is_personal = is_own_key or bool(references.PERSONAL_ROWS.search(references.normalize(reference.table)))
     if not has_row_path(reference.table, reference.column):
         return False
     return reference.table in signed_in or (

@@ -87,7 +87,7 @@ def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[st
     for column in candidates:
         target = users.target(column)
         table = evidence.tables.get(target[0]) if target else _find_roles_table(evidence, column)
-        if table and (label := _find_label(table)):
+        if table and (label := references.find_name(table, references.LABEL)):
             return _describe_table(evidence, users, column, table, target[1] if target else table.key, label)
     for column in candidates:
         if labels := list(users.columns[column].labels) or _list_labels(users, column):
@@ -102,16 +102,8 @@ def _find_roles_table(evidence: Evidence, column: str) -> TableEvidence | None:
     """Return the table that a column without a foreign key refers to by its name."""
     if references.normalize(column) not in ("role_id", "roleid", "role_uuid"):
         return None
-    tables = [
-        table
-        for table in evidence.base_tables()
-        if references.ROLES_TABLE.search(references.normalize(table.name))
-    ]
+    tables = references.match_tables(evidence, references.ROLES_TABLE)
     return tables[0] if len(tables) == 1 else None
-
-
-def _find_label(table: TableEvidence) -> str:
-    return next(iter(references.find_names(table, references.LABEL)), "")
 
 
 def _describe_table(
@@ -146,7 +138,9 @@ def _draft_permissions(evidence: Evidence, roles: TableEvidence) -> list[Part]:
         for name, reference in targets.items():
             permissions = evidence.tables.get(name)
             is_permissions = permissions and references.PERMISSIONS_TABLE.search(references.normalize(name))
-            label = _find_label(permissions) if permissions and is_permissions else ""
+            label = (
+                references.find_name(permissions, references.LABEL) if permissions and is_permissions else ""
+            )
             if label and roles.name in targets and permissions:
                 role_column = targets[roles.name].columns[0]
                 pair = {"table": link.name, "role": role_column, "permission": reference.columns[0]}
@@ -281,7 +275,7 @@ def _find_role_of_pair(
         target = link.target(column)
         table = evidence.tables.get(target[0]) if target else None
         if table and table is not users and references.ROLES_TABLE.search(references.normalize(table.name)):
-            return (column, table) if _find_label(table) else None
+            return (column, table) if references.find_name(table, references.LABEL) else None
     if any(reference.table != users.name for reference in link.references):
         return None
     for column in others:
@@ -289,11 +283,10 @@ def _find_role_of_pair(
             continue
         tables = [
             table
-            for table in evidence.base_tables()
-            if references.ROLES_TABLE.search(references.normalize(table.name))
-            and _contains(table, link.values(column))
+            for table in references.match_tables(evidence, references.ROLES_TABLE)
+            if _contains(table, link.values(column))
         ]
-        if tables and _find_label(tables[0]):
+        if tables and references.find_name(tables[0], references.LABEL):
             return column, tables[0]
         stored = link.values(column)
         if subjects.is_text(link.columns[column]) or (
@@ -320,7 +313,7 @@ def _describe_members(
         )
     parts, stored, is_fixed = list[Part](), sorted({str(value) for value in link.values(role)}), True
     if table:
-        label = _find_label(table)
+        label = references.find_name(table, references.LABEL)
         target = link.target(role)
         key = target[1] if target else table.key
         lines.append(
@@ -361,7 +354,7 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
             references.find_names(table, ["meta_key", "key"]),
             references.find_names(table, ["meta_value", "value"]),
         )
-        user = next((column for column in references.match_columns(table, references.USER_REFERENCE)), "")
+        user = next(iter(references.match_columns(table, references.USER_REFERENCE)), "")
         rows = [
             row for row in table.rows if keys and stored and str(row.get(keys[0])).endswith("capabilities")
         ]

@@ -139,8 +139,8 @@ def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = F
         lines.append(Line("token", token))
     if ended := _find_time(table, ["revoked_at"]):
         lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
-    elif revoked := references.find_names(table, references.REVOKED):
-        lines.append(Line("on_end", {revoked[0]: True}, "rows that remain after a sign-out"))
+    elif revoked := references.find_name(table, references.REVOKED):
+        lines.append(Line("on_end", {revoked: True}, "rows that remain after a sign-out"))
     remarks = [f"If a new password ends the rows of {table.name}:"] if is_candidate else []
     return Part(
         header="users.signed_in", is_array=True, lines=lines, remarks=remarks, is_candidate=is_candidate
@@ -165,9 +165,9 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
     }
     columns = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
     lines += [Line(key, column) for key, column in columns.items()]
-    revoked = references.find_names(table, references.REVOKED)
+    revoked = references.find_name(table, references.REVOKED)
     if revoked and "ended_at" not in columns:
-        lines.append(Line("open", {revoked[0]: False}))
+        lines.append(Line("open", {revoked: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
 
 
@@ -218,7 +218,7 @@ class PasswordDraft(Struct, frozen=True, kw_only=True):
     decisions: Sequence[Decision] = ()
 
 
-class _Sample(Struct, frozen=True, kw_only=True):
+class StoredPasswords(Struct, frozen=True, kw_only=True):
     """The stored texts of passwords, from the first to the last user."""
 
     columns: Sequence[str]
@@ -226,15 +226,16 @@ class _Sample(Struct, frozen=True, kw_only=True):
 
     @property
     def formats(self) -> Counter[HashFormat]:
+        """How many texts have each known format."""
         return Counter(name for text in self.stored if (name := identify_format(text)))
 
 
 def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
     """Return the lines about the passwords in a table of users."""
     candidates = references.match_columns(table, references.PASSWORD)
-    samples = [_read(table, [column]) for column in candidates]
+    samples = [read_passwords(table, [column]) for column in candidates]
     samples += [
-        _read(table, [salt, column])
+        read_passwords(table, [salt, column])
         for column in candidates
         for salt in references.match_columns(table, references.SALT)
         if all(subjects.is_text(table.columns[name]) for name in (salt, column))
@@ -255,17 +256,18 @@ def _find_pepper(evidence: Evidence) -> str:
     return ""
 
 
-def _read(table: TableEvidence, columns: Sequence[str]) -> _Sample:
+def read_passwords(table: TableEvidence, columns: Sequence[str]) -> StoredPasswords:
+    """Return the texts in the columns that together are a password."""
     rows = [[row.get(column) for column in columns] for row in table.rows]
     stored = [JOINT.join(map(_text, values)) for values in rows if values[-1] is not None]
-    return _Sample(columns=columns, stored=stored)
+    return StoredPasswords(columns=columns, stored=stored)
 
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
 
 
-def _describe(sample: _Sample, pepper: str) -> PasswordDraft:
+def _describe(sample: StoredPasswords, pepper: str) -> PasswordDraft:
     formats, total, decisions = sample.formats, len(sample.stored), list[Decision]()
     newest = next(text for text in reversed(sample.stored) if identify_format(text))
     prefix = read_prefix(newest)
@@ -318,7 +320,7 @@ def _begins(text: str, start: str) -> bool:
     return text == start if start in ("", "x") else text.startswith(start)
 
 
-def _describe_unknown(sample: _Sample) -> PasswordDraft:
+def _describe_unknown(sample: StoredPasswords) -> PasswordDraft:
     reason = "no known format" if sample.stored else "no stored hash shows the format"
     line = Line(
         "password",

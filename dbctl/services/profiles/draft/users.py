@@ -8,16 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.usage import UsageError
 from dbctl.model import Struct
-from dbctl.profiles.passwords import identify_format
 from dbctl.services.app.evidence import references, subjects
-from dbctl.services.app.evidence import references as names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.content import separate_users
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
 from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.services.profiles.draft.roles import draft_role
-from dbctl.services.profiles.draft.sign_ins import draft_password
+from dbctl.services.profiles.draft.sign_ins import draft_password, read_passwords
 
 #: Candidates with fewer points are not users; a second candidate is named if it has nearly as many as the first.
 LEAST_POINTS, NEAR_POINTS = 7, 3
@@ -42,7 +40,7 @@ def rank_users_tables(evidence: Evidence) -> list[UsersCandidate]:
 
 
 def choose_users_table(evidence: Evidence, name: str) -> UsersCandidate:
-    """Return the table that the caller names.
+    """Return the table that the caller references.
 
     Raises:
         UsageError: there is no such table, or its rows have no key of one column.
@@ -61,7 +59,7 @@ def list_similar_tables(evidence: Evidence) -> list[str]:
         for candidate in _rate_tables(evidence)
         if not candidate.table.is_view
         and candidate.table.key
-        and names.USERS_TABLE.search(names.normalize(candidate.table.name))
+        and references.USERS_TABLE.search(references.normalize(candidate.table.name))
     ]
 
 
@@ -77,27 +75,25 @@ def _rate_tables(evidence: Evidence) -> list[UsersCandidate]:
     )
 
 
-def _rate(table: TableEvidence, references: int) -> UsersCandidate:
-    name = names.normalize(table.name)
-    passwords = names.match_columns(table, names.PASSWORD)
-    logins = names.find_names(
-        table, ["username", "user_name", "login", "login_name", "user_login", *names.FIELDS["email"]]
+def _rate(table: TableEvidence, incoming: int) -> UsersCandidate:
+    name = references.normalize(table.name)
+    passwords = references.match_columns(table, references.PASSWORD)
+    logins = references.find_names(
+        table, ["username", "user_name", "login", "login_name", "user_login", *references.FIELDS["email"]]
     )
-    if names.USERS_TABLE.search(name) and references:
-        labels = names.find_names(table, names.FIELDS["username"])
+    if references.USERS_TABLE.search(name) and incoming:
+        labels = references.find_names(table, references.FIELDS["username"])
         logins = list(dict.fromkeys([*logins, *(column for column in labels if table.is_unique(column))]))
-    hashes = sum(
-        bool(identify_format(value)) for column in passwords for value in map(_text, table.values(column))
-    )
+    hashes = sum(read_passwords(table, [column]).formats.total() for column in passwords)
     rated = [
-        (4, bool(names.USERS_TABLE.search(name)), "the name of the table"),
-        (-6, bool(names.NOT_USERS.search(name)), "the name of another table"),
+        (4, bool(references.USERS_TABLE.search(name)), "the name of the table"),
+        (-6, bool(references.NOT_USERS.search(name)), "the name of another table"),
         (2, bool(passwords), f"the column {', '.join(passwords[:2])}"),
         (4, hashes > 0, f"password hashes: {hashes}"),
         (2, bool(logins), f"the login {', '.join(logins[:2])}"),
         (1, any(table.is_unique(column) for column in logins), "unique logins"),
-        (min(references, MOST_REFERENCES), references > 0, f"tables that refer to it: {references}"),
-        (1, bool(names.find_names(table, names.FIELDS["last_login_at"])), "times of logins"),
+        (min(incoming, MOST_REFERENCES), incoming > 0, f"tables that refer to it: {incoming}"),
+        (1, bool(references.find_names(table, references.FIELDS["last_login_at"])), "times of logins"),
     ]
     if not (passwords or logins):
         return UsersCandidate(table, 0, ())
@@ -106,10 +102,6 @@ def _rate(table: TableEvidence, references: int) -> UsersCandidate:
         sum(points for points, applies, _ in rated if applies),
         [reason for points, applies, reason in rated if applies and points > 0],
     )
-
-
-def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 #: The values of a column that is true for users who cannot sign in.
