@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias, TypeVar, cast
 
@@ -68,9 +68,8 @@ def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
     return None
 
 
-def list_uncovered(table: Table, names: Iterable[ColumnNames | None]) -> list[str]:
-    """Return the columns that require a value and are not among ``names``."""
-    covered = {find_column(table, name) for name in names}
+def list_uncovered(table: Table, covered: Collection[str | None]) -> list[str]:
+    """Return the NOT NULL columns without default that are not among ``covered``."""
     return [name for name, column in table.columns.items() if column.required and name not in covered]
 
 
@@ -310,12 +309,6 @@ class LiveTable:
         return self.encode(
             column, constants.get(constant, constant) if isinstance(constant, str) else constant
         )
-
-    def missing_required_columns(self, provided: set[str]) -> list[str]:
-        """Return the NOT NULL columns without default that ``provided`` lacks."""
-        return [
-            name for name, column in self.table.columns.items() if column.required and name not in provided
-        ]
 
     def _missing_column_error(self, names: ColumnNames) -> SchemaMismatchError:
         candidates = [

@@ -142,14 +142,6 @@ def _paginate(
     )
 
 
-def count_total(page_request: PageRequest, row_count: int, count_all: Callable[[], int]) -> int:
-    """Return the number of all rows after a page with ``row_count`` rows was read; the last page shows it."""
-    is_last = (row_count or not page_request.offset) and (
-        page_request.limit is None or row_count < page_request.limit
-    )
-    return page_request.offset + row_count if is_last else count_all()
-
-
 def _sort_key(value: object) -> tuple[int, float, str]:
     """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
     if isinstance(value, int | float | Decimal):

@@ -143,7 +143,7 @@ def check_new_users(subject: Subject) -> Iterator[Problem]:
     names += users.password.columns if users.password else ()
     if users.role:
         names += [users.role.column, *(column for rank in users.role.ranks for column in rank.columns)]
-    for column in list_uncovered(table, names):
+    for column in list_uncovered(table, [find_column(table, name) for name in names]):
         yield ("users", "fields"), f"{users.table}.{column} requires a value, but the profile has none"
     yield from find_uncovered_companions(users, live)
 
@@ -170,7 +170,8 @@ def find_uncovered_companions(users: Users, live: Readable) -> Iterator[Problem]
         generated = list_referenced(users, table.name)
         for position, entry in enumerate(row.rows or [{}]):
             place: Sequence[str | int] = ("rows", position) if row.rows else ()
-            for column in list_uncovered(table, [row.user, *row.values, *entry, *generated]):
+            names = [row.user, *row.values, *entry, *generated]
+            for column in list_uncovered(table, [find_column(table, name) for name in names]):
                 key = ("users", "create", index, *place)
                 yield key, f"{table.name}.{column} requires a value, but the profile has none"
 

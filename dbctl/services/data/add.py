@@ -13,7 +13,7 @@ from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import find_column, list_uncovered
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import TIMES, UserTable
 from dbctl.services.app.validation import truncate
@@ -190,7 +190,7 @@ class AddRow:
         refuse_dedicated_tables(table, {*new_values, *nulls})
         self._table, self._values = table, _parse_new_values(table, new_values, nulls)
         self._generated = self._find_generator()
-        if missing := table.live.missing_required_columns({*self._values, *self._generated}):
+        if missing := list_uncovered(table.live.table, {*self._values, *self._generated}):
             raise UsageError(detail=f"a row of {name} requires {', '.join(missing)}: add {missing[0]}=VALUE")
         RowRules(table.app, table.database, table.live).check_added(self._values)
         values = (f"{column} {quote_value(table, column, value)}" for column, value in self._values.items())

@@ -25,7 +25,7 @@ from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
-from dbctl.services.app.live_table import require_codec
+from dbctl.services.app.live_table import list_uncovered, require_codec
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.csv_jsonl import (
@@ -413,7 +413,7 @@ def _check_table(table: DataTable, file: RowFile, errors: dict[int, str]) -> int
         rows = _FileRows(table, file)
         if not rows.columns:
             return 0
-        missing = table.live.missing_required_columns(set(rows.columns))
+        missing = list_uncovered(table.live.table, set(rows.columns))
         if missing:
             raise UsageError(detail=f"{file.name} lacks the column {missing[0]}, which {table.name} requires")
         for line in rows.lines:

@@ -15,6 +15,7 @@ from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_table import users_database
 from dbctl.services.app.validation import check_rule
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -86,7 +87,7 @@ class CreateRole:
         if created := self._table.fields.get("created_at"):
             self._values[created] = self._table.live.encode(created, now())
         live, key = self._table.live, self._table.section.key
-        if missing := live.missing_required_columns({key, *self._values}):
+        if missing := list_uncovered(live.table, {key, *self._values}):
             missing_value = f"a value for {', '.join(missing)}"
             raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new role")
         grants = [f"grant it {', '.join(self._granted)}"] if self._granted else []

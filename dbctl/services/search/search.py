@@ -15,7 +15,6 @@ from dbctl.model import PageRequest, Row, Struct
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
-from dbctl.services.app.results import count_total
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
 from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
 from dbctl.services.search.request import (
@@ -148,7 +147,7 @@ def _read_page(
     rows: list[Row] = [
         dict(zip(read_names, row, strict=True)) for row in query.strategy.rows(stored_columns, page_request)
     ]
-    total = count_total(page_request, len(rows), query.strategy.count)
+    total = page_request.count_total(len(rows), query.strategy.count)
     rows = links.add_columns(rows, names) if links else rows
     if text_columns and query.text:
         from dbctl.services.search.text_match import TextMatcher

@@ -12,6 +12,7 @@ from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
 from dbctl.profiles.model.settings import SettingFormat, Settings, StandardSetting
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_table import User, open_users
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.encodings import decode, encode
@@ -246,7 +247,7 @@ class SettingRows(SettingStore):
         if category := self._fields.get("category"):
             values.setdefault(category, key.partition(".")[0])
         values |= self._changed_columns(db, setting, value)
-        if missing := self.live.missing_required_columns(set(values)):
+        if missing := list_uncovered(self.live.table, set(values)):
             missing_value = f"a value for {', '.join(missing)}"
             raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new setting")
         db.insert(self.live.name, values)

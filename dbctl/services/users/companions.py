@@ -11,7 +11,7 @@ from dbctl.model import Struct
 from dbctl.profiles.model.users import CompanionRow
 from dbctl.profiles.templates import create_value, fill, list_fields
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import LiveTable, list_uncovered
 from dbctl.services.app.user_table import UserTable
 
 #: The name of the key of the user in values of a profile.
@@ -83,7 +83,7 @@ class CompanionRows:
         }
         for item in (*self._first, *self._later):
             for values, row in self._build_rows(item, known):
-                missing = item.live.missing_required_columns(set(row))
+                missing = list_uncovered(item.live.table, set(row))
                 sources = [name for name in values if item.live.optional_column(name) in missing]
                 if lacking := list(
                     dict.fromkeys(field for name in sources for field in list_fields(values[name]))

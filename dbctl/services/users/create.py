@@ -22,6 +22,7 @@ from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, Prepared, PreparedChange
+from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import check_secret, truncate
@@ -262,7 +263,7 @@ class NewUserRows:
         referring = [
             name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value)
         ]
-        uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
+        uncovered = list_uncovered(users.live.table, {*row, *secret, *referring, users.id})
         columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
         if users.section.id.codec == "given" and users.id not in {*row, *referring}:
             uncovered.append(users.id)

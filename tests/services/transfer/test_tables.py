@@ -73,7 +73,7 @@ def test_excluded_tables() -> None:
     names = [*own, "history", "search_data", "docs1", "Search_data", "docs", "item"]
     tables = schema(*map(describe, names))
     assert [table.name for table in select_tables(tables, exclusions)] == ["Search_data", "docs", "item"]
-    selected = select_tables(tables, exclusions.without_ledgers())
+    selected = select_tables(tables, Exclusions(ledgers=[], patterns=exclusions.patterns))
     assert [table.name for table in selected] == ["Search_data", "docs", "history", "item"]
 
 

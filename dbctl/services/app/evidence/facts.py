@@ -283,7 +283,7 @@ def _find_uncovered(
     table = db.tables().get(table_name.removesuffix("?"))
     if table is None:
         return
-    for column in list_uncovered(table, columns):
+    for column in list_uncovered(table, [find_column(table, name) for name in columns]):
         yield Contradiction(
             key,
             "column-uncovered",

@@ -186,17 +186,8 @@ LEDGER_TABLE = re.compile(
     r"(^|_)migrations?(_history|_versions?)?($|_)|(^|_)(alembic|schema|db|flyway_schema|refinery_schema)_(version|history)($|_)|^updatelog$"
 )
 LEDGER_VERSION = ("version", "version_num", "version_id")
-LEDGER_NAME = (
-    "name",
-    "migration",
-    "migration_id",
-    "migration_name",
-    "filename",
-    "file_name",
-    "script",
-    "description",
-    "title",
-)
+LEDGER_NAME = ("name", "migration", "migration_id", "migration_name", "filename", "file_name", "script", "description",
+               "title")  # fmt: skip
 LEDGER_TIME = ("applied_at", "applied", "applied_on", "executed_at", "installed_on", "run_on", "migration_time", "time",
                "timestamp", "created_at", "upgraded")  # fmt: skip
 TIME_NAME = re.compile(
@@ -204,18 +195,7 @@ TIME_NAME = re.compile(
     r"|registered|start(ed)?|end(ed)?|applied|last_(login|seen|activity|used|check))(_ms)?$"
 )
 TITLE = ("title", "name", "subject", "label", "summary", "headline", "display_name")
-BODY = (
-    "description",
-    "content",
-    "body",
-    "text",
-    "excerpt",
-    "notes",
-    "note",
-    "comment",
-    "message",
-    "abstract",
-)
+BODY = ("description", "content", "body", "text", "excerpt", "notes", "note", "comment", "message", "abstract")  # fmt: skip
 
 
 def match_tables(evidence: Evidence, pattern: re.Pattern[str]) -> list[TableEvidence]:

@@ -13,7 +13,7 @@ from dbctl.model import Row
 from dbctl.profiles.codecs import KEYS, read_text
 from dbctl.profiles.model.roles import GroupMembership, Membership
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import LiveTable, list_uncovered
 from dbctl.services.app.user_roles.columns import Ranks
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
 
@@ -180,7 +180,7 @@ class Members(RoleForm):
 
     def find_type_problems(self) -> Iterator[Problem]:
         member = self._membership
-        missing = self._pairs.missing_required_columns(set(self._create_pair(None, None)))
+        missing = list_uncovered(self._pairs.table, set(self._create_pair(None, None)))
         for name in missing:
             yield (
                 ("role", "members", "new"),

@@ -14,7 +14,7 @@ from dbctl.profiles.model import databases
 from dbctl.profiles.model.databases import ForeignLedger, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import ledger_detection
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import LiveTable, list_uncovered
 from dbctl.services.migrations.files.loader import Folder, MigrationFile
 from dbctl.services.migrations.ledger import journal
 
@@ -243,7 +243,7 @@ class Ledger:
         """
         covered = {*self.columns(), *self.table.encode_constants(self._section.new)}
         covered |= {self._section.id.column} if self._section.id else set()
-        uncovered = self.table.missing_required_columns(covered)
+        uncovered = list_uncovered(self.table.table, covered)
         if uncovered:
             description = f"a value for {self.table.name}.{', '.join(uncovered)} (not in the profile)"
             raise SchemaMismatchError(
