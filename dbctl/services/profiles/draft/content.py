@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from dbctl.engines.sql.catalog import ident
-from dbctl.model import Row, Struct, format_count
+from dbctl.model import Row, format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names
+from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value, join_names
 
 #: The most searches and columns of a search.
 MOST_SEARCHES, MOST_WORDS, MOST_SHOWN = 4, 4, 6
@@ -292,13 +292,10 @@ def _list_secret_keys(table: TableEvidence, key: str) -> list[str]:
 _NO_PASSWORD = ("!", "*")
 
 
-class OtherRowsDraft(Struct, frozen=True, kw_only=True):
+class OtherRowsDraft(Draft, frozen=True, kw_only=True):
     """The users of a table, and the lines about its other rows."""
 
     table: TableEvidence  #: the table, with the sampled rows that are users
-    columns: Sequence[str] = ()  #: the columns that the profile covers
-    lines: Sequence[Line] = ()
-    decisions: Sequence[Decision] = ()
 
 
 def separate_users(table: TableEvidence, passwords: Sequence[str]) -> OtherRowsDraft:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql.catalog import ident
-from dbctl.model import Struct
 from dbctl.profiles.codecs import BooleanCodec
 from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
@@ -21,7 +20,15 @@ from dbctl.services.app.evidence.references import (
     find_user_references,
 )
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, join_names, write_header
+from dbctl.services.profiles.draft.document import (
+    Decision,
+    Draft,
+    Entry,
+    Line,
+    Part,
+    join_names,
+    write_header,
+)
 from dbctl.services.profiles.draft.new_users import contains_all, find_named_rows, find_value_references
 
 #: The database of a drafted profile.
@@ -30,13 +37,6 @@ MAIN = "main"
 MOST_NEEDS = 3
 #: Tables whose columns named like secrets are none.
 _NO_SECRETS = ("migration", "content_type")
-
-
-class DatabaseDraft(Struct, frozen=True, kw_only=True):
-    """The root and the section of the database."""
-
-    parts: Sequence[Part]
-    decisions: Sequence[Decision]
 
 
 def draft_database(
@@ -49,7 +49,7 @@ def draft_database(
     users: TableEvidence | None,
     covered: Collection[str],
     tokens: Collection[str],
-) -> DatabaseDraft:
+) -> Draft:
     """Return the first sections of a profile; ``file`` is that of SQLite, ``covered`` are secret columns (``table.column``) of other sections, ``tokens`` further ones."""
     decisions = list[Decision]()
     root: list[Line | str] = [
@@ -82,7 +82,7 @@ def draft_database(
         Part(header=write_header("databases", MAIN), lines=lines),
         *_describe_ledger(evidence, db, decisions),
     ]
-    return DatabaseDraft(parts=parts, decisions=decisions)
+    return Draft(parts=parts, decisions=decisions)
 
 
 def _describe_times(
@@ -226,14 +226,6 @@ def _write_ledger(table: TableEvidence, header: str, select: str) -> Part:
 _REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
 
 
-class OwnedDraft(Struct, frozen=True, kw_only=True):
-    """The lines of users, and sections, about the rows of a deleted user."""
-
-    lines: Sequence[Line | str] = ()
-    parts: Sequence[Part] = ()
-    decisions: Sequence[Decision] = ()
-
-
 def draft_owned_rows(
     evidence: Evidence,
     db: Readable,
@@ -242,7 +234,7 @@ def draft_owned_rows(
     logins: Sequence[str],
     signed_in: Collection[str],
     described: Collection[str],
-) -> OwnedDraft:
+) -> Draft:
     """Return the sections.
 
     Args:
@@ -307,31 +299,31 @@ def draft_owned_rows(
         if reference.deletion == "blocked" or not evidence.tables[reference.table].is_unique(reference.column)
     ]
     blocked = [reference.path for reference in transferable if reference.deletion == "blocked"]
-    decisions = list[Decision]()
-    if blocked:
-        text = f"users with rows in {join_names(blocked)} are deleted only with --transfer-to, or add them to cascade"
-        decisions.append(Decision("deletion", text))
     named_after = [reference for reference in transferable if reference.deletion == "unhandled"]
     left = [reference.path for reference in named_after if reference.path not in unproven]
-    if left:
-        text = f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
-        decisions.append(Decision("deletion", text))
     remaining = [reference.path for reference in possible if reference.table not in described]
     remaining += [reference.path for reference in named_after if reference.path in unproven]
-    if remaining:
-        text = f"only names show that rows of {join_names(remaining)} belong to users: they remain without their user, unless cascade or users.transfer has them"
-        decisions.append(Decision("deletion", text))
-    if below.undecided:
-        text = f"users are not deleted while rows of others refer to their rows: {join_names(below.undecided)}; add them to cascade"
-        decisions.append(Decision("deletion", text))
-    if copied:
-        places = [f"{reference.place} ({reference.evidence})" for reference in copied]
-        text = f"rows remain without their user in {join_names(places)}: add those that are users to cascade"
-        decisions.append(Decision("deletion", text))
+    places = [f"{reference.place} ({reference.evidence})" for reference in copied]
+    open_decisions = [
+        (blocked, "users with rows in {} are deleted only with --transfer-to, or add them to cascade"),
+        (left, "rows of {} remain without their user, unless --transfer-to is used"),
+        (
+            remaining,
+            "only names show that rows of {} belong to users: they remain without their user, unless cascade or users.transfer has them",
+        ),
+        (
+            below.undecided,
+            "users are not deleted while rows of others refer to their rows: {}; add them to cascade",
+        ),
+        (places, "rows remain without their user in {}: add those that are users to cascade"),
+    ]
+    decisions = [
+        Decision("deletion", text.format(join_names(names))) for names, text in open_decisions if names
+    ]
     if named:
         text = f"names in {join_names(list(named))} contain the key of a user: the next user with this key would get their rights"
         decisions.append(Decision("rights", text))
-    return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
+    return Draft(lines=lines, parts=parts, decisions=decisions)
 
 
 class _BlockedRows:

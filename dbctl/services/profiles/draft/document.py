@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import structs
@@ -54,6 +54,18 @@ class Part(Struct, frozen=True, kw_only=True):
     remarks: Sequence[str] = ()  #: comments before the header
     lines: Sequence[Line | str] = ()  #: a text is a comment
     is_candidate: bool = False  #: the whole section is written as a comment
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """Lines about users and sections, and what they describe and leave open."""
+
+    columns: Sequence[str] = ()  #: the columns of users that the profile covers without fields
+    tables: Collection[str] = ()  #: the tables that it describes
+    secrets: Sequence[str] = ()  #: columns (``table.column``) that are always secret
+    fields: Mapping[str, str] = {}  #: by field of a user, the column
+    lines: Sequence[Line | str] = ()
+    parts: Sequence[Part] = ()
+    decisions: Sequence[Decision] = ()
 
 
 def write_document(parts: Sequence[Part]) -> str:

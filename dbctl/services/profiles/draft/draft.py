@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Readable, require_part
@@ -15,9 +17,10 @@ from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Row
 from dbctl.services.app.evidence.gather import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches, draft_settings
-from dbctl.services.profiles.draft.databases import MAIN, OwnedDraft, draft_database, draft_owned_rows
+from dbctl.services.profiles.draft.databases import MAIN, draft_database, draft_owned_rows
 from dbctl.services.profiles.draft.document import (
     Decision,
+    Draft,
     Entry,
     Line,
     Part,
@@ -107,10 +110,10 @@ def _draft(
             users.table,
             logins=users.logins,
             signed_in=sign_ins.tables,
-            described=users.described,
+            described=users.tables,
         )
         if users
-        else OwnedDraft()
+        else Draft()
     )
     database = draft_database(
         evidence,
@@ -132,7 +135,8 @@ def _draft(
     sections = list[Part]()
     if users:
         first, *others = users.parts
-        sections += [_extend(first, owned), *others, *owned.parts, *sign_ins.signed_in]
+        first = structs.replace(first, lines=[*first.lines, *owned.lines])
+        sections += [first, *others, *owned.parts, *sign_ins.signed_in]
     excluded = {*sign_ins.tables, *([table.name] if table else [])}
     root, *others_of_database = database.parts
     parts = [
@@ -155,10 +159,6 @@ def _draft(
         decisions=[decision.text for decision in decisions],
         profile=write_document([*number_names(parts)]),
     )
-
-
-def _extend(part: Part, owned: OwnedDraft) -> Part:
-    return Part(header=part.header, remarks=part.remarks, lines=[*part.lines, *owned.lines])
 
 
 def _introduce(url: Url) -> list[Part]:
@@ -205,8 +205,6 @@ def write_draft(draft: ProfileDraft, path: Path) -> ProfileDraft:
     Raises:
         FileExistsAlreadyError, FileFailedError: the file exists, or cannot be written.
     """
-    from msgspec import structs
-
     if path.exists():
         raise FileExistsAlreadyError(path=path, hint="Choose another file, or delete it first.")
     if not path.parent.is_dir():

@@ -14,7 +14,7 @@ from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import SAMPLE_ROWS, Evidence, TableEvidence
 from dbctl.services.app.evidence.references import UserReference, find_user_references
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names
+from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value, join_names
 
 #: Users from which on a row for each, or a column without NULL, is no chance; without a unique index a row for each needs more.
 LEAST_USERS, MANY_USERS = 2, 5
@@ -28,15 +28,6 @@ _HEX = re.compile(r"(?=.*[a-f])([0-9a-f]{2}){16,64}")
 _RESERVED = ("role", "roles", "active")
 #: Fields that each new user has.
 _SOURCES = ("id", "username", "email")
-
-
-class NewUserDraft(Struct, frozen=True, kw_only=True):
-    """The lines and sections about new users."""
-
-    fields: Mapping[str, str]  #: further fields: required columns for which the rows show no value
-    lines: Sequence[Line]
-    parts: Sequence[Part]
-    decisions: Sequence[Decision]
 
 
 class _Values(Struct, frozen=True, kw_only=True):
@@ -56,7 +47,7 @@ def draft_new_users(
     *,
     covered: Collection[str],
     described: Collection[str],
-) -> NewUserDraft:
+) -> Draft:
     """Return the values of a new user's columns, and the rows of other tables.
 
     Args:
@@ -92,7 +83,7 @@ def draft_new_users(
     if varied:
         text = f"{users.name}.{join_names(varied)} would be NULL for a new user, and is so for none of {len(users.rows)}"
         decisions.append(Decision("new-users", text))
-    return NewUserDraft(
+    return Draft(
         fields={f"{name}_value" if name in _RESERVED else name: name for name in required},
         lines=lines,
         parts=parts,

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from dbctl.model import Struct, format_count
+from dbctl.model import format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import find_user_references
-from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, Value, write_header
+from dbctl.services.profiles.draft.document import Decision, Draft, Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.
 MOST_ROLES, LONGEST_ROLE = 12, 40
@@ -20,17 +20,7 @@ MOST_PAIR_COLUMNS = 6
 ADMIN, USER = "admin", "user"
 
 
-class RoleDraft(Struct, frozen=True, kw_only=True):
-    """The lines and sections about roles."""
-
-    columns: Sequence[str] = ()  #: the columns of users that the profile covers
-    tables: Sequence[str] = ()  #: the tables with the roles of each user
-    lines: Sequence[Line | str] = ()
-    parts: Sequence[Part] = ()
-    decisions: Sequence[Decision] = ()
-
-
-def draft_role(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> RoleDraft:
+def draft_role(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> Draft:
     """Return the lines about the roles of users, in the first form that the database shows; ``kinds`` are no columns of roles."""
     return (
         (_draft_flags(evidence, users) if _has_admin_flag(users) else None)
@@ -55,7 +45,7 @@ def _is_clear_flag(users: TableEvidence, column: str) -> bool:
     return subjects.is_boolean(users.columns[column], stored) and any(stored)
 
 
-def _list_candidates(users: TableEvidence) -> RoleDraft:
+def _list_candidates(users: TableEvidence) -> Draft:
     """Return the columns that may show who is an admin, with their counts; no command removes a user until one is chosen."""
     lines, shown = list[Line | str](), list[str]()
     for column in references.match_columns(users, references.ADMIN_CANDIDATE):
@@ -77,10 +67,10 @@ def _list_candidates(users: TableEvidence) -> RoleDraft:
     lines.append(Line("admin", False, "if the app has no admins among its users", is_candidate=True))  # noqa: FBT003 - the value itself
     where = f"; candidates: {', '.join(shown)}" if shown else ", and no column shows it"
     text = f"which users of {users.name} are admins{where}"
-    return RoleDraft(lines=lines, decisions=[Decision("admin", text)])
+    return Draft(lines=lines, decisions=[Decision("admin", text)])
 
 
-def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> RoleDraft | None:
+def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> Draft | None:
     candidates = [
         column for column in references.match_columns(users, references.ROLE) if column not in kinds
     ]
@@ -108,13 +98,13 @@ def _find_roles_table(evidence: Evidence, column: str) -> TableEvidence | None:
 
 def _describe_table(
     evidence: Evidence, users: TableEvidence, column: str, table: TableEvidence, key: str, label: str
-) -> RoleDraft:
+) -> Draft:
     stored = [str(value) for value in table.values(label)]
     source = "foreign key" if users.target(column) else "names of the columns"
     role = {"column": column, "table": table.name, "key": key, "name": label}
     admin, decisions = _choose_admin(stored, is_fixed=label == key)
     parts = [_describe_roles_table(table, key, label), *_draft_permissions(evidence, table)]
-    return RoleDraft(
+    return Draft(
         columns=[column], lines=[Line("role", role, source), *admin], parts=parts, decisions=decisions
     )
 
@@ -169,7 +159,7 @@ def _list_labels(users: TableEvidence, column: str) -> list[str]:
     )
 
 
-def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> RoleDraft:
+def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Draft:
     stored = Counter(str(value) for value in users.values(column))
     admin, decisions = _choose_admin(labels)
     others = [
@@ -183,10 +173,10 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Ro
     if not users.columns[column].labels:
         text = f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others"
         decisions = [*decisions, Decision("other", text)]
-    return RoleDraft(columns=[column], lines=[Line("role", role, counts), *admin], decisions=decisions)
+    return Draft(columns=[column], lines=[Line("role", role, counts), *admin], decisions=decisions)
 
 
-def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
+def _draft_flags(evidence: Evidence, users: TableEvidence) -> Draft | None:
     """Return the roles in boolean columns: labels of one column, or ranks of several, with the groups of users."""
     flags = [
         column
@@ -205,7 +195,7 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
             "labels": {"true": ADMIN, "false": USER},
             "default": USER,
         }
-        return RoleDraft(columns=flags, lines=[Line("role", role, f"true: {counts}"), admin])
+        return Draft(columns=flags, lines=[Line("role", role, f"true: {counts}"), admin])
     flags.sort(key=lambda column: "super" not in references.normalize(column))
     # The first column alone makes an admin; the rank of each further column has all columns before it cleared.
     ranks = [
@@ -227,7 +217,7 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
     members = _draft_members(evidence, users)
     if members:
         parts += [part for part in members.parts if part.header != "users.role"]
-    return RoleDraft(
+    return Draft(
         columns=flags,
         tables=members.tables if members else (),
         lines=[admin],
@@ -239,7 +229,7 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
 # Roles in other tables --------------------------------------------------------------------------------------------
 
 
-def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
+def _draft_members(evidence: Evidence, users: TableEvidence) -> Draft | None:
     """Return the roles in a table of pairs: of the users and of a table of roles, or with the name of the role.
 
     An app may have roles and groups, each with such a table: one with rows precedes an empty one, and roles precede groups.
@@ -304,7 +294,7 @@ def _contains(table: TableEvidence, stored: Sequence[object]) -> bool:
 
 def _describe_members(
     evidence: Evidence, link: TableEvidence, user: str, role: str, table: TableEvidence | None
-) -> RoleDraft:
+) -> Draft:
     lines = [Line("table", link.name, "the name of the table"), Line("user", user), Line("role", role)]
     if link.key and link.columns[link.key].required and link.key not in (user, role):
         codec, codec_evidence = subjects.guess_key_codec(link.columns[link.key], link.values(link.key))
@@ -337,7 +327,7 @@ def _describe_members(
                 f"the roles are those of {len(link.rows)} sampled rows of {link.name}: add the others",
             ),
         ]
-    return RoleDraft(
+    return Draft(
         tables=[link.name],
         lines=admin,
         parts=[*own, Part(header="users.role.members", lines=lines), *parts],
@@ -345,7 +335,7 @@ def _describe_members(
     )
 
 
-def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
+def _draft_metadata(evidence: Evidence) -> Draft | None:
     """Return the roles in a row of metadata, in PHP's serialization."""
     for table in evidence.base_tables():
         if "meta" not in references.normalize(table.name):
@@ -381,7 +371,7 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
                 "other", f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others"
             ),
         ]
-        return RoleDraft(
+        return Draft(
             tables=[table.name],
             lines=admin,
             parts=[Part(header="users.role", lines=lines)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dbctl.model import Struct
 from dbctl.profiles.codecs import HashFormat
@@ -12,18 +12,22 @@ from dbctl.profiles.payloads import DECODERS, read_payload
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import find_user_references
-from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names, write_comment
+from dbctl.services.profiles.draft.document import (
+    Decision,
+    Draft,
+    Line,
+    Part,
+    Value,
+    join_names,
+    write_comment,
+)
 
 
-class SignInDraft(Struct, frozen=True, kw_only=True):
-    """The sections about sign-ins."""
+class SignInDraft(Draft, frozen=True, kw_only=True):
+    """The sections about tables whose rows end with a sign-in."""
 
-    tables: Collection[str] = ()  #: whose rows end with a sign-in
-    secrets: Sequence[str] = ()  #: columns (``table.column``) of tokens, which are always secret
-    tokens: Sequence[str] = ()  #: the same of tables that may contain sign-ins
-    signed_in: Sequence[Part] = ()
-    parts: Sequence[Part] = ()
-    decisions: Sequence[Decision] = ()
+    tokens: Sequence[str] = ()  #: columns (``table.column``) of tokens in tables that may contain sign-ins
+    signed_in: Sequence[Part] = ()  #: sections of users
 
 
 def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
@@ -210,14 +214,6 @@ def _find_time(table: TableEvidence, candidates: Sequence[str]) -> str:
 UNUSABLE = {"!": "!*", "*": "[*]*", "x": "x", "": ""}
 
 
-class PasswordDraft(Struct, frozen=True, kw_only=True):
-    """The lines about passwords, and what they leave open."""
-
-    columns: Sequence[str] = ()  #: the columns of passwords, which are no fields
-    lines: Sequence[Line | str] = ()
-    decisions: Sequence[Decision] = ()
-
-
 class StoredPasswords(Struct, frozen=True, kw_only=True):
     """The stored texts of passwords, from the first to the last user."""
 
@@ -230,7 +226,7 @@ class StoredPasswords(Struct, frozen=True, kw_only=True):
         return Counter(name for text in self.stored if (name := identify_format(text)))
 
 
-def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
+def draft_password(evidence: Evidence, table: TableEvidence) -> Draft:
     """Return the lines about the passwords in a table of users."""
     candidates = references.match_columns(table, references.PASSWORD)
     samples = [read_passwords(table, [column]) for column in candidates]
@@ -241,7 +237,7 @@ def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
         if all(subjects.is_text(table.columns[name]) for name in (salt, column))
     ]
     if not samples:
-        return PasswordDraft()
+        return Draft()
     best = max(samples, key=lambda sample: sample.formats.total())
     return _describe(best, _find_pepper(evidence)) if best.formats else _describe_unknown(best)
 
@@ -267,7 +263,7 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
 
 
-def _describe(sample: StoredPasswords, pepper: str) -> PasswordDraft:
+def _describe(sample: StoredPasswords, pepper: str) -> Draft:
     formats, total, decisions = sample.formats, len(sample.stored), list[Decision]()
     newest = next(text for text in reversed(sample.stored) if identify_format(text))
     prefix = read_prefix(newest)
@@ -313,14 +309,14 @@ def _describe(sample: StoredPasswords, pepper: str) -> PasswordDraft:
         *candidate,
         "The database does not show whether the app adds a secret of its configuration to passwords: pepper = true",
     ]
-    return PasswordDraft(columns=sample.columns, lines=lines, decisions=decisions)
+    return Draft(columns=sample.columns, lines=lines, decisions=decisions)
 
 
 def _begins(text: str, start: str) -> bool:
     return text == start if start in ("", "x") else text.startswith(start)
 
 
-def _describe_unknown(sample: StoredPasswords) -> PasswordDraft:
+def _describe_unknown(sample: StoredPasswords) -> Draft:
     reason = "no known format" if sample.stored else "no stored hash shows the format"
     line = Line(
         "password",
@@ -329,4 +325,4 @@ def _describe_unknown(sample: StoredPasswords) -> PasswordDraft:
         is_candidate=True,
     )
     decision = Decision("passwords", f"the format of passwords: {reason}")
-    return PasswordDraft(columns=sample.columns, lines=[line], decisions=[decision])
+    return Draft(columns=sample.columns, lines=[line], decisions=[decision])

@@ -12,7 +12,7 @@ from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
 from dbctl.services.profiles.draft.content import separate_users
-from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
+from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value
 from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.services.profiles.draft.roles import draft_role
 from dbctl.services.profiles.draft.sign_ins import draft_password, read_passwords
@@ -108,16 +108,11 @@ def _rate(table: TableEvidence, incoming: int) -> UsersCandidate:
 _INVERTED: Mapping[str, Value] = {"values": [False], "inactive": True}
 
 
-class UsersDraft(Struct, frozen=True, kw_only=True):
-    """The sections about users."""
+class UsersDraft(Draft, frozen=True, kw_only=True):
+    """The sections about users; the tables are those with roles."""
 
     table: TableEvidence
-    parts: Sequence[Part]
-    fields: Mapping[str, str]  #: by field, the column
     logins: Sequence[str]  #: the columns that identify a user
-    described: Collection[str]  #: the tables with roles
-    secrets: Sequence[str]  #: columns (``table.column``) that are always secret
-    decisions: Sequence[Decision]
 
 
 def draft_users(
@@ -207,7 +202,7 @@ def draft_users(
             for field in ("username", "email")
             if field in fields and _identifies(table, fields[field])
         ],
-        described=role.tables,
+        tables=role.tables,
         secrets=[f"{table.name}.{column}" for column in password.columns],
         decisions=decisions,
     )
