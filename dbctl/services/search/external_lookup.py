@@ -34,13 +34,6 @@ class ExternalQuery(Struct, frozen=True):
     words: Sequence[str]  #: empty: all rows match
 
 
-class ExternalLookup(Struct, frozen=True):
-    """The query of the external index, or a note why it is not used."""
-
-    query: ExternalQuery | None
-    note: str = ""
-
-
 def has_external_index(search: Search, profile: Profile) -> bool:
     """Whether a search has an external index: its database is read-only for dbctl, and it has no full-text index.
 
@@ -74,8 +67,8 @@ def list_locations(app: App, search: Search, db: ExternalIndexes) -> Sequence[Pa
 
 def prepare_lookup(
     app: App, compiler: QueryCompiler, words: Sequence[str], where: Sequence[Where], order: Sequence[Order]
-) -> ExternalLookup:
-    """Return the part of a search for which the external index is queried.
+) -> tuple[ExternalQuery | None, str]:
+    """Return the part of a search for which the external index is queried, or a note why it is not used.
 
     Args:
         app: the app.
@@ -86,18 +79,18 @@ def prepare_lookup(
     """
     db, search = compiler.db.part(ExternalIndexes), compiler.search
     if db is None or not has_external_index(search, app.profile):
-        return ExternalLookup(None)
+        return None, ""
     words = [word for word in words if db.can_find_word(word)]
     index = define_index(compiler)
     if not words and (
         list(order) != list(index.order)
         or any(condition not in index.stored_conditions for condition in where)
     ):
-        return ExternalLookup(None)  # every row would have to be compared anyway
+        return None, ""  # every row would have to be compared anyway
     state = db.open_external_index(index, list_locations(app, search, db))
     if state.state == "fresh":
-        return ExternalLookup(ExternalQuery(index, words))
-    return ExternalLookup(None, describe_unused_index(search, state) if words else "")
+        return ExternalQuery(index, words), ""
+    return None, describe_unused_index(search, state) if words else ""
 
 
 def describe_unused_index(search: Search, state: ExternalIndexState) -> str:

@@ -267,14 +267,8 @@ def _prepare_query(
         sorted=bool(page_request.sort),
         all_rows=not (terms or text),
     )
-    choice = choose_strategy(app, compiler, conditions, index_error)
-    return _PreparedQuery(
-        compiler=compiler,
-        terms=terms,
-        text=text,
-        strategy=choice.strategy,
-        note=choice.note,
-    )
+    strategy, note = choose_strategy(app, compiler, conditions, index_error)
+    return _PreparedQuery(compiler, terms, text, strategy, note)
 
 
 def _parse_request(

@@ -38,7 +38,7 @@ from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search import external_lookup
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.external_lookup import ExternalLookup, ExternalQuery
+from dbctl.services.search.external_lookup import ExternalQuery
 from dbctl.services.search.snippets import extract_block_texts
 
 if TYPE_CHECKING:
@@ -83,14 +83,13 @@ def narrow(query: TextQuery, contains: Callable[[str], Where]) -> CandidateQuery
     for part in conjuncts(query):
         if isinstance(part, TextTerm):
             words += part.words
-            exact = exact and _is_exact(part)
-            continue
-        if isinstance(part, TextNear):
+            is_exact = _is_exact(part)
+        elif isinstance(part, TextNear):
             words += [word for term in part.terms for word in term.words]
-            exact = False
-            continue
-        condition, is_exact = _build_condition(part, contains)
-        where += [condition] if condition else []
+            is_exact = False
+        else:
+            condition, is_exact = _build_condition(part, contains)
+            where += [condition] if condition else []
         exact = exact and is_exact
     return CandidateQuery(list(dict.fromkeys(words)), where, exact)
 
@@ -279,20 +278,13 @@ class Conditions(Struct, frozen=True, kw_only=True):
     all_rows: bool  #: whether the request has neither text nor terms
 
 
-class StrategyChoice(Struct, frozen=True):
-    """The strategy of a search, with the reason why no index is used."""
-
-    strategy: Strategy
-    note: str
-
-
 def choose_strategy(
     app: App,
     compiler: QueryCompiler,
     conditions: Conditions,
     index_error: ExternalIndexInvalidError | None = None,
-) -> StrategyChoice:
-    """Return how to find the rows of a request; with ``index_error``, the external index is not used."""
+) -> tuple[Strategy, str]:
+    """Return how to find the rows of a request, and why no index is used; with ``index_error``, the external index is not used."""
     search, db, text = compiler.search, compiler.db, conditions.text
     candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
     index_problem = ""
@@ -305,31 +297,26 @@ def choose_strategy(
             order = conditions.order if conditions.sorted else []
             where = [*map(compiler.contains, candidates.words), *candidates.where]
             where = [*([] if ranked.finds_rows else where), *conditions.where]
-            strategy: Strategy = ComparedRows(
-                RankedSelect(fulltext, ranked, Query(search.table, (), where, order)),
-                db,
-                list_text_columns(compiler),
-                text,
-            )
-            return StrategyChoice(strategy, index_problem)
+            select = RankedSelect(fulltext, ranked, Query(search.table, (), where, order))
+            return ComparedRows(select, db, list_text_columns(compiler), text), index_problem
     where, order = [*candidates.where, *conditions.where], conditions.order
     if index_error is None:
-        lookup = external_lookup.prepare_lookup(app, compiler, candidates.words, where, order)
+        lookup, note = external_lookup.prepare_lookup(app, compiler, candidates.words, where, order)
     else:
-        lookup = ExternalLookup(None, f"{index_error}; every row was read; {index_error.hint}")
-    searched = lookup.query.words if lookup.query else ()
+        lookup, note = None, f"{index_error}; every row was read; {index_error.hint}"
+    searched = lookup.words if lookup else ()
     where = [*(compiler.contains(word) for word in candidates.words if word not in searched), *where]
     indexes = db.part(ExternalIndexes)
     source: Strategy
-    if lookup.query and indexes:
-        source = ExternalIndexSelect(indexes, lookup.query, Query(search.table, (), where, order))
+    if lookup and indexes:
+        source = ExternalIndexSelect(indexes, lookup, Query(search.table, (), where, order))
     else:
         order = _use_index_order(search, order) if conditions.all_rows else order
         source = PlainSelect(db, Query(search.table, (), where, order))
-    note = index_problem or lookup.note
+    note = index_problem or note
     if text and (not candidates.exact or (search.text and search.text.blocks)):
-        return StrategyChoice(ComparedRows(source, db, list_text_columns(compiler), text), note)
-    return StrategyChoice(source, note)
+        return ComparedRows(source, db, list_text_columns(compiler), text), note
+    return source, note
 
 
 def list_text_columns(compiler: QueryCompiler) -> TextColumns:
