@@ -78,7 +78,7 @@ def _find_violations(subject: Subject, flaw: InvariantQuery) -> tuple[int, str]:
     query = create_query(subject.app, flaw, subject.db)
     if query is None:
         return 0, ""
-    total, rows = find_examples(subject.db, query.sql, query.parameters)
+    total, rows = find_examples(subject.db, *query)
     return total, join_examples([row[0] for row in rows], total)
 
 

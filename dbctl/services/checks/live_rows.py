@@ -102,9 +102,8 @@ def _invariant_statements(app: App, database: str, live: Readable) -> Iterator[S
     for index, invariant in enumerate(app.profile.invariant):
         query = create_query(app, invariant, live) if app.resolve_database(invariant) == database else None
         if query:
-            yield Statement(
-                key=("invariant", index), sql=select_all_from(query.sql), parameters=query.parameters
-            )
+            sql, parameters = query
+            yield Statement(key=("invariant", index), sql=select_all_from(sql), parameters=parameters)
 
 
 def _rebuild_statements(app: App, live: Readable) -> Iterator[Statement]:

@@ -260,22 +260,15 @@ def _not_deleted(table: str, deleted: Mapping[str, Sequence[Where]]) -> list[Whe
     return [Not(AnyOf(list(deleted[table])))] if table in deleted else []
 
 
-class ProblemQuery(Struct, frozen=True, kw_only=True):
-    """The query for rows that violate an invariant."""
-
-    sql: str
-    parameters: Mapping[str, object]
-
-
-def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery | None:
-    """Return the query for rows that violate an invariant, or None if the database lacks their tables."""
+def create_query(app: App, flaw: InvariantQuery, db: Readable) -> tuple[str, Mapping[str, object]] | None:
+    """Return the query for rows that violate an invariant, with its parameters, or None if the database lacks their tables."""
     variant = select_variant(flaw.variant, db.tables())
     if variant is None or not variant.sql:
         return None
     parameters = (
         {"since": TIMES[app.profile.time](time_before(parse_duration(flaw.since)))} if flaw.since else {}
     )
-    return ProblemQuery(sql=variant.sql.strip(), parameters=parameters)
+    return variant.sql.strip(), parameters
 
 
 class GuardedInvariants:
@@ -293,9 +286,7 @@ class GuardedInvariants:
             and app.resolve_database(flaw) == database
             and (query := create_query(app, flaw, db))
         }
-        self._before = {
-            name: _read_keys(db.query(query.sql, query.parameters)) for name, query in self._queries.items()
-        }
+        self._before = {name: _read_keys(db.query(*query)) for name, query in self._queries.items()}
 
     def __bool__(self) -> bool:
         return bool(self._queries)
@@ -305,12 +296,12 @@ class GuardedInvariants:
         if self._preview is None:
             return
         for name, query in self._queries.items():
-            self._refuse(name, self._preview.query_after(changes, query.sql, query.parameters))
+            self._refuse(name, self._preview.query_after(changes, *query))
 
     def refuse_applied(self) -> None:
         """Refuse a deletion at the end of its transaction, which also contains the effects of triggers."""
         for name, query in self._queries.items():
-            self._refuse(name, self._db.query(query.sql, query.parameters))
+            self._refuse(name, self._db.query(*query))
 
     def _refuse(self, name: str, rows: Sequence[Sequence[object]]) -> None:
         if violations := _read_keys(rows) - self._before[name]:
