@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -158,12 +158,6 @@ class KeyText(Struct, frozen=True):
     text: str
 
 
-class ObjectText(Struct, frozen=True):
-    """The key or name, as typed, of an object of the app that has its own settings."""
-
-    text: str
-
-
 class Trend(tuple[float, ...]):
     """Numbers in the order of time: a sparkline on a terminal, otherwise plain numbers."""
 
@@ -200,11 +194,6 @@ class PageRequest(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     offset: int = 0
     sort: str = ""  #: a column, ``-column`` for descending order; empty: the default order
-
-    def count_total(self, row_count: int, count_all: Callable[[], int]) -> int:
-        """Return the number of all rows after a page with ``row_count`` rows was read; the last page shows it."""
-        is_last = (row_count or not self.offset) and (self.limit is None or row_count < self.limit)
-        return self.offset + row_count if is_last else count_all()
 
 
 class RetainedRows(Struct, frozen=True, kw_only=True):

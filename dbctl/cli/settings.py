@@ -12,7 +12,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Findings, ObjectText, Page
+from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render.streams import Format
 from dbctl.services.app.app import App
 from dbctl.services.settings import queries
@@ -24,7 +24,7 @@ from dbctl.services.settings.changes import (
     update_setting,
 )
 from dbctl.services.settings.encodings import read_settings_file
-from dbctl.services.settings.store import SettingOwner, find_section, scope_of
+from dbctl.services.settings.store import ObjectText, SettingOwner, find_section, scope_of
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -142,6 +141,13 @@ def _paginate(
     )
 
 
+def count_total(page_request: PageRequest, row_count: int, count_all: Callable[[], int]) -> int:
+    """Return the number of all rows after a page with ``row_count`` rows was read; the last page shows it."""
+    limit, offset = page_request.limit, page_request.offset
+    is_last = (row_count or not offset) and (limit is None or row_count < limit)
+    return offset + row_count if is_last else count_all()
+
+
 def _sort_key(value: object) -> tuple[int, float, str]:
     """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
     if isinstance(value, int | float | Decimal):
@@ -168,14 +174,11 @@ def missing_table_error(app: App, db: Readable, name: str) -> TableMissingError:
     return error
 
 
-_DATES = re.compile(r"DATE|TIMESTAMP")
-
-
 def is_time(db: Readable, column: Column, time_columns: Collection[str]) -> bool:
     """Return whether a column holds times: by its type, or because it is one of ``time_columns``."""
     if column.native == "time" or column.name in time_columns:
         return True
-    return "time" not in db.native_types and bool(_DATES.match(column.type))
+    return "time" not in db.native_types and column.type.startswith(("DATE", "TIMESTAMP"))
 
 
 def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:

@@ -10,7 +10,7 @@ from dbctl.engines.contract.database import AllOf, Condition, Readable, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.errors.users import CategoryMissingError, ObjectMissingError
-from dbctl.model import Findings, ObjectText, Page, PageRequest
+from dbctl.model import Findings, Page, PageRequest
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app.app import App
@@ -23,6 +23,7 @@ from dbctl.services.app.user_table import User, UserTable, open_users, users_dat
 from dbctl.services.app.validation import truncate
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import (
+    ObjectText,
     Setting,
     SettingDetail,
     SettingObject,

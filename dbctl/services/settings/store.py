@@ -15,7 +15,7 @@ from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.errors.users import SettingMissingError
-from dbctl.model import Finding, KeyText, ObjectText, Row, Struct, now
+from dbctl.model import Finding, KeyText, Row, Struct, now
 from dbctl.profiles.model.settings import SettingKey, Settings, StandardSetting
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
@@ -30,6 +30,13 @@ from dbctl.services.settings.values import (
     parse_schema,
     to_json,
 )
+
+
+class ObjectText(Struct, frozen=True):
+    """The key or name, as typed, of an object of the app that has its own settings."""
+
+    text: str
+
 
 #: A login or key of a user, or the key or name of an object; empty for settings of the app.
 SettingOwner: TypeAlias = str | KeyText | ObjectText
