@@ -21,11 +21,7 @@ Progress: TypeAlias = Callable[[float], None]
 _RATE_SECONDS = 0.5
 
 
-def no_progress(_share: float) -> None:
-    """Report nothing."""
-
-
-def _ignore() -> None:
+def no_progress(_share: float = 0) -> None:
     """Report nothing."""
 
 
@@ -56,8 +52,8 @@ class Work:
     """The work of one command, which reports its progress while it is the current one."""
 
     def __init__(self, command: str) -> None:
-        self.on_stage: Callable[[], None] = _ignore  #: called after each change of the stage
-        self.on_poll: Callable[[], None] = _ignore  #: called by ``poll``
+        self.on_stage: Callable[[], None] = no_progress  #: called after each change of the stage
+        self.on_poll: Callable[[], None] = no_progress  #: called by ``poll``
         self._command, self._begin = command, time.monotonic()
         self._part = self._activity = ""
         self.measure("", None, "")
