@@ -10,7 +10,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from stat import S_ISREG
@@ -105,8 +105,7 @@ def list_unimported(folder: Path) -> Sequence[Path]:
 
 
 def _read_notes(store: Path) -> Mapping[str, str]:
-    connection, _ = connect_for_reading(store)
-    with closing(connection):
+    with connect_for_reading(store) as connection:
         return dict(connection.execute("select name, value from meta"))
 
 
@@ -166,8 +165,7 @@ def _publish_end(folder: Path) -> None:
     from dbctl.config.model import AuditConfig
     from dbctl.services.events.changes.log import publish_anchor, read_end
 
-    connection, _ = connect_for_reading(folder / FILE_NAME)
-    with closing(connection):
+    with connect_for_reading(folder / FILE_NAME) as connection:
         end, _ = read_end(connection)
     if end:
         list(publish_anchor(folder, AuditConfig(), str(end), str(end)))
@@ -216,8 +214,7 @@ def _import_journal(connection: sqlite3.Connection, path: Path) -> None:
         if not exists(path):
             return
         digest = _digest(path)
-        old, _ = connect_for_reading(path, _VERSION)
-        with closing(old):
+        with connect_for_reading(path, _VERSION) as old:
             old.execute("begin")  # one state of all tables
             tables = {name for (name,) in old.execute("select name from sqlite_master where type = 'table'")}
             for table in sorted(tables & {"runs", "outcomes", "samples"}):

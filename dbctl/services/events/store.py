@@ -112,8 +112,7 @@ class EventStore:
             if not self._prepare(create=False):
                 yield None
                 return
-            connection, _ = connect_for_reading(self.path)
-            with closing(connection):
+            with connect_for_reading(self.path) as connection:
                 from dbctl.sqlite_library import Database
 
                 yield Database(connection, recursive_triggers=False, execute_plugins=False)
@@ -195,8 +194,7 @@ class EventStore:
             if self._file and not os.path.samestat(self._file, self.path.stat()):
                 self._close()
             if self._writer is None:
-                reader, _ = connect_for_reading(self.path)
-                self._opened.enter_context(closing(reader))
+                self._opened.enter_context(connect_for_reading(self.path))
                 connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)  # see _begin
                 self._writer = self._opened.enter_context(closing(connection))
                 self._writer.execute("pragma wal_autocheckpoint = 0")
@@ -243,8 +241,9 @@ def exists(path: Path) -> bool:
     return True
 
 
-def connect_for_reading(path: Path, newest: int | None = None) -> tuple[sqlite3.Connection, int]:
-    """Connect to a store, or to a journal of an earlier version of dbctl; also return the version of its schema.
+@contextmanager
+def connect_for_reading(path: Path, newest: int | None = None) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a store, or to a journal of an earlier version of dbctl.
 
     On a read-only file system without the memory of the log, connect only to the file itself.
 
@@ -263,16 +262,15 @@ def connect_for_reading(path: Path, newest: int | None = None) -> tuple[sqlite3.
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         stack.callback(connection.close)
         try:
-            version = _read_version(connection, path, newest)
+            _read_version(connection, path, newest)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
             stack.close()
             connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
             stack.callback(connection.close)
-            version = _read_version(connection, path, newest)
-        stack.pop_all()
-    return connection, version
+            _read_version(connection, path, newest)
+        yield connection
 
 
 def _read_version(connection: sqlite3.Connection, path: Path, newest: int | None = None) -> int:
