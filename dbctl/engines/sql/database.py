@@ -84,7 +84,9 @@ class SqlDatabase(Readable):
             source = f"({ends}) sampled join {name} t0 on {key} = sampled.sampled_key"
             sql = f"select {names} from {source}{condition} order by {key}"
         else:
-            sql = f"select {names} from (select * from {name} t0 limit {rows:d}) t0{condition}"
+            # without a condition, the role may lack the privilege to read further columns
+            source = f"(select * from {name} t0 limit {rows:d}) t0" if condition else f"{name} t0"
+            sql = f"select {names} from {source}{condition} limit {rows:d}"
         return self.connection.fetch_within(timeout, sql, statement.parameters)
 
     def _sample_key(self, table: str) -> str:
