@@ -118,10 +118,6 @@ class LiveTables(ABC):
             self._tables = self._read_tables()
         return self._tables
 
-    def find_table(self, name: str) -> Table | None:
-        """Return a live table or view, or None."""
-        return self.tables().get(name)
-
     def base_tables(self) -> list[str]:
         """Return the names of the tables that are not views."""
         return [name for name, table in self.tables().items() if not table.is_view]
@@ -135,12 +131,12 @@ class LiveTables(ABC):
         return self.require_table(table).primary_key
 
     def require_table(self, table: str) -> Table:
-        """Return a live table.
+        """Return a live table or view.
 
         Raises:
             SchemaMismatchError: it does not exist.
         """
-        result = self.find_table(table)
+        result = self.tables().get(table)
         if result is None:
             raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
         return result

@@ -226,7 +226,13 @@ class RunRecorder:
         self.store.stay_open()
         try:
             with self.store.writing() as connection:
-                self.interrupted = _close_interrupted(connection, self._folder)
+                self.interrupted = list_interrupted(connection, self._folder)
+                for interrupted in self.interrupted:
+                    _update(connection, interrupted)
+                    values = (FAILED_JOB, interrupted.id)
+                    connection.execute("update outcomes set failed = ? where run = ?", values)
+                    with suppress(OSError):
+                        lock_path(self._folder, interrupted.id).unlink()
                 run = _insert(connection, run, self._apps)
                 if not self._lock(run.id):
                     # Other processes would regard the run as interrupted: ``finish`` records it.
@@ -391,13 +397,3 @@ def _update(connection: sqlite3.Connection, run: Run) -> bool:
         (run.result, is_failure(run.result), _encode_run(run), run.id, run.started_at.isoformat()),
     )
     return cursor.rowcount > 0
-
-
-def _close_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence[Run]:
-    runs = list_interrupted(connection, folder)
-    for run in runs:
-        _update(connection, run)
-        connection.execute("update outcomes set failed = ? where run = ?", (FAILED_JOB, run.id))
-        with suppress(OSError):
-            lock_path(folder, run.id).unlink()
-    return runs
