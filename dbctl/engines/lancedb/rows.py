@@ -98,21 +98,27 @@ def _text_test(value: str, op: str, operand: str) -> str:
 
 def _compare_time(name: str, column_type: pa.DataType, op: str, milliseconds: int) -> str:
     """Return a predicate that compares a stored time of any form; rows without a valid time do not match."""
-    if type_family(column_type) == "text":
-        timestamp = f"to_timestamp_millis({milliseconds})"
-        return (
-            f"(regexp_like({name}, '^[0-9]{{4}}-[0-9]{{2}}-') and try_cast({name} as timestamp) {op} {timestamp})"
-            f" or (regexp_like({name}, '^[0-9]{{9,11}}$') and try_cast({name} as bigint) * 1000 {op} {milliseconds})"
-            f" or (regexp_like({name}, '^[0-9]{{12,14}}$') and try_cast({name} as bigint) {op} {milliseconds})"
-        )
-    if type_family(column_type) not in {"integer", "float"}:
+    if type_family(column_type) not in {"text", "integer", "float"}:
         return MATCH_NONE
-    number = f"cast({name} as double)"
-    is_seconds = f"abs({number}) < {MIN_MILLISECONDS}.0"
-    return (
-        f"({is_seconds} and {number} * 1000.0 {op} {milliseconds}.0)"
-        f" or (not ({is_seconds}) and {number} {op} {milliseconds}.0)"
-    )
+    return f"{express_milliseconds(name, column_type)} {op} {milliseconds}.0"
+
+
+def express_milliseconds(name: str, column_type: pa.DataType) -> str:
+    """Return an expression with the milliseconds of a stored time, a number or a text; null for a text that is no time.
+
+    Times as text are ISO dates, or 9 to 14 digits. Numbers below ``MIN_MILLISECONDS`` are seconds.
+    """
+    if type_family(column_type) != "text":
+        return scale_to_milliseconds(f"cast({name} as double)")
+    date = f"array_element(regexp_match({name}, '(?s)^[0-9]{{4}}-[0-9]{{2}}-.*'), 1)"
+    digits = f"array_element(regexp_match({name}, '^[0-9]{{9,14}}$'), 1)"
+    microseconds = f"cast(try_cast({date} as timestamp(6)) as bigint)"
+    return f"coalesce({microseconds} / 1000.0, {scale_to_milliseconds(f'try_cast({digits} as double)')})"
+
+
+def scale_to_milliseconds(number: str) -> str:
+    """Return an expression with the milliseconds of a time that is a double."""
+    return f"{number} * (1.0 + 999.0 * cast(abs({number}) < {MIN_MILLISECONDS}.0 as double))"
 
 
 #: The library's name of the row ID.

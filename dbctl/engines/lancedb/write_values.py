@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
-from dbctl.engines.lancedb.rows import MIN_MILLISECONDS
+from dbctl.engines.lancedb.rows import scale_to_milliseconds
 from dbctl.engines.lancedb.values import (
     Family,
     Row,
@@ -259,14 +259,11 @@ def set_expression(field: pa.Field, value: object, target: str) -> str:
 
 def _shift_time(arrow_type: pa.DataType, shift: ShiftedTime) -> str:
     offset_ms = round(shift.offset.total_seconds() * 1000)
-    number = f"cast({quote_name(shift.column)} as double)"
-    milliseconds = (
-        f"{number} * (1.0 + 999.0 * cast(abs({number}) < {MIN_MILLISECONDS}.0 as double)) + {offset_ms}.0"
-    )
-    if shift.form == "epoch-ms":
-        return f"cast({milliseconds} as {_SQL_TYPES.get(str(arrow_type), 'double')})"
-    if shift.form == "epoch-s":
-        return f"cast(({milliseconds}) / 1000.0 as {_SQL_TYPES.get(str(arrow_type), 'double')})"
+    stored = scale_to_milliseconds(f"cast({quote_name(shift.column)} as double)")
+    milliseconds = f"{stored} + {offset_ms}.0"
+    if shift.form in ("epoch-ms", "epoch-s"):
+        number = milliseconds if shift.form == "epoch-ms" else f"({milliseconds}) / 1000.0"
+        return f"cast({number} as {_SQL_TYPES.get(str(arrow_type), 'double')})"
     raise NotSupportedError(
         feature="shifting times that are stored as text",
         subject="LanceDB",
