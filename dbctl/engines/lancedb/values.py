@@ -65,28 +65,16 @@ def _lists_to_json(column: pa.Array) -> Iterator[str | None]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    numbers = column.flatten()
-    if column.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
-        yield from map(_list_to_json, column)
-    elif len(column):
-        size = getattr(column.type, "list_size", 0)
-        ends = pa.array(range(0, len(numbers) + 1, size), pa.int64()) if size else None
-        if ends is None:  # the offsets of a slice do not start at 0
-            lengths = pc.fill_null(pc.list_value_length(column), 0).to_pylist()
-            ends = pa.array(accumulate(lengths, initial=0), pa.int64())
-        texts = pa.LargeListArray.from_arrays(ends, numbers.cast(pa.string()))
-        for text in pc.binary_join(texts, ", ").to_pylist():
-            yield f"[{text}]"
-
-
-def _list_to_json(scalar: pa.Scalar) -> str | None:
-    import pyarrow as pa
-
-    if not scalar.is_valid:
-        return None
-    special_values = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-nan": "NaN", None: "null"}
-    texts = scalar.values.cast(pa.string()).to_pylist()
-    return "[" + ", ".join(special_values.get(text, text) for text in texts) + "]"
+    numbers = column.flatten()  # without those of null lists
+    digits = numbers.cast(pa.string())
+    if numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
+        named = pc.replace_substring(pc.replace_substring_regex(digits, "-?nan", "NaN"), "inf", "Infinity")
+        digits = named.fill_null("null")
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_pylist()
+    ends = pa.array(accumulate(lengths, initial=0), pa.int64())
+    texts = pc.binary_join(pa.LargeListArray.from_arrays(ends, digits), ", ").to_pylist()
+    for is_valid, text in zip(column.is_valid().to_pylist(), texts, strict=True):
+        yield f"[{text}]" if is_valid else None
 
 
 def _to_json(value: object) -> str:

@@ -21,7 +21,6 @@ from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     from lancedb.index import IndexConfig
     from lancedb.query import LanceQueryBuilder
@@ -40,8 +39,7 @@ def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[st
     counts: Counter[str | int] = Counter()  # by kind, or by length
     examples: defaultdict[str | int, list[Row]] = defaultdict(list)
     for batch in batches:
-        vectors = batch.column(column)
-        for kind, indexes in (*_classify_vectors(vectors), *_group_by_length(vectors)):
+        for kind, indexes in _classify_vectors(batch.column(column)):
             counts[kind] += len(indexes)
             sampled = indexes[: MAX_EXAMPLES - len(examples[kind])]
             examples[kind] += to_rows(batch.take(sampled), key) if sampled else []
@@ -59,47 +57,24 @@ def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[st
 
 
 def _classify_vectors(column: pa.Array) -> Iterator[tuple[str | int, list[int]]]:
+    """Yield each kind of fault, and each length if the column accepts several, with the positions of its rows."""
     import numpy as np
-    import pyarrow.compute as pc
-
-    is_null = pc.is_null(column).to_numpy(zero_copy_only=False)
-    yield "empty", np.flatnonzero(is_null).tolist()
-    is_finite, is_zero = _check_vectors(column, len(column))
-    yield "not-finite", np.flatnonzero(~is_null & ~is_finite).tolist()
-    yield "zeros", np.flatnonzero(~is_null & is_finite & is_zero).tolist()
-
-
-def _check_vectors(column: pa.Array, row_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each row whether all components are finite, and whether all are 0."""
-    import numpy as np
-    import pyarrow as pa
-
-    if pa.types.is_fixed_size_list(column.type) and not column.null_count:
-        flat = column.flatten()
-        if not flat.null_count:
-            matrix = flat.to_numpy(zero_copy_only=False).reshape(row_count, column.type.list_size)
-            return np.isfinite(matrix).all(axis=1), (matrix == 0).all(axis=1)
-    is_finite, is_zero = np.ones(row_count, bool), np.zeros(row_count, bool)
-    for index, vector in enumerate(column):
-        if vector.is_valid:
-            matrix = np.asarray(
-                [np.nan if component is None else component for component in vector.as_py()], dtype="f8"
-            )
-            is_finite[index], is_zero[index] = np.isfinite(matrix).all(), (matrix == 0).all()
-    return is_finite, is_zero
-
-
-def _group_by_length(column: pa.Array) -> Iterator[tuple[str | int, list[int]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_fixed_size_list(column.type):
-        return
-    indexes_by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(pc.list_value_length(column).to_pylist()):
-        if length is not None:
-            indexes_by_length[length].append(index)
-    yield from indexes_by_length.items()
+    is_valid = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    numbers = column.flatten().to_numpy(zero_copy_only=False)  # of valid vectors; null is NaN
+    is_filled, is_finite, is_zero = lengths > 0, np.ones(len(column), bool), np.ones(len(column), bool)
+    starts = (np.cumsum(lengths) - lengths)[is_filled]
+    is_finite[is_filled] = np.logical_and.reduceat(np.isfinite(numbers), starts)
+    is_zero[is_filled] = np.logical_and.reduceat(numbers == 0, starts)
+    yield "empty", np.flatnonzero(~is_valid).tolist()
+    yield "not-finite", np.flatnonzero(~is_finite).tolist()
+    yield "zeros", np.flatnonzero(is_valid & is_zero).tolist()
+    if not pa.types.is_fixed_size_list(column.type):
+        for length in dict.fromkeys(lengths[is_valid].tolist()):
+            yield length, np.flatnonzero(is_valid & (lengths == length)).tolist()
 
 
 #: The library's name of the distance column.
@@ -339,37 +314,21 @@ def _interruptible(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
 
 
 def to_arrays(column: pa.Array) -> list[array[float] | None]:
-    """Return the vector of each row, or None for null."""
-    from pyarrow import types
-
-    code = {"float": "f", "double": "d"}.get(str(column.type.value_type), "f")
-    flat = (
-        column.cast(_float_list_type(column.type))
-        if code == "f" and str(column.type.value_type) != "float"
-        else column
-    )
-    if types.is_fixed_size_list(flat.type) and not flat.null_count:
-        size = flat.type.list_size
-        numbers = flat.flatten()
-        if not numbers.null_count:
-            buffer = memoryview(numbers.to_numpy(zero_copy_only=False))
-            return [
-                array(code, buffer[index * size : (index + 1) * size].tobytes()) for index in range(len(flat))
-            ]
-    return [_to_array(code, value.as_py()) for value in flat]
-
-
-def _to_array(code: str, numbers: Sequence[float | None] | None) -> array[float] | None:
-    if numbers is None:
-        return None
-    return array(code, [math.nan if number is None else number for number in numbers])
-
-
-def _float_list_type(list_type: pa.DataType) -> pa.DataType:
+    """Return the vector of each row, or None for null; a component that is null is NaN."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    size = list_type.list_size if pa.types.is_fixed_size_list(list_type) else -1
-    return pa.list_(pa.float32(), size)
+    code, number_type = (
+        ("d", pa.float64()) if pa.types.is_float64(column.type.value_type) else ("f", pa.float32())
+    )
+    numbers = memoryview(column.flatten().cast(number_type).to_numpy(zero_copy_only=False))
+    vectors: list[array[float] | None] = []
+    start = 0
+    for length in pc.list_value_length(column).to_pylist():
+        end = start + (length or 0)
+        vectors.append(None if length is None else array(code, numbers[start:end].tobytes()))
+        start = end
+    return vectors
 
 
 def _normalize(vector: Sequence[float], metric: Metric) -> list[float]:
