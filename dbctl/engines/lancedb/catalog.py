@@ -13,7 +13,7 @@ from dbctl import signals
 from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable, fingerprint
 from dbctl.engines.contract.vectors import VectorColumn
-from dbctl.engines.lancedb.location import Location, translate_error, translate_errors
+from dbctl.engines.lancedb.location import Location, match_owner, translate_error, translate_errors
 from dbctl.engines.lancedb.manifest import History, ManifestError
 from dbctl.engines.lancedb.values import Family, decoded_type, quote_name, type_family
 from dbctl.engines.sql.catalog import LiveTables
@@ -249,6 +249,20 @@ class Catalog(LiveTables):
             handle = cast("LanceTable", self.location.connection.open_table(table))
             handle.checkout(version)
         return handle
+
+    def open_newest(self, table: str) -> LanceTable:
+        """Return the object of a table of a writer, at the newest version."""
+        handle = self.open_table(table)
+        with self.translate_errors():
+            handle.checkout_latest()
+        return handle
+
+    def create_version(self, table: str, change: Callable[[LanceTable], object]) -> int:
+        """Change a table with one statement; return the version that it created."""
+        handle = self.open_table(table)
+        with self.translate_errors(), match_owner(self.location, table):
+            change(handle)
+            return handle.version
 
     def reopen(self) -> None:
         """Read the newest versions of all tables."""

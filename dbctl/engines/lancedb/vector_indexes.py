@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract.vectors import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.location import match_owner
 from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.errors.search import VectorIndexUnsuitableError
@@ -116,14 +115,12 @@ def change_table(catalog: Catalog, table: str, change: Callable[[LanceTable], ob
     timeout = catalog.location.timeout
     deadline = time.monotonic() + timeout
     while True:
-        handle = catalog.open_table(table)
         try:
-            with catalog.translate_errors(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                handle.checkout_latest()
-                with match_owner(catalog.location, table):
-                    change(handle)
-                handle.checkout_latest()
+                catalog.open_newest(table)
+                catalog.create_version(table, change)
+                catalog.open_newest(table)
         except ConcurrentChangeError as error:
             if time.monotonic() > deadline:
                 reason = " by another process that writes continuously"

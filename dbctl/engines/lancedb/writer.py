@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 from dbctl import signals
 from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where, Writable
 from dbctl.engines.lancedb import write_values
-from dbctl.engines.lancedb.location import acquire_lock, match_owner
+from dbctl.engines.lancedb.location import acquire_lock
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.rows import matches_row
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
@@ -68,9 +68,7 @@ class LanceWriter(LanceReader, Writable):
         """Check that the database exists, as ``LanceReader`` does."""
         super().__init__(url, target, timeout=timeout, keys=keys)
         self._steps: list[Step] | None = None  #: executed statements; None outside of a transaction
-        #: the version of each table that this transaction created last
-        self._last_versions = dict[str, int]()
-        self._mixed_tables = set[str]()  #: tables that another process wrote between two statements
+        self._own_versions = set[tuple[str, int]]()  #: tables with the versions that this transaction created
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         self.insert_many(table, list(values), [list(values.values())])
@@ -145,7 +143,7 @@ class LanceWriter(LanceReader, Writable):
             yield from self._run_nested(self._steps)
             return
         self.catalog.reopen()
-        self._steps, self._last_versions, self._mixed_tables = [], {}, set()
+        self._steps, self._own_versions = [], set()
         try:
             yield from self._run_nested(self._steps)
         finally:
@@ -200,14 +198,14 @@ class LanceWriter(LanceReader, Writable):
 
         The library merges it with concurrent writes of other processes, or raises a conflict.
         """
-        steps, handle = self._require_open(), self.catalog.open_table(table)
-        with self.catalog.translate_errors(), match_owner(self.catalog.location, table):
-            write(handle)
-            version = handle.version
-        if version - 1 != self._last_versions.setdefault(table, version - 1):
-            self._mixed_tables.add(table)
-        self._last_versions[table] = version
+        steps = self._require_open()
+        version = self._create_version(table, write)
         steps.append(Step(table, version, kind, predicate, inserted_keys))
+
+    def _create_version(self, table: str, change: Callable[[LanceTable], object]) -> int:
+        version = self.catalog.create_version(table, change)
+        self._own_versions.add((table, version))
+        return version
 
     # Rollback ------------------------------------------------------------------------------------------------
 
@@ -244,15 +242,12 @@ class LanceWriter(LanceReader, Writable):
 
     def _restore_version(self, step: Step) -> None:
         """Restore the version before a statement, unless another process wrote since then."""
-        handle = self.catalog.open_table(step.table)
-        with self.catalog.translate_errors():
-            handle.checkout_latest()
-            if step.table in self._mixed_tables or handle.version != self._last_versions[step.table]:
-                raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
-            with match_owner(self.catalog.location, step.table):
-                handle.restore(step.version - 1)
-            handle.checkout_latest()
-            self._last_versions[step.table] = handle.version
+        newest = self.catalog.open_newest(step.table).version
+        if any(
+            (step.table, version) not in self._own_versions for version in range(step.version, newest + 1)
+        ):
+            raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
+        self._create_version(step.table, lambda handle: handle.restore(step.version - 1))
 
     def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
         """Check that rows are unchanged since a statement.
@@ -260,9 +255,8 @@ class LanceWriter(LanceReader, Writable):
         Raises:
             ConcurrentChangeError: another process changed them.
         """
-        handle = self.catalog.open_table(table)
+        handle = self.catalog.open_newest(table)
         with self.catalog.translate_errors():
-            handle.checkout_latest()
             if handle.version != after.version and _sorted_rows(handle, where) != _sorted_rows(after, where):
                 raise ConcurrentChangeError(target=f"{self.target}: {table}")
 
@@ -270,18 +264,11 @@ class LanceWriter(LanceReader, Writable):
         """Insert rows of an earlier version."""
         with self.catalog.translate_errors():
             batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
-        self._write_latest(table, lambda handle: handle.add(batches))
+        self._create_version(table, lambda handle: handle.add(batches))
 
     def _delete_rows(self, table: str, where: str) -> None:
-        self._write_latest(table, lambda handle: handle.delete(where))
-
-    def _write_latest(self, table: str, change: Callable[[LanceTable], object]) -> None:
-        handle = self.catalog.open_table(table)
-        with self.catalog.translate_errors():
-            handle.checkout_latest()
-            with match_owner(self.catalog.location, table):
-                change(handle)
-            self._last_versions[table] = handle.version
+        self.catalog.open_newest(table)
+        self._create_version(table, lambda handle: handle.delete(where))
 
     def _read_keys(self, source: LanceTable, key: Sequence[str], predicate: str | None) -> list[Row]:
         with self.catalog.translate_errors():
