@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import ClassVar
 
-from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
+from dbctl.engines.contract.database import AllOf, Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
@@ -18,12 +18,8 @@ from dbctl.engines.lancedb.values import Row, to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
 from dbctl.engines.sql import codec
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
-
-#: The start of the library's message after a timeout.
-TIMEOUT_MESSAGE = "Query timeout"
 
 
 class LanceReader(Readable):
@@ -93,14 +89,8 @@ class LanceReader(Readable):
             return int(self.catalog.open_table(table).count_rows(predicate))
 
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
-        try:
-            with self.catalog.translate_errors():
-                batches = self.rows.scan(table, {"c": "1"}, where, limit=1, time_limit=timeout)
-                return any(batch.num_rows for batch in batches)
-        except QueryFailedError as error:
-            if TIMEOUT_MESSAGE in str(error):
-                return None
-            raise
+        rows = self.rows.read_within(timeout, table, [], AllOf(where), limit=1)
+        return None if rows is None else bool(rows)
 
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         self.catalog.require_column(table, column)

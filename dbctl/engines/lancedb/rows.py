@@ -5,7 +5,6 @@ The library has no joins, subqueries, CASE or parameters.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,6 @@ from dbctl.engines.lancedb.values import (
     MATCH_ALL,
     MATCH_NONE,
     Row,
-    decoded_type,
     quote_text,
     refuse_unstorable,
     to_literal,
@@ -39,6 +37,7 @@ from dbctl.engines.lancedb.values import (
     type_family,
 )
 from dbctl.engines.sql.catalog import lower_ascii
+from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,6 +124,8 @@ def scale_to_milliseconds(number: str) -> str:
 ROW_ID = "_rowid"
 #: Rows per batch, without vectors.
 BATCH_ROWS = 8192
+#: The start of the library's message after a timeout.
+TIMEOUT_MESSAGE = "Query timeout"
 #: Rows per query by row ID.
 ROWS_PER_READ = 10_000
 
@@ -173,6 +174,20 @@ class RowReader:
         self.catalog.require_columns(table, columns)
         with self.catalog.translate_errors():
             return [row for batch in self.scan(table, columns, where) for row in to_rows(batch, columns)]
+
+    def read_within(
+        self, time_limit: timedelta, table: str, columns: Sequence[str], where: Where, *, limit: int
+    ) -> list[Row] | None:
+        """Return rows that meet a condition, in no order; None after a time limit."""
+        selected, deadline = list(dict.fromkeys(columns)), time.monotonic() + time_limit.total_seconds()
+        try:
+            with self.catalog.translate_errors():
+                batch = self.scan(table, selected, [where], limit=limit, time_limit=time_limit).read_all()
+        except QueryFailedError as error:
+            if TIMEOUT_MESSAGE in str(error):
+                return None
+            raise
+        return to_rows(batch, columns) if time.monotonic() <= deadline else None
 
     def read_by_id(self, table: str, columns: Sequence[str], row_ids: Sequence[int]) -> list[Row]:
         """Return the rows with these row IDs, in this order."""
@@ -268,43 +283,22 @@ class LanceTextScanner:
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
     ) -> Sequence[TextMatch] | None:
-        deadline, key = time.monotonic() + timeout.total_seconds(), self._catalog.primary_key(table)
-        pattern, matches = re.compile(re.escape(word), re.IGNORECASE | re.ASCII), list[TextMatch]()
-        selected = list(dict.fromkeys([*key, *columns]))
-        with self._catalog.translate_errors():
-            for batch in self._rows.scan(table, selected):
-                signals.raise_if_interrupted()
-                for row in to_rows(_matching_rows(batch, columns, word), [*key, *columns]):
-                    excerpts = {
-                        name: excerpt
-                        for name, text in zip(columns, row[len(key) :], strict=True)
-                        if (excerpt := _excerpt(text, pattern))
-                    }
-                    if excerpts:
-                        matches.append(TextMatch(row[: len(key)], excerpts))
-                    if len(matches) == limit:
-                        return matches
-                if time.monotonic() > deadline:
-                    return None
+        key = self._catalog.primary_key(table)
+        where = AnyOf([Condition(name, "contains", word) for name in columns])
+        rows = self._rows.read_within(timeout, table, [*key, *columns], where, limit=limit)
+        if rows is None:
+            return None
+        matches = list[TextMatch]()
+        for row in rows:
+            texts = dict(zip(columns, row[len(key) :], strict=True))
+            excerpts = {name: excerpt for name, text in texts.items() if (excerpt := _excerpt(text, word))}
+            matches.append(TextMatch(row[: len(key)], excerpts))
         return matches
 
 
-def _matching_rows(batch: pa.RecordBatch, columns: Sequence[str], word: str) -> pa.RecordBatch:
-    """Return the rows that may match; the comparison also ignores the case of non-ASCII letters."""
-    import pyarrow.compute as pc
-
-    mask = None
-    for name in columns:
-        matches = pc.fill_null(pc.match_substring(_decode(batch.column(name)), word, ignore_case=True), False)  # noqa: FBT003 - the library's
-        mask = matches if mask is None else pc.or_(mask, matches)
-    return batch if mask is None else batch.filter(mask)
-
-
-def _decode(column: pa.Array) -> pa.Array:
-    return column.cast(decoded_type(column.type))
-
-
-def _excerpt(text: object, pattern: re.Pattern[str]) -> str:
-    if not isinstance(text, str) or (match := pattern.search(text)) is None:
+def _excerpt(text: object, word: str) -> str:
+    """Return the first occurrence of a word with the text around it; empty if there is none."""
+    position = lower_ascii(text).find(lower_ascii(word)) if isinstance(text, str) else -1
+    if not isinstance(text, str) or position < 0:
         return ""
-    return text[max(0, match.start() - CHARACTERS_BEFORE) : match.end() + CHARACTERS_AFTER]
+    return text[max(0, position - CHARACTERS_BEFORE) : position + len(word) + CHARACTERS_AFTER]
