@@ -13,7 +13,7 @@ from dbctl import signals
 from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable, fingerprint
 from dbctl.engines.contract.vectors import VectorColumn
-from dbctl.engines.lancedb.location import Location, match_owner, translate_error, translate_errors
+from dbctl.engines.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
 from dbctl.engines.lancedb.manifest import History, ManifestError
 from dbctl.engines.lancedb.values import Family, decoded_type, quote_name, type_family
 from dbctl.engines.sql.catalog import LiveTables
@@ -214,7 +214,7 @@ class Catalog(LiveTables):
             return None
         names = self.location.list_tables()
         for name in names:
-            history = History(self.location.files, name)
+            history = self.history(name)
             try:
                 if not history.read_manifest(next(iter(history.versions().values()), "")).is_common:
                     return None
@@ -306,7 +306,7 @@ class Catalog(LiveTables):
     def _open_error(self, name: str, error: Exception) -> DbctlError:
         """Return the error for a table that cannot be opened, with the table and its newest readable version."""
         failure = translate_error(error, self.location)
-        history = History(self.location.files, name)
+        history = self.history(name)
         versions = history.versions() if isinstance(failure, CorruptError) else {}
         if versions and (reason := history.describe_unreadable(versions)):
             return CorruptError(target=self.target, reason=f"{name}: {reason}")
@@ -325,10 +325,14 @@ class Catalog(LiveTables):
                 raise ChangedWhileReadError(target=self.target) from error
             raise
 
+    def history(self, table: str) -> History:
+        """Return the files and versions of a table, also of one that cannot be opened."""
+        return History(self.location.files, f"{table}{SUFFIX}")
+
     def _is_pruned(self) -> bool:
         """Whether the version of an open table was removed."""
         return any(
-            handle.version not in History(self.location.files, name).versions()
+            handle.version not in self.history(name).versions()
             for name, handle in (self._handles or {}).items()
         )
 

@@ -49,7 +49,7 @@ class LanceChecks:
             line
             for name in names
             if table in ("", name)
-            for line in self._table_damage(name, History(self._files, name), quick=quick)
+            for line in self._table_damage(name, self._catalog.history(name), quick=quick)
         ]
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:

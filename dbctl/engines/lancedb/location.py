@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dbctl import signals
 from dbctl.config import environment, s3
@@ -56,18 +56,31 @@ class File(NamedTuple):
     bytes: int
 
 
-class Files:
-    """The files in the folder of a database."""
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
+class Files(Protocol):
+    """The files in the folder of a database; paths are relative to it."""
 
     def walk(self, path: str = "") -> Iterator[File]:
         """Yield every file below a path, unordered; no file if the path does not exist."""
-        if self._location.folder is None:
-            yield from self._list_stored(path)
-            return
-        pending = [self._location.folder / path]
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    def read_end(self, path: str, byte_count: int) -> bytes:
+        """Return the last bytes of a file; raises as ``read``."""
+
+
+class LocalFiles:
+    """``Files`` of a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def walk(self, path: str = "") -> Iterator[File]:
+        pending = [self._root / path]
         while pending:
             signals.raise_if_interrupted()
             try:
@@ -76,47 +89,44 @@ class Files:
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(Path(entry.path))
                         elif entry.is_file():
-                            yield File(
-                                os.path.relpath(entry.path, self._location.folder), entry.stat().st_size
-                            )
+                            yield File(os.path.relpath(entry.path, self._root), entry.stat().st_size)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # another process removed it
 
     def read(self, path: str) -> bytes:
-        """Return the content of a small file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        if self._location.folder is not None:
-            return read_whole(self._location.folder / path, MAX_MANIFEST_BYTES)
-        with self._storage.open_input_file(f"{self._root}/{path}") as file:
-            return bytes(file.read())
+        return read_whole(self._root / path, MAX_MANIFEST_BYTES)
 
     def read_end(self, path: str, byte_count: int) -> bytes:
-        """Return the last bytes of a file.
+        descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            return os.pread(descriptor, byte_count, max(0, size - byte_count))
+        finally:
+            os.close(descriptor)
 
-        Raises:
-            OSError: it cannot be read.
-        """
-        if self._location.folder is not None:
-            descriptor = os.open(self._location.folder / path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                size = os.fstat(descriptor).st_size
-                return os.pread(descriptor, byte_count, max(0, size - byte_count))
-            finally:
-                os.close(descriptor)
-        with self._storage.open_input_file(f"{self._root}/{path}") as file:
-            file.seek(max(0, file.size() - byte_count))
-            return bytes(file.read())
 
-    def _list_stored(self, path: str) -> Iterator[File]:
+class StoredFiles:
+    """``Files`` in a bucket."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def walk(self, path: str = "") -> Iterator[File]:
         from pyarrow.fs import FileSelector, FileType
 
         root = f"{self._root}/{path}".rstrip("/")
         for info in self._storage.get_file_info(FileSelector(root, allow_not_found=True, recursive=True)):
             if info.type == FileType.File:
                 yield File(info.path.removeprefix(f"{self._root}/"), info.size)
+
+    def read(self, path: str) -> bytes:
+        with self._storage.open_input_file(f"{self._root}/{path}") as file:
+            return bytes(file.read())
+
+    def read_end(self, path: str, byte_count: int) -> bytes:
+        with self._storage.open_input_file(f"{self._root}/{path}") as file:
+            file.seek(max(0, file.size() - byte_count))
+            return bytes(file.read())
 
     @cached_property
     def _root(self) -> str:
@@ -177,7 +187,7 @@ class Location:
     @cached_property
     def files(self) -> Files:
         """The files of the database."""
-        return Files(self)
+        return StoredFiles(self) if self.folder is None else LocalFiles(self.folder)
 
     @cached_property
     def access(self) -> s3.Access:

@@ -33,7 +33,7 @@ class LanceSizes:
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:  # noqa: ARG002 - the exact values are cheap
         return [
-            self._measure_table(name, History(self._files, name))
+            self._measure_table(name, self._catalog.history(name))
             for name in self._catalog.tables()
             if table in ("", name)
         ]
@@ -71,7 +71,7 @@ class LanceSizes:
                 raise CorruptError(target=self._target, reason=reason) from error
 
     def measure_bloat(self) -> Sequence[Bloat]:
-        return [self._measure_bloat(name, History(self._files, name)) for name in self._catalog.tables()]
+        return [self._measure_bloat(name, self._catalog.history(name)) for name in self._catalog.tables()]
 
     def _measure_bloat(self, table: str, history: History) -> Bloat:
         manifest, sizes = self._read_manifest(table, history), history.file_sizes()

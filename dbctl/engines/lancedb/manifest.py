@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
-from dbctl.engines.lancedb.location import SUFFIX, Files
+from dbctl.engines.lancedb.location import Files
 from dbctl.model import JSON_ERRORS, Struct
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -340,20 +340,6 @@ def version_number(name: str) -> int | None:
     return _MAX_VERSION - number if number >= _MIN_INVERTED else number
 
 
-def list_manifests(names: Iterable[str]) -> dict[int, str]:
-    """Return the manifests among file names by version, the newest first."""
-    manifests = {number: name for name in names if (number := version_number(name)) is not None}
-    return dict(sorted(manifests.items(), reverse=True))
-
-
-def parse_hint(content: bytes) -> int:
-    """Return the version in a hint file, or 0."""
-    try:
-        return msgspec.json.decode(content, type=_Hint).version
-    except JSON_ERRORS:
-        return 0
-
-
 class _Hint(Struct, frozen=True):
     version: int
 
@@ -394,15 +380,17 @@ def manifest_name(name: str, number: int) -> str:
 class History:
     """The files and versions of one table, read without the library."""
 
-    def __init__(self, files: Files, table: str) -> None:
-        self.folder = f"{table}{SUFFIX}"
-        self._files = files
+    def __init__(self, files: Files, folder: str) -> None:
+        self.folder, self._files = folder, files
 
     def versions(self) -> dict[int, str]:
         """Return the manifests of all versions, the newest first."""
         folder = f"{self.folder}/{VERSIONS_FOLDER}"
-        names = [file.path.removeprefix(f"{folder}/") for file in self._files.walk(folder)]
-        return {version: f"{folder}/{name}" for version, name in list_manifests(names).items()}
+        paths = {
+            version_number(file.path.removeprefix(f"{folder}/")): file.path
+            for file in self._files.walk(folder)
+        }
+        return {number: paths[number] for number in sorted(filter(None, paths), reverse=True)}
 
     def read_hint(self) -> int:
         """Return the newest version at the last write, or 0 if it is unknown.
@@ -410,8 +398,9 @@ class History:
         Callers that compare it with ``versions`` call this first, because versions may be written concurrently.
         """
         try:
-            return parse_hint(self._files.read(f"{self.folder}/{VERSIONS_FOLDER}/{HINT_FILE}"))
-        except OSError:
+            content = self._files.read(f"{self.folder}/{VERSIONS_FOLDER}/{HINT_FILE}")
+            return msgspec.json.decode(content, type=_Hint).version
+        except (OSError, *JSON_ERRORS):
             return 0
 
     def read_version(self, version: int) -> Manifest:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
-from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, DataFile, Manifest, ManifestError
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, LocalFiles
+from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, DataFile, History, Manifest, ManifestError
 from dbctl.errors.connection import BusyError, CorruptError, FolderMissingError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic
@@ -31,6 +31,9 @@ from dbctl.model import Struct, now
 FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MAX_DESCRIPTORS = 1024, 200, 1 << 20
 #: Seconds after which repeated attempts end.
 TIMEOUT = 30.0
+TAGS_FOLDER = "_refs/tags"
+BRANCHES_FOLDER = "tree"
+EXTERNAL_FILES = "some of its files belong to another table"
 
 
 class SnapshotFile(Struct, frozen=True, kw_only=True):
@@ -53,14 +56,145 @@ class FileRemovedError(Exception):
         super().__init__(f"{name} {reason}")
 
 
-class OpenFiles:
-    """Files in a folder, most of them open. The caller closes them."""
+class Snapshot:
+    """The files of the tables, most of them open, with the manifest of each table last. The caller closes it."""
 
     def __init__(self, root: Path, target: str) -> None:
         """Open no file yet; ``target`` is ``app/database``, for messages."""
         self.root, self._target = root, target
         self.files = list[SnapshotFile]()
         self._descriptors = list[int]()
+        self.taken_at = now()
+        self.tables = dict[str, Manifest]()  #: the copied version of each table
+        self.folders, self.remarks = list[str](), list[str]()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by table."""
+        return {name: version.rows for name, version in self.tables.items()}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each table, as metadata of a dump."""
+        return {f"version of {name}": str(version.version) for name, version in self.tables.items()}
+
+    def add_all(self, folder: str = "", *, allow_older: bool) -> None:
+        """Add all tables and files of a folder; ``allow_older``: use an older version of a table if the newest is incomplete."""
+        for name in _list_names(self.root / folder):
+            child = f"{folder}/{name}" if folder else name
+            path = self.root / child
+            if not folder and is_table(path):
+                self._add_table(name, allow_older=allow_older)
+            elif path.is_symlink():
+                continue
+            elif path.is_dir():
+                self.folders.append(child)
+                self.add_all(child, allow_older=allow_older)
+            elif atomic.is_regular(path):
+                with suppress(FileRemovedError):
+                    self.add(child)
+
+    def _add_table(self, folder: str, *, allow_older: bool) -> None:
+        """Add the newest version of a table, and its tags."""
+        history = History(LocalFiles(self.root), folder)
+        hint = history.read_hint()  # before the manifests, because the app may add versions
+        manifests = history.versions()
+        newest = next(iter(manifests), 0)
+        if manifests and hint > newest:
+            self.remarks.append(
+                f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
+            )
+        if not manifests:  # being created or removed; LanceDB cannot open it either
+            self.remarks.append(f"{folder} has no version and was skipped")
+            return
+        failed: FileRemovedError | None = None
+        for number, path in manifests.items():
+            first_file = len(self.files)
+            try:
+                version = self._add_version(folder, path)
+            except (FileRemovedError, ManifestError) as error:
+                if not allow_older:
+                    raise
+                self.remove_from(first_file)
+                reason = error if isinstance(error, FileRemovedError) else f"{Path(path).name}: {error}"
+                failed = failed or FileRemovedError(
+                    f"version {number} of {folder}", f"is incomplete: {reason}"
+                )
+                continue
+            if failed:
+                self.remarks.append(f"{failed}; version {version.version} is used")
+            self.tables[folder.removesuffix(SUFFIX)] = version
+            self._add_tags(folder, manifests, version.version)
+            if (self.root / folder / BRANCHES_FOLDER).is_dir():
+                self.remarks.append(f"{folder}: its branches were skipped")
+            return
+        raise failed or FileRemovedError(folder, "has no version")
+
+    def _add_version(self, folder: str, name: str) -> Manifest:
+        """Add all files of the version with this manifest, and the manifest last."""
+        index = len(self.files)
+        self.add(name)
+        content = b"".join(self.blocks(self.files[index]))
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise ManifestError("manifest too large")
+        version = manifest.parse(content)
+        if version.is_branch:
+            raise ManifestError("manifest of a branch")
+        if version.is_external:
+            raise NotSupportedError(
+                feature=f"copying {self._target}",
+                subject=f"{folder}: {EXTERNAL_FILES}",
+                hint="Create a deep copy of the table first.",
+            )
+        file_names = {file.name for file in self.files}
+        for data_file in self._version_files(folder, version):
+            file_name = f"{folder}/{data_file.path}"
+            if file_name not in file_names:
+                file_names.add(file_name)
+                self.add(file_name, data_file.bytes)
+        if version.transaction:
+            with suppress(FileRemovedError):
+                self.add(f"{folder}/{version.transaction}")
+        self.files.append(self.files.pop(index))  # last, in the order in which a table is written
+        return version
+
+    def _version_files(self, folder: str, version: Manifest) -> Iterator[DataFile]:
+        """Yield the files of a version, including those that only their folder identifies: of indexes, and of blobs."""
+        listed = list(version.files())
+        yield from listed
+        blob_folders = [file.path.removesuffix(SUFFIX) for file in listed if file.path.startswith("data/")]
+        required = {index.folder for index in version.indexes if not index.files}
+        for subfolder in (*(index.folder for index in version.indexes), *blob_folders):
+            path = self.root / folder / subfolder
+            try:
+                names = sorted(os.listdir(path))  # noqa: PTH208 - names are enough
+            except (FileNotFoundError, NotADirectoryError):
+                if subfolder in required:
+                    raise FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
+                continue
+            for name in names:
+                if not os.path.isdir(path / name):  # noqa: PTH112 - pathlib's version raises PermissionError
+                    yield DataFile(f"{subfolder}/{name}")
+
+    def _add_tags(self, folder: str, manifests: Mapping[int, str], current_number: int) -> None:
+        for name in _list_names(self.root / folder / TAGS_FOLDER, missing=True):
+            first_file = len(self.files)
+            try:
+                number, branch = _read_tag(self.root / folder / TAGS_FOLDER / name)
+                if number != current_number:
+                    self._add_version(folder, "" if branch else manifests[number])
+                self.add(f"{folder}/{TAGS_FOLDER}/{name}")
+            except (
+                FileRemovedError,
+                ManifestError,
+                LookupError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OSError,
+            ):
+                self.remove_from(first_file)
+                self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
 
     def close(self) -> None:
         """Close all files; may be called repeatedly."""
@@ -165,151 +299,6 @@ def _reserve_descriptor(descriptor: int, open_count: int) -> int | None:
     return None
 
 
-#: Bytes of a file with the number of a version.
-MAX_HINT_BYTES = 1 << 12
-TAGS_FOLDER = "_refs/tags"
-BRANCHES_FOLDER = "tree"
-EXTERNAL_FILES = "some of its files belong to another table"
-
-
-class Snapshot(OpenFiles):
-    """The open files of the tables, with the manifest of each table last. The caller closes it."""
-
-    def __init__(self, root: Path, target: str) -> None:
-        super().__init__(root, target)
-        self.taken_at = now()
-        self.tables = dict[str, Manifest]()  #: the copied version of each table
-        self.folders, self.remarks = list[str](), list[str]()
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """Rows by table."""
-        return {name: version.rows for name, version in self.tables.items()}
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """The version of each table, as metadata of a dump."""
-        return {f"version of {name}": str(version.version) for name, version in self.tables.items()}
-
-    def add_all(self, folder: str = "", *, allow_older: bool) -> None:
-        """Add all tables and files of a folder; ``allow_older``: use an older version of a table if the newest is incomplete."""
-        for name in _list_names(self.root / folder):
-            child = f"{folder}/{name}" if folder else name
-            path = self.root / child
-            if not folder and is_table(path):
-                self._add_table(name, allow_older=allow_older)
-            elif path.is_symlink():
-                continue
-            elif path.is_dir():
-                self.folders.append(child)
-                self.add_all(child, allow_older=allow_older)
-            elif atomic.is_regular(path):
-                with suppress(FileRemovedError):
-                    self.add(child)
-
-    def _add_table(self, folder: str, *, allow_older: bool) -> None:
-        """Add the newest version of a table, and its tags."""
-        hint = _read_hint(self.root / folder)  # before the manifests, because the app may add versions
-        manifests = list_manifests(self.root / folder)
-        newest = next(iter(manifests), 0)
-        if manifests and hint > newest:
-            self.remarks.append(
-                f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
-            )
-        if not manifests:  # being created or removed; LanceDB cannot open it either
-            self.remarks.append(f"{folder} has no version and was skipped")
-            return
-        failed: FileRemovedError | None = None
-        for number, name in manifests.items():
-            first_file = len(self.files)
-            try:
-                version = self._add_version(folder, name)
-            except (FileRemovedError, ManifestError) as error:
-                if not allow_older:
-                    raise
-                self.remove_from(first_file)
-                reason = error if isinstance(error, FileRemovedError) else f"{name}: {error}"
-                failed = failed or FileRemovedError(
-                    f"version {number} of {folder}", f"is incomplete: {reason}"
-                )
-                continue
-            if failed:
-                self.remarks.append(f"{failed}; version {version.version} is used")
-            self.tables[folder.removesuffix(SUFFIX)] = version
-            self._add_tags(folder, manifests, version.version)
-            if (self.root / folder / BRANCHES_FOLDER).is_dir():
-                self.remarks.append(f"{folder}: its branches were skipped")
-            return
-        raise failed or FileRemovedError(folder, "has no version")
-
-    def _add_version(self, folder: str, manifest_name: str) -> Manifest:
-        """Add all files of a version, and its manifest last."""
-        name = f"{folder}/{VERSIONS_FOLDER}/{manifest_name}"
-        index = len(self.files)
-        self.add(name)
-        content = b"".join(self.blocks(self.files[index]))
-        if len(content) > MAX_MANIFEST_BYTES:
-            raise ManifestError("manifest too large")
-        version = manifest.parse(content)
-        if version.is_branch:
-            raise ManifestError("manifest of a branch")
-        if version.is_external:
-            raise NotSupportedError(
-                feature=f"copying {self._target}",
-                subject=f"{folder}: {EXTERNAL_FILES}",
-                hint="Create a deep copy of the table first.",
-            )
-        file_names = {file.name for file in self.files}
-        for data_file in self._version_files(folder, version):
-            file_name = f"{folder}/{data_file.path}"
-            if file_name not in file_names:
-                file_names.add(file_name)
-                self.add(file_name, data_file.bytes)
-        if version.transaction:
-            with suppress(FileRemovedError):
-                self.add(f"{folder}/{version.transaction}")
-        self.files.append(self.files.pop(index))  # last, in the order in which a table is written
-        return version
-
-    def _version_files(self, folder: str, version: Manifest) -> Iterator[DataFile]:
-        """Yield the files of a version, including those that only their folder identifies: of indexes, and of blobs."""
-        listed = list(version.files())
-        yield from listed
-        blob_folders = [file.path.removesuffix(SUFFIX) for file in listed if file.path.startswith("data/")]
-        required = {index.folder for index in version.indexes if not index.files}
-        for subfolder in (*(index.folder for index in version.indexes), *blob_folders):
-            path = self.root / folder / subfolder
-            try:
-                names = sorted(os.listdir(path))  # noqa: PTH208 - names are enough
-            except (FileNotFoundError, NotADirectoryError):
-                if subfolder in required:
-                    raise FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
-                continue
-            for name in names:
-                if not os.path.isdir(path / name):  # noqa: PTH112 - pathlib's version raises PermissionError
-                    yield DataFile(f"{subfolder}/{name}")
-
-    def _add_tags(self, folder: str, manifests: Mapping[int, str], current_number: int) -> None:
-        for name in _list_names(self.root / folder / TAGS_FOLDER, missing=True):
-            first_file = len(self.files)
-            try:
-                number, branch = _read_tag(self.root / folder / TAGS_FOLDER / name)
-                if number != current_number:
-                    self._add_version(folder, "" if branch else manifests[number])
-                self.add(f"{folder}/{TAGS_FOLDER}/{name}")
-            except (
-                FileRemovedError,
-                ManifestError,
-                LookupError,
-                TypeError,
-                ValueError,
-                AttributeError,
-                OSError,
-            ):
-                self.remove_from(first_file)
-                self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
-
-
 def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Snapshot:
     """Create a snapshot of the tables in the folder ``root``; nothing is written.
 
@@ -361,7 +350,8 @@ def is_table(path: Path) -> bool:
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:
-    return [(name, list_manifests(root / name)) for name in _list_names(root) if is_table(root / name)]
+    files = LocalFiles(root)
+    return [(name, History(files, name).versions()) for name in _list_names(root) if is_table(root / name)]
 
 
 def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:
@@ -371,18 +361,6 @@ def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:
         if missing:
             return ()
         raise FileRemovedError(folder.name, "is missing") from None
-
-
-def _read_hint(table: Path) -> int:
-    try:
-        return manifest.parse_hint(atomic.read_whole(table / VERSIONS_FOLDER / HINT_FILE, MAX_HINT_BYTES))
-    except OSError:
-        return 0
-
-
-def list_manifests(table: Path) -> Mapping[int, str]:
-    """Return the manifests of a table by version, the newest first."""
-    return manifest.list_manifests(_list_names(table / VERSIONS_FOLDER, missing=True))
 
 
 def _read_tag(path: Path) -> tuple[int, bool]:

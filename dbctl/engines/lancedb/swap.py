@@ -19,9 +19,9 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadResult
 from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES
-from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, ManifestError
-from dbctl.engines.lancedb.snapshot import is_table, list_manifests
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, LocalFiles
+from dbctl.engines.lancedb.manifest import HINT_FILE, History, ManifestError
+from dbctl.engines.lancedb.snapshot import is_table
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
 from dbctl.files.lock import is_held
@@ -239,12 +239,12 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
     for table in sorted(folder.iterdir()):
         if not is_table(table):
             continue
-        restored, existing = list_manifests(table), list_manifests(root / table.name)
+        restored, existing = (History(LocalFiles(parent), table.name).versions() for parent in (folder, root))
         if not restored:
             continue
         newest = max(restored)
         number = max(newest, *existing, 0) + VERSION_GAP
-        path = table / VERSIONS_FOLDER / restored[newest]
+        path = folder / restored[newest]
         try:
             content = manifest.renumber(atomic.read_whole(path, MAX_MANIFEST_BYTES), number)
         except ManifestError as error:

@@ -22,7 +22,8 @@ from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.engines.lancedb import manifest, snapshot, swap
 from dbctl.engines.lancedb.dump import FolderDumps, archive_size, blocks
-from dbctl.engines.lancedb.manifest import ManifestError
+from dbctl.engines.lancedb.location import LocalFiles
+from dbctl.engines.lancedb.manifest import History, ManifestError
 from dbctl.engines.lancedb.restore import LanceRestoreTarget
 from dbctl.engines.lancedb.verify import verify_snapshot
 from dbctl.errors.backup import ArchiveUnsafeError
@@ -186,8 +187,8 @@ def test_missing_newest_version_is_reported(root):
     open_table(root).add([lance.create_row(90)])
     with closing(snapshot.create_snapshot(root, TARGET)) as source:
         assert source.remarks == []
-    (newest, name), (previous, _) = list(snapshot.list_manifests(root / f"{TABLE}.lance").items())
-    (root / f"{TABLE}.lance" / "_versions" / name).unlink()
+    (newest, path), (previous, _) = History(LocalFiles(root), f"{TABLE}.lance").versions().items()
+    (root / path).unlink()
     with closing(snapshot.create_snapshot(root, TARGET)) as source:
         assert source.remarks == [
             f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
