@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
 from dbctl.embedders.base import Embedder, create_embedder
-from dbctl.engines.contract.database import Condition, KeysetCursor, Where
+from dbctl.engines.contract.database import Condition, KeysetCursor, Readable, Where
 from dbctl.errors.base import Exit
 from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError
@@ -106,10 +106,8 @@ class MakeVectors(Operation):
         failures = 0
         for start in range(0, len(missing.keys), WRITE_BATCH):
             source = self._open_source()  # writing closed the readers
-            rows, vectors = (
-                source.read_rows(missing.keys[start : start + WRITE_BATCH]),
-                dict[str, Sequence[float]](),
-            )
+            rows = source.read_rows(missing.keys[start : start + WRITE_BATCH])
+            vectors = dict[str, Sequence[float]]()
             try:
                 for key, row in rows.items():
                     signals.raise_if_interrupted()
@@ -161,12 +159,7 @@ class MakeVectors(Operation):
         """Find the rows without a vector; collects at most ``limit`` keys."""
         keys, count, without_text = list[str](), 0, 0
         for batch in self._read_batches(source):
-            search = source.search
-            batch_keys = [key for key, _ in batch]
-            existing = search.db.select(
-                search.section.table, [search.id_column], [Condition(search.id_column, "in", batch_keys)]
-            )
-            existing_keys = {row[0] for row in existing}
+            existing_keys = _find_existing(source.search, source.search.db, [key for key, _ in batch])
             for key, text in batch:
                 if key in existing_keys:
                     continue
@@ -210,22 +203,22 @@ class MakeVectors(Operation):
             return 0
         with self._app.writer(self._database) as db, db.transaction():
             source = self._open_source()
-            search = source.search
-            existing = db.select(
-                search.section.table, [search.id_column], [Condition(search.id_column, "in", list(vectors))]
-            )
-            existing_keys, current_rows = {row[0] for row in existing}, source.read_rows(list(vectors))
-            text = search.section.text
+            section, current_rows = source.search.section, source.read_rows(list(vectors))
+            existing_keys = _find_existing(source.search, db, list(vectors))
             new = [
                 source.build_row(key, current_rows[key], vector)
                 for key, vector in vectors.items()
                 if key not in existing_keys
                 and key in current_rows
-                and current_rows[key][text] == rows[key][text]
+                and current_rows[key][section.text] == rows[key][section.text]
             ]
             if new:
                 columns = list(new[0])
-                db.insert_many(
-                    search.section.table, columns, [[row[name] for name in columns] for row in new]
-                )
+                db.insert_many(section.table, columns, [[row[name] for name in columns] for row in new])
         return len(new)
+
+
+def _find_existing(search: SemanticSearch, db: Readable, keys: Sequence[object]) -> set[object]:
+    """Return the keys that have a vector."""
+    column = search.id_column
+    return {key for (key,) in db.select(search.section.table, [column], [Condition(column, "in", keys)])}

@@ -13,7 +13,7 @@ from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import RowNotFoundError
-from dbctl.errors.search import VectorMissingError
+from dbctl.errors.search import VectorInvalidError, VectorMissingError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     NoMatchError,
@@ -154,14 +154,25 @@ class SemanticSearch:
         )
 
     def check_comparable(self, vector: Sequence[float], label: str) -> None:
-        """Raise VectorInvalidError if a vector cannot be compared with the stored vectors."""
-        vector_input.check_comparable(
-            vector,
-            label,
-            dimension=self.column_info.dimension,
-            column=self.qualified_name,
-            model=self.section.model,
-        )
+        """Check that a vector can be compared with the stored vectors.
+
+        Raises:
+            VectorInvalidError: it has another length, or all of its numbers are 0.
+        """
+        dimension, model = self.column_info.dimension, self.section.model
+        if dimension and len(vector) != dimension:
+            model_note = f" (model {model})" if model else ""
+            raise VectorInvalidError(
+                place=label,
+                reason=f"it has {len(vector):,} numbers, vectors of {self.qualified_name}{model_note} have {dimension:,}",
+                hint="Only vectors of the same model can be compared.",
+            )
+        if not any(math.isfinite(number) and number for number in vector):
+            raise VectorInvalidError(
+                place=label,
+                reason="all of its numbers are 0",
+                hint="A zero vector is near to no other vector.",
+            )
 
     def read_vector(self, key: str) -> Sequence[float]:
         """Return the vector of a row.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from array import array
-from collections.abc import Sequence
 
 import msgspec
 
@@ -58,29 +56,6 @@ def validate_vector(value: object, label: str, hint: str = FORMATS_HINT) -> list
     if reason := find_problem(value):
         raise VectorInvalidError(place=label, reason=reason, hint=hint)
     return [float(number) for number in value] if isinstance(value, list) else []
-
-
-def check_comparable(
-    vector: Sequence[float], label: str, *, dimension: int | None, column: str, model: str
-) -> None:
-    """Check that a vector can be compared with those of a column.
-
-    Raises:
-        VectorInvalidError: it has another length, or all of its numbers are 0.
-    """
-    if dimension and len(vector) != dimension:
-        model_note = f" (model {model})" if model else ""
-        raise VectorInvalidError(
-            place=label,
-            reason=f"it has {len(vector):,} numbers, vectors of {column}{model_note} have {dimension:,}",
-            hint="Only vectors of the same model can be compared.",
-        )
-    if not any(math.isfinite(number) and number for number in vector):
-        raise VectorInvalidError(
-            place=label,
-            reason="all of its numbers are 0",
-            hint="A zero vector is near to no other vector.",
-        )
 
 
 def _is_text(raw: bytes) -> bool:
