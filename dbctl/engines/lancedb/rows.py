@@ -37,6 +37,7 @@ from dbctl.engines.lancedb.values import (
     type_family,
 )
 from dbctl.engines.sql.catalog import lower_ascii
+from dbctl.engines.sql.query_builder import expand_keyset, match_rows
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
@@ -59,20 +60,6 @@ def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object
     if isinstance(operand, float) and type_family(column_type) == "integer":
         return f"cast({name} as double) {op} {operand!r}"
     return f"{name} is not null" if op == "!=" else MATCH_NONE
-
-
-def matches_row(columns: Sequence[str], row: Sequence[object]) -> Where:
-    """Return the condition that the columns have the values of a row."""
-    return AllOf([Condition(name, "=", value) for name, value in zip(columns, row, strict=True)])
-
-
-def _after_cursor(where: KeysetCursor) -> Where:
-    column, value = where.key[0], where.values[0]
-    larger = Condition(column, ">", value)
-    if len(where.key) == 1:
-        return larger
-    next_cursor = KeysetCursor(where.key[1:], where.values[1:])
-    return AnyOf([larger, AllOf([Condition(column, "=", value), next_cursor])])
 
 
 def fold_case(value: str) -> str:
@@ -225,7 +212,7 @@ class RowReader:
             case Not():
                 return f"({self._compile(table, where.condition)}) is not true"
             case KeysetCursor():
-                return self._compile(table, _after_cursor(where))
+                return self._compile(table, expand_keyset(where))
 
     def _compare(self, table: str, where: Condition) -> str:
         name, column_type = self._resolve(table, where.column)
@@ -251,11 +238,7 @@ class RowReader:
 
     def _in_subquery(self, table: str, where: InSubquery) -> str:
         rows = dict.fromkeys(self.read(where.table, where.target_columns, where.where))
-        if len(where.columns) == 1:
-            name, column_type = self._resolve(table, where.columns[0])
-            return self._in_list(name, column_type, [value for (value,) in rows if value is not None])
-        alternatives = [matches_row(where.columns, row) for row in rows if None not in row]
-        return self._compile(table, AnyOf(alternatives))
+        return self._compile(table, match_rows(where.columns, [row for row in rows if None not in row]))
 
     def _reference_count(self, table: str, where: ReferenceCount) -> str:
         rows = self.read(where.table, [where.referring_column], ())

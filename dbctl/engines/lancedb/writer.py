@@ -17,8 +17,8 @@ from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where, Writ
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.location import acquire_lock
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
-from dbctl.engines.lancedb.rows import matches_row
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.databases import PartialWriteError
@@ -285,10 +285,9 @@ class LanceWriter(LanceReader, Writable):
 
 
 def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
-    if len(key) > 1:
-        return AnyOf([matches_row(key, row) for row in keys])
-    conditions: list[Where] = [Condition(key[0], "in", [value for (value,) in keys if value is not None])]
-    return AnyOf([*conditions, *([Condition(key[0], "=", None)] if (None,) in keys else [])])
+    if (None,) not in keys:
+        return match_rows(key, keys)
+    return AnyOf([Condition(key[0], "=", None), match_rows(key, [row for row in keys if row != (None,)])])
 
 
 def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract.database import (
@@ -120,7 +120,7 @@ class QueryBuilder:
             case Not():
                 return f"({self.condition(statement, table, where.condition, alias)}) is not true"
             case KeysetCursor():
-                return self.condition(statement, table, _expand_keyset(where), alias)
+                return self.condition(statement, table, expand_keyset(where), alias)
 
     def _subquery(self, statement: Statement, table: str, where: InSubquery, alias: str) -> str:
         inner = statement.add_alias(where.table)
@@ -208,11 +208,19 @@ class QueryBuilder:
         yield f"{value}{' desc' if order.descending else ''}"
 
 
-def _expand_keyset(where: KeysetCursor) -> Where:
-    """Return comparisons for a keyset cursor; the outermost lets an index find the first row."""
+def expand_keyset(where: KeysetCursor) -> Where:
+    """Return a keyset cursor as comparisons; the outermost lets an index find the first row."""
     column, value = where.key[0], where.values[0]
     larger = Condition(column, ">", value)
     if len(where.key) == 1:
         return larger
     remaining = KeysetCursor(where.key[1:], where.values[1:])
     return AllOf([Condition(column, ">=", value), AnyOf([larger, remaining])])
+
+
+def match_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Where:
+    """Return the condition that the columns have the values of one of the rows; a single column must not be NULL."""
+    if len(columns) == 1:
+        return Condition(columns[0], "in", [value for (value,) in rows])
+    alternatives = (zip(columns, row, strict=True) for row in rows)
+    return AnyOf([AllOf([Condition(name, "=", value) for name, value in pairs]) for pairs in alternatives])

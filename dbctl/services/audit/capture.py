@@ -10,9 +10,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbctl.engines.contract.database import (
-    AllOf,
-    AnyOf,
-    Condition,
     InSubquery,
     Merge,
     Query,
@@ -24,6 +21,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.sql import codec
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
@@ -228,20 +226,9 @@ def describe_limit(limit: int) -> str:
     return f"more than {limit:,} rows"
 
 
-def match_keys(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> list[Where]:
-    """Return the conditions of the rows with these keys."""
-    if len(key) == 1:
-        return [Condition(key[0], "in", [values[0] for values in keys])]
-    rows = (
-        AllOf([Condition(column, "=", value) for column, value in zip(key, values, strict=True)])
-        for values in keys
-    )
-    return [AnyOf(list(rows))]
-
-
 def _match_chunks(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> Iterator[list[Where]]:
     for start in range(0, len(keys), KEYS_PER_QUERY):
-        yield match_keys(key, keys[start : start + KEYS_PER_QUERY])
+        yield [match_rows(key, keys[start : start + KEYS_PER_QUERY])]
 
 
 def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]:

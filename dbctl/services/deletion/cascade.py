@@ -20,6 +20,7 @@ from dbctl.engines.contract.database import (
     Reference,
     Where,
 )
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.users import InvariantViolatedError
 from dbctl.model import Plan, Struct, format_count, time_before
@@ -27,7 +28,6 @@ from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.integrity import InvariantQuery
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
-from dbctl.services.audit.capture import match_keys
 from dbctl.units import parse_duration
 
 
@@ -247,7 +247,7 @@ def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, i
     if any(None in row for row in rows):  # unique columns may be NULL
         return AllOf(where)
     if len(key) > 1:
-        return AllOf(match_keys(key, rows))
+        return match_rows(key, rows)
     values = newest = {row[0]: None for row in rows}
     while newest and is_tree and list(reference.to) == key:
         below = db.select(table, key, [Condition(reference.columns[0], "in", list(newest))])

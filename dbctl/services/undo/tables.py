@@ -19,10 +19,11 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.engines.sql import codec
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import require_codec
-from dbctl.services.audit.capture import KEYS_PER_QUERY, match_keys
+from dbctl.services.audit.capture import KEYS_PER_QUERY
 from dbctl.services.events.changes.records import (
     RowImage,
     compute_digest,
@@ -100,7 +101,7 @@ class TableUndo:
 
     def _match(self, keys: Sequence[tuple[object, ...]]) -> Sequence[Where]:
         stored = (self._to_stored(dict(zip(self.key, key, strict=True))) for key in keys)
-        return match_keys(self.key, [tuple(values.values()) for values in stored])
+        return [match_rows(self.key, [tuple(values.values()) for values in stored])]
 
     def _to_stored(self, values: Values) -> dict[str, object]:
         """Return decoded values as the database accepts them."""
