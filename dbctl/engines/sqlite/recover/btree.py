@@ -14,6 +14,7 @@ from dbctl.engines.sqlite.recover.image import (
     INTERIOR,
     LEAF,
     Image,
+    read_number,
 )
 from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
 
@@ -143,8 +144,8 @@ class Trees:
             raise PageError(WRONG_TABLE)
         children = list[tuple[int, Any, Any]]()
         if is_interior:
-            child_numbers = [_read_page_number(page, offset) for offset in cells] + [
-                _read_page_number(page, self._header_offset(page_number) + 8)
+            child_numbers = [read_number(page, offset) for offset in cells] + [
+                read_number(page, self._header_offset(page_number) + 8)
             ]
             keys = [
                 order(fields or []) if order and position in ordered else None
@@ -316,7 +317,7 @@ class Trees:
         entries = list[tuple[int, int]]()
         for offset in cells:
             try:
-                entries.append((_read_page_number(page, offset), read_varint(page, offset + 4)[0]))
+                entries.append((read_number(page, offset), read_varint(page, offset + 4)[0]))
             except IndexError:
                 continue
         placed = longest_increasing(
@@ -332,7 +333,7 @@ class Trees:
             )
             children.append((child, bottom, top))
             bottom = key if position in placed else bottom
-        children.append((_read_page_number(page, self._header_offset(page_number) + 8), bottom, high))
+        children.append((read_number(page, self._header_offset(page_number) + 8), bottom, high))
         return children
 
     def _read_payload(self, page: bytes, offset: int, length: int, *, index: bool) -> bytes:
@@ -355,7 +356,7 @@ class Trees:
         if offset + local_bytes + 4 > usable:
             raise RecordError("it ends beyond its page")
         fragments, remaining = [page[offset : offset + local_bytes]], length - local_bytes
-        overflow_page = _read_page_number(page, offset + local_bytes)
+        overflow_page = read_number(page, offset + local_bytes)
         chain, has_zeros = list[int](), 0
         while remaining > 0:
             overflow = self._image.read_page(overflow_page)
@@ -366,7 +367,7 @@ class Trees:
             has_zeros = has_zeros or overflow.count(0) == len(overflow)
             fragments.append(fragment)
             remaining -= len(fragment)
-            overflow_page = _read_page_number(overflow, 0)
+            overflow_page = read_number(overflow, 0)
         if len(set(chain)) < len(chain):
             raise RecordError("its overflow pages form a cycle")
         if not overflow_page:
@@ -376,7 +377,3 @@ class Trees:
         self._zeroed += has_zeros
         self._crossed = overflow_page != 0
         return b"".join(fragments)
-
-
-def _read_page_number(page: bytes, offset: int) -> int:
-    return int.from_bytes(page[offset : offset + 4], "big")

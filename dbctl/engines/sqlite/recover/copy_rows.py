@@ -88,7 +88,7 @@ class RowCopier:
         try:
             declaration = correct_name(entry)
             self._db.execute(declaration.sql or "")
-            table = Table(self._db, declaration.name)
+            table = Table(self._db, declaration.name, self._image.encoding)
         except sqlite3.OperationalError as error:
             self._report(
                 "not-created", f"table {entry.name} could not be created: {error}; its rows were rejected"

@@ -148,28 +148,20 @@ class Image:
         self.page_size = (
             self._choose_page_size(head) if self.has_header else page_size or self._guess_page_size()
         )
-        reserved = head[20] if self.has_header else 0
-        self.usable = self.page_size - reserved
+        fields = head if self.has_header else bytes(HEADER_BYTES)
+        self.usable = self.page_size - fields[20]
         # If these fields differ, an old version of SQLite wrote the header, and the page count is invalid.
-        declared_pages = (
-            struct.unpack(">I", head[28:32])[0] if self.has_header and head[24:28] == head[92:96] else 0
-        )
+        declared_pages = read_number(fields, 28) if fields[24:28] == fields[92:96] else 0
         self.present_pages = -(-self.size // self.page_size)
         self.missing_pages = max(0, declared_pages - self.present_pages)
         self.total_pages = max(declared_pages, self.present_pages)
-        self.encoding = ENCODINGS.get(self._header_number(head, 56), "utf-8")
-        self.first_free_page, self.free_page_count = (
-            self._header_number(head, 32),
-            self._header_number(head, 36),
-        )
-        self.auto_vacuum = (2 if self._header_number(head, 64) else 1) if self._header_number(head, 52) else 0
+        self.encoding = ENCODINGS.get(read_number(fields, 56), "utf-8")
+        self.first_free_page, self.free_page_count = read_number(fields, 32), read_number(fields, 36)
+        self.auto_vacuum = (2 if read_number(fields, 64) else 1) if read_number(fields, 52) else 0
         self.pragmas = {
-            "user_version": struct.unpack(">i", head[60:64])[0] if self.has_header else 0,
-            "application_id": struct.unpack(">i", head[68:72])[0] if self.has_header else 0,
+            name: int.from_bytes(fields[offset : offset + 4], "big", signed=True)
+            for name, offset in (("user_version", 60), ("application_id", 68))
         }
-
-    def _header_number(self, head: bytes, offset: int) -> int:
-        return int.from_bytes(head[offset : offset + 4], "big") if self.has_header else 0
 
     def close(self) -> None:
         """Close the file."""
@@ -189,12 +181,12 @@ class Image:
         while trunk and trunk not in pages:
             signals.raise_if_interrupted()
             page = self.read_page(trunk)
-            leaves = int.from_bytes(page[4:8], "big")
+            leaves = read_number(page, 4)
             if not page or leaves > self.usable // 4 - 2:
                 return pages, False
             pages.add(trunk)
             pages.update(struct.unpack(f">{leaves}I", page[8 : 8 + 4 * leaves]))
-            trunk = int.from_bytes(page[:4], "big")
+            trunk = read_number(page, 0)
         return pages, self.has_header and len(pages) == self.free_page_count
 
     def is_reserved(self, page_number: int) -> bool:
@@ -205,7 +197,7 @@ class Image:
 
     def _choose_page_size(self, head: bytes) -> int:
         """Return the page size of the header, or a guess if the file contradicts the header."""
-        size, pages = _read_page_size(head), int.from_bytes(head[28:32], "big")
+        size, pages = _read_page_size(head), read_number(head, 28)
         if pages * size == self.size:
             return size
         guess = self._guess_page_size()
@@ -232,6 +224,11 @@ class Image:
                 and 0 < cells <= size // 4
                 and HEADER_SIZES[kind[0]] + 2 * cells <= start < size
             )
+
+
+def read_number(page: bytes, offset: int) -> int:
+    """Return a number of four bytes, for example that of a page."""
+    return int.from_bytes(page[offset : offset + 4], "big")
 
 
 def _read_page_size(head: bytes) -> int:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.sqlite.recover.btree import Batch, Trees
-from dbctl.engines.sqlite.recover.image import HEADER_SIZES, INDEX_INTERIOR, INTERIOR, KINDS, LEAF, Image
+from dbctl.engines.sqlite.recover.image import (
+    HEADER_SIZES,
+    INDEX_INTERIOR,
+    INTERIOR,
+    KINDS,
+    LEAF,
+    Image,
+    read_number,
+)
 from dbctl.engines.sqlite.recover.schema import Entry
 
 #: Number of pages whose rows are compared, and the share of rows that must be equal.
@@ -94,8 +102,8 @@ def _find_roots(image: Image) -> list[int]:
 
 def _read_children(page: bytes, usable: int) -> Iterator[int]:
     cells_start, cell_count = HEADER_SIZES[page[0]], int.from_bytes(page[3:5], "big")
-    yield int.from_bytes(page[8:12], "big")
+    yield read_number(page, 8)
     for offset in range(cells_start, min(cells_start + 2 * cell_count, usable - 1), 2):
         cell = int.from_bytes(page[offset : offset + 2], "big")
         if cell <= usable - 4:
-            yield int.from_bytes(page[cell : cell + 4], "big")
+            yield read_number(page, cell)

@@ -34,8 +34,6 @@ COLLATIONS: Mapping[str, Callable[[bytes], bytes]] = {
     "NOCASE": bytes.lower,
     "RTRIM": lambda text: text.rstrip(b" "),
 }
-#: Python's names of SQLite's encodings.
-ENCODINGS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 Fields = list[object]
 
@@ -58,7 +56,8 @@ def create_database(path: Path) -> sqlite3.Connection:
 class Table:
     """A table of the new file; converts records of the old file into its rows."""
 
-    def __init__(self, db: sqlite3.Connection, name: str) -> None:
+    def __init__(self, db: sqlite3.Connection, name: str, encoding: str) -> None:
+        """Read the columns of a table of the new file; ``encoding`` is Python's name of that of its texts."""
         self.name, self._db = name, db
         # sqlite-utils reports no generated columns, whose values an old row contains
         definitions = db.execute(f"pragma table_xinfo({ident(name)})").fetchall()
@@ -73,10 +72,7 @@ class Table:
         if not self.has_rowid:  # its records are ordered by the key
             by_position = {column[0]: column for column in stored}
             stored = [by_position[row[1]] for row in key if row[1] in by_position]
-            encoding = str(db.execute("pragma encoding").fetchone()[0])
-            self.key_function = _key_function(
-                [(row[3], row[4]) for row in key if row[5]], ENCODINGS[encoding]
-            )
+            self.key_function = _key_function([(row[3], row[4]) for row in key if row[5]], encoding)
         self.stored_columns = [str(column[1]) for column in stored]
         key_columns = [column for column in definitions if column[5]]
         self.rowid_alias = (
