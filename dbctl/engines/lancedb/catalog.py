@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
@@ -154,7 +154,7 @@ class _Tables(Mapping[str, Table]):
     def __init__(
         self, names: Sequence[str], describe: Callable[[], Mapping[str, Table]], target: str
     ) -> None:
-        self._names, self._describe, self._target = names, describe, target
+        self._names, self._describe, self._target = names, cache(describe), target
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -169,13 +169,9 @@ class _Tables(Mapping[str, Table]):
         if name not in self._names:
             raise KeyError(name)
         try:
-            return self._tables[name]
+            return self._describe()[name]
         except KeyError:
             raise ChangedWhileReadError(target=self._target) from None
-
-    @cached_property
-    def _tables(self) -> Mapping[str, Table]:
-        return self._describe()
 
 
 class Catalog(LiveTables):

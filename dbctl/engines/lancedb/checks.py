@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows, TableSize
@@ -19,14 +19,12 @@ from dbctl.engines.lancedb.location import Files, extract_reason, translate_erro
 from dbctl.engines.lancedb.maintenance import LanceSizes
 from dbctl.engines.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
-from dbctl.engines.lancedb.vectors import MAX_PARTITIONS, LanceVectors
+from dbctl.engines.lancedb.vectors import LanceVectors, search_all_partitions
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from lancedb.query import LanceVectorQueryBuilder
-
     from dbctl.engines.lancedb.reader import LanceReader
 
 
@@ -101,7 +99,7 @@ class LanceChecks:
         sizes = history.file_sizes()
         for fragment in manifest.fragments:
             for file in fragment.files:
-                path, rows = file.path, fragment.rows - fragment.deleted
+                path, rows = file.path, fragment.remaining
                 if path not in sizes:
                     yield f"{table}: {path} is missing, with {rows} rows"
                 elif file.bytes is not None and sizes[path] != file.bytes:
@@ -121,9 +119,8 @@ class LanceChecks:
         except CorruptError as error:
             damage, offset = list[str](), 0
             for fragment in manifest.fragments:
-                rows = fragment.rows - fragment.deleted
                 damage += self._fragment_damage(table, fragment, offset)
-                offset += rows
+                offset += fragment.remaining
             yield from damage or [f"{table}: {error.context['reason']}"]
 
     def _index_damage(self, table: str) -> Iterator[str]:
@@ -146,22 +143,17 @@ class LanceChecks:
             try:
                 with translate_panics():
                     statistics = handle.index_stats(index.name)
-                    query = cast(
-                        "LanceVectorQueryBuilder", handle.search([1.0] * dimension, index.columns[0])
-                    )
-                    metric = (statistics and statistics.distance_type) or "l2"
-                    query.distance_type(metric).nprobes(MAX_PARTITIONS).limit(1).to_arrow()
+                    search_all_partitions(handle, index.columns[0], dimension, statistics).to_arrow()
             except (ValueError, RuntimeError, OSError) as error:
                 yield f"{INDEX_PREFIX}{index.name}: {extract_reason(error)}"
 
     def _fragment_damage(self, table: str, fragment: Fragment, offset: int) -> Iterator[str]:
-        rows = fragment.rows - fragment.deleted
         try:
-            if rows:
-                self._read_rows(table, rows, offset)
+            if fragment.remaining:
+                self._read_rows(table, fragment.remaining, offset)
         except CorruptError as error:
             names = ", ".join(file.path for file in fragment.files)
-            yield f"{table}: {names}, with {rows} rows, cannot be read: {error.context['reason']}"
+            yield f"{table}: {names}, with {fragment.remaining} rows, cannot be read: {error.context['reason']}"
 
     def _read_rows(self, table: str, limit: int | None, offset: int) -> None:
         """Read rows and discard them.

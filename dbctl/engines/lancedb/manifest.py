@@ -175,6 +175,11 @@ class Fragment(Struct, frozen=True, kw_only=True):
     sequences: Sequence[DataFile]  #: separate files with row IDs and versions
     is_external: bool  #: whether some files belong to another table
 
+    @property
+    def remaining(self) -> int:
+        """The number of rows without deleted rows."""
+        return self.rows - self.deleted
+
 
 class IndexFiles(Struct, frozen=True, kw_only=True):
     """The files of an index."""
@@ -208,7 +213,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     @property
     def rows(self) -> int:
         """The number of rows without deleted rows."""
-        return sum(fragment.rows - fragment.deleted for fragment in self.fragments)
+        return sum(fragment.remaining for fragment in self.fragments)
 
     @property
     def deleted(self) -> int:

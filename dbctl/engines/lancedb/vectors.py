@@ -9,7 +9,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import Condition, Where
@@ -23,8 +23,9 @@ from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.index import IndexConfig
-    from lancedb.query import LanceQueryBuilder
+    from lancedb.query import LanceQueryBuilder, LanceVectorQueryBuilder
     from lancedb.table import IndexStatistics
+    from lancedb.table import Table as LibraryTable
 
     from dbctl.engines.lancedb.reader import LanceReader
 
@@ -232,8 +233,7 @@ class LanceVectors:
         )
         if not (dimension and statistics.num_indexed_rows):
             return None
-        query = self._catalog.open_table(table).search([1.0] * dimension, vector_column_name=column)
-        query = query.distance_type(statistics.distance_type or "l2").nprobes(MAX_PARTITIONS).limit(1)
+        query = search_all_partitions(self._catalog.open_table(table), column, dimension, statistics)
         counts = PARTITION_COUNT.findall(query.analyze_plan())
         return max(map(int, counts)) if counts else None
 
@@ -304,6 +304,15 @@ class LanceVectors:
         raise SchemaMismatchError(
             target=self._target, missing=f"vectors in {table}.{column}", purpose="a vector search"
         )
+
+
+def search_all_partitions(
+    table: LibraryTable, column: str, dimension: int, statistics: IndexStatistics | None
+) -> LanceQueryBuilder:
+    """Return a query of one row that reads each partition of an index."""
+    metric = (statistics and statistics.distance_type) or "l2"
+    query = cast("LanceVectorQueryBuilder", table.search([1.0] * dimension, vector_column_name=column))
+    return query.distance_type(metric).nprobes(MAX_PARTITIONS).limit(1)
 
 
 def _interruptible(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
