@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from dbctl import signals
@@ -57,12 +58,15 @@ def exclusive(
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             raise to_error("it is not a regular file, or has another hard link")
         prepare(descriptor)
-        deadline = time.monotonic() + timeout
-        while not _try_lock(descriptor, to_error):
-            signals.raise_if_interrupted()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=target, holder=describe_holder(path.read_text), waited=f"{timeout:g}")
-            time.sleep(RETRY_SECONDS)
+        try:
+            wait_for_lock(
+                target,
+                timeout,
+                partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB),
+                partial(describe_holder, path.read_text),
+            )
+        except OSError as error:  # a file system without locks
+            raise to_error(error.strerror or str(error)) from error
         holder = {
             "pid": os.getpid(),
             "host": os.uname().nodename,
@@ -75,6 +79,30 @@ def exclusive(
         yield
     finally:
         os.close(descriptor)
+
+
+def wait_for_lock(
+    target: str,
+    timeout: float,
+    try_lock: Callable[[], object],
+    name_holder: Callable[[], str],
+    *,
+    pause: float = RETRY_SECONDS,
+) -> None:
+    """Call ``try_lock`` until it neither returns False nor raises BlockingIOError; ``name_holder`` returns `` by …``.
+
+    Raises:
+        BusyError: another process held the lock of ``target`` for ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        with suppress(BlockingIOError):
+            if try_lock() is not False:
+                return
+        signals.raise_if_interrupted()
+        if time.monotonic() >= deadline:
+            raise BusyError(target=target, holder=name_holder(), waited=f"{timeout:g}")
+        time.sleep(pause)
 
 
 def find_planted(path: Path | str) -> str:
@@ -111,16 +139,6 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _try_lock(descriptor: int, to_error: Callable[[str], DbctlError]) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks
-        raise to_error(error.strerror or str(error)) from error
-    return True
 
 
 def describe_holder(read_text: Callable[[], str | bytes]) -> str:

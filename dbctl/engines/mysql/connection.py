@@ -34,17 +34,13 @@ from dbctl.engines.mysql.opening import (
 from dbctl.engines.mysql.read_only import find_rejection
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import bind_parameters, format_literal
-from dbctl.engines.servers.connection import (
-    TRANSACTION_ENDED,
-    ServerConnection,
-    ServerTransactions,
-    wait_for_lock,
-)
+from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
 from dbctl.engines.servers.errors import ErrorContext
 from dbctl.engines.sql.catalog import Row, is_storable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
 
 #: Sessions with open transactions that changed something or locked rows, oldest first.
@@ -319,7 +315,7 @@ class DbctlLock:
             yield
             return
         try:
-            wait_for_lock(self._connection, self._try, self._describe_holder)
+            wait_for_lock(self._connection.target, self._connection.timeout, self._try, self._describe_holder)
             since = datetime.now(UTC).isoformat(" ", "seconds")
             description = f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
             self._connection.fetch(

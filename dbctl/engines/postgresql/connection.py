@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import cast
@@ -24,17 +24,13 @@ from dbctl.engines.postgresql.values import (
     encode_for_column,
     encode_statement,
 )
-from dbctl.engines.servers.connection import (
-    TRANSACTION_ENDED,
-    ServerConnection,
-    ServerTransactions,
-    wait_for_lock,
-)
+from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
 from dbctl.engines.servers.errors import ErrorContext
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.operations import RowLocksMissingError
+from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
 
 #: Sessions with more than a reader's lock in this database, oldest first. The server does not report the holder of a row
@@ -298,7 +294,7 @@ class DbctlLock:
         self._connection.apply_settings()
         key = self._own_key() if self._key is None else self._key
         try:
-            wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
+            self._wait(key, lambda: self._describe_holder(key))
         except QueryFailedError as error:
             if not is_unsupported(error.__cause__):  # doctor reports a server without such locks
                 raise
@@ -326,12 +322,12 @@ class DbctlLock:
         Raises:
             BusyError: a session held it for longer than the timeout.
         """
-        wait_for_lock(
-            self._connection,
-            lambda: self._try(key),
-            lambda: f"{self._describe_holder(key)}, a killed restore that has not ended yet",
-        )
+        self._wait(key, lambda: f"{self._describe_holder(key)}, a killed restore that has not ended yet")
         self._release(key)
+
+    def _wait(self, key: int, describe_holder: Callable[[], str]) -> None:
+        connection = self._connection
+        wait_for_lock(connection.target, connection.timeout, lambda: self._try(key), describe_holder)
 
     def _try(self, key: int) -> bool:
         return self._connection.fetch("select pg_try_advisory_lock(:key)", {"key": key}) == [(True,)]

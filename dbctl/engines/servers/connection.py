@@ -11,10 +11,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from dbctl import signals
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql.catalog import Row
-from dbctl.errors.connection import BusyError, QueryFailedError, UnreachableError
+from dbctl.errors.connection import QueryFailedError, UnreachableError
 from dbctl.files import liveness
 from dbctl.model import Struct
 from dbctl.url import Url
@@ -256,8 +255,6 @@ class ServerConnection(ABC, Generic[S]):
         return read()
 
 
-#: Seconds between two tries; short, so that signals are handled.
-LOCK_RETRY_SECONDS = 0.05
 TRANSACTION_ENDED = "an earlier error ended the transaction"
 
 
@@ -299,20 +296,3 @@ class ServerTransactions(ABC):
             raise
         finally:
             self.depth = nested
-
-
-def wait_for_lock(
-    connection: ServerConnection[Any], try_lock: Callable[[], bool], describe_holder: Callable[[], str]
-) -> None:
-    """Call ``try_lock`` until it succeeds; ``describe_holder`` returns the holder as `` by …``.
-
-    Raises:
-        BusyError: another process held the lock until the timeout of the connection.
-    """
-    timeout = connection.timeout
-    deadline = time.monotonic() + timeout
-    while not try_lock():
-        signals.raise_if_interrupted()
-        if time.monotonic() >= deadline:
-            raise BusyError(target=connection.target, holder=describe_holder(), waited=f"{timeout:g}")
-        time.sleep(LOCK_RETRY_SECONDS)

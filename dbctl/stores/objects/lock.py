@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,7 +19,7 @@ from dbctl import signals
 from dbctl.errors.backup import StorageIncompatibleError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError
-from dbctl.files.lock import describe_holder
+from dbctl.files.lock import describe_holder, wait_for_lock
 from dbctl.model import now
 from dbctl.stores.objects.client import Client, ConflictError, Tag
 
@@ -58,15 +57,10 @@ class Lease:
             BusyError: another dbctl process held the lock for ``timeout`` seconds.
             StorageIncompatibleError: the server ignores conditions of writes, so it cannot provide a lock.
         """
-        deadline = time.monotonic() + timeout
         try:
-            while not self._try_acquire():
-                if time.monotonic() >= deadline:
-                    raise BusyError(
-                        target=self._location, holder=self._describe_holder(), waited=f"{timeout:g}"
-                    )
-                signals.raise_if_interrupted()
-                time.sleep(RETRY_SECONDS)
+            wait_for_lock(
+                self._location, timeout, self._try_acquire, self._describe_holder, pause=RETRY_SECONDS
+            )
             if condition := self._client.find_ignored_condition(self._key, self._serialize()):
                 raise StorageIncompatibleError(
                     place=self._location, reason=f"it overwrites an existing object despite {condition}"

@@ -240,6 +240,8 @@ class SQLiteExternalIndexes(ExternalSearch):
 
 #: The name of an unfinished file, also of a dbctl that was killed.
 PARTIAL = ".{name}.dbctl-{number}.partial"
+#: The holder of the lock of a folder.
+HOLDER = " by another dbctl that creates a search index in the same folder"
 #: The attribute in which Linux stores access control lists.
 ACCESS_LIST = "system.posix_acl_access"
 
@@ -271,31 +273,21 @@ def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]
 @contextmanager
 def _lock_folder(path: Path, target: str, timeout: float) -> Iterator[None]:
     """Lock the folder of a file, and remove the leftovers of killed processes; on a file system without locks, nothing."""
+    from dbctl.files.lock import wait_for_lock  # searches do not need it
+
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if _wait_for_lock(folder, target, timeout):
+        try:
+            wait_for_lock(
+                target, timeout, partial(fcntl.flock, folder, fcntl.LOCK_EX | fcntl.LOCK_NB), lambda: HOLDER
+            )
+        except OSError:
+            pass  # a file system without locks
+        else:
             _remove_leftovers(path)
         yield
     finally:
         os.close(folder)
-
-
-def _wait_for_lock(folder: int, target: str, timeout: float) -> bool:
-    """Wait for the lock of a folder; return False if its file system has no locks."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            signals.raise_if_interrupted()
-            if time.monotonic() >= deadline:
-                holder = " by another dbctl that creates a search index in the same folder"
-                raise BusyError(target=target, holder=holder, waited=f"{timeout:g}") from None
-            time.sleep(RETRY_SECONDS)
-        except OSError:
-            return False
-        else:
-            return True
 
 
 def _remove_leftovers(path: Path) -> None:
