@@ -438,7 +438,7 @@ class History:
                 return reason and f"{reason}; version {version} can be read"
         return f"{reason}; no older version can be read"
 
-    def file_sizes(self, below: str = "") -> Mapping[str, int]:
-        """Return the size of every file below a path of the table folder, by its path relative to the table."""
+    def file_sizes(self) -> Mapping[str, int]:
+        """Return the size of every file of the table, by its path relative to the folder of the table."""
         root = f"{self.folder}/"
-        return {file.path.removeprefix(root): file.bytes for file in self._files.walk(root + below)}
+        return {file.path.removeprefix(root): file.bytes for file in self._files.walk(self.folder)}

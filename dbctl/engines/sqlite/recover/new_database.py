@@ -329,11 +329,10 @@ def create_objects(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator
 def verify_and_repair(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[EngineFinding]:
     """Rebuild full-text indexes that differ from their rows; yield the problems of the new file."""
     with closing(SQLiteWriter(path, target)) as db:
-        names = list(SQLiteChecks(db).list_text_indexes())
-    for name in names:
-        yield from _repair_text_index(path, target, next(entry for entry in entries if entry.name == name))
-    with closing(SQLiteWriter(path, target)) as db:
         checks = SQLiteChecks(db)
+        for name in checks.list_text_indexes():
+            entry = next(entry for entry in entries if entry.name == name)
+            yield from _repair_text_index(path, checks, entry)
         for orphans in checks.find_orphaned_rows():
             yield EngineFinding(
                 severity="warning",
@@ -346,8 +345,8 @@ def verify_and_repair(path: Path, target: str, entries: Sequence[Entry]) -> Iter
             )
 
 
-def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[EngineFinding]:
-    reason = _read_damage(path, target, entry.name)
+def _repair_text_index(path: Path, checks: SQLiteChecks, entry: Entry) -> Iterator[EngineFinding]:
+    reason = _read_damage(checks, entry.name)
     if not reason:
         return
     label = f"{entry.name} (full-text index)"
@@ -357,7 +356,7 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
         return
     try:
         _rebuild_text_index(path, entry)
-        reason = _read_damage(path, target, entry.name)
+        reason = _read_damage(checks, entry.name)
     except sqlite3.Error as error:
         raise_if_fatal(error)
         reason = str(error)
@@ -371,10 +370,9 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
         )
 
 
-def _read_damage(path: Path, target: str, name: str) -> str:
+def _read_damage(checks: SQLiteChecks, name: str) -> str:
     try:
-        with closing(SQLiteWriter(path, target)) as db:
-            return SQLiteChecks(db).check_text_index(name)
+        return checks.check_text_index(name)
     except DbctlError as error:
         return str(error)
 
