@@ -234,16 +234,20 @@ def _parse_number(value: object) -> int | float | Decimal | None:
     return None
 
 
-def _integer_literal(value: object, arrow_type: pa.DataType) -> str | None:
+def to_integer(value: object, arrow_type: pa.DataType) -> int | None:
+    """Return a number, also as text, as an integer; None if a column of the type cannot contain it."""
     number = _parse_number(value)
     if number is None or not math.isfinite(number) or number != int(number):
         return None
     bits, integer = arrow_type.bit_width, int(number)
     signed = str(arrow_type).startswith("int")
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    if not low <= integer <= high:
-        return None
-    return f"({integer + 1} - 1)" if integer == INT64.start else str(integer)
+    return integer if low <= integer <= high else None
+
+
+def _integer_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    integer = to_integer(value, arrow_type)
+    return f"({INT64.start + 1} - 1)" if integer == INT64.start else None if integer is None else str(integer)
 
 
 def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:

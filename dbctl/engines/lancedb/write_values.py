@@ -17,6 +17,7 @@ from dbctl.engines.lancedb.values import (
     Row,
     quote_name,
     refuse_unstorable,
+    to_integer,
     to_rows,
     type_family,
     write_stored,
@@ -162,10 +163,6 @@ def _to_boolean(value: object, _arrow_type: pa.DataType) -> object:
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
-def _to_integer(value: object, arrow_type: pa.DataType) -> object:
-    return None if write_stored(value, arrow_type) is None else int(Decimal(str(value)))
-
-
 def _to_float(value: object, _arrow_type: pa.DataType) -> object:
     try:
         return float(value) if isinstance(value, int | float | Decimal | str) else None
@@ -199,7 +196,7 @@ def _to_other(value: object, arrow_type: pa.DataType) -> object:
 _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
     "text": _to_text,
     "boolean": _to_boolean,
-    "integer": _to_integer,
+    "integer": to_integer,
     "float": _to_float,
     "time": _to_time,
     "bytes": _to_bytes,

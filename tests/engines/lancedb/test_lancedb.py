@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import Checks, SizeMonitor
-from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
@@ -144,6 +144,34 @@ def test_dictionary_encoded_text_is_text(tmp_path):
         assert writer.update(TABLE, {"user_id": "other"}, condition) == 7
         assert writer.delete(TABLE, [Condition("user_id", "=", "other")]) == 7
     assert lance.open_reader(tmp_path).count(TABLE) == 13
+
+
+def test_times_are_sorted_in_every_kind_of_text(tmp_path):
+    texts = ["2024-01-02T00:00:00Z", "1700000000", "soon", "1700000000001", "2001-02-03", None]
+    columns = {
+        "number": range(len(texts)),
+        "plain": texts,
+        "encoded": pa.array(texts).dictionary_encode(),
+        "large": pa.array(texts, pa.large_string()),
+    }
+    lancedb.connect(tmp_path).create_table("times", pa.table(columns))
+    reader = lance.open_reader(tmp_path, {"times": ["number"]})
+    for name in ("plain", "encoded", "large"):
+        rows = reader.select("times", ["number"], order_by=[Order([name], time=True)])
+        assert [number for (number,) in rows] == [4, 1, 3, 0, 2, 5]
+        rows = reader.select("times", ["number"], [Condition(name, "<", datetime(2023, 11, 15, tzinfo=UTC))])
+        assert [number for (number,) in rows] == [1, 3, 4]
+
+
+def test_truth_value_is_number_in_column_of_integers(tmp_path):
+    lancedb.connect(tmp_path).create_table(
+        "flags", schema=pa.schema([("id", pa.string()), ("on", pa.int64())])
+    )
+    writer = lance.open_writer(tmp_path)
+    with writer.transaction():
+        writer.insert("flags", {"id": "a", "on": True})
+        writer.update("flags", {"on": False}, [Condition("id", "=", "a")])
+    assert writer.select("flags", ["on"]) == [(0,)]
 
 
 def test_parts_match_protocols(tmp_path):
