@@ -173,7 +173,6 @@ class Fragment(Struct, frozen=True, kw_only=True):
     files: Sequence[DataFile]  #: with the values of the rows
     deletions: str  #: the file with the deleted rows, relative to the table; empty: no deleted rows
     sequences: Sequence[DataFile]  #: separate files with row IDs and versions
-    is_external: bool  #: whether some files belong to another table
 
     @property
     def remaining(self) -> int:
@@ -187,7 +186,6 @@ class IndexFiles(Struct, frozen=True, kw_only=True):
     name: str
     folder: str  #: relative to the table
     files: Sequence[DataFile]  #: empty: written by an older library, which does not list them
-    is_external: bool
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -199,6 +197,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     indexes: Sequence[IndexFiles]
     transaction: str  #: the file of the transaction that created it, not required for reading; may be empty
     is_branch: bool  #: whether it belongs to a branch of the table
+    is_external: bool  #: whether some files belong to another table
     reader_features: int  #: bits of what a reader must understand
 
     @property
@@ -224,13 +223,6 @@ class Manifest(Struct, frozen=True, kw_only=True):
     def bytes(self) -> int:
         """The size of the data files, as far as the manifest contains it."""
         return sum(file.bytes or 0 for fragment in self.fragments for file in fragment.files)
-
-    @property
-    def is_external(self) -> bool:
-        """Whether some files belong to another table."""
-        return any(fragment.is_external for fragment in self.fragments) or any(
-            index.is_external for index in self.indexes
-        )
 
     def files(self) -> Iterator[DataFile]:
         """Yield all files that are required for reading, as far as the manifest lists them."""
@@ -267,15 +259,17 @@ def _parse(content: bytes) -> Manifest:
     message = Message(_section(content, offset))
     if not message.number(_VERSION):
         raise ManifestError("manifest without a version")
-    transaction = message.text(_TRANSACTION)
-    indexes = Message(_section(content, message.number(_INDEXES))) if _INDEXES in message else None
+    fragments, transaction, indexes = message.messages(_FRAGMENT), message.text(_TRANSACTION), list[Message]()
+    if _INDEXES in message:
+        indexes = Message(_section(content, message.number(_INDEXES))).messages(_INDEX)
     return Manifest(
         version=message.number(_VERSION),
         format=message.message(_DATA_FORMAT).text(_FORMAT_VERSION) or LEGACY_FORMAT,
-        fragments=[_parse_fragment(fragment) for fragment in message.messages(_FRAGMENT)],
-        indexes=[_parse_index(index) for index in indexes.messages(_INDEX)] if indexes else [],
+        fragments=[_parse_fragment(fragment) for fragment in fragments],
+        indexes=[_parse_index(index) for index in indexes],
         transaction=_require_inside(f"_transactions/{transaction}") if transaction else "",
         is_branch=_BRANCH in message,
+        is_external=any(map(_is_external, fragments)) or any(_INDEX_BASE in index for index in indexes),
         reader_features=message.number(_READER_FEATURES),
     )
 
@@ -290,7 +284,7 @@ def _section(content: bytes, offset: int) -> bytes:
 
 
 def _parse_fragment(fragment: Message) -> Fragment:
-    files, deletion, deletions = fragment.messages(_FILE), fragment.message(_DELETIONS), ""
+    deletion, deletions = fragment.message(_DELETIONS), ""
     if fragment.data(_DELETIONS):
         numbers = (
             fragment.number(_FRAGMENT_ID),
@@ -302,15 +296,18 @@ def _parse_fragment(fragment: Message) -> Fragment:
     return Fragment(
         rows=fragment.number(_ROWS),
         deleted=deletion.number(_DELETED_ROWS),
-        files=[_parse_file("data/", file, _FILE_BYTES) for file in files],
+        files=[_parse_file("data/", file, _FILE_BYTES) for file in fragment.messages(_FILE)],
         deletions=deletions,
         sequences=[
             DataFile(_require_inside(file.text(_PATH)))
             for field in _SEQUENCES
             for file in fragment.messages(field)
         ],
-        is_external=any(_FILE_BASE in file for file in (*files, deletion)),
     )
+
+
+def _is_external(fragment: Message) -> bool:
+    return any(_FILE_BASE in file for file in (*fragment.messages(_FILE), fragment.message(_DELETIONS)))
 
 
 def _parse_index(index: Message) -> IndexFiles:
@@ -319,7 +316,6 @@ def _parse_index(index: Message) -> IndexFiles:
         name=index.text(_INDEX_NAME),
         folder=folder,
         files=[_parse_file(f"{folder}/", file, _INDEX_FILE_BYTES) for file in index.messages(_INDEX_FILE)],
-        is_external=_INDEX_BASE in index,
     )
 
 
