@@ -204,7 +204,14 @@ class Location:
         if self.folder is not None:
             return {}
         access = self.access
-        options = {"region": access.region, **_timeout_options(self.timeout)}
+        seconds = max(1, round(self.timeout))
+        options = {
+            "region": access.region,
+            # otherwise the library repeats requests for minutes
+            "connect_timeout": f"{seconds}s",
+            "client_max_retries": "3",
+            "client_retry_timeout": str(max(10, seconds)),
+        }
         if access.endpoint:
             options |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
             if access.endpoint.startswith("http://"):
@@ -272,16 +279,6 @@ def _require_driver(target: str) -> Iterator[None]:
     """Import the library: it starts threads and does not handle signals; raises as ``require_driver``."""
     with require_driver(target, driver="lancedb", extra="lancedb"), signals.defer_signals():
         yield
-
-
-def _timeout_options(timeout: float) -> dict[str, str]:
-    """Return timeouts for the library, which otherwise retries for minutes."""
-    seconds = max(1, round(timeout))
-    return {
-        "connect_timeout": f"{seconds}s",
-        "client_max_retries": "3",
-        "client_retry_timeout": str(max(10, seconds)),
-    }
 
 
 #: Source locations of the library in its messages.
@@ -380,10 +377,6 @@ def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[Non
     """
     if location.folder is not None:
         return write_lock(location.folder, location.target, purpose, timeout=location.timeout)
-    return _hold_local_lock(location, purpose)
-
-
-def _hold_local_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
     name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
     file = environment.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
 

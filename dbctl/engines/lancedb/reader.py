@@ -188,10 +188,6 @@ def _encode_value(value: object, *, json: bool) -> str | None:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _integer_parser(column: Column) -> codec.Parser:
-    return codec.integer_parser(column, -(1 << 63), (1 << 64) - 1)
-
-
 def _boolean_parser(column: Column) -> codec.Parser:
     parse = codec.boolean_parser(column, BOOLEAN_WORDS)
     return lambda text: int(str(parse(text)).strip().lower() in TRUE_WORDS)
@@ -199,7 +195,7 @@ def _boolean_parser(column: Column) -> codec.Parser:
 
 _PARSERS: Mapping[str, Callable[[Column], codec.Parser]] = {
     "text": partial(codec.text_parser, nul=True),
-    "integer": _integer_parser,
+    "integer": lambda column: codec.integer_parser(column, -(1 << 63), (1 << 64) - 1),
     "float": partial(codec.number_parser, finite=False),
     "boolean": _boolean_parser,
     "bytes": codec.bytes_parser,

@@ -40,7 +40,8 @@ def to_python(column: pa.Array | pa.ChunkedArray) -> list[object]:
     if type_family(arrow_type) == "text":
         return _decode_texts(column)
     if type_family(arrow_type) == "vector":
-        return [item for chunk in _chunks(column) for item in _lists_to_json(chunk)]
+        chunks: Sequence[pa.Array] = getattr(column, "chunks", [column])
+        return [item for chunk in chunks for item in _lists_to_json(chunk)]
     raw_values = column.to_pylist()
     convert = _CONVERTERS.get(str(arrow_type).partition("[")[0].partition("<")[0])
     return [None if item is None else convert(item) for item in raw_values] if convert else raw_values
@@ -54,10 +55,6 @@ def _decode_texts(column: pa.Array | pa.ChunkedArray) -> list[object]:
 
         plain = column.cast(pa.large_string()).cast(pa.large_binary(), safe=False).to_pylist()
         return [None if item is None else item.decode("utf-8", "surrogateescape") for item in plain]
-
-
-def _chunks(column: pa.Array | pa.ChunkedArray) -> Sequence[pa.Array]:
-    return column.chunks if hasattr(column, "chunks") else [column]
 
 
 def _lists_to_json(column: pa.Array) -> Iterator[str | None]:
