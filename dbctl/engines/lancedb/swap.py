@@ -70,15 +70,6 @@ def _read_marker(folder: Path) -> tuple[str, str]:
     return previous_name, prepared_name.strip()
 
 
-def mark_prepared(folder: Path, prepared: Path) -> Path:
-    """Write a marker with the previous name into a folder, and rename the folder to ``prepared``."""
-    with atomic.write_atomically(folder / MARKER, replace=True) as mark:
-        mark.write(f"{folder.name}\n{prepared.name}\n")
-    folder.rename(prepared)
-    atomic.sync_directory(prepared.parent)
-    return prepared
-
-
 def cancel_prepared(prepared: Path, folder: Path) -> None:
     """Restore the previous name of a prepared folder and remove its marker."""
     prepared.rename(folder)
@@ -130,17 +121,6 @@ def exchange(prepared: Path, root: Path) -> bool:
         with suppress(OSError):  # ``complete_interrupted`` repeats it
             replaced.rename(prepared)
     return exists
-
-
-def make_durable(root: Path) -> None:
-    """Remove the marker after a swap, and sync the parent folder.
-
-    Raises:
-        OSError: a power failure may revert the swap.
-    """
-    with suppress(OSError):
-        (root / MARKER).unlink()
-    atomic.sync_directory(root.parent)
 
 
 def complete_interrupted(root: Path) -> None:
@@ -302,8 +282,13 @@ class FolderSwap:
     def write_marker(self, retained: Mapping[str, str]) -> None:
         """Rename the new folder, durably, to the name that the replaced folder will get."""
         name = retained.get("kept") or sibling_path(self._root, secrets.token_hex(4)).name
+        prepared = self._root.with_name(name)
         with atomic.translate_errors(self._root.parent, self._root.parent):
-            self._prepared = mark_prepared(self._folder, self._root.with_name(name))
+            with atomic.write_atomically(self._folder / MARKER, replace=True) as mark:
+                mark.write(f"{self._folder.name}\n{prepared.name}\n")
+            self._folder.rename(prepared)
+            atomic.sync_directory(self._root.parent)
+        self._prepared = prepared
 
     def remove_marker(self) -> None:
         """Restore the previous name of the new folder."""
@@ -322,8 +307,10 @@ class FolderSwap:
         with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
             replaced = exchange(self._prepared, self._root)
             prepared, self._prepared = self._prepared, None
+            with suppress(OSError):
+                (self._root / MARKER).unlink()
             try:  # errors after the swap are only remarks
-                make_durable(self._root)
+                atomic.sync_directory(self._root.parent)  # otherwise a power failure may revert the swap
                 if replaced and not retained.get("kept"):
                     remove(prepared)
             except OSError as error:

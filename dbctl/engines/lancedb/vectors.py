@@ -35,11 +35,12 @@ MAX_EXAMPLES = 3
 KINDS = ("empty", "zeros", "not-finite", "length")
 
 
-def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[str]) -> list[VectorFault]:
+def find_faults(batches: Iterable[pa.RecordBatch], column: str, key: Sequence[str]) -> list[VectorFault]:
     """Return the faults of all vectors; ``batches`` have the vector column and the columns of ``key``."""
     counts: Counter[str | int] = Counter()  # by kind, or by length
     examples: defaultdict[str | int, list[Row]] = defaultdict(list)
     for batch in batches:
+        signals.raise_if_interrupted()
         for kind, indexes in _classify_vectors(batch.column(column)):
             counts[kind] += len(indexes)
             sampled = indexes[: MAX_EXAMPLES - len(examples[kind])]
@@ -200,7 +201,7 @@ class LanceVectors:
             batches = self._rows.scan(
                 table, list(dict.fromkeys([*key, column])), batch_rows=VECTOR_BATCH_ROWS
             )
-            return find_faults(_interruptible(batches), column, key)
+            return find_faults(batches, column, key)
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
         vectors = {column.column for column in self.vector_columns(table)}
@@ -313,13 +314,6 @@ def search_all_partitions(
     metric = (statistics and statistics.distance_type) or "l2"
     query = cast("LanceVectorQueryBuilder", table.search([1.0] * dimension, vector_column_name=column))
     return query.distance_type(metric).nprobes(MAX_PARTITIONS).limit(1)
-
-
-def _interruptible(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches, and check for interrupts between them."""
-    for batch in batches:
-        signals.raise_if_interrupted()
-        yield batch
 
 
 def to_arrays(column: pa.Array) -> list[array[float] | None]:
