@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import total_ordering
 from pathlib import Path
@@ -191,11 +191,9 @@ class Inserter:
         self._db, self._table = db, f"{schema}.{ident(table)}"
         self._raw_table = ""
         self._columns = ", ".join(ident(name) for name in columns)
-        self._sql = self._statement("?" for _ in columns)
+        placeholders = ", ".join("?" for _ in columns)
+        self._sql = f"insert into {self._table} ({self._columns}) values ({placeholders})"
         self.saved = 0
-
-    def _statement(self, values: Iterable[str]) -> str:
-        return f"insert into {self._table} ({self._columns}) values ({', '.join(values)})"
 
     def insert(self, rows: Sequence[Fields]) -> Iterator[tuple[int, str]]:
         """Insert rows; yield position and reason of each rejected row."""
