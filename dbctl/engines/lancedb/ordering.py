@@ -1,4 +1,7 @@
-"""Sort rows, which the library cannot do: select sort expressions for each row, and sort the row IDs in memory."""
+"""Sort rows by expressions: select their values for each row, and sort the row IDs in memory.
+
+The library sorts only by stored columns, neither by expressions nor by the row ID.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class LanceReader(Readable):
     def read_rows(self, query: Query) -> list[Row]:
         """Return the rows of a query; LanceDB has no row locks: a write compares the version with the one that was read."""
         self.catalog.require_columns(query.table, query.columns)
-        # The library sorts nothing: the IDs of all rows that match are sorted here, and then one page of rows is read.
+        # The IDs of all rows that match are sorted in memory, and then one page of rows is read.
         row_ids = sort_row_ids(self.rows, query.table, query.order_by, query.where)
         end = None if query.limit is None else query.offset + query.limit
         return self.rows.read_by_id(query.table, query.columns, row_ids[query.offset : end])
