@@ -25,19 +25,19 @@ SETUP = {
     "bash": """
         PS1='> '; HISTFILE=; bind 'set enable-bracketed-paste off'; bind 'set keyseq-timeout 1'; bind 'set page-completions off'
         bind 'set completion-query-items 0'; source {file}
-        save() {{ printf '%s' "$READLINE_LINE" > {target}.new; mv {target}.new {target}; }}
+        save() {{ printf '%s' "$READLINE_LINE" > {target}.new; mv {target}.new {target}; READLINE_LINE= READLINE_POINT=0; }}
         bind -r '\\C-x'; bind -x '"\\C-x": save'; echo rea""dy
     """,
     "zsh": """
         unsetopt zle_bracketed_paste beep; PS1='> '; LISTMAX=-1; KEYTIMEOUT=1; fpath=({folder} $fpath)
         autoload -U compinit; compinit -u -D
-        save() {{ print -rn -- "$BUFFER" > {target}.new; mv {target}.new {target}; }}
+        save() {{ print -rn -- "$BUFFER" > {target}.new; mv {target}.new {target}; BUFFER=; }}
         zle -N save; bindkey -r '^X'; bindkey '^X' save; echo rea""dy
     """,
     "fish": """
         function fish_prompt; echo '> '; end; function fish_greeting; end; set -g fish_autosuggestion_enabled 0
         source {file}
-        bind \\cx 'commandline > {target}.new; mv {target}.new {target}'; echo rea""dy
+        bind \\cx 'commandline > {target}.new; mv {target}.new {target}; commandline ""'; echo rea""dy
     """,
 }
 WORDS = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"], "fish": ["--no-config", "-i"]}
@@ -67,7 +67,6 @@ class Shell:
                 continue
         completed = self._target.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n")
         self._target.unlink()
-        self._child.send("\x03")  # a new line
         return completed
 
     def parse(self, line: str) -> list[str]:
