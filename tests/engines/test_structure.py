@@ -15,7 +15,7 @@ from dbctl.engines import registry
 from dbctl.url import ENGINES
 
 ROOT = Path(dbctl.__file__).parent
-#: Classes include the contracts ``Readable`` and ``Writable``.
+#: Bases of a class with the class itself, and methods with inherited ones. Classes include the contracts ``Readable`` and ``Writable``.
 MAX_CLASSES, MAX_METHODS, MAX_REGISTRY_LINES = 6, 60, 200
 #: The type of a file's content, some of whose values are also names of engines.
 CONTENT = ("content", "_content")
