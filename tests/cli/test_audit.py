@@ -101,6 +101,15 @@ def test_reading_and_dry_runs_and_unchanged_rows_are_not_recorded(answer, blog):
     assert answer("audit", "verify")["data"]["checked"] == 0
 
 
+def test_plan_of_a_restored_table_is_not_recorded(answer, blog):
+    answer("backup", "create")
+    words = ("restore", "apply", "latest", "--table", "tags", "--into", "tags_then")
+    answer(*words, "--dry-run")
+    assert read_operations(answer) == []
+    answer(*words)
+    assert [operation["rows"] for operation in read_operations(answer)] == [{"main.tags_then": 2}]
+
+
 def test_undo_restores_rows_that_foreign_keys_deleted(answer, blog):
     before = read_rows(blog)
     answer("data", "delete", "posts", "2", "--yes")

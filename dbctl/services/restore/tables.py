@@ -36,6 +36,8 @@ from dbctl.spec import Write
 
 #: Its rows are those of a file, unlike those of a whole backup.
 RESTORED_TABLE = Write(source="input", facts=("audit",))
+#: How a plan opens the database: its temporary tables are no operation of the audit log.
+PLANNED_TABLE = Write(source="input", facts=("audit",), audited=False)
 
 
 class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
@@ -99,7 +101,7 @@ class RestoreTables(RestoreOperation):
 
     def plan(self) -> Plan:
         """Return the rows to insert and replace; the live database is not changed."""
-        with self._source.open_content(self._member) as source, self._open_writer() as db:
+        with self._source.open_content(self._member) as source, self._open_writer(PLANNED_TABLE) as db:
             if self._selection.new_name:
                 return self._plan_table(db, self._require_table(source))
             return self._plan_merge(db, self._merge.stage_tables(source, db))
@@ -141,12 +143,12 @@ class RestoreTables(RestoreOperation):
 
     def _restore_rows(self, reader: MemberReader, confirmed: str | None) -> Sequence[RestoredTable]:
         """Restore the rows in one transaction."""
-        with self._source.open_content(self._member, reader) as source, self._open_writer() as db:
+        with self._source.open_content(self._member, reader) as source, self._open_writer(RESTORED_TABLE) as db:
             restore = self._create_table if self._selection.new_name else self._merge_tables
             return restore(source, db, confirmed)
 
-    def _open_writer(self) -> AbstractContextManager[Writable]:
-        return self._app.writer(self._member.database, RESTORED_TABLE)
+    def _open_writer(self, write: Write) -> AbstractContextManager[Writable]:
+        return self._app.writer(self._member.database, write)
 
     def _create_result(
         self, safety: SafetyBackup | None, tables: Sequence[RestoredTable]
