@@ -86,9 +86,16 @@ def receiver() -> Iterator[FaultProxy]:
 def deployment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, receiver: FaultProxy
 ) -> Path:
-    """Create a deployment of each variant, with its configuration and input files."""
-    folder = tmp_path_factory.mktemp("deployment") / request.param
-    if request.param == "document":
+    """Create a deployment of each variant."""
+    return create_deployment(tmp_path_factory.mktemp("deployment") / request.param, receiver.url)
+
+
+def create_deployment(folder: Path, receiver: str = "") -> Path:
+    """Create a deployment with its configuration and input files; its folder is named after the variant.
+
+    ``receiver`` is the address that receives notifications; empty: none are sent.
+    """
+    if folder.name == "document":
         demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
     else:
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
@@ -98,7 +105,7 @@ def deployment(
         "username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8"
     )
     (folder / "attempts.csv").write_text("username,ip_address\neve,10.0.0.7\n", encoding="utf-8")
-    (folder / "settings.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps({KEYS[folder.name]: "Arcade"}), encoding="utf-8")
     (folder / "steps").mkdir()
     (folder / "steps" / "001_notes.sql").write_text(
         "-- migrate:up\ncreate table notes (text text);\n-- migrate:down\ndrop table notes;\n",
@@ -111,14 +118,14 @@ def deployment(
         "flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False
     ).apply()
     with (folder / "dbctl.toml").open("a", encoding="utf-8") as file:
-        file.write(
-            f'[apps.fp.migrations]\nuser = "migrations"\n[notify]\nping = "{receiver.url}/{{command}}"\n[notify.webhook]\nurl = "{receiver.url}"\n'
-        )
+        file.write('[apps.fp.migrations]\nuser = "migrations"\n')
+        if receiver:
+            file.write(f'[notify]\nping = "{receiver}/{{command}}"\n[notify.webhook]\nurl = "{receiver}"\n')
     shutil.copytree(
         Path(bundled_folder("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations"
     )
     pending = "005_notes.sql"
-    if request.param == "deployed":  # the folder of this ledger
+    if folder.name == "deployed":  # the folder of this ledger
         shutil.rmtree(folder / "migrations")
         (folder / "migrations").mkdir()
         shutil.copy(flashpoint_web.DEPLOYED, folder / "migrations")
