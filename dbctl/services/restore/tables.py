@@ -143,7 +143,10 @@ class RestoreTables(RestoreOperation):
 
     def _restore_rows(self, reader: MemberReader, confirmed: str | None) -> Sequence[RestoredTable]:
         """Restore the rows in one transaction."""
-        with self._source.open_content(self._member, reader) as source, self._open_writer(RESTORED_TABLE) as db:
+        with (
+            self._source.open_content(self._member, reader) as source,
+            self._open_writer(RESTORED_TABLE) as db,
+        ):
             restore = self._create_table if self._selection.new_name else self._merge_tables
             return restore(source, db, confirmed)
 
