@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
 from dbctl.demo.sample import RowWriter, Sample
-from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.lancedb.catalog import create_table
@@ -125,8 +124,7 @@ class Builder:
             self._rows |= {
                 kind: writer.counts.get(table, 0) for kind, table in database.rows.items() if table in tables
             }
-            if sizes := db.part(SizeMonitor):
-                self._bytes += sizes.measure_storage().bytes
+            self._bytes += db.storage.measure_storage().bytes
 
     @staticmethod
     def _run_script(db: Writable, script: str) -> None:

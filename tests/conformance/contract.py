@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.checks import Checks, SchemaReader, SizeMonitor
+from dbctl.engines.contract.checks import Checks, SchemaReader
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
@@ -645,7 +645,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_database_and_table_sizes_are_reported(self, filled):
         for opened in (filled.reader(), filled.writer()):
-            monitor = opened.part(SizeMonitor)
+            monitor = opened.storage
             if monitor is None:
                 continue
             storage = monitor.measure_storage()

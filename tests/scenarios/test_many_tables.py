@@ -14,7 +14,7 @@ import pytest
 import dbctl
 from dbctl.engines.postgresql import catalog, monitoring
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.monitoring import SQLiteIndexMonitor
+from dbctl.engines.sqlite.monitoring import SQLiteStorage
 from tests import servers
 from tests.databases import File, PostgreSQL, empty_database
 
@@ -127,7 +127,7 @@ def test_sqlite_catalog_queries_grow_linearly_with_the_number_of_indexes(tmp_pat
         add_tables(database, first, size)
         first = size
         with closing(SQLiteReader(tmp_path / "many.db", "many/main")) as reader:
-            monitor = SQLiteIndexMonitor(reader)
+            monitor = SQLiteStorage(reader)
             monitor.list_indexes()  # reads the tables
             steps = []
             reader.connection.driver.set_progress_handler(lambda steps=steps: steps.append(1), 10)

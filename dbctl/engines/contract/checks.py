@@ -110,16 +110,6 @@ class TableSize(Struct, frozen=True, kw_only=True):
     format: str | None = None  #: of the table's files
 
 
-class SizeMonitor(Protocol):
-    """The part that measures sizes."""
-
-    def measure_storage(self) -> Storage:
-        """Return the size of the database; does not change its storage."""
-
-    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
-        """Return the size of each table, or of ``table``; without ``exact``, row counts may be estimates."""
-
-
 class SchemaReader(Protocol):
     """The part that describes the schema."""
 

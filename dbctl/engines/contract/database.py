@@ -7,11 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from importlib import import_module
-from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
+
+if TYPE_CHECKING:
+    from dbctl.engines.contract.monitoring import StorageManager
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
@@ -180,6 +183,12 @@ class Readable(ABC):
             parts[name] = getattr(import_module(module), class_name)(self)
         return cast("P | None", parts.get(name))
 
+    # The parts: None if the database lacks the capability. An engine overrides the property; the import is inside.
+
+    @property
+    @abstractmethod
+    def storage(self) -> StorageManager: ...
+
     def memo(self) -> dict[object, object]:
         """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.
 
@@ -277,6 +286,17 @@ def require_part(db: Readable, kind: type[P], feature: str, hint: Remedy | str) 
     return part
 
 
+def require_supported(db: Readable, found: P | None, feature: str, hint: Remedy | str) -> P:
+    """Return a part of ``db``, or what a part returned.
+
+    Raises:
+        NotSupportedError: it is None, because the database lacks this capability.
+    """
+    if found is None:
+        raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
+    return found
+
+
 class Explainer(Protocol):
     """The part that explains queries."""
 
@@ -361,55 +381,6 @@ class Merge(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, object]
     key: Sequence[str]  #: the columns that identify a row
     columns: Mapping[str, MergeRule]  #: the rule for each other column of an existing row
-
-
-#: The name, or the beginning of the names, of the objects by which ``WriteLock`` makes tables refuse writes.
-WRITE_LOCK = "dbctl_transfer_lock"
-#: What a refused writer reads; a server allows 128 characters.
-WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
-
-
-class WriteLock(Protocol):
-    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
-
-    exceptions: str  #: writes that it does not refuse, in words
-
-    def list_locked(self) -> Sequence[str]:
-        """Return the tables that refuse writes."""
-
-    def lock(self) -> None:
-        """Make all tables refuse writes, after the transactions that write to them have ended.
-
-        On a server without transactions for schemas, an error leaves a part of the tables locked.
-
-        Raises:
-            BusyError: a session was writing until the timeout.
-            ConcurrentChangeError: a session that was writing waited for this one.
-            PrivilegeMissingError: this user may not create triggers.
-        """
-
-    def unlock(self) -> None:
-        """Let all tables accept writes again; raises as ``lock``."""
-
-
-class WriteProof(Struct, frozen=True, kw_only=True):
-    """Whether a table with generated keys accepts new rows."""
-
-    table: str
-    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
-    outcome: Literal["accepted", "refused", "unknown"]
-    reason: str = ""
-
-
-class WriteProofs(Protocol):
-    """The part that finds out whether tables accept new rows."""
-
-    def try_writes(self) -> Sequence[WriteProof]:
-        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
-
-        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
-        remains used.
-        """
 
 
 class Writable(Readable):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from dbctl import signals
+from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.database import Readable, require_part
 from dbctl.errors.operations import ReplicaLagError, ReplicaPromotedError
 from dbctl.model import Finding, Severity, Struct
@@ -126,16 +128,6 @@ class Index(Struct, frozen=True, kw_only=True):
     drop_statement: str  #: the statement that drops it
 
 
-class IndexMonitor(Protocol):
-    """The part that lists indexes."""
-
-    def list_indexes(self) -> Sequence[Index]:
-        """Return every index, by table and name."""
-
-    def scans_counted_since(self) -> datetime | None:
-        """Return the start of the ``scans`` statistics; None if unknown or not counted."""
-
-
 class Bloat(Struct, frozen=True, kw_only=True):
     """Unused space of a table."""
 
@@ -147,13 +139,6 @@ class Bloat(Struct, frozen=True, kw_only=True):
     estimated: bool
     source: str  #: the source of the numbers
     vacuumed_at: datetime | None = None
-
-
-class BloatMonitor(Protocol):
-    """The part that measures unused space."""
-
-    def measure_bloat(self) -> Sequence[Bloat]:
-        """Return the used and unused space of each table."""
 
 
 class SlowQuery(Struct, frozen=True, kw_only=True):
@@ -192,17 +177,52 @@ class MaintenanceTask(Struct, frozen=True, kw_only=True):
     older_than: timedelta | None = None  #: delete versions of that age; None if it deletes no versions
 
 
-class Maintenance(Protocol):
-    """The part that runs maintenance."""
+class StorageManager(ABC):
+    """The part that measures the storage of a database, lists its indexes, and runs its maintenance."""
 
-    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
-        """Return the tasks for some tables, or for all without ``tables``.
+    has_versions: ClassVar[bool] = False  #: whether tables have old versions, which ``prune_tasks`` deletes
+
+    @abstractmethod
+    def measure_storage(self) -> Storage:
+        """Return the size of the database; does not change its storage."""
+
+    @abstractmethod
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
+        """Return the size of each table, or of ``table``; without ``exact``, row counts may be estimates."""
+
+    def measure_bloat(self) -> Sequence[Bloat] | None:
+        """Return the used and unused space of each table; None: the engine does not report it."""
+        return None
+
+    def list_indexes(self) -> Sequence[Index] | None:
+        """Return every index, by table and name; None: the engine does not report them."""
+        return None
+
+    def scans_counted_since(self) -> datetime | None:
+        """Return the start of the ``scans`` statistics; None if unknown or not counted."""
+        return None
+
+    def maintenance_tasks(
+        self, kind: MaintenanceKind, tables: Sequence[str]
+    ) -> Sequence[MaintenanceTask] | None:
+        """Return the tasks for some tables, or for all without ``tables``; None: the engine needs no maintenance.
 
         Raises:
             NotSupportedError: the engine has no such maintenance, or not for single tables.
             SchemaMismatchError: the table does not exist.
             MaintenanceUnsafeError, InsufficientSpaceError, PrivilegeMissingError: it would be unsafe, or fail.
         """
+        del kind, tables
+        return None
+
+    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask] | None:
+        """Return tasks as ``maintenance_tasks`` does, which delete versions of another age than the engine's default; None: it has none.
+
+        Raises:
+            MaintenanceUnsafeError: readers may still use versions of that age.
+        """
+        del tables, older_than
+        return None
 
     def maintain(self, task: MaintenanceTask) -> None:
         """Run a task outside any transaction; requires a writer, and waits for locks.
@@ -210,20 +230,11 @@ class Maintenance(Protocol):
         Raises:
             BusyError: another session held a lock for too long.
         """
+        raise NotImplementedError
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
         """Return the leftovers of interrupted maintenance."""
-
-
-class Versions(Protocol):
-    """The part that restores and deletes versions: ``vacuum`` deletes old versions and the data that only they contain."""
-
-    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
-        """Return tasks as ``Maintenance.maintenance_tasks`` does, for versions of another age than the engine's default.
-
-        Raises:
-            MaintenanceUnsafeError: readers may still use versions of that age.
-        """
+        return ()
 
 
 class SettingComparison(Struct, frozen=True, kw_only=True):

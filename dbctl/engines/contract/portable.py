@@ -375,3 +375,54 @@ class RowSink(Protocol):
 
     def is_duplicate_object(self, error: Exception) -> bool:
         """Whether a statement failed because the object that it creates exists already."""
+
+
+# The end of a transfer ----------------------------------------------------------------------------------------------
+
+#: The name, or the beginning of the names, of the objects by which ``WriteLock`` makes tables refuse writes.
+WRITE_LOCK = "dbctl_transfer_lock"
+#: What a refused writer reads; a server allows 128 characters.
+WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
+
+
+class WriteLock(Protocol):
+    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
+
+    exceptions: str  #: writes that it does not refuse, in words
+
+    def list_locked(self) -> Sequence[str]:
+        """Return the tables that refuse writes."""
+
+    def lock(self) -> None:
+        """Make all tables refuse writes, after the transactions that write to them have ended.
+
+        On a server without transactions for schemas, an error leaves a part of the tables locked.
+
+        Raises:
+            BusyError: a session was writing until the timeout.
+            ConcurrentChangeError: a session that was writing waited for this one.
+            PrivilegeMissingError: this user may not create triggers.
+        """
+
+    def unlock(self) -> None:
+        """Let all tables accept writes again; raises as ``lock``."""
+
+
+class WriteProof(Struct, frozen=True, kw_only=True):
+    """Whether a table with generated keys accepts new rows."""
+
+    table: str
+    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
+    outcome: Literal["accepted", "refused", "unknown"]
+    reason: str = ""
+
+
+class WriteProofs(Protocol):
+    """The part that finds out whether tables accept new rows."""
+
+    def try_writes(self) -> Sequence[WriteProof]:
+        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
+
+        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
+        remains used.
+        """

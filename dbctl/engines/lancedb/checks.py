@@ -16,7 +16,6 @@ from dbctl.engines.contract.monitoring import EngineFinding, SettingComparison
 from dbctl.engines.contract.vectors import VectorFault
 from dbctl.engines.lancedb import catalog
 from dbctl.engines.lancedb.location import Files, extract_reason, translate_error, translate_panics
-from dbctl.engines.lancedb.maintenance import LanceSizes
 from dbctl.engines.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.engines.lancedb.vectors import LanceVectors, search_all_partitions
@@ -209,11 +208,11 @@ class LanceAdvisor:
 
     def __init__(self, db: LanceReader) -> None:
         self._catalog, self._rows, self._folder = db.catalog, db.rows, db.location.folder
-        self._sizes, self._vectors = LanceSizes(db), LanceVectors(db)
+        self._db, self._vectors = db, LanceVectors(db)
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = list(self._check_access()) if writing else []
-        for size in self._sizes.measure_tables():
+        for size in self._db.storage.measure_tables():
             findings += self._check_table(size)
         return findings
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Storage, TableSize
-from dbctl.engines.contract.monitoring import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask
+from dbctl.engines.contract.monitoring import Bloat, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.lancedb.manifest import History, Manifest, ManifestError
 from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
 from dbctl.engines.lancedb.vectors import LanceVectors
@@ -20,12 +20,29 @@ if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
 
 
-class LanceSizes:
-    """``SizeMonitor`` and ``BloatMonitor``."""
+#: ``vacuum`` removes versions that are older; a reader of a removed version fails.
+DEFAULT_AGE = timedelta(days=7)
+#: The minimum for every request; no query runs longer.
+MIN_AGE = timedelta(minutes=10)
+#: An age greater than that of any version.
+KEEP_ALL = timedelta(days=36500)
+
+UNSUPPORTED_HINTS = {
+    "analyze": "LanceDB has no planner statistics.",
+    "checkpoint": "LanceDB has no write-ahead log.",
+    "wal": "LanceDB has no write-ahead log.",
+    "rollback-journal": "LanceDB has no journal.",
+}
+
+
+class LanceStorage(StorageManager):
+    """``StorageManager``: tasks run outside of transactions and change no rows."""
+
+    has_versions = True
 
     def __init__(self, db: LanceReader) -> None:
-        self._catalog, self._target = db.catalog, db.target
-        self._files = db.location.files
+        self._db, self._catalog, self._target = db, db.catalog, db.target
+        self._folder, self._files = db.location.folder, db.location.files
 
     def measure_storage(self) -> Storage:
         stored_bytes = sum(file.bytes for file in self._files.walk())
@@ -91,29 +108,6 @@ class LanceSizes:
             source=f"{history.folder}: files that the newest version does not use",
         )
 
-
-#: ``vacuum`` removes versions that are older; a reader of a removed version fails.
-DEFAULT_AGE = timedelta(days=7)
-#: The minimum for every request; no query runs longer.
-MIN_AGE = timedelta(minutes=10)
-#: An age greater than that of any version.
-KEEP_ALL = timedelta(days=36500)
-
-UNSUPPORTED_HINTS = {
-    "analyze": "LanceDB has no planner statistics.",
-    "checkpoint": "LanceDB has no write-ahead log.",
-    "wal": "LanceDB has no write-ahead log.",
-    "rollback-journal": "LanceDB has no journal.",
-}
-
-
-class LanceMaintenance:
-    """``Maintenance`` and ``Versions``: tasks run outside of transactions and change no rows."""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._db, self._catalog, self._target, self._folder = db, db.catalog, db.target, db.location.folder
-        self._sizes, self._vectors = LanceSizes(db), LanceVectors(db)
-
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if kind in UNSUPPORTED_HINTS:
             raise NotSupportedError(feature=kind, subject=self._target, hint=UNSUPPORTED_HINTS[kind])
@@ -125,7 +119,7 @@ class LanceMaintenance:
                     statement=f"reindex {name}.{index.column}: {index.name}, {index.kind}, {index.metric}",
                 )
                 for name in selected
-                for index in self._vectors.vector_indexes(name)
+                for index in LanceVectors(self._db).vector_indexes(name)
             ]
         if kind == "vacuum":
             return self.prune_tasks(tables, DEFAULT_AGE)
@@ -156,7 +150,7 @@ class LanceMaintenance:
         return [self._catalog.require_table(name).name for name in tables] or list(self._catalog.tables())
 
     def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
-        sizes = [size for size in self._sizes.measure_tables() if size.table in tables]
+        sizes = [size for size in self.measure_tables() if size.table in tables]
         if self._folder is not None:  # for new fragments next to the old ones
             with atomic.translate_errors(self._folder, self._folder):
                 mounts.require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))
@@ -166,15 +160,12 @@ class LanceMaintenance:
         if self._catalog.read_only:
             raise RuntimeError(f"a reader cannot {task.statement}")
         if task.statement.startswith("reindex "):
-            for index in self._vectors.vector_indexes(task.table):
+            for index in LanceVectors(self._db).vector_indexes(task.table):
                 LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
         age = KEEP_ALL if task.older_than is None else task.older_than
         change_table(self._catalog, task.table, lambda handle: handle.optimize(cleanup_older_than=age))
-
-    def find_leftovers(self) -> Sequence[EngineFinding]:
-        return []
 
 
 def _describe_size(size: TableSize) -> str:

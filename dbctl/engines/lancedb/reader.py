@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
-from functools import partial
-from typing import ClassVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar
 
 from dbctl.engines.contract.database import AllOf, Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
@@ -21,6 +21,9 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
+if TYPE_CHECKING:
+    from dbctl.engines.contract.monitoring import StorageManager
+
 
 class LanceReader(Readable):
     """A LanceDB opened for reading, with one version of each table.
@@ -31,17 +34,13 @@ class LanceReader(Readable):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         "Advisor": "dbctl.engines.lancedb.checks:LanceAdvisor",
-        "BloatMonitor": "dbctl.engines.lancedb.maintenance:LanceSizes",
         "Checks": "dbctl.engines.lancedb.checks:LanceChecks",
         "Dumps": "dbctl.engines.lancedb.dump:create_dumps",
-        "Maintenance": "dbctl.engines.lancedb.maintenance:LanceMaintenance",
         "RowStreams": "dbctl.engines.lancedb.reader:LanceStreams",
         "SchemaReader": "dbctl.engines.lancedb.catalog:LanceSchema",
-        "SizeMonitor": "dbctl.engines.lancedb.maintenance:LanceSizes",
         "TextScanner": "dbctl.engines.lancedb.rows:LanceTextScanner",
         "ValueCodec": "dbctl.engines.lancedb.reader:LanceCodec",
         "VectorSearch": "dbctl.engines.lancedb.vectors:LanceVectors",
-        "Versions": "dbctl.engines.lancedb.maintenance:LanceMaintenance",
     }
 
     native_types = frozenset({"boolean", "time"})
@@ -63,6 +62,12 @@ class LanceReader(Readable):
         #: Releases what parts have open; runs when the database is closed.
         self.cleanup = ExitStack()
         self.location.require_database()
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.lancedb.maintenance import LanceStorage
+
+        return LanceStorage(self)
 
     def close(self) -> None:
         self.cleanup.close()

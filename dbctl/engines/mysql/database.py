@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import TypeAlias
+from functools import cached_property
 
 import pymysql
 
@@ -22,6 +22,7 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
 )
+from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.engines.mysql.catalog import MySQLCatalog, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
@@ -35,7 +36,7 @@ from dbctl.engines.mysql.values import (
     kind_of,
 )
 from dbctl.engines.servers import parts as server_parts
-from dbctl.engines.servers.database import ServerReader, ServerWriter
+from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
@@ -125,41 +126,44 @@ WRITER_PARTS = locate_parts(
 )
 
 
-def _connect(
-    url: Url, target: str, timeout: float, *, read_only: bool
-) -> tuple[MySQLConnection, MySQLCatalog, MySQLDialect]:
-    """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+class MySQLDatabase(ServerDatabase):
+    """What readers and writers share."""
 
-    Raises:
-        UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
-    """
-    connection = MySQLConnection(url, target, timeout=timeout, read_only=read_only)
-    return connection, MySQLCatalog(connection), MySQLDialect(lambda: connection.server)
-
-
-class MySQLReader(ServerReader):
-    """A database whose transactions are read-only, enforced by the server; raises as ``_connect``."""
-
-    PARTS = READER_PARTS
     connection: MySQLConnection
     catalog: MySQLCatalog
     dialect: MySQLDialect
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        super().__init__(*_connect(url, target, timeout, read_only=True))
+        """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+
+        Raises:
+            UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
+        """
+        connection = MySQLConnection(url, target, timeout=timeout, read_only=self.read_only)
+        super().__init__(connection, MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.mysql.monitoring import MySQLStorage
+
+        return MySQLStorage(self)
 
 
-class MySQLWriter(ServerWriter):
-    """A database that may be written; raises as ``_connect``."""
+class MySQLReader(MySQLDatabase):
+    """A database whose transactions are read-only, enforced by the server."""
+
+    PARTS = READER_PARTS
+    read_only = True
+
+
+class MySQLWriter(MySQLDatabase, ServerWriter):
+    """A database that may be written."""
 
     PARTS = WRITER_PARTS
-    connection: MySQLConnection
-    catalog: MySQLCatalog
-    dialect: MySQLDialect
     transactions: MySQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        super().__init__(*_connect(url, target, timeout, read_only=False))
+        super().__init__(url, target, timeout=timeout)
         self.transactions = MySQLTransactions(self.connection)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
@@ -309,9 +313,6 @@ def _reads_table(where: Sequence[Where], table: str) -> bool:
     return False
 
 
-MySQLDatabase: TypeAlias = MySQLReader | MySQLWriter
-
-
 class MySQLPart:
     """Base class of the parts of a database."""
 
@@ -330,43 +331,36 @@ CHARSET = """select default_character_set_name, default_collation_name from info
 where schema_name = database()"""
 
 
-class MySQLScratch(MySQLWriter):
-    """An empty database next to the one of a URL, with the same character set and collation.
+def open_scratch(url: Url, target: str) -> MySQLWriter:
+    """Open an empty database next to the one of a URL, with the same character set and collation; it is dropped at the end.
 
     The user needs the right to create databases with such names. A script that names another database changes that database.
     """
+    db = MySQLWriter(url, target)
+    connection, account = db.connection, db.connection.session.account
+    name = f"{PREFIX}{secrets.token_hex(6)}"
+    try:
+        ((charset, collation),) = connection.fetch(CHARSET)
+        statement = f"create database {ident(name)} character set {charset} collate {collation}"
+        connection.fetch(statement, writing=True)
+        connection.cleanup.callback(_drop_scratch, connection, name)
+        connection.fetch(f"use {ident(name)}")
+        connection.session.database = name
+        db.catalog.forget()
+    except PrivilegeMissingError as error:
+        db.close()
+        grant = f"GRANT ALL ON `{NAME_PATTERN}`.* TO {account};"
+        instead = f"Nothing was changed. As an administrator: {grant}"
+        raise PrivilegeMissingError(target=target, reason=error.context["reason"], hint=instead) from error
+    except BaseException:
+        # An open connection must not outlive the failure, and neither must the database.
+        db.close()
+        raise
+    return db
 
-    _scratch = ""
 
-    def __init__(self, url: Url, target: str) -> None:
-        super().__init__(url, target)
-        connection = self.connection
-        account = connection.session.account
-        name = f"{PREFIX}{secrets.token_hex(6)}"
-        try:
-            ((charset, collation),) = connection.fetch(CHARSET)
-            statement = f"create database {ident(name)} character set {charset} collate {collation}"
-            connection.fetch(statement, writing=True)
-            self._scratch = name
-            connection.fetch(f"use {ident(name)}")
-            connection.session.database = name
-            self.catalog.forget()
-        except PrivilegeMissingError as error:
-            self.close()
-            grant = f"GRANT ALL ON `{NAME_PATTERN}`.* TO {account};"
-            instead = f"Nothing was changed. As an administrator: {grant}"
-            raise PrivilegeMissingError(
-                target=target, reason=error.context["reason"], hint=instead
-            ) from error
-        except BaseException:
-            # An open connection must not outlive the failure, and neither must the database.
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._scratch and self.connection.is_usable:
-            with suppress(pymysql.Error):
-                self.connection.session.run("rollback")
-                self.connection.session.run(f"drop database if exists {ident(self._scratch)}")
-        self._scratch = ""
-        super().close()
+def _drop_scratch(connection: MySQLConnection, name: str) -> None:
+    if connection.is_usable:
+        with suppress(pymysql.Error):
+            connection.session.run("rollback")
+            connection.session.run(f"drop database if exists {ident(name)}")

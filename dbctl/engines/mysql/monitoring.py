@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -12,11 +11,11 @@ from msgspec import structs
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import (
     Bloat,
-    EngineFinding,
     Index,
     MaintenanceKind,
     MaintenanceTask,
     SlowQuery,
+    StorageManager,
 )
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import quote
@@ -41,10 +40,39 @@ from performance_schema.table_io_waits_summary_by_table where object_schema = da
 BLOAT = """select table_name as "table", coalesce(data_length, 0) + coalesce(index_length, 0) + coalesce(data_free, 0) as bytes,
   data_free as wasted_bytes, null as dead_rows, table_rows as "rows", concat('data_free of ', coalesce(engine, 'an unknown engine')) as source
 from information_schema.tables where table_schema = database() and table_type <> 'VIEW' order by table_name"""
+#: Only MySQL has indexes over expressions.
+INDEXES = """select table_name as "table", index_name as name, non_unique = 0 as "unique", lower(index_type) as method,
+  concat(coalesce(column_name, concat('(', {}, ')')), case when sub_part is null then '' else concat('(', sub_part, ')') end,
+    case collation when 'D' then ' desc' else '' end) as term
+from information_schema.statistics where table_schema = database() order by 1, 2, seq_in_index"""
+#: The columns of each foreign key; an index that begins with them is required.
+KEYS = """select table_name, column_name, constraint_name from information_schema.key_column_usage
+where table_schema = database() and referenced_table_name is not null order by 1, 3, ordinal_position"""
+REFERENCED_KEYS = """select referenced_table_name, referenced_column_name, constraint_name, table_name
+from information_schema.key_column_usage where referenced_table_schema = database() order by 1, 3, 4, ordinal_position"""
+BYTES = """select table_name, index_name, stat_value * @@innodb_page_size from mysql.innodb_index_stats
+where database_name = database() and stat_name = 'size'"""
+SCANS = """select object_name, index_name, count_read from performance_schema.table_io_waits_summary_by_index_usage
+where object_schema = database() and index_name is not null"""
+MAINTENANCE: Mapping[MaintenanceKind, str] = {
+    "analyze": "ANALYZE TABLE {}",
+    "optimize": "OPTIMIZE TABLE {}",
+    "reindex": "ALTER TABLE {} FORCE",
+}
+#: Tasks that an engine without dead rows does not need.
+INSTEAD: Mapping[MaintenanceKind, Remedy | str] = {
+    "vacuum": Remedy("Rewrite tables that contain much unused space with: `maintain optimize`"),
+    "checkpoint": "The server applies its log automatically.",
+    "wal": "The server always writes a log.",
+    "rollback-journal": "The server always writes a log.",
+}
+#: A table is due if more than a quarter of its size is free, and at least 4 MiB.
+DUE = """select table_name from information_schema.tables where table_schema = database() and table_type <> 'VIEW'
+  and data_free > 4194304 and data_free > (data_length + index_length) / 4 order by table_name"""
 
 
-class MySQLSizes(MySQLPart):
-    """The part ``SizeMonitor``."""
+class MySQLStorage(MySQLPart, StorageManager):
+    """The part ``StorageManager``; index scans are counted since the server start, and the server removes unfinished tables itself."""
 
     def measure_storage(self) -> Storage:
         return self._connection.fetch_as(Storage, STORAGE, tables=len(self._catalog.base_tables()))[0]
@@ -74,32 +102,8 @@ class MySQLSizes(MySQLPart):
         except PrivilegeMissingError:
             return {}
 
-
-class MySQLBloat(MySQLPart):
-    """The part ``BloatMonitor``."""
-
     def measure_bloat(self) -> Sequence[Bloat]:
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)
-
-
-#: Only MySQL has indexes over expressions.
-INDEXES = """select table_name as "table", index_name as name, non_unique = 0 as "unique", lower(index_type) as method,
-  concat(coalesce(column_name, concat('(', {}, ')')), case when sub_part is null then '' else concat('(', sub_part, ')') end,
-    case collation when 'D' then ' desc' else '' end) as term
-from information_schema.statistics where table_schema = database() order by 1, 2, seq_in_index"""
-#: The columns of each foreign key; an index that begins with them is required.
-KEYS = """select table_name, column_name, constraint_name from information_schema.key_column_usage
-where table_schema = database() and referenced_table_name is not null order by 1, 3, ordinal_position"""
-REFERENCED_KEYS = """select referenced_table_name, referenced_column_name, constraint_name, table_name
-from information_schema.key_column_usage where referenced_table_schema = database() order by 1, 3, 4, ordinal_position"""
-BYTES = """select table_name, index_name, stat_value * @@innodb_page_size from mysql.innodb_index_stats
-where database_name = database() and stat_name = 'size'"""
-SCANS = """select object_name, index_name, count_read from performance_schema.table_io_waits_summary_by_index_usage
-where object_schema = database() and index_name is not null"""
-
-
-class MySQLIndexes(MySQLPart):
-    """The part ``IndexMonitor``."""
 
     def list_indexes(self) -> Sequence[Index]:
         expression = "''" if self._connection.session.server.is_mariadb else "expression"
@@ -125,9 +129,6 @@ class MySQLIndexes(MySQLPart):
             }
         return [convert_row(index, Index) for index in indexes.values()]
 
-    def scans_counted_since(self) -> datetime | None:
-        return None  # since the server start
-
     def _foreign_key_columns(self) -> Mapping[str, list[list[str]]]:
         """Return the columns for which foreign keys need an index, at either end, by table."""
         columns: dict[str, list[list[str]]] = {}
@@ -150,6 +151,25 @@ class MySQLIndexes(MySQLPart):
         if not self._counts_events():
             return None
         return self._by_index(SCANS) or None
+
+    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
+        for name in tables:
+            self._catalog.require_table(name)
+        if kind in INSTEAD:
+            raise NotSupportedError(feature=kind, subject=self._connection.target, hint=INSTEAD[kind])
+        selected = list(tables) or self._catalog.base_tables()
+        if kind == "optimize" and not tables:
+            selected = [str(name) for (name,) in self._connection.fetch(DUE)]
+        return [
+            MaintenanceTask(table=name, statement=MAINTENANCE[kind].format(quote(name))) for name in selected
+        ]
+
+    def maintain(self, task: MaintenanceTask) -> None:
+        if self._connection.read_only:
+            raise RuntimeError("maintenance on a read-only connection")
+        for row in self._connection.fetch(task.statement):
+            if str(row[2]).lower() == "error":  # the server returns errors as rows
+                raise QueryFailedError(target=self._connection.target, reason=str(row[3]))
 
 
 def _is_needed(terms: Sequence[str], keys: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> bool:
@@ -187,46 +207,3 @@ class MySQLSlowQueries(MySQLPart):
         queries = self._connection.fetch_as(SlowQuery, STATEMENTS)
         # The server quotes names with backticks, unlike this session; they contain no values.
         return [structs.replace(slow, query=redact_statement(slow.query, LEXER, "'\"")) for slow in queries]
-
-
-MAINTENANCE: Mapping[MaintenanceKind, str] = {
-    "analyze": "ANALYZE TABLE {}",
-    "optimize": "OPTIMIZE TABLE {}",
-    "reindex": "ALTER TABLE {} FORCE",
-}
-#: Tasks that an engine without dead rows does not need.
-INSTEAD: Mapping[MaintenanceKind, Remedy | str] = {
-    "vacuum": Remedy("Rewrite tables that contain much unused space with: `maintain optimize`"),
-    "checkpoint": "The server applies its log automatically.",
-    "wal": "The server always writes a log.",
-    "rollback-journal": "The server always writes a log.",
-}
-#: A table is due if more than a quarter of its size is free, and at least 4 MiB.
-DUE = """select table_name from information_schema.tables where table_schema = database() and table_type <> 'VIEW'
-  and data_free > 4194304 and data_free > (data_length + index_length) / 4 order by table_name"""
-
-
-class MySQLMaintenance(MySQLPart):
-    """The part ``Maintenance``."""
-
-    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
-        for name in tables:
-            self._catalog.require_table(name)
-        if kind in INSTEAD:
-            raise NotSupportedError(feature=kind, subject=self._connection.target, hint=INSTEAD[kind])
-        selected = list(tables) or self._catalog.base_tables()
-        if kind == "optimize" and not tables:
-            selected = [str(name) for (name,) in self._connection.fetch(DUE)]
-        return [
-            MaintenanceTask(table=name, statement=MAINTENANCE[kind].format(quote(name))) for name in selected
-        ]
-
-    def maintain(self, task: MaintenanceTask) -> None:
-        if self._connection.read_only:
-            raise RuntimeError("maintenance on a read-only connection")
-        for row in self._connection.fetch(task.statement):
-            if str(row[2]).lower() == "error":  # the server returns errors as rows
-                raise QueryFailedError(target=self._connection.target, reason=str(row[3]))
-
-    def find_leftovers(self) -> Sequence[EngineFinding]:
-        return ()  # the server removes unfinished tables

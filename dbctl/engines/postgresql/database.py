@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from functools import cached_property
 
 from dbctl.engines.contract.database import Column, Merge, Where
+from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
 from dbctl.engines.postgresql.connection import (
     ROW_LOCK,
@@ -17,7 +18,7 @@ from dbctl.engines.postgresql.connection import (
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.values import base_type, encode_for_column
 from dbctl.engines.servers import parts as server_parts
-from dbctl.engines.servers.database import ServerReader, ServerWriter
+from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.url import Url
@@ -51,39 +52,44 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
 
-def _connect(
-    url: Url, target: str, timeout: float, *, read_only: bool
-) -> tuple[PostgreSQLConnection, PostgreSQLCatalog, PostgreSQLDialect]:
-    """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+class PostgreSQLDatabase(ServerDatabase):
+    """What readers and writers share."""
 
-    Raises:
-        UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
-    """
-    connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=read_only)
-    return connection, PostgreSQLCatalog(connection), PostgreSQLDialect()
-
-
-class PostgreSQLReader(ServerReader):
-    """A database whose transactions are read-only by default; raises as ``_connect``."""
-
-    PARTS = READER_PARTS
     connection: PostgreSQLConnection
     catalog: PostgreSQLCatalog
+    dialect: PostgreSQLDialect
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        super().__init__(*_connect(url, target, timeout, read_only=True))
+        """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+
+        Raises:
+            UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
+        """
+        connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=self.read_only)
+        super().__init__(connection, PostgreSQLCatalog(connection), PostgreSQLDialect())
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.postgresql.monitoring import PostgreSQLStorage
+
+        return PostgreSQLStorage(self)
 
 
-class PostgreSQLWriter(ServerWriter):
-    """A database that may be written; raises as ``_connect``."""
+class PostgreSQLReader(PostgreSQLDatabase):
+    """A database whose transactions are read-only by default."""
+
+    PARTS = READER_PARTS
+    read_only = True
+
+
+class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
+    """A database that may be written."""
 
     PARTS = WRITER_PARTS
-    connection: PostgreSQLConnection
-    catalog: PostgreSQLCatalog
     transactions: PostgreSQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        super().__init__(*_connect(url, target, timeout, read_only=False))
+        super().__init__(url, target, timeout=timeout)
         self.transactions = PostgreSQLTransactions(self.connection)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
@@ -168,9 +174,6 @@ class PostgreSQLWriter(ServerWriter):
     def defer_references(self) -> None:
         self.transactions.require()
         self.connection.execute_write("set constraints all deferred")
-
-
-PostgreSQLDatabase: TypeAlias = PostgreSQLReader | PostgreSQLWriter
 
 
 class PostgreSQLPart:

@@ -18,6 +18,7 @@ from dbctl.engines.contract.monitoring import (
     MaintenanceKind,
     MaintenanceTask,
     SlowQuery,
+    StorageManager,
 )
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
@@ -80,39 +81,6 @@ where e.extname = 'pgstattuple' and has_schema_privilege(n.oid, 'USAGE')
 #: The measurement of pgstattuple; it reads pages that may contain dead rows, and skips the others.
 MEASURED_BLOAT = """select scanned_percent::float8 < 100 as estimated, approx_tuple_count::int8 as rows, dead_tuple_count::int8 as dead_rows,
   (approx_free_space + dead_tuple_len)::int8 as wasted_bytes from {}.pgstattuple_approx(cast(:table as regclass))"""
-
-
-class PostgreSQLSizes(PostgreSQLPart):
-    """The part ``SizeMonitor``."""
-
-    def measure_storage(self) -> Storage:
-        return self._connection.fetch_as(Storage, DATABASE_SIZE, tables=len(self._catalog.base_tables()))[0]
-
-    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
-        tables = [name for name in self._catalog.base_tables() if table in ("", name)]
-        sizes = []
-        for row in self._connection.fetch_by_name(TABLE_SIZES, {"tables": tables}):
-            estimated = not exact and row["table_bytes"] > LARGE_TABLE
-            rows = row["rows"] if estimated else self._db.count(row["table"])
-            sizes.append(convert_row({**row, "rows": rows, "estimated": estimated}, TableSize))
-        return sizes
-
-
-class PostgreSQLBloat(PostgreSQLPart):
-    """The part ``BloatMonitor``."""
-
-    def measure_bloat(self) -> Sequence[Bloat]:
-        estimates = self._connection.fetch_as(Bloat, BLOAT, estimated=True)
-        for (schema,) in self._connection.fetch(PGSTATTUPLE):
-            sql = MEASURED_BLOAT.format(ident(str(schema)))
-            return [self._measure(estimate, sql) for estimate in estimates]
-        return estimates
-
-    def _measure(self, estimate: Bloat, sql: str) -> Bloat:
-        (measured,) = self._connection.fetch_by_name(sql, {"table": ident(estimate.table)})
-        return structs.replace(estimate, source="pgstattuple", **measured)
-
-
 #: A term includes its collation, operator class and direction: indexes that differ in one of them serve different queries.
 #: Scans are counted by the function under ``pg_stat_all_indexes``: that view would read every index for each of them.
 #: Constraints are joined by their table, the column that has an index.
@@ -142,76 +110,6 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   left join pg_catalog.pg_constraint f on f.conrelid = x.indrelid and f.conindid = x.indexrelid and f.contype in ('p', 'u', 'x')
 where {VISIBLE} order by c.relname, i.relname"""
 SINCE = "select stats_reset from pg_catalog.pg_stat_database where datname = current_database()"
-
-
-class PostgreSQLIndexes(PostgreSQLPart):
-    """The part ``IndexMonitor``."""
-
-    def list_indexes(self) -> Sequence[Index]:
-        return self._connection.fetch_as(Index, INDEXES)
-
-    def scans_counted_since(self) -> datetime | None:
-        ((since,),) = self._connection.fetch(SINCE)
-        return cast("datetime | None", since)
-
-
-EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-    where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
-from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'"""
-#: Column names differ since PostgreSQL 13, but only after the extension was updated.
-NEW_COLUMNS, OLD_COLUMNS = (
-    ("total_exec_time", "mean_exec_time", "max_exec_time"),
-    ("total_time", "mean_time", "max_time"),
-)
-#: The setting exists once the library is loaded; only some roles may see which libraries are configured.
-LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
-  (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""
-LOGGED = (
-    "Without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
-    " (SET log_statement = 'all' logs all statements; either may log values)."
-)
-
-
-class PostgreSQLSlowQueries(PostgreSQLPart):
-    """The part ``SlowQueryMonitor``."""
-
-    def list_slow_queries(self) -> Sequence[SlowQuery]:
-        extension = self._connection.fetch(EXTENSION)
-        ((loaded, database, libraries),) = self._connection.fetch(LOADED)
-        if not (extension and loaded):
-            lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
-            if not loaded:
-                lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
-            raise NotSupportedError(
-                feature="listing slow statements",
-                subject=f"{self._connection.target} with its current settings",
-                hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
-            )
-        ((schema, has_new_columns),) = extension
-        total, mean, longest = NEW_COLUMNS if has_new_columns else OLD_COLUMNS
-        sql = f"""select query, calls, {_seconds(total)} as total_seconds, {_seconds(mean)} as mean_seconds,
-  {_seconds(longest)} as max_seconds, rows,
-  round(shared_blks_hit::numeric / nullif(shared_blks_hit + shared_blks_read, 0), 4)::float8 as cache_hit_ratio
-from {ident(str(schema))}.pg_stat_statements
-where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""
-        queries = self._connection.fetch_as(SlowQuery, sql)
-        return [structs.replace(slow, query=redact_statement(slow.query, LEXER)) for slow in queries]
-
-
-def _seconds(column: str) -> str:
-    """Return SQL for a column with milliseconds in seconds."""
-    return f"round(({column} / 1000)::numeric, 6)::float8"
-
-
-def _load_instructions(libraries: str | None) -> list[str]:
-    """Return the steps that load the library in addition to the configured ``libraries``; None: they are unknown."""
-    if libraries is None:
-        return ["add 'pg_stat_statements' to shared_preload_libraries, restart the server, then"]
-    names = [name.strip() for name in libraries.split(",") if name.strip()]
-    listed = ", ".join(quote_literal(name) for name in [*names, "pg_stat_statements"])
-    return [f"ALTER SYSTEM SET shared_preload_libraries = {listed};", "restart the server, then"]
-
-
 #: The server only warns if a role may not maintain a table, so the privilege is checked first. A table is due if more than
 #: 50 rows plus a tenth of its rows are dead, or have changed since they were analysed: half of autovacuum's thresholds.
 TABLES = f"""select n.nspname, c.relname,
@@ -234,8 +132,38 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
 where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""
 
 
-class PostgreSQLMaintenance(PostgreSQLPart):
-    """The part ``Maintenance``."""
+class PostgreSQLStorage(PostgreSQLPart, StorageManager):
+    """The part ``StorageManager``."""
+
+    def measure_storage(self) -> Storage:
+        return self._connection.fetch_as(Storage, DATABASE_SIZE, tables=len(self._catalog.base_tables()))[0]
+
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
+        tables = [name for name in self._catalog.base_tables() if table in ("", name)]
+        sizes = []
+        for row in self._connection.fetch_by_name(TABLE_SIZES, {"tables": tables}):
+            estimated = not exact and row["table_bytes"] > LARGE_TABLE
+            rows = row["rows"] if estimated else self._db.count(row["table"])
+            sizes.append(convert_row({**row, "rows": rows, "estimated": estimated}, TableSize))
+        return sizes
+
+    def measure_bloat(self) -> Sequence[Bloat]:
+        estimates = self._connection.fetch_as(Bloat, BLOAT, estimated=True)
+        for (schema,) in self._connection.fetch(PGSTATTUPLE):
+            sql = MEASURED_BLOAT.format(ident(str(schema)))
+            return [self._measure(estimate, sql) for estimate in estimates]
+        return estimates
+
+    def _measure(self, estimate: Bloat, sql: str) -> Bloat:
+        (measured,) = self._connection.fetch_by_name(sql, {"table": ident(estimate.table)})
+        return structs.replace(estimate, source="pgstattuple", **measured)
+
+    def list_indexes(self) -> Sequence[Index]:
+        return self._connection.fetch_as(Index, INDEXES)
+
+    def scans_counted_since(self) -> datetime | None:
+        ((since,),) = self._connection.fetch(SINCE)
+        return cast("datetime | None", since)
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:
@@ -337,3 +265,60 @@ def _vacuum_tasks(kind: MaintenanceKind, rows: Sequence[Row]) -> Iterator[Mainte
             yield MaintenanceTask(table=str(name), statement=f"VACUUM (ANALYZE) {table}")
         elif kind == "analyze" or changed:
             yield MaintenanceTask(table=str(name), statement=f"ANALYZE {table}")
+
+
+EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
+    where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
+from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'"""
+#: Column names differ since PostgreSQL 13, but only after the extension was updated.
+NEW_COLUMNS, OLD_COLUMNS = (
+    ("total_exec_time", "mean_exec_time", "max_exec_time"),
+    ("total_time", "mean_time", "max_time"),
+)
+#: The setting exists once the library is loaded; only some roles may see which libraries are configured.
+LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
+  (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""
+LOGGED = (
+    "Without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
+    " (SET log_statement = 'all' logs all statements; either may log values)."
+)
+
+
+class PostgreSQLSlowQueries(PostgreSQLPart):
+    """The part ``SlowQueryMonitor``."""
+
+    def list_slow_queries(self) -> Sequence[SlowQuery]:
+        extension = self._connection.fetch(EXTENSION)
+        ((loaded, database, libraries),) = self._connection.fetch(LOADED)
+        if not (extension and loaded):
+            lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
+            if not loaded:
+                lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
+            raise NotSupportedError(
+                feature="listing slow statements",
+                subject=f"{self._connection.target} with its current settings",
+                hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
+            )
+        ((schema, has_new_columns),) = extension
+        total, mean, longest = NEW_COLUMNS if has_new_columns else OLD_COLUMNS
+        sql = f"""select query, calls, {_seconds(total)} as total_seconds, {_seconds(mean)} as mean_seconds,
+  {_seconds(longest)} as max_seconds, rows,
+  round(shared_blks_hit::numeric / nullif(shared_blks_hit + shared_blks_read, 0), 4)::float8 as cache_hit_ratio
+from {ident(str(schema))}.pg_stat_statements
+where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""
+        queries = self._connection.fetch_as(SlowQuery, sql)
+        return [structs.replace(slow, query=redact_statement(slow.query, LEXER)) for slow in queries]
+
+
+def _seconds(column: str) -> str:
+    """Return SQL for a column with milliseconds in seconds."""
+    return f"round(({column} / 1000)::numeric, 6)::float8"
+
+
+def _load_instructions(libraries: str | None) -> list[str]:
+    """Return the steps that load the library in addition to the configured ``libraries``; None: they are unknown."""
+    if libraries is None:
+        return ["add 'pg_stat_statements' to shared_preload_libraries, restart the server, then"]
+    names = [name.strip() for name in libraries.split(",") if name.strip()]
+    listed = ", ".join(quote_literal(name) for name in [*names, "pg_stat_statements"])
+    return [f"ALTER SYSTEM SET shared_preload_libraries = {listed};", "restart the server, then"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, cast
+from typing import cast
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.postgresql import lint
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
-from dbctl.engines.postgresql.database import WRITER_PARTS, PostgreSQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
 from dbctl.engines.servers.database import ServerScripts
@@ -82,7 +82,15 @@ class PostgreSQLScripts(ServerScripts):
         ((drops,),) = self._connection.fetch(dump_limits.drops_query(schemas))
         return cast("list[str]", drops or [])
 
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        # No other session is affected by a transaction in a scratch schema.
+        with self.schema_transaction() if self._transactions.base_depth else super().outside_transaction():
+            yield
+
     def run_statement(self, sql: str) -> None:
+        if self._transactions.base_depth and not (sql := lint.remove_concurrently(sql)):
+            return
         outside = self._in_step_mode and not self._transactions.depth
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=outside):
             raise QueryFailedError(target=self._connection.target, reason=reason)
@@ -96,44 +104,25 @@ class PostgreSQLScripts(ServerScripts):
             self._catalog.forget()
 
 
-class PostgreSQLScratch(PostgreSQLWriter):
-    """An empty schema inside a transaction that is never committed; transactions in it are savepoints.
+def open_scratch(url: Url, target: str) -> PostgreSQLWriter:
+    """Open an empty schema inside a transaction that is never committed; transactions in it are savepoints.
 
     The role needs the privilege to create schemas in the database. A script that names another schema changes that schema,
     and the rollback includes it.
     """
-
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **WRITER_PARTS,
-        "ScriptRunner": "dbctl.engines.postgresql.scripts:PostgreSQLScratchScripts",
-    }
-
-    def __init__(self, url: Url, target: str) -> None:
-        super().__init__(url, target)
-        connection, session = self.connection, self.connection.session
-        name = f"dbctl_scratch_{session.pgconn.backend_pid}"
-        try:
-            connection.run("begin isolation level read committed read write")
-            self.transactions.depth = self.transactions.base_depth = 1
-            connection.fetch(f"create schema {ident(name)}", writing=True)
-            session.settings["search_path"] = ident(name)
-            connection.apply_settings()
-        except BaseException:  # an open connection must not outlive the failure
-            self.close()
-            raise
-
-
-class PostgreSQLScratchScripts(PostgreSQLScripts):
-    """The part ``ScriptRunner`` of a scratch schema, which no other session uses."""
-
-    @contextmanager
-    def outside_transaction(self) -> Iterator[None]:
-        with self.schema_transaction():  # no other session is affected
-            yield
-
-    def run_statement(self, sql: str) -> None:
-        if plain := lint.remove_concurrently(sql):
-            super().run_statement(plain)
+    db = PostgreSQLWriter(url, target)
+    connection, session = db.connection, db.connection.session
+    name = f"dbctl_scratch_{session.pgconn.backend_pid}"
+    try:
+        connection.run("begin isolation level read committed read write")
+        db.transactions.depth = db.transactions.base_depth = 1
+        connection.fetch(f"create schema {ident(name)}", writing=True)
+        session.settings["search_path"] = ident(name)
+        connection.apply_settings()
+    except BaseException:  # an open connection must not outlive the failure
+        db.close()
+        raise
+    return db
 
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.

@@ -6,7 +6,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -75,6 +75,7 @@ class ServerConnection(ABC, Generic[S]):
         """
         self.url, self.target, self.timeout, self.read_only = url, target, timeout, read_only
         self._on_reconnect: Callable[[], None] | None = None
+        self.cleanup = ExitStack()  #: runs before the session ends
         self._session: S | None = self._connect_when_started()
 
     def _connect_when_started(self) -> S:
@@ -155,6 +156,7 @@ class ServerConnection(ABC, Generic[S]):
     def close(self) -> None:
         """End the session; further calls do nothing."""
         if self._session is not None:
+            self.cleanup.close()
             self._disconnect(self._session)
             self._session = None
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -30,21 +31,26 @@ from dbctl.files.subprocesses import ClientProgram
 from dbctl.progress import Progress
 
 
-class ServerReader(SqlDatabase):
+class ServerDatabase(SqlDatabase):
+    """A database on a server."""
+
+    read_only: ClassVar[bool]
     connection: ServerConnection[Any]
     has_privileges = True
 
     def memo(self) -> dict[object, object]:
-        memo: dict[object, object] = self.__dict__.setdefault("_memo", {})
-        return memo
+        return self._memo if self.read_only else {}
+
+    @cached_property
+    def _memo(self) -> dict[object, object]:
+        return {}
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self.connection.query(sql, parameters)
 
 
-class ServerWriter(SqlDatabase, Writable):
-    connection: ServerConnection[Any]
-    has_privileges = True
+class ServerWriter(ServerDatabase, Writable):
+    read_only = False
     transactions: ServerTransactions
 
     @abstractmethod
@@ -66,9 +72,6 @@ class ServerWriter(SqlDatabase, Writable):
 
     @abstractmethod
     def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str: ...
-
-    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        return self.connection.query(sql, parameters)
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.transactions.transaction()
@@ -154,7 +157,7 @@ class ServerSchemaReader(ABC):
         str
     ]  #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
 
-    def __init__(self, db: ServerReader | ServerWriter) -> None:
+    def __init__(self, db: ServerDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
 
     @abstractmethod

@@ -43,7 +43,7 @@ class ServerEngine(Engine):
         return writer
 
     def open_scratch(self, url: Url, target: str) -> Writable:
-        scratch: Writable = self._load(f"{self.scratch_module}:{{}}Scratch", target)(url, target)
+        scratch: Writable = self._load(f"{self.scratch_module}:open_scratch", target)(url, target)
         return scratch
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:

@@ -7,18 +7,14 @@ from collections.abc import Mapping
 #: Parts of readers and writers.
 PARTS = {
     "Advisor": "advice:{}Advice",
-    "BloatMonitor": "monitoring:{}Bloat",
     "Checks": "sessions:{}Checks",
     "Explainer": "queries:{}Explainer",
     "FullText": "queries:{}FullText",
-    "IndexMonitor": "monitoring:{}Indexes",
-    "Maintenance": "monitoring:{}Maintenance",
     "NativeSchemas": "transfer.native:{}NativeSchemas",
     "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowSource": "transfer.rows:{}RowSource",
     "SchemaReader": "catalog:{}SchemaReader",
     "SessionMonitor": "sessions:{}Sessions",
-    "SizeMonitor": "monitoring:{}Sizes",
     "SlowQueryMonitor": "monitoring:{}SlowQueries",
 }
 READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper", "ReplicaMonitor": "sessions:{}Replication"}

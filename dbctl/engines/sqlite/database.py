@@ -18,6 +18,7 @@ from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnec
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.monitoring import StorageManager
     from dbctl.engines.sqlite.rows import Rows
 
 
@@ -25,19 +26,15 @@ class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "BloatMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
         "Checks": "dbctl.engines.sqlite.checks:SQLiteChecks",
         "Explainer": "dbctl.engines.sqlite.queries:SQLiteExplainer",
         "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
-        "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
-        "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
         "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.catalog:SQLiteSchemaReader",
-        "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "ValueCodec": "dbctl.engines.sqlite.values:SQLiteCodec",
         "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
@@ -50,6 +47,12 @@ class SQLiteDatabase(SqlDatabase):
 
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.sqlite.monitoring import SQLiteStorage
+
+        return SQLiteStorage(self)
 
     def memo(self) -> dict[object, object]:
         return self.connection.memo

@@ -29,7 +29,6 @@ from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, build_uri
-from dbctl.engines.sqlite.monitoring import SQLiteSizes
 from dbctl.errors.connection import BusyError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty
@@ -167,7 +166,7 @@ class SQLiteDumps:
         return self._connection.read_journal_mode() != "wal"
 
     def estimate_dump_size(self) -> int:
-        return SQLiteSizes(self._db).measure_storage().bytes
+        return self._db.storage.measure_storage().bytes
 
     def verify_dump(self, *, quick: bool) -> DumpVerification:
         """Check a dump; ``quick`` does not compare indexes with their tables."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
 from dbctl.engines.contract.checks import Storage, TableSize
-from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask
+from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import BusyError, QueryFailedError
@@ -21,7 +20,6 @@ from dbctl.files import mounts
 from dbctl.files.mounts import read_volume
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.monitoring import EngineFinding
     from dbctl.engines.sqlite.connection import SQLiteConnection
     from dbctl.engines.sqlite.database import SQLiteDatabase
 
@@ -30,8 +28,31 @@ _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 
 _INDEX_TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
 
 
-class SQLiteSizes:
-    """The part ``SizeMonitor``."""
+#: Seconds between two tries of a checkpoint that readers block.
+RETRY_SECONDS = 0.05
+#: For each kind: the statement for the database, and for one table; None: not for single tables.
+STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
+    "vacuum": ("VACUUM", None),
+    "analyze": ("ANALYZE", "ANALYZE {}"),
+    # 2 is the default; 0x10000 includes tables that this connection has not read
+    "optimize": ("PRAGMA optimize = 0x10002", None),
+    "reindex": ("REINDEX", "REINDEX {}"),
+    "checkpoint": ("PRAGMA wal_checkpoint(TRUNCATE)", None),
+    "wal": ("PRAGMA journal_mode = wal", None),
+    "rollback-journal": ("PRAGMA journal_mode = delete", None),
+}
+#: A full-text index without stored text: it refers to rowids, of the table that it names or of an unknown one.
+EXTERNAL_CONTENT = re.compile(
+    r"create\s+virtual\s+table\b.*?\busing\s+fts[45]\s*\(.*?\bcontent\s*=\s*(?:''|\"\"|[\"'`\[]?(?P<name>[^\"'`\],)\s]+))",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Ordinary tables with rowids.
+ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main' and l.type = 'table' and l.wr = 0
+and l.name not like 'sqlite!_%' escape '!'"""
+
+
+class SQLiteStorage(StorageManager):
+    """The part ``StorageManager``; SQLite has no usage counters, and every maintenance statement is atomic."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
@@ -72,13 +93,6 @@ class SQLiteSizes:
             result.append(TableSize(table=name, rows=self._count(name), bytes=size, indexes=sorted(indexes)))
         return result
 
-
-class SQLiteIndexMonitor:
-    """The parts ``IndexMonitor`` and ``BloatMonitor``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog, self._sizes = db.connection, db.catalog, SQLiteSizes(db)
-
     def list_indexes(self) -> Sequence[Index]:
         sizes = _read_sizes(self._connection)
         # sqlite_master has no index, so a lookup per name would scan it each time.
@@ -115,12 +129,9 @@ class SQLiteIndexMonitor:
                 term += "" if collation == "BINARY" else f" collate {str(collation).lower()}"
                 yield f"{term} desc" if descending else term
 
-    def scans_counted_since(self) -> datetime | None:
-        return None  # SQLite has no usage counters
-
     def measure_bloat(self) -> Sequence[Bloat]:
         """Return the free pages of the file, and the unused space in the pages of each table."""
-        storage, sizes = self._sizes.measure_storage(), _read_sizes(self._connection)
+        storage, sizes = self.measure_storage(), _read_sizes(self._connection)
         free_bytes = (storage.freelist_pages or 0) * storage.page_size
         rows = [_build_bloat("", (free_bytes, free_bytes), "freelist")]
         for table in self._catalog.base_tables():
@@ -131,72 +142,11 @@ class SQLiteIndexMonitor:
             rows.append(_build_bloat(table, total if known_sizes else (None, None), source))
         return rows
 
-
-def _build_bloat(table: str, sizes: tuple[int | None, int | None], source: str) -> Bloat:
-    return Bloat(
-        table=table,
-        bytes=sizes[0],
-        wasted_bytes=sizes[1],
-        dead_rows=None,
-        rows=None,
-        estimated=False,
-        source=source,
-    )
-
-
-def _read_sizes(connection: SQLiteConnection) -> Mapping[str, tuple[int, int]] | None:
-    """Return the total and the unused bytes of each table and index; None in builds of SQLite without dbstat."""
-    try:
-        rows = cast("list[tuple[str, int, int]]", connection.fetch(_SIZES))
-    except QueryFailedError:
-        return None
-    return {name: (size, unused) for name, size, unused in rows}
-
-
-def _list_index_names(connection: SQLiteConnection, table: str) -> list[str]:
-    return [str(row[1]) for row in connection.fetch(f"pragma index_list({ident(table)})")]
-
-
-def _read_condition(sql: str) -> str:
-    """Return the condition of a partial index, in lower case and with single blanks."""
-    _, _, condition = " ".join(sql.split()).lower().rpartition(" where ")
-    return condition
-
-
-#: Seconds between two tries of a checkpoint that readers block.
-RETRY_SECONDS = 0.05
-#: For each kind: the statement for the database, and for one table; None: not for single tables.
-STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
-    "vacuum": ("VACUUM", None),
-    "analyze": ("ANALYZE", "ANALYZE {}"),
-    # 2 is the default; 0x10000 includes tables that this connection has not read
-    "optimize": ("PRAGMA optimize = 0x10002", None),
-    "reindex": ("REINDEX", "REINDEX {}"),
-    "checkpoint": ("PRAGMA wal_checkpoint(TRUNCATE)", None),
-    "wal": ("PRAGMA journal_mode = wal", None),
-    "rollback-journal": ("PRAGMA journal_mode = delete", None),
-}
-#: A full-text index without stored text: it refers to rowids, of the table that it names or of an unknown one.
-EXTERNAL_CONTENT = re.compile(
-    r"create\s+virtual\s+table\b.*?\busing\s+fts[45]\s*\(.*?\bcontent\s*=\s*(?:''|\"\"|[\"'`\[]?(?P<name>[^\"'`\],)\s]+))",
-    re.IGNORECASE | re.DOTALL,
-)
-#: Ordinary tables with rowids.
-ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main' and l.type = 'table' and l.wr = 0
-and l.name not like 'sqlite!_%' escape '!'"""
-
-
-class SQLiteMaintenance:
-    """The part ``Maintenance``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog, self._sizes = db.connection, db.catalog, SQLiteSizes(db)
-
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         """Return the tasks of one kind, after the checks that refuse harmful ones."""
         for name in tables:
             self._catalog.require_table(name)
-        storage, path = self._sizes.measure_storage(), self._connection.path
+        storage, path = self.measure_storage(), self._connection.path
         database_statement, table_statement = STATEMENTS[kind]
         if tables and table_statement is None:
             raise NotSupportedError(
@@ -272,8 +222,36 @@ class SQLiteMaintenance:
             return connection.run(task.statement)
         return []
 
-    def find_leftovers(self) -> Sequence[EngineFinding]:
-        return ()  # every statement is atomic
+
+def _build_bloat(table: str, sizes: tuple[int | None, int | None], source: str) -> Bloat:
+    return Bloat(
+        table=table,
+        bytes=sizes[0],
+        wasted_bytes=sizes[1],
+        dead_rows=None,
+        rows=None,
+        estimated=False,
+        source=source,
+    )
+
+
+def _read_sizes(connection: SQLiteConnection) -> Mapping[str, tuple[int, int]] | None:
+    """Return the total and the unused bytes of each table and index; None in builds of SQLite without dbstat."""
+    try:
+        rows = cast("list[tuple[str, int, int]]", connection.fetch(_SIZES))
+    except QueryFailedError:
+        return None
+    return {name: (size, unused) for name, size, unused in rows}
+
+
+def _list_index_names(connection: SQLiteConnection, table: str) -> list[str]:
+    return [str(row[1]) for row in connection.fetch(f"pragma index_list({ident(table)})")]
+
+
+def _read_condition(sql: str) -> str:
+    """Return the condition of a partial index, in lower case and with single blanks."""
+    _, _, condition = " ".join(sql.split()).lower().rpartition(" where ")
+    return condition
 
 
 def _is_incomplete(statement: str, answer: object) -> bool:

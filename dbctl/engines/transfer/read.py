@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.contract.portable import (
+    WRITE_LOCK,
     ColumnPair,
     JsonForm,
     LogicalKind,

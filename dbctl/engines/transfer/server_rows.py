@@ -10,7 +10,7 @@ from typing import Protocol
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.native import NativeSchema, NativeTable
 from dbctl.engines.contract.portable import Line, LineBatch, LineColumn
-from dbctl.engines.servers.database import ServerReader, ServerWriter
+from dbctl.engines.servers.database import ServerDatabase
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.transfer import lines
 from dbctl.engines.transfer.lines import key_of
@@ -55,7 +55,7 @@ class NativeNames:
 class ServerRowSource(ABC):
     """The part ``RowSource``."""
 
-    def __init__(self, db: ServerReader | ServerWriter) -> None:
+    def __init__(self, db: ServerDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
         self._names: TableNames = db.catalog
 

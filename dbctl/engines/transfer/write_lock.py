@@ -10,8 +10,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from dbctl.engines.contract.database import Writable, WriteProof, require_part
-from dbctl.engines.contract.portable import PortableColumn, PortableIndex, PortableSchemas, PortableTable
+from dbctl.engines.contract.database import Writable, require_part
+from dbctl.engines.contract.portable import (
+    PortableColumn,
+    PortableIndex,
+    PortableSchemas,
+    PortableTable,
+    WriteProof,
+)
 from dbctl.engines.contract.schema import SchemaReference, ScriptRunner
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.errors.base import DbctlError

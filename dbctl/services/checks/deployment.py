@@ -14,7 +14,6 @@ from dbctl.engines.contract.dumps import Dumps, ProgramUser
 from dbctl.engines.contract.monitoring import (
     Advisor,
     Index,
-    IndexMonitor,
     ReplicaMonitor,
     SettingComparison,
     require_replica,
@@ -46,7 +45,7 @@ SET_PASSWORD = Remedy("`users set-password --id {id} --generate`")
 @check("duplicate-constraint")
 def check_indexes(subject: Subject) -> Iterator[Finding]:
     """Yield duplicate constraints, and columns that lack the index of the profile."""
-    indexes = require(subject.db.part(IndexMonitor)).list_indexes()
+    indexes = require(subject.db.storage.list_indexes())
     yield from _check_constraints(subject, indexes)
     yield from _check_columns(subject, indexes, subject.db.tables())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from dbctl.engines.contract.checks import DatabaseFiles, SizeMonitor
+from dbctl.engines.contract.checks import DatabaseFiles
 from dbctl.errors.base import Remedy
 from dbctl.files.mounts import Volume, read_volume
 from dbctl.model import Finding, Severity
@@ -91,10 +91,10 @@ def _check_wal(
 @check("network-disk", is_gate=True)
 def check_storage(subject: Subject) -> Iterator[Finding]:
     """Yield problems of the storage: network disks, journal mode, unused space."""
-    sizes, database_files = require(subject.db.part(SizeMonitor)), subject.files
+    database_files = subject.files
     if database_files is None:
         return
-    info = sizes.measure_storage()
+    info = subject.db.storage.measure_storage()
     volume, file_stat = _read_stats(subject, database_files)
     if volume.is_network and info.shares_memory:
         severity: Severity = "error" if subject.is_writable else "warning"

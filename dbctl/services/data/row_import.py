@@ -10,7 +10,6 @@ from typing import IO
 
 from dbctl import progress, signals
 from dbctl.engines.contract.database import Condition, Readable, Reference, Writable
-from dbctl.engines.contract.monitoring import IndexMonitor
 from dbctl.errors.base import DbctlError, shorten_details
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import (
@@ -144,12 +143,11 @@ class _ForeignKey(_Check):
 def _list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
     """Yield a check for each unique key whose columns the file has."""
     keys = [tuple(table.key)]
-    if indexes := table.db.part(IndexMonitor):
-        keys += [
-            tuple(name.strip('"`') for name in index.columns)
-            for index in indexes.list_indexes()
-            if index.table == table.name and index.unique and not index.where
-        ]
+    keys += [
+        tuple(name.strip('"`') for name in index.columns)
+        for index in table.db.storage.list_indexes() or ()
+        if index.table == table.name and index.unique and not index.where
+    ]
     for key in dict.fromkeys(keys):
         if key and set(key) <= set(columns):
             yield _UniqueKey(table, columns, key)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.files.mounts import read_volume
@@ -62,16 +61,16 @@ def measure_database(app: App, name: str) -> Sample:
 
 def measure_storage(db: Readable, sample: Sample) -> Sample:
     """Return a sample with the size of its open database, if that is not the size of a file."""
-    sizes = db.part(SizeMonitor) if sample.bytes is None else None
-    return structs.replace(sample, bytes=sizes.measure_storage().bytes) if sizes else sample
+    return (
+        structs.replace(sample, bytes=db.storage.measure_storage().bytes) if sample.bytes is None else sample
+    )
 
 
 def measure_tables(app: App, db: Readable, sample: Sample) -> Sample:
     """Return a sample with the rows and bytes of every table, the users, and the figures of the profile."""
-    sizes = db.part(SizeMonitor)
     tables = {
         size.table: TableSample(rows=size.rows, bytes=size.bytes, estimated=size.estimated)
-        for size in (sizes.measure_tables(exact=False) if sizes else ())
+        for size in db.storage.measure_tables(exact=False)
     }
     return structs.replace(_add_tables(app, sample, tables), figures=read_figures(app, sample.database))
 

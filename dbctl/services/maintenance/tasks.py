@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl import progress
-from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.monitoring import Maintenance, MaintenanceKind, MaintenanceTask, Versions
+from dbctl.engines.contract.database import Readable, require_supported
+from dbctl.engines.contract.monitoring import MaintenanceKind, MaintenanceTask
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
@@ -150,14 +149,13 @@ class RunMaintenance(Operation):
             if not tasks:
                 continue
             with self._app.writer(name) as db:
-                maintainer = _require_maintenance(db)
                 for task in tasks:
-                    result, error = _run_task(db, maintainer, task)
+                    result, error = _run_task(db, task)
                     results.append(result)
                     errors += [error] if error else []
                     progress.advance(1)
                 leftovers += [
-                    f"{leftover.message}; {leftover.hint}" for leftover in maintainer.find_leftovers()
+                    f"{leftover.message}; {leftover.hint}" for leftover in db.storage.find_leftovers()
                 ]
         if errors and len(errors) == len(results):
             errors[0].details = leftovers
@@ -203,21 +201,16 @@ class RunMaintenance(Operation):
 
     def _list_tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if self._older_than is None:
-            return _require_maintenance(db).maintenance_tasks(self._kind, tables)
-        versions = require_part(db, Versions, "--older-than", "Its engine has no versions.")
-        return versions.prune_tasks(tables, self._older_than)
+            tasks = db.storage.maintenance_tasks(self._kind, tables)
+            return require_supported(db, tasks, "maintenance", "Its engine needs no maintenance.")
+        tasks = db.storage.prune_tasks(tables, self._older_than)
+        return require_supported(db, tasks, "--older-than", "Its engine has no versions.")
 
 
-def _require_maintenance(db: Readable) -> Maintenance:
-    return require_part(db, Maintenance, "maintenance", "Its engine needs no maintenance.")
-
-
-def _run_task(
-    db: Readable, maintainer: Maintenance, task: MaintenanceTask
-) -> tuple[TaskResult, DbctlError | None]:
+def _run_task(db: Readable, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
     before, start, failure = _measure(db, task), time.monotonic(), None
     try:
-        maintainer.maintain(task)
+        db.storage.maintain(task)
     except DbctlError as error:
         failure = error
     result = TaskResult(
@@ -234,8 +227,8 @@ def _run_task(
 
 def _measure(db: Readable, task: MaintenanceTask) -> VersionedSize | None:
     # Other engines have no versions, and measuring could wait for the lock that blocks the task.
-    sizes = db.part(SizeMonitor) if task.table and db.part(Versions) is not None else None
-    for size in sizes.measure_tables(exact=False) if sizes else ():
+    sizes = db.storage.measure_tables(exact=False) if task.table and db.storage.has_versions else ()
+    for size in sizes:
         if size.table == task.table and size.fragments is not None and size.versions is not None:
             return VersionedSize(fragments=size.fragments, versions=size.versions, bytes=size.bytes or 0)
     return None

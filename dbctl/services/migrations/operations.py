@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.backup import RepositoryNotConfiguredError, SafetyBackupNotConfiguredError
 from dbctl.errors.base import DbctlError, Remedy
@@ -393,6 +392,4 @@ class ResetDatabase(_MigrationOperation):
 
 def _count_approximately(db: Readable) -> dict[str, int]:
     """Return the approximate number of rows of each table."""
-    if sizes := db.part(SizeMonitor):
-        return {size.table: size.rows for size in sizes.measure_tables(exact=False)}
-    return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}
+    return {size.table: size.rows for size in db.storage.measure_tables(exact=False)}

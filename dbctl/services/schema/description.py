@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.checks import SchemaReader, SizeMonitor
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.monitoring import IndexMonitor
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.model import PageRequest, Row, Struct
@@ -124,8 +123,7 @@ def list_tables(app: App, page_request: PageRequest) -> DatabaseResults[TableOve
 
     def read_database(database: str) -> list[TableOverview]:
         db = app.reader(database, allow_empty=True)
-        sizes = db.part(SizeMonitor)
-        measured = {size.table: size for size in sizes.measure_tables(exact=False)} if sizes else {}
+        measured = {size.table: size for size in db.storage.measure_tables(exact=False)}
         overviews = list[TableOverview]()
         for name, table in sorted(db.tables().items()):
             size = measured.get(name)
@@ -213,7 +211,7 @@ def _columns(
 
 def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[DescribedIndex]:
     """Return the indexes of a table, including that of the primary key."""
-    if indexes := db.part(IndexMonitor):
+    if (indexes := db.storage.list_indexes()) is not None:
         columns = {index.name: index.columns for index in declared}  # with the text of expressions
         return [
             DescribedIndex(
@@ -223,7 +221,7 @@ def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[
                 method=index.method,
                 where=index.where,
             )
-            for index in indexes.list_indexes()
+            for index in indexes
             if index.table == table
         ]
     if vectors := db.part(VectorSearch):
@@ -261,10 +259,7 @@ def _measure_table(db: Readable, table: DataTable) -> tuple[int | None, bool, in
     """Return the number of rows, None for a view, whether it is an estimate, and the size in bytes, if known."""
     if table.live.table.is_view:
         return None, False, None
-    sizes = db.part(SizeMonitor)
-    if sizes is None:
-        return db.count(table.name), False, None
-    (measured,) = sizes.measure_tables(exact=False, table=table.name)
+    (measured,) = db.storage.measure_tables(exact=False, table=table.name)
     return measured.rows, measured.estimated, measured.bytes
 
 

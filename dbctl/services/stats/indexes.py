@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.monitoring import BloatMonitor, Index, IndexMonitor
+from dbctl.engines.contract.database import require_supported
+from dbctl.engines.contract.monitoring import Index
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result
@@ -85,14 +85,11 @@ def list_indexes(
 
     def read_database(name: str) -> list[IndexStats]:
         db = app.reader(name)
-        indexes = require_part(db, IndexMonitor, "listing indexes", "Its engine does not report them.")
-        results = [
-            index
-            for index in classify_indexes(db.target, indexes.list_indexes())
-            if only in (None, index.state)
-        ]
+        indexes = db.storage.list_indexes()
+        indexes = require_supported(db, indexes, "listing indexes", "Its engine does not report them.")
+        results = [index for index in classify_indexes(db.target, indexes) if only in (None, index.state)]
         if any(index.scans is not None for index in results):
-            start = indexes.scans_counted_since()
+            start = db.storage.scans_counted_since()
             since_text = f"since {start:%Y-%m-%d %H:%M} UTC" if start else "since the statistics began"
             notes.append(
                 f"{db.target}: scans are counted {since_text}, only on this server; a standby has its own counts"
@@ -108,8 +105,8 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
 
     def read_database(name: str) -> list[TableBloat]:
         db = app.reader(name)
-        bloat = require_part(db, BloatMonitor, "measuring bloat", "Its engine does not report it.")
-        entries = bloat.measure_bloat()
+        bloat = db.storage.measure_bloat()
+        entries = require_supported(db, bloat, "measuring bloat", "Its engine does not report it.")
         if sources := dict.fromkeys(entry.source for entry in entries if entry.estimated):
             notes.append(f"{db.target}: figures from {', '.join(sources)} are estimates")
         return [create_result(TableBloat, db.target, entry, table=entry.table or None) for entry in entries]

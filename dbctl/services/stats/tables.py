@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from dbctl.engines.contract.checks import SizeMonitor
-from dbctl.engines.contract.database import Condition, Order, Where, require_part
+from dbctl.engines.contract.database import Condition, Order, Where
 from dbctl.engines.contract.monitoring import ReplicaMonitor, SessionMonitor
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
@@ -132,7 +131,7 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
     """Return the size of each configured database, without a checkpoint of the ``-wal``."""
 
     def read_database(name: str) -> list[DatabaseStats]:
-        sources: list[Struct] = [_require_sizes(app, name).measure_storage()]
+        sources: list[Struct] = [app.reader(name).storage.measure_storage()]
         if sessions := app.reader(name).part(SessionMonitor):
             sources.append(sessions.read_traffic())
         if (replication := app.reader(name).part(ReplicaMonitor)) and (state := replication.read_state()):
@@ -154,7 +153,7 @@ def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> 
     def read_database(name: str) -> list[TableStats]:
         return [
             create_result(TableStats, app.target(name), size)
-            for size in _require_sizes(app, name).measure_tables(exact=exact)
+            for size in app.reader(name).storage.measure_tables(exact=exact)
         ]
 
     return collect_results(app, TableStats, page_request, read_database)
@@ -309,7 +308,3 @@ def _create_entry(values: Mapping[str, object]) -> AuditEntry:
         details=values.get("details"),
         **texts,
     )
-
-
-def _require_sizes(app: App, name: str) -> SizeMonitor:
-    return require_part(app.reader(name), SizeMonitor, "measuring", "Its engine reports no sizes.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from dbctl.engines.contract.checks import SizeMonitor
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import Omission, PortableSchemas, RowSource, ValueChange
 from dbctl.errors.base import Exit
@@ -245,8 +244,7 @@ def _plan_tables(
     *,
     is_adopted: bool = False,
 ) -> list[PlannedTable]:
-    sizes = source.part(SizeMonitor)
-    measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
+    measured = {size.table: size.bytes for size in source.storage.measure_tables(exact=False)}
     return [
         PlannedTable(
             table=table.name,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl import progress
-from dbctl.engines.contract.database import Readable, WriteProof, WriteProofs
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.monitoring import Advisor
-from dbctl.engines.contract.portable import Line, RowSource
+from dbctl.engines.contract.portable import Line, RowSource, WriteProof, WriteProofs
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.transfer.lines import split_line
 from dbctl.errors.base import DbctlError, Exit

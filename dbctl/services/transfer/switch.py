@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract.database import WriteLock
 from dbctl.engines.contract.native import NativeSchemas
-from dbctl.engines.contract.portable import RowSource
+from dbctl.engines.contract.portable import RowSource, WriteLock
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.transfer import (

@@ -10,9 +10,9 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.monitoring import Advisor, BloatMonitor, Maintenance, MaintenanceTask, Versions
+from dbctl.engines.contract.monitoring import Advisor, MaintenanceTask
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
@@ -184,7 +184,7 @@ def test_size_and_bloat_are_measured(two_fragments):
     folder, _ = two_fragments
     lancedb.connect(folder).open_table(TABLE).delete("role = 'user'")
     reader = lance.open_reader(folder)
-    (size,) = find_part(reader, SizeMonitor).measure_tables()
+    (size,) = reader.storage.measure_tables()
     total_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert (size.rows, size.dead_rows, size.fragments, size.versions, size.bytes) == (
         75,
@@ -193,8 +193,8 @@ def test_size_and_bloat_are_measured(two_fragments):
         3,
         total_bytes,
     )
-    assert find_part(reader, SizeMonitor).measure_storage().bytes == total_bytes
-    assert 0 < find_part(reader, BloatMonitor).measure_bloat()[0].wasted_bytes < total_bytes
+    assert reader.storage.measure_storage().bytes == total_bytes
+    assert 0 < reader.storage.measure_bloat()[0].wasted_bytes < total_bytes
 
 
 def test_compaction_preserves_rows_and_format(tmp_path):
@@ -205,34 +205,34 @@ def test_compaction_preserves_rows_and_format(tmp_path):
     table.delete("role = 'user'")
     before = sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"]))
     writer = lance.open_writer(tmp_path)
-    (task,) = find_part(writer, Maintenance).maintenance_tasks("optimize", [])
+    (task,) = writer.storage.maintenance_tasks("optimize", [])
     assert "6 fragments, 30 deleted rows" in task.statement
     assert "older Lance" in task.statement
-    find_part(writer, Maintenance).maintain(task)
-    (size,) = find_part(writer, SizeMonitor).measure_tables()
+    writer.storage.maintain(task)
+    (size,) = writer.storage.measure_tables()
     assert (size.fragments, size.dead_rows, size.format) == (1, 0, "2.0")
     assert size.versions > 12, "no version is removed"
     assert sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"])) == before
     with pytest.raises(NotSupportedError):
-        find_part(writer, Maintenance).maintenance_tasks("checkpoint", [])
+        writer.storage.maintenance_tasks("checkpoint", [])
 
 
 def test_pruning_preserves_recent_and_tagged_versions(two_fragments):
     folder, _ = two_fragments
     writer = lance.open_writer(folder)
-    (task,) = find_part(writer, Maintenance).maintenance_tasks("vacuum", [])
+    (task,) = writer.storage.maintenance_tasks("vacuum", [])
     assert "older than 7 days" in task.statement
-    find_part(writer, Maintenance).maintain(task)
-    assert find_part(writer, SizeMonitor).measure_tables()[0].versions >= 2
+    writer.storage.maintain(task)
+    assert writer.storage.measure_tables()[0].versions >= 2
     with pytest.raises(MaintenanceUnsafeError):
-        find_part(writer, Versions).prune_tasks([], timedelta(minutes=9))
+        writer.storage.prune_tasks([], timedelta(minutes=9))
     table = lancedb.connect(folder).open_table(TABLE)
     table.tags.create("backup-of-today", 1)
     with pytest.raises(VersionsTaggedError, match="backup-of-today"):
-        find_part(writer, Maintenance).maintain(PRUNE)
+        writer.storage.maintain(PRUNE)
     table.tags.delete("backup-of-today")
-    find_part(writer, Maintenance).maintain(PRUNE)
-    assert find_part(writer, SizeMonitor).measure_tables()[0].versions == 1
+    writer.storage.maintain(PRUNE)
+    assert writer.storage.measure_tables()[0].versions == 1
     assert lance.open_reader(folder).count(TABLE) == 150
 
 
@@ -242,11 +242,11 @@ def test_version_pruned_while_read_is_reported(two_fragments):
     assert reader.count(TABLE) == 150
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
-    find_part(lance.open_writer(folder), Maintenance).maintain(PRUNE)
+    lance.open_writer(folder).storage.maintain(PRUNE)
     for query in (
         lambda: reader.select(TABLE, ["content", "vector"]),
-        find_part(reader, SizeMonitor).measure_tables,
-        find_part(reader, BloatMonitor).measure_bloat,
+        reader.storage.measure_tables,
+        reader.storage.measure_bloat,
     ):
         with pytest.raises(ChangedWhileReadError):
             query()
@@ -304,8 +304,8 @@ def test_damaged_index_is_reported_and_rebuilt(tmp_path):
             damage(file)
         (line,) = find_part(lance.open_reader(tmp_path), Checks).find_damage()
         assert find_part(lance.open_reader(tmp_path), Checks).parse_index_damage(line).index == "vector_idx"
-    (task,) = find_part(writer, Maintenance).maintenance_tasks("reindex", [])
-    find_part(writer, Maintenance).maintain(task)
+    (task,) = writer.storage.maintenance_tasks("reindex", [])
+    writer.storage.maintain(task)
     assert find_part(lance.open_reader(tmp_path), Checks).find_damage() == []
 
 

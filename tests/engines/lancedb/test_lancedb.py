@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.fulltext import TextScanner
-from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
+from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
 from dbctl.errors.backup import StorageKeysMissingError
@@ -101,7 +101,7 @@ def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
         find_part(writer, VectorIndexes).create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", metric="cosine", kind="ivf-flat")
         )
-        find_part(writer, Maintenance).maintain(MaintenanceTask(table=TABLE, statement="compact"))
+        writer.storage.maintain(MaintenanceTask(table=TABLE, statement="compact"))
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
@@ -462,7 +462,7 @@ def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
     options = {"endpoint": storage.endpoint(), "region": "us-east-1", "allow_http": "true"}
     lance.create_table(url, options={**options, "access_key_id": "other", "secret_access_key": "other"})
     reader = lance.open_reader(url)
-    (size,) = find_part(reader, SizeMonitor).measure_tables()
+    (size,) = reader.storage.measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("lancedb"))
     assert find_part(reader, Checks).find_damage() == []
     (file,) = bucket.keys(f"lancedb/{TABLE}.lance/data")

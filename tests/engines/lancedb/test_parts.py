@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.dumps import Dumps, SnapshotPin
 from dbctl.engines.contract.fulltext import FullText
-from dbctl.engines.contract.monitoring import Maintenance, MaintenanceTask
+from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
@@ -37,7 +37,7 @@ def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
     assert (reader.part(VectorIndexes), writer.part(FullText)) == (None, None)
     assert find_part(writer, VectorIndexes) is writer.part(VectorIndexes), "a part is created once"
     with pytest.raises(RuntimeError):
-        find_part(reader, Maintenance).maintain(MaintenanceTask(table=TABLE, statement="compact"))
+        reader.storage.maintain(MaintenanceTask(table=TABLE, statement="compact"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists open files")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors.connection import ConcurrentChangeError
@@ -47,7 +47,7 @@ def test_table_is_read_searched_written_and_measured(server, bucket):
     search = find_part(reader, VectorSearch)
     (row,) = search.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)
     assert row[0] == "msg-00007"
-    (size,) = find_part(reader, SizeMonitor).measure_tables()
+    (size,) = reader.storage.measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("app/lancedb"))
     assert find_part(reader, Checks).find_damage() == []
     file = bucket.keys(f"app/lancedb/{TABLE}.lance/data")[0]

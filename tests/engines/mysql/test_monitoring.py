@@ -9,16 +9,8 @@ from contextlib import closing, contextmanager
 import pymysql
 import pytest
 
-from dbctl.engines.contract.checks import LockHolder, SizeMonitor
-from dbctl.engines.contract.monitoring import (
-    Advisor,
-    BloatMonitor,
-    FindingQuery,
-    IndexMonitor,
-    Maintenance,
-    SessionMonitor,
-    SlowQueryMonitor,
-)
+from dbctl.engines.contract.checks import LockHolder
+from dbctl.engines.contract.monitoring import Advisor, FindingQuery, SessionMonitor, SlowQueryMonitor
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
@@ -151,9 +143,7 @@ def test_indexes_are_listed_with_their_references(mysql):
     mysql.execute(
         "create table `chi ld` (p integer, q integer, key lone (p), key both_ (p, q), foreign key (p) references parent (id))"
     )
-    indexes = {
-        (index.table, index.name): index for index in find_part(mysql.reader(), IndexMonitor).list_indexes()
-    }
+    indexes = {(index.table, index.name): index for index in mysql.reader().storage.list_indexes()}
     assert indexes["parent", "PRIMARY"].is_referenced
     assert list(indexes["parent", "email"].columns) == list(indexes["parent", "email_key1"].columns) == ["a"]
     assert list(indexes["parent", "part"].columns) == ["a(10)"]
@@ -164,9 +154,7 @@ def test_indexes_are_listed_with_their_references(mysql):
         "select @@performance_schema"
     ) == [(1,)]
     mysql.execute(indexes["chi ld", "lone"].drop_statement)
-    (remaining,) = [
-        index for index in find_part(mysql.reader(), IndexMonitor).list_indexes() if index.table == "chi ld"
-    ]
+    (remaining,) = [index for index in mysql.reader().storage.list_indexes() if index.table == "chi ld"]
     assert (remaining.name, remaining.is_referenced) == ("both_", True)
 
 
@@ -177,15 +165,13 @@ def test_server_counters_are_reported(database_with_counters):
     database_with_counters.execute("delete from t where id = 2")
     database_with_counters.execute("do sleep(0.3)")
     reader = database_with_counters.reader()
-    (size,) = find_part(reader, SizeMonitor).measure_tables()
+    (size,) = reader.storage.measure_tables()
     assert (size.rows, size.inserts, size.updates, size.deletes) == (1, 2, 1, 1)
     query = find_part(reader, SlowQueryMonitor).list_slow_queries()[0]
     assert query.total_seconds >= 0.3
     assert query.query.lower().replace(" ", "").replace("`", "") == "dosleep(?)"
     assert "secret" not in str(find_part(reader, SlowQueryMonitor).list_slow_queries())
-    assert {index.name: index.scans for index in find_part(reader, IndexMonitor).list_indexes()}[
-        "PRIMARY"
-    ] is not None
+    assert {index.name: index.scans for index in reader.storage.list_indexes()}["PRIMARY"] is not None
     traffic = find_part(reader, SessionMonitor).read_traffic()
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1
@@ -291,26 +277,26 @@ def test_maintenance_tasks_run(mysql):
     mysql.execute("insert into `us er` values (1, 'x')")
     mysql.execute("create view v as select 1 as one")
     writer = mysql.writer()
-    assert [item.statement for item in find_part(writer, Maintenance).maintenance_tasks("analyze", [])] == [
+    assert [item.statement for item in writer.storage.maintenance_tasks("analyze", [])] == [
         "ANALYZE TABLE `us er`"
     ]
-    assert [
-        item.statement for item in find_part(writer, Maintenance).maintenance_tasks("optimize", ["us er"])
-    ] == ["OPTIMIZE TABLE `us er`"]
-    assert [item.statement for item in find_part(writer, Maintenance).maintenance_tasks("reindex", [])] == [
+    assert [item.statement for item in writer.storage.maintenance_tasks("optimize", ["us er"])] == [
+        "OPTIMIZE TABLE `us er`"
+    ]
+    assert [item.statement for item in writer.storage.maintenance_tasks("reindex", [])] == [
         "ALTER TABLE `us er` FORCE"
     ]
-    assert list(find_part(writer, Maintenance).maintenance_tasks("optimize", [])) == []
+    assert list(writer.storage.maintenance_tasks("optimize", [])) == []
     for kind in ("vacuum", "checkpoint"):
         with pytest.raises(NotSupportedError):
-            find_part(writer, Maintenance).maintenance_tasks(kind, [])
+            writer.storage.maintenance_tasks(kind, [])
     with pytest.raises(SchemaMismatchError):
-        find_part(writer, Maintenance).maintenance_tasks("analyze", ["gone"])
+        writer.storage.maintenance_tasks("analyze", ["gone"])
     for kind in ("analyze", "optimize", "reindex"):
-        (task,) = find_part(writer, Maintenance).maintenance_tasks(kind, ["us er"])
-        find_part(writer, Maintenance).maintain(task)
+        (task,) = writer.storage.maintenance_tasks(kind, ["us er"])
+        writer.storage.maintain(task)
     assert writer.count("us er") == 1
-    (bloat,) = find_part(mysql.reader(), BloatMonitor).measure_bloat()
+    (bloat,) = mysql.reader().storage.measure_bloat()
     assert (bloat.table, bloat.estimated, bloat.wasted_bytes) == ("us er", True, 0)
     with pytest.raises(RuntimeError):
-        find_part(mysql.reader(), Maintenance).maintain(task)
+        mysql.reader().storage.maintain(task)

@@ -10,16 +10,8 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.checks import Checks, LockHolder, SizeMonitor
-from dbctl.engines.contract.monitoring import (
-    Advisor,
-    BloatMonitor,
-    FindingQuery,
-    IndexMonitor,
-    Maintenance,
-    SessionMonitor,
-    SlowQueryMonitor,
-)
+from dbctl.engines.contract.checks import Checks, LockHolder
+from dbctl.engines.contract.monitoring import Advisor, FindingQuery, SessionMonitor, SlowQueryMonitor
 from dbctl.engines.postgresql.advice import check_encryption
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
@@ -154,7 +146,7 @@ def test_indexes_are_listed_with_their_terms(postgresql):
         create index on "Us er" (a nulls first, email collate "C");
         create table child (u integer references "Us er")"""
     )
-    indexes = {index.name: index for index in find_part(postgresql.reader(), IndexMonitor).list_indexes()}
+    indexes = {index.name: index for index in postgresql.reader().storage.list_indexes()}
     assert [index.table for index in indexes.values()] == ["Us er"] * 6
     assert indexes["Us er_pkey"].primary
     assert indexes["Us er_pkey"].is_referenced
@@ -181,15 +173,15 @@ def test_row_counts_of_large_tables_are_estimated(postgresql):
     )
     postgresql.execute("delete from large where id <= 100")
     reader = postgresql.reader()
-    estimates = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables(exact=False)}
-    counts = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables()}
+    estimates = {size.table: size for size in reader.storage.measure_tables(exact=False)}
+    counts = {size.table: size for size in reader.storage.measure_tables()}
     assert (estimates["small"].rows, estimates["small"].estimated) == (2, False)
     assert estimates["large"].estimated
     assert estimates["large"].rows == pytest.approx(20000, rel=0.05)
     assert (counts["large"].rows, counts["large"].estimated) == (19900, False)
     assert counts["large"].bytes >= counts["large"].table_bytes > 20_000_000
     while counts["large"].analyzed_at is None:  # before version 15 the statistics are updated later
-        counts = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables()}
+        counts = {size.table: size for size in reader.storage.measure_tables()}
 
 
 def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
@@ -199,7 +191,7 @@ def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     postgresql.execute("insert into t select n, repeat('x', 200) from generate_series(1, 5000) n")
     postgresql.execute("delete from t where id > 1000")
     postgresql.execute("vacuum (analyze, truncate off) t")
-    estimates = {bloat.table: bloat for bloat in find_part(postgresql.reader(), BloatMonitor).measure_bloat()}
+    estimates = {bloat.table: bloat for bloat in postgresql.reader().storage.measure_bloat()}
     assert (estimates["unknown"].wasted_bytes, estimates["unknown"].source[:4]) == (None, "none")
     assert estimates["t"].estimated
     assert estimates["t"].wasted_bytes == pytest.approx(estimates["t"].bytes * 0.8, rel=0.1)
@@ -207,9 +199,7 @@ def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     if not postgresql.rows("select from pg_available_extensions where name = 'pgstattuple'"):
         return
     postgresql.execute("create extension if not exists pgstattuple")
-    measured = {bloat.table: bloat for bloat in find_part(postgresql.reader(), BloatMonitor).measure_bloat()}[
-        "t"
-    ]
+    measured = {bloat.table: bloat for bloat in postgresql.reader().storage.measure_bloat()}["t"]
     assert measured.source == "pgstattuple"
     assert measured.rows == 1000
     assert measured.wasted_bytes == pytest.approx(estimates["t"].wasted_bytes, rel=0.1)
@@ -388,7 +378,7 @@ def test_maintenance_tasks_run(private_database):
     writer = postgresql.writer()
     schema = f'"{postgresql.schema}"'
     statements = {
-        kind: [item.statement for item in find_part(writer, Maintenance).maintenance_tasks(kind, [])]
+        kind: [item.statement for item in writer.storage.maintenance_tasks(kind, [])]
         for kind in ("vacuum", "analyze", "reindex")
     }
     assert statements["vacuum"] == [
@@ -401,25 +391,23 @@ def test_maintenance_tasks_run(private_database):
         'REINDEX INDEX CONCURRENTLY S."Us er_pkey"',
         'REINDEX INDEX S."other_during_excl"',
     ]
-    assert [item.table for item in find_part(writer, Maintenance).maintenance_tasks("optimize", [])] == [
+    assert [item.table for item in writer.storage.maintenance_tasks("optimize", [])] == [
         "Us er",
         "other",
     ]
     with pytest.raises(SchemaMismatchError):
-        find_part(writer, Maintenance).maintenance_tasks("vacuum", ["gone"])
+        writer.storage.maintenance_tasks("vacuum", ["gone"])
     with pytest.raises(NotSupportedError):
-        find_part(writer, Maintenance).maintenance_tasks("checkpoint", ["other"])
+        writer.storage.maintenance_tasks("checkpoint", ["other"])
     for kind in ("vacuum", "reindex", "checkpoint"):
-        for item in find_part(writer, Maintenance).maintenance_tasks(kind, []):
-            find_part(writer, Maintenance).maintain(item)
+        for item in writer.storage.maintenance_tasks(kind, []):
+            writer.storage.maintain(item)
     assert writer.count("Us er") == 200
-    assert list(find_part(writer, Maintenance).maintenance_tasks("optimize", [])) == []
+    assert list(writer.storage.maintenance_tasks("optimize", [])) == []
     with writer.transaction():  # the maintenance has restored the settings of the session
         writer.delete("other", [])
     with pytest.raises(RuntimeError):
-        find_part(postgresql.reader(), Maintenance).maintain(
-            find_part(writer, Maintenance).maintenance_tasks("analyze", ["other"])[0]
-        )
+        postgresql.reader().storage.maintain(writer.storage.maintenance_tasks("analyze", ["other"])[0])
 
 
 def test_failed_reindex_reports_its_leftover(private_database):
@@ -429,19 +417,16 @@ def test_failed_reindex_reports_its_leftover(private_database):
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("insert into t values (1)")
         with pytest.raises(BusyError):
-            find_part(writer, Maintenance).maintain(
-                find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
-            )
-        (leftover,) = find_part(writer, Maintenance).find_leftovers()
+            writer.storage.maintain(writer.storage.maintenance_tasks("reindex", [])[0])
+        (leftover,) = writer.storage.find_leftovers()
     assert leftover.hint == f'DROP INDEX CONCURRENTLY "{postgresql.schema}"."i_ccnew";'
     assert [
-        item.statement.rpartition(".")[2]
-        for item in find_part(writer, Maintenance).maintenance_tasks("reindex", [])
+        item.statement.rpartition(".")[2] for item in writer.storage.maintenance_tasks("reindex", [])
     ] == ['"i"']
     assert [item.code for item in find_part(writer, Advisor).schema_findings()] == ["index-leftover"]
     assert list(find_part(writer, Checks).find_damage()) == []
     postgresql.execute(leftover.hint)
-    assert list(find_part(writer, Maintenance).find_leftovers()) == []
+    assert list(writer.storage.find_leftovers()) == []
 
 
 def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
@@ -452,13 +437,9 @@ def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
     with closing(servers.connection(private_database.url)) as holder, holder.transaction():
         holder.execute("set transaction isolation level repeatable read; select * from other")
         with pytest.raises(BusyError, match=rf"pid {holder.info.backend_pid}, .*whose transaction is older"):
-            find_part(writer, Maintenance).maintain(
-                find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
-            )
-        assert list(find_part(writer, Maintenance).find_leftovers()) == []
-    find_part(writer, Maintenance).maintain(
-        find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
-    )
+            writer.storage.maintain(writer.storage.maintenance_tasks("reindex", [])[0])
+        assert list(writer.storage.find_leftovers()) == []
+    writer.storage.maintain(writer.storage.maintenance_tasks("reindex", [])[0])
 
 
 def test_maintenance_requires_table_ownership(postgresql):
@@ -467,15 +448,15 @@ def test_maintenance_requires_table_ownership(postgresql):
         writer = postgresql.writer(user=name, password=None)
         for kind in ("vacuum", "analyze", "reindex"):
             with pytest.raises(PrivilegeMissingError, match="only the owner of t"):
-                find_part(writer, Maintenance).maintenance_tasks(kind, [])
-        (task,) = find_part(postgresql.reader(), Maintenance).maintenance_tasks("vacuum", [])
+                writer.storage.maintenance_tasks(kind, [])
+        (task,) = postgresql.reader().storage.maintenance_tasks("vacuum", [])
         with pytest.raises(QueryFailedError):  # the server only warns
-            find_part(writer, Maintenance).maintain(task)
+            writer.storage.maintain(task)
         if postgresql.connection.info.server_version >= 170000:
             postgresql.execute(f"grant maintain on {postgresql.schema}.t to {name}")
             for kind in ("vacuum", "analyze", "reindex"):
-                for task in find_part(writer, Maintenance).maintenance_tasks(kind, []):
-                    find_part(writer, Maintenance).maintain(task)
+                for task in writer.storage.maintenance_tasks(kind, []):
+                    writer.storage.maintain(task)
 
 
 def test_slow_queries_have_an_enabling_hint(postgresql):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.checks import Checks, SizeMonitor
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.files import count_lost_commits, count_pending_pages
 from dbctl.errors.base import DbctlError
@@ -196,7 +196,7 @@ def live(tmp_path):
 
 def count_pending(path):
     with closing(SQLiteReader(path, "app/user")) as opened:
-        return opened.part(SizeMonitor).measure_storage().wal_pages
+        return opened.storage.measure_storage().wal_pages
 
 
 def run_checkpoint(db, kind="passive"):
@@ -230,7 +230,7 @@ def test_pages_blocked_by_a_reader_stay_pending(live, tmp_path):
     live.execute("insert into t values ('restarts the -wal')")
     assert count_pending(path) == 1 < pages
     with closing(SQLiteWriter(path, "app/user")) as writer:
-        assert writer.part(SizeMonitor).measure_storage().wal_pages == 1
+        assert writer.storage.measure_storage().wal_pages == 1
     run_checkpoint(live, "truncate")
     assert count_pending(path) == 0
 
@@ -281,5 +281,5 @@ def test_counting_pages_keeps_the_locks_on_the_shm(live, tmp_path):
     with closing(SQLiteReader(tmp_path / "live.db", "app/user")) as opened:
         initial = list_own_locks()
         assert initial
-        assert opened.part(SizeMonitor).measure_storage().wal_pages
+        assert opened.storage.measure_storage().wal_pages
         assert list_own_locks() == initial

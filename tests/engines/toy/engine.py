@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from dbctl.url import Url
@@ -40,7 +42,6 @@ class ToyReader(Readable):
     """The rows of a JSON file."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "SizeMonitor": "tests.engines.toy.engine:ToySizes",
         "ValueCodec": "tests.engines.toy.engine:ToyCodec",
     }
     native_types: frozenset[str] = frozenset()
@@ -50,6 +51,10 @@ class ToyReader(Readable):
         if not path.exists():
             raise DatabaseMissingError(target=target, path=path)
         self.content: dict[str, list[JsonRow]] = json.loads(path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        return ToyStorage(self)
 
     def tables(self) -> Mapping[str, Table]:
         return {
@@ -150,8 +155,8 @@ class ToyWriter(ToyReader, Writable):
             yield
 
 
-class ToySizes:
-    """The part that reports sizes."""
+class ToyStorage(StorageManager):
+    """The part that reports sizes; it has no indexes and no maintenance."""
 
     def __init__(self, db: ToyReader) -> None:
         self._db = db

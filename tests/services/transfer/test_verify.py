@@ -10,7 +10,7 @@ from xxhash import xxh3_128_intdigest
 
 from dbctl.cli.main import main
 from dbctl.engines import registry
-from dbctl.engines.contract.database import WriteProof
+from dbctl.engines.contract.portable import WriteProof
 from dbctl.services.transfer.run import SchemaDifference, TransferVerification, VerifiedTable
 from dbctl.url import parse_url
 from tests import servers

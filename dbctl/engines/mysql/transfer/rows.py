@@ -7,8 +7,15 @@ from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 
 from dbctl import signals
-from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Column
-from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, LogicalKind
+from dbctl.engines.contract.database import Column
+from dbctl.engines.contract.portable import (
+    WRITE_LOCK,
+    WRITE_LOCK_MESSAGE,
+    Line,
+    LineBatch,
+    LineColumn,
+    LogicalKind,
+)
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dbctl.engines.contract.database import WRITE_LOCK
 from dbctl.engines.contract.native import NativeObject
+from dbctl.engines.contract.portable import WRITE_LOCK
 from dbctl.engines.postgresql import dump_programs, lint
 from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.sql.catalog import ident

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.database import WRITE_LOCK, TimeForm
+from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
+    WRITE_LOCK,
     DerivedSchema,
     IndexTerm,
     LogicalType,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE
 from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLDatabase, PostgreSQLWriter
 from dbctl.engines.sql.catalog import ident, quote_literal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.database import WRITE_LOCK, Readable, require_part
+from dbctl.engines.contract.database import Readable, require_part
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
@@ -14,7 +14,7 @@ from dbctl.engines.contract.native import (
     NativeTable,
     list_definitions,
 )
-from dbctl.engines.contract.portable import LineColumn, Omission, RowSink, RowSource
+from dbctl.engines.contract.portable import WRITE_LOCK, LineColumn, Omission, RowSink, RowSource
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name

@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
-from dbctl.engines.contract.database import WRITE_LOCK, WRITE_LOCK_MESSAGE, Writable
-from dbctl.engines.contract.portable import Line, LineBatch, LineColumn
+from dbctl.engines.contract.database import Writable
+from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE, Line, LineBatch, LineColumn
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
