@@ -14,7 +14,6 @@ import pytest
 
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.monitoring import Cluster
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.operations import CommitInDoubtError, NodeNotReadyError
@@ -190,17 +189,15 @@ def test_schema_changes_of_a_session_run_on_every_node(larder):
     try:
         with closing(MySQLWriter(larder.url(0), "larder/pantry")) as writer:
             assert writer.connection.fetch("select @@session.wsrep_osu_method") == [("TOI",)]
-            cluster_part = writer.part(Cluster)
-            assert cluster_part is not None
-            assert cluster_part.blocks_all_servers("/* note */ ALTER TABLE members ADD x int")
-            assert not cluster_part.blocks_all_servers("update members set mail = ''")
+            assert writer.server.blocks_all_servers("/* note */ ALTER TABLE members ADD x int")
+            assert not writer.server.blocks_all_servers("update members set mail = ''")
     finally:
         admin.run("set global wsrep_osu_method = 'TOI'")
 
 
-def test_server_without_cluster_has_no_cluster_part():
+def test_server_without_cluster_blocks_no_other_server():
     with servers.mysql_database() as url, closing(MySQLReader(url, "larder/pantry")) as reader:
-        assert reader.part(Cluster) is None
+        assert not reader.server.blocks_all_servers("ALTER TABLE members ADD x int")
 
 
 def test_backup_and_restore_lock_no_tables(larder, answer):

@@ -14,7 +14,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.monitoring import StorageManager
+    from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
@@ -188,6 +188,10 @@ class Readable(ABC):
     @property
     @abstractmethod
     def storage(self) -> StorageManager: ...
+
+    @property
+    def server(self) -> ServerMonitor | None:
+        return None
 
     def memo(self) -> dict[object, object]:
         """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.

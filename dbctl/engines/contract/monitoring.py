@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract.checks import Storage, TableSize
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.errors.operations import ReplicaLagError, ReplicaPromotedError
 from dbctl.model import Finding, Severity, Struct
 
@@ -87,29 +87,6 @@ def group_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
     }
 
 
-class SessionMonitor(Protocol):
-    """The part that lists and cancels sessions of a server."""
-
-    def list_sessions(self) -> Sequence[Session]:
-        """Return the sessions of this database, without this connection."""
-
-    def list_lock_waits(self) -> Sequence[LockWait]:
-        """Return the pairs of waiting and blocking sessions."""
-
-    def read_traffic(self) -> Traffic:
-        """Return the server's statistics about this database."""
-
-    def visibility_limits(self) -> str:
-        """Return what this role may not see, with the statement that grants it; empty: it may see everything."""
-
-    def cancel(self, pid: int, *, terminate: bool) -> bool:
-        """Cancel the statement of a session, or terminate the session; return whether the session existed.
-
-        Raises:
-            PrivilegeMissingError: it belongs to another user, and this role may not cancel it.
-        """
-
-
 class Index(Struct, frozen=True, kw_only=True):
     """One index of the live schema, with its size and use."""
 
@@ -151,17 +128,6 @@ class SlowQuery(Struct, frozen=True, kw_only=True):
     max_seconds: float
     rows: int
     cache_hit_ratio: float | None
-
-
-class SlowQueryMonitor(Protocol):
-    """The part that lists slow statements."""
-
-    def list_slow_queries(self) -> Sequence[SlowQuery]:
-        """Return the recorded statements of this database, by total time in descending order.
-
-        Raises:
-            NotSupportedError: the server does not record statements; the error states how to enable that.
-        """
 
 
 MaintenanceKind: TypeAlias = Literal[
@@ -323,24 +289,57 @@ class ReplicaState(Struct, frozen=True, kw_only=True):
         return self.lag_seconds is not None and self.lag_seconds <= max_lag.total_seconds()
 
 
-class ReplicaMonitor(Protocol):
-    """The part that observes the replication of a server."""
+class ServerMonitor(ABC):
+    """The part that observes the server of a database: sessions, statements, replication and its cluster."""
 
-    def read_state(self) -> ReplicaState | None:
+    @abstractmethod
+    def list_sessions(self) -> Sequence[Session]:
+        """Return the sessions of this database, without this connection."""
+
+    @abstractmethod
+    def list_lock_waits(self) -> Sequence[LockWait]:
+        """Return the pairs of waiting and blocking sessions."""
+
+    @abstractmethod
+    def read_traffic(self) -> Traffic:
+        """Return the server's statistics about this database."""
+
+    @abstractmethod
+    def visibility_limits(self) -> str:
+        """Return what this role may not see, with the statement that grants it; empty: it may see everything."""
+
+    @abstractmethod
+    def cancel(self, pid: int, *, terminate: bool) -> bool:
+        """Cancel the statement of a session, or terminate the session; return whether the session existed.
+
+        Raises:
+            PrivilegeMissingError: it belongs to another user, and this role may not cancel it.
+        """
+
+    @abstractmethod
+    def list_slow_queries(self) -> Sequence[SlowQuery]:
+        """Return the recorded statements of this database, by total time in descending order.
+
+        Raises:
+            NotSupportedError: the server does not record statements; the error states how to enable that.
+        """
+
+    @abstractmethod
+    def read_replica_state(self) -> ReplicaState | None:
         """Return the state of a replica; None: the server is no replica, or was promoted."""
 
     def read_identity(self) -> str:
         """Return a text that is the same for a database and its replicas; empty if it is unknown."""
+        return ""
 
     def find_read_limits(self) -> Sequence[EngineFinding]:
         """Return settings of a replica because of which it cancels long reads, such as backups."""
-
-
-class Cluster(Protocol):
-    """The part of a database that every server of a cluster writes; absent without a cluster."""
+        return ()
 
     def blocks_all_servers(self, sql: str) -> bool:
-        """Whether no server of the cluster can write while a statement runs."""
+        """Whether no server of the cluster can write while a statement runs; False without a cluster."""
+        del sql
+        return False
 
 
 def require_replica(db: Readable, *, max_lag: timedelta, timeout: float) -> None:
@@ -351,10 +350,10 @@ def require_replica(db: Readable, *, max_lag: timedelta, timeout: float) -> None
         ReplicaPromotedError: it is no replica.
         ReplicaLagError: it remained further behind for ``timeout`` seconds.
     """
-    monitor = require_part(db, ReplicaMonitor, "reading from a replica", "Run it without --replica.")
+    server = require_supported(db, db.server, "reading from a replica", "Run it without --replica.")
     deadline = time.monotonic() + timeout
     while True:
-        state = monitor.read_state()
+        state = server.read_replica_state()
         if state is None:
             raise ReplicaPromotedError(target=db.target)
         if state.is_within(max_lag):

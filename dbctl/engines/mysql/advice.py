@@ -1,20 +1,23 @@
-"""Server advice for MySQL and MariaDB: each check is a query and a message."""
+"""Checks of the stored data, of a server and of the rights of an account: many are a query and a message."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
+from typing import cast
 
+from dbctl.engines.contract.checks import IndexDamage, OrphanedRows
 from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.mysql.catalog import NumberedColumn, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
-from dbctl.engines.mysql.database import MySQLPart
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.sessions import find_cluster
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import LOCK_MISSING, find_problems, scratch_name_pattern
+from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems, scratch_name_pattern
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 
@@ -116,6 +119,29 @@ where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO
     message="check {3} of {2} is not enforced",
     hint="ALTER TABLE {0} ALTER CHECK {1} ENFORCED;",
 )
+#: Only rows of InnoDB are replicated, and only rows with a key are found again quickly on other nodes.
+UNREPLICATED = FindingQuery(
+    severity="error",
+    code="table-not-replicated",
+    sql="""select table_name, engine, concat('`', replace(table_name, '`', '``'), '`') from information_schema.tables
+where table_schema = database() and table_type = 'BASE TABLE' and engine <> 'InnoDB' order by 1""",
+    message="table {0} uses engine {1}, which the cluster does not replicate: each node has other rows",
+    hint="ALTER TABLE {2} ENGINE=InnoDB;",
+)
+WITHOUT_KEY = FindingQuery(
+    severity="warning",
+    code="table-without-key",
+    sql="""select t.table_name from information_schema.tables t where t.table_schema = database() and t.table_type = 'BASE TABLE'
+  and not exists (select 1 from information_schema.table_constraints c where c.table_schema = t.table_schema
+    and c.table_name = t.table_name and c.constraint_type = 'PRIMARY KEY') order by 1""",
+    message="table {0} has no primary key: the cluster cannot detect every conflict, and nodes may return its rows in another order",
+)
+LOCK_LOCAL = EngineFinding(
+    severity="info",
+    code="lock-node-local",
+    message="this server is a node of a cluster: the lock of dbctl excludes other dbctl processes on this node only",
+    hint="Use the same node in every configuration of this database.",
+)
 
 
 class MySQLAdvice(MySQLPart):
@@ -126,8 +152,8 @@ class MySQLAdvice(MySQLPart):
         findings += find_problems(self._connection, SERVER_CHECKS)
         if not DbctlLock(self._connection).is_effective():
             findings.append(LOCK_MISSING)
-        if cluster := find_cluster(self._db):
-            findings += cluster.find_problems()
+        if self._connection.session.is_cluster_node:
+            findings += [LOCK_LOCAL, *find_problems(self._connection, [UNREPLICATED, WITHOUT_KEY])]
         try:
             findings += find_problems(self._connection, [IDLE_CHECK])
         except PrivilegeMissingError:
@@ -253,3 +279,56 @@ def _is_satisfied(actual: str, required: str) -> bool:
     if current is not None and minimum is not None:
         return current >= minimum
     return actual.lower() == required.lower()
+
+
+REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
+  referenced_column_name
+from information_schema.key_column_usage
+where table_schema = database() and referenced_table_name is not null and table_name in :tables
+order by 1, 2, ordinal_position"""
+#: The name of an index, in quotes or as one word.
+INDEX_LINE = re.compile(
+    r"\bindex (?:['\"`](?P<quoted>[^'\"`]+)['\"`]|(?P<plain>[^\s'\"`]+?)\.?(?:\s|$))", re.IGNORECASE
+)
+
+
+class MySQLChecks(ServerChecks):
+    """The part ``Checks``."""
+
+    _connection: MySQLConnection
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
+        self._dialect = db.dialect
+
+    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        if self._connection.session.in_transaction:
+            raise RuntimeError("CHECK TABLE inside a transaction would commit it")
+        return [
+            f"{name}: {text}"
+            for name in self._select_tables(table)
+            for _, _, kind, text in self._connection.fetch(
+                f"check table {ident(name)}{' quick' if quick else ''}"
+            )
+            if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
+        ]
+
+    def parse_index_damage(self, line: str) -> IndexDamage | None:
+        match = INDEX_LINE.search(line.partition(": ")[2])
+        # Whether duplicate rows prevent a rebuild shows only when it is tried.
+        return IndexDamage(index=match["quoted"] or match["plain"], has_duplicates=False) if match else None
+
+    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
+        columns = self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
+        orphans: list[OrphanedRows] = []
+        for _, rows in groupby(columns, key=lambda row: row[:2]):
+            key = cast("list[tuple[str, ...]]", list(rows))
+            child, _, schema, parent, _, _ = key[0]
+            orphans += self._find_orphans(
+                child, schema, parent, [row[4] for row in key], [row[5] for row in key]
+            )
+        return orphans
+
+    def _row_label(self, key: Sequence[str]) -> str:
+        values = ", ', ', ".join(self._dialect.exact_text(f"c.{ident(name)}") for name in key)
+        return f"concat({values})"

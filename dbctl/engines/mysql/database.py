@@ -22,7 +22,7 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
 )
-from dbctl.engines.contract.monitoring import StorageManager
+from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.mysql.catalog import MySQLCatalog, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
@@ -108,7 +108,6 @@ class RowInserter:
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {
-    "Cluster": "sessions:find_cluster",
     "Preview": "queries:{}Preview",
     "RowStreams": "stream:{}Streams",
     "ValueCodec": "values:{}Codec",
@@ -147,6 +146,12 @@ class MySQLDatabase(ServerDatabase):
         from dbctl.engines.mysql.monitoring import MySQLStorage
 
         return MySQLStorage(self)
+
+    @cached_property
+    def server(self) -> ServerMonitor:
+        from dbctl.engines.mysql.sessions import MySQLServerMonitor
+
+        return MySQLServerMonitor(self)
 
 
 class MySQLReader(MySQLDatabase):

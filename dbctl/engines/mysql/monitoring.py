@@ -1,4 +1,4 @@
-"""Sizes, indexes and slow queries of MySQL and MariaDB, and maintenance."""
+"""Sizes and indexes of MySQL and MariaDB, and maintenance."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from msgspec import structs
-
 from dbctl.engines.contract.checks import Storage, TableSize
-from dbctl.engines.contract.monitoring import (
-    Bloat,
-    Index,
-    MaintenanceKind,
-    MaintenanceTask,
-    SlowQuery,
-    StorageManager,
-)
+from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.read_only import LEXER
-from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.servers.database import LARGE_TABLE
 from dbctl.engines.servers.values import convert_row
 from dbctl.errors.base import Remedy
@@ -179,31 +168,3 @@ def _is_needed(terms: Sequence[str], keys: Sequence[Sequence[str]], others: Sequ
         and not any(list(other[: len(key)]) == list(key) for other in others)
         for key in keys
     )
-
-
-#: Timers count picoseconds.
-STATEMENTS = """select digest_text as query, count_star as calls, round(sum_timer_wait / 1e12, 6) as total_seconds,
-  round(avg_timer_wait / 1e12, 6) as mean_seconds, round(max_timer_wait / 1e12, 6) as max_seconds, sum_rows_sent as "rows",
-  null as cache_hit_ratio
-from performance_schema.events_statements_summary_by_digest where schema_name = database() and digest_text is not null
-order by sum_timer_wait desc"""
-INSTRUCTIONS = (
-    "Put performance_schema = ON below [mysqld] in its configuration and restart the server. Without it, SET GLOBAL"
-    " slow_query_log = ON; SET GLOBAL long_query_time = 0.5; logs slow statements on the server"
-    " (SET GLOBAL general_log = ON logs all statements; either may log values)."
-)
-
-
-class MySQLSlowQueries(MySQLPart):
-    """The part ``SlowQueryMonitor``."""
-
-    def list_slow_queries(self) -> Sequence[SlowQuery]:
-        if not self._counts_events():
-            raise NotSupportedError(
-                feature="listing slow statements",
-                subject=f"{self._connection.target} with its current settings",
-                hint=INSTRUCTIONS,
-            )
-        queries = self._connection.fetch_as(SlowQuery, STATEMENTS)
-        # The server quotes names with backticks, unlike this session; they contain no values.
-        return [structs.replace(slow, query=redact_statement(slow.query, LEXER, "'\"")) for slow in queries]

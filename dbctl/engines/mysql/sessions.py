@@ -1,41 +1,32 @@
-"""Sessions, checks, replication and clusters of MySQL and MariaDB."""
+"""Sessions, slow statements, replication and clusters of MySQL and MariaDB."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import timedelta
-from itertools import groupby
-from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import IndexDamage, LockHolder, OrphanedRows
+from dbctl.engines.contract.checks import LockHolder
 from dbctl.engines.contract.monitoring import (
-    EngineFinding,
-    FindingQuery,
     LockWait,
     ReplicaState,
+    ServerMonitor,
     Session,
+    SlowQuery,
     Traffic,
     group_locks,
 )
-from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLReader
+from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.opening import error_number, own_sessions
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.parsing.lineage import redact_statement
-from dbctl.engines.servers.database import (
-    SHORT_TIMEOUT,
-    NamedRow,
-    ServerChecks,
-    describe_holders,
-    find_problems,
-)
+from dbctl.engines.servers.database import SHORT_TIMEOUT, NamedRow, describe_holders
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import now
 from dbctl.url import Url
 
@@ -88,8 +79,25 @@ HOLDERS = """select p.id as pid, p.command as command, p.user as owner,
 from information_schema.processlist p where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLSessions(MySQLPart):
-    """The part ``SessionMonitor``."""
+#: Timers count picoseconds.
+STATEMENTS = """select digest_text as query, count_star as calls, round(sum_timer_wait / 1e12, 6) as total_seconds,
+  round(avg_timer_wait / 1e12, 6) as mean_seconds, round(max_timer_wait / 1e12, 6) as max_seconds, sum_rows_sent as "rows",
+  null as cache_hit_ratio
+from performance_schema.events_statements_summary_by_digest where schema_name = database() and digest_text is not null
+order by sum_timer_wait desc"""
+INSTRUCTIONS = (
+    "Put performance_schema = ON below [mysqld] in its configuration and restart the server. Without it, SET GLOBAL"
+    " slow_query_log = ON; SET GLOBAL long_query_time = 0.5; logs slow statements on the server"
+    " (SET GLOBAL general_log = ON logs all statements; either may log values)."
+)
+#: The first words of statements that run in total order isolation.
+SCHEMA_CHANGES = frozenset(
+    {"alter", "analyze", "create", "drop", "grant", "optimize", "rename", "repair", "revoke", "truncate"}
+)
+
+
+class MySQLServerMonitor(MySQLPart, ServerMonitor):
+    """The part ``ServerMonitor``: a primary and its replicas share no identifier; a replica waits for reads, and cancels none."""
 
     def list_sessions(self) -> Sequence[Session]:
         rights = self._rights()
@@ -165,6 +173,29 @@ class MySQLSessions(MySQLPart):
             raise
         return True
 
+    def list_slow_queries(self) -> Sequence[SlowQuery]:
+        if not self._counts_events():
+            raise NotSupportedError(
+                feature="listing slow statements",
+                subject=f"{self._connection.target} with its current settings",
+                hint=INSTRUCTIONS,
+            )
+        queries = self._connection.fetch_as(SlowQuery, STATEMENTS)
+        # The server quotes names with backticks, unlike this session; they contain no values.
+        return [structs.replace(slow, query=redact_statement(slow.query, LEXER, "'\"")) for slow in queries]
+
+    def read_replica_state(self) -> ReplicaState | None:
+        sources = "show all replicas status" if self._connection.server.is_mariadb else "show replica status"
+        states = [_parse_state(row) for row in self._connection.fetch_by_name(sources)]
+        # None is an unknown lag, the worst one.
+        return max(states, key=lambda state: (state.lag_seconds is None, state.lag_seconds), default=None)
+
+    def blocks_all_servers(self, sql: str) -> bool:
+        if not self._connection.session.is_cluster_node:
+            return False
+        first = next(iter(LEXER.read_significant(sql)), None)
+        return first is not None and first.text.lower() in SCHEMA_CHANGES
+
     def _transactions(self) -> Sequence[Row]:
         """Return the open transactions; none if they are not visible to this account."""
         try:
@@ -201,7 +232,7 @@ def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
     """Return the sessions of other processes in the database at ``url``, as far as this user may see them."""
     with closing(MySQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
         holders = reader.connection.fetch_as(LockHolder, HOLDERS)
-        monitor = MySQLSessions(reader)
+        monitor = MySQLServerMonitor(reader)
         waits, locks = monitor.list_lock_waits(), monitor.locks()
         sessions, instance = monitor.list_sessions(), reader.connection.session.instance
     others = [
@@ -212,122 +243,6 @@ def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
         if (instance, holder.pid) not in own_sessions
     ]
     return describe_holders(others, sessions, locks)
-
-
-REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
-  referenced_column_name
-from information_schema.key_column_usage
-where table_schema = database() and referenced_table_name is not null and table_name in :tables
-order by 1, 2, ordinal_position"""
-#: The name of an index, in quotes or as one word.
-INDEX_LINE = re.compile(
-    r"\bindex (?:['\"`](?P<quoted>[^'\"`]+)['\"`]|(?P<plain>[^\s'\"`]+?)\.?(?:\s|$))", re.IGNORECASE
-)
-
-
-class MySQLChecks(ServerChecks):
-    """The part ``Checks``."""
-
-    _connection: MySQLConnection
-
-    def __init__(self, db: MySQLDatabase) -> None:
-        super().__init__(db)
-        self._dialect = db.dialect
-
-    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        if self._connection.session.in_transaction:
-            raise RuntimeError("CHECK TABLE inside a transaction would commit it")
-        return [
-            f"{name}: {text}"
-            for name in self._select_tables(table)
-            for _, _, kind, text in self._connection.fetch(
-                f"check table {ident(name)}{' quick' if quick else ''}"
-            )
-            if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
-        ]
-
-    def parse_index_damage(self, line: str) -> IndexDamage | None:
-        match = INDEX_LINE.search(line.partition(": ")[2])
-        # Whether duplicate rows prevent a rebuild shows only when it is tried.
-        return IndexDamage(index=match["quoted"] or match["plain"], has_duplicates=False) if match else None
-
-    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
-        columns = self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
-        orphans: list[OrphanedRows] = []
-        for _, rows in groupby(columns, key=lambda row: row[:2]):
-            key = cast("list[tuple[str, ...]]", list(rows))
-            child, _, schema, parent, _, _ = key[0]
-            orphans += self._find_orphans(
-                child, schema, parent, [row[4] for row in key], [row[5] for row in key]
-            )
-        return orphans
-
-    def _row_label(self, key: Sequence[str]) -> str:
-        values = ", ', ', ".join(self._dialect.exact_text(f"c.{ident(name)}") for name in key)
-        return f"concat({values})"
-
-
-#: The first words of statements that run in total order isolation.
-SCHEMA_CHANGES = frozenset(
-    {"alter", "analyze", "create", "drop", "grant", "optimize", "rename", "repair", "revoke", "truncate"}
-)
-#: Only rows of InnoDB are replicated, and only rows with a key are found again quickly on other nodes.
-UNREPLICATED = FindingQuery(
-    severity="error",
-    code="table-not-replicated",
-    sql="""select table_name, engine, concat('`', replace(table_name, '`', '``'), '`') from information_schema.tables
-where table_schema = database() and table_type = 'BASE TABLE' and engine <> 'InnoDB' order by 1""",
-    message="table {0} uses engine {1}, which the cluster does not replicate: each node has other rows",
-    hint="ALTER TABLE {2} ENGINE=InnoDB;",
-)
-WITHOUT_KEY = FindingQuery(
-    severity="warning",
-    code="table-without-key",
-    sql="""select t.table_name from information_schema.tables t where t.table_schema = database() and t.table_type = 'BASE TABLE'
-  and not exists (select 1 from information_schema.table_constraints c where c.table_schema = t.table_schema
-    and c.table_name = t.table_name and c.constraint_type = 'PRIMARY KEY') order by 1""",
-    message="table {0} has no primary key: the cluster cannot detect every conflict, and nodes may return its rows in another order",
-)
-LOCK_LOCAL = EngineFinding(
-    severity="info",
-    code="lock-node-local",
-    message="this server is a node of a cluster: the lock of dbctl excludes other dbctl processes on this node only",
-    hint="Use the same node in every configuration of this database.",
-)
-
-
-class MySQLCluster(MySQLPart):
-    """The part ``Cluster``."""
-
-    def blocks_all_servers(self, sql: str) -> bool:
-        first = next(iter(LEXER.read_significant(sql)), None)
-        return first is not None and first.text.lower() in SCHEMA_CHANGES
-
-    def find_problems(self) -> Iterator[EngineFinding]:
-        """Yield what the cluster does not replicate or certify."""
-        yield LOCK_LOCAL
-        yield from find_problems(self._connection, [UNREPLICATED, WITHOUT_KEY])
-
-
-def find_cluster(db: MySQLDatabase) -> MySQLCluster | None:
-    """Return the part, or None if the server is not a node of a cluster."""
-    return MySQLCluster(db) if db.connection.session.is_cluster_node else None
-
-
-class MySQLReplication(MySQLPart):
-    """The part ``ReplicaMonitor``."""
-
-    def read_state(self) -> ReplicaState | None:
-        sources = "show all replicas status" if self._connection.server.is_mariadb else "show replica status"
-        states = [_parse_state(row) for row in self._connection.fetch_by_name(sources)]
-        # None is an unknown lag, the worst one.
-        return max(states, key=lambda state: (state.lag_seconds is None, state.lag_seconds), default=None)
-
-    def read_identity(self) -> str:
-        return ""  # a primary and its replicas share no identifier
-
-    def find_read_limits(self) -> Sequence[EngineFinding]:
-        return ()  # a replica waits for reads, and cancels none
 
 
 def _parse_state(row: Mapping[str, object]) -> ReplicaState:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 
 from dbctl.engines.contract.database import Column, Merge, Where
-from dbctl.engines.contract.monitoring import StorageManager
+from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
 from dbctl.engines.postgresql.connection import (
     ROW_LOCK,
@@ -73,6 +73,12 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.monitoring import PostgreSQLStorage
 
         return PostgreSQLStorage(self)
+
+    @cached_property
+    def server(self) -> ServerMonitor:
+        from dbctl.engines.postgresql.sessions import PostgreSQLServerMonitor
+
+        return PostgreSQLServerMonitor(self)
 
 
 class PostgreSQLReader(PostgreSQLDatabase):

@@ -1,4 +1,4 @@
-"""Sizes, indexes, bloat, slow statements, and maintenance."""
+"""Sizes, indexes, bloat, and maintenance."""
 
 from __future__ import annotations
 
@@ -17,17 +17,14 @@ from dbctl.engines.contract.monitoring import (
     Index,
     MaintenanceKind,
     MaintenanceTask,
-    SlowQuery,
     StorageManager,
 )
-from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.postgresql.sessions import LEFTOVERS
 from dbctl.engines.servers.database import LARGE_TABLE, find_problems
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import Row, ident, quote_literal
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
@@ -265,60 +262,3 @@ def _vacuum_tasks(kind: MaintenanceKind, rows: Sequence[Row]) -> Iterator[Mainte
             yield MaintenanceTask(table=str(name), statement=f"VACUUM (ANALYZE) {table}")
         elif kind == "analyze" or changed:
             yield MaintenanceTask(table=str(name), statement=f"ANALYZE {table}")
-
-
-EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
-    where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
-from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'"""
-#: Column names differ since PostgreSQL 13, but only after the extension was updated.
-NEW_COLUMNS, OLD_COLUMNS = (
-    ("total_exec_time", "mean_exec_time", "max_exec_time"),
-    ("total_time", "mean_time", "max_time"),
-)
-#: The setting exists once the library is loaded; only some roles may see which libraries are configured.
-LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
-  (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""
-LOGGED = (
-    "Without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
-    " (SET log_statement = 'all' logs all statements; either may log values)."
-)
-
-
-class PostgreSQLSlowQueries(PostgreSQLPart):
-    """The part ``SlowQueryMonitor``."""
-
-    def list_slow_queries(self) -> Sequence[SlowQuery]:
-        extension = self._connection.fetch(EXTENSION)
-        ((loaded, database, libraries),) = self._connection.fetch(LOADED)
-        if not (extension and loaded):
-            lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
-            if not loaded:
-                lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
-            raise NotSupportedError(
-                feature="listing slow statements",
-                subject=f"{self._connection.target} with its current settings",
-                hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
-            )
-        ((schema, has_new_columns),) = extension
-        total, mean, longest = NEW_COLUMNS if has_new_columns else OLD_COLUMNS
-        sql = f"""select query, calls, {_seconds(total)} as total_seconds, {_seconds(mean)} as mean_seconds,
-  {_seconds(longest)} as max_seconds, rows,
-  round(shared_blks_hit::numeric / nullif(shared_blks_hit + shared_blks_read, 0), 4)::float8 as cache_hit_ratio
-from {ident(str(schema))}.pg_stat_statements
-where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""
-        queries = self._connection.fetch_as(SlowQuery, sql)
-        return [structs.replace(slow, query=redact_statement(slow.query, LEXER)) for slow in queries]
-
-
-def _seconds(column: str) -> str:
-    """Return SQL for a column with milliseconds in seconds."""
-    return f"round(({column} / 1000)::numeric, 6)::float8"
-
-
-def _load_instructions(libraries: str | None) -> list[str]:
-    """Return the steps that load the library in addition to the configured ``libraries``; None: they are unknown."""
-    if libraries is None:
-        return ["add 'pg_stat_statements' to shared_preload_libraries, restart the server, then"]
-    names = [name.strip() for name in libraries.split(",") if name.strip()]
-    listed = ", ".join(quote_literal(name) for name in [*names, "pg_stat_statements"])
-    return [f"ALTER SYSTEM SET shared_preload_libraries = {listed};", "restart the server, then"]

@@ -1,42 +1,37 @@
-"""Sessions and their locks, replication, and checks of the stored data and of the definitions of tables."""
+"""Sessions and their locks, slow statements, replication, and problems of the definitions of tables."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import cast
 
 import msgspec
+from msgspec import structs
 
-from dbctl.engines.contract.checks import IndexDamage, LockHolder, OrphanedRows
+from dbctl.engines.contract.checks import LockHolder
 from dbctl.engines.contract.monitoring import (
     EngineFinding,
     FindingQuery,
     LockWait,
     ReplicaState,
+    ServerMonitor,
     Session,
+    SlowQuery,
     Traffic,
     group_locks,
 )
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
-from dbctl.engines.postgresql.catalog import (
-    LEFTOVER_INDEX,
-    OWN_COLUMNS,
-    REFERENCED_COLUMNS,
-    VISIBLE,
-    PostgreSQLCatalog,
-    quoted,
-)
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog, quoted
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.postgresql.session import own_backends
-from dbctl.engines.servers.database import SHORT_TIMEOUT, ServerChecks, describe_holders, find_problems
+from dbctl.engines.servers.database import SHORT_TIMEOUT, describe_holders, find_problems
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql.catalog import Row, ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: Seconds since a time, at least 0: a start may be slightly later than the clock reading.
@@ -80,8 +75,41 @@ order by l.granted, 2"""
 _FIELDS = Session.__struct_fields__
 
 
-class PostgreSQLSessions(PostgreSQLPart):
-    """The part ``SessionMonitor``."""
+#: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.
+#: Without it, changes of the primary may be missing here, so the lag is the age of the last change.
+STATE = """select is_connected, lag_bytes,
+  case when is_connected and lag_bytes = 0 or age < 0 then 0 else round(age::numeric, 3)::float8 end as lag_seconds
+from (select exists (select from pg_catalog.pg_stat_wal_receiver) as is_connected,
+    pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), pg_last_wal_replay_lsn())::int8 as lag_bytes,
+    extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) as age) s
+where pg_is_in_recovery()"""
+CANCELS_READS = FindingQuery(
+    severity="info",
+    code="replica-cancels-reads",
+    sql="""select current_setting('max_standby_streaming_delay') where current_setting('hot_standby_feedback') = 'off'
+  and current_setting('max_standby_streaming_delay') <> '-1'""",
+    message="the replica cancels reads that block replicated changes for {0}: long backups may fail",
+    hint="ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
+)
+EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
+    where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
+from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'"""
+#: Column names differ since PostgreSQL 13, but only after the extension was updated.
+NEW_COLUMNS, OLD_COLUMNS = (
+    ("total_exec_time", "mean_exec_time", "max_exec_time"),
+    ("total_time", "mean_time", "max_time"),
+)
+#: The setting exists once the library is loaded; only some roles may see which libraries are configured.
+LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
+  (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""
+LOGGED = (
+    "Without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
+    " (SET log_statement = 'all' logs all statements; either may log values)."
+)
+
+
+class PostgreSQLServerMonitor(PostgreSQLPart, ServerMonitor):
+    """The part ``ServerMonitor``."""
 
     def list_sessions(self) -> Sequence[Session]:
         return [_create_session(row) for row in self._connection.fetch(SESSIONS)]
@@ -114,6 +142,54 @@ class PostgreSQLSessions(PostgreSQLPart):
         function = "pg_terminate_backend" if terminate else "pg_cancel_backend"
         return self._connection.fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
 
+    def list_slow_queries(self) -> Sequence[SlowQuery]:
+        extension = self._connection.fetch(EXTENSION)
+        ((loaded, database, libraries),) = self._connection.fetch(LOADED)
+        if not (extension and loaded):
+            lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
+            if not loaded:
+                lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
+            raise NotSupportedError(
+                feature="listing slow statements",
+                subject=f"{self._connection.target} with its current settings",
+                hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
+            )
+        ((schema, has_new_columns),) = extension
+        total, mean, longest = NEW_COLUMNS if has_new_columns else OLD_COLUMNS
+        sql = f"""select query, calls, {_seconds(total)} as total_seconds, {_seconds(mean)} as mean_seconds,
+  {_seconds(longest)} as max_seconds, rows,
+  round(shared_blks_hit::numeric / nullif(shared_blks_hit + shared_blks_read, 0), 4)::float8 as cache_hit_ratio
+from {ident(str(schema))}.pg_stat_statements
+where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""
+        queries = self._connection.fetch_as(SlowQuery, sql)
+        return [structs.replace(slow, query=redact_statement(slow.query, LEXER)) for slow in queries]
+
+    def read_replica_state(self) -> ReplicaState | None:
+        states = self._connection.fetch_as(ReplicaState, STATE)
+        return states[0] if states else None
+
+    def read_identity(self) -> str:
+        session = self._connection.session
+        system = properties.describe_server(session).get("system", "")
+        return system and f"{system}/{session.info.dbname}"
+
+    def find_read_limits(self) -> Sequence[EngineFinding]:
+        return list(find_problems(self._connection, [CANCELS_READS]))
+
+
+def _seconds(column: str) -> str:
+    """Return SQL for a column with milliseconds in seconds."""
+    return f"round(({column} / 1000)::numeric, 6)::float8"
+
+
+def _load_instructions(libraries: str | None) -> list[str]:
+    """Return the steps that load the library in addition to the configured ``libraries``; None: they are unknown."""
+    if libraries is None:
+        return ["add 'pg_stat_statements' to shared_preload_libraries, restart the server, then"]
+    names = [name.strip() for name in libraries.split(",") if name.strip()]
+    listed = ", ".join(quote_literal(name) for name in [*names, "pg_stat_statements"])
+    return [f"ALTER SYSTEM SET shared_preload_libraries = {listed};", "restart the server, then"]
+
 
 #: A prepared transaction that blocks others; it has no session.
 PREPARED = Session(
@@ -142,7 +218,7 @@ def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
     with closing(PostgreSQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
         holders = reader.connection.fetch_as(LockHolder, HOLDERS)
         locks = group_locks(reader.query(LOCKS))
-        sessions = PostgreSQLSessions(reader).list_sessions()
+        sessions = PostgreSQLServerMonitor(reader).list_sessions()
     others = [
         holder
         for holder in holders
@@ -150,136 +226,6 @@ def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
         if not (holder.pid in own_backends and holder.command.startswith("dbctl"))
     ]
     return describe_holders(others, sessions, locks)
-
-
-#: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.
-#: Without it, changes of the primary may be missing here, so the lag is the age of the last change.
-STATE = """select is_connected, lag_bytes,
-  case when is_connected and lag_bytes = 0 or age < 0 then 0 else round(age::numeric, 3)::float8 end as lag_seconds
-from (select exists (select from pg_catalog.pg_stat_wal_receiver) as is_connected,
-    pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), pg_last_wal_replay_lsn())::int8 as lag_bytes,
-    extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) as age) s
-where pg_is_in_recovery()"""
-CANCELS_READS = FindingQuery(
-    severity="info",
-    code="replica-cancels-reads",
-    sql="""select current_setting('max_standby_streaming_delay') where current_setting('hot_standby_feedback') = 'off'
-  and current_setting('max_standby_streaming_delay') <> '-1'""",
-    message="the replica cancels reads that block replicated changes for {0}: long backups may fail",
-    hint="ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();",
-)
-
-
-class PostgreSQLReplication(PostgreSQLPart):
-    """The part ``ReplicaMonitor``."""
-
-    def read_state(self) -> ReplicaState | None:
-        states = self._connection.fetch_as(ReplicaState, STATE)
-        return states[0] if states else None
-
-    def read_identity(self) -> str:
-        session = self._connection.session
-        system = properties.describe_server(session).get("system", "")
-        return system and f"{system}/{session.info.dbname}"
-
-    def find_read_limits(self) -> Sequence[EngineFinding]:
-        return list(find_problems(self._connection, [CANCELS_READS]))
-
-
-#: Filled by ``format`` with further joins.
-OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {VISIBLE} and c.relname = any(:tables)"
-#: Indexes that CREATE INDEX CONCURRENTLY left unfinished: they are updated but not used, and enforce no uniqueness.
-INVALID = (
-    "select i.relname, c.relname "
-    + OF_TABLE.format(
-        "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
-    )
-    + f" and not (x.indisvalid and x.indisready) and not {LEFTOVER_INDEX} order by 2, 1"
-)
-BTREES = (
-    "select s.nspname, i.relname, x.indexrelid::int8 "
-    + OF_TABLE.format(
-        """join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid
-  join pg_catalog.pg_class i on i.oid = x.indexrelid and i.relkind = 'i'
-  join pg_catalog.pg_am m on m.oid = i.relam and m.amname = 'btree'
-  join pg_catalog.pg_namespace s on s.oid = i.relnamespace"""
-    )
-    + " order by 1, 2"
-)
-HEAPS = "select c.oid::int8, c.relname " + OF_TABLE.format("") + " and c.relkind in ('r', 'm') order by 2"
-#: amcheck verifies tables since its version 1.3.
-AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-where e.extname = 'amcheck'"""
-_KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
-  join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
-REFERENCES = f"select c.relname, s.nspname, p.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
-INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
-
-
-class PostgreSQLChecks(ServerChecks):
-    """The part ``Checks``."""
-
-    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        tables = self._select_tables(table)
-        parameters = {"tables": tables}
-        lines = [
-            f"index {index} of {name} is invalid"
-            for index, name in self._connection.fetch(INVALID, parameters)
-        ]
-        if not quick:
-            lines += [line for name in tables for line in self._find_unreadable(name)]
-            lines += self._check_indexes(tables)
-        return lines
-
-    def parse_index_damage(self, line: str) -> IndexDamage | None:
-        match = INDEX_LINE.match(line)
-        # Whether duplicate rows prevent a rebuild shows only when it is tried.
-        return IndexDamage(index=match[1] or match[2], has_duplicates=False) if match else None
-
-    def _find_unreadable(self, table: str) -> Iterator[str]:
-        """Read every value of every row, including TOAST data."""
-        try:
-            self._connection.fetch(
-                f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
-            )
-        except CorruptError as error:
-            yield f"{table}: {error.context['reason']}"
-
-    def _check_indexes(self, tables: Sequence[str]) -> Iterator[str]:
-        """Compare indexes with their tables by amcheck, if it is installed and this user may use it."""
-        for schema, heaps in self._connection.fetch(AMCHECK):
-            if heaps:
-                yield from self._check_heaps(str(schema), tables)
-            for _, name, oid in self._connection.fetch(BTREES, {"tables": list(tables)}):
-                sql = f"select {ident(str(schema))}.bt_index_check(cast(:index as oid)::regclass, true)"
-                try:
-                    self._connection.fetch(sql, {"index": oid})
-                except PrivilegeMissingError:
-                    return
-                except CorruptError as error:
-                    yield f"index {name}: {error.context['reason']}"
-
-    def _check_heaps(self, schema: str, tables: Sequence[str]) -> Iterator[str]:
-        for oid, name in self._connection.fetch(HEAPS, {"tables": list(tables)}):
-            sql = f"select distinct msg from {ident(schema)}.verify_heapam(cast(:table as oid)::regclass) order by 1 limit 5"
-            try:
-                yield from (
-                    f"{name}: {message}" for (message,) in self._connection.fetch(sql, {"table": oid})
-                )
-            except PrivilegeMissingError:
-                return
-            except CorruptError:  # reading the rows reports the same
-                continue
-
-    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
-        return [
-            orphans
-            for row in self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
-            for orphans in self._find_orphans(*cast("tuple[str, str, str, list[str], list[str]]", row))
-        ]
-
-    def _row_label(self, key: Sequence[str]) -> str:
-        return " || ', ' || ".join(f"c.{ident(column)}::text" for column in key)
 
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

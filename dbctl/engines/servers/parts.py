@@ -7,17 +7,15 @@ from collections.abc import Mapping
 #: Parts of readers and writers.
 PARTS = {
     "Advisor": "advice:{}Advice",
-    "Checks": "sessions:{}Checks",
+    "Checks": "advice:{}Checks",
     "Explainer": "queries:{}Explainer",
     "FullText": "queries:{}FullText",
     "NativeSchemas": "transfer.native:{}NativeSchemas",
     "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowSource": "transfer.rows:{}RowSource",
     "SchemaReader": "catalog:{}SchemaReader",
-    "SessionMonitor": "sessions:{}Sessions",
-    "SlowQueryMonitor": "monitoring:{}SlowQueries",
 }
-READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper", "ReplicaMonitor": "sessions:{}Replication"}
+READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper"}
 WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink", "TextIndexes": "queries:{}TextIndexes"}
 
 

@@ -11,13 +11,7 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract.database import AnyOf, Condition, Table
 from dbctl.engines.contract.dumps import Dumps, ProgramUser
-from dbctl.engines.contract.monitoring import (
-    Advisor,
-    Index,
-    ReplicaMonitor,
-    SettingComparison,
-    require_replica,
-)
+from dbctl.engines.contract.monitoring import Advisor, Index, SettingComparison, require_replica
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError
 from dbctl.errors.users import HashExpensiveError
@@ -274,9 +268,9 @@ def check_replica(app: App, database: str) -> Iterator[Finding]:
     try:
         with closing(engine.open_for_reading(replica.url, target, timeout=app.timeout)) as db:
             require_replica(db, max_lag=replica.max_lag, timeout=app.timeout)
-            if monitor := db.part(ReplicaMonitor):
-                yield from _compare_identity(app, database, monitor.read_identity())
-                for limit in monitor.find_read_limits():
+            if server := db.server:
+                yield from _compare_identity(app, database, server.read_identity())
+                for limit in server.find_read_limits():
                     yield limit.locate(target)
     except DbctlError as error:
         yield Finding.from_error(target, error)
@@ -285,8 +279,8 @@ def check_replica(app: App, database: str) -> Iterator[Finding]:
 def _compare_identity(app: App, database: str, replica_identity: str) -> Iterator[Finding]:
     primary_identity = ""
     with suppress(DbctlError):  # reported by the check of the database itself
-        if monitor := app.reader(database).part(ReplicaMonitor):
-            primary_identity = monitor.read_identity()
+        if server := app.reader(database).server:
+            primary_identity = server.read_identity()
     if replica_identity and primary_identity and replica_identity != primary_identity:
         message = "the configured replica is a copy of another server or database"
         hint = f"Correct url under [apps.{app.name}.replicas.{database}] of the configuration."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dbctl import signals
-from dbctl.engines.contract.monitoring import Session, SessionMonitor
+from dbctl.engines.contract.monitoring import ServerMonitor, Session
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, SessionMissingError, UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
@@ -108,7 +108,7 @@ class CancelSessions(Operation):
             sessions = [
                 session for session in sessions if (session.pid, session.statement_id) in self._confirmed
             ]
-        db = self._open_sessions()
+        db = self._open_server()
         cancelled = [session for session in sessions if db.cancel(session.pid, terminate=self._terminate)]
         still_running = self._wait_until_ended(db, cancelled)
         return CancelResult(
@@ -124,11 +124,11 @@ class CancelSessions(Operation):
             ]
         )
 
-    def _open_sessions(self) -> SessionMonitor:
+    def _open_server(self) -> ServerMonitor:
         return require_sessions(self._app, self._name, "cancelling statements")
 
     def _select_sessions(self) -> list[Session]:
-        sessions = {session.pid: session for session in self._open_sessions().list_sessions()}
+        sessions = {session.pid: session for session in self._open_server().list_sessions()}
         if self._older_than is not None:
             return [
                 session
@@ -153,11 +153,11 @@ class CancelSessions(Operation):
             seconds = session.transaction_seconds
         return seconds is not None and seconds >= age.total_seconds()
 
-    def _wait_until_ended(self, db: SessionMonitor, cancelled: Sequence[Session]) -> set[int]:
+    def _wait_until_ended(self, server: ServerMonitor, cancelled: Sequence[Session]) -> set[int]:
         """Return the PIDs of statements that did not end before the timeout."""
         deadline = time.monotonic() + self._app.timeout
         while True:
-            current = {session.pid: session for session in db.list_sessions()}
+            current = {session.pid: session for session in server.list_sessions()}
             still_running = {
                 session.pid
                 for session in cancelled
@@ -175,7 +175,7 @@ def _select_database(app: App) -> str:
     for name in selected_databases(app):
         if app.only or app.database(name).mode == "read-write":
             app.require_writable(name)
-            if app.reader(name).part(SessionMonitor):
+            if app.reader(name).server:
                 return name
     raise NotSupportedError(feature="cancelling statements", subject=app.name, hint=NO_SERVER_HINT)
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.engines.contract.monitoring import Cluster
 from dbctl.model import NOTHING_TO_DO, Closing, Effect, Page, Row, Struct
 from dbctl.services.migrations.execution.executor import MigrationSession, open_session
 from dbctl.services.migrations.execution.plan import (
@@ -142,11 +141,11 @@ def plan_database(
 
 def _count_blocking(db: Readable | None, plans: Sequence[ExecutionPlan]) -> Mapping[str, int]:
     """Return the number of statements of each migration during which no server of the cluster can write."""
-    cluster = db.part(Cluster) if db else None
-    if cluster is None:
+    server = db.server if db else None
+    if server is None:
         return {}
     return {
-        plan.file.name: sum(cluster.blocks_all_servers(sql) for _, sql in plan.steps.statements)
+        plan.file.name: sum(server.blocks_all_servers(sql) for _, sql in plan.steps.statements)
         for plan in plans
     }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.monitoring import SessionMonitor, SlowQueryMonitor
+from dbctl.engines.contract.database import require_supported
+from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result
@@ -62,13 +62,14 @@ class SlowStatement(Struct, frozen=True, kw_only=True):
     query: str
 
 
-def require_sessions(app: App, name: str, feature: str) -> SessionMonitor:
+def require_sessions(app: App, name: str, feature: str) -> ServerMonitor:
     """Return a database with server sessions.
 
     Raises:
         NotSupportedError: the engine has no sessions.
     """
-    return require_part(app.reader(name), SessionMonitor, feature, NO_SERVER_HINT)
+    db = app.reader(name)
+    return require_supported(db, db.server, feature, NO_SERVER_HINT)
 
 
 def list_connections(app: App, page_request: PageRequest) -> DatabaseResults[Connection]:
@@ -121,9 +122,9 @@ def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults
     def read_database(name: str) -> list[SlowStatement]:
         db = app.reader(name)
         hint = "Its engine records none; stats run and search have --explain."
-        statements = require_part(db, SlowQueryMonitor, "listing slow statements", hint).list_slow_queries()
-        if sessions := db.part(SessionMonitor):
-            notes.append(sessions.visibility_limits())
+        server = require_supported(db, db.server, "listing slow statements", hint)
+        statements = server.list_slow_queries()
+        notes.append(server.visibility_limits())
         return [create_result(SlowStatement, app.target(name), statement) for statement in statements]
 
     return collect_results(

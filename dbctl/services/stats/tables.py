@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from dbctl.engines.contract.database import Condition, Order, Where
-from dbctl.engines.contract.monitoring import ReplicaMonitor, SessionMonitor
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
@@ -132,10 +131,10 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
 
     def read_database(name: str) -> list[DatabaseStats]:
         sources: list[Struct] = [app.reader(name).storage.measure_storage()]
-        if sessions := app.reader(name).part(SessionMonitor):
-            sources.append(sessions.read_traffic())
-        if (replication := app.reader(name).part(ReplicaMonitor)) and (state := replication.read_state()):
-            sources.append(state)
+        if server := app.reader(name).server:
+            sources.append(server.read_traffic())
+            if state := server.read_replica_state():
+                sources.append(state)
         return [create_result(DatabaseStats, app.target(name), *sources)]
 
     return collect_results(app, DatabaseStats, page_request, read_database)

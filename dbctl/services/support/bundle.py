@@ -17,7 +17,6 @@ from dbctl.config.loader import config_path
 from dbctl.config.sections import Selection, read_sections
 from dbctl.config.storage import PROVIDERS
 from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.monitoring import SessionMonitor
 from dbctl.engines.contract.schema import Schema
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileExistsAlreadyError
@@ -291,10 +290,10 @@ def _record_failure(read: Callable[..., Any], *arguments: object) -> Any:
 
 def _describe_database(app: App, name: str) -> object:
     db = app.reader(name)
-    monitor, reader = db.part(SessionMonitor), db.part(SchemaReader)
+    server, reader = db.server, db.part(SchemaReader)
     return {
         "engine": app.url(name).engine,
-        "version": monitor.read_traffic().version if monitor else None,
+        "version": server.read_traffic().version if server else None,
         "tables": _describe_tables(reader.schema()) if reader else None,
     }
 

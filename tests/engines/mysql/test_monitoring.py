@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from dbctl.engines.contract.checks import LockHolder
-from dbctl.engines.contract.monitoring import Advisor, FindingQuery, SessionMonitor, SlowQueryMonitor
+from dbctl.engines.contract.monitoring import Advisor, FindingQuery
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
@@ -92,47 +92,36 @@ def test_lock_waits_are_listed_and_cancelled(mysql):
         holder.begin()
         cursor.execute("update t set a = 'secret' where id = 1")
         with run_statement(mysql, "update t set a = 'secret' where id = 1") as (connection_id, results):
-            (wait,) = find_part(reader, SessionMonitor).list_lock_waits()
+            (wait,) = reader.server.list_lock_waits()
             assert (wait.blocked.pid, wait.blocking.pid) == (connection_id, holder.thread_id())
             assert wait.blocked.query == "update t set a = ? where id = ?"
             assert wait.blocking.state == "idle in transaction"
             assert wait.seconds >= 1
             assert wait.blocked.can_cancel
-            statements = {
-                session.pid: session.statement_id
-                for session in find_part(reader, SessionMonitor).list_sessions()
-            }
+            statements = {session.pid: session.statement_id for session in reader.server.list_sessions()}
             assert statements[connection_id] == wait.blocked.statement_id
-            assert find_part(reader, SessionMonitor).cancel(connection_id, terminate=False)
+            assert reader.server.cancel(connection_id, terminate=False)
             while not results:
                 time.sleep(0.02)
         assert results == [1317]
         holder.rollback()
-    assert list(find_part(reader, SessionMonitor).list_lock_waits()) == []
-    assert not find_part(reader, SessionMonitor).cancel(2**31, terminate=True)
+    assert list(reader.server.list_lock_waits()) == []
+    assert not reader.server.cancel(2**31, terminate=True)
 
 
 def test_account_without_rights_sees_and_cancels_nothing(mysql):
     with create_account(mysql, f"select on {mysql.url.path}.*") as (name, grantee):
         reader = mysql.reader(user=name, password=None)
-        assert (
-            find_part(reader, SessionMonitor)
-            .visibility_limits()
-            .endswith(f"GRANT PROCESS ON *.* TO {grantee};")
-        )
-        assert (
-            list(find_part(reader, SessionMonitor).list_sessions())
-            == list(find_part(reader, SessionMonitor).list_lock_waits())
-            == []
-        )
+        assert reader.server.visibility_limits().endswith(f"GRANT PROCESS ON *.* TO {grantee};")
+        assert list(reader.server.list_sessions()) == list(reader.server.list_lock_waits()) == []
         with pytest.raises((PrivilegeMissingError, QueryFailedError)):
-            find_part(reader, SessionMonitor).cancel(mysql.connection.thread_id(), terminate=False)
+            reader.server.cancel(mysql.connection.thread_id(), terminate=False)
         hints = {
             finding.code: finding.hint
             for finding in find_part(reader, Advisor).server_findings(writing=False)
         }
         assert hints["transactions-hidden"] == f"GRANT PROCESS ON *.* TO {grantee};"
-    assert find_part(mysql.reader(), SessionMonitor).visibility_limits() == ""
+    assert mysql.reader().server.visibility_limits() == ""
 
 
 def test_indexes_are_listed_with_their_references(mysql):
@@ -167,12 +156,12 @@ def test_server_counters_are_reported(database_with_counters):
     reader = database_with_counters.reader()
     (size,) = reader.storage.measure_tables()
     assert (size.rows, size.inserts, size.updates, size.deletes) == (1, 2, 1, 1)
-    query = find_part(reader, SlowQueryMonitor).list_slow_queries()[0]
+    query = reader.server.list_slow_queries()[0]
     assert query.total_seconds >= 0.3
     assert query.query.lower().replace(" ", "").replace("`", "") == "dosleep(?)"
-    assert "secret" not in str(find_part(reader, SlowQueryMonitor).list_slow_queries())
+    assert "secret" not in str(reader.server.list_slow_queries())
     assert {index.name: index.scans for index in reader.storage.list_indexes()}["PRIMARY"] is not None
-    traffic = find_part(reader, SessionMonitor).read_traffic()
+    traffic = reader.server.read_traffic()
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1
     assert traffic.since is not None
@@ -182,7 +171,7 @@ def test_slow_queries_have_an_enabling_hint(mysql):
     if mysql.rows("select @@performance_schema") == [(1,)]:
         pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
-        find_part(mysql.reader(), SlowQueryMonitor).list_slow_queries()
+        mysql.reader().server.list_slow_queries()
     assert "performance_schema = ON" in caught.value.hint
     assert "slow_query_log" in caught.value.hint
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks, LockHolder
-from dbctl.engines.contract.monitoring import Advisor, FindingQuery, SessionMonitor, SlowQueryMonitor
+from dbctl.engines.contract.monitoring import Advisor, FindingQuery
 from dbctl.engines.postgresql.advice import check_encryption
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
@@ -86,13 +86,13 @@ def test_null_in_a_text_field_is_empty_text(postgresql):
 def test_lock_waits_are_listed_with_both_statements(postgresql):
     postgresql.execute("create table t (id integer primary key, a text); insert into t values (1, 'x')")
     reader = postgresql.reader()
-    assert list(find_part(reader, SessionMonitor).list_lock_waits()) == []
+    assert list(reader.server.list_lock_waits()) == []
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("update t set a = 'secret' where id = 1")
         with run_blocked(postgresql, "update t set a = 'other' where id = 1") as (pid, _):
-            (wait,) = find_part(reader, SessionMonitor).list_lock_waits()
+            (wait,) = reader.server.list_lock_waits()
             holder_pid = holder.info.backend_pid
-            sessions = {session.pid: session for session in find_part(reader, SessionMonitor).list_sessions()}
+            sessions = {session.pid: session for session in reader.server.list_sessions()}
     assert (wait.blocked.pid, wait.blocking.pid) == (pid, holder_pid)
     assert wait.blocked.query == wait.blocking.query == "update t set a = ? where id = ?"
     assert wait.blocking.state == "idle in transaction"
@@ -113,28 +113,24 @@ def test_sessions_are_cancelled_or_terminated(postgresql):
         with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
             holder.execute("lock table t in access exclusive mode")
             with run_blocked(postgresql, "select * from t") as (pid, errors):
-                assert find_part(reader, SessionMonitor).cancel(pid, terminate=terminate)
+                assert reader.server.cancel(pid, terminate=terminate)
                 while not errors:
                     time.sleep(0.02)
             kind = psycopg.errors.AdminShutdown if terminate else psycopg.errors.QueryCanceled
             assert isinstance(errors[0], kind)
-    assert not find_part(reader, SessionMonitor).cancel(2**30, terminate=False)
+    assert not reader.server.cancel(2**30, terminate=False)
 
 
 def test_role_without_rights_sees_less_and_cancels_nothing(postgresql):
     with create_role(postgresql) as name:
         reader = postgresql.reader(user=name, password=None)
-        assert (
-            find_part(reader, SessionMonitor)
-            .visibility_limits()
-            .endswith(f'GRANT pg_read_all_stats TO "{name}";')
-        )
+        assert reader.server.visibility_limits().endswith(f'GRANT pg_read_all_stats TO "{name}";')
         pid = postgresql.connection.info.backend_pid
-        (session,) = [item for item in find_part(reader, SessionMonitor).list_sessions() if item.pid == pid]
+        (session,) = [item for item in reader.server.list_sessions() if item.pid == pid]
         assert (session.can_cancel, session.query_seconds) == (False, None)
         with pytest.raises(PrivilegeMissingError):
-            find_part(reader, SessionMonitor).cancel(pid, terminate=False)
-    assert find_part(postgresql.reader(), SessionMonitor).visibility_limits() == ""
+            reader.server.cancel(pid, terminate=False)
+    assert postgresql.reader().server.visibility_limits() == ""
 
 
 def test_indexes_are_listed_with_their_terms(postgresql):
@@ -463,13 +459,13 @@ def test_slow_queries_have_an_enabling_hint(postgresql):
     if postgresql.rows("select from pg_extension where extname = 'pg_stat_statements'"):
         pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
-        find_part(postgresql.reader(), SlowQueryMonitor).list_slow_queries()
+        postgresql.reader().server.list_slow_queries()
     assert "CREATE EXTENSION pg_stat_statements;" in caught.value.hint
     assert "log_min_duration_statement" in caught.value.hint
 
 
 def test_server_counters_are_reported(postgresql):
-    traffic = find_part(postgresql.reader(), SessionMonitor).read_traffic()
+    traffic = postgresql.reader().server.read_traffic()
     assert traffic.version[:2].isdigit()
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1
