@@ -14,7 +14,6 @@ from dbctl.config.model import BackupConfig
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.checks import DatabaseFiles
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.monitoring import Advisor
 from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import DatabaseNotConfiguredError
@@ -228,10 +227,9 @@ class _Observer:
         try:
             db = app.reader(name)
             observed = structs.replace(observed, sample=measure_storage(db, observed.sample))
-            if advisor := db.part(Advisor):
-                for concern in advisor.find_abandoned():
-                    message = join_hint(concern.message, concern.hint)
-                    self._add(Exit.ACTION_NEEDED, Finding(target, "warning", concern.code, message))
+            for concern in db.checks.find_abandoned() if db.checks else ():
+                message = join_hint(concern.message, concern.hint)
+                self._add(Exit.ACTION_NEEDED, Finding(target, "warning", concern.code, message))
         except DbctlError as error:
             self._add_failure(error, target)
             return structs.replace(observed, state=error.code)

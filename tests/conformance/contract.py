@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.checks import Checks, SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
@@ -626,7 +626,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_checks_of_valid_database_report_nothing(self, filled):
         for opened in (filled.reader(), filled.writer()):
-            checks = opened.part(Checks)
+            checks = opened.checks
             if checks is None:
                 continue
             for quick in (False, True):
@@ -635,7 +635,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             assert list(checks.find_orphaned_rows()) == list(checks.find_orphaned_rows("tags")) == []
 
     def test_check_of_unknown_table_is_refused(self, reader):
-        checks = reader.part(Checks)
+        checks = reader.checks
         if checks is None:
             return
         for check in (checks.find_damage, checks.find_orphaned_rows):

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.dump import copy_database
@@ -141,7 +140,7 @@ def test_trap_full_text_check_without_rank_ignores_rows_so_dbctl_compares_them(d
         connection.rollback()
     assert query_rows(deployed, "pragma integrity_check") == [("ok",)], "trap no longer exists"
     with closing(SQLiteWriter(deployed, "app/user")) as writer:
-        assert "malformed" in writer.part(Checks).check_text_index("found")
+        assert "malformed" in writer.checks.check_text_index("found")
 
 
 def test_trap_empty_file_passes_integrity_check_so_empty_and_missing_files_are_errors(

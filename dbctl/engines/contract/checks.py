@@ -1,13 +1,15 @@
-"""Contract: integrity checks, sizes, schema description, and the processes and files of a database."""
+"""Contract: findings, checks, sizes, schema description, and the processes and files of a database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from dbctl.model import Struct
+from dbctl.errors.usage import NotSupportedError
+from dbctl.model import Finding, Severity, Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.schema import Schema
@@ -40,9 +42,36 @@ class IndexDifference(Struct, frozen=True, kw_only=True):
     in_index: Sequence[object]
 
 
-class Checks(Protocol):
-    """The part that checks the stored data."""
+class EngineFinding(Struct, frozen=True, kw_only=True):
+    """A problem of a database or its server, in the engine's words."""
 
+    severity: Severity
+    code: str
+    message: str
+    hint: str = ""  #: a remedy: statements of the engine, or a sentence
+    column: str = ""  #: the affected column as ``table.column``; empty: several
+
+    def locate(self, target: str) -> Finding:
+        """Return the finding about a database of an app."""
+        return Finding(target, self.severity, self.code, self.message, self.hint)
+
+
+class SettingComparison(Struct, frozen=True, kw_only=True):
+    """A setting of the server compared with its required value."""
+
+    name: str
+    required: str
+    actual: str | None  #: None: the server has no such setting
+    is_sufficient: bool
+    is_pending: bool  #: it was changed, and requires a restart to take effect
+    requires_restart: bool  #: a change requires a restart, otherwise a reload
+    statement: str  #: the statement that changes it
+
+
+class Checks(ABC):
+    """The part that checks the stored data, the definitions of tables, and the server."""
+
+    @abstractmethod
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         """Return the problems of the stored data, in the engine's words.
 
@@ -51,23 +80,85 @@ class Checks(Protocol):
             table: only this table; empty: the whole database.
         """
 
+    @abstractmethod
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         """Return the index that a line of ``find_damage`` reports; None if the line is not about an index alone."""
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
+        del index, limit
+        return ()
 
+    @abstractmethod
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         """Return the foreign keys of a table, or of all tables, that refer to missing rows."""
 
     def count_lost_commits(self) -> int:
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
+        return 0
 
     def list_text_indexes(self) -> Sequence[str]:
         """Return the names of full-text indexes that ``find_damage`` does not check."""
+        return ()
 
     def check_text_index(self, name: str) -> str:
         """Return the problem of a full-text index, or an empty text; requires a writer, whose changes are rolled back."""
+        hint = "It is not a full-text index."
+        raise NotSupportedError(feature=f"checking {name}", subject="its engine", hint=hint)
+
+    def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
+        """Return problems of the server, and privileges that this role lacks.
+
+        Args:
+            writing: whether dbctl will write to the database, which requires more privileges.
+        """
+        del writing
+        return ()
+
+    def find_abandoned(self) -> Sequence[EngineFinding]:
+        """Return the unused databases and roles that a killed dbctl process left."""
+        return ()
+
+    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
+        """Return problems of the definition of a table, or of all, beyond those that ``find_damage`` finds."""
+        del table
+        return ()
+
+    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
+        """Compare settings of the server with required values; numbers and sizes are minimums."""
+        del required
+        return ()
+
+
+def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
+    """Return the finding for an object of ``Checks.find_abandoned``, with the statement that removes it."""
+    message = (
+        f"{kind} {name} was left by a dbctl process that was killed during a restore or a test of a backup"
+    )
+    hint = f"The next restore or drill removes it, or run: {statement}"
+    return EngineFinding(severity="warning", code="leftover-files", message=message, hint=hint)
+
+
+class FindingQuery(Struct, frozen=True, kw_only=True):
+    """A query whose every result row is a finding; ``message`` and ``hint`` are templates for its columns."""
+
+    severity: Severity
+    code: str
+    sql: str
+    message: str
+    hint: str = ""
+
+
+def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Iterator[EngineFinding]:
+    """Yield the finding of each row; NULL is shown as empty text."""
+    for row in rows:
+        values = ["" if value is None else value for value in row]
+        yield EngineFinding(
+            severity=query.severity,
+            code=query.code,
+            message=query.message.format(*values),
+            hint=query.hint.format(*values),
+        )
 
 
 class Storage(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.checks import Checks
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
@@ -188,6 +189,10 @@ class Readable(ABC):
     @property
     @abstractmethod
     def storage(self) -> StorageManager: ...
+
+    @property
+    def checks(self) -> Checks | None:
+        return None
 
     @property
     def server(self) -> ServerMonitor | None:

@@ -1,32 +1,18 @@
-"""Contract: sessions, indexes, bloat, slow statements, maintenance, server settings, and the state of replicas."""
+"""Contract: the storage of a database, its indexes and maintenance; sessions, slow statements and replicas of servers."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract.checks import Storage, TableSize
+from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.errors.operations import ReplicaLagError, ReplicaPromotedError
-from dbctl.model import Finding, Severity, Struct
-
-
-class EngineFinding(Struct, frozen=True, kw_only=True):
-    """A problem of a database or its server, in the engine's words."""
-
-    severity: Severity
-    code: str
-    message: str
-    hint: str = ""  #: a remedy: statements of the engine, or a sentence
-    column: str = ""  #: the affected column as ``table.column``; empty: several
-
-    def locate(self, target: str) -> Finding:
-        """Return the finding about a database of an app."""
-        return Finding(target, self.severity, self.code, self.message, self.hint)
+from dbctl.model import Struct
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -201,69 +187,6 @@ class StorageManager(ABC):
     def find_leftovers(self) -> Sequence[EngineFinding]:
         """Return the leftovers of interrupted maintenance."""
         return ()
-
-
-class SettingComparison(Struct, frozen=True, kw_only=True):
-    """A setting of the server compared with its required value."""
-
-    name: str
-    required: str
-    actual: str | None  #: None: the server has no such setting
-    is_sufficient: bool
-    is_pending: bool  #: it was changed, and requires a restart to take effect
-    requires_restart: bool  #: a change requires a restart, otherwise a reload
-    statement: str  #: the statement that changes it
-
-
-class Advisor(Protocol):
-    """The part that reports problems of a server or a schema."""
-
-    def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
-        """Return problems of the server, and privileges that this role lacks.
-
-        Args:
-            writing: whether dbctl will write to the database, which requires more privileges.
-        """
-
-    def find_abandoned(self) -> Sequence[EngineFinding]:
-        """Return the unused databases and roles that a killed dbctl process left."""
-
-    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        """Return problems of the definition of a table, or of all, beyond those that ``Checks`` finds."""
-
-    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
-        """Compare settings of the server with required values; numbers and sizes are minimums."""
-
-
-def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
-    """Return the finding for an object of ``Advisor.find_abandoned``, with the statement that removes it."""
-    message = (
-        f"{kind} {name} was left by a dbctl process that was killed during a restore or a test of a backup"
-    )
-    hint = f"The next restore or drill removes it, or run: {statement}"
-    return EngineFinding(severity="warning", code="leftover-files", message=message, hint=hint)
-
-
-class FindingQuery(Struct, frozen=True, kw_only=True):
-    """A query whose every result row is a finding; ``message`` and ``hint`` are templates for its columns."""
-
-    severity: Severity
-    code: str
-    sql: str
-    message: str
-    hint: str = ""
-
-
-def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Iterator[EngineFinding]:
-    """Yield the finding of each row; NULL is shown as empty text."""
-    for row in rows:
-        values = ["" if value is None else value for value in row]
-        yield EngineFinding(
-            severity=query.severity,
-            code=query.code,
-            message=query.message.format(*values),
-            hint=query.hint.format(*values),
-        )
 
 
 #: Seconds between two readings of a lag.

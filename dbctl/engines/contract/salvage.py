@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.contract.checks import EngineFinding
 from dbctl.model import Struct
 
 

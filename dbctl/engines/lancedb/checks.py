@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows, TableSize
-from dbctl.engines.contract.monitoring import EngineFinding, SettingComparison
+from dbctl.engines.contract.checks import Checks, EngineFinding, IndexDamage, OrphanedRows, TableSize
 from dbctl.engines.contract.vectors import VectorFault
 from dbctl.engines.lancedb import catalog
 from dbctl.engines.lancedb.location import Files, extract_reason, translate_error, translate_panics
@@ -21,7 +20,6 @@ from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.engines.lancedb.vectors import LanceVectors, search_all_partitions
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import CorruptError
-from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
@@ -29,14 +27,34 @@ if TYPE_CHECKING:
 
 #: The start of a line about an index.
 INDEX_PREFIX = "index "
+#: More fragments make every query noticeably slower.
+MAX_FRAGMENTS = 100
+#: More versions make opening noticeably slower and use disk space for old rows.
+MAX_VERSIONS = 500
+#: Up to this number of rows, a full scan takes about 0.1 seconds.
+MAX_UNINDEXED_ROWS = 100_000
+
+FAULT_MESSAGES = {
+    "empty": "{number} rows of {table} have no {column}, so no search finds them (the first: {first})",
+    "zeros": "{number} rows of {table} have only zeros in {column}, so no cosine search finds them (the first: {first})",
+    "not-finite": "{number} rows of {table} have NaN or infinity in {column} (the first: {first})",
+    "length": "{number} rows of {table} have a {column} of unusual length (the first: {first})",
+}
+REPAIR_HINT = Remedy(
+    "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table}`"
+)
+DUPLICATES_HINT = Remedy(
+    "The app inserts rows without checking their keys; list them with: `data rows {table}`"
+)
 
 
-class LanceChecks:
-    """``Checks``."""
+class LanceChecks(Checks):
+    """``Checks``: LanceDB has no settings, and the next restore removes the leftovers of an earlier one."""
 
     def __init__(self, db: LanceReader) -> None:
-        self._catalog, self._location, self._target = db.catalog, db.location, db.target
-        self._files = db.location.files
+        self._db, self._catalog, self._location, self._target = db, db.catalog, db.location, db.target
+        self._files, self._rows, self._folder = db.location.files, db.rows, db.location.folder
+        self._vectors = LanceVectors(db)
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         names = self._location.list_tables()
@@ -57,21 +75,6 @@ class LanceChecks:
         if table:
             self._catalog.require_table(table)
         return []
-
-    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
-        del index, limit  # the engine reads an index only together with its table
-        return ()
-
-    def count_lost_commits(self) -> int:
-        return 0
-
-    def list_text_indexes(self) -> Sequence[str]:
-        return []
-
-    def check_text_index(self, name: str) -> str:
-        raise NotSupportedError(
-            feature=f"checking {name}", subject=self._target, hint="It is not a text index."
-        )
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
         signals.raise_if_interrupted()
@@ -174,58 +177,15 @@ class LanceChecks:
             failure = translate_error(error, self._location)
             raise CorruptError(target=self._target, reason=extract_reason(error)) from failure
 
-
-def _has_magic(files: Files, path: str) -> bool:
-    try:
-        return files.read_end(path, len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
-#: More fragments make every query noticeably slower.
-MAX_FRAGMENTS = 100
-#: More versions make opening noticeably slower and use disk space for old rows.
-MAX_VERSIONS = 500
-#: Up to this number of rows, a full scan takes about 0.1 seconds.
-MAX_UNINDEXED_ROWS = 100_000
-
-FAULT_MESSAGES = {
-    "empty": "{number} rows of {table} have no {column}, so no search finds them (the first: {first})",
-    "zeros": "{number} rows of {table} have only zeros in {column}, so no cosine search finds them (the first: {first})",
-    "not-finite": "{number} rows of {table} have NaN or infinity in {column} (the first: {first})",
-    "length": "{number} rows of {table} have a {column} of unusual length (the first: {first})",
-}
-REPAIR_HINT = Remedy(
-    "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table}`"
-)
-DUPLICATES_HINT = Remedy(
-    "The app inserts rows without checking their keys; list them with: `data rows {table}`"
-)
-
-
-class LanceAdvisor:
-    """``Advisor``."""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._catalog, self._rows, self._folder = db.catalog, db.rows, db.location.folder
-        self._db, self._vectors = db, LanceVectors(db)
-
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = list(self._check_access()) if writing else []
         for size in self._db.storage.measure_tables():
             findings += self._check_table(size)
         return findings
 
-    def find_abandoned(self) -> Sequence[EngineFinding]:
-        return []  # the next restore removes the leftovers of an earlier one
-
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
         names = [self._catalog.require_table(table).name] if table else list(self._catalog.tables())
         return [finding for name in names for finding in self._check_vectors(name)]
-
-    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
-        del required  # LanceDB has no settings
-        return []
 
     def _check_access(self) -> Iterator[EngineFinding]:
         if self._folder is not None and not os.access(self._folder, os.W_OK | os.X_OK):
@@ -286,6 +246,13 @@ class LanceAdvisor:
         duplicates = [key for key, count in counts.items() if count > 1]
         first = " ".join(str(value) for value in duplicates[0]) if duplicates else ""
         return sum(counts[key] - 1 for key in duplicates), first
+
+
+def _has_magic(files: Files, path: str) -> bool:
+    try:
+        return files.read_end(path, len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFinding:

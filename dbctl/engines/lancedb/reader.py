@@ -22,6 +22,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.checks import Checks
     from dbctl.engines.contract.monitoring import StorageManager
 
 
@@ -33,8 +34,6 @@ class LanceReader(Readable):
     """
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "Advisor": "dbctl.engines.lancedb.checks:LanceAdvisor",
-        "Checks": "dbctl.engines.lancedb.checks:LanceChecks",
         "Dumps": "dbctl.engines.lancedb.dump:create_dumps",
         "RowStreams": "dbctl.engines.lancedb.reader:LanceStreams",
         "SchemaReader": "dbctl.engines.lancedb.catalog:LanceSchema",
@@ -62,6 +61,12 @@ class LanceReader(Readable):
         #: Releases what parts have open; runs when the database is closed.
         self.cleanup = ExitStack()
         self.location.require_database()
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.lancedb.checks import LanceChecks
+
+        return LanceChecks(self)
 
     @cached_property
     def storage(self) -> StorageManager:

@@ -11,6 +11,7 @@ from functools import cached_property
 import pymysql
 
 from dbctl import signals
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
@@ -146,6 +147,12 @@ class MySQLDatabase(ServerDatabase):
         from dbctl.engines.mysql.monitoring import MySQLStorage
 
         return MySQLStorage(self)
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.mysql.checks import MySQLChecks
+
+        return MySQLChecks(self)
 
     @cached_property
     def server(self) -> ServerMonitor:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
+from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Column, Merge, Where
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
@@ -73,6 +74,12 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.monitoring import PostgreSQLStorage
 
         return PostgreSQLStorage(self)
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.postgresql.checks import PostgreSQLChecks
+
+        return PostgreSQLChecks(self)
 
     @cached_property
     def server(self) -> ServerMonitor:

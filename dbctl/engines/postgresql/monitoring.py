@@ -10,15 +10,8 @@ from typing import cast
 import psycopg
 from msgspec import structs
 
-from dbctl.engines.contract.checks import Storage, TableSize
-from dbctl.engines.contract.monitoring import (
-    Bloat,
-    EngineFinding,
-    Index,
-    MaintenanceKind,
-    MaintenanceTask,
-    StorageManager,
-)
+from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
+from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS

@@ -8,10 +8,8 @@ from contextlib import closing
 import msgspec
 from msgspec import structs
 
-from dbctl.engines.contract.checks import LockHolder
+from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolder
 from dbctl.engines.contract.monitoring import (
-    EngineFinding,
-    FindingQuery,
     LockWait,
     ReplicaState,
     ServerMonitor,

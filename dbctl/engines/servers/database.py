@@ -15,16 +15,22 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import IndexDifference, LockHolder, OrphanedRows
+from dbctl.engines.contract.checks import (
+    Checks,
+    EngineFinding,
+    FindingQuery,
+    LockHolder,
+    OrphanedRows,
+    row_findings,
+)
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import DumpVerification
-from dbctl.engines.contract.monitoring import EngineFinding, FindingQuery, Session, row_findings
+from dbctl.engines.contract.monitoring import Session
 from dbctl.engines.contract.schema import Schema, fingerprint
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
-from dbctl.engines.sql.catalog import Row, Statement, ident
+from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.errors.restore import RestoreFailedError
-from dbctl.errors.usage import NotSupportedError
 from dbctl.files.atomic import NewFile
 from dbctl.files.codecs import ParallelGzip
 from dbctl.files.subprocesses import ClientProgram
@@ -236,11 +242,11 @@ def find_problems(
         yield from row_findings(check, connection.fetch(check.sql, parameters))
 
 
-class ServerChecks(ABC):
-    """The part ``Checks``, except ``find_damage``, which each engine implements."""
+class ServerChecks(Checks):
+    """The checks that all servers share; a server replays its complete log, or does not start."""
 
-    def __init__(self, db: SqlDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
+    _connection: ServerConnection[Any]
+    _catalog: Catalog
 
     @abstractmethod
     def _row_label(self, key: Sequence[str]) -> str:
@@ -270,21 +276,6 @@ class ServerChecks(ABC):
             yield OrphanedRows(
                 table=child, columns=columns, referenced_table=parent, count=count, example=example
             )
-
-    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
-        del index, limit  # the engine cannot read an index without its table
-        return ()
-
-    def count_lost_commits(self) -> int:
-        return 0  # the server replays its complete log, or does not start
-
-    def list_text_indexes(self) -> Sequence[str]:
-        return ()
-
-    def check_text_index(self, name: str) -> str:
-        raise NotSupportedError(
-            feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
-        )
 
 
 UNCHANGED = "The database is unchanged."

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 #: Parts of readers and writers.
 PARTS = {
-    "Advisor": "advice:{}Advice",
-    "Checks": "advice:{}Checks",
     "Explainer": "queries:{}Explainer",
     "FullText": "queries:{}FullText",
     "NativeSchemas": "transfer.native:{}NativeSchemas",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.checks import IndexDamage, IndexDifference, OrphanedRows
+from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
@@ -54,7 +54,7 @@ def split_reports(reports: Iterable[str]) -> list[str]:
     return [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
 
 
-class SQLiteChecks:
+class SQLiteChecks(Checks):
     """The part ``Checks``."""
 
     def __init__(self, db: SQLiteDatabase) -> None:

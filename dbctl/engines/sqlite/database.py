@@ -18,6 +18,7 @@ from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnec
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.checks import Checks
     from dbctl.engines.contract.monitoring import StorageManager
     from dbctl.engines.sqlite.rows import Rows
 
@@ -26,7 +27,6 @@ class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "Checks": "dbctl.engines.sqlite.checks:SQLiteChecks",
         "Explainer": "dbctl.engines.sqlite.queries:SQLiteExplainer",
         "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
         "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
@@ -47,6 +47,12 @@ class SQLiteDatabase(SqlDatabase):
 
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.sqlite.checks import SQLiteChecks
+
+        return SQLiteChecks(self)
 
     @cached_property
     def storage(self) -> StorageManager:

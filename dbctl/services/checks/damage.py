@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
 from dbctl.engines.contract.database import Condition, InSubquery, Not
-from dbctl.engines.contract.monitoring import Advisor
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.model import Finding, Severity, format_count
@@ -36,7 +35,7 @@ ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 @check("corrupt")
 def check_damage(subject: Subject) -> Sequence[Finding]:
     """Return the damage of a database or table; later checks omit what depends on damaged rows."""
-    checks = subject.db.part(Checks)
+    checks = subject.db.checks
     if checks is None:
         subject.damage = [subject.finding("info", "not-checked", "its engine has no integrity check")]
     else:
@@ -48,7 +47,7 @@ def check_damage(subject: Subject) -> Sequence[Finding]:
 @check("commits-lost", needs=Needs.SCAN)
 def check_commits(subject: Subject) -> Iterator[Finding]:
     """Yield commits that cannot be read."""
-    checks = require(subject.db.part(Checks))
+    checks = require(subject.db.checks)
     if not subject.table and (count := checks.count_lost_commits()):
         message = (
             f"{format_count(count, 'commit')} in the -wal cannot be read: the data before them is damaged"
@@ -59,7 +58,7 @@ def check_commits(subject: Subject) -> Iterator[Finding]:
 @check("foreign-key-orphans")
 def check_references(subject: Subject) -> Iterator[Finding]:
     """Yield rows that refer to missing rows; an error is less serious if the app does not enforce foreign keys."""
-    checks = require(subject.db.part(Checks))
+    checks = require(subject.db.checks)
     try:
         yield from _check_foreign_keys(subject, checks)
         yield from _check_owned_rows(subject)
@@ -74,11 +73,10 @@ def check_references(subject: Subject) -> Iterator[Finding]:
 @check("key-not-unique")
 def check_schema(subject: Subject) -> Iterator[Finding]:
     """Yield what the engine advises about tables."""
-    require(subject.db.part(Checks))
-    advisor = require(subject.db.part(Advisor))
+    checks = require(subject.db.checks)
     settings = subject.app.profile.settings
     app_keys = {f"{section.table}.{section.row.key}" for section in settings if section.row}
-    for warning in advisor.schema_findings(subject.table):
+    for warning in checks.schema_findings(subject.table):
         if warning.column not in app_keys:  # the app sets that key, without a sequence
             yield warning.locate(subject.target)
 
@@ -86,7 +84,7 @@ def check_schema(subject: Subject) -> Iterator[Finding]:
 @check("text-index-damaged", needs=Needs.SCAN)
 def check_indexes(subject: Subject) -> Iterator[Finding]:
     """Return the damage of full-text indexes."""
-    names = require(subject.db.part(Checks)).list_text_indexes()
+    names = require(subject.db.checks).list_text_indexes()
     indexes = require([name for name in names if subject.table in ("", name)])
     return check_text_indexes(subject.app, subject.database, indexes)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dbctl.config import model
 from dbctl.engines import registry
+from dbctl.engines.contract.checks import SettingComparison
 from dbctl.engines.contract.database import AnyOf, Condition, Table
 from dbctl.engines.contract.dumps import Dumps, ProgramUser
-from dbctl.engines.contract.monitoring import Advisor, Index, SettingComparison, require_replica
+from dbctl.engines.contract.monitoring import Index, require_replica
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError
 from dbctl.errors.users import HashExpensiveError
@@ -84,7 +85,7 @@ def _check_columns(
 @check("setting-below")
 def check_server(subject: Subject) -> Iterator[Finding]:
     """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
-    db = require(subject.db.part(Advisor))
+    db = require(subject.db.checks)
     for warning in db.server_findings(writing=subject.is_writable):
         yield warning.locate(subject.target)
     engine = subject.app.url(subject.database).engine
@@ -115,9 +116,8 @@ def check_scratch(subject: Subject) -> Iterator[Finding]:
     if url is None:
         return
     with closing(registry.load_engine(url.engine).open_for_reading(url, app.name, timeout=app.timeout)) as db:
-        if advisor := db.part(Advisor):
-            for warning in advisor.find_abandoned():
-                yield warning.locate(app.name)
+        for warning in db.checks.find_abandoned() if db.checks else ():
+            yield warning.locate(app.name)
 
 
 def _describe_setting(subject: Subject, setting: SettingComparison) -> Finding:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks, OrphanedRows
+from dbctl.engines.contract.checks import OrphanedRows
 from dbctl.engines.contract.database import Writable, require_part
 from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
 from dbctl.errors.base import Exit
@@ -269,8 +269,7 @@ def _find_problems(
 
 
 def _count_orphans(db: Writable) -> OrphanCounts:
-    checks = db.part(Checks)
-    orphaned = checks.find_orphaned_rows() if checks else ()
+    orphaned = db.checks.find_orphaned_rows() if db.checks else ()
     return {(orphans.table, *orphans.columns): orphans for orphans in orphaned}
 
 

@@ -16,7 +16,6 @@ from dbctl import __version__, progress
 from dbctl.config import model
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy, TrialRestore
 from dbctl.engines.sql.checks import list_comparable
@@ -319,8 +318,7 @@ class AppDrill:
         try:
             findings = check(copy, quick=True).findings.findings
             db = copy.reader(name)
-            checks = db.part(Checks)
-            if checks and (indexes := checks.list_text_indexes()):
+            if db.checks and (indexes := db.checks.list_text_indexes()):
                 findings = [*findings, *check_text_indexes(copy, name, indexes)]
             self._original_problems += [
                 _as_original_problem(finding) for finding in findings if finding.severity != "info"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.app import audit
@@ -52,8 +51,7 @@ def _check_database(
     try:
         live = app.reader(database)
         schema = schema_fingerprint(live)
-        checks = live.part(Checks)
-        damage = checks.find_damage(quick=True) if checks else []
+        damage = live.checks.find_damage(quick=True) if live.checks else []
     except DbctlError as error:
         message = f"it was restored but could not be checked: {error}"
         yield "warning", "not-checked", message, Remedy("Check it with: `integrity check`")

@@ -7,7 +7,6 @@ from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.portable import PortableSchema, PortableSchemas, RowSource
 from dbctl.engines.contract.schema import SchemaReference
@@ -110,8 +109,7 @@ def _find_large_counters(
 def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[CopyProblem]:
     """Yield rows that refer to missing rows, which a new foreign key refuses."""
     names = {table.name for table in tables}
-    checks = source.part(Checks)
-    for orphans in checks.find_orphaned_rows() if checks else ():
+    for orphans in source.checks.find_orphaned_rows() if source.checks else ():
         if orphans.table in names:
             yield CopyProblem(
                 table=orphans.table,

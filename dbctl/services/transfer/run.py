@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from dbctl import progress
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.monitoring import Advisor
 from dbctl.engines.contract.portable import Line, RowSource, WriteProof, WriteProofs
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.transfer.lines import split_line
@@ -342,8 +341,7 @@ def find_missing_columns(
 
 def find_late_counters(db: Readable) -> list[str]:
     """Return the sequences whose next value a row has already."""
-    advisor = db.part(Advisor)
-    findings = advisor.schema_findings() if advisor else ()
+    findings = db.checks.schema_findings() if db.checks else ()
     return [finding.message for finding in findings if finding.code == "sequence-behind"]
 
 

@@ -10,9 +10,8 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.monitoring import Advisor, MaintenanceTask
+from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
@@ -42,7 +41,7 @@ def two_fragments(tmp_path):
         for fragment in newest.fragments
         for data_file in fragment.files
     ]
-    assert find_part(reader, Checks).find_damage() == []
+    assert reader.checks.find_damage() == []
     return tmp_path, files
 
 
@@ -68,8 +67,7 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     content = files[0].read_bytes()
     files[0].write_bytes(content[:-36] + b"\xff" + content[-35:])  # in the offset of the columns
     assert any(
-        "panic" in line and files[0].name in line
-        for line in find_part(lance.open_reader(folder), Checks).find_damage()
+        "panic" in line and files[0].name in line for line in lance.open_reader(folder).checks.find_damage()
     )
     with pytest.raises(CorruptError):
         find_part(lance.open_reader(folder), VectorSearch).find_nearest(
@@ -82,9 +80,7 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     )
     with pytest.raises(CorruptError, match="panic"):
         lance.open_reader(folder).tables()
-    assert any(
-        "cannot be read" in line for line in find_part(lance.open_reader(folder), Checks).find_damage()
-    )
+    assert any("cannot be read" in line for line in lance.open_reader(folder).checks.find_damage())
 
 
 def test_truncated_manifest_is_refused(two_fragments):
@@ -103,10 +99,10 @@ def test_missing_or_truncated_file_is_reported_with_row_count(two_fragments):
     content = second.read_bytes()
     for quick in (True, False):
         second.write_bytes(content[: len(content) // 2])
-        (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=quick)
+        (line,) = lance.open_reader(folder).checks.find_damage(quick=quick)
         assert f"{second.name}, with 50 rows, has {len(content) // 2} bytes instead of" in line
         second.unlink()
-        (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=quick)
+        (line,) = lance.open_reader(folder).checks.find_damage(quick=quick)
         assert f"{second.name} is missing, with 50 rows" in line
     with pytest.raises(CorruptError):
         lance.open_reader(folder).select(TABLE, ["content"])
@@ -117,7 +113,7 @@ def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
     content = bytearray(second.read_bytes())
     content[-45] ^= 0xFF
     second.write_bytes(content)
-    (line,) = find_part(lance.open_reader(folder), Checks).find_damage()
+    (line,) = lance.open_reader(folder).checks.find_damage()
     assert second.name in line
     assert "50 rows" in line
 
@@ -126,7 +122,7 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
     folder, _ = two_fragments
     newest = find_newest_manifest(folder)
     newest.write_bytes(newest.read_bytes()[:50])
-    (line,) = find_part(lance.open_reader(folder), Checks).find_damage()
+    (line,) = lance.open_reader(folder).checks.find_damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
     with pytest.raises(
@@ -138,7 +134,7 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
 def test_missing_newest_version_is_reported(two_fragments):
     folder, _ = two_fragments
     find_newest_manifest(folder).unlink()
-    (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=True)
+    (line,) = lance.open_reader(folder).checks.find_damage(quick=True)
     assert "version 2 is missing: all changes since version 1 are lost" in line
 
 
@@ -148,10 +144,10 @@ def test_table_without_version_is_reported(two_fragments):
     (folder / "half.lance/data/x.lance").write_bytes(b"cut")
     reader = lance.open_reader(folder)
     assert list(reader.tables()) == [TABLE]
-    (line,) = find_part(reader, Checks).find_damage()
+    (line,) = reader.checks.find_damage()
     assert line.startswith("half: not a table")
     with pytest.raises(SchemaMismatchError):
-        find_part(reader, Checks).find_damage(table="nosuch")
+        reader.checks.find_damage(table="nosuch")
 
 
 def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
@@ -164,13 +160,13 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
     )
     table.add([lance.create_row(5), lance.create_row(5)])
     reader = lance.open_reader(tmp_path)
-    messages = {finding.code: finding.message for finding in find_part(reader, Advisor).schema_findings()}
+    messages = {finding.code: finding.message for finding in reader.advisor.schema_findings()}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
     assert messages["vector-zeros"].startswith("1 rows")
     assert "msg-00102" in messages["vector-zeros"]
     assert messages["duplicate-keys"].startswith("2 rows")
     assert "msg-00005" in messages["duplicate-keys"]
-    assert find_part(reader, Checks).find_damage() == []
+    assert reader.checks.find_damage() == []
 
 
 def test_vectors_of_different_length_are_reported():
@@ -302,11 +298,11 @@ def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     for damage in (lambda path: path.write_bytes(b"x" * path.stat().st_size), lambda path: path.unlink()):
         for file in files:
             damage(file)
-        (line,) = find_part(lance.open_reader(tmp_path), Checks).find_damage()
-        assert find_part(lance.open_reader(tmp_path), Checks).parse_index_damage(line).index == "vector_idx"
+        (line,) = lance.open_reader(tmp_path).checks.find_damage()
+        assert lance.open_reader(tmp_path).checks.parse_index_damage(line).index == "vector_idx"
     (task,) = writer.storage.maintenance_tasks("reindex", [])
     writer.storage.maintain(task)
-    assert find_part(lance.open_reader(tmp_path), Checks).find_damage() == []
+    assert lance.open_reader(tmp_path).checks.find_damage() == []
 
 
 def test_unsuitable_index_is_refused(tmp_path):

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.engines.lancedb import manifest, snapshot, swap
 from dbctl.engines.lancedb.dump import FolderDumps, archive_size, blocks
@@ -32,7 +31,6 @@ from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingErro
 from dbctl.url import Url
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.parts import find_part
 
 TARGET = "chat/vectors"
 
@@ -193,11 +191,11 @@ def test_missing_newest_version_is_reported(root):
         assert source.remarks == [
             f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
         ]
-    (line,) = find_part(lance.open_reader(root), Checks).find_damage()
+    (line,) = lance.open_reader(root).checks.find_damage()
     assert line.startswith(f"{TABLE}: version {newest} is missing")
-    (line,) = find_part(lance.open_reader(root), Checks).find_damage(quick=True)
+    (line,) = lance.open_reader(root).checks.find_damage(quick=True)
     open_table(root).add([lance.create_row(91)])  # reuses the number, so the loss can no longer be detected
-    assert find_part(lance.open_reader(root), Checks).find_damage() == []
+    assert lance.open_reader(root).checks.find_damage() == []
 
 
 def test_truncated_file_is_damage(root):

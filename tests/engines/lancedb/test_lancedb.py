@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.monitoring import MaintenanceTask
@@ -464,10 +463,10 @@ def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
     reader = lance.open_reader(url)
     (size,) = reader.storage.measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("lancedb"))
-    assert find_part(reader, Checks).find_damage() == []
+    assert reader.checks.find_damage() == []
     (file,) = bucket.keys(f"lancedb/{TABLE}.lance/data")
     bucket.put(file, bucket.get(file)[:-20])
-    (line,) = find_part(lance.open_reader(url), Checks).find_damage(quick=True)
+    (line,) = lance.open_reader(url).checks.find_damage(quick=True)
     assert "instead of" in line
 
 

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors.connection import ConcurrentChangeError
@@ -49,10 +48,10 @@ def test_table_is_read_searched_written_and_measured(server, bucket):
     assert row[0] == "msg-00007"
     (size,) = reader.storage.measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("app/lancedb"))
-    assert find_part(reader, Checks).find_damage() == []
+    assert reader.checks.find_damage() == []
     file = bucket.keys(f"app/lancedb/{TABLE}.lance/data")[0]
     bucket.put(file, bucket.get(file)[:-20])
-    (line,) = find_part(lance.open_reader(url), Checks).find_damage(quick=True)
+    (line,) = lance.open_reader(url).checks.find_damage(quick=True)
     assert "instead of" in line
 
 

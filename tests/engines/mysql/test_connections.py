@@ -18,7 +18,6 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.monitoring import Advisor
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import RowStreams, UserQuery
 from dbctl.engines.mysql import dump_programs
@@ -860,7 +859,7 @@ def test_server_certificate_is_verified(tmp_path):
             reader.connection.url = structs.replace(server, host="db.example", options=options)
             assert [
                 finding.code
-                for finding in find_part(reader, Advisor).server_findings(writing=False)
+                for finding in reader.advisor.server_findings(writing=False)
                 if finding.code in ("not-encrypted", "server-not-verified")
             ] == code
     for options, reason in (

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks, SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.mysql.lint import SCRIPTS
@@ -297,10 +297,10 @@ def test_orphaned_rows_are_found(mysql):
     reader = mysql.reader()
     orphans = [
         (orphan.table, list(orphan.columns), orphan.referenced_table, orphan.count, orphan.example)
-        for orphan in find_part(reader, Checks).find_orphaned_rows()
+        for orphan in reader.checks.find_orphaned_rows()
     ]
     assert orphans == [("c", ["a", "b"], "p", 2, "id 1"), ("n", ["a", "b"], "p", 1, None)]
-    assert [orphan.table for orphan in find_part(reader, Checks).find_orphaned_rows("n")] == ["n"]
+    assert [orphan.table for orphan in reader.checks.find_orphaned_rows("n")] == ["n"]
 
 
 def test_corrupt_table_is_found():
@@ -321,10 +321,10 @@ def test_corrupt_table_is_found():
             content[8192 + 100 : 8192 + 4000] = b"\xff" * 3900
             file.write_bytes(content)
             reader = database.reader()
-            damage = find_part(reader, Checks).find_damage()
+            damage = reader.checks.find_damage()
             assert damage
             assert all(line.startswith("t: ") for line in damage)
-            assert find_part(reader, Checks).find_damage(table="fine") == []
+            assert reader.checks.find_damage(table="fine") == []
             reader.close()
 
 
@@ -339,7 +339,7 @@ def test_corrupt_table_is_found():
     ],
 )
 def test_index_names_in_check_output_are_parsed(mysql, line, index):
-    damage = find_part(mysql.reader(), Checks).parse_index_damage(line)
+    damage = mysql.reader().checks.parse_index_damage(line)
     assert (damage.index if damage else None) == index
 
 
@@ -347,6 +347,6 @@ def test_check_inside_transaction_is_an_internal_error(mysql):
     mysql.execute("create table t (id integer primary key)")
     writer = mysql.writer()
     with pytest.raises(RuntimeError), writer.transaction():
-        find_part(writer, Checks).find_damage()
+        writer.checks.find_damage()
     with pytest.raises(SchemaMismatchError):
-        find_part(writer, Checks).find_damage(table="nosuch")
+        writer.checks.find_damage(table="nosuch")

@@ -10,15 +10,13 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.checks import Checks, LockHolder
-from dbctl.engines.contract.monitoring import Advisor, FindingQuery
-from dbctl.engines.postgresql.advice import check_encryption
+from dbctl.engines.contract.checks import FindingQuery, LockHolder
+from dbctl.engines.postgresql.checks import check_encryption
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
-from tests.parts import find_part
 
 
 @contextmanager
@@ -218,9 +216,7 @@ def test_settings_are_compared_by_value(postgresql):
         "no_such_setting": "1",
         "track_counts": "yes",
     }
-    comparisons = {
-        comparison.name: comparison for comparison in find_part(reader, Advisor).compare_settings(required)
-    }
+    comparisons = {comparison.name: comparison for comparison in reader.advisor.compare_settings(required)}
     assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "work_mem",
         "temp_buffers",
@@ -243,7 +239,7 @@ def test_missing_rights_have_grant_hints(postgresql):
         reader = postgresql.reader(user=name, password=None)
 
         def find_grants(*, writing):
-            findings = find_part(reader, Advisor).server_findings(writing=writing)
+            findings = reader.advisor.server_findings(writing=writing)
             return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
         schema = f'"{postgresql.schema}"'
@@ -299,7 +295,7 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     )
     findings = {
         (finding.code, finding.hint): finding.severity
-        for finding in find_part(postgresql.reader(), Advisor).server_findings(writing=True)
+        for finding in postgresql.reader().advisor.server_findings(writing=True)
     }
     schema = postgresql.schema
     assert findings["unlogged", f"ALTER TABLE {schema}.u SET LOGGED;"] == "warning"
@@ -308,9 +304,7 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     for code, hint in findings:
         if code in ("unlogged", "index-invalid"):
             postgresql.execute(hint)
-    codes = {
-        finding.code for finding in find_part(postgresql.reader(), Advisor).server_findings(writing=True)
-    }
+    codes = {finding.code for finding in postgresql.reader().advisor.server_findings(writing=True)}
     assert not codes & {"unlogged", "index-invalid"}
 
 
@@ -324,27 +318,25 @@ def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
         alter table child add constraint above check (n > 0) not valid"""
     )
     reader = postgresql.reader()
-    findings = {finding.code: finding for finding in find_part(reader, Advisor).schema_findings()}
+    findings = {finding.code: finding for finding in reader.advisor.schema_findings()}
     sequence = findings["sequence-behind"]
     assert (sequence.severity, "has reached 42" in sequence.message) == ("error", True)
-    assert [finding.code for finding in find_part(reader, Advisor).schema_findings("child")] == [
+    assert [finding.code for finding in reader.advisor.schema_findings("child")] == [
         "not-validated",
         "not-validated",
     ]
     postgresql.execute(sequence.hint)
     postgresql.execute('insert into "Pa rent" default values')
-    assert [finding.code for finding in find_part(reader, Advisor).schema_findings()] == [
+    assert [finding.code for finding in reader.advisor.schema_findings()] == [
         "not-validated",
         "not-validated",
     ]
-    hints = {
-        finding.message.split()[-0]: finding.hint for finding in find_part(reader, Advisor).schema_findings()
-    }
+    hints = {finding.message.split()[-0]: finding.hint for finding in reader.advisor.schema_findings()}
     assert len(hints) == 2
     postgresql.execute("update child set n = 1")
     for hint in hints.values():
         postgresql.execute(hint)
-    assert list(find_part(reader, Advisor).schema_findings()) == []
+    assert list(reader.advisor.schema_findings()) == []
 
 
 def test_descending_and_shared_sequences_are_checked(postgresql):
@@ -353,14 +345,14 @@ def test_descending_and_shared_sequences_are_checked(postgresql):
         create table t (a integer default nextval('down'), b integer default nextval('shared'), c uuid);
         insert into t (a, b) values (-5, 7)"""
     )
-    messages = [finding.message for finding in find_part(postgresql.reader(), Advisor).schema_findings()]
+    messages = [finding.message for finding in postgresql.reader().advisor.schema_findings()]
     assert len(messages) == 2
     assert "sequence down returns -1 next, but t.a has reached -5" in messages[0]
-    for finding in find_part(postgresql.reader(), Advisor).schema_findings():
+    for finding in postgresql.reader().advisor.schema_findings():
         postgresql.execute(finding.hint)
     postgresql.execute("insert into t default values")
     assert postgresql.rows("select a, b from t order by b desc limit 1") == [(-6, 8)]
-    assert list(find_part(postgresql.reader(), Advisor).schema_findings()) == []
+    assert list(postgresql.reader().advisor.schema_findings()) == []
 
 
 def test_maintenance_tasks_run(private_database):
@@ -419,8 +411,8 @@ def test_failed_reindex_reports_its_leftover(private_database):
     assert [
         item.statement.rpartition(".")[2] for item in writer.storage.maintenance_tasks("reindex", [])
     ] == ['"i"']
-    assert [item.code for item in find_part(writer, Advisor).schema_findings()] == ["index-leftover"]
-    assert list(find_part(writer, Checks).find_damage()) == []
+    assert [item.code for item in writer.advisor.schema_findings()] == ["index-leftover"]
+    assert list(writer.checks.find_damage()) == []
     postgresql.execute(leftover.hint)
     assert list(writer.storage.find_leftovers()) == []
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import Checks, SchemaReader
+from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Condition, Explainer, Query
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.lint import SCRIPTS
@@ -245,10 +245,10 @@ def test_orphaned_rows_are_found_with_example(postgresql):
     )
     postgresql.execute("alter table c disable trigger all")
     postgresql.execute("insert into c values (1, null, 'x'), (5, 9, 'x'), (6, 9, 'y')")
-    (orphans,) = find_part(postgresql.reader(), Checks).find_orphaned_rows()
+    (orphans,) = postgresql.reader().checks.find_orphaned_rows()
     assert (orphans.table, list(orphans.columns), orphans.referenced_table) == ("c", ["a", "b"], "p")
     assert (orphans.count, orphans.example) == (2, "id 5")
-    assert find_part(postgresql.reader(), Checks).find_orphaned_rows("p") == []
+    assert postgresql.reader().checks.find_orphaned_rows("p") == []
 
 
 def test_unfinished_index_is_found(postgresql):
@@ -258,12 +258,12 @@ def test_unfinished_index_is_found(postgresql):
         postgresql.execute('create unique index concurrently "i of: x" on t (id)')
     reader = postgresql.reader()
     for quick in (True, False):
-        (line,) = find_part(reader, Checks).find_damage(quick=quick)
+        (line,) = reader.checks.find_damage(quick=quick)
         assert line == "index i of: x of t is invalid"
-        assert find_part(reader, Checks).parse_index_damage(line).index == "i of: x"
-    assert find_part(reader, Checks).parse_index_damage("t: invalid page in block 0") is None
+        assert reader.checks.parse_index_damage(line).index == "i of: x"
+    assert reader.checks.parse_index_damage("t: invalid page in block 0") is None
     with pytest.raises(SchemaMismatchError):
-        find_part(reader, Checks).find_damage(table="nosuch")
+        reader.checks.find_damage(table="nosuch")
 
 
 # Scratch schemas -----------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.files import count_lost_commits, count_pending_pages
 from dbctl.errors.base import DbctlError
@@ -49,20 +48,18 @@ def test_orphaned_rows_are_counted_by_foreign_key(file, reader):
     execute(file, "insert into pair values ('x', 'y')")
     orphans_by_key = {
         (orphans.table, *orphans.columns): (orphans.referenced_table, orphans.count, orphans.example)
-        for orphans in reader.part(Checks).find_orphaned_rows()
+        for orphans in reader.checks.find_orphaned_rows()
     }
     assert orphans_by_key == {("child", "up"): ("parent", 2, "rowid 3"), ("pair", "a"): ("gone", 1, None)}
-    assert [orphans.table for orphans in reader.part(Checks).find_orphaned_rows("child")] == ["child"]
+    assert [orphans.table for orphans in reader.checks.find_orphaned_rows("child")] == ["child"]
 
 
 def test_trap_quick_check_misses_index_damage(file, reader):
     execute(file, "update sqlite_master set sql = 'create index by_a on child (up)' where name = 'by_a'")
-    assert any("by_a" in line for line in reader.part(Checks).find_damage())
-    assert any("by_a" in line for line in reader.part(Checks).find_damage(table="child"))
+    assert any("by_a" in line for line in reader.checks.find_damage())
+    assert any("by_a" in line for line in reader.checks.find_damage(table="child"))
     assert (
-        list(reader.part(Checks).find_damage(quick=True))
-        == list(reader.part(Checks).find_damage(table="parent"))
-        == []
+        list(reader.checks.find_damage(quick=True)) == list(reader.checks.find_damage(table="parent")) == []
     )
 
 
@@ -73,12 +70,12 @@ def test_index_damage_is_parsed_for_any_index_name(file):
         """update sqlite_master set sql = 'create index "a' || char(10) || 'b (c" on child (up, a)' where name like 'a%'""",
     )
     with closing(SQLiteReader(file, "app/user")) as reader:
-        lines = reader.part(Checks).find_damage()
-        assert {
-            damage.index for line in lines if (damage := reader.part(Checks).parse_index_damage(line))
-        } == {"a\nb (c"}
-        assert [line for line in lines if not reader.part(Checks).parse_index_damage(line)] == []
-        assert reader.part(Checks).parse_index_damage("*** in database main ***") is None
+        lines = reader.checks.find_damage()
+        assert {damage.index for line in lines if (damage := reader.checks.parse_index_damage(line))} == {
+            "a\nb (c"
+        }
+        assert [line for line in lines if not reader.checks.parse_index_damage(line)] == []
+        assert reader.checks.parse_index_damage("*** in database main ***") is None
 
 
 def test_zeroed_page_is_reported_as_damage(file):
@@ -88,8 +85,8 @@ def test_zeroed_page_is_reported_as_damage(file):
     raw[(root - 1) * 4096 : root * 4096] = bytes(4096)
     file.write_bytes(raw)
     with closing(SQLiteReader(file, "app/user")) as opened:
-        assert list(opened.part(Checks).find_damage())
-        assert list(opened.part(Checks).find_damage(quick=True))
+        assert list(opened.checks.find_damage())
+        assert list(opened.checks.find_damage(quick=True))
 
 
 @pytest.mark.parametrize("module", ["fts5", "fts4"])
@@ -99,15 +96,15 @@ def test_text_index_check_compares_rows_and_writes_nothing(file, module):
     execute(file, "insert into \"a 'b\"(\"a 'b\") values ('rebuild')")
     initial = file.read_bytes()
     with closing(SQLiteWriter(file, "app/user")) as writer:
-        assert list(writer.part(Checks).list_text_indexes()) == ["a 'b"]
-        assert writer.part(Checks).check_text_index("a 'b") == ""
-        assert writer.part(Checks).check_text_index("a 'b") == "", "the first call left no open transaction"
+        assert list(writer.checks.list_text_indexes()) == ["a 'b"]
+        assert writer.checks.check_text_index("a 'b") == ""
+        assert writer.checks.check_text_index("a 'b") == "", "the first call left no open transaction"
     assert file.read_bytes() == initial
     execute(file, "update child set a = 'another word' where id = 4")
     with closing(SQLiteWriter(file, "app/user")) as writer:
-        assert "malformed" in writer.part(Checks).check_text_index("a 'b")
+        assert "malformed" in writer.checks.check_text_index("a 'b")
         with pytest.raises(NotSupportedError):
-            writer.part(Checks).check_text_index("child")
+            writer.checks.check_text_index("child")
 
 
 def test_reader_does_not_check_text_indexes(file):
@@ -115,7 +112,7 @@ def test_reader_does_not_check_text_indexes(file):
     initial = file.read_bytes()
     with closing(SQLiteReader(file, "app/user")) as opened:
         with pytest.raises(DbctlError):
-            opened.part(Checks).check_text_index("words")
+            opened.checks.check_text_index("words")
         assert opened.count("child") == 400
     assert file.read_bytes() == initial
 
@@ -155,9 +152,9 @@ def test_flipped_bit_loses_all_later_commits(wal, tmp_path, part):
     (tmp_path / "copy.db").write_bytes((tmp_path / "w.db").read_bytes())
     (tmp_path / "copy.db-wal").write_bytes(raw)
     with closing(SQLiteReader(tmp_path / "copy.db", "app/user")) as reader:
-        assert list(reader.part(Checks).find_damage()) == []
+        assert list(reader.checks.find_damage()) == []
         remaining = reader.count("t") if "t" in reader.tables() else 0
-        assert reader.part(Checks).count_lost_commits() == lost
+        assert reader.checks.count_lost_commits() == lost
     assert row_count - remaining in {lost, lost - 1}, "creating the table is also a commit"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dbctl import signals
-from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.contract.checks import EngineFinding
 from dbctl.engines.contract.salvage import SalvagedTable
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees

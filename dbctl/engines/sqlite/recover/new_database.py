@@ -10,7 +10,7 @@ from functools import total_ordering
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.contract.checks import EngineFinding
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.database import SQLiteWriter

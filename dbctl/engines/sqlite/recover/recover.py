@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.engines.contract.checks import EngineFinding
 from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
 from dbctl.engines.sqlite.files import list_files

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, suppress
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import Checks
-from dbctl.engines.contract.database import Readable, Writable, require_part
+from dbctl.engines.contract.database import Readable, Writable, require_part, require_supported
 from dbctl.engines.contract.fulltext import FullText, IndexFault, IndexState, TextIndexes
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
@@ -64,13 +63,11 @@ class OpenTextIndex:
 
     def can_be_damaged(self, state: IndexState) -> bool:
         """Whether the index is stored as a separate table, which ``check_data`` checks."""
-        checks = self.db.part(Checks)
-        return checks is not None and state.name in checks.list_text_indexes()
+        return self.db.checks is not None and state.name in self.db.checks.list_text_indexes()
 
     def check_data(self, state: IndexState) -> IndexState:
         """Check the stored data of an index with a valid definition; requires a writer."""
-        checks = self.db.part(Checks)
-        reason = checks.check_text_index(state.name) if checks else ""
+        reason = self.db.checks.check_text_index(state.name) if self.db.checks else ""
         return structs.replace(state, state="broken", reason=reason) if reason else state
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -255,8 +252,8 @@ def check_text_indexes(
     target = app.target(name)
     try:
         with app.writer(name, INDEX_CHECK) as db:
-            checks = require_part(
-                db, Checks, "checking full-text indexes", "Its engine has no integrity check."
+            checks = require_supported(
+                db, db.checks, "checking full-text indexes", "Its engine has no integrity check."
             )
             for index in indexes:
                 if reason := checks.check_text_index(index):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from dbctl.embedders.base import create_embedder
-from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Condition, Readable, Where, require_part
 from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
 from dbctl.errors.base import DbctlError, Exit
@@ -139,9 +138,8 @@ class SemanticSearch:
         Raises:
             CorruptError: the database is damaged.
         """
-        if checks := self.db.part(Checks):
-            for line in checks.find_damage(quick=True):
-                raise CorruptError(target=self.db.target, reason=line)
+        for line in self.db.checks.find_damage(quick=True) if self.db.checks else ():
+            raise CorruptError(target=self.db.target, reason=line)
 
     def _find_column_info(self) -> VectorColumn:
         for column in self.vectors.vector_columns(self.section.table):
