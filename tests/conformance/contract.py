@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
@@ -110,7 +109,7 @@ def first_values(rows: Sequence[Sequence[object]]) -> list[object]:
 
 
 def read_fingerprint(db: Readable) -> str:
-    schema_reader = db.part(SchemaReader)
+    schema_reader = db.schema_reader
     assert schema_reader is not None
     return schema_reader.fingerprint()
 
@@ -661,7 +660,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_schema_is_complete_and_fingerprint_ignores_rows(self, filled):
         opened = filled.reader()
-        schema_reader = opened.part(SchemaReader)
+        schema_reader = opened.schema_reader
         if schema_reader is None:
             return
         tables = {item.name: item for item in schema_reader.schema().tables}

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbctl.engines.contract.database import Condition, Query, Readable, Writable
-from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, UserQuery, ValueCodec
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStreams, UserQuery
 from dbctl.engines.sql import checks
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError, QueryTimeoutError, SecretColumnError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
-from tests.parts import find_part
 
 if TYPE_CHECKING:
     from tests.conformance.contract import DatabaseFactory
@@ -24,7 +23,7 @@ TIMEOUT = timedelta(milliseconds=200)
 
 
 def find_streams(opened: Readable) -> RowStreams:
-    streams = opened.part(RowStreams)
+    streams = opened.streams
     assert streams is not None
     return streams
 
@@ -115,7 +114,7 @@ class StreamingContract:
 
     def test_csv_and_json_values_are_inserted_unchanged(self, filled: DatabaseFactory) -> None:
         opened, columns = filled.writer(), ["id", "name", "size"]
-        codec = find_part(opened, ValueCodec)
+        codec = opened.codec
         csv_parsers = [codec.csv_parser("people", column) for column in columns]
         cells = [("70", True), ("1e5", False), ("-9223372036854775808", True)]
         row = [parse(*cell) for parse, cell in zip(csv_parsers, cells, strict=True)]
@@ -135,7 +134,7 @@ class StreamingContract:
         fresh.execute("insert into sums values (1, 12345678901234567.1234567890), (2, 0.5)")
         opened = fresh.reader()
         shown = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
-        stored = find_part(opened, ValueCodec).read(Query("sums", ["sum"]))
+        stored = opened.codec.read(Query("sums", ["sum"]))
         assert shown == [sum_ for (sum_,) in stored]
         # SQLite stores such a number as a float
         assert shown in (
@@ -145,7 +144,7 @@ class StreamingContract:
 
     def test_engine_csv_distinguishes_null_and_empty_text(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        csv_writer = opened.part(CsvWriter)
+        csv_writer = opened.streams
         if csv_writer is None:
             return
         parts: list[bytes] = []
@@ -161,7 +160,7 @@ class StreamingContract:
 
     def test_failing_csv_callback_ends_export(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        csv_writer = opened.part(CsvWriter)
+        csv_writer = opened.streams
         if csv_writer is None:
             return
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
 
 TIMEOUT = timedelta(seconds=20)
 
 
 def open_scanner(fresh):
     db = fresh.reader()
-    scanner = db.part(TextScanner)
+    scanner = db.text_scanner
     assert scanner is not None
     return scanner
 

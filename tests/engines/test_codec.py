@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.sql import codec
 from dbctl.errors.usage import ValueInvalidError
 from tests.databases import empty_database
@@ -71,7 +70,7 @@ def test_integers_outside_of_their_type_are_refused(engine: str, tmp_path: Path)
         columns = ", ".join(f"c{number} {declared}" for number, declared in enumerate(types))
         database.run(f"create table t (id integer primary key, {columns})")
         with open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
-            values = app.reader("main").part(ValueCodec)
+            values = app.reader("main").codec
             assert values
             for number, (least, greatest) in enumerate(types.values()):
                 parse = values.text_parser("t", f"c{number}")
@@ -93,7 +92,7 @@ def test_numbers_are_checked(engine: str, tmp_path: Path) -> None:
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run("create table t (id integer primary key, d decimal(9, 2), f double precision)")
         with open_app(Selection(urls=[f"main={database.url}"]), timeout=5) as app:
-            values = app.reader("main").part(ValueCodec)
+            values = app.reader("main").codec
             assert values
             for column in ("d", "f"):
                 parse = values.text_parser("t", column)

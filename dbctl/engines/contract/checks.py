@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, Severity, Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.schema import Schema
+    pass
 
 
 class OrphanedRows(Struct, frozen=True, kw_only=True):
@@ -199,19 +199,6 @@ class TableSize(Struct, frozen=True, kw_only=True):
     fragments: int | None = None  #: parts, each with separate files
     versions: int | None = None  #: versions that can be restored
     format: str | None = None  #: of the table's files
-
-
-class SchemaReader(Protocol):
-    """The part that describes the schema."""
-
-    def schema(self) -> Schema:
-        """Return the complete live schema, from one snapshot."""
-
-    def fingerprint(self) -> str:
-        """Return ``schema.fingerprint`` of the live schema: SHA-256, hexadecimal."""
-
-    def comments(self, table: str) -> Mapping[str, str]:
-        """Return the comments on the columns of a table by column, and the comment on the table under an empty name."""
 
 
 class LockHolder(Struct, frozen=True, kw_only=True):

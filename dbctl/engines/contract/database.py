@@ -15,7 +15,10 @@ from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
+    from dbctl.engines.contract.fulltext import TextScanner
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
+    from dbctl.engines.contract.schema import SchemaReader
+    from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
@@ -191,6 +194,26 @@ class Readable(ABC):
     def storage(self) -> StorageManager: ...
 
     @property
+    @abstractmethod
+    def codec(self) -> ValueCodec: ...
+
+    @property
+    def schema_reader(self) -> SchemaReader | None:
+        return None
+
+    @property
+    def times(self) -> TimeForms | None:
+        return None
+
+    @property
+    def streams(self) -> RowStreams | None:
+        return None
+
+    @property
+    def text_scanner(self) -> TextScanner | None:
+        return None
+
+    @property
     def checks(self) -> Checks | None:
         return None
 
@@ -361,16 +384,16 @@ class TimeFormCount(Struct, frozen=True, kw_only=True):
     key: Mapping[str, object]  #: the primary key of that row; empty without one
 
 
-class TimeForms(Protocol):
+class TimeForms(ABC):
     """An engine without a type for times, where each row of a column may store a time in a different form."""
 
+    @abstractmethod
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         """Return the forms of the times in a column, the most frequent first; other values are not counted."""
 
-
-class TimeRewriter(TimeForms, Protocol):
+    @abstractmethod
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
-        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction.
+        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction of a writer.
 
         Values that ``count_time_forms`` does not count stay unchanged. Memory does not grow with the table.
 

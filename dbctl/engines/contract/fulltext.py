@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -201,12 +202,14 @@ class TextMatch(NamedTuple):
     excerpts: Mapping[str, str]  #: the text around the first match, for each matching column
 
 
-class TextScanner(Protocol):
+class TextScanner(ABC):
     """The part that searches a word in every text."""
 
+    @abstractmethod
     def text_columns(self, table: str) -> Sequence[str]:
         """Return the columns of a table that may contain text; empty if another table has the same content."""
 
+    @abstractmethod
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
     ) -> Sequence[TextMatch] | None:

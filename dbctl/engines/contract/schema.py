@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -108,6 +109,22 @@ def fingerprint(schema: Schema) -> str:
 
     values = [FINGERPRINT_FORMAT, msgspec.to_builtins(schema)]
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+class SchemaReader(ABC):
+    """The part that describes the schema."""
+
+    @abstractmethod
+    def schema(self) -> Schema:
+        """Return the complete live schema, from one snapshot."""
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the live schema: SHA-256, hexadecimal."""
+        return fingerprint(self.schema())
+
+    @abstractmethod
+    def comments(self, table: str) -> Mapping[str, str]:
+        """Return the comments on the columns of a table by column, and the comment on the table under an empty name."""
 
 
 class Script(Struct, frozen=True, kw_only=True):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol
 
 from dbctl.engines.contract.database import Query
 from dbctl.engines.contract.vectors import Row
@@ -34,14 +34,16 @@ class UserQuery(Struct, frozen=True):
     calls_stored_functions: bool = True
 
 
-class RowStreams(Protocol):
+class RowStreams(ABC):
     """The part that streams rows. Memory is limited to a few batches."""
 
     sql_dialect: str  #: its name in sqlglot; empty: the engine has no SQL
 
+    @abstractmethod
     def view_queries(self) -> Mapping[str, str]:
         """Return the statement of each view, with or without ``create view``; empty if this user may not read it."""
 
+    @abstractmethod
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         """Provide every row of one snapshot with exact values, which ``ValueCodec`` of the same column parses back.
 
@@ -49,6 +51,7 @@ class RowStreams(Protocol):
         database.
         """
 
+    @abstractmethod
     def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
         """Run a statement read-only.
 
@@ -59,8 +62,17 @@ class RowStreams(Protocol):
             QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
         """
 
+    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int | None:
+        """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them, faster than code based on ``stream``.
 
-class ValueCodec(Protocol):
+        Returns:
+            The row count; None, and nothing written: the engine does not write CSV itself.
+        """
+        del table, columns, write
+        return None
+
+
+class ValueCodec(ABC):
     """The part that reads and parses values without any loss: what is read from a row can be written again, byte for byte.
 
     An exact value is None, a boolean, an ``int``, a ``float`` or ``Decimal`` with all digits of the stored number, bytes, or the
@@ -68,9 +80,11 @@ class ValueCodec(Protocol):
     (``surrogateescape``). ``dbctl.engines.sql.codec`` writes it as JSON.
     """
 
+    @abstractmethod
     def read(self, query: Query) -> list[tuple[object, ...]]:
         """Return the rows of a query with exact values; locks and raises as ``Readable.read_rows``."""
 
+    @abstractmethod
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
 
@@ -80,15 +94,10 @@ class ValueCodec(Protocol):
         It raises ``ValueInvalidError`` if the column cannot store the value.
         """
 
+    @abstractmethod
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         """Return the same for exact values, such as those of JSON: numbers without a fraction are ``int``, others ``Decimal``."""
 
+    @abstractmethod
     def text_parser(self, table: str, column: str) -> Callable[[str], object]:
         """Return the function that parses what a user types for ``column``: it also refuses values of another type than declared."""
-
-
-class CsvWriter(Protocol):
-    """The part that writes CSV: the engine writes CSV itself, faster than code based on ``stream``."""
-
-    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
-        """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them; return the row count."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import Column, Table
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaTable, fingerprint
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaReader, SchemaTable
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.engines.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
 from dbctl.engines.lancedb.manifest import History, ManifestError
@@ -73,7 +73,7 @@ def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
     ]
 
 
-class LanceSchema:
+class LanceSchema(SchemaReader):
     """``SchemaReader``, without indexes, because they only affect the speed of searches."""
 
     def __init__(self, db: LanceReader) -> None:
@@ -83,9 +83,6 @@ class LanceSchema:
         return Schema(
             tables=[self._describe_table(name) for name in sorted(self._catalog.tables())], codes=[]
         )
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
         self._catalog.require_table(table)

@@ -9,11 +9,12 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from dbctl.engines.contract.database import AllOf, Column, Query, Readable, Reference, Table, Where
-from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
-from dbctl.engines.lancedb.catalog import Catalog
+from dbctl.engines.contract.fulltext import TextScanner
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery, ValueCodec
+from dbctl.engines.lancedb.catalog import Catalog, LanceSchema
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.ordering import sort_row_ids
-from dbctl.engines.lancedb.rows import RowReader
+from dbctl.engines.lancedb.rows import LanceTextScanner, RowReader
 from dbctl.engines.lancedb.values import Row, to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
 from dbctl.engines.sql import codec
@@ -35,10 +36,6 @@ class LanceReader(Readable):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         "Dumps": "dbctl.engines.lancedb.dump:create_dumps",
-        "RowStreams": "dbctl.engines.lancedb.reader:LanceStreams",
-        "SchemaReader": "dbctl.engines.lancedb.catalog:LanceSchema",
-        "TextScanner": "dbctl.engines.lancedb.rows:LanceTextScanner",
-        "ValueCodec": "dbctl.engines.lancedb.reader:LanceCodec",
         "VectorSearch": "dbctl.engines.lancedb.vectors:LanceVectors",
     }
 
@@ -61,6 +58,22 @@ class LanceReader(Readable):
         #: Releases what parts have open; runs when the database is closed.
         self.cleanup = ExitStack()
         self.location.require_database()
+
+    @cached_property
+    def codec(self) -> ValueCodec:
+        return LanceCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> LanceSchema:
+        return LanceSchema(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        return LanceStreams(self)
+
+    @cached_property
+    def text_scanner(self) -> TextScanner:
+        return LanceTextScanner(self)
 
     @cached_property
     def checks(self) -> Checks:
@@ -132,7 +145,7 @@ TRUE_WORDS = frozenset({"true", "t", "yes", "1"})
 BOOLEAN_WORDS = TRUE_WORDS | {"false", "f", "no", "0"}
 
 
-class LanceStreams:
+class LanceStreams(RowStreams):
     """``RowStreams``."""
 
     sql_dialect = ""
@@ -159,7 +172,7 @@ class LanceStreams:
         raise sql_error(self._target)
 
 
-class LanceCodec:
+class LanceCodec(ValueCodec):
     """``ValueCodec``."""
 
     def __init__(self, db: LanceReader) -> None:

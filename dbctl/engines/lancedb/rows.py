@@ -24,7 +24,7 @@ from dbctl.engines.contract.database import (
     ReferenceCount,
     Where,
 )
-from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch, TextScanner
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.values import (
     MATCH_ALL,
@@ -250,7 +250,7 @@ class RowReader:
         return f"({predicate}) is not true" if includes_zero else predicate
 
 
-class LanceTextScanner:
+class LanceTextScanner(TextScanner):
     """``TextScanner``."""
 
     def __init__(self, db: LanceReader) -> None:

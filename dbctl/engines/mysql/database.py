@@ -24,12 +24,14 @@ from dbctl.engines.contract.database import (
     Where,
 )
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.mysql.catalog import MySQLCatalog, read_numbered_columns
+from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import (
     TIMES,
+    MySQLCodec,
     MySQLColumn,
     MySQLTable,
     encode_for_column,
@@ -110,8 +112,6 @@ class RowInserter:
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {
     "Preview": "queries:{}Preview",
-    "RowStreams": "stream:{}Streams",
-    "ValueCodec": "values:{}Codec",
     "ValueScreen": "transfer.derive:{}ValueScreen",
     "WriteLock": "transfer.rows:{}WriteLock",
 }
@@ -147,6 +147,20 @@ class MySQLDatabase(ServerDatabase):
         from dbctl.engines.mysql.monitoring import MySQLStorage
 
         return MySQLStorage(self)
+
+    @cached_property
+    def codec(self) -> MySQLCodec:
+        return MySQLCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> MySQLSchemaReader:
+        return MySQLSchemaReader(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.mysql.stream import MySQLStreams
+
+        return MySQLStreams(self)
 
     @cached_property
     def checks(self) -> Checks:

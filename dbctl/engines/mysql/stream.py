@@ -10,7 +10,7 @@ from typing import cast
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
-from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart
@@ -36,7 +36,7 @@ from dbctl.errors.connection import (
 MAX_ITERATIONS = 4_294_967_295
 
 
-class MySQLStreams(MySQLPart):
+class MySQLStreams(MySQLPart, RowStreams):
     """The part ``RowStreams``."""
 
     sql_dialect = "mysql"

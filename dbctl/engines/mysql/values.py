@@ -16,6 +16,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from dbctl.engines.contract.database import Column, Query, Table
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
 from dbctl.engines.servers.values import Formatters, format_integer, format_value, parse_time
@@ -317,7 +318,7 @@ UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?"
 EXACT = dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)
 
 
-class MySQLCodec:
+class MySQLCodec(ValueCodec):
     """The part ``ValueCodec``."""
 
     def __init__(self, db: MySQLDatabase) -> None:

@@ -42,7 +42,7 @@ _YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 def compare_settings(
     connection: PostgreSQLConnection, required: Mapping[str, str]
 ) -> Sequence[SettingComparison]:
-    """Compare settings of the server with required values, as ``Advisor.compare_settings`` describes."""
+    """Compare settings of the server with required values, as ``Checks.compare_settings`` describes."""
     rows = {str(row[0]): row for row in connection.fetch(SETTINGS, {"names": list(required)})}
     comparisons = []
     for name, required_value in required.items():

@@ -9,14 +9,15 @@ from functools import cached_property
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Column, Merge, Where
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
+from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.postgresql.catalog import PostgreSQLCatalog, PostgreSQLSchemaReader
 from dbctl.engines.postgresql.connection import (
     ROW_LOCK,
     DbctlLock,
     PostgreSQLConnection,
     PostgreSQLTransactions,
 )
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
 from dbctl.engines.postgresql.values import base_type, encode_for_column
 from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
@@ -26,9 +27,6 @@ from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
 _PARTS = {
-    "CsvWriter": "queries:{}CsvWriter",
-    "RowStreams": "queries:{}Streams",
-    "ValueCodec": "dialect:{}Codec",
     "ValueScreen": "transfer.screen:{}ValueScreen",
     "WriteLock": "transfer.write_lock:{}WriteLock",
 }
@@ -74,6 +72,20 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.monitoring import PostgreSQLStorage
 
         return PostgreSQLStorage(self)
+
+    @cached_property
+    def codec(self) -> PostgreSQLCodec:
+        return PostgreSQLCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> PostgreSQLSchemaReader:
+        return PostgreSQLSchemaReader(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.postgresql.queries import PostgreSQLStreams
+
+        return PostgreSQLStreams(self)
 
     @cached_property
     def checks(self) -> Checks:

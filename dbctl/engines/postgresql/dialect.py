@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.postgresql.values import (
     CASTS,
     FALSE,
@@ -198,7 +199,7 @@ BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 UNPARSED_TIMES = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
 
 
-class PostgreSQLCodec:
+class PostgreSQLCodec(ValueCodec):
     """The part ``ValueCodec``: the text of the server, whose settings are those of the session."""
 
     def __init__(self, db: PostgreSQLDatabase) -> None:

@@ -25,7 +25,7 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     positive_terms,
 )
-from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, UserQuery
+from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import read_only
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
@@ -314,7 +314,7 @@ class _StopStreamError(Exception):
     """The consumer needs no more rows."""
 
 
-class PostgreSQLStreams(PostgreSQLPart):
+class PostgreSQLStreams(PostgreSQLPart, RowStreams):
     """The part ``RowStreams``."""
 
     sql_dialect = "postgres"
@@ -346,10 +346,6 @@ class PostgreSQLStreams(PostgreSQLPart):
             yield RowStream(columns, _batches(copy.rows(), readers))
             if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 raise _StopStreamError  # the driver stops COPY only on an exception
-
-
-class PostgreSQLCsvWriter(PostgreSQLPart):
-    """The part ``CsvWriter``."""
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"

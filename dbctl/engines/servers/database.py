@@ -26,7 +26,7 @@ from dbctl.engines.contract.checks import (
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.contract.monitoring import Session
-from dbctl.engines.contract.schema import Schema, fingerprint
+from dbctl.engines.contract.schema import Schema, SchemaReader
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase
@@ -156,7 +156,7 @@ NamedRow: TypeAlias = dict[str, Any]
 Rows: TypeAlias = list[NamedRow]
 
 
-class ServerSchemaReader(ABC):
+class ServerSchemaReader(SchemaReader):
     """The part ``SchemaReader``."""
 
     comments_sql: ClassVar[
@@ -173,9 +173,6 @@ class ServerSchemaReader(ABC):
     def schema(self) -> Schema:
         with self._connection.read_transaction():
             return self._fetch_schema()
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
         name = self._catalog.require_table(table).name

@@ -11,7 +11,6 @@ PARTS = {
     "NativeSchemas": "transfer.native:{}NativeSchemas",
     "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowSource": "transfer.rows:{}RowSource",
-    "SchemaReader": "catalog:{}SchemaReader",
 }
 READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper"}
 WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink", "TextIndexes": "queries:{}TextIndexes"}
@@ -22,8 +21,5 @@ def locate_parts(
 ) -> Mapping[str, str]:
     """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
     located = {name: f"{package}.{place}" for name, place in {**parts, **further}.items()}
-    shared = {
-        "Preview": "dbctl.engines.sql.checks:SqlPreview",
-        "TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner",
-    }
+    shared = {"Preview": "dbctl.engines.sql.checks:SqlPreview"}
     return {name: place.format(class_prefix) for name, place in (shared | located).items()}

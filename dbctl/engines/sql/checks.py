@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import AllOf, AnyOf, Not, PlannedRows, Readable, Table, require_part
+from dbctl.engines.contract.database import AllOf, AnyOf, Not, PlannedRows, Readable, Table, require_supported
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase
@@ -220,7 +219,7 @@ def _digest(db: Readable, table: Table) -> str:
     columns = [name for name, column in table.columns.items() if not column.is_generated] or list(
         table.columns
     )
-    streams = require_part(db, RowStreams, "a digest", "Its engine cannot stream rows.")
+    streams = require_supported(db, db.streams, "a digest", "Its engine cannot stream rows.")
     with streams.stream(table.name, columns) as stream:
         for batch in stream.batches:  # read all, because stopping would end the session on a server
             for row in batch if size <= MAX_BYTES else ():

@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from dbctl.engines.contract.database import Column, Explanation, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
+
+if TYPE_CHECKING:
+    from dbctl.engines.contract.fulltext import TextScanner
 
 
 class Connection(Protocol):
@@ -39,6 +43,12 @@ class SqlDatabase(Readable):
         self.connection, self.catalog, self.dialect = connection, catalog, dialect
         self.builder = QueryBuilder(catalog, dialect)
         self.native_types = dialect.native_types
+
+    @cached_property
+    def text_scanner(self) -> TextScanner:
+        from dbctl.engines.sql.fulltext import SqlTextScanner
+
+        return SqlTextScanner(self)
 
     def tables(self) -> Mapping[str, Table]:
         return self.catalog.tables()

@@ -8,7 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Explanation, Query
-from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextIndexSpec, TextMatch
+from dbctl.engines.contract.fulltext import (
+    CHARACTERS_AFTER,
+    CHARACTERS_BEFORE,
+    TextIndexSpec,
+    TextMatch,
+    TextScanner,
+)
 from dbctl.engines.sql.catalog import Row, Statement
 from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
 from dbctl.model import Struct
@@ -63,7 +69,7 @@ class RankedSearch(ABC):
         )
 
 
-class SqlTextScanner:
+class SqlTextScanner(TextScanner):
     """The part ``TextScanner``."""
 
     def __init__(self, db: SqlDatabase) -> None:

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, cast
 
 from dbctl.engines.contract.database import Column, Reference, Table
+from dbctl.engines.contract.schema import SchemaReader
 from dbctl.engines.sql.catalog import Catalog, Row, ident, is_storable, lower_ascii
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors.connection import QueryFailedError
@@ -189,7 +190,7 @@ _INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.col
 )
 
 
-class SQLiteSchemaReader:
+class SQLiteSchemaReader(SchemaReader):
     """The part ``SchemaReader``."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
@@ -199,11 +200,6 @@ class SQLiteSchemaReader:
         from dbctl.engines.sqlite.schema import build_schema
 
         return build_schema(*self._connection.retry_if_changed(self._read_catalog))
-
-    def fingerprint(self) -> str:
-        from dbctl.engines.contract.schema import fingerprint
-
-        return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
         self._catalog.require_table(table)

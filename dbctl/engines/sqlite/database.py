@@ -8,10 +8,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, TimeForms, Where, Writable
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sqlite.catalog import SQLiteCatalog
+from dbctl.engines.sqlite.catalog import SQLiteCatalog, SQLiteSchemaReader
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
 from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnection
@@ -19,7 +19,9 @@ from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
+    from dbctl.engines.contract.fulltext import TextScanner
     from dbctl.engines.contract.monitoring import StorageManager
+    from dbctl.engines.contract.streaming import RowStreams, ValueCodec
     from dbctl.engines.sqlite.rows import Rows
 
 
@@ -33,13 +35,8 @@ class SQLiteDatabase(SqlDatabase):
         "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
-        "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
-        "SchemaReader": "dbctl.engines.sqlite.catalog:SQLiteSchemaReader",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
-        "ValueCodec": "dbctl.engines.sqlite.values:SQLiteCodec",
         "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
-        "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
-        "TimeForms": "dbctl.engines.sqlite.values:SQLiteTimes",
         "WriteLock": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteLock",
     }
     connection: SQLiteConnection
@@ -47,6 +44,34 @@ class SQLiteDatabase(SqlDatabase):
 
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
+
+    @cached_property
+    def codec(self) -> ValueCodec:
+        from dbctl.engines.sqlite.values import SQLiteCodec
+
+        return SQLiteCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> SQLiteSchemaReader:
+        return SQLiteSchemaReader(self)
+
+    @cached_property
+    def times(self) -> TimeForms:
+        from dbctl.engines.sqlite.values import SQLiteTimes
+
+        return SQLiteTimes(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.sqlite.stream import SQLiteStreams
+
+        return SQLiteStreams(self)
+
+    @cached_property
+    def text_scanner(self) -> TextScanner:
+        from dbctl.engines.sqlite.queries import SQLiteTextScanner
+
+        return SQLiteTextScanner(self)
 
     @cached_property
     def checks(self) -> Checks:
@@ -104,7 +129,6 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
         "StagingTables": "dbctl.engines.sqlite.scripts:SQLiteStagingTables",
         "TextIndexes": "dbctl.engines.sqlite.fulltext_index:SQLiteTextIndexes",
-        "TimeRewriter": "dbctl.engines.sqlite.values:SQLiteTimeRewriter",
         "WriteProofs": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteProofs",
     }
     connection: WriteConnection

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.streaming import RowStream, UserQuery
+from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
@@ -40,7 +40,7 @@ MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in RE
 UNNAMED = r"Binding \d+ has no name"
 
 
-class SQLiteStreams:
+class SQLiteStreams(RowStreams):
     """The part ``RowStreams``."""
 
     sql_dialect = "sqlite"

@@ -7,15 +7,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.database import Query, TimeFormCount
+from dbctl.engines.contract.database import Query, TimeFormCount, TimeForms
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase
+    from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
 #: Words in a declared type by the affinity that they select; the first match is used.
@@ -43,7 +45,7 @@ def find_affinity(declared: str) -> str:
     return "NUMERIC" if declared else "BLOB"
 
 
-class SQLiteCodec:
+class SQLiteCodec(ValueCodec):
     """The part ``ValueCodec``: SQLite stores any value in any column, so a value has its type, and not the column."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
@@ -159,7 +161,7 @@ when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
 end"""
 
 
-class SQLiteTimes:
+class SQLiteTimes(TimeForms):
     """The part ``TimeForms``."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
@@ -184,20 +186,13 @@ class SQLiteTimes:
             for form, rows, smallest, *values in self._connection.fetch(sql)
         ]
 
-
-class SQLiteTimeRewriter(SQLiteTimes):
-    """The part ``TimeRewriter``."""
-
-    def __init__(self, db: SQLiteWriter) -> None:
-        super().__init__(db)
-        self._writer = db.connection
-
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        writer = cast("WriteConnection", self._connection)
         # ``convert`` of sqlite-utils would use the function of the first column for all columns
-        self._writer.database.register_function(convert, deterministic=True, replace=True, name="dbctl_time")
+        writer.database.register_function(convert, deterministic=True, replace=True, name="dbctl_time")
         name = self._catalog.quote_column(table, column, "")
         sql = (
             f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"
             f" where {_FORM.format(name)} <> :form"
         )
-        return self._writer.execute_write(sql, {"form": form})
+        return writer.execute_write(sql, {"form": form})

@@ -17,9 +17,9 @@ from dbctl.engines.contract.database import (
     Table,
     Where,
     Writable,
-    require_part,
+    require_supported,
 )
-from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+from dbctl.engines.contract.streaming import RowStreams
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
 from dbctl.profiles.codecs import (
@@ -446,9 +446,4 @@ def require_streams(db: Readable) -> RowStreams:
     Raises:
         NotSupportedError: its engine cannot.
     """
-    return require_part(db, RowStreams, "this", "Its engine has no tables with rows.")
-
-
-def require_codec(db: Readable) -> ValueCodec:
-    """Return the codec of the values of a database; raises as ``require_streams``."""
-    return require_part(db, ValueCodec, "this", "Its engine has no tables with rows.")
+    return require_supported(db, db.streams, "this", "Its engine has no tables with rows.")

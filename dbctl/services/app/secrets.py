@@ -9,9 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.parsing import lineage
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
@@ -317,12 +315,11 @@ def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> 
         if live and secret
         else set()
     )
-    reader = db.part(SchemaReader) if generated else None
-    if reader is None:
+    if not (generated and db.schema_reader):
         return []
     expressions = {
         column.name: set(re.findall(r"\w+", column.generated.lower()))
-        for described in reader.schema().tables
+        for described in db.schema_reader.schema().tables
         if described.name == table
         for column in described.columns
         if column.name in generated
@@ -339,16 +336,15 @@ def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> 
 def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the columns of views that depend on secret columns of tables."""
     tables = db.tables()
-    streams = db.part(RowStreams)
-    if not (secret_columns and streams and any(table.is_view for table in tables.values())):
+    if not (secret_columns and db.streams and any(table.is_view for table in tables.values())):
         return {}
-    queries = lineage.find_dependent_views(streams.view_queries(), secret_columns)
+    queries = lineage.find_dependent_views(db.streams.view_queries(), secret_columns)
     secret = {
         (table.lower(), column.lower()) for table, columns in secret_columns.items() for column in columns
     }
     views = dict[str, list[str]]()
     for view, columns in (
-        lineage.trace_sources(queries, tables, streams.sql_dialect).items() if queries else ()
+        lineage.trace_sources(queries, tables, db.streams.sql_dialect).items() if queries else ()
     ):
         derived = [
             column for column, sources in columns.items() if sources is None or not secret.isdisjoint(sources)

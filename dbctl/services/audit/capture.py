@@ -9,17 +9,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract.database import (
-    InSubquery,
-    Merge,
-    Query,
-    Reference,
-    Table,
-    Where,
-    Writable,
-    require_part,
-)
-from dbctl.engines.contract.streaming import ValueCodec
+from dbctl.engines.contract.database import InSubquery, Merge, Query, Reference, Table, Where, Writable
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
@@ -62,7 +52,7 @@ class RowImages:
         self._inserted: dict[
             str, list[tuple[object, ...]]
         ] = {}  #: keys by table, which may not be those that are stored
-        self._read = require_part(writer, ValueCodec, "recording changes", "Its engine has no rows.").read
+        self._read = writer.codec.read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
 

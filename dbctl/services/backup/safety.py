@@ -10,7 +10,6 @@ from statistics import median_low
 from msgspec import structs
 
 from dbctl.config.model import BackupConfig
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows, release_nothing
 from dbctl.errors.backup import BackupFailedError
@@ -40,8 +39,7 @@ UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, Que
 
 def schema_fingerprint(db: Readable) -> str:
     """Return the fingerprint of a live schema; empty if the engine has none."""
-    schema_reader = db.part(SchemaReader)
-    return schema_reader.fingerprint() if schema_reader else ""
+    return db.schema_reader.fingerprint() if db.schema_reader else ""
 
 
 class SafetyBackupSource(Source):

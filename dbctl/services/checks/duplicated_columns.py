@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app.app import App
@@ -129,6 +128,7 @@ def stream_batches(
     if vectors := db.part(VectorSearch):
         yield vectors.stream_vectors(table, columns, batch_size=BATCH)
         return
-    streams = require_part(db, RowStreams, "comparing its rows", "Its engine cannot stream rows.")
+    hint = "Its engine cannot stream rows."
+    streams = require_supported(db, db.streams, "comparing its rows", hint)
     with streams.stream(table, columns) as stream:
         yield stream.batches

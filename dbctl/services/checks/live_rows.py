@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Explainer, Readable
 from dbctl.engines.contract.schema import SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import require_column_count, select_all_from
@@ -137,8 +136,7 @@ def _join_needs(report: Report) -> str:
 def check_unique_keys(subject: Subject) -> Iterator[Problem]:
     """Yield the keys without a unique index, which merging into existing rows requires."""
     app, database, live = subject.app, subject.database, subject.db
-    schema_reader = live.part(SchemaReader)
-    if schema_reader is None:
+    if live.schema_reader is None:
         return
     main, profile = app.main(), app.profile
     keys: list[tuple[Sequence[str | int], str, Sequence[str]]] = [
@@ -151,7 +149,7 @@ def check_unique_keys(subject: Subject) -> Iterator[Problem]:
         keys += [
             (("rebuild", index, "key"), entry.table, entry.key) for index, entry in enumerate(profile.rebuild)
         ]
-    tables = {entry.name: entry for entry in schema_reader.schema().tables} if keys else {}
+    tables = {entry.name: entry for entry in live.schema_reader.schema().tables} if keys else {}
     for section_key, table_name, key in keys:
         table = tables.get(table_name.removesuffix("?"))
         if table and not _has_unique_index(table, key):

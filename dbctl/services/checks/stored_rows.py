@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Not, Readable, TimeFormCount, TimeForms, Where
+from dbctl.engines.contract.database import Condition, Not, Readable, TimeFormCount, Where
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
@@ -87,8 +87,7 @@ def list_mixed_columns(
     app: App, database: str, db: Readable, table: str = ""
 ) -> Iterator[tuple[LiveTable, str, Sequence[TimeFormCount]]]:
     """Yield the columns with times in several forms, and the forms."""
-    time_forms = db.part(TimeForms)
-    if time_forms is None:
+    if db.times is None:
         return
     for entry in db.tables().values():
         if entry.is_view or table not in ("", entry.name):
@@ -98,7 +97,7 @@ def list_mixed_columns(
         for column in entry.columns.values():
             if is_time(db, column, time_names):
                 signals.raise_if_interrupted()
-                forms = time_forms.count_time_forms(entry.name, column.name)
+                forms = db.times.count_time_forms(entry.name, column.name)
                 if len(forms) > 1:
                     yield live_table, column.name, forms
 

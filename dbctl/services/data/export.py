@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
-from dbctl.engines.contract.streaming import CsvWriter
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Struct
 from dbctl.services.app.app import App
@@ -93,10 +92,11 @@ def export_table(app: App, name: str, target: ExportTarget, *, columns: Sequence
     if not selected:
         raise UsageError(detail=f"all columns of {name} are secret; export them with --secrets")
     sink = _Sink(target)
-    if target.form is Form.CSV and not target.excel_safe and (csv_writer := db.part(CsvWriter)):
-        rows = csv_writer.write_csv(name, selected, sink.write)
-    else:
-        with require_streams(db).stream(name, selected) as stream:
+    streams, rows = require_streams(db), None
+    if target.form is Form.CSV and not target.excel_safe:
+        rows = streams.write_csv(name, selected, sink.write)
+    if rows is None:
+        with streams.stream(name, selected) as stream:
             rows = sink.write_rows(selected, stream.batches)
     left_out = [] if columns else [column for column in stored_columns if column not in selected]
     return sink.create_result(name, selected, rows, left_out)

@@ -12,7 +12,7 @@ from dbctl.profiles.model.base import ColumnNames
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import LiveTable, find_column, require_codec
+from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.secrets import MASK, find_secret_columns, is_secret_setting
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cross_database import BATCH, read_link_values
@@ -190,7 +190,7 @@ def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions)
 
 def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
     columns = [name for name in db.tables()[table].columns if name not in omitted]
-    rows = require_codec(db).read(Query(table, columns, [AnyOf(where)]))
+    rows = db.codec.read(Query(table, columns, [AnyOf(where)]))
     return [dict(zip(columns, map(codec.to_json, row), strict=True)) for row in rows]
 
 

@@ -24,7 +24,7 @@ from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
-from dbctl.services.app.live_table import list_uncovered, require_codec
+from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.csv_jsonl import (
@@ -326,7 +326,7 @@ class _FileRows:
         for name in self.columns:
             if table.column(name).is_generated:
                 raise UsageError(detail=f"{table.name}.{name} is a generated column; remove it from the file")
-        db = require_codec(table.db)
+        db = table.db.codec
         self._readers: list[Callable[[object], object]] = [
             _parse_cell(db.csv_parser(table.name, name))
             if file.form is Form.CSV

@@ -16,7 +16,7 @@ from dbctl.model import Row, Struct, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import LiveTable, find_column, find_named_key, require_codec
+from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE
@@ -264,11 +264,11 @@ class DataTable:
 
     def parse_typed(self, column: str, text: str) -> object:
         """Return the stored value of a text in the form of the database; raises as ``parse_value``."""
-        return require_codec(self.db).text_parser(self.name, column)(text)
+        return self.db.codec.text_parser(self.name, column)(text)
 
     def _parse_exact(self, column: str, text: str) -> object:
         is_number = not re.search("CHAR|TEXT|CLOB", self.columns[column].type)
-        return require_codec(self.db).csv_parser(self.name, column)(text, is_number)
+        return self.db.codec.csv_parser(self.name, column)(text, is_number)
 
     def _is_boolean(self, definition: Column) -> bool:
         if definition.native == "boolean" or definition.name in self._booleans:

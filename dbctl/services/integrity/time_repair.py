@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import Readable, TimeFormCount, TimeRewriter, Writable, require_part
+from dbctl.engines.contract.database import Readable, TimeFormCount, Writable, require_supported
 from dbctl.errors.databases import TimesAmbiguousError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
@@ -99,7 +99,7 @@ class _TimeRepair:
         if not self._columns:
             return RepairResult(renamed=0, repaired=0, deleted=0, missing=0)
         hint = "Its engine has a native type for times."
-        rewriter = require_part(db, TimeRewriter, "rewriting times", hint)
+        rewriter = require_supported(db, db.times, "rewriting times", hint)
         for table, column, rows in self._columns:
             require_row_count(rewriter.rewrite_times(table, column, self._form, self._rewrite), rows, db)
         for table, column, _ in self._columns:

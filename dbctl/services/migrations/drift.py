@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
-from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.database import Readable, Writable, require_part
+from dbctl.engines.contract.database import Readable, Writable, require_supported
 from dbctl.engines.contract.schema import Schema
 from dbctl.errors.base import Remedy
 from dbctl.model import Finding, Findings, Severity, format_count
@@ -159,7 +158,7 @@ def read_schema(db: Readable) -> Schema:
         NotSupportedError: the engine cannot describe it.
     """
     hint = "The engine cannot describe its whole schema."
-    return require_part(db, SchemaReader, "comparing schemas", hint).schema()
+    return require_supported(db, db.schema_reader, "comparing schemas", hint).schema()
 
 
 def read_parts(db: Readable, target: MigrationTarget) -> Parts:

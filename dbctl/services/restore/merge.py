@@ -18,7 +18,7 @@ from dbctl.model import Struct, format_count
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.live_table import LiveTable, require_codec, require_streams
+from dbctl.services.app.live_table import LiveTable, require_streams
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.backup.manifest import Member
 from dbctl.services.data.table import sort_by_references
@@ -247,7 +247,7 @@ class Rows:
 
     def __init__(self, source: Readable, db: Readable, name: str, into: str, columns: Sequence[str]) -> None:
         self._streams, self._name, self._columns, self.count = require_streams(source), name, columns, 0
-        self._decoders = [require_codec(db).json_parser(into, column) for column in columns]
+        self._decoders = [db.codec.json_parser(into, column) for column in columns]
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         with self._streams.stream(self._name, self._columns) as answer:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.database import Readable, require_part
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference
+from dbctl.engines.contract.database import Readable, require_supported
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReader, SchemaReference
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
@@ -152,8 +151,8 @@ def describe_tables(app: App, names: Sequence[str]) -> TableDescriptions:
     """
     db = app.reader(selected_database(app))
     tables = [DataTable(app, db, name) for name in dict.fromkeys(names)]
-    schema_reader = require_part(
-        db, SchemaReader, "describing a table", "The engine cannot describe its schema."
+    schema_reader = require_supported(
+        db, db.schema_reader, "describing a table", "The engine cannot describe its schema."
     )
     schema = schema_reader.schema()
     return TableDescriptions(tables=[_describe_table(table, schema, schema_reader) for table in tables])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.database import require_part
+from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.schema import Schema, SchemaReference, SchemaTable, strip_collation
 from dbctl.model import Struct
 from dbctl.services.app.app import App
@@ -60,9 +59,8 @@ def draw_diagram(app: App, names: Sequence[str] = (), *, only_keys: bool = False
         NotSupportedError: the engine cannot describe its schema.
     """
     db = app.reader(selected_database(app))
-    schema = require_part(
-        db, SchemaReader, "drawing a schema", "The engine cannot describe its schema."
-    ).schema()
+    hint = "The engine cannot describe its schema."
+    schema = require_supported(db, db.schema_reader, "drawing a schema", hint).schema()
     tables = {table.name: table for table in schema.tables}
     for name in names:
         if name not in tables:

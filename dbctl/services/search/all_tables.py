@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.fulltext import TextMatch, TextScanner, TextTerm
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
@@ -233,7 +233,7 @@ class _Scan:
     def _add_tasks(self, app: App, name: str, *, secrets: bool) -> None:
         db, target = app.reader(name), app.target(name)
         secret_columns = {} if secrets else find_secret_columns(app, name, db, tables=())
-        scanner = require_part(db, TextScanner, "search all", "Its engine cannot scan all texts.")
+        scanner = require_supported(db, db.text_scanner, "search all", "Its engine cannot scan all texts.")
         is_unsampled = app.database(name).guess_secrets and not secrets
         for table in db.tables().values():
             if table.is_view:

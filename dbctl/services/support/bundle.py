@@ -16,7 +16,6 @@ import msgspec
 from dbctl.config.loader import config_path
 from dbctl.config.sections import Selection, read_sections
 from dbctl.config.storage import PROVIDERS
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.schema import Schema
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileExistsAlreadyError
@@ -290,11 +289,10 @@ def _record_failure(read: Callable[..., Any], *arguments: object) -> Any:
 
 def _describe_database(app: App, name: str) -> object:
     db = app.reader(name)
-    server, reader = db.server, db.part(SchemaReader)
     return {
         "engine": app.url(name).engine,
-        "version": server.read_traffic().version if server else None,
-        "tables": _describe_tables(reader.schema()) if reader else None,
+        "version": db.server.read_traffic().version if db.server else None,
+        "tables": _describe_tables(db.schema_reader.schema()) if db.schema_reader else None,
     }
 
 

@@ -22,7 +22,6 @@ from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.live_table import require_codec
 from dbctl.services.audit.capture import KEYS_PER_QUERY
 from dbctl.services.events.changes.records import (
     RowImage,
@@ -77,7 +76,7 @@ class TableUndo:
             exact: whether the log has exact values; those of older versions are the values of ``select``.
         """
         self._db, self.table, self._images, self._read_key = db, table, images, read_key
-        self._columns, self._exact, self._codec = db.tables()[table].columns, exact, require_codec(db)
+        self._columns, self._exact, self._codec = db.tables()[table].columns, exact, db.codec
         self._decode = codec.from_json if exact else decode_old_value
         self.key = db.tables()[table].primary_key
         self._sign_in_columns, self._times = sign_in_columns, times

@@ -12,7 +12,6 @@ import pytest
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.streaming import RowStreams, ValueCodec
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.manifest import ManifestError
@@ -324,7 +323,7 @@ def test_file_cells_are_converted_to_column_types(tmp_path):
     lance.create_table(tmp_path, deployed=False)
     writer = lance.open_writer(tmp_path)
     columns = ["id", "timestamp", "embedding", "metadata"]
-    parsers = [find_part(writer, ValueCodec).csv_parser(TABLE, name) for name in columns]
+    parsers = [writer.codec.csv_parser(TABLE, name) for name in columns]
     numbers = [0.1, *[0.5] * (SIZE - 1)]
     cells = ["new", "1700000000000", json.dumps(numbers), '{"model": "x", "language": null}']
     with writer.transaction():
@@ -337,6 +336,6 @@ def test_file_cells_are_converted_to_column_types(tmp_path):
     assert json.loads(row[3]) == {"model": "x", "language": None}
     for name, cell in (("timestamp", "soon"), ("embedding", "[1, 2"), ("metadata", "x")):
         with pytest.raises(ValueInvalidError):
-            find_part(writer, ValueCodec).csv_parser(TABLE, name)(cell, True)
-    with find_part(writer, RowStreams).stream(TABLE, ["id", "embedding"]) as result:
+            writer.codec.csv_parser(TABLE, name)(cell, True)
+    with writer.streams.stream(TABLE, ["id", "embedding"]) as result:
         assert sum(map(len, result.batches)) == 21

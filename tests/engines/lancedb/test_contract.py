@@ -10,9 +10,8 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import AnyOf, Condition, Merge, Order, ShiftedTime
-from dbctl.engines.contract.streaming import RowStreams, UserQuery
+from dbctl.engines.contract.streaming import UserQuery
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConcurrentChangeError, ConstraintError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
@@ -20,7 +19,6 @@ from tests.conformance.contract import HOSTILE_NAMES, ROWS, EngineContract, firs
 from tests.conformance.fulltext import FullTextContract
 from tests.conformance.text_scan import TextScanContract
 from tests.engines import lance
-from tests.parts import find_part
 
 STRING, INTEGER = pa.string(), pa.int64()
 SCHEMAS = {
@@ -144,7 +142,7 @@ class TestLanceDB(EngineContract):
             with pytest.raises(NotSupportedError):
                 opened.query(sql)
             with pytest.raises(NotSupportedError):
-                find_part(opened, RowStreams).query_read_only(UserQuery(sql))
+                opened.streams.query_read_only(UserQuery(sql))
         with pytest.raises(NotSupportedError), opened.transaction():
             opened.merge(Merge(table="tags", select=sql, parameters={}, key=["person"], columns={}))
 
@@ -205,17 +203,13 @@ class TestLanceDB(EngineContract):
             writer.update("people", {"born": ShiftedTime("born", timedelta(1), "iso-ms")}, [])
 
     def test_fingerprint_depends_on_schema_only(self, filled):
-        before = find_part(filled.reader(), SchemaReader).fingerprint()
+        before = filled.reader().schema_reader.fingerprint()
         writer = filled.writer()
         with writer.transaction():
             writer.delete("tags", [])
-        assert (
-            find_part(writer, SchemaReader).fingerprint()
-            == find_part(filled.reader(), SchemaReader).fingerprint()
-            == before
-        )
+        assert writer.schema_reader.fingerprint() == filled.reader().schema_reader.fingerprint() == before
         filled.connection.open_table("tags").add_columns({"spare": "cast(1 as int)"})
-        assert find_part(filled.reader(), SchemaReader).fingerprint() != before
+        assert filled.reader().schema_reader.fingerprint() != before
 
     def test_condition_with_thousands_of_values_works(self, filled) -> None:
         def rows() -> Iterator[tuple[int, str]]:

@@ -15,7 +15,6 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Order
-from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
 from dbctl.engines.lancedb import manifest
@@ -131,9 +130,9 @@ def test_dictionary_encoded_text_is_text(tmp_path):
         TABLE, lance.create_vector(4), ["message_id"], column="vector", limit=2, where=condition
     )
     assert neighbours[0][0] == "msg-00004"
-    (match,) = find_part(reader, TextScanner).scan_text(
+    (match,) = reader.text_scanner.scan_text(
         TABLE,
-        find_part(reader, TextScanner).text_columns(TABLE),
+        reader.text_scanner.text_columns(TABLE),
         "msg-00007",
         limit=5,
         timeout=timedelta(minutes=1),

@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.parts import find_part
 
 TIMEOUT = timedelta(seconds=20)
 
@@ -26,7 +25,7 @@ def test_word_is_found_in_every_text_with_context(tmp_path, deployed):
             }
         ]
     )
-    db = find_part(lance.open_reader(tmp_path), TextScanner)
+    db = lance.open_reader(tmp_path).text_scanner
     assert {"content", "role"} < set(db.text_columns(TABLE))
     assert ("metadata" in db.text_columns(TABLE)) == deployed  # an object in the documented variant
     (match,) = db.scan_text(TABLE, db.text_columns(TABLE), "needle%", limit=9, timeout=TIMEOUT) or ()
@@ -43,7 +42,7 @@ def test_word_is_found_in_every_text_with_context(tmp_path, deployed):
 def test_scan_stops_after_timeout(tmp_path):
     lance.create_table(tmp_path, range(50))
     assert (
-        find_part(lance.open_reader(tmp_path), TextScanner).scan_text(
+        lance.open_reader(tmp_path).text_scanner.scan_text(
             TABLE, ["content"], "x y", limit=9, timeout=timedelta(0)
         )
         is None

@@ -19,7 +19,7 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.engines.contract.streaming import RowStreams, UserQuery
+from dbctl.engines.contract.streaming import UserQuery
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
 from dbctl.engines.mysql.dialect import parse_server
@@ -318,7 +318,7 @@ def test_quotes_in_values_are_escaped_in_derived_tables(table, text):
 def test_backslash_in_a_statement_is_a_plain_character(table, sql, expected):
     reader = table.reader()
     assert reader.query(sql) == [(expected,)]
-    with find_part(reader, RowStreams).query_read_only(UserQuery(sql)) as result:
+    with reader.streams.query_read_only(UserQuery(sql)) as result:
         assert [tuple(row) for batch in result.batches for row in batch] == [(expected,)]
 
 

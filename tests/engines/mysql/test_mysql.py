@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.engines.contract.streaming import RowStreams, UserQuery, ValueCodec
+from dbctl.engines.contract.streaming import UserQuery
 from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.streaming import run_query
 from tests.engines.conftest import MySQLFixture, open_mysql_fixture
-from tests.parts import find_part
 
 
 def fill_contract(cursor):
@@ -49,7 +48,7 @@ class TestMySQL(EngineContract):
 def test_query_with_external_effects_is_refused(mysql, sql):
     with (
         pytest.raises(QueryFailedError, match="more than"),
-        find_part(mysql.reader(), RowStreams).query_read_only(UserQuery(sql)),
+        mysql.reader().streams.query_read_only(UserQuery(sql)),
     ):
         pass
 
@@ -104,9 +103,9 @@ def test_zero_dates_are_preserved(mysql):
     mysql.execute("create table old (id integer primary key, d date, at datetime)")
     mysql.execute("insert into old values (1, '0000-00-00', '0000-00-00 00:00:00'), (2, '2020-00-00', null)")
     writer, columns = mysql.writer(), ["id", "d", "at"]
-    with find_part(writer, RowStreams).stream("old", columns) as result:
+    with writer.streams.stream("old", columns) as result:
         rows = [row for batch in result.batches for row in batch]
-    parsers = [find_part(writer, ValueCodec).json_parser("old", column) for column in columns]
+    parsers = [writer.codec.json_parser("old", column) for column in columns]
     parsed_rows = [
         [None if value is None else parse(value) for parse, value in zip(parsers, row, strict=True)]
         for row in rows

@@ -9,7 +9,6 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.mysql.lint import SCRIPTS
@@ -112,8 +111,8 @@ def test_fingerprint_is_independent_of_creation_order(mysql, other_database):
     for database, order in ((mysql, range(6)), (other_database, [0, 1, 5, 4, 3, 2])):
         for index in order:
             database.execute(STATEMENTS[index])
-    schema = find_part(mysql.reader(), SchemaReader).schema()
-    assert schema == find_part(other_database.reader(), SchemaReader).schema()
+    schema = mysql.reader().schema_reader.schema()
+    assert schema == other_database.reader().schema_reader.schema()
     table = next(item for item in schema.tables if item.name == "t")
     assert [(item.name, list(item.columns)) for item in table.indexes] == [
         ("own", ["p"]),
@@ -150,10 +149,10 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
         mysql.execute(sql)
     if "engine" in change or "convert" in change:
         mysql.execute("alter table t drop foreign key own")
-    before = find_part(mysql.reader(), SchemaReader).fingerprint()
+    before = mysql.reader().schema_reader.fingerprint()
     for sql in change.split("; "):
         mysql.execute(sql)
-    assert find_part(mysql.reader(), SchemaReader).fingerprint() != before
+    assert mysql.reader().schema_reader.fingerprint() != before
 
 
 # Scripts -------------------------------------------------------------------------------------------------------------
@@ -258,7 +257,7 @@ def test_scratch_database_is_dropped_and_has_same_collation(mysql):
         assert scratch.tables() == {}
         with find_part(scratch, ScriptRunner).schema_transaction():
             find_part(scratch, ScriptRunner).run_statement("create table t (a varchar(9))")
-        assert find_part(scratch, SchemaReader).schema() == find_part(mysql.reader(), SchemaReader).schema()
+        assert scratch.schema_reader.schema() == mysql.reader().schema_reader.schema()
         with scratch.transaction():
             scratch.insert("t", {"a": "x"})
         name = scratch._scratch

@@ -20,7 +20,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.streaming import RowStreams, UserQuery
+from dbctl.engines.contract.streaming import UserQuery
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.engine import ENGINE
 from dbctl.engines.sql.catalog import ident
@@ -39,7 +39,6 @@ from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret
 from dbctl.url import parse_url
 from tests import servers
-from tests.parts import find_part
 
 
 @pytest.fixture
@@ -582,14 +581,14 @@ def test_driver_errors_become_dbctl_errors(table):
 def test_query_with_external_effects_is_refused(postgresql, sql):
     with (
         pytest.raises(QueryFailedError, match="does more than read"),
-        find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)),
+        postgresql.reader().streams.query_read_only(UserQuery(sql)),
     ):
         pass
 
 
 def test_harmless_volatile_functions_are_allowed(postgresql):
     sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
-    with find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)) as result:
+    with postgresql.reader().streams.query_read_only(UserQuery(sql)) as result:
         assert [row for batch in result.batches for row in batch] == [(True, True, True)]
 
 
@@ -597,6 +596,6 @@ def test_harmless_volatile_functions_are_allowed(postgresql):
 def test_statements_that_are_not_queries_are_refused(postgresql, sql):
     with (
         pytest.raises(DbctlError),
-        find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)),
+        postgresql.reader().streams.query_read_only(UserQuery(sql)),
     ):
         pass

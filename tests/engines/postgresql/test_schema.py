@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Condition, Explainer, Query
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.lint import SCRIPTS
@@ -120,8 +119,8 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
     for schema, order in ((postgresql, range(8)), (other_schema, [0, 1, 2, 4, 3, 6, 7, 5])):
         for index in order:
             schema.execute(STATEMENTS[index])
-    description = find_part(postgresql.reader(), SchemaReader).schema()
-    assert description == find_part(other_schema.reader(), SchemaReader).schema()
+    description = postgresql.reader().schema_reader.schema()
+    assert description == other_schema.reader().schema_reader.schema()
     table = next(item for item in description.tables if item.name == "t")
     assert [(item.name, list(item.columns), item.where) for item in table.indexes] == [
         ("t_a", ["a desc", "lower(b)"], "(p IS NOT NULL)"),
@@ -151,9 +150,9 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
 def test_schema_changes_change_the_fingerprint(postgresql, change):
     for sql in STATEMENTS:
         postgresql.execute(sql)
-    before = find_part(postgresql.reader(), SchemaReader).fingerprint()
+    before = postgresql.reader().schema_reader.fingerprint()
     postgresql.execute(change)
-    assert find_part(postgresql.reader(), SchemaReader).fingerprint() != before
+    assert postgresql.reader().schema_reader.fingerprint() != before
 
 
 # Scripts -------------------------------------------------------------------------------------------------------------
@@ -284,9 +283,9 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
-        expected = find_part(scratch, SchemaReader).schema()
+        expected = scratch.schema_reader.schema()
     assert postgresql.rows("select count(*) from pg_namespace where nspname like 'dbctl%'") == [(0,)]
     postgresql.execute("drop table t")
     for sql in STATEMENTS:
         postgresql.execute(sql)
-    assert find_part(postgresql.reader(), SchemaReader).schema() == expected
+    assert postgresql.reader().schema_reader.schema() == expected

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.schema import read_normal_words
 from tests.conformance.contract import HOSTILE_NAMES
@@ -44,7 +43,7 @@ def create_database(path, *statements):
 
 def read_fingerprint(path):
     with closing(SQLiteReader(path, "app/user")) as reader:
-        return reader.part(SchemaReader).fingerprint()
+        return reader.schema_reader.fingerprint()
 
 
 def fingerprint_of(tmp_path, *statements):
@@ -56,7 +55,7 @@ def test_fingerprint_has_64_digits_for_reader_and_writer(tmp_path):
     expected = read_fingerprint(path)
     assert len(bytes.fromhex(expected)) == 32
     with closing(SQLiteWriter(path, "app/user")) as writer:
-        assert writer.part(SchemaReader).fingerprint() == expected
+        assert writer.schema_reader.fingerprint() == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_fingerprint_ignores_temporary_tables(tmp_path):
     expected = read_fingerprint(path)
     with closing(SQLiteWriter(path, "app/user")) as writer:
         writer.connection.run("create temp table passing (x)")
-        assert writer.part(SchemaReader).fingerprint() == expected
+        assert writer.schema_reader.fingerprint() == expected
 
 
 def test_fingerprint_ignores_creation_order(tmp_path):
@@ -251,7 +250,7 @@ def test_any_name_works_for_table_column_and_index(tmp_path, name):
         tmp_path, *(sql.upper() if name.upper() == name else sql for sql in statements)
     )
     with closing(SQLiteReader(tmp_path / "schema.db", "app/user")) as reader:
-        (table,) = reader.part(SchemaReader).schema().tables
+        (table,) = reader.schema_reader.schema().tables
     assert (table.name, [column.name for column in table.columns]) == (name, [name, "other"])
     assert (table.columns[0].collation, len(table.checks), len(table.options)) == ("NOCASE", 1, 0)
     assert list(table.indexes[0].columns) == [f"{name} collate NOCASE", "other desc"]
@@ -278,7 +277,7 @@ def test_every_column_list_of_sqlite_is_parsed(tmp_path, columns, names):
     body = columns.removesuffix(" (") if columns.endswith(" (") else f"{columns})"
     path = create_database(tmp_path / "app.db", f"create table t ({body}")
     with closing(SQLiteReader(path, "app/user")) as reader:
-        (table,) = reader.part(SchemaReader).schema().tables
+        (table,) = reader.schema_reader.schema().tables
     assert [column.name for column in table.columns] == names
 
 
@@ -287,7 +286,7 @@ def test_shadow_tables_are_not_part_of_the_schema(tmp_path):
         tmp_path / "app.db", "create table docs_more (a)", "create virtual table docs using fts5(a, b)"
     )
     with closing(SQLiteReader(path, "app/user")) as reader:
-        options = {table.name: list(table.options) for table in reader.part(SchemaReader).schema().tables}
+        options = {table.name: list(table.options) for table in reader.schema_reader.schema().tables}
     assert options == {"docs": ["using fts5(a, b)"], "docs_more": []}
 
 
@@ -299,7 +298,7 @@ def test_unknown_module_is_described_by_its_sql(tmp_path):
             "update sqlite_master set sql = 'CREATE VIRTUAL TABLE near USING vec0(a float[3])' where name = 'near'"
         )
     with closing(SQLiteReader(path, "app/user")) as reader:
-        assert [list(table.options) for table in reader.part(SchemaReader).schema().tables] == [
+        assert [list(table.options) for table in reader.schema_reader.schema().tables] == [
             ["using vec0(a float[3])"]
         ]
 
@@ -317,7 +316,7 @@ def test_broken_view_and_invalid_name_are_tolerated(tmp_path):
         )
         db.commit()
     with closing(SQLiteReader(path, "app/user")) as reader:
-        schema = reader.part(SchemaReader).schema()
+        schema = reader.schema_reader.schema()
     assert [item.name for item in schema.codes] == ["v"]
     assert [(item.name, list(item.options)) for item in schema.tables] == [("\udcff", ["(b text)"])]
     assert len(read_fingerprint(path)) == 64
@@ -333,14 +332,14 @@ def test_broken_view_and_invalid_name_are_tolerated(tmp_path):
 )
 def test_spellings_of_one_virtual_table_are_equal(tmp_path, sql):
     with closing(SQLiteReader(create_database(tmp_path / "app.db", sql), "app/user")) as reader:
-        (table,) = reader.part(SchemaReader).schema().tables
+        (table,) = reader.schema_reader.schema().tables
     assert list(table.options) == ["using fts5(body, chat unindexed, tokenize='porter unicode61')"]
 
 
 def test_schema_describes_all_parts(tmp_path):
     path = create_database(tmp_path / "app.db", *STATEMENTS)
     with closing(SQLiteReader(path, "app/user")) as reader:
-        schema = reader.part(SchemaReader).schema()
+        schema = reader.schema_reader.schema()
     people, pets = schema.tables
     columns = {column.name: column for column in people.columns}
     assert (columns["id"].nullable, columns["boss"].nullable) == (False, True)

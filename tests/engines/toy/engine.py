@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 from dbctl.engines import file_locks
 from dbctl.engines.contract.checks import LockHolder, Storage, TableSize
@@ -31,6 +30,7 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.engines.contract.monitoring import StorageManager
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from dbctl.url import Url
@@ -41,9 +41,6 @@ JsonRow = dict[str, object]
 class ToyReader(Readable):
     """The rows of a JSON file."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        "ValueCodec": "tests.engines.toy.engine:ToyCodec",
-    }
     native_types: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, target: str) -> None:
@@ -51,6 +48,10 @@ class ToyReader(Readable):
         if not path.exists():
             raise DatabaseMissingError(target=target, path=path)
         self.content: dict[str, list[JsonRow]] = json.loads(path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def codec(self) -> ValueCodec:
+        return ToyCodec(self)
 
     @cached_property
     def storage(self) -> StorageManager:
@@ -96,11 +97,20 @@ class ToyReader(Readable):
         return [row for row in self.content[table] if _matches(row, AllOf(where))]
 
 
-class ToyCodec:
+class ToyCodec(ValueCodec):
     """The part ``ValueCodec``, as far as the audit log and undo use it: the values are those of JSON."""
 
     def __init__(self, db: ToyReader) -> None:
-        self.read = db.read_rows
+        self._db = db
+
+    def read(self, query: Query) -> list[tuple[object, ...]]:
+        return self._db.read_rows(query)
+
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        raise NotSupportedError(feature="CSV", subject=f"{table}.{column}", hint="")
+
+    def text_parser(self, table: str, column: str) -> Callable[[str], object]:
+        raise NotSupportedError(feature="text", subject=f"{table}.{column}", hint="")
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         del table, column

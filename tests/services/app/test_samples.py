@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.database import TimeForms
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteReader, SQLiteWriter
 from dbctl.profiles.codecs import find_time_form
 
@@ -42,7 +41,7 @@ def test_form_of_time_is_that_of_sqlite(tmp_path_factory, value):
         db.execute("create table t (at)")
         db.execute("insert into t values (?)", [value])
     with closing(SQLiteReader(path, "app/main")) as reader:
-        forms = [count.form for count in reader.part(TimeForms).count_time_forms("t", "at")]
+        forms = [count.form for count in reader.times.count_time_forms("t", "at")]
     assert forms == ([form] if (form := find_time_form(value)) else [])
 
 

@@ -23,7 +23,6 @@ from msgspec import structs
 
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql import dump_programs, properties
 from dbctl.engines.postgresql.dump_programs import END, adapt_to_server
@@ -52,7 +51,6 @@ from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
 from tests import servers
 from tests.caching import postgresql_database
-from tests.parts import find_part
 from tests.receivers import wait_until
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
@@ -1067,7 +1065,7 @@ def test_objects_of_every_kind_are_restored(kind, tmp_path):
         assert pantry.rows("select nextval('lone'), n from counted") == [(8, 2)]
         assert pantry.rows("insert into one (v) values ('b') returning id") == [(3,)]
         with promptvault_app.open_repository(pantry.path) as (app, _repository):
-            assert find_part(app.reader("pantry"), SchemaReader).fingerprint() == first.members[0].schema
+            assert app.reader("pantry").schema_reader.fingerprint() == first.members[0].schema
 
 
 # Row counts --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import SchemaReader
 from dbctl.engines.contract.database import Column, Readable
 from dbctl.engines.contract.schema import SchemaReference, SchemaTable, strip_collation
 from dbctl.errors.base import DbctlError
@@ -146,11 +145,10 @@ def add_samples(db: Readable, evidence: Evidence, columns: Mapping[str, Sequence
 
 
 def _read_schema(db: Readable) -> dict[str, SchemaTable]:
-    reader = db.part(SchemaReader)
-    if reader is None:
+    if db.schema_reader is None:
         return {}
     with suppress(QueryFailedError):  # such as a virtual table of an extension that only the app loads
-        return {table.name: table for table in reader.schema().tables}
+        return {table.name: table for table in db.schema_reader.schema().tables}
     return {}
 
 

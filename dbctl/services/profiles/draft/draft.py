@@ -9,8 +9,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.checks import SchemaReader
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.files.atomic import write_atomically
@@ -78,9 +77,8 @@ def draft_profile(url: Url, *, name: str = "", users: str = "", timeout: float) 
         )
     db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=timeout)
     try:
-        require_part(
-            db, SchemaReader, "a draft", "Write the profile by hand: docs/how-to/write-a-profile.md."
-        )
+        hint = "Write the profile by hand: docs/how-to/write-a-profile.md."
+        require_supported(db, db.schema_reader, "a draft", hint)
         if not db.tables():
             raise SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
         evidence = gather_evidence(db, url.engine)
