@@ -23,7 +23,6 @@ from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
-    Explainer,
     InSubquery,
     KeysetCursor,
     Merge,
@@ -405,7 +404,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert find_mismatches(reader) == []
 
     def test_explain_names_fully_scanned_tables(self, reader):
-        explainer = reader.part(Explainer)
+        explainer = reader.explainer
         if explainer is None:
             return
         explanation = explainer.explain(
@@ -678,7 +677,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert read_fingerprint(filled.reader()) != before
 
     def test_explain_query_reports_full_scans(self, reader):
-        explainer = reader.part(Explainer)
+        explainer = reader.explainer
         if explainer is None:
             return
         explanation = explainer.explain_query("select count(*) from people where note > :text", {"text": "a"})
@@ -699,7 +698,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_invalid_query_is_not_explained(self, reader, sql):
-        if explainer := reader.part(Explainer):
+        if explainer := reader.explainer:
             with pytest.raises(QueryFailedError):
                 explainer.explain_query(sql)
 
@@ -712,7 +711,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_quoted_alias_is_resolved_as_name(self, reader, sql):
-        if explainer := reader.part(Explainer):
+        if explainer := reader.explainer:
             explainer.explain_query(sql)
 
     # Shifted times and merged rows ------------------------------------------------------------------

@@ -10,12 +10,10 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AnyOf, Condition, Order, Query, Readable, Writable
 from dbctl.engines.contract.fulltext import (
-    FullText,
     IndexMarker,
     JoinedText,
     Link,
     TextAnd,
-    TextIndexes,
     TextIndexSpec,
     TextQuery,
     TextTerm,
@@ -50,7 +48,7 @@ GARDENS = [Condition("id", "in", [11, 12])]
 
 
 def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
-    scripts, indexes = find_part(writer, ScriptRunner), find_part(writer, TextIndexes)
+    scripts, indexes = find_part(writer, ScriptRunner), writer.fulltext
     with scripts.schema_transaction():
         for sql in indexes.text_index_create_statements(index).values():
             scripts.run_statement(sql)
@@ -61,7 +59,7 @@ def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
 def drop_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
     scripts = find_part(writer, ScriptRunner)
     with scripts.schema_transaction():
-        for sql in find_part(writer, TextIndexes).text_index_drop_statements(index).values():
+        for sql in writer.fulltext.text_index_drop_statements(index).values():
             scripts.run_statement(sql)
 
 
@@ -71,7 +69,7 @@ def build_query(*words: str) -> TextQuery:
 
 def search(opened: Readable, *words: str) -> set[object]:
     """Return the ids of rows that the index finds; if it only ranks, of rows that contain the words."""
-    reader = find_part(opened, FullText)
+    reader = opened.fulltext
     where = []
     if reader.text_index_use(INDEX, build_query(*words)) == "rank":
         where = [AnyOf([Condition(name, "contains", word) for name in INDEX.columns]) for word in words]
@@ -86,7 +84,7 @@ class FullTextContract:
         opened = filled.writer()
         with opened.transaction():
             opened.insert_many("people", ["id", "name", "note"], ROWS)
-        if opened.part(FullText) is None:
+        if opened.fulltext is None:
             pytest.skip("the engine has no full-text indexes")
         create_index(opened)
         opened.close()
@@ -94,19 +92,13 @@ class FullTextContract:
 
     def test_writer_of_searchable_engine_creates_indexes(self, filled: DatabaseFactory) -> None:
         reader, writer = filled.reader(), filled.writer()
-        assert (
-            (reader.part(FullText) is None)
-            == (writer.part(FullText) is None)
-            == (writer.part(TextIndexes) is None)
-        )
+        assert (reader.fulltext is None) == (writer.fulltext is None) == (writer.fulltext is None)
 
     def test_index_is_created_and_dropped(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
-        fulltext, indexes = find_part(writer, FullText), find_part(writer, TextIndexes)
+        fulltext, indexes = writer.fulltext, writer.fulltext
         assert fulltext.text_index_state(INDEX).state == "valid"
-        assert find_part(indexed.reader(), FullText).text_index_state(INDEX) == fulltext.text_index_state(
-            INDEX
-        )
+        assert indexed.reader().fulltext.text_index_state(INDEX) == fulltext.text_index_state(INDEX)
         drop_index(writer)
         assert fulltext.text_index_state(INDEX).state == "missing"
         assert indexes.text_index_drop_statements(INDEX) == {}
@@ -117,7 +109,7 @@ class FullTextContract:
 
     def test_index_of_other_columns_is_broken(self, indexed: DatabaseFactory) -> None:
         other = structs.replace(INDEX, columns=["name"])
-        opened = find_part(indexed.reader(), FullText)
+        opened = indexed.reader().fulltext
         assert opened.text_index_state(other).state == "broken"
         assert opened.text_index_state(other).reason
 
@@ -125,7 +117,7 @@ class FullTextContract:
         writer = indexed.writer()
         before = writer.select("people", list(writer.tables()["people"].columns))
         with find_part(writer, ScriptRunner).schema_transaction():
-            find_part(writer, TextIndexes).probe_text_index(INDEX)
+            writer.fulltext.probe_text_index(INDEX)
         assert writer.select("people", list(writer.tables()["people"].columns)) == before
         assert search(writer, "garden") == {11, 12}
 
@@ -147,7 +139,7 @@ class FullTextContract:
         assert search(indexed.reader(), *words) == ids
 
     def test_rows_are_ordered_by_score(self, indexed: DatabaseFactory) -> None:
-        opened = find_part(indexed.reader(), FullText)
+        opened = indexed.reader().fulltext
         (first, first_score), (second, second_score) = opened.select_ranked(
             INDEX, build_query("garden"), Query(INDEX.table, ["id"], GARDENS)
         )
@@ -155,7 +147,7 @@ class FullTextContract:
         assert float(str(first_score)) > float(str(second_score)) > 0
 
     def test_ranked_select_supports_conditions_and_orders(self, indexed: DatabaseFactory) -> None:
-        opened = find_part(indexed.reader(), FullText)
+        opened = indexed.reader().fulltext
         descending = [Order(["id"], descending=True)]
         rows = opened.select_ranked(
             INDEX, build_query("garden"), Query(INDEX.table, ["id", "name"], GARDENS, order_by=descending)
@@ -172,7 +164,7 @@ class FullTextContract:
             opened.select_ranked(INDEX, build_query("garden"), Query(INDEX.table, ["nope"]))
 
     def test_ranked_select_is_explained(self, indexed: DatabaseFactory) -> None:
-        opened = find_part(indexed.reader(), FullText)
+        opened = indexed.reader().fulltext
         explanation = opened.explain_ranked(INDEX, build_query("garden"), Query(INDEX.table, ["id"]))
         assert "people" in explanation.sql
         assert explanation.plan
@@ -190,7 +182,7 @@ class FullTextContract:
         with writer.transaction():
             writer.update("people", {"id": 16}, [Condition("id", "=", 15)])
         assert search(writer, "meadow") == {16}
-        assert not find_part(writer, FullText).find_text_index_faults(INDEX)
+        assert not writer.fulltext.find_text_index_faults(INDEX)
 
     def test_index_follows_rollback(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
@@ -205,7 +197,7 @@ class FullTextContract:
     )  # fmt: skip
     def test_punctuation_is_searched_without_error(self, indexed: DatabaseFactory, word: str) -> None:
         opened = indexed.reader()
-        if find_part(opened, FullText).text_index_use(INDEX, build_query(word)) == "find":
+        if opened.fulltext.text_index_use(INDEX, build_query(word)) == "find":
             assert search(opened, word) == set()
         assert search(opened, "pond") == {11, 13}
 

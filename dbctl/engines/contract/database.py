@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypeVar, cast
 
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
@@ -15,7 +15,7 @@ from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
-    from dbctl.engines.contract.fulltext import TextScanner
+    from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
     from dbctl.engines.contract.schema import SchemaReader
     from dbctl.engines.contract.streaming import RowStreams, ValueCodec
@@ -210,6 +210,14 @@ class Readable(ABC):
         return None
 
     @property
+    def explainer(self) -> Explainer | None:
+        return None
+
+    @property
+    def fulltext(self) -> FullText | None:
+        return None
+
+    @property
     def text_scanner(self) -> TextScanner | None:
         return None
 
@@ -329,20 +337,6 @@ def require_supported(db: Readable, found: P | None, feature: str, hint: Remedy 
     return found
 
 
-class Explainer(Protocol):
-    """The part that explains queries."""
-
-    def explain(self, query: Query) -> Explanation:
-        """Return how ``read_rows`` would run, without running it."""
-
-    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
-
-        Raises:
-            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
-        """
-
-
 class PlannedRows(Struct, frozen=True, kw_only=True):
     """Rows of one table that a change would delete or update."""
 
@@ -351,13 +345,26 @@ class PlannedRows(Struct, frozen=True, kw_only=True):
     values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
 
 
-class Preview(Protocol):
-    """The part that queries the rows that a planned change would leave; it writes nothing."""
+class Explainer(ABC):
+    """The part that explains queries, and runs them as after a planned change."""
 
+    @abstractmethod
+    def explain(self, query: Query) -> Explanation:
+        """Return how ``read_rows`` would run, without running it."""
+
+    @abstractmethod
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
+        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
+
+        Raises:
+            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
+        """
+
+    @abstractmethod
     def query_after(
         self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
     ) -> list[tuple[object, ...]]:
-        """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it."""
+        """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it. It writes nothing."""
 
 
 #: How a time is written where the column has no native type.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.contract.database import Explanation, Query
 from dbctl.model import Struct
@@ -153,39 +153,47 @@ class IndexFault(Struct, frozen=True, kw_only=True):
     example: str
 
 
-class FullText(Protocol):
-    """The part that searches words with an index. An index preselects and ranks rows; the caller compares each row with the query."""
+class FullText(ABC):
+    """The part that searches words with an index. An index preselects and ranks rows; the caller compares each row with the query.
 
+    The methods that build an index run in a ``schema_transaction`` of a writer.
+    """
+
+    @abstractmethod
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         """Return the state of the index, from its definition alone."""
 
     def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:
         """Compare every entry of a valid index with its row; empty if the server itself maintains the index."""
+        del spec
+        return ()
 
+    @abstractmethod
     def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:
         """Return how a valid index can be used for the query."""
 
+    @abstractmethod
     def select_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> list[tuple[object, ...]]:
         """Return all rows of a query of the indexed table, each followed by its score, the best first unless it has an order.
 
         If the index finds, these are rows that may match the text; if it only ranks, all rows of the query.
         """
 
+    @abstractmethod
     def explain_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> Explanation:
         """Return how ``select_ranked`` would run, without running it."""
 
-
-class TextIndexes(Protocol):
-    """The part of a writer that builds full-text indexes; every method runs in a ``schema_transaction``."""
-
+    @abstractmethod
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         """Return the objects to drop before the index is created: a description and the statement for each."""
 
+    @abstractmethod
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         """Return what creates and fills the index: a description and the statement for each step."""
 
     def mark_text_index(self, spec: TextIndexSpec) -> None:
         """Record the existence of the index for the app, if its definition requires that."""
+        del spec
 
     def probe_text_index(self, spec: TextIndexSpec) -> None:
         """Change, delete and add rows of the indexed table, search them through the index, and roll back.
@@ -193,6 +201,7 @@ class TextIndexes(Protocol):
         Raises:
             QueryFailedError, ConstraintError: the index or one of its triggers rejects a change.
         """
+        del spec
 
 
 class TextMatch(NamedTuple):

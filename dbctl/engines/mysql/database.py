@@ -23,6 +23,7 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
 )
+from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_numbered_columns
@@ -42,6 +43,7 @@ from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
+from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.url import Url
@@ -111,7 +113,6 @@ class RowInserter:
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {
-    "Preview": "queries:{}Preview",
     "ValueScreen": "transfer.derive:{}ValueScreen",
     "WriteLock": "transfer.rows:{}WriteLock",
 }
@@ -161,6 +162,18 @@ class MySQLDatabase(ServerDatabase):
         from dbctl.engines.mysql.stream import MySQLStreams
 
         return MySQLStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.mysql.queries import MySQLExplainer
+
+        return MySQLExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.mysql.queries import MySQLFullText
+
+        return MySQLFullText(self)
 
     @cached_property
     def checks(self) -> Checks:

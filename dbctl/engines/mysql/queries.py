@@ -8,24 +8,17 @@ from contextlib import contextmanager, suppress
 
 from dbctl import signals
 from dbctl.engines.contract.database import Column, Explanation, Reference
-from dbctl.engines.contract.fulltext import (
-    IndexFault,
-    IndexState,
-    IndexUse,
-    TextIndexSpec,
-    TextQuery,
-    positive_terms,
-)
+from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.mysql import lint
 from dbctl.engines.mysql.connection import MySQLConnection, MySQLTransactions
-from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter, RowInserter
+from dbctl.engines.mysql.database import MySQLWriter, RowInserter
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.mysql.values import MySQLColumn, format_literal, kind_of
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.sql.catalog import Statement, ident
-from dbctl.engines.sql.checks import SqlPreview, add_expressions, is_recursive
-from dbctl.engines.sql.database import Connection, SqlExplainer
+from dbctl.engines.sql.checks import SqlExplainer, add_expressions, is_recursive
+from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.errors.base import DbctlError
@@ -34,21 +27,10 @@ from dbctl.errors.connection import ConstraintError, QueryFailedError
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 
 
-class MySQLPreview(SqlPreview):
-    """The part ``Preview``."""
-
-    def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
-        # MariaDB does not resolve names of an outer query in such expressions. In one list, they see only earlier ones, unless
-        # it is recursive: then the query reads the stored rows.
-        return sql if is_recursive(sql) else add_expressions([*rows, *tables], sql)
-
-
 class MySQLExplainer(SqlExplainer):
     """The part ``Explainer``."""
 
-    def __init__(self, db: MySQLDatabase) -> None:
-        super().__init__(db)
-        self._connection, self._catalog = db.connection, db.catalog
+    _connection: MySQLConnection
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         self._connection.require_query(sql)
@@ -72,6 +54,11 @@ class MySQLExplainer(SqlExplainer):
             full_scans=list(dict.fromkeys(name for name in names if name in self._catalog.tables())),
         )
 
+    def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
+        # MariaDB does not resolve names of an outer query in such expressions. In one list, they see only earlier ones, unless
+        # it is recursive: then the query reads the stored rows.
+        return sql if is_recursive(sql) else add_expressions([*rows, *tables], sql)
+
     def _find_aliases(self, sql: str) -> dict[str, str]:
         """Return the tables of a statement by alias, the word after the name, because plans contain aliases only."""
         significant = LEXER.read_significant(sql)
@@ -90,10 +77,7 @@ where s.table_schema = database() and s.table_name = :table order by s.index_nam
 
 
 class MySQLFullText(RankedSearch):
-    """The part ``FullText``."""
-
-    def __init__(self, db: MySQLDatabase) -> None:
-        super().__init__(db, MySQLExplainer(db))
+    """The part ``FullText``; the server maintains the index, and the app recognises it by its name."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         indexes = _list_indexes(self._connection, self._catalog.require_table(spec.table).name)
@@ -105,9 +89,6 @@ class MySQLFullText(RankedSearch):
             return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
         return IndexState(name=spec.index_name, state="missing")
 
-    def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
-        return ()  # the server updates index and row together
-
     def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
         # InnoDB omits short words and stop words, depending on settings, and treats a_b or l'eau as one word.
         return "rank"
@@ -118,10 +99,6 @@ class MySQLFullText(RankedSearch):
         placeholder = statement.bind(" ".join(words))
         score = f"match({', '.join(names)}) against ({placeholder} in natural language mode)"
         return Ranking(source=f"{self._catalog.quote_table(spec.table)} t0", test="", score=score)
-
-
-class MySQLTextIndexes(MySQLPart):
-    """The part ``TextIndexes``; the server maintains the index."""
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         names = [
@@ -140,12 +117,6 @@ class MySQLTextIndexes(MySQLPart):
         return {
             f"create index {spec.index_name} (FULLTEXT) on {spec.table}; this blocks writes to the table": statement
         }
-
-    def mark_text_index(self, spec: TextIndexSpec) -> None:
-        """Do nothing: the app recognises the index by its name."""
-
-    def probe_text_index(self, spec: TextIndexSpec) -> None:
-        """Do nothing: the server updates index and row together."""
 
 
 def _list_indexes(connection: Connection, table: str) -> dict[str, tuple[str, list[str]]]:

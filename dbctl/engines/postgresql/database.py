@@ -8,6 +8,7 @@ from functools import cached_property
 
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Column, Merge, Where
+from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.contract.streaming import RowStreams
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog, PostgreSQLSchemaReader
@@ -23,6 +24,7 @@ from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, conflict_clause
+from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
@@ -86,6 +88,18 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.queries import PostgreSQLStreams
 
         return PostgreSQLStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.postgresql.queries import PostgreSQLExplainer
+
+        return PostgreSQLExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.postgresql.queries import PostgreSQLFullText
+
+        return PostgreSQLFullText(self)
 
     @cached_property
     def checks(self) -> Checks:

@@ -17,14 +17,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl.engines.contract.database import Explanation
-from dbctl.engines.contract.fulltext import (
-    IndexFault,
-    IndexState,
-    IndexUse,
-    TextIndexSpec,
-    TextQuery,
-    positive_terms,
-)
+from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import read_only
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
@@ -33,7 +26,7 @@ from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNUSED_PARAMETER, encode_statement
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
-from dbctl.engines.sql.database import SqlExplainer
+from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.errors.connection import (
     QueryFailedError,
@@ -47,9 +40,7 @@ from dbctl.errors.usage import ValueInvalidError
 class PostgreSQLExplainer(SqlExplainer):
     """The part ``Explainer``."""
 
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        super().__init__(db)
-        self._connection = db.connection
+    _connection: PostgreSQLConnection
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:
@@ -106,10 +97,7 @@ _SERVER_ADDITIONS = re.compile(r"::(?:regconfig|text)|[()\s\"]")
 
 
 class PostgreSQLFullText(RankedSearch):
-    """The part ``FullText``."""
-
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        super().__init__(db, PostgreSQLExplainer(db))
+    """The part ``FullText``; the server maintains the index, and the app recognises it by its name."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         rows = self._connection.fetch(INDEXES, {"table": self._catalog.quote_table(spec.table)})
@@ -122,9 +110,6 @@ class PostgreSQLFullText(RankedSearch):
                 reason = "it covers other columns" if valid else "it is invalid: its creation was interrupted"
                 return IndexState(name=spec.index_name, state="broken", reason=reason)
         return IndexState(name=spec.index_name, state="missing")
-
-    def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
-        return ()  # the server updates index and row together
 
     def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
         # The server's parser treats a/b, www.example.org, <tag> or -4 as one word, and its dictionaries drop words, so the
@@ -142,10 +127,6 @@ class PostgreSQLFullText(RankedSearch):
             score=f"ts_rank({_tsvector(self._catalog, spec, 't0.')}, {words})::float8",
         )
 
-
-class PostgreSQLTextIndexes(PostgreSQLPart):
-    """The part ``TextIndexes``; the server maintains the index."""
-
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         rows = self._connection.fetch(INDEXES, {"table": self._catalog.quote_table(spec.table)})
         names = [str(row[0]) for row in rows if row[0] == spec.index_name]
@@ -156,12 +137,6 @@ class PostgreSQLTextIndexes(PostgreSQLPart):
         return {
             f"create index {spec.index_name} (GIN) on {spec.table}; this blocks writes to the table": statement
         }
-
-    def mark_text_index(self, spec: TextIndexSpec) -> None:
-        """Do nothing: the app recognises the index by its name."""
-
-    def probe_text_index(self, spec: TextIndexSpec) -> None:
-        """Do nothing: the server updates index and row together."""
 
 
 def _normalize(expression: str) -> str:

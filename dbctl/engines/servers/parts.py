@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 #: Parts of readers and writers.
 PARTS = {
-    "Explainer": "queries:{}Explainer",
-    "FullText": "queries:{}FullText",
     "NativeSchemas": "transfer.native:{}NativeSchemas",
     "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowSource": "transfer.rows:{}RowSource",
 }
 READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper"}
-WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink", "TextIndexes": "queries:{}TextIndexes"}
+WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink"}
 
 
 def locate_parts(
@@ -21,5 +19,4 @@ def locate_parts(
 ) -> Mapping[str, str]:
     """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
     located = {name: f"{package}.{place}" for name, place in {**parts, **further}.items()}
-    shared = {"Preview": "dbctl.engines.sql.checks:SqlPreview"}
-    return {name: place.format(class_prefix) for name, place in (shared | located).items()}
+    return {name: place.format(class_prefix) for name, place in located.items()}

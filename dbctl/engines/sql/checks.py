@@ -1,11 +1,23 @@
-"""What statements would change, rows that refer to others, and digests of tables."""
+"""Plans of queries, what statements would change, rows that refer to others, and digests of tables."""
 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import AllOf, AnyOf, Not, PlannedRows, Readable, Table, require_supported
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Explainer,
+    Explanation,
+    Not,
+    PlannedRows,
+    Query,
+    Readable,
+    Table,
+    require_supported,
+)
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, ident
@@ -18,15 +30,27 @@ from dbctl.model import Struct
 _WITH = re.compile(r"\s*with\s+(recursive\s+)?", re.IGNORECASE)
 
 
-class SqlPreview:
-    """The part ``Preview``: common table expressions with the names of changed tables hide the tables from the query."""
+class SqlExplainer(Explainer):
+    """The part ``Explainer``; each engine reads its own plans."""
 
     def __init__(self, db: SqlDatabase) -> None:
-        self._db = db
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+    @abstractmethod
+    def explain_statement(
+        self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
+    ) -> Explanation:
+        """Return the plan of a statement, in which ``aliases`` stand for tables."""
+
+    def explain(self, query: Query) -> Explanation:
+        statement = Statement(query.table)
+        sql = self._db.builder.select(statement, query)
+        return self.explain_statement(sql, statement.parameters, statement.aliases)
 
     def query_after(
         self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
     ) -> list[Row]:
+        # Common table expressions with the names of changed tables hide the tables from the query.
         bound, rows, tables = dict(parameters), [], []
         for number, table in enumerate(dict.fromkeys(change.table for change in changes)):
             select = self._select_rows(table, [change for change in changes if change.table == table], bound)

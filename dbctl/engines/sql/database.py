@@ -1,20 +1,21 @@
-"""An open SQL database: reading its rows over a connection, a catalog and a dialect, and explaining its queries."""
+"""An open SQL database: reading its rows over a connection, a catalog and a dialect."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from dbctl.engines.contract.database import Column, Explanation, Query, Readable, Reference, Table, Where
+from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import TextScanner
+    from dbctl.engines.sql.checks import SqlExplainer
 
 
 class Connection(Protocol):
@@ -43,6 +44,10 @@ class SqlDatabase(Readable):
         self.connection, self.catalog, self.dialect = connection, catalog, dialect
         self.builder = QueryBuilder(catalog, dialect)
         self.native_types = dialect.native_types
+
+    @property
+    @abstractmethod
+    def explainer(self) -> SqlExplainer: ...
 
     @cached_property
     def text_scanner(self) -> TextScanner:
@@ -126,24 +131,3 @@ class SqlDatabase(Readable):
 
     def close(self) -> None:
         self.connection.close()
-
-
-class SqlExplainer(ABC):
-    """The part ``Explainer``; each engine reads its own plans."""
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._builder = db.builder
-
-    @abstractmethod
-    def explain_statement(
-        self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
-    ) -> Explanation:
-        """Return the plan of a statement, in which ``aliases`` stand for tables."""
-
-    @abstractmethod
-    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation: ...
-
-    def explain(self, query: Query) -> Explanation:
-        statement = Statement(query.table)
-        sql = self._builder.select(statement, query)
-        return self.explain_statement(sql, statement.parameters, statement.aliases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,12 +11,13 @@ from dbctl.engines.contract.database import Explanation, Query
 from dbctl.engines.contract.fulltext import (
     CHARACTERS_AFTER,
     CHARACTERS_BEFORE,
+    FullText,
     TextIndexSpec,
     TextMatch,
     TextScanner,
 )
 from dbctl.engines.sql.catalog import Row, Statement
-from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
+from dbctl.engines.sql.database import SqlDatabase
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
@@ -31,12 +32,11 @@ class Ranking(Struct, frozen=True):
     score: str
 
 
-class RankedSearch(ABC):
+class RankedSearch(FullText):
     """The queries of the part ``FullText``."""
 
-    def __init__(self, db: SqlDatabase, explainer: SqlExplainer) -> None:
-        self._connection, self._catalog, self._dialect = db.connection, db.catalog, db.dialect
-        self._builder, self._explainer = db.builder, explainer
+    def __init__(self, db: SqlDatabase) -> None:
+        self._db, self._connection, self._catalog, self._dialect = db, db.connection, db.catalog, db.dialect
 
     @abstractmethod
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
@@ -50,7 +50,7 @@ class RankedSearch(ABC):
     def explain_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> Explanation:
         statement = Statement(query.table)
         sql = self._build_ranked_select(statement, spec, text, query)
-        return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
+        return self._db.explainer.explain_statement(sql, statement.parameters, statement.aliases)
 
     def _build_ranked_select(
         self, statement: Statement, spec: TextIndexSpec, text: TextQuery, query: Query
@@ -58,8 +58,8 @@ class RankedSearch(ABC):
         table, ranking = query.table, self._build_ranking(statement, spec, text)
         names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         tests = [ranking.test] if ranking.test else []
-        tests += [self._builder.condition(statement, table, condition) for condition in query.where]
-        terms = self._builder.sort_terms(statement, table, query.order_by) or [f"{ranking.score} desc"]
+        tests += [self._db.builder.condition(statement, table, condition) for condition in query.where]
+        terms = self._db.builder.sort_terms(statement, table, query.order_by) or [f"{ranking.score} desc"]
         key = self._catalog.quote_column(table, spec.id, "t0")
         terms.append(self._dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
         narrowed = f" where {' and '.join(tests)}" if tests else ""

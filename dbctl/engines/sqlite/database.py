@@ -19,9 +19,10 @@ from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
-    from dbctl.engines.contract.fulltext import TextScanner
+    from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import StorageManager
     from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+    from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sqlite.rows import Rows
 
 
@@ -29,11 +30,8 @@ class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "Explainer": "dbctl.engines.sqlite.queries:SQLiteExplainer",
-        "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
         "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
-        "Preview": "dbctl.engines.sql.checks:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
@@ -66,6 +64,18 @@ class SQLiteDatabase(SqlDatabase):
         from dbctl.engines.sqlite.stream import SQLiteStreams
 
         return SQLiteStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.sqlite.queries import SQLiteExplainer
+
+        return SQLiteExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.sqlite.fulltext import SQLiteFullText
+
+        return SQLiteFullText(self)
 
     @cached_property
     def text_scanner(self) -> TextScanner:
@@ -128,7 +138,6 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         "RowSink": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSink",
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
         "StagingTables": "dbctl.engines.sqlite.scripts:SQLiteStagingTables",
-        "TextIndexes": "dbctl.engines.sqlite.fulltext_index:SQLiteTextIndexes",
         "WriteProofs": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteProofs",
     }
     connection: WriteConnection

@@ -1,11 +1,12 @@
-"""Search through full-text indexes in SQLite with FTS5 expressions, and compare the indexes with their rows."""
+"""Search through full-text indexes in SQLite with FTS5 expressions; compare the indexes with their rows, create and drop them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
+from dbctl.engines.contract.database import Condition, Where
 from dbctl.engines.contract.fulltext import (
     UNSPACED,
     IndexFault,
@@ -22,10 +23,12 @@ from dbctl.engines.contract.fulltext import (
 from dbctl.engines.sql.catalog import Statement, ident, is_storable
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.engines.sqlite.fulltext_index import StoredTextIndex, TextIndexDefinition
-from dbctl.engines.sqlite.queries import SQLiteExplainer
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.search import TextIndexForeignError
+from dbctl.model import now
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
@@ -93,13 +96,16 @@ def _is_known(text: str) -> bool:
 
 
 SLOW = "each change of a row scans the whole index"
+#: A word that no text contains.
+PROBE = "zqxdbctlprobe"
 
 
 class SQLiteFullText(RankedSearch):
     """The part ``FullText``."""
 
-    def __init__(self, db: SQLiteDatabase) -> None:
-        super().__init__(db, SQLiteExplainer(db))
+    @property
+    def _writer(self) -> SQLiteWriter:
+        return cast("SQLiteWriter", self._db)
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         stored, name = StoredTextIndex(self._connection, spec), spec.index_table
@@ -157,6 +163,72 @@ class SQLiteFullText(RankedSearch):
             if count:
                 faults.append(IndexFault(kind=kind, count=int(str(count)), example=str(example)))  # type: ignore[arg-type]
         return faults
+
+    def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        stored = StoredTextIndex(self._connection, spec)
+        if stored.is_foreign:
+            raise TextIndexForeignError(target=self._catalog.target, name=spec.index_table)
+        database = self._writer.connection.database
+        names = [("trigger", trigger.name) for trigger in database.triggers]
+        names += [("table", table) for table in database.table_names()]
+        return {
+            f"drop {kind} {name}": f"drop {kind} {ident(name)}"
+            for kind, name in names
+            if stored.contains(name)
+        }
+
+    def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        definition = TextIndexDefinition(spec)
+        statements = definition.statements()
+        table_name = spec.index_table
+        steps = {
+            f"create table {table_name} (FTS5)": statements.pop(table_name),
+            f"fill {table_name} from {spec.table}": definition.fill_statement(),
+        }
+        steps[f"create index {definition.key_index}"] = statements.pop(definition.key_index)
+        return steps | {f"create trigger {name}": sql for name, sql in statements.items()}
+
+    def mark_text_index(self, spec: TextIndexSpec) -> None:
+        mark = spec.marker
+        if mark is None:
+            return
+        if mark.table not in self._catalog.tables():
+            self._writer.connection.database.create_table(
+                mark.table, {mark.key: str, mark.value: str}, pk=mark.key
+            )
+            self._writer.catalog.forget_changed()
+        if not self._db.count(mark.table, [Condition(mark.key, "=", mark.name)]):
+            timestamp = f"{now():%Y-%m-%dT%H:%M:%S.000Z}"
+            self._writer.insert(mark.table, {mark.key: mark.name, mark.value: timestamp})
+
+    def probe_text_index(self, spec: TextIndexSpec) -> None:
+        columns = [column.name for column in self._catalog.require_table(spec.table).columns.values()]
+        rows = self._db.select(spec.table, columns, limit=1)
+        if not rows:
+            return
+        row = dict(zip(columns, rows[0], strict=True))
+        condition: list[Where] = [Condition(spec.id, "=", row[spec.id])]
+        text = f"{row[spec.columns[0]]} {PROBE}"
+        self._writer.connection.run("savepoint probe")
+        try:
+            self._writer.update(spec.table, {spec.columns[0]: text}, condition)
+            self._require_match_count(spec, 1, "a changed row is not found")
+            self._writer.delete(spec.table, condition)
+            self._require_match_count(spec, 0, "a deleted row is still found")
+            self._writer.insert(spec.table, {**row, spec.columns[0]: text})
+            self._require_match_count(spec, 1, "a new row is not found")
+        finally:
+            self._writer.connection.run("rollback to probe")
+            self._writer.connection.run("release probe")
+
+    def _require_match_count(self, spec: TextIndexSpec, count: int, reason: str) -> None:
+        table_name = ident(spec.index_table)
+        rows = self._connection.fetch(
+            f"select count(*) from {table_name} where {table_name} match :word",
+            {"word": PROBE},
+        )
+        if rows != [(count,)]:
+            raise QueryFailedError(target=self._catalog.target, reason=f"{spec.index_table}: {reason}")
 
 
 def _build_match(spec: TextIndexSpec, query: TextQuery) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Explanation
-from dbctl.engines.sql.database import SqlExplainer
+from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
 from dbctl.engines.sqlite.dialect import expand_sets
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
+    pass
 
 #: Whether a table is a shadow table, or a full-text index over the text of another table, which triggers may copy.
 _INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
@@ -23,10 +23,6 @@ and (l.type = 'shadow' or (l.type = 'virtual' and (replace(m.sql, ' ', '') like 
 
 class SQLiteExplainer(SqlExplainer):
     """The part ``Explainer``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        super().__init__(db)
-        self._connection, self._catalog = db.connection, db.catalog
 
     def explain_statement(
         self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]

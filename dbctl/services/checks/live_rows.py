@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from dbctl.engines.contract.database import Explainer, Readable
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import require_column_count, select_all_from
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
@@ -58,7 +58,7 @@ class Statement(Struct, frozen=True, kw_only=True):
 @check("sql-fails")
 def check_statements(subject: Subject) -> Iterator[Contradiction]:
     """Yield the statements that the database rejects, with the reason, and those whose tables the role may not read."""
-    explainer = require(subject.db.part(Explainer))
+    explainer = require(subject.db.explainer)
     for statement in _statements(subject.app, subject.database, subject.db):
         try:
             explainer.explain_query(statement.sql, statement.parameters)

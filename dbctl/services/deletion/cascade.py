@@ -15,7 +15,6 @@ from dbctl.engines.contract.database import (
     InSubquery,
     Not,
     PlannedRows,
-    Preview,
     Readable,
     Reference,
     Where,
@@ -278,7 +277,7 @@ class GuardedInvariants:
     """
 
     def __init__(self, app: App, db: Readable, database: str) -> None:
-        self._db, self._preview = db, db.part(Preview)
+        self._db = db
         self._queries = {
             flaw.name: query
             for flaw in app.profile.invariant
@@ -292,11 +291,11 @@ class GuardedInvariants:
         return bool(self._queries)
 
     def refuse_planned(self, changes: Sequence[PlannedRows]) -> None:
-        """Refuse a planned deletion; an engine without the part ``Preview`` refuses it when it is applied."""
-        if self._preview is None:
+        """Refuse a planned deletion; an engine without ``Readable.explainer`` refuses it when it is applied."""
+        if self._db.explainer is None:
             return
         for name, query in self._queries.items():
-            self._refuse(name, self._preview.query_after(changes, *query))
+            self._refuse(name, self._db.explainer.query_after(changes, *query))
 
     def refuse_applied(self) -> None:
         """Refuse a deletion at the end of its transaction, which also contains the effects of triggers."""

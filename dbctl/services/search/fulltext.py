@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Table
-from dbctl.engines.contract.fulltext import FullText, IndexMarker, JoinedText, TextIndexSpec, TextQuery
+from dbctl.engines.contract.fulltext import IndexMarker, JoinedText, TextIndexSpec, TextQuery
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Struct
@@ -42,7 +42,7 @@ class IndexQuery(Struct, frozen=True):
 def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
     """Return the definition of a search's index in a database, or None if it cannot have one."""
     section = search.text
-    if section is None or db.part(FullText) is None:
+    if section is None or db.fulltext is None:
         return None
     tables = db.tables()
     required = [*section.columns, *section.unindexed]
@@ -84,7 +84,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
 
 def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> IndexQuery | None:
     """Return the query of a search's index, or None without a usable index."""
-    index, fulltext = define_index(search, db), db.part(FullText)
+    index, fulltext = define_index(search, db), db.fulltext
     if index is None or fulltext is None:
         return None
     state = fulltext.text_index_state(index)
@@ -96,7 +96,7 @@ def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> Index
 
 def describe_index_problem(search: Search, db: Readable) -> str:
     """Return why the index of a search is not used or broken; empty for a valid index."""
-    index, fulltext = define_index(search, db), db.part(FullText)
+    index, fulltext = define_index(search, db), db.fulltext
     if index is None or fulltext is None:
         return ""
     state = fulltext.text_index_state(index)
@@ -135,7 +135,7 @@ def add_repair_hint(searches: Sequence[Search], table: str, db: Readable) -> Ite
 
 
 def _is_broken(search: Search, db: Readable) -> bool:
-    index, fulltext = define_index(search, db), db.part(FullText)
+    index, fulltext = define_index(search, db), db.fulltext
     try:
         return (
             index is not None and fulltext is not None and fulltext.text_index_state(index).state == "broken"

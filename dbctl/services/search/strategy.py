@@ -12,14 +12,13 @@ from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
-    Explainer,
     Explanation,
     Not,
     Order,
     Query,
     Readable,
     Where,
-    require_part,
+    require_supported,
 )
 from dbctl.engines.contract.external_index import ExternalIndexes
 from dbctl.engines.contract.fulltext import (
@@ -181,9 +180,9 @@ class PlainSelect:
         return self._db.count(self._query.table, self._query.where)
 
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
-        return require_part(self._db, Explainer, "--explain", "Its engine cannot explain queries.").explain(
-            _select_page(self._query, columns, page)
-        )
+        hint = "Its engine cannot explain queries."
+        explainer = require_supported(self._db, self._db.explainer, "--explain", hint)
+        return explainer.explain(_select_page(self._query, columns, page))
 
 
 class ExternalIndexSelect:
@@ -291,13 +290,13 @@ def choose_strategy(
     if text and search.text:
         from dbctl.services.search.fulltext import describe_index_problem, prepare_index_query
 
-        fulltext, ranked = db.part(FullText), prepare_index_query(search, db, text)
+        ranked = prepare_index_query(search, db, text)
         index_problem = describe_index_problem(search, db)
-        if ranked and fulltext:
+        if ranked and db.fulltext:
             order = conditions.order if conditions.sorted else []
             where = [*map(compiler.contains, candidates.words), *candidates.where]
             where = [*([] if ranked.finds_rows else where), *conditions.where]
-            select = RankedSelect(fulltext, ranked, Query(search.table, (), where, order))
+            select = RankedSelect(db.fulltext, ranked, Query(search.table, (), where, order))
             return ComparedRows(select, db, list_text_columns(compiler), text), index_problem
     where, order = [*candidates.where, *conditions.where], conditions.order
     if index_error is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import Explainer, Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
@@ -110,7 +110,7 @@ def explain(app: App, name: str, values: Mapping[str, str], page_request: PageRe
         NotSupportedError: the engine cannot explain queries.
     """
     _, db, sql, parameters = _prepare(app, name, values, page_request)
-    explainer = require_part(db, Explainer, "--explain", "Its engine cannot explain queries.")
+    explainer = require_supported(db, db.explainer, "--explain", "Its engine cannot explain queries.")
     plan = explainer.explain_query(sql, parameters)
     return ReportPlan(
         sql=sql,

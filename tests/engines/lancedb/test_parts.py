@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.dumps import Dumps, SnapshotPin
-from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
@@ -34,7 +33,7 @@ def test_database_in_bucket_has_no_dumps():
 def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
     lance.create_table(tmp_path)
     reader, writer = lance.open_reader(tmp_path), lance.open_writer(tmp_path)
-    assert (reader.part(VectorIndexes), writer.part(FullText)) == (None, None)
+    assert (reader.part(VectorIndexes), writer.fulltext) == (None, None)
     assert find_part(writer, VectorIndexes) is writer.part(VectorIndexes), "a part is created once"
     with pytest.raises(RuntimeError):
         reader.storage.maintain(MaintenanceTask(table=TABLE, statement="compact"))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import (
     Condition,
-    Explainer,
     InSubquery,
     Merge,
     Not,
@@ -24,7 +23,6 @@ from dbctl.engines.mysql.values import format_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
-from tests.parts import find_part
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
@@ -194,18 +192,11 @@ def test_text_comparison_uses_the_index(mysql):
     mysql.execute("analyze table t")
     reader = mysql.reader()
     for op, value in (("=", "user 7"), ("in", ["user 7", "user 8"]), ("same", "USER 7")):
-        assert (
-            find_part(reader, Explainer).explain(Query("t", ["id"], [Condition("a", op, value)])).full_scans
-            == []
-        ), op
-    assert (
-        not find_part(reader, Explainer)
-        .explain(Query("t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]))
-        .full_scans
-    )
-    assert find_part(reader, Explainer).explain(
-        Query("t", ["id"], [Condition("a", "contains", "7")])
-    ).full_scans == ["t"]
+        assert reader.explainer.explain(Query("t", ["id"], [Condition("a", op, value)])).full_scans == [], op
+    assert not reader.explainer.explain(
+        Query("t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
+    ).full_scans
+    assert reader.explainer.explain(Query("t", ["id"], [Condition("a", "contains", "7")])).full_scans == ["t"]
 
 
 ODD_LABEL = "a\\b\\\\\nc'"

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.database import Condition, Explainer, Query
+from dbctl.engines.contract.database import Condition, Query
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -54,7 +54,7 @@ def test_partitions_belong_to_their_parent_table(postgresql):
         writer.insert("p", {"id": 1})
         assert writer.insert_many("t", ["id", "p", "at"], [(1, 1, "2024-05-05"), (2, 1, "2030-01-01")]) == 2
         assert writer.delete("t", [Condition("at", "<", "2025-01-01")]) == 1
-    assert find_part(writer, Explainer).explain(Query("t", ["id"], [Condition("p", "=", 1)])).full_scans
+    assert writer.explainer.explain(Query("t", ["id"], [Condition("p", "=", 1)])).full_scans
     sizes = {item.table: item for item in writer.storage.measure_tables()}
     assert sizes["t"].rows == 1
     assert sizes["t"].bytes > 0

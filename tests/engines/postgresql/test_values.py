@@ -10,7 +10,6 @@ import pytest
 
 from dbctl.engines.contract.database import (
     Condition,
-    Explainer,
     InSubquery,
     Merge,
     Not,
@@ -24,7 +23,6 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from tests import servers
-from tests.parts import find_part
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
@@ -206,7 +204,7 @@ def test_native_time_comparison_uses_the_index(postgresql):
         "insert into t select now() - make_interval(secs => n), n from generate_series(1, 5000) n"
     )
     postgresql.execute("analyze t")
-    explanation = find_part(postgresql.reader(), Explainer).explain(
+    explanation = postgresql.reader().explainer.explain(
         Query("t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
     )
     assert explanation.full_scans == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.database import Condition, Explainer, KeysetCursor, Order, Query
+from dbctl.engines.contract.database import Condition, KeysetCursor, Order, Query
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
@@ -119,7 +119,7 @@ def test_keyset_cursor_uses_the_index(fresh):
         "one": KeysetCursor(["id"], [5]),
         "two": KeysetCursor(["a", "b"], [5, "x"]),
     }.items():
-        explanation = reader.part(Explainer).explain(Query(table, cursor.key, [cursor], limit=10))
+        explanation = reader.explainer.explain(Query(table, cursor.key, [cursor], limit=10))
         assert (explanation.full_scans, "TEMP B-TREE" in " ".join(explanation.plan)) == ([], False), table
 
 

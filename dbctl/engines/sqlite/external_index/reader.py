@@ -27,7 +27,6 @@ from dbctl.engines.sqlite.external_index.definition import (
     ExternalIndexDefinition,
 )
 from dbctl.engines.sqlite.files import build_uri
-from dbctl.engines.sqlite.queries import SQLiteExplainer
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import Struct
@@ -358,7 +357,7 @@ class ExternalSearch:
 
     def __init__(self, db: SQLiteExternalReader) -> None:
         self._connection, self._catalog, self._builder = db.connection, db.catalog, db.builder
-        self._file, self._explainer = ExternalIndexFile(db), SQLiteExplainer(db)
+        self._file, self._explainer = ExternalIndexFile(db), db.explainer
 
     def can_find_word(self, word: str) -> bool:
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH

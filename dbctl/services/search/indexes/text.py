@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable, require_part, require_supported
-from dbctl.engines.contract.fulltext import FullText, IndexFault, IndexState, TextIndexes
+from dbctl.engines.contract.fulltext import IndexFault, IndexState
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.databases import AlreadyExistsError
@@ -39,7 +39,7 @@ class OpenTextIndex:
         Raises:
             NotSupportedError: the engine has no full-text indexes, or the columns are missing.
         """
-        spec, fulltext = define_index(search, db), db.part(FullText)
+        spec, fulltext = define_index(search, db), db.fulltext
         if spec is None or fulltext is None:
             raise NotSupportedError(
                 feature=f"a full-text index for {search.name}",
@@ -76,7 +76,7 @@ class OpenTextIndex:
 
     def drop(self) -> list[str]:
         """Drop the index, if any; return the steps as text."""
-        return self._run(self._indexes.text_index_drop_statements(self.spec))
+        return self._run(self._fulltext.text_index_drop_statements(self.spec))
 
     def build(self) -> list[str]:
         """Build the index and verify it; return the steps as text.
@@ -84,18 +84,14 @@ class OpenTextIndex:
         Raises:
             TextIndexInvalidError: the new index is not valid.
         """
-        steps = self._run(self._indexes.text_index_create_statements(self.spec))
-        self._indexes.mark_text_index(self.spec)
-        self._indexes.probe_text_index(self.spec)
+        steps = self._run(self._fulltext.text_index_create_statements(self.spec))
+        self._fulltext.mark_text_index(self.spec)
+        self._fulltext.probe_text_index(self.spec)
         state, faults = self.read_state(), self.find_faults()
         if state.state != "valid" or faults:
             reason = state.reason or ", ".join(map(self.describe_fault, faults)) or state.state
             raise TextIndexInvalidError(target=self.db.target, name=state.name, reason=reason)
         return steps
-
-    @property
-    def _indexes(self) -> TextIndexes:
-        return require_part(self.db, TextIndexes, "a full-text index", "Its engine has none.")
 
     @property
     def _scripts(self) -> ScriptRunner:
