@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
 from dbctl.demo.sample import RowWriter, Sample
-from dbctl.engines.contract.database import Writable, require_part
-from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.lancedb.catalog import create_table
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
@@ -131,7 +130,7 @@ class Builder:
         """Run the statements in one transaction."""
         if not script:
             return
-        engine = require_part(db, ScriptRunner, "the demo", "Its engine runs no scripts.")
+        engine = require_supported(db, db.scripts, "the demo", "Its engine runs no scripts.")
         with engine.schema_transaction():
             for _line, sql in engine.script_dialect.split(script):
                 engine.run_statement(sql)

@@ -9,7 +9,7 @@ from typing_extensions import get_protocol_members, is_protocol
 
 from dbctl.engines import contract
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.sql.staging import StagingTables
+from dbctl.engines.contract.streaming import StagingTables
 
 
 def list_protocols() -> dict[str, type]:

@@ -35,7 +35,6 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ConstraintError, QueryFailedError
@@ -435,7 +434,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             "step_by_step",
         }
         assert not [name for name in write_methods if hasattr(reader, name)]
-        assert reader.part(ScriptRunner) is None
+        assert reader.scripts is None
 
     def test_insert_returns_generated_value(self, writer):
         with writer.transaction():
@@ -813,7 +812,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_failed_schema_transaction_matches_transactional_ddl(self, filled):
         writer = filled.writer()
-        scripts = writer.part(ScriptRunner)
+        scripts = writer.scripts
         if scripts is None:
             return
         script = "create table made (id integer primary key); insert into made values (1);"
@@ -829,7 +828,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_schema_transaction_commits_schema_and_rows(self, filled):
         writer = filled.writer()
-        scripts = writer.part(ScriptRunner)
+        scripts = writer.scripts
         if scripts is None:
             return
         with scripts.schema_transaction():
@@ -839,7 +838,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_statements_outside_transaction_are_committed_separately(self, filled):
         writer = filled.writer()
-        scripts = writer.part(ScriptRunner)
+        scripts = writer.scripts
         if scripts is None:
             return
         with pytest.raises(LookupError), scripts.outside_transaction():
@@ -857,14 +856,14 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     @pytest.mark.parametrize("sql", ["begin", "commit", "rollback"])
     def test_transaction_control_is_refused_outside_transaction(self, writer, sql):
-        if scripts := writer.part(ScriptRunner):
+        if scripts := writer.scripts:
             with pytest.raises(QueryFailedError), scripts.outside_transaction():
                 scripts.run_statement(sql)
             with pytest.raises(ValueError, match="line 1"):
                 scripts.script_dialect.split(sql, outside_transaction=True)
 
     def test_statement_effect_is_detected_from_text(self, writer):
-        if scripts := writer.part(ScriptRunner):
+        if scripts := writer.scripts:
             effect = scripts.script_dialect.effect
             assert not effect("create table made (id integer)").may_delete_rows
             assert effect("drop table people, tags").dropped_tables == ["people", "tags"]
@@ -874,7 +873,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]
     )
     def test_truncated_script_or_transaction_end_is_refused(self, writer, text):
-        if scripts := writer.part(ScriptRunner):
+        if scripts := writer.scripts:
             with pytest.raises(ValueError, match=r"ends inside|line 1"):
                 scripts.script_dialect.split(text)
 

@@ -18,9 +18,7 @@ from dbctl.engines.contract.fulltext import (
     TextQuery,
     TextTerm,
 )
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.usage import SchemaMismatchError
-from tests.parts import find_part
 
 if TYPE_CHECKING:
     from tests.conformance.contract import DatabaseFactory
@@ -48,7 +46,7 @@ GARDENS = [Condition("id", "in", [11, 12])]
 
 
 def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
-    scripts, indexes = find_part(writer, ScriptRunner), writer.fulltext
+    scripts, indexes = writer.scripts, writer.fulltext
     with scripts.schema_transaction():
         for sql in indexes.text_index_create_statements(index).values():
             scripts.run_statement(sql)
@@ -57,7 +55,7 @@ def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
 
 
 def drop_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
-    scripts = find_part(writer, ScriptRunner)
+    scripts = writer.scripts
     with scripts.schema_transaction():
         for sql in writer.fulltext.text_index_drop_statements(index).values():
             scripts.run_statement(sql)
@@ -116,7 +114,7 @@ class FullTextContract:
     def test_probe_is_rolled_back(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
         before = writer.select("people", list(writer.tables()["people"].columns))
-        with find_part(writer, ScriptRunner).schema_transaction():
+        with writer.scripts.schema_transaction():
             writer.fulltext.probe_text_index(INDEX)
         assert writer.select("people", list(writer.tables()["people"].columns)) == before
         assert search(writer, "garden") == {11, 12}

@@ -14,11 +14,10 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
+from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.errors.connection import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
 from tests import servers
-from tests.parts import find_part
 from tests.relay import open_relay
 from tests.shapes import flashpoint_web
 
@@ -147,7 +146,7 @@ def test_silence_ends_a_dump(database, relay, url, tmp_path):
         db.tables()
         relay.bytes_until_silence = 3_000_000
         with pytest.raises(UnreachableError):
-            find_part(db, Dumps).dump(DumpRequest(tmp_path / "dump", tables=["pieces"]))
+            db.dumps.dump(DumpRequest(tmp_path / "dump", tables=["pieces"]))
     assert not (tmp_path / "dump").exists()
 
 
@@ -157,7 +156,7 @@ def test_silence_ends_a_restore_and_the_next_restore_succeeds(database, relay, u
     with closing(
         registry.load_engine(database.url.engine).open_for_reading(database.url, "app/main", timeout=1)
     ) as db:
-        result = find_part(db, Dumps).dump(DumpRequest(path))
+        result = db.dumps.dump(DumpRequest(path))
     dump = Dump(
         metadata=result.metadata, tables=result.verification.tables, schema=result.verification.schema
     )

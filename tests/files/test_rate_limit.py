@@ -2,7 +2,6 @@
 
 import pytest
 
-from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.files import temp
 from dbctl.files.temp import CATCH_UP_SECONDS, RateLimiter
@@ -76,7 +75,7 @@ def test_copy_blocks_writers_in_delete_mode_only(tmp_path, mode, waits):
     run_statements(path, f"pragma journal_mode = {mode}")
     db = SQLiteReader(path, "app/user", timeout=1)
     try:
-        assert db.part(Dumps).blocks_writers() is waits
+        assert db.dumps.blocks_writers() is waits
     finally:
         db.close()
 

@@ -1,4 +1,4 @@
-"""Contract: findings, checks, sizes, schema description, and the processes and files of a database."""
+"""Contract: findings, checks, plans of queries, sizes, schema description, and the processes and files of a database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dbctl.engines.contract.database import Query, Where
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, Severity, Struct
 
@@ -223,3 +224,42 @@ class DatabaseFiles(Struct, frozen=True, kw_only=True):
     has_leftover_changes: bool  #: such changes exist, and no process is known to have the database open
     checkpoint_command: Sequence[str]  #: the command that moves the changes into the database file
     vacuum_command: Sequence[str]  #: the command that releases the space of free pages
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How an engine would run a query."""
+
+    sql: str
+    parameters: Sequence[object]
+    plan: Sequence[str]  #: in the engine's words, indented by depth
+    full_scans: Sequence[str]  #: tables that are read completely
+
+
+class PlannedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table that a change would delete or update."""
+
+    table: str
+    where: Sequence[Where]  #: the conditions, on the rows before the change; all of them must be met
+    values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
+
+
+class Explainer(ABC):
+    """The part that explains queries, and runs them as after a planned change."""
+
+    @abstractmethod
+    def explain(self, query: Query) -> Explanation:
+        """Return how ``read_rows`` would run, without running it."""
+
+    @abstractmethod
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
+        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
+
+        Raises:
+            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
+        """
+
+    @abstractmethod
+    def query_after(
+        self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
+    ) -> list[tuple[object, ...]]:
+        """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it. It writes nothing."""

@@ -14,11 +14,12 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.checks import Checks
+    from dbctl.engines.contract.checks import Checks, Explainer
+    from dbctl.engines.contract.dumps import Dumps
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-    from dbctl.engines.contract.schema import SchemaReader
-    from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+    from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
+    from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
@@ -154,15 +155,6 @@ class Reference(Struct, frozen=True, kw_only=True):
 FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
 
 
-class Explanation(Struct, frozen=True, kw_only=True):
-    """How an engine would run a query."""
-
-    sql: str
-    parameters: Sequence[object]
-    plan: Sequence[str]  #: in the engine's words, indented by depth
-    full_scans: Sequence[str]  #: tables that are read completely
-
-
 class Readable(ABC):
     """One open database. Not shared between threads. The opener closes it.
 
@@ -220,6 +212,18 @@ class Readable(ABC):
     @property
     def text_scanner(self) -> TextScanner | None:
         return None
+
+    @property
+    def dumps(self) -> Dumps | None:
+        return None
+
+    @property
+    def rebuilder(self) -> TableRebuilder | None:
+        return None
+
+    @property
+    def scripts(self) -> ScriptRunner | None:
+        return None  # of a reader
 
     @property
     def checks(self) -> Checks | None:
@@ -302,6 +306,18 @@ class Readable(ABC):
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return the number of rows with each value of ``column``."""
 
+    def list_dump_tables(self) -> Collection[str]:
+        """Return the tables that a dump contains, with the names that its verification uses."""
+        return [name for name, table in self.tables().items() if not table.is_view]
+
+    def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
+        """Return the row count of each table as the verification of a dump would count now.
+
+        ``extra``: tables of extensions that an earlier dump contained.
+        """
+        del extra
+        return {name: self.count(name) for name in self.list_dump_tables()}
+
     @abstractmethod
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
         """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
@@ -337,36 +353,6 @@ def require_supported(db: Readable, found: P | None, feature: str, hint: Remedy 
     return found
 
 
-class PlannedRows(Struct, frozen=True, kw_only=True):
-    """Rows of one table that a change would delete or update."""
-
-    table: str
-    where: Sequence[Where]  #: the conditions, on the rows before the change; all of them must be met
-    values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
-
-
-class Explainer(ABC):
-    """The part that explains queries, and runs them as after a planned change."""
-
-    @abstractmethod
-    def explain(self, query: Query) -> Explanation:
-        """Return how ``read_rows`` would run, without running it."""
-
-    @abstractmethod
-    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
-
-        Raises:
-            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
-        """
-
-    @abstractmethod
-    def query_after(
-        self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
-    ) -> list[tuple[object, ...]]:
-        """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it. It writes nothing."""
-
-
 #: How a time is written where the column has no native type.
 TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
 
@@ -380,33 +366,6 @@ class ShiftedTime(Struct, frozen=True):
     column: str
     offset: timedelta
     form: TimeForm  #: the form of the result
-
-
-class TimeFormCount(Struct, frozen=True, kw_only=True):
-    """The rows of a column whose times have the same form."""
-
-    form: str  #: a ``TimeForm``, or ``iso-without-z``
-    rows: int
-    example: object  #: the smallest value
-    key: Mapping[str, object]  #: the primary key of that row; empty without one
-
-
-class TimeForms(ABC):
-    """An engine without a type for times, where each row of a column may store a time in a different form."""
-
-    @abstractmethod
-    def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
-        """Return the forms of the times in a column, the most frequent first; other values are not counted."""
-
-    @abstractmethod
-    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
-        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction of a writer.
-
-        Values that ``count_time_forms`` does not count stay unchanged. Memory does not grow with the table.
-
-        Returns:
-            The number of rewritten rows.
-        """
 
 
 class Merge(Struct, frozen=True, kw_only=True):
@@ -424,6 +383,10 @@ class Merge(Struct, frozen=True, kw_only=True):
 
 class Writable(Readable):
     """A database that may be written; every write is part of a ``transaction``."""
+
+    @property
+    def staging(self) -> StagingTables | None:
+        return None
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import field
 
-from dbctl.engines.contract.database import Readable
 from dbctl.model import Struct
 from dbctl.progress import Progress, no_progress
 from dbctl.url import Url
@@ -107,7 +106,7 @@ class RolePolicy(Struct, frozen=True, kw_only=True):
     #: their grants are left out
     missing: Literal["refuse", "create", "skip"] = "refuse"
     replaced: Mapping[str, str] = {}  #: names in the dump, each with the existing role that takes its place
-    passwords: Mapping[str, str] = {}  #: of created roles, as ``RolePasswords`` returned them
+    passwords: Mapping[str, str] = {}  #: of created roles, as ``Dumps.read_role_passwords`` returned them
 
 
 class MissingRole(Struct, frozen=True, kw_only=True):
@@ -188,7 +187,7 @@ class PreparedSwap(Protocol):
         """Replace the database; ``retained`` as for ``write_marker``."""
 
 
-class Dumps(Protocol):
+class Dumps(ABC):
     """The part that dumps a database to a file."""
 
     #: The forms of a dump, the default first, with the suffix of the file name after the time; if it is empty, the
@@ -196,10 +195,13 @@ class Dumps(Protocol):
     forms: Mapping[str, str]
     supports_partial: bool  #: whether single tables can be dumped
     is_compressed: bool  #: whether dumps are compressed in every form
+    has_roles = False  #: whether the database is on a server whose roles have passwords
 
     def blocks_writers(self) -> bool:
         """Whether writers have to wait while the database is copied."""
+        return False
 
+    @abstractmethod
     def dump(self, request: DumpRequest) -> DumpResult:
         """Copy one snapshot of the database into a new file, mode 0600, which is removed if the dump fails.
 
@@ -208,60 +210,23 @@ class Dumps(Protocol):
             ClientMissingError, ClientOldError, ClientFailedError: the server's dump program is missing, old or failed.
         """
 
+    @abstractmethod
     def estimate_dump_size(self) -> int:
         """Return the approximate size of a dump in bytes."""
 
-
-@runtime_checkable
-class ProgramUser(Protocol):
-    """Dumps that programs of the server create and load."""
-
-    def require_programs(self) -> None:
-        """Check that the programs are installed, and not older than the server.
+    def require_programs(self) -> None:  # noqa: B027 - most engines need none
+        """Check that the programs which create and load dumps, if any, are installed, and not older than the server.
 
         Raises:
             ClientMissingError, ClientOldError: one is missing, or too old.
         """
 
+    def pin_snapshot(self) -> bool:
+        """Let the next ``dump`` copy the current state, without blocking writers; return whether the engine can.
 
-class DumpRowCounter(Protocol):
-    """A database whose dumps count rows differently: by partition, and without the rows of child tables."""
-
-    def list_dump_tables(self) -> Collection[str]:
-        """Return the tables that a dump contains, with the names that its verification uses."""
-
-    def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
-        """Return the row count of each table as the verification of a dump would count now.
-
-        ``extra``: tables of extensions that an earlier dump contained.
+        The snapshot is released by the dump or by closing the database.
         """
-
-
-def list_dump_tables(db: Readable) -> Collection[str]:
-    """Return the tables that a dump of an open database contains, with the names that its verification uses."""
-    if counter := db.part(DumpRowCounter):
-        return counter.list_dump_tables()
-    return [name for name, table in db.tables().items() if not table.is_view]
-
-
-def count_dump_rows(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
-    """Return the row count of each table of an open database as the verification of a dump would count now."""
-    if counter := db.part(DumpRowCounter):
-        return counter.count_dump_rows(extra)
-    return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}
-
-
-@runtime_checkable
-class SnapshotPin(Protocol):
-    """A database that can pin a snapshot without blocking writers."""
-
-    def pin_snapshot(self) -> None:
-        """Let the next ``dump`` copy the current state. The snapshot is released by the dump or ``close``."""
-
-
-@runtime_checkable
-class RolePasswords(Protocol):
-    """A database on a server whose roles have passwords."""
+        return False
 
     def read_role_passwords(self) -> Mapping[str, str]:
         """Return what the server stores for the password of each role that a dump names, in a form of the engine.
@@ -271,6 +236,7 @@ class RolePasswords(Protocol):
         Raises:
             PrivilegeMissingError: this user may not read them.
         """
+        return {}
 
 
 class RestoreTarget(ABC):

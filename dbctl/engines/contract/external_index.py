@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from dbctl.engines.contract.database import Explanation, Order, Query, Where
+from dbctl.engines.contract.checks import Explanation
+from dbctl.engines.contract.database import Order, Query, Where
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.model import Struct
 

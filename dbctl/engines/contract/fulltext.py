@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.database import Explanation, Query
+from dbctl.engines.contract.checks import Explanation
+from dbctl.engines.contract.database import Query
 from dbctl.model import Struct
 
 #: ``word``: whole words. ``prefix``: the last word is a prefix. ``part``: the text occurs anywhere, also inside words.

@@ -181,7 +181,7 @@ class ScriptDialect(Hashable, Protocol):
         """
 
 
-class ScriptRunner(Protocol):
+class ScriptRunner(ABC):
     """The part of a writer that runs scripts which change the schema."""
 
     script_dialect: ScriptDialect
@@ -189,9 +189,12 @@ class ScriptRunner(Protocol):
     #: only the changes after the last statement, such as the row in the ledger, are part of the final transaction.
     transactional_ddl: bool
 
-    #: How many attempts at a ``schema_transaction`` with short waits are useful when a lock is not available.
-    lock_attempts: int
+    @property
+    def lock_attempts(self) -> int:
+        """How many attempts at a ``schema_transaction`` with short waits are useful when a lock is not available."""
+        return 1
 
+    @abstractmethod
     def schema_transaction(self, *, short_waits: bool = False) -> AbstractContextManager[None]:
         """A transaction for statements that change the schema; foreign keys are checked at its end only.
 
@@ -202,18 +205,22 @@ class ScriptRunner(Protocol):
             ConstraintError: the script creates orphaned rows; its changes were rolled back as far as possible.
         """
 
+    @abstractmethod
     def outside_transaction(self) -> AbstractContextManager[None]:
         """A context for statements outside a transaction, each of which is committed separately.
 
         Session settings last until the end of the context. Between two statements ``transaction`` may be used.
         """
 
+    @abstractmethod
     def run_statement(self, sql: str) -> None:
         """Run one statement of a script in ``schema_transaction`` or ``outside_transaction``; transaction control is rejected."""
 
+    @abstractmethod
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         """Insert a row that records a script, in the transaction of the caller."""
 
+    @abstractmethod
     def drop_statements(self) -> Sequence[str]:
         """Return the statements that drop everything in the database's schemas, for ``schema_transaction``.
 
@@ -221,6 +228,7 @@ class ScriptRunner(Protocol):
             ConstraintError: an object in another schema depends on an object to drop.
         """
 
+    @abstractmethod
     def may_have_deleted(self, table: str) -> bool:
         """Return whether this transaction may have deleted the rows that ``table`` lost since it began; if unknown, True.
 
@@ -230,6 +238,8 @@ class ScriptRunner(Protocol):
 
     def cleanup_statements(self, sql: str) -> Sequence[str]:
         """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
+        del sql
+        return ()
 
 
 class TableChange(Struct, frozen=True, kw_only=True):
@@ -274,9 +284,10 @@ class RebuildScript(Struct, frozen=True, kw_only=True):
     after: Schema
 
 
-class TableRebuilder(Protocol):
+class TableRebuilder(ABC):
     """The part of an engine whose ALTER TABLE cannot change columns, so that a table is replaced by a new one."""
 
+    @abstractmethod
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
         """Write the script that changes a table, and run it on a copy of the schema; the database is only read.
 

@@ -1,13 +1,14 @@
-"""Contract: exact values, export and import of large tables, and read-only SQL queries of users."""
+"""Contract: exact values, forms of times, export and import of large tables, staged rows, and read-only SQL queries of users."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import NamedTuple
 
-from dbctl.engines.contract.database import Query
+from dbctl.engines.contract.database import Column, Query
 from dbctl.engines.contract.vectors import Row
 from dbctl.model import Struct
 
@@ -101,3 +102,98 @@ class ValueCodec(ABC):
     @abstractmethod
     def text_parser(self, table: str, column: str) -> Callable[[str], object]:
         """Return the function that parses what a user types for ``column``: it also refuses values of another type than declared."""
+
+
+class TimeFormCount(Struct, frozen=True, kw_only=True):
+    """The rows of a column whose times have the same form."""
+
+    form: str  #: a ``TimeForm``, or ``iso-without-z``
+    rows: int
+    example: object  #: the smallest value
+    key: Mapping[str, object]  #: the primary key of that row; empty without one
+
+
+class TimeForms(ABC):
+    """An engine without a type for times, where each row of a column may store a time in a different form."""
+
+    @abstractmethod
+    def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
+        """Return the forms of the times in a column, the most frequent first; other values are not counted."""
+
+    @abstractmethod
+    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction of a writer.
+
+        Values that ``count_time_forms`` does not count stay unchanged. Memory does not grow with the table.
+
+        Returns:
+            The number of rewritten rows.
+        """
+
+
+class StagedCounts(NamedTuple):
+    """Numbers of staged rows by their relation to the table."""
+
+    missing: int  #: the table lacks the key
+    differing: int  #: the table has the key with other values
+    same: int  #: the table has an equal row
+
+
+class StagedRows(ABC):
+    """Rows in a temporary table, which only its connection sees and which ends with it."""
+
+    @abstractmethod
+    def compare(self, columns: Sequence[str]) -> StagedCounts:
+        """Compare the staged rows with the table, by the key and ``columns``."""
+
+    @abstractmethod
+    def add(self) -> int:
+        """Insert the missing rows, in a transaction; return their number.
+
+        Raises:
+            ConstraintError: the database refuses a row, for example an orphaned one.
+        """
+
+    @abstractmethod
+    def replace(self, columns: Sequence[str]) -> int:
+        """Update the rows that differ in ``columns``, in a transaction; return their number."""
+
+
+class StagingTables(ABC):
+    """The part of a writer that compares staged rows with a table and merges them."""
+
+    @abstractmethod
+    def stage(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> StagedRows:
+        """Write rows for ``table`` into a staging table, without blocking writers of the table.
+
+        Args:
+            table: the table.
+            key: the columns of its key, contained in ``columns``.
+            columns: the columns of each row.
+            rows: as for ``insert_many``.
+
+        Raises:
+            ConstraintError, ValueInvalidError: a value does not fit its column.
+            DiskFullError: not enough free space for temporary tables.
+        """
+
+    @abstractmethod
+    def find_name_conflict(self, name: str) -> str:
+        """Return the kind of object that uses a name for a new table, for example ``an index``; empty if it is free."""
+
+    @abstractmethod
+    def create_table(
+        self, name: str, columns: Sequence[Column], key: Sequence[str]
+    ) -> AbstractContextManager[None]:
+        """Begin a transaction with a new table, which is dropped if the block fails.
+
+        Args:
+            name: of the table; it must be free.
+            columns: from another database of the same engine; types and NULL constraints are copied.
+            key: its primary key; may be empty.
+
+        Raises:
+            QueryFailedError, ValueInvalidError: the database refuses the table.
+        """

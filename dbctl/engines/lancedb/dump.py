@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, DumpVerification, ImportedDump
+from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, ImportedDump
 from dbctl.engines.lancedb import manifest, snapshot
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
@@ -33,7 +33,7 @@ from dbctl.files import tar
 from dbctl.files.atomic import create_file
 
 if TYPE_CHECKING:
-    from dbctl.engines.lancedb.reader import LanceReader
+    pass
 
 #: The folder that contains all files, with the name that the app's scripts use.
 TOP_FOLDER = "lancedb"
@@ -257,8 +257,8 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
         return file.read(size)
 
 
-class FolderDumps:
-    """``Dumps`` and ``SnapshotPin`` of a local folder, also without the lancedb package."""
+class FolderDumps(Dumps):
+    """``Dumps`` of a local folder, also without the lancedb package."""
 
     forms: Mapping[str, str] = {"lance": ".tar"}
     supports_partial = False
@@ -269,13 +269,11 @@ class FolderDumps:
         self._root, self._target = root, target
         self._pinned: Snapshot | None = None
 
-    def blocks_writers(self) -> bool:
-        return False
-
-    def pin_snapshot(self) -> None:
+    def pin_snapshot(self) -> bool:
         """Open the files of the current versions for the next ``dump``."""
         self.unpin()
         self._pinned = snapshot.create_snapshot(self._root, self._target)
+        return True
 
     def unpin(self) -> None:
         """Release the pinned snapshot, if any."""
@@ -301,15 +299,6 @@ class FolderDumps:
         finally:
             pinned.close()
             self._pinned = None
-
-
-def create_dumps(db: LanceReader) -> FolderDumps | None:
-    """Return the dumps of an open database, which ends their snapshot when it is closed; None for a bucket."""
-    if db.location.folder is None:
-        return None
-    dumps = FolderDumps(db.location.folder, db.target)
-    db.cleanup.callback(dumps.unpin)
-    return dumps
 
 
 def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:

@@ -24,6 +24,7 @@ from dbctl.url import Url
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
+    from dbctl.engines.contract.dumps import Dumps
     from dbctl.engines.contract.monitoring import StorageManager
 
 
@@ -35,7 +36,6 @@ class LanceReader(Readable):
     """
 
     PARTS: ClassVar[Mapping[str, str]] = {
-        "Dumps": "dbctl.engines.lancedb.dump:create_dumps",
         "VectorSearch": "dbctl.engines.lancedb.vectors:LanceVectors",
     }
 
@@ -74,6 +74,17 @@ class LanceReader(Readable):
     @cached_property
     def text_scanner(self) -> TextScanner:
         return LanceTextScanner(self)
+
+    @cached_property
+    def dumps(self) -> Dumps | None:
+        """None for a bucket."""
+        from dbctl.engines.lancedb.dump import FolderDumps
+
+        if self.location.folder is None:
+            return None
+        dumps = FolderDumps(self.location.folder, self.target)
+        self.cleanup.callback(dumps.unpin)
+        return dumps
 
     @cached_property
     def checks(self) -> Checks:

@@ -187,7 +187,7 @@ def read_accounts(session: Session) -> str:
 
 
 def read_passwords(session: Session, target: str) -> dict[str, str]:
-    """Return the definitions of the accounts of ``read_accounts`` that have a password, as ``RolePasswords`` describes."""
+    """Return the definitions of the accounts of ``read_accounts`` that have a password, as ``Dumps.read_role_passwords`` describes."""
     known = _read_known(session)
     if known is None:
         reason = "this user may not read the passwords of accounts (mysql.user)"

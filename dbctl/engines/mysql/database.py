@@ -23,9 +23,11 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
 )
+from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.streaming import RowStreams, StagingTables
 from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
@@ -121,8 +123,6 @@ WRITER_PARTS = locate_parts(
     *_PLACE,
     server_parts.WRITER_PARTS,
     **_PARTS,
-    ScriptRunner="queries:{}Scripts",
-    StagingTables="queries:{}Staging",
     WriteProofs="transfer.rows:{}WriteProofs",
 )
 
@@ -194,6 +194,12 @@ class MySQLReader(MySQLDatabase):
     PARTS = READER_PARTS
     read_only = True
 
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.mysql.dump import MySQLDumper
+
+        return MySQLDumper(self)
+
 
 class MySQLWriter(MySQLDatabase, ServerWriter):
     """A database that may be written."""
@@ -204,6 +210,18 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         super().__init__(url, target, timeout=timeout)
         self.transactions = MySQLTransactions(self.connection)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.mysql.queries import MySQLScripts
+
+        return MySQLScripts(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.mysql.queries import MySQLStaging
+
+        return MySQLStaging(self)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return DbctlLock(self.connection).acquire(purpose)

@@ -9,7 +9,7 @@ from typing import cast
 import pymysql
 
 from dbctl.engines.contract.database import Table
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.catalog import VERSIONED, MySQLSchemaReader
@@ -176,12 +176,13 @@ DEFINER_REASON = (
 HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
-class MySQLDumper(MySQLPart):
-    """The parts ``Dumps`` and ``RolePasswords``."""
+class MySQLDumper(MySQLPart, Dumps):
+    """The part ``Dumps``."""
 
     forms = FORMS
     supports_partial = True
     is_compressed = True
+    has_roles = True
 
     def __init__(self, db: MySQLReader) -> None:
         super().__init__(db)

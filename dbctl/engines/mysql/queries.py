@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from dbctl import signals
-from dbctl.engines.contract.database import Column, Explanation, Reference
+from dbctl.engines.contract.checks import Explanation
+from dbctl.engines.contract.database import Column, Reference
 from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.mysql import lint
@@ -141,7 +142,6 @@ class MySQLScripts(ServerScripts):
 
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = False  # schema changes commit
-    lock_attempts = 1
     _connection: MySQLConnection
     _transactions: MySQLTransactions
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Checks
 from dbctl.engines.contract.database import Column, Merge, Where
+from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.contract.streaming import RowStreams
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.streaming import RowStreams, StagingTables
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog, PostgreSQLSchemaReader
 from dbctl.engines.postgresql.connection import (
     ROW_LOCK,
@@ -27,18 +30,19 @@ from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.url import Url
 
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
 _PARTS = {
     "ValueScreen": "transfer.screen:{}ValueScreen",
     "WriteLock": "transfer.write_lock:{}WriteLock",
 }
-READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS, DumpRowCounter="dump:{}RowCounter")
+READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS)
 WRITER_PARTS = locate_parts(
     *_PLACE,
     server_parts.WRITER_PARTS,
     **_PARTS,
-    ScriptRunner="scripts:{}Scripts",
-    StagingTables="scripts:{}Staging",
     WriteProofs="transfer.write_lock:{}WriteProofs",
 )
 #: Ascending sequences from which columns of a table take their values, of any owner.
@@ -113,12 +117,30 @@ class PostgreSQLDatabase(ServerDatabase):
 
         return PostgreSQLServerMonitor(self)
 
+    @cached_property
+    def _row_counter(self) -> PostgreSQLRowCounter:
+        from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+
+        return PostgreSQLRowCounter(self)
+
+    def list_dump_tables(self) -> Collection[str]:
+        return self._row_counter.list_dump_tables()
+
+    def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
+        return self._row_counter.count_dump_rows(extra)
+
 
 class PostgreSQLReader(PostgreSQLDatabase):
     """A database whose transactions are read-only by default."""
 
     PARTS = READER_PARTS
     read_only = True
+
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.postgresql.dump import PostgreSQLDumper
+
+        return PostgreSQLDumper(self)
 
 
 class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
@@ -130,6 +152,18 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         super().__init__(url, target, timeout=timeout)
         self.transactions = PostgreSQLTransactions(self.connection)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.postgresql.scripts import PostgreSQLScripts
+
+        return PostgreSQLScripts(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.postgresql.scripts import PostgreSQLStaging
+
+        return PostgreSQLStaging(self)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return DbctlLock(self.connection).acquire(purpose)

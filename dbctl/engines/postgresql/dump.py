@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from typing import cast
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
@@ -68,12 +68,13 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
 SUBSCRIPTION_OWNERS = 16
 
 
-class PostgreSQLDumper:
-    """The parts ``Dumps`` and ``RolePasswords``."""
+class PostgreSQLDumper(Dumps):
+    """The part ``Dumps``."""
 
     forms = FORMS
     supports_partial = True
     is_compressed = True
+    has_roles = True
 
     def __init__(self, db: PostgreSQLReader) -> None:
         self._db, self._connection, self._schema = db, db.connection, PostgreSQLSchemaReader(db)
@@ -88,9 +89,6 @@ class PostgreSQLDumper:
         version = self._connection.session.info.server_version // 10000
         for program in ("pg_dump", "pg_restore", "psql"):
             dump_programs.find_program(program, self._connection.target, min_version=version)
-
-    def blocks_writers(self) -> bool:
-        return False
 
     def read_role_passwords(self) -> Mapping[str, str]:
         session = self._connection.session
@@ -254,7 +252,7 @@ class PostgreSQLDumper:
 
 
 class PostgreSQLRowCounter(PostgreSQLPart):
-    """The part ``DumpRowCounter``."""
+    """The rows that dumps contain, by partition, and without the rows of child tables."""
 
     def list_dump_tables(self) -> Collection[str]:
         with self._connection.read_transaction():

@@ -339,7 +339,7 @@ def read_roles(session: Session, scope: str) -> str:
 
 
 def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
-    """Return the stored passwords of the roles of ``read_roles``, as ``RolePasswords`` describes."""
+    """Return the stored passwords of the roles of ``read_roles``, as ``Dumps.read_role_passwords`` describes."""
     ((may_read,),) = session.execute(_MAY_READ_PASSWORDS).fetchall()
     if not may_read:
         reason = "only a superuser may read the passwords of roles (pg_authid)"

@@ -16,7 +16,7 @@ from psycopg import capabilities, errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
-from dbctl.engines.contract.database import Explanation
+from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import read_only

@@ -26,7 +26,7 @@ from dbctl.engines.contract.checks import (
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.contract.monitoring import Session
-from dbctl.engines.contract.schema import Schema, SchemaReader
+from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase
@@ -115,16 +115,13 @@ class ServerWriter(ServerDatabase, Writable):
         return statement.bind(self._encode(column, value))
 
 
-class ServerScripts(ABC):
+class ServerScripts(ScriptRunner):
     """What the parts ``ScriptRunner`` of all servers share."""
 
     def __init__(self, db: ServerWriter) -> None:
         self._connection, self._catalog, self._transactions = db.connection, db.catalog, db.transactions
         self._db = db
         self._in_step_mode = False  #: whether statements may run outside a transaction
-
-    @abstractmethod
-    def run_statement(self, sql: str) -> None: ...
 
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         self._db.insert(table, values)

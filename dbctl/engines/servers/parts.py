@@ -10,7 +10,7 @@ PARTS = {
     "PortableSchemas": "transfer.schema:{}PortableSchemas",
     "RowSource": "transfer.rows:{}RowSource",
 }
-READER_PARTS = {**PARTS, "Dumps": "dump:{}Dumper"}
+READER_PARTS = PARTS
 WRITER_PARTS = {**PARTS, "RowSink": "transfer.rows:{}RowSink"}
 
 

@@ -6,18 +6,8 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import (
-    AllOf,
-    AnyOf,
-    Explainer,
-    Explanation,
-    Not,
-    PlannedRows,
-    Query,
-    Readable,
-    Table,
-    require_supported,
-)
+from dbctl.engines.contract.checks import Explainer, Explanation, PlannedRows
+from dbctl.engines.contract.database import AllOf, AnyOf, Not, Query, Readable, Table, require_supported
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, ident

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import Explanation, Query
+from dbctl.engines.contract.checks import Explanation
+from dbctl.engines.contract.database import Query
 from dbctl.engines.contract.fulltext import (
     CHARACTERS_AFTER,
     CHARACTERS_BEFORE,

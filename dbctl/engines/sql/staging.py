@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, runtime_checkable
 
 from dbctl.engines.contract.database import Column
+from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sql.database import SqlDatabase
 
 
-class StagedCounts(NamedTuple):
-    """Numbers of staged rows by their relation to the table."""
-
-    missing: int  #: the table lacks the key
-    differing: int  #: the table has the key with other values
-    same: int  #: the table has an equal row
-
-
-class StagedRows:
-    """Rows in a temporary table, which only its connection sees and which ends with it."""
+class SqlStagedRows(StagedRows):
+    """Staged rows, and the SQL that compares and merges them."""
 
     def __init__(
         self, db: SqlStagingTables, table: str, key: Sequence[str], columns: Sequence[str], staging_table: str
@@ -33,7 +24,6 @@ class StagedRows:
         self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
 
     def compare(self, columns: Sequence[str]) -> StagedCounts:
-        """Compare the staged rows with the table, by the key and ``columns``."""
         is_same = f"{self._is_matched} and {self._same_values(columns)}"
         # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
         (counts,) = self._db.fetch(
@@ -44,18 +34,12 @@ class StagedRows:
         return StagedCounts(missing=total - matched, differing=matched - same, same=same)
 
     def add(self) -> int:
-        """Insert the missing rows, in a transaction; return their number.
-
-        Raises:
-            ConstraintError: the database refuses a row, for example an orphaned one.
-        """
         selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
         return self._db.insert_select(
             self._table, self._columns, f"select {selected} from {self._joined} where not {self._is_matched}"
         )
 
     def replace(self, columns: Sequence[str]) -> int:
-        """Update the rows that differ in ``columns``, in a transaction; return their number."""
         condition = f"{self._link} and not {self._same_values(columns)}"
         return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
 
@@ -64,48 +48,7 @@ class StagedRows:
         return "(" + (" and ".join(tests) or "1 = 1") + ")"
 
 
-@runtime_checkable
-class StagingTables(Protocol):
-    """The part of a writer that compares staged rows with a table and merges them."""
-
-    def stage(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> StagedRows:
-        """Write rows for ``table`` into a staging table, without blocking writers of the table.
-
-        Args:
-            table: the table.
-            key: the columns of its key, contained in ``columns``.
-            columns: the columns of each row.
-            rows: as for ``insert_many``.
-
-        Raises:
-            ConstraintError, ValueInvalidError: a value does not fit its column.
-            DiskFullError: not enough free space for temporary tables.
-        """
-        ...
-
-    def find_name_conflict(self, name: str) -> str:
-        """Return the kind of object that uses a name for a new table, for example ``an index``; empty if it is free."""
-        ...
-
-    def create_table(
-        self, name: str, columns: Sequence[Column], key: Sequence[str]
-    ) -> AbstractContextManager[None]:
-        """Begin a transaction with a new table, which is dropped if the block fails.
-
-        Args:
-            name: of the table; it must be free.
-            columns: from another database of the same engine; types and NULL constraints are copied.
-            key: its primary key; may be empty.
-
-        Raises:
-            QueryFailedError, ValueInvalidError: the database refuses the table.
-        """
-        ...
-
-
-class SqlStagingTables(ABC):
+class SqlStagingTables(StagingTables):
     """The part ``StagingTables``; each engine adds comparisons and table creation."""
 
     def __init__(self, db: SqlDatabase) -> None:
@@ -118,7 +61,9 @@ class SqlStagingTables(ABC):
         for name in (*key, *columns):
             self._catalog.require_column(table, name)
         name, self._staged_count = f"dbctl_staging_{self._staged_count}", self._staged_count + 1
-        return StagedRows(self, table, key, columns, self._create_staging_table(name, table, columns, rows))
+        return SqlStagedRows(
+            self, table, key, columns, self._create_staging_table(name, table, columns, rows)
+        )
 
     @abstractmethod
     def _create_staging_table(

@@ -8,7 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, TimeForms, Where, Writable
+from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, Where, Writable
+from dbctl.engines.contract.streaming import TimeForms
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog, SQLiteSchemaReader
@@ -19,9 +20,11 @@ from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
+    from dbctl.engines.contract.dumps import Dumps
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import StorageManager
-    from dbctl.engines.contract.streaming import RowStreams, ValueCodec
+    from dbctl.engines.contract.schema import ScriptRunner, TableRebuilder
+    from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sqlite.rows import Rows
 
@@ -33,7 +36,6 @@ class SQLiteDatabase(SqlDatabase):
         "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
         "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
-        "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
         "WriteLock": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteLock",
     }
@@ -84,6 +86,12 @@ class SQLiteDatabase(SqlDatabase):
         return SQLiteTextScanner(self)
 
     @cached_property
+    def rebuilder(self) -> TableRebuilder:
+        from dbctl.engines.sqlite.rebuild import SQLiteTableRebuilder
+
+        return SQLiteTableRebuilder(self)
+
+    @cached_property
     def checks(self) -> Checks:
         from dbctl.engines.sqlite.checks import SQLiteChecks
 
@@ -121,13 +129,18 @@ class SQLiteReader(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
-        "Dumps": "dbctl.engines.sqlite.dump:SQLiteDumps",
     }
     connection: ReadConnection
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``; the arguments are those of ``ReadConnection``."""
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
+
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.sqlite.dump import SQLiteDumps
+
+        return SQLiteDumps(self)
 
 
 class SQLiteWriter(SQLiteDatabase, Writable):
@@ -136,8 +149,6 @@ class SQLiteWriter(SQLiteDatabase, Writable):
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
         "RowSink": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSink",
-        "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
-        "StagingTables": "dbctl.engines.sqlite.scripts:SQLiteStagingTables",
         "WriteProofs": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteProofs",
     }
     connection: WriteConnection
@@ -171,6 +182,18 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             and reader.connection.opened_state[:2] == self.connection.opened_state[:2]
         ):
             self.catalog.adopt(reader.catalog, self.connection.schema_version)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.sqlite.scripts import SQLiteScriptRunner
+
+        return SQLiteScriptRunner(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.sqlite.scripts import SQLiteStagingTables
+
+        return SQLiteStagingTables(self)
 
     def transaction(self) -> AbstractContextManager[None]:
         _ = self._rows  # imports sqlite-utils, which takes longer than most changes, before the lock

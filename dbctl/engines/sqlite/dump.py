@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, DumpVerification
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.file_locks import describe_lock_holders
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
@@ -137,7 +137,7 @@ APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value i
 FORMS: Mapping[str, str] = {"file": ""}
 
 
-class SQLiteDumps:
+class SQLiteDumps(Dumps):
     """The part ``Dumps`` of a reader."""
 
     forms = FORMS

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, TableChange
+from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, TableChange, TableRebuilder
 from dbctl.engines.parsing import lineage
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL, SQLiteSchemaReader
@@ -40,7 +40,7 @@ class _Entry(NamedTuple):
         return re.match(VIRTUAL, self.sql) is not None
 
 
-class SQLiteTableRebuilder:
+class SQLiteTableRebuilder(TableRebuilder):
     """The part ``TableRebuilder``."""
 
     def __init__(self, db: SQLiteDatabase) -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column
-from dbctl.engines.contract.schema import ScriptDialect
+from dbctl.engines.contract.schema import ScriptDialect, ScriptRunner
+from dbctl.engines.contract.streaming import StagedRows
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sql.staging import SqlStagingTables, StagedRows, declare_columns
+from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.engines.sqlite import lint
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
-class SQLiteScriptRunner:
+class SQLiteScriptRunner(ScriptRunner):
     """The part ``ScriptRunner``."""
 
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
-    lock_attempts = 1  # the transaction locks the file when it begins
 
     def __init__(self, db: SQLiteWriter) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.database import Query, TimeFormCount, TimeForms
-from dbctl.engines.contract.streaming import ValueCodec
+from dbctl.engines.contract.database import Query
+from dbctl.engines.contract.streaming import TimeFormCount, TimeForms, ValueCodec
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.usage import ValueInvalidError

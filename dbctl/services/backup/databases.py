@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines import registry
-from dbctl.engines.contract.database import require_part
+from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import (
@@ -100,7 +100,7 @@ def open_dumps(
         if (files := app.engine(database).open_copier(app.url(database), app.target(database))) is None:
             raise
         return files
-    return require_part(db, Dumps, "a backup", "Its engine cannot be copied.")
+    return require_supported(db, db.dumps, "a backup", "Its engine cannot be copied.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.config.model import BackupConfig
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import Dump, Dumps, count_dump_rows, release_nothing
+from dbctl.engines.contract.dumps import Dump, release_nothing
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -61,7 +61,7 @@ class SafetyBackupSource(Source):
 
     def _can_open(self) -> bool:
         try:
-            return self._open().part(Dumps) is not None
+            return self._open().dumps is not None
         except (*UNREADABLE_ERRORS, DatabaseMissingError):
             return False
         except DriverMissingError:
@@ -129,7 +129,7 @@ class SafetyBackupSource(Source):
             script.write(retained.revert_script)
         stored, rows = folder.store(file), dict[str, int]()
         with suppress(DbctlError):
-            rows = dict(count_dump_rows(self._open()))
+            rows = dict(self._open().count_dump_rows())
         return structs.replace(
             stored,
             form="kept",

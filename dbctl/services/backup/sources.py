@@ -12,15 +12,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import (
-    Dump,
-    DumpRequest,
-    DumpResult,
-    Dumps,
-    DumpVerification,
-    RolePasswords,
-    SnapshotPin,
-)
+from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.connection import (
     CorruptError,
@@ -116,22 +108,15 @@ class Source(MemberSource):
     @property
     def has_roles(self) -> bool:
         """Whether it is on a server whose roles have passwords."""
-        return isinstance(self.dumps, RolePasswords)
+        return self.dumps.has_roles
 
     @cached_property
     def _passwords(self) -> Mapping[str, str]:
         """The passwords to store, by role."""
-        return (
-            self.dumps.read_role_passwords()
-            if self._with_passwords and isinstance(self.dumps, RolePasswords)
-            else {}
-        )
+        return self.dumps.read_role_passwords() if self._with_passwords else {}
 
     def pin_snapshot(self) -> bool:
-        if not isinstance(self.dumps, SnapshotPin):
-            return False
-        self.dumps.pin_snapshot()
-        return True
+        return self.dumps.pin_snapshot()
 
     @cached_property
     def _dump_size(self) -> int:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import progress
-from dbctl.engines.contract.dumps import count_dump_rows
 from dbctl.errors.backup import KeyWrongError
 from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
@@ -218,7 +217,7 @@ def compare_with_live(app: App, manifest: Manifest) -> Iterator[Finding]:
 def _compare_database(app: App, member: Member) -> Iterator[tuple[Severity, str, str, Remedy]]:
     """Yield severity, code, description and hint of each difference."""
     live = app.reader(member.database)
-    live_counts = count_dump_rows(live, member.rows)
+    live_counts = live.count_dump_rows(member.rows)
     ledger_tables = ledger_detection.ledger_tables(app, member.database, live)
     for table, saved_count in member.rows.items():
         if table not in live_counts:

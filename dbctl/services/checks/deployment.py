@@ -11,7 +11,6 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import SettingComparison
 from dbctl.engines.contract.database import AnyOf, Condition, Table
-from dbctl.engines.contract.dumps import Dumps, ProgramUser
 from dbctl.engines.contract.monitoring import Index, require_replica
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError
@@ -100,8 +99,7 @@ def check_server(subject: Subject) -> Iterator[Finding]:
 @check("client-missing")
 def check_programs(subject: Subject) -> Sequence[Finding]:
     """Return nothing; raise the error of the first backup if its programs are missing or older than the server."""
-    dumps = subject.db.part(Dumps) if subject.app.configured.backup else None
-    require(dumps if isinstance(dumps, ProgramUser) else None).require_programs()
+    require(subject.db.dumps if subject.app.configured.backup else None).require_programs()
     return ()
 
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Not, Readable, TimeFormCount, Where
+from dbctl.engines.contract.database import Condition, Not, Readable, Where
+from dbctl.engines.contract.streaming import TimeFormCount
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count

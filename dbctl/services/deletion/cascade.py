@@ -8,13 +8,13 @@ from typing import Literal
 
 from msgspec import structs
 
+from dbctl.engines.contract.checks import PlannedRows
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
     InSubquery,
     Not,
-    PlannedRows,
     Readable,
     Reference,
     Where,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import Readable, TimeFormCount, Writable, require_supported
+from dbctl.engines.contract.database import Readable, Writable, require_supported
+from dbctl.engines.contract.streaming import TimeFormCount
 from dbctl.errors.databases import TimesAmbiguousError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count

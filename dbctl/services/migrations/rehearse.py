@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from dbctl.engines import registry
 from dbctl.engines.contract.checks import OrphanedRows
-from dbctl.engines.contract.database import Writable, require_part
-from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps, LoadRequest
+from dbctl.engines.contract.database import Writable, require_supported
+from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import CorruptError, report_file_errors
 from dbctl.errors.migrations import (
@@ -171,7 +171,7 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
         return
 
     source = app.reader(target.database, allow_empty=True)
-    dumps = require_part(source, Dumps, "rehearsing", "The engine cannot copy a database.")
+    dumps = require_supported(source, source.dumps, "rehearsing", "The engine cannot copy a database.")
     parent = _select_parent_folder(app)
     mounts.require_space(parent, dumps.estimate_dump_size() * (GROWTH_FACTOR if url.is_file else 1))
     with _create_folder(parent) as folder:

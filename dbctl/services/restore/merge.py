@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Readable, Table, Writable, require_part
-from dbctl.engines.sql.staging import StagedCounts, StagedRows, StagingTables
+from dbctl.engines.contract.database import Condition, Readable, Table, Writable, require_supported
+from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
 from dbctl.errors.restore import TableNotRestoredError
@@ -304,4 +304,4 @@ def require_staging(db: Writable) -> StagingTables:
     hint = Remedy(
         "Restore a copy (--to) and export and import its rows, or restore all with: `restore apply ID`"
     )
-    return require_part(db, StagingTables, "restoring single tables", hint)
+    return require_supported(db, db.staging, "restoring single tables", hint)

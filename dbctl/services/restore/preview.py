@@ -9,7 +9,6 @@ from datetime import datetime
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import count_dump_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FeatureMissingError
 from dbctl.model import Row, Struct
@@ -251,7 +250,7 @@ def _compare_database(app: App, member: Member) -> DatabaseComparison:
         fingerprint = schema_fingerprint(db)
         if fingerprint and member.schema:  # a foreign dump has no fingerprint until it is loaded
             schema = "same" if fingerprint == member.schema else "different"
-        counts = count_dump_rows(db, member.rows)
+        counts = db.count_dump_rows(member.rows)
     except DbctlError as error:
         state = str(error)
     strategy, steps = _select_strategy(app, member)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
+from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
-    Explanation,
     Not,
     Order,
     Query,

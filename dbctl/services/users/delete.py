@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.database import AnyOf, PlannedRows, Readable, Where, Writable
+from dbctl.engines.contract.checks import PlannedRows
+from dbctl.engines.contract.database import AnyOf, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, UsageError

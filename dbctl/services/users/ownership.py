@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from dbctl.engines.contract.checks import PlannedRows
 from dbctl.engines.contract.database import (
     AllOf,
     AnyOf,
     Condition,
     InSubquery,
     Not,
-    PlannedRows,
     Readable,
     Where,
     Writable,

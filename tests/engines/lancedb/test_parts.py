@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.dumps import Dumps, SnapshotPin
+from dbctl.engines.contract.dumps import SnapshotPin
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
@@ -27,7 +27,7 @@ def list_open_files(folder: Path) -> list[str]:
 
 
 def test_database_in_bucket_has_no_dumps():
-    assert lance.open_reader("s3://team@bucket/vectors").part(Dumps) is None
+    assert lance.open_reader("s3://team@bucket/vectors").dumps is None
 
 
 def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
@@ -43,7 +43,7 @@ def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
 def test_close_releases_pinned_snapshot(tmp_path):
     lance.create_table(tmp_path)
     reader = lance.open_reader(tmp_path)
-    dumps = find_part(reader, Dumps)
+    dumps = reader.dumps
     assert isinstance(dumps, SnapshotPin)
     dumps.pin_snapshot()
     assert list_open_files(tmp_path)

@@ -18,7 +18,6 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
@@ -42,7 +41,6 @@ from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from dbctl.url import parse_url
 from tests import servers
-from tests.parts import find_part
 
 
 @pytest.fixture
@@ -682,8 +680,8 @@ def test_lower_case_table_names_are_read_as_stored():
         servers.mysql_database(server=server) as url,
         closing(MySQLWriter(url, "app/user", timeout=1)) as writer,
     ):
-        with find_part(writer, ScriptRunner).schema_transaction():
-            find_part(writer, ScriptRunner).run_statement(
+        with writer.scripts.schema_transaction():
+            writer.scripts.run_statement(
                 'create table "User" (id integer primary key, boss integer, foreign key (boss) references "User" (id))'
             )
         assert list(writer.tables()) == ["user"]

@@ -10,14 +10,12 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.mysql.lint import SCRIPTS
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
 from tests.engines.conftest import MySQLFixture
-from tests.parts import find_part
 
 
 @pytest.fixture
@@ -193,9 +191,9 @@ def test_trigger_body_is_one_statement(mysql):
     assert [line for line, _ in statements] == [1, 7, 8, 9]
     mysql.execute("create table t (a varchar(9), b integer)")
     writer = mysql.writer()
-    with find_part(writer, ScriptRunner).schema_transaction():
+    with writer.scripts.schema_transaction():
         for _, sql in statements[:3]:
-            find_part(writer, ScriptRunner).run_statement(sql)
+            writer.scripts.run_statement(sql)
     with writer.transaction():
         writer.insert("t", {"a": None})
     assert writer.select("t", ["a", "b"]) == [("x", 1)]
@@ -226,21 +224,21 @@ def test_invalid_scripts_are_refused_with_line(text, reason):
 
 def test_failed_statement_keeps_earlier_ones_and_resets_session(mysql):
     writer = mysql.writer()
-    with pytest.raises(QueryFailedError), find_part(writer, ScriptRunner).schema_transaction():
-        find_part(writer, ScriptRunner).run_statement("create table a (id integer primary key);")
-        find_part(writer, ScriptRunner).run_statement("insert into a values (1);")
-        find_part(writer, ScriptRunner).run_statement("set foreign_key_checks = 0;")
-        find_part(writer, ScriptRunner).run_statement("nonsense;")
+    with pytest.raises(QueryFailedError), writer.scripts.schema_transaction():
+        writer.scripts.run_statement("create table a (id integer primary key);")
+        writer.scripts.run_statement("insert into a values (1);")
+        writer.scripts.run_statement("set foreign_key_checks = 0;")
+        writer.scripts.run_statement("nonsense;")
     assert list(writer.tables()) == ["a"]
     assert (writer.count("a"), writer.query("select @@foreign_key_checks")) == (1, [(1,)])
     with (
         pytest.raises(RuntimeError, match="inside another"),
         writer.transaction(),
-        find_part(writer, ScriptRunner).schema_transaction(),
+        writer.scripts.schema_transaction(),
     ):
         pass
-    with pytest.raises(QueryFailedError), find_part(writer, ScriptRunner).schema_transaction():
-        find_part(writer, ScriptRunner).run_statement("commit")
+    with pytest.raises(QueryFailedError), writer.scripts.schema_transaction():
+        writer.scripts.run_statement("commit")
 
 
 # Scratch databases ----------------------------------------------------------------------------------------------------------
@@ -255,8 +253,8 @@ def test_scratch_database_is_dropped_and_has_same_collation(mysql):
     mysql.execute("create table t (a varchar(9))")
     with closing(registry.load_engine(mysql.url.engine).open_scratch(mysql.url, "app/user")) as scratch:
         assert scratch.tables() == {}
-        with find_part(scratch, ScriptRunner).schema_transaction():
-            find_part(scratch, ScriptRunner).run_statement("create table t (a varchar(9))")
+        with scratch.scripts.schema_transaction():
+            scratch.scripts.run_statement("create table t (a varchar(9))")
         assert scratch.schema_reader.schema() == mysql.reader().schema_reader.schema()
         with scratch.transaction():
             scratch.insert("t", {"a": "x"})

@@ -9,13 +9,11 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Query
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
-from tests.parts import find_part
 
 
 @pytest.fixture
@@ -181,9 +179,9 @@ def test_script_is_split_into_the_statements_of_the_server(postgresql):
         (11, ["select", "1"]),
     ]
     writer = postgresql.writer()
-    with find_part(writer, ScriptRunner).schema_transaction():
-        for _, sql in find_part(writer, ScriptRunner).script_dialect.split(SCRIPT):
-            find_part(writer, ScriptRunner).run_statement(sql)
+    with writer.scripts.schema_transaction():
+        for _, sql in writer.scripts.script_dialect.split(SCRIPT):
+            writer.scripts.run_statement(sql)
     assert writer.select("t", ["a"]) == [("';",), ('"',)]
     assert writer.query("select f(), g(1)") == [("a;;", 3)]
 
@@ -215,22 +213,20 @@ def test_non_transactional_scripts_are_refused_with_line(script, reason):
 
 def test_failed_script_leaves_no_objects_or_settings(postgresql):
     writer = postgresql.writer()
-    with pytest.raises(ConstraintError), find_part(writer, ScriptRunner).schema_transaction():
-        find_part(writer, ScriptRunner).run_statement("set search_path to pg_catalog")
-        find_part(writer, ScriptRunner).run_statement(
-            f"create table {postgresql.schema}.t (id integer primary key)"
-        )
-        find_part(writer, ScriptRunner).run_statement(f"insert into {postgresql.schema}.t values (1), (1)")
-    with find_part(writer, ScriptRunner).schema_transaction():
-        find_part(writer, ScriptRunner).run_statement("set search_path to pg_catalog")
+    with pytest.raises(ConstraintError), writer.scripts.schema_transaction():
+        writer.scripts.run_statement("set search_path to pg_catalog")
+        writer.scripts.run_statement(f"create table {postgresql.schema}.t (id integer primary key)")
+        writer.scripts.run_statement(f"insert into {postgresql.schema}.t values (1), (1)")
+    with writer.scripts.schema_transaction():
+        writer.scripts.run_statement("set search_path to pg_catalog")
     assert writer.query("select current_schema()") == [(postgresql.schema,)]
     assert writer.tables() == {}
     with (
         pytest.raises(QueryFailedError, match="COMMIT would"),
-        find_part(writer, ScriptRunner).schema_transaction(),
+        writer.scripts.schema_transaction(),
     ):
-        find_part(writer, ScriptRunner).run_statement("create table t (id integer)")
-        find_part(writer, ScriptRunner).run_statement("commit")
+        writer.scripts.run_statement("create table t (id integer)")
+        writer.scripts.run_statement("commit")
     assert writer.tables() == {}
 
 
@@ -274,11 +270,11 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
         registry.load_engine(postgresql.url.engine).open_scratch(postgresql.url, "app/user")
     ) as scratch:
         assert scratch.tables() == {}
-        with find_part(scratch, ScriptRunner).schema_transaction():
+        with scratch.scripts.schema_transaction():
             for sql in STATEMENTS:
-                find_part(scratch, ScriptRunner).run_statement(sql)
-        with pytest.raises(ConstraintError), find_part(scratch, ScriptRunner).schema_transaction():
-            find_part(scratch, ScriptRunner).run_statement("insert into p values (1), (1)")
+                scratch.scripts.run_statement(sql)
+        with pytest.raises(ConstraintError), scratch.scripts.schema_transaction():
+            scratch.scripts.run_statement("insert into p values (1), (1)")
         assert set(scratch.tables()) == {"p", "t", "v"}
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -34,15 +33,15 @@ def db(tmp_path: Path) -> Iterator[SQLiteWriter]:
 
 
 def run(db: SQLiteWriter, script: str) -> None:
-    with db.part(ScriptRunner).schema_transaction():
-        for _, sql in db.part(ScriptRunner).script_dialect.split(script):
-            db.part(ScriptRunner).run_statement(sql)
+    with db.scripts.schema_transaction():
+        for _, sql in db.scripts.script_dialect.split(script):
+            db.scripts.run_statement(sql)
 
 
 def run_unsplit(db: SQLiteWriter, *statements: str) -> None:
-    with db.part(ScriptRunner).schema_transaction():
+    with db.scripts.schema_transaction():
         for sql in statements:
-            db.part(ScriptRunner).run_statement(sql)
+            db.scripts.run_statement(sql)
 
 
 def run_in_other_connection(folder: Path, script: str) -> None:
@@ -287,7 +286,7 @@ def test_row_is_inserted_into_a_table_that_a_script_changed(db: SQLiteWriter, ch
         db,
         "create table a (id integer primary key, at text default current_timestamp);\ncreate table b (id integer);",
     )
-    scripts = db.part(ScriptRunner)
+    scripts = db.scripts
     assert {"a", "b"} == set(db.tables())
     with scripts.schema_transaction():
         scripts.insert("a", {"id": 1})
@@ -369,7 +368,7 @@ def test_schema_changes_of_other_programs_are_detected(tmp_path: Path, db: SQLit
     run(db, "create table a (x);")
     assert set(db.tables()) == {"a"}
     run_in_other_connection(tmp_path, "alter table a add column y; create table b (x);")
-    with db.part(ScriptRunner).schema_transaction():
+    with db.scripts.schema_transaction():
         assert {name: list(table.columns) for name, table in db.tables().items()} == {
             "a": ["x", "y"],
             "b": ["x"],
@@ -378,8 +377,8 @@ def test_schema_changes_of_other_programs_are_detected(tmp_path: Path, db: SQLit
 
 def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
-    with pytest.raises(LookupError), db.part(ScriptRunner).schema_transaction():
-        db.part(ScriptRunner).run_statement("create table mine (x)")
+    with pytest.raises(LookupError), db.scripts.schema_transaction():
+        db.scripts.run_statement("create table mine (x)")
         assert "mine" in db.tables()
         raise LookupError
     run_in_other_connection(
@@ -390,13 +389,13 @@ def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLi
 
 
 def test_schema_transaction_cannot_be_nested(db: SQLiteWriter) -> None:
-    with pytest.raises(RuntimeError), db.transaction(), db.part(ScriptRunner).schema_transaction():
+    with pytest.raises(RuntimeError), db.transaction(), db.scripts.schema_transaction():
         pass
 
 
 def test_statement_outside_a_transaction_is_refused(db: SQLiteWriter) -> None:
     with pytest.raises(RuntimeError):
-        db.part(ScriptRunner).run_statement("create table a (x)")
+        db.scripts.run_statement("create table a (x)")
 
 
 # Files ------------------------------------------------------------------------------------------------------------
@@ -434,9 +433,9 @@ def test_reader_sees_schema_changes_only_after_the_commit(tmp_path: Path, db: SQ
     run(db, "create table a (x);")
     with (
         closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader,
-        db.part(ScriptRunner).schema_transaction(),
+        db.scripts.schema_transaction(),
     ):
-        db.part(ScriptRunner).run_statement("create table b (x)")
+        db.scripts.run_statement("create table b (x)")
         assert set(reader.tables()) == {"a"}
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:
         assert set(reader.tables()) == {"a", "b"}

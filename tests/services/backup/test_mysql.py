@@ -19,7 +19,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Dump, DumpRequest, Dumps
+from dbctl.engines.contract.dumps import Dump, DumpRequest
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
@@ -37,7 +37,6 @@ from dbctl.errors.restore import RestoreFailedError, RestoreUnfinishedError, Ret
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
 from tests import servers
-from tests.parts import find_part
 from tests.services import larder_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -217,7 +216,7 @@ def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
         calls.append(path)
 
     with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
-        find_part(reader, Dumps).dump(DumpRequest(path, progress=rename_tables))
+        reader.dumps.dump(DumpRequest(path, progress=rename_tables))
     text = gzip.decompress(path.read_bytes())
     for name in (b"one", b"two"):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
@@ -280,8 +279,8 @@ def test_non_transactional_tables_are_locked_and_restored(pantry):
 
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
-        assert find_part(db, Dumps).blocks_writers()
-        dump = find_part(db, Dumps).dump(DumpRequest(pantry.path.with_name("heap.sql.gz"), progress=write))
+        assert db.dumps.blocks_writers()
+        dump = db.dumps.dump(DumpRequest(pantry.path.with_name("heap.sql.gz"), progress=write))
     assert error_codes == [1205, 1205]
     assert (dump.verification.tables["heap"], dump.verification.tables["memory_rows"]) == (2, 3)
 
@@ -316,9 +315,7 @@ def test_unlockable_table_leaves_no_backup(pantry):
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
         ((reader,),) = db.connection.fetch("select connection_id()")
-        catch_error(
-            UnreachableError, lambda: find_part(db, Dumps).dump(DumpRequest(destination, progress=end_lock))
-        )
+        catch_error(UnreachableError, lambda: db.dumps.dump(DumpRequest(destination, progress=end_lock)))
     assert not destination.exists()
 
 

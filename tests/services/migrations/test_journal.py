@@ -6,7 +6,6 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInvalidError,
@@ -21,7 +20,6 @@ from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
 from dbctl.services.migrations.status import find_targets
 from dbctl.url import parse_url
 from tests.databases import empty_database
-from tests.parts import find_part
 from tests.services.migrations import deployments
 
 OUTSIDE = "-- dbctl: no-transaction\n"
@@ -105,7 +103,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
     statements = [sql for _, sql in find_dialect(desk).split(FIVE.format("insert into one values (3);"))]
     with desk.open_app() as app, app.writer("main") as db:
         journal = Journal(db, "002_five", "up")
-        scripts = find_part(db, ScriptRunner)
+        scripts = db.scripts
         with scripts.outside_transaction():
             journal.open()
             for number, sql in enumerate(statements[:3], 1):

@@ -12,7 +12,8 @@ from zlib import crc32
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import AnyOf, Column, Condition, Explanation, Order, Query, Where
+from dbctl.engines.contract.checks import Explanation
+from dbctl.engines.contract.database import AnyOf, Column, Condition, Order, Query, Where
 from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sql.database import Connection

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Dumps, list_dump_tables
 from dbctl.engines.file_type import FileType, detect_file_type
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.base import DbctlError, Remedy
@@ -36,7 +35,7 @@ CONTENT_FACT = "written_as"
 def find_missing_live_tables(app: App, database: str, tables: Mapping[str, int]) -> list[str]:
     """Return the live tables that are not in ``tables``; empty if the database cannot be read."""
     with suppress(DbctlError):  # a missing or damaged database is a reason for restoring
-        live = list_dump_tables(app.reader(database, allow_empty=True, familiar_tables=tables))
+        live = app.reader(database, allow_empty=True, familiar_tables=tables).list_dump_tables()
         return sorted(name for name in live if name not in tables)
     return []
 
@@ -103,8 +102,7 @@ def find_partial_match(app: App, engine: str, tables: Mapping[str, int]) -> str:
         if tables and app.only in ("", name):
             with suppress(DbctlError):  # an unreadable database does not match
                 live = app.reader(name)
-                dumps = live.part(Dumps)
-                if app.url(name).engine == engine and dumps and dumps.supports_partial:
+                if app.url(name).engine == engine and live.dumps and live.dumps.supports_partial:
                     matches += [name] if live.tables().keys() >= tables.keys() else []
     return matches[0] if len(matches) == 1 else ""
 

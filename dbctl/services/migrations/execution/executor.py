@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from dbctl import progress
-from dbctl.engines.contract.database import Writable, require_part
+from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.connection import BusyError, ConcurrentChangeError, ConstraintError, QueryFailedError
 from dbctl.errors.migrations import RowsLostError
@@ -240,7 +240,7 @@ def require_script_runner(db: Writable) -> ScriptRunner:
     Raises:
         NotSupportedError: the engine cannot run migrations.
     """
-    return require_part(db, ScriptRunner, "running migrations", "Nothing was changed.")
+    return require_supported(db, db.scripts, "running migrations", "Nothing was changed.")
 
 
 def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:

@@ -11,15 +11,8 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.schema import (
-    RebuildScript,
-    Schema,
-    SchemaColumn,
-    SchemaTable,
-    TableChange,
-    TableRebuilder,
-)
+from dbctl.engines.contract.database import require_supported
+from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaColumn, SchemaTable, TableChange
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import DatabaseMissingError, FileFailedError
 from dbctl.errors.migrations import MigrationsShippedError, RebuildLosesError
@@ -102,7 +95,7 @@ def write_statements(
         DbctlError: the database cannot be read, or lacks the table or a column.
     """
     with open_for_reading(app, target) as db:
-        rebuilder = require_part(db, TableRebuilder, "rebuilding a table", _ALTER_TABLE_HINT)
+        rebuilder = require_supported(db, db.rebuilder, "rebuilding a table", _ALTER_TABLE_HINT)
         script = rebuilder.write_rebuild(change, version)
     if losses := list(_find_losses(script, change)):
         raise RebuildLosesError(target=target.name, table=change.table, losses="; ".join(losses))

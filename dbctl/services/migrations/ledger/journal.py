@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import Condition, Order, Readable, Where, Writable
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.migrations import MigrationStepMissingError
 from dbctl.model import Struct, now
@@ -127,10 +126,8 @@ class Journal:
 
     def open(self, *, reset: bool = True) -> None:
         """Create the table if it is missing; ``reset`` deletes old rows. The caller is ``outside_transaction``."""
-        if scripts := self._db.part(
-            ScriptRunner
-        ):  # the cached tables may be older than a drop by another run
-            scripts.run_statement(CREATE)
+        if self._db.scripts:  # the cached tables may be older than a drop by another run
+            self._db.scripts.run_statement(CREATE)
         if reset:
             with self._db.transaction():
                 delete_steps(self._db, self._name)
@@ -162,10 +159,9 @@ class Journal:
 
 def drop_if_empty(db: Writable) -> None:
     """Drop the table if it is empty, because apps may verify their schema."""
-    scripts = db.part(ScriptRunner)
-    if scripts and TABLE in db.tables() and _is_empty(db):
-        with scripts.outside_transaction():
-            scripts.run_statement(f"drop table if exists {TABLE};")
+    if db.scripts and TABLE in db.tables() and _is_empty(db):
+        with db.scripts.outside_transaction():
+            db.scripts.run_statement(f"drop table if exists {TABLE};")
 
 
 def _is_empty(db: Readable) -> bool:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import Readable, Writable, require_part, require_supported
+from dbctl.engines.contract.database import Readable, Writable, require_supported
 from dbctl.engines.contract.fulltext import IndexFault, IndexState
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
@@ -95,7 +95,7 @@ class OpenTextIndex:
 
     @property
     def _scripts(self) -> ScriptRunner:
-        return require_part(self.db, ScriptRunner, "a full-text index", "Its engine has none.")
+        return require_supported(self.db, self.db.scripts, "a full-text index", "Its engine has none.")
 
     def _run(self, statements: Mapping[str, str]) -> list[str]:
         for sql in statements.values():
