@@ -1,34 +1,29 @@
-"""Parts of a database must implement their protocols."""
+"""Parts of a database must have the classes that the contract states."""
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
+from collections.abc import Mapping
 
-from typing_extensions import get_protocol_members, is_protocol
+from dbctl.engines.contract.database import Readable, Writable
 
-from dbctl.engines import contract
-from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.streaming import StagingTables
-
-
-def list_protocols() -> dict[str, type]:
-    """Return the protocols of parts by their name."""
-    modules = [
-        import_module(f"{contract.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(contract.__path__)
-    ]
-    values = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
-    return {value.__name__: value for value in [*values, StagingTables] if is_protocol(value)}
+#: The contract of each part: the class of its property, by name.
+CONTRACTS: Mapping[str, str] = {
+    name: value.fget.__annotations__["return"].removesuffix(" | None")
+    for contract in (Readable, Writable)
+    for name, value in vars(contract).items()
+    if isinstance(value, property) and name != "extensions"
+}
 
 
-def find_mismatches(reader: Readable) -> list[str]:
-    """Return the members of protocols that the part of the protocol lacks."""
-    protocols = list_protocols()
-    parts = {name: reader.part(protocols[name]) for name in reader.PARTS}
+def find_mismatches(db: Readable) -> list[str]:
+    """Return the parts of a database that do not have the class of their contract."""
+    parts = {name: getattr(db, name, None) for name in CONTRACTS}
     return [
-        f"{name}.{member}"
+        name
         for name, part in parts.items()
-        for member in get_protocol_members(protocols[name])
-        if part is not None and not hasattr(part, member)
+        if part is not None
+        and not any(
+            base.__name__ == CONTRACTS[name] and base.__module__.startswith("dbctl.engines.contract.")
+            for base in type(part).__mro__
+        )
     ]

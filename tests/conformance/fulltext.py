@@ -90,16 +90,16 @@ class FullTextContract:
 
     def test_writer_of_searchable_engine_creates_indexes(self, filled: DatabaseFactory) -> None:
         reader, writer = filled.reader(), filled.writer()
-        assert (reader.fulltext is None) == (writer.fulltext is None) == (writer.fulltext is None)
+        assert (reader.fulltext is None) == (writer.fulltext is None)
 
     def test_index_is_created_and_dropped(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
-        fulltext, indexes = writer.fulltext, writer.fulltext
+        fulltext = writer.fulltext
         assert fulltext.text_index_state(INDEX).state == "valid"
         assert indexed.reader().fulltext.text_index_state(INDEX) == fulltext.text_index_state(INDEX)
         drop_index(writer)
         assert fulltext.text_index_state(INDEX).state == "missing"
-        assert indexes.text_index_drop_statements(INDEX) == {}
+        assert fulltext.text_index_drop_statements(INDEX) == {}
         create_index(writer)
         assert fulltext.text_index_state(INDEX).state == "valid"
         assert not fulltext.find_text_index_faults(INDEX)

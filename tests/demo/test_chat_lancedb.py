@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from dbctl import demo
-from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.migrations import MigrationVariantUnknownError
 from tests.engines import lance
-from tests.parts import find_part
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 COUNTS = {"users": 6, "chats": 24, "messages": 200}
@@ -88,7 +86,7 @@ def test_sample_of_each_variant_passes_all_checks(
 def test_nearest_vectors_have_the_same_topic_and_unit_length(variant: str, tmp_path: Path) -> None:
     built = build(tmp_path / "new", variant=variant)
     with closing(lance.open_reader(built.databases["vectors"])) as reader:
-        searcher, column, key = find_part(reader, VectorSearch), VECTOR_COLUMN[variant], KEY_COLUMN[variant]
+        searcher, column, key = reader.vectors, VECTOR_COLUMN[variant], KEY_COLUMN[variant]
         with closing(sqlite3.connect(built.databases["chat"])) as connection:
             topics = {
                 chat_id: title.partition(" ")[0]

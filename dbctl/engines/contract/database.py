@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
@@ -16,10 +15,12 @@ from dbctl.model import Struct
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks, Explainer
     from dbctl.engines.contract.dumps import Dumps
+    from dbctl.engines.contract.external_index import ExternalIndexes
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
     from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
+    from dbctl.engines.contract.vectors import VectorIndexes, VectorSearch
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
@@ -167,18 +168,6 @@ class Readable(ABC):
     native_types: frozenset[str]
     has_privileges = False  #: whether its role may be denied to read a table
 
-    #: the parts: for the name of each protocol, the class that fulfils it, as ``module:Class``; it is called with the database
-    PARTS: ClassVar[Mapping[str, str]] = {}
-
-    def part(self, kind: type[P]) -> P | None:
-        """Return the part with the protocol ``kind``, created on first use; None if the database lacks this capability."""
-        parts: dict[str, object] = self.__dict__.setdefault("_parts", {})
-        name = kind.__name__
-        if name in self.PARTS and name not in parts:
-            module, _, class_name = self.PARTS[name].partition(":")
-            parts[name] = getattr(import_module(module), class_name)(self)
-        return cast("P | None", parts.get(name))
-
     # The parts: None if the database lacks the capability. An engine overrides the property; the import is inside.
 
     @property
@@ -224,6 +213,27 @@ class Readable(ABC):
     @property
     def scripts(self) -> ScriptRunner | None:
         return None  # of a reader
+
+    @property
+    def vectors(self) -> VectorSearch | None:
+        return None
+
+    @property
+    def vector_indexes(self) -> VectorIndexes | None:
+        return None  # of a reader
+
+    @property
+    def external_indexes(self) -> ExternalIndexes | None:
+        return None
+
+    @property
+    def extensions(self) -> Sequence[object]:
+        """The parts that only extensions use; ``extension_part`` finds one of them."""
+        return ()
+
+    def extension_part(self, kind: type[P]) -> P | None:
+        """Return the part of an extension with the contract ``kind``, such as ``RowSource``; None if the database lacks it."""
+        return next((part for part in self.extensions if isinstance(part, kind)), None)
 
     @property
     def checks(self) -> Checks | None:
@@ -328,18 +338,6 @@ class Readable(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the database; further calls do nothing."""
-
-
-def require_part(db: Readable, kind: type[P], feature: str, hint: Remedy | str) -> P:
-    """Return the part of ``db`` with the protocol ``kind``.
-
-    Raises:
-        NotSupportedError: the database lacks this capability.
-    """
-    part = db.part(kind)
-    if part is None:
-        raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
-    return part
 
 
 def require_supported(db: Readable, found: P | None, feature: str, hint: Remedy | str) -> P:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import Omission, RowSink, RowSource
@@ -62,23 +63,28 @@ def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = T
     return result
 
 
-class NativeSchemas(Protocol):
+class NativeSchemas(ABC):
     """The part that describes a database for another one of the same engine."""
 
     refuses_orphans: bool  #: whether objects of ``after`` cannot be created while rows refer to missing rows
 
+    @abstractmethod
     def describes_for(self, destination: Readable) -> bool:
         """Whether the destination, of the same engine, reads the statements of this database."""
 
+    @abstractmethod
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         """Return the rules of a copy of this database, whose destination has ``state_table``."""
 
+    @abstractmethod
     def read_native(self, rules: NativeRules) -> NativeSchema:
         """Return the whole schema of this database for the destination, from the snapshot of the caller."""
 
+    @abstractmethod
     def read_definitions(self, rules: NativeRules) -> Definitions:
         """Return the objects of this database, the destination, as ``read_native`` of the source does."""
 
+    @abstractmethod
     def create_objects(self, statements: Sequence[str]) -> None:
         """Run the statements of objects in this database, in ``ScriptRunner.schema_transaction``.
 
@@ -86,29 +92,38 @@ class NativeSchemas(Protocol):
             QueryFailedError: the engine refuses a statement.
         """
 
+    @abstractmethod
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
         """Create objects in this scratch database; yield those that it refuses, with its reason."""
 
+    @abstractmethod
     def count_rows(self, schema: NativeSchema, table: str) -> int:
         """Return the number of rows to copy of a table of this database."""
 
+    @abstractmethod
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         """Return the part that reads the rows of this database exactly as they are stored."""
 
+    @abstractmethod
     def format_value(self, value: bytes) -> str:
         """Return a value of such a row for a message."""
 
+    @abstractmethod
     def open_sink(self, schema: NativeSchema) -> RowSink:
         """Return the part that writes such rows into this database."""
 
+    @abstractmethod
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         """Return the counters of this database, by name, and other values that no table stores."""
 
+    @abstractmethod
     def value_statements(self, values: Mapping[str, str]) -> Sequence[str]:
         """Return the statements for ``create_objects`` that set values of ``read_values`` in this database."""
 
+    @abstractmethod
     def list_contents(self) -> Sequence[str]:
         """Return the names of objects that the destination must not have before a copy."""
 
+    @abstractmethod
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
         """Return the statements that drop what a copy created in this database."""

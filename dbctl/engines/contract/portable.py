@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaReference
@@ -252,9 +253,10 @@ class ValueChange(Struct, frozen=True, kw_only=True):
     change: str  #: in words
 
 
-class ValueScreen(Protocol):
+class ValueScreen(ABC):
     """The part that finds out, with few statements, which columns have values that another engine may not store, or changes."""
 
+    @abstractmethod
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
     ) -> Collection[str]:
@@ -266,20 +268,23 @@ class ValueScreen(Protocol):
             limits: what the destination cannot store at all.
         """
 
+    @abstractmethod
     def count_changes(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
     ) -> Sequence[ValueChange]:
         """Return the values of a table that the destination stores, but changes; arguments as ``find_suspects``."""
 
 
-class PortableSchemas(Protocol):
+class PortableSchemas(ABC):
     """The part that reads a schema for other engines, and derives the schema of its own engine from theirs."""
 
     limits: StorageLimits
 
+    @abstractmethod
     def read_portable(self) -> PortableSchema:
         """Return the complete live schema, from one snapshot."""
 
+    @abstractmethod
     def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
         """Return the statements that create ``schema``, which may be of any engine, in this database.
 
@@ -288,12 +293,15 @@ class PortableSchemas(Protocol):
             time_form: how rows have times where columns have no type for them.
         """
 
+    @abstractmethod
     def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
         """Return what is the same for texts that are equal in a column or an index of it which ignores case."""
 
+    @abstractmethod
     def read_counters(self) -> Mapping[str, int]:
         """Return the next number of each table with an automatic column, as far as it is known."""
 
+    @abstractmethod
     def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
         """Return the statements after which the next number of existing tables is at least the given one."""
 
@@ -317,15 +325,18 @@ class LineBatch(Struct, frozen=True):
     text: bytes = b""  #: the lines with line feeds between them, if the source has joined them
 
 
-class RowSource(Protocol):
+class RowSource(ABC):
     """The part that reads rows as lines. Memory is limited to a few batches."""
 
+    @abstractmethod
     def snapshot(self) -> AbstractContextManager[None]:
         """Read one state of the database in the block."""
 
+    @abstractmethod
     def has_integer_order(self, table: str, column: str) -> bool:
         """Whether rows are read in the order of ``column``, an integer and the primary key, whose value is the position."""
 
+    @abstractmethod
     def stream_lines(
         self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> AbstractContextManager[Iterator[LineBatch]]:
@@ -338,21 +349,25 @@ class RowSource(Protocol):
             end: the position of the last row; empty: all rows.
         """
 
+    @abstractmethod
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
         """Return the rows with these values of ``key``, each key as a line."""
 
+    @abstractmethod
     def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
         """Return the function that reads a value of the kind ``native``, not NULL, as ``ValueCodec`` does."""
 
 
-class RowSink(Protocol):
+class RowSink(ABC):
     """The part that writes lines, each call inside a transaction."""
 
+    @abstractmethod
     def bulk_load(self) -> AbstractContextManager[None]:
         """Write without checks of foreign keys in the block, outside of transactions."""
 
+    @abstractmethod
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         """Insert rows; return their number.
 
@@ -360,12 +375,15 @@ class RowSink(Protocol):
             ConstraintError, ValueInvalidError: the database refuses a row.
         """
 
+    @abstractmethod
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
         """Delete the rows with these values of ``key``; return their number."""
 
+    @abstractmethod
     def clear_table(self, table: str) -> int:
         """Delete all rows of a table; return their number."""
 
+    @abstractmethod
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         """Return what changes or refuses copied rows, triggers and foreign keys, and with ``indexes`` what slows down a copy.
 
@@ -373,6 +391,7 @@ class RowSink(Protocol):
         not check and unique indexes are not among them.
         """
 
+    @abstractmethod
     def is_duplicate_object(self, error: Exception) -> bool:
         """Whether a statement failed because the object that it creates exists already."""
 
@@ -385,14 +404,16 @@ WRITE_LOCK = "dbctl_transfer_lock"
 WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
 
 
-class WriteLock(Protocol):
+class WriteLock(ABC):
     """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
 
     exceptions: str  #: writes that it does not refuse, in words
 
+    @abstractmethod
     def list_locked(self) -> Sequence[str]:
         """Return the tables that refuse writes."""
 
+    @abstractmethod
     def lock(self) -> None:
         """Make all tables refuse writes, after the transactions that write to them have ended.
 
@@ -404,6 +425,7 @@ class WriteLock(Protocol):
             PrivilegeMissingError: this user may not create triggers.
         """
 
+    @abstractmethod
     def unlock(self) -> None:
         """Let all tables accept writes again; raises as ``lock``."""
 
@@ -417,9 +439,10 @@ class WriteProof(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class WriteProofs(Protocol):
+class WriteProofs(ABC):
     """The part that finds out whether tables accept new rows."""
 
+    @abstractmethod
     def try_writes(self) -> Sequence[WriteProof]:
         """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
 

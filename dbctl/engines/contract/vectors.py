@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dbctl.engines.contract.database import Where
 from dbctl.model import Struct
@@ -72,13 +73,14 @@ class Recall(Struct, frozen=True, kw_only=True):
     index_ms: float  #: median milliseconds of a search with the index
 
 
-class VectorSearch(Protocol):
+class VectorSearch(ABC):
     """The part that searches vectors.
 
     Unknown tables, columns and wrong dimensions are refused before any query. All results are from the snapshot of the
     reader.
     """
 
+    @abstractmethod
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
         """Return the columns with vectors, in the order of the table.
 
@@ -86,6 +88,7 @@ class VectorSearch(Protocol):
             SchemaMismatchError: the table does not exist.
         """
 
+    @abstractmethod
     def find_nearest(
         self,
         table: str,
@@ -117,6 +120,7 @@ class VectorSearch(Protocol):
             ValueInvalidError: ``vector`` has another length, is not finite, or is zero and the metric needs a direction.
         """
 
+    @abstractmethod
     def read_vector(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
         """Return the vector of the first row with this key; None if it is NULL.
 
@@ -124,6 +128,7 @@ class VectorSearch(Protocol):
             RowNotFoundError: no row has the key.
         """
 
+    @abstractmethod
     def stream_vectors(
         self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
     ) -> Iterator[list[Row]]:
@@ -132,12 +137,15 @@ class VectorSearch(Protocol):
         Other statements on the same database can run in the meantime.
         """
 
+    @abstractmethod
     def find_vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
         """Check every vector; ``key`` are the columns of the examples."""
 
+    @abstractmethod
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
         """Return the vector indexes of a table; empty: every search reads all rows."""
 
+    @abstractmethod
     def measure_recall(
         self, table: str, column: str, *, query_count: int = 100, limit: int = 10, metric: Metric = "cosine"
     ) -> Recall:
@@ -148,9 +156,10 @@ class VectorSearch(Protocol):
         """
 
 
-class VectorIndexes(Protocol):
+class VectorIndexes(ABC):
     """The part of a writer that builds vector indexes. Index changes are not part of a transaction."""
 
+    @abstractmethod
     def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
         """Create or rebuild an index, and return its actual definition.
 
@@ -159,5 +168,6 @@ class VectorIndexes(Protocol):
             BusyError: other processes wrote during all attempts.
         """
 
+    @abstractmethod
     def drop_vector_index(self, table: str, name: str) -> None:
         """Drop an index; searches read all rows from then on."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import AllOf, Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery, ValueCodec
+from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.engines.lancedb.catalog import Catalog, LanceSchema
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.ordering import sort_row_ids
@@ -34,10 +35,6 @@ class LanceReader(Readable):
     Writes of other processes are neither visible nor blocked. After another process pruned the version, reads raise
     ChangedWhileReadError.
     """
-
-    PARTS: ClassVar[Mapping[str, str]] = {
-        "VectorSearch": "dbctl.engines.lancedb.vectors:LanceVectors",
-    }
 
     native_types = frozenset({"boolean", "time"})
     read_only = True
@@ -85,6 +82,12 @@ class LanceReader(Readable):
         dumps = FolderDumps(self.location.folder, self.target)
         self.cleanup.callback(dumps.unpin)
         return dumps
+
+    @cached_property
+    def vectors(self) -> VectorSearch:
+        from dbctl.engines.lancedb.vectors import LanceVectors
+
+        return LanceVectors(self)
 
     @cached_property
     def checks(self) -> Checks:

@@ -9,7 +9,14 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.vectors import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
+from dbctl.engines.contract.vectors import (
+    Metric,
+    VectorColumn,
+    VectorIndex,
+    VectorIndexes,
+    VectorIndexKind,
+    VectorIndexSpec,
+)
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
@@ -28,7 +35,7 @@ MIN_VECTORS = 256
 ROWS_PER_PARTITION: dict[VectorIndexKind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
 
 
-class LanceVectorIndexes:
+class LanceVectorIndexes(VectorIndexes):
     """``VectorIndexes`` of a writer."""
 
     def __init__(self, db: LanceReader) -> None:

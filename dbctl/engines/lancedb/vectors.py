@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import Condition, Where
-from dbctl.engines.contract.vectors import Metric, Recall, VectorColumn, VectorFault, VectorIndex
+from dbctl.engines.contract.vectors import (
+    Metric,
+    Recall,
+    VectorColumn,
+    VectorFault,
+    VectorIndex,
+    VectorSearch,
+)
 from dbctl.engines.lancedb import catalog, values
 from dbctl.engines.lancedb.rows import ROW_ID
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, decoded_type, to_rows
@@ -91,7 +98,7 @@ MAX_PARTITIONS = 1 << 20
 PARTITION_COUNT = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
 
 
-class LanceVectors:
+class LanceVectors(VectorSearch):
     """``VectorSearch``."""
 
     def __init__(self, db: LanceReader) -> None:

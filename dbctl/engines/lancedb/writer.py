@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where, Writable
+from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.location import acquire_lock
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
@@ -55,11 +56,6 @@ class LanceWriter(LanceReader, Writable):
     rows, the statement is not undone, and PartialWriteError is raised. If dbctl is killed, executed statements remain.
     """
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **LanceReader.PARTS,
-        "VectorIndexes": "dbctl.engines.lancedb.vector_indexes:LanceVectorIndexes",
-    }
-
     read_only = False
 
     def __init__(
@@ -69,6 +65,12 @@ class LanceWriter(LanceReader, Writable):
         super().__init__(url, target, timeout=timeout, keys=keys)
         self._steps: list[Step] | None = None  #: executed statements; None outside of a transaction
         self._own_versions = set[tuple[str, int]]()  #: tables with the versions that this transaction created
+
+    @cached_property
+    def vector_indexes(self) -> VectorIndexes:
+        from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes
+
+        return LanceVectorIndexes(self)
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         self.insert_many(table, list(values), [list(values.values())])

@@ -41,9 +41,7 @@ from dbctl.engines.mysql.values import (
     format_literal,
     kind_of,
 )
-from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
-from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
@@ -113,20 +111,6 @@ class RowInserter:
         return accepted
 
 
-_PLACE = "dbctl.engines.mysql", "MySQL"
-_PARTS = {
-    "ValueScreen": "transfer.derive:{}ValueScreen",
-    "WriteLock": "transfer.rows:{}WriteLock",
-}
-READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS)
-WRITER_PARTS = locate_parts(
-    *_PLACE,
-    server_parts.WRITER_PARTS,
-    **_PARTS,
-    WriteProofs="transfer.rows:{}WriteProofs",
-)
-
-
 class MySQLDatabase(ServerDatabase):
     """What readers and writers share."""
 
@@ -176,6 +160,12 @@ class MySQLDatabase(ServerDatabase):
         return MySQLFullText(self)
 
     @cached_property
+    def extensions(self) -> Sequence[object]:
+        from dbctl.engines.mysql.transfer.native import create_parts
+
+        return create_parts(self)
+
+    @cached_property
     def checks(self) -> Checks:
         from dbctl.engines.mysql.checks import MySQLChecks
 
@@ -191,7 +181,6 @@ class MySQLDatabase(ServerDatabase):
 class MySQLReader(MySQLDatabase):
     """A database whose transactions are read-only, enforced by the server."""
 
-    PARTS = READER_PARTS
     read_only = True
 
     @cached_property
@@ -204,7 +193,6 @@ class MySQLReader(MySQLDatabase):
 class MySQLWriter(MySQLDatabase, ServerWriter):
     """A database that may be written."""
 
-    PARTS = WRITER_PARTS
     transactions: MySQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:

@@ -23,9 +23,7 @@ from dbctl.engines.postgresql.connection import (
 )
 from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
 from dbctl.engines.postgresql.values import base_type, encode_for_column
-from dbctl.engines.servers import parts as server_parts
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
-from dbctl.engines.servers.parts import locate_parts
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.url import Url
@@ -33,18 +31,6 @@ from dbctl.url import Url
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
 
-_PLACE = "dbctl.engines.postgresql", "PostgreSQL"
-_PARTS = {
-    "ValueScreen": "transfer.screen:{}ValueScreen",
-    "WriteLock": "transfer.write_lock:{}WriteLock",
-}
-READER_PARTS = locate_parts(*_PLACE, server_parts.READER_PARTS, **_PARTS)
-WRITER_PARTS = locate_parts(
-    *_PLACE,
-    server_parts.WRITER_PARTS,
-    **_PARTS,
-    WriteProofs="transfer.write_lock:{}WriteProofs",
-)
 #: Ascending sequences from which columns of a table take their values, of any owner.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
 from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement > 0 and (
@@ -106,6 +92,12 @@ class PostgreSQLDatabase(ServerDatabase):
         return PostgreSQLFullText(self)
 
     @cached_property
+    def extensions(self) -> Sequence[object]:
+        from dbctl.engines.postgresql.transfer.native import create_parts
+
+        return create_parts(self)
+
+    @cached_property
     def checks(self) -> Checks:
         from dbctl.engines.postgresql.checks import PostgreSQLChecks
 
@@ -133,7 +125,6 @@ class PostgreSQLDatabase(ServerDatabase):
 class PostgreSQLReader(PostgreSQLDatabase):
     """A database whose transactions are read-only by default."""
 
-    PARTS = READER_PARTS
     read_only = True
 
     @cached_property
@@ -146,7 +137,6 @@ class PostgreSQLReader(PostgreSQLDatabase):
 class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     """A database that may be written."""
 
-    PARTS = WRITER_PARTS
     transactions: PostgreSQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:

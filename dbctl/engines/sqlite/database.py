@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, Where, Writable
 from dbctl.engines.contract.streaming import TimeForms
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        "NativeSchemas": "dbctl.engines.sqlite.transfer.native:SQLiteNativeSchemas",
-        "PortableSchemas": "dbctl.engines.sqlite.transfer.schema:SQLitePortableSchemas",
-        "RowSource": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSource",
-        "ValueScreen": "dbctl.engines.sqlite.transfer.screen:SQLiteValueScreen",
-        "WriteLock": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteLock",
-    }
     connection: SQLiteConnection
     catalog: SQLiteCatalog
 
@@ -92,6 +85,12 @@ class SQLiteDatabase(SqlDatabase):
         return SQLiteTableRebuilder(self)
 
     @cached_property
+    def extensions(self) -> Sequence[object]:
+        from dbctl.engines.sqlite.transfer.native import create_parts
+
+        return create_parts(self)
+
+    @cached_property
     def checks(self) -> Checks:
         from dbctl.engines.sqlite.checks import SQLiteChecks
 
@@ -127,9 +126,6 @@ class SQLiteDatabase(SqlDatabase):
 class SQLiteReader(SQLiteDatabase):
     """A SQLite file opened for reading; no side files are created."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **SQLiteDatabase.PARTS,
-    }
     connection: ReadConnection
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
@@ -146,11 +142,6 @@ class SQLiteReader(SQLiteDatabase):
 class SQLiteWriter(SQLiteDatabase, Writable):
     """A SQLite file opened for reading and writing; its rows are written with sqlite-utils."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **SQLiteDatabase.PARTS,
-        "RowSink": "dbctl.engines.sqlite.transfer.rows:SQLiteRowSink",
-        "WriteProofs": "dbctl.engines.sqlite.transfer.rows:SQLiteWriteProofs",
-    }
     connection: WriteConnection
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
@@ -22,6 +22,7 @@ from dbctl.engines.contract.portable import (
     PortableTable,
     StorageLimits,
     ValueChange,
+    ValueScreen,
     exchange_kind,
 )
 from dbctl.engines.contract.schema import Schema
@@ -179,7 +180,7 @@ ZERO_SIGN = "the sign of zero is removed"
 MAX_TERMS = 400
 
 
-class SqlValueScreen(ABC):
+class SqlValueScreen(ValueScreen):
     """The part ``ValueScreen``; a class of each engine writes the conditions."""
 
     length: ClassVar[str]  #: SQL for the number of characters

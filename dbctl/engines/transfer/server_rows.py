@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.native import NativeSchema, NativeTable
-from dbctl.engines.contract.portable import Line, LineBatch, LineColumn
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, RowSource
 from dbctl.engines.servers.database import ServerDatabase
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.transfer import lines
@@ -52,7 +52,7 @@ class NativeNames:
         return self._tables[table].key
 
 
-class ServerRowSource(ABC):
+class ServerRowSource(RowSource):
     """The part ``RowSource``."""
 
     def __init__(self, db: ServerDatabase) -> None:

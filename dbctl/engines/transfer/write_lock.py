@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from dbctl.engines.contract.database import Writable, require_part
+from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.contract.portable import (
     PortableColumn,
     PortableIndex,
     PortableSchemas,
     PortableTable,
+    WriteLock,
     WriteProof,
+    WriteProofs,
 )
-from dbctl.engines.contract.schema import SchemaReference, ScriptRunner
+from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
@@ -28,16 +30,11 @@ if TYPE_CHECKING:
     from dbctl.engines.sql.database import SqlDatabase
 
 
-class SqlWriteLock(ABC):
+class SqlWriteLock(WriteLock):
     """The part ``WriteLock``."""
-
-    exceptions: str
 
     def __init__(self, db: SqlDatabase) -> None:
         self._db = db
-
-    @abstractmethod
-    def list_locked(self) -> Sequence[str]: ...
 
     @abstractmethod
     def _lock_statements(self) -> Sequence[str]:
@@ -54,7 +51,7 @@ class SqlWriteLock(ABC):
         self._run(self._unlock_statements())
 
     def _run(self, statements: Sequence[str]) -> None:
-        scripts = require_part(self._db, ScriptRunner, "the lock of a transfer", "")
+        scripts = require_supported(self._db, self._db.scripts, "the lock of a transfer", "")
         with scripts.schema_transaction():
             for sql in statements:
                 scripts.run_statement(sql)
@@ -67,7 +64,7 @@ class _UndoneError(Exception):
     """Rolls a transaction back."""
 
 
-class SqlWriteProofs(ABC):
+class SqlWriteProofs(WriteProofs):
     """The part ``WriteProofs``."""
 
     def __init__(self, db: Writable, catalog: Catalog) -> None:
@@ -82,7 +79,8 @@ class SqlWriteProofs(ABC):
         """Delete a row."""
 
     def try_writes(self) -> Sequence[WriteProof]:
-        schema = require_part(self._db, PortableSchemas, "a transfer", "").read_portable()
+        schemas = self._db.extension_part(PortableSchemas)
+        schema = require_supported(self._db, schemas, "a transfer", "").read_portable()
         # properties that no portable schema has may refuse a copy of a row
         special = {part.table for part in schema.omissions if part.kind in ("constraint", "trigger", "rule")}
         return [

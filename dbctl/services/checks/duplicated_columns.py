@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable, require_supported
-from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
@@ -125,8 +124,8 @@ def stream_batches(
     Raises:
         NotSupportedError: the engine cannot stream rows.
     """
-    if vectors := db.part(VectorSearch):
-        yield vectors.stream_vectors(table, columns, batch_size=BATCH)
+    if db.vectors:
+        yield db.vectors.stream_vectors(table, columns, batch_size=BATCH)
         return
     hint = "Its engine cannot stream rows."
     streams = require_supported(db, db.streams, "comparing its rows", hint)

@@ -7,7 +7,6 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReader, SchemaReference
-from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results
@@ -223,7 +222,7 @@ def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[
             for index in indexes
             if index.table == table
         ]
-    if vectors := db.part(VectorSearch):
+    if vectors := db.vectors:
         return [
             DescribedIndex(name=index.name, columns=[index.column], unique=False, method=index.kind, where="")
             for index in vectors.vector_indexes(table)

@@ -77,7 +77,7 @@ def prepare_lookup(
         where: further conditions, which the engine checks.
         order: the order of the rows.
     """
-    db, search = compiler.db.part(ExternalIndexes), compiler.search
+    db, search = compiler.db.external_indexes, compiler.search
     if db is None or not has_external_index(search, app.profile):
         return None, ""
     words = [word for word in words if db.can_find_word(word)]

@@ -305,10 +305,9 @@ def choose_strategy(
         lookup, note = None, f"{index_error}; every row was read; {index_error.hint}"
     searched = lookup.words if lookup else ()
     where = [*(compiler.contains(word) for word in candidates.words if word not in searched), *where]
-    indexes = db.part(ExternalIndexes)
     source: Strategy
-    if lookup and indexes:
-        source = ExternalIndexSelect(indexes, lookup, Query(search.table, (), where, order))
+    if lookup and db.external_indexes:
+        source = ExternalIndexSelect(db.external_indexes, lookup, Query(search.table, (), where, order))
     else:
         order = _use_index_order(search, order) if conditions.all_rows else order
         source = PlainSelect(db, Query(search.table, (), where, order))

@@ -11,8 +11,9 @@ from zlib import crc32
 from xxhash import xxh3_128_intdigest
 
 from dbctl import progress
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.portable import Line, LineColumn, RowSource
+from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.transfer.lines import TAB, key_of
 from dbctl.model import Struct
 from dbctl.services.transfer.tables import TransferTable
@@ -331,10 +332,18 @@ def _read_integer(line: Line) -> int:
 P = TypeVar("P")
 
 
+_HINT = "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
+
+
 def require(db: Readable, kind: type[P]) -> P:
-    """Return a part.
+    """Return a part that only transfers use.
 
     Raises:
         NotSupportedError: the engine has none.
     """
-    return require_part(db, kind, "a transfer", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
+    return require_supported(db, db.extension_part(kind), "a transfer", _HINT)
+
+
+def require_scripts(db: Readable) -> ScriptRunner:
+    """Return what runs the scripts of a database; raises as ``require``."""
+    return require_supported(db, db.scripts, "a transfer", _HINT)

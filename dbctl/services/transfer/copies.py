@@ -12,7 +12,6 @@ from msgspec import structs
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.native import NativeSchemas, list_definitions
 from dbctl.engines.contract.portable import LineColumn, Omission, PortableSchemas, RowSource
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.transfer import TransferOtherError
@@ -31,7 +30,7 @@ from dbctl.services.transfer.check import (
     find_refused_statements,
     refuse_problems,
 )
-from dbctl.services.transfer.compare import decode_value, require
+from dbctl.services.transfer.compare import decode_value, require, require_scripts
 from dbctl.services.transfer.copy import (
     Destination,
     TransferState,
@@ -159,7 +158,7 @@ class NativeCopy:
             TransferSchemaError: the destination would lack rows.
         """
         refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
-        scripts, destination = require(db, ScriptRunner), require(db, NativeSchemas)
+        scripts, destination = require_scripts(db), require(db, NativeSchemas)
         with scripts.schema_transaction():
             destination.create_objects([sql for part in self.schema.before for sql in part.statements])
             state.add_attachments([list(part.statements) for part in self.schema.after])
@@ -172,7 +171,7 @@ class NativeCopy:
     def set_values(self, db: Writable) -> None:
         """Set the counters, and other values that no table stores."""
         native, values = require(db, NativeSchemas), self._source.read_values(self.rules)
-        with require(db, ScriptRunner).schema_transaction():
+        with require_scripts(db).schema_transaction():
             native.create_objects(native.value_statements(values))
 
     def find_refused_objects(self) -> Iterator[Omission]:
@@ -183,7 +182,7 @@ class NativeCopy:
             except PrivilegeMissingError:
                 yield UNTRIED
                 return
-            scripts, native = scratch.part(ScriptRunner), require(scratch, NativeSchemas)
+            scripts, native = scratch.scripts, require(scratch, NativeSchemas)
             if scripts is None:
                 return
             with scripts.schema_transaction():
@@ -291,7 +290,7 @@ class PortableCopy:
 
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""
-        return require(db, ScriptRunner).drop_statements()
+        return require_scripts(db).drop_statements()
 
     def create_schema(self, db: Writable, state: TransferState) -> None:
         """Create the tables; afterwards the phase is ``copy``."""
@@ -315,7 +314,7 @@ class PortableCopy:
 
     def set_values(self, db: Writable) -> None:
         """Set the counters."""
-        scripts = require(db, ScriptRunner)
+        scripts = require_scripts(db)
         numbers = require(self._source, PortableSchemas).read_counters()
         with db.transaction():  # also where the source counts nothing, and takes the largest key
             for table in self.schema.source.tables:

@@ -10,7 +10,6 @@ from dbctl import progress
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import Line, LineBatch, RowSink, RowSource
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.transfer import TransferOtherError
 from dbctl.errors.usage import ValueInvalidError
@@ -24,6 +23,7 @@ from dbctl.services.transfer.compare import (
     TableComparison,
     TableDigest,
     require,
+    require_scripts,
 )
 from dbctl.services.transfer.tables import TransferTable
 
@@ -193,7 +193,7 @@ def create_state(
     db: Writable, source: str, fingerprints: Mapping[str, str], *, is_adopted: bool
 ) -> TransferState:
     """Create the state of a new transfer in an empty database, or in one whose schema the app made."""
-    scripts = require(db, ScriptRunner)
+    scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(_CREATE)
         state = TransferState(db, source, "schema", 0)
@@ -208,7 +208,7 @@ def empty_destination(db: Writable, statements: Sequence[str]) -> None:
 
     The destination was empty when its state was created, so everything in it comes from this transfer.
     """
-    scripts = require(db, ScriptRunner)
+    scripts = require_scripts(db)
     with scripts.schema_transaction():
         # the state last: without it, the remaining tables would be those of another program
         for sql in sorted(statements, key=lambda sql: TRANSFER_TABLE in sql):
@@ -237,7 +237,7 @@ def load_state(db: Writable, source: str) -> TransferState:
 
 def drop_state(db: Writable) -> None:
     """Drop the state after the transfer has ended."""
-    scripts = require(db, ScriptRunner)
+    scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(f"drop table {TRANSFER_TABLE}")
 
@@ -266,7 +266,7 @@ class Destination(Struct, frozen=True):
         if self.native:
             self.native.create_objects(statements)
             return
-        scripts = require(self.db, ScriptRunner)
+        scripts = require_scripts(self.db)
         for sql in statements:
             scripts.run_statement(sql)
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dbctl import progress
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import Line, RowSource, WriteProof, WriteProofs
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.transfer.lines import split_line
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.transfer import TransferDestinationMissingError, TransferDifferentError
@@ -22,6 +21,7 @@ from dbctl.services.transfer.compare import (
     decode_value,
     digest_table,
     require,
+    require_scripts,
 )
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.services.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
@@ -148,7 +148,7 @@ def _prepare_destination(copy: Copy, destination: Destination, state: TransferSt
     if state.phase == "schema":
         copy.create_schema(destination.db, state)
     else:
-        with require(destination.db, ScriptRunner).schema_transaction():
+        with require_scripts(destination.db).schema_transaction():
             detach(destination, state, indexes=False)
 
 
@@ -320,7 +320,7 @@ def try_writes(endpoints: Endpoints) -> Sequence[WriteProof]:
     """Try whether the destination accepts new rows; nothing remains of them."""
     try:
         with endpoints.open_destination() as db:
-            proofs = db.part(WriteProofs)
+            proofs = db.extension_part(WriteProofs)
             return proofs.try_writes() if proofs else ()
     except DbctlError as error:
         return [WriteProof(table="the database", outcome="refused", reason=str(error))]

@@ -14,7 +14,6 @@ from msgspec import structs
 from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import ColumnPair, Omission, PortableSchema, PortableSchemas, RowSink
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.migrations import MigrationsMissingError
@@ -26,7 +25,7 @@ from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target, find_targets
-from dbctl.services.transfer.compare import require
+from dbctl.services.transfer.compare import require, require_scripts
 from dbctl.services.transfer.copy import Destination, TransferState, has_state, load_state
 from dbctl.services.transfer.endpoints import REMEDY, Endpoints
 from dbctl.services.transfer.tables import (
@@ -101,7 +100,7 @@ def is_native(
     endpoints: Endpoints, source: Readable, destination: Readable | None, options: SchemaOptions
 ) -> bool:
     """Whether the definitions of the source are copied, to a file that does not exist if there is no destination."""
-    native = source.part(NativeSchemas)
+    native = source.extension_part(NativeSchemas)
     is_same = endpoints.source_url.engine == endpoints.destination_url.engine
     if native is None or not is_same or options.migrations:
         return False
@@ -269,7 +268,7 @@ def open_planned_destination(
 
 def try_statements(schema: TransferSchema, scratch: Writable) -> Iterator[tuple[str, str]]:
     """Create a derived schema in a private database; yield each statement that the engine refuses, with its reason."""
-    scripts = require(scratch, ScriptRunner)
+    scripts = require_scripts(scratch)
     for sql in (*schema.statements, *schema.later_statements):
         try:
             with scripts.schema_transaction():
@@ -283,7 +282,7 @@ def create_schema(schema: TransferSchema, db: Writable, state: TransferState) ->
     sink = require(db, RowSink)
     if schema.migrations:
         apply_all(schema.migrations, db)
-    scripts = require(db, ScriptRunner)
+    scripts = require_scripts(db)
     with scripts.schema_transaction():
         for sql in schema.statements:
             scripts.run_statement(sql)
@@ -301,7 +300,7 @@ def detach(destination: Destination, state: TransferState, *, indexes: bool) -> 
     It runs in a transaction of ``ScriptRunner``. On a server without transactions for schemas, a statement is recorded
     before its object is dropped.
     """
-    scripts = require(destination.db, ScriptRunner)
+    scripts = require_scripts(destination.db)
     for drop, create in destination.sink.list_attachments(indexes=indexes):
         if list(create) not in map(list, state.attachments.values()):
             state.add_attachments([create])
@@ -316,7 +315,7 @@ def attach(destination: Destination, state: TransferState) -> None:
         ConstraintError: rows break a constraint.
     """
     db = destination.db
-    scripts = require(db, ScriptRunner)
+    scripts = require_scripts(db)
     if scripts.transactional_ddl:
         with scripts.schema_transaction():
             destination.create([sql for group in state.attachments.values() for sql in group])

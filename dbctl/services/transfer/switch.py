@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from dbctl.engines.contract.native import NativeSchemas
 from dbctl.engines.contract.portable import RowSource, WriteLock
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.transfer import (
     SourceChangingError,
@@ -18,7 +17,7 @@ from dbctl.errors.transfer import (
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation, retry_conflicts
-from dbctl.services.transfer.compare import digest_table, require
+from dbctl.services.transfer.compare import digest_table, require, require_scripts
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import (
     Destination,
@@ -167,7 +166,7 @@ class SwitchTransfer(Operation):
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
             digests = verify_digests(endpoints, state, destination.rows, tables)
             if copy.final:
-                with require(db, ScriptRunner).schema_transaction():
+                with require_scripts(db).schema_transaction():
                     require(db, NativeSchemas).create_objects(copy.final)
             drop_state(db)
         return SwitchResult(
@@ -220,7 +219,7 @@ class SwitchTransfer(Operation):
     ) -> list[SyncResult]:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
-        with require(db, ScriptRunner).schema_transaction():
+        with require_scripts(db).schema_transaction():
             detach(destination, state, indexes=False)
         changes = list[SyncResult]()
         with destination.sink.bulk_load():

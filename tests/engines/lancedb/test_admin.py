@@ -12,7 +12,7 @@ import pytest
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
+from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.vectors import find_faults
@@ -22,7 +22,6 @@ from dbctl.errors.search import VectorIndexUnsuitableError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
-from tests.parts import find_part
 
 #: Prunes all versions, which commands do not allow.
 PRUNE = MaintenanceTask(table=TABLE, statement="prune it", older_than=timedelta(0))
@@ -69,7 +68,7 @@ def test_library_panic_is_reported_as_damage(two_fragments):
         "panic" in line and files[0].name in line for line in lance.open_reader(folder).checks.find_damage()
     )
     with pytest.raises(CorruptError):
-        find_part(lance.open_reader(folder), VectorSearch).find_nearest(
+        lance.open_reader(folder).vectors.find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5
         )
     files[0].write_bytes(content)
@@ -252,23 +251,23 @@ def test_version_pruned_while_read_is_reported(two_fragments):
 def test_index_is_created_and_finds_neighbours(tmp_path, kind):
     lance.create_table(tmp_path, range(1100))
     writer = lance.open_writer(tmp_path)
-    index = find_part(writer, VectorIndexes).create_vector_index(
+    index = writer.vector_indexes.create_vector_index(
         VectorIndexSpec(table=TABLE, column="vector", kind=kind, partitions=4)
     )
     assert (index.metric, index.rows, index.unindexed_rows, index.partitions) == ("cosine", 1100, 0, 4)
     reader = lance.open_reader(tmp_path)
-    neighbours = find_part(reader, VectorSearch).find_nearest(
+    neighbours = reader.vectors.find_nearest(
         TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5, exact=False
     )
     assert neighbours[0][0] == "msg-00007"
     assert neighbours[0][1] == pytest.approx(0, abs=1e-6)
-    recall = find_part(reader, VectorSearch).measure_recall(TABLE, "vector", query_count=10, limit=5)
+    recall = reader.vectors.measure_recall(TABLE, "vector", query_count=10, limit=5)
     assert recall.queries == 10
     assert 0.5 < recall.share <= 1
     with pytest.raises(SchemaMismatchError):
-        find_part(reader, VectorSearch).measure_recall(TABLE, "vector", metric="l2")
-    find_part(writer, VectorIndexes).drop_vector_index(TABLE, index.name)
-    assert find_part(writer, VectorSearch).vector_indexes(TABLE) == []
+        reader.vectors.measure_recall(TABLE, "vector", metric="l2")
+    writer.vector_indexes.drop_vector_index(TABLE, index.name)
+    assert writer.vectors.vector_indexes(TABLE) == []
 
 
 def test_recall_counts_ties_as_hits(tmp_path):
@@ -280,11 +279,9 @@ def test_recall_counts_ties_as_hits(tmp_path):
         ]
         table.add(rows[::-1])
     spec = VectorIndexSpec(table=TABLE, column="vector", partitions=2)
-    find_part(lance.open_writer(tmp_path), VectorIndexes).create_vector_index(spec)
+    lance.open_writer(tmp_path).vector_indexes.create_vector_index(spec)
     assert (
-        find_part(lance.open_reader(tmp_path), VectorSearch)
-        .measure_recall(TABLE, "vector", query_count=51, limit=10)
-        .share
+        lance.open_reader(tmp_path).vectors.measure_recall(TABLE, "vector", query_count=51, limit=10).share
         > 0.99
     )
 
@@ -292,7 +289,7 @@ def test_recall_counts_ties_as_hits(tmp_path):
 def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     lance.create_table(tmp_path, range(300))
     writer = lance.open_writer(tmp_path)
-    find_part(writer, VectorIndexes).create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
+    writer.vector_indexes.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     files = list((tmp_path / f"{TABLE}.lance/_indices").glob("*/*.idx"))
     for damage in (lambda path: path.write_bytes(b"x" * path.stat().st_size), lambda path: path.unlink()):
         for file in files:
@@ -308,15 +305,15 @@ def test_unsuitable_index_is_refused(tmp_path):
     table = lance.create_table(tmp_path, range(200))
     writer = lance.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="200 vectors"):
-        find_part(writer, VectorIndexes).create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
+        writer.vector_indexes.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     table.add([lance.create_row(number) for number in range(200, 1000)])
     writer = lance.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="64 partitions") as caught:
-        find_part(writer, VectorIndexes).create_vector_index(
+        writer.vector_indexes.create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", kind="ivf-pq", partitions=64)
         )
     assert "at most 3" in caught.value.hint
-    assert find_part(writer, VectorSearch).vector_indexes(TABLE) == []
+    assert writer.vectors.vector_indexes(TABLE) == []
 
 
 def test_file_cells_are_converted_to_column_types(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.vectors import VectorIndexes, VectorIndexSpec, VectorSearch
+from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.engines.lancedb import manifest
 from dbctl.errors.backup import StorageKeysMissingError
 from dbctl.errors.base import DbctlError
@@ -34,7 +34,6 @@ from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
-from tests.parts import find_part
 
 VARIANTS = pytest.mark.parametrize("deployed", [True, False], ids=["deployed", "document"])
 
@@ -51,7 +50,7 @@ def test_columns_have_arrow_types(tmp_path, deployed):
     assert [name for name, description in columns.items() if description.is_primary_key] == [key]
     assert (columns[key].type, columns["timestamp"].type) == ("STRING", "DOUBLE")
     assert columns[vector].type == f"FIXED_SIZE_LIST<ITEM: FLOAT>[{SIZE}]"
-    (column,) = find_part(lance.open_reader(tmp_path), VectorSearch).vector_columns(TABLE)
+    (column,) = lance.open_reader(tmp_path).vectors.vector_columns(TABLE)
     assert (column.column, column.dimension) == (vector, SIZE)
 
 
@@ -96,7 +95,7 @@ def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
         with pytest.raises(RuntimeError, match="rolled back"), writer.transaction():
             writer.delete(TABLE, [Condition("role", "=", "user")])
             raise RuntimeError("rolled back")
-        find_part(writer, VectorIndexes).create_vector_index(
+        writer.vector_indexes.create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", metric="cosine", kind="ivf-flat")
         )
         writer.storage.maintain(MaintenanceTask(table=TABLE, statement="compact"))
@@ -126,7 +125,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     condition = [Condition("user_id", "in", ["USER-1"])]
     assert reader.count(TABLE, condition) == 7
     assert reader.select(TABLE, ["message_id"], condition, limit=2) == [("msg-00001",), ("msg-00004",)]
-    neighbours = find_part(reader, VectorSearch).find_nearest(
+    neighbours = reader.vectors.find_nearest(
         TABLE, lance.create_vector(4), ["message_id"], column="vector", limit=2, where=condition
     )
     assert neighbours[0][0] == "msg-00004"
@@ -352,24 +351,19 @@ def test_sql_query_is_refused(tmp_path):
 def test_nearest_rows_come_first(tmp_path, deployed):
     lance.create_table(tmp_path, range(200), deployed=deployed)
     reader, (key, vector) = lance.open_reader(tmp_path), key_and_vector_columns(deployed)
-    neighbours = find_part(reader, VectorSearch).find_nearest(
-        TABLE, lance.create_vector(7), [key], column=vector, limit=3
-    )
+    neighbours = reader.vectors.find_nearest(TABLE, lance.create_vector(7), [key], column=vector, limit=3)
     assert neighbours[0][0] == "msg-00007"
     assert neighbours[0][1] == pytest.approx(0, abs=1e-6)
     assert [row[1] for row in neighbours] == sorted(row[1] for row in neighbours)
-    filtered = find_part(reader, VectorSearch).find_nearest(
+    filtered = reader.vectors.find_nearest(
         TABLE, lance.create_vector(7), [key], column=vector, limit=5, where=[Condition("role", "=", "user")]
     )
     assert len(filtered) == 5
     assert all(int(row[0][4:]) % 2 == 0 for row in filtered)
-    assert list(
-        find_part(reader, VectorSearch).read_vector(TABLE, {key: "msg-00007"}, vector)
-    ) == pytest.approx(lance.create_vector(7), rel=1e-6)
-    assert (
-        sum(map(len, find_part(reader, VectorSearch).stream_vectors(TABLE, [key, vector], batch_size=50)))
-        == 200
+    assert list(reader.vectors.read_vector(TABLE, {key: "msg-00007"}, vector)) == pytest.approx(
+        lance.create_vector(7), rel=1e-6
     )
+    assert sum(map(len, reader.vectors.stream_vectors(TABLE, [key, vector], batch_size=50))) == 200
 
 
 def test_equally_near_rows_are_sorted_by_key(tmp_path):
@@ -381,7 +375,7 @@ def test_equally_near_rows_are_sorted_by_key(tmp_path):
         table.add(duplicates[start : start + (100 if start == 50 else 50)][::-1])
     expected = ["msg-00007", *(row["message_id"] for row in duplicates)]
     for limit in (1, 2, 3, 20, 200, 201):
-        neighbours = find_part(lance.open_reader(tmp_path), VectorSearch).find_nearest(
+        neighbours = lance.open_reader(tmp_path).vectors.find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=limit
         )
         assert [row[0] for row in neighbours] == expected[:limit]
@@ -392,7 +386,7 @@ def test_cosine_ignores_length_of_vector(tmp_path, length):
     lance.create_table(tmp_path, range(50))
     reader = lance.open_reader(tmp_path)
     unscaled, scaled = (
-        find_part(reader, VectorSearch).find_nearest(TABLE, vector, ["message_id"], column="vector", limit=50)
+        reader.vectors.find_nearest(TABLE, vector, ["message_id"], column="vector", limit=50)
         for vector in (lance.create_vector(7), [component * length for component in lance.create_vector(7)])
     )
     assert [row[0] for row in scaled] == [row[0] for row in unscaled]
@@ -411,7 +405,7 @@ def test_cosine_ignores_length_of_vector(tmp_path, length):
 def test_unsuitable_query_vector_is_refused(tmp_path, vector, metric, word):
     lance.create_table(tmp_path)
     with pytest.raises(ValueInvalidError, match=word):
-        find_part(lance.open_reader(tmp_path), VectorSearch).find_nearest(
+        lance.open_reader(tmp_path).vectors.find_nearest(
             TABLE, vector, ["role"], column="vector", limit=1, metric=metric
         )
 
@@ -433,9 +427,9 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
     reader = lance.open_reader(url)
     assert reader.count(TABLE) == 10
     assert (
-        find_part(reader, VectorSearch).find_nearest(
-            TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1
-        )[0][0]
+        reader.vectors.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)[
+            0
+        ][0]
         == "msg-00007"
     )
     assert lance.open_reader(f"s3://{bucket.name}/nosuch").tables() == {}

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.dumps import SnapshotPin
 from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.contract.vectors import VectorIndexes
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.parts import find_part
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 FIELDS = st.integers(1, (1 << 29) - 1)
@@ -33,8 +31,8 @@ def test_database_in_bucket_has_no_dumps():
 def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
     lance.create_table(tmp_path)
     reader, writer = lance.open_reader(tmp_path), lance.open_writer(tmp_path)
-    assert (reader.part(VectorIndexes), writer.fulltext) == (None, None)
-    assert find_part(writer, VectorIndexes) is writer.part(VectorIndexes), "a part is created once"
+    assert (reader.vector_indexes, writer.fulltext) == (None, None)
+    assert writer.vector_indexes is writer.vector_indexes, "a part is created once"
     with pytest.raises(RuntimeError):
         reader.storage.maintain(MaintenanceTask(table=TABLE, statement="compact"))
 

@@ -7,13 +7,11 @@ import threading
 import pytest
 
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.parts import find_part
 from tests.services import chat_app, promptvault_app
 from tests.storage_servers import CEPH, SEAWEEDFS
 
@@ -43,7 +41,7 @@ def test_table_is_read_searched_written_and_measured(server, bucket):
         writer.delete(TABLE, [Condition("role", "=", "user")])
     reader = lance.open_reader(url)
     assert reader.count(TABLE) == 10
-    search = find_part(reader, VectorSearch)
+    search = reader.vectors
     (row,) = search.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)
     assert row[0] == "msg-00007"
     (size,) = reader.storage.measure_tables()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.portable import DerivedSchema, PortableSchema, PortableSchemas
 from dbctl.url import parse_url
 from tests.databases import ComparedDatabase, empty_database
@@ -30,7 +30,7 @@ def open_reader(database: ComparedDatabase) -> Iterator[Readable]:
 def read_portable(database: ComparedDatabase) -> PortableSchema:
     """Return the live schema of a database."""
     with open_reader(database) as reader:
-        return require_part(reader, PortableSchemas, "a schema", "").read_portable()
+        return reader.extension_part(PortableSchemas).read_portable()
 
 
 def derive(schema: PortableSchema, database: ComparedDatabase) -> DerivedSchema:
@@ -38,7 +38,7 @@ def derive(schema: PortableSchema, database: ComparedDatabase) -> DerivedSchema:
     if database.engine == "sqlite":
         database.run("select 1")  # creates the file
     with open_reader(database) as reader:
-        return require_part(reader, PortableSchemas, "a schema", "").derive(schema)
+        return reader.extension_part(PortableSchemas).derive(schema)
 
 
 @pytest.fixture

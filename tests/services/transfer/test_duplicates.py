@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.portable import (
     IndexTerm,
     LineColumn,
@@ -72,7 +71,7 @@ def find(tmp_path: Path) -> Iterator[Find]:
             reader = stack.enter_context(closing(SQLiteReader(path, "app/main")))
             lines = [LineColumn(name=name, kind="text") for name in columns]
             table = TransferTable(name="t", columns=lines, key_width=key_width, pairs=())
-            schemas = require_part(reader, PortableSchemas, "a schema", "")
+            schemas = reader.extension_part(PortableSchemas)
             before, after = (
                 PortableSchema(dialect="sqlite", tables=[side]) for side in (source, destination)
             )
@@ -260,7 +259,7 @@ def test_collation_of_a_server_decides(tmp_path: Path, texts: Sequence[str], ref
         columns = [LineColumn(name="id", kind="integer"), LineColumn(name="a", kind="text")]
         table = TransferTable(name="t", columns=columns, key_width=1, pairs=())
         with open_reader(source) as reader, open_reader(destination) as other:
-            schemas = require_part(other, PortableSchemas, "a schema", "")
+            schemas = other.extension_part(PortableSchemas)
             before, after = read_portable(source), read_portable(destination)
             problems = list(find_duplicates(reader, [table], before, after, schemas))
     assert [key["id"] for problem in problems for key in problem.keys] == refused

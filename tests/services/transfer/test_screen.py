@@ -71,7 +71,7 @@ def test_refused_values_are_suspected(
         connection.execute("insert into invalid values (cast(x'61ff' as text))")
     cleared = list[object]()
     with closing(SQLiteReader(path, "app/main")) as reader:
-        screen = reader.part(ValueScreen)
+        screen = reader.extension_part(ValueScreen)
         assert screen is not None
         for table, value in [
             *((f"t{number}", value) for number, value in enumerate(VALUES)),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.database import require_part
 from dbctl.engines.contract.portable import (
     LogicalType,
     PortableSchemas,
@@ -71,11 +70,11 @@ def find(tmp_path: Path) -> Iterator[Callable[..., dict[tuple[str, str], list[st
             source.run(*(["set sql_mode = ''"] if source_engine == "mysql" else []), *statements)
             derived = derive(read_portable(source), destination)
             with open_reader(source) as reader, open_reader(destination) as other:
-                schema = require_part(reader, PortableSchemas, "a schema", "").read_portable()
+                schema = reader.extension_part(PortableSchemas).read_portable()
                 tables = build_tables(
                     schema.tables, derived.columns, time_form="sqlite-time", target="app/main"
                 )
-                limits = require_part(other, PortableSchemas, "a schema", "").limits
+                limits = other.extension_part(PortableSchemas).limits
                 with require(reader, RowSource).snapshot():
                     problems = list(find_unstorable_values(reader, tables, limits))
             keys: dict[tuple[str, str], list[str]] = {}
@@ -178,8 +177,8 @@ def test_only_suspected_columns_are_read_value_by_value(tmp_path: Path) -> None:
         source.run(*BAD_SQLITE)
         derived = derive(read_portable(source), destination)
         with open_reader(source) as reader, open_reader(destination) as other:
-            limits = require_part(other, PortableSchemas, "a schema", "").limits
-            screen = require_part(reader, ValueScreen, "a screen", "")
+            limits = other.extension_part(PortableSchemas).limits
+            screen = reader.extension_part(ValueScreen)
             pairs = [pair for pair in derived.columns if pair.table == "plain"]
             assert not screen.find_suspects("plain", pairs, limits)
             pairs = [pair for pair in derived.columns if pair.table == "note"]
@@ -214,7 +213,7 @@ def test_rows_that_are_equal_in_a_unique_index_of_the_destination(
             open_reader(destination) as other,
             require(reader, RowSource).snapshot(),
         ):
-            schemas = require_part(other, PortableSchemas, "a schema", "")
+            schemas = other.extension_part(PortableSchemas)
             problems = list(find_duplicates(reader, tables, before, after, schemas))
         assert [str(key["id"]) for problem in problems for key in problem.keys] == refused
         rows = [

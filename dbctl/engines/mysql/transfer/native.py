@@ -19,6 +19,7 @@ from dbctl.engines.contract.native import (
     NativeObject,
     NativeRules,
     NativeSchema,
+    NativeSchemas,
     NativeTable,
     list_definitions,
 )
@@ -37,7 +38,15 @@ from dbctl.engines.mysql.transfer.definitions import (
     list_guards,
     show_plainly,
 )
-from dbctl.engines.mysql.transfer.rows import ESCAPED, MySQLRowSink, MySQLRowSource
+from dbctl.engines.mysql.transfer.derive import MySQLValueScreen
+from dbctl.engines.mysql.transfer.rows import (
+    ESCAPED,
+    MySQLRowSink,
+    MySQLRowSource,
+    MySQLWriteLock,
+    MySQLWriteProofs,
+)
+from dbctl.engines.mysql.transfer.schema import MySQLPortableSchemas
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.transfer.lines import TAB, split_line
 from dbctl.engines.transfer.server_rows import NativeNames
@@ -197,7 +206,7 @@ _WITHOUT_ROWS = frozenset({"FEDERATED", "CONNECT", "SPIDER", "MRG_MYISAM", "BLAC
 _COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
 
 
-class MySQLNativeSchemas(MySQLPart):
+class MySQLNativeSchemas(MySQLPart, NativeSchemas):
     """The part ``NativeSchemas``."""
 
     refuses_orphans = False
@@ -413,3 +422,15 @@ def _list_usable_accounts(db: MySQLDatabase) -> set[str]:
         return {str(name).removesuffix("@") for (name,) in db.connection.fetch(catalog.ACCOUNTS)}
     except (PrivilegeMissingError, QueryFailedError):
         return set()
+
+
+def create_parts(db: MySQLDatabase) -> list[object]:
+    """Return the parts that only transfers use."""
+    parts: list[object] = [
+        MySQLNativeSchemas(db),
+        MySQLPortableSchemas(db),
+        MySQLRowSource(db),
+        MySQLValueScreen(db),
+        MySQLWriteLock(db),
+    ]
+    return [*parts, MySQLRowSink(db), MySQLWriteProofs(db)] if isinstance(db, MySQLWriter) else parts

@@ -15,6 +15,7 @@ from dbctl.engines.contract.portable import (
     LineBatch,
     LineColumn,
     LogicalKind,
+    RowSink,
 )
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
@@ -142,7 +143,7 @@ BARE_KINDS = frozenset[LogicalKind]({"boolean", "bits"})
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = database() order by 1"
 
 
-class MySQLRowSink:
+class MySQLRowSink(RowSink):
     """The part ``RowSink``."""
 
     quote_value = staticmethod(quote_value)

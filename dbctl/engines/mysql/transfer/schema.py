@@ -19,6 +19,7 @@ from dbctl.engines.contract.portable import (
     PortableColumn,
     PortableIndex,
     PortableSchema,
+    PortableSchemas,
     PortableTable,
     PortableView,
     StorageLimits,
@@ -193,7 +194,7 @@ _IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_
 _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
-class MySQLPortableSchemas(MySQLPart):
+class MySQLPortableSchemas(MySQLPart, PortableSchemas):
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(

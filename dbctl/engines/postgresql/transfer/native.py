@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
     NativeRules,
     NativeSchema,
+    NativeSchemas,
     NativeTable,
     list_definitions,
 )
 from dbctl.engines.contract.portable import LineColumn, Omission, RowSink, RowSource
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.postgresql import dump_limits, dump_programs
 from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.database import (
@@ -29,6 +29,9 @@ from dbctl.engines.postgresql.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.transfer import native_catalog
 from dbctl.engines.postgresql.transfer.native_catalog import GUARDS, POPULATED, SchemaText, parse_schema
 from dbctl.engines.postgresql.transfer.rows import PostgreSQLRowSink, PostgreSQLRowSource
+from dbctl.engines.postgresql.transfer.schema import PostgreSQLPortableSchemas
+from dbctl.engines.postgresql.transfer.screen import PostgreSQLValueScreen
+from dbctl.engines.postgresql.transfer.write_lock import PostgreSQLWriteLock, PostgreSQLWriteProofs
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer.server_rows import NativeNames
 from dbctl.errors.base import DbctlError
@@ -92,7 +95,7 @@ SEARCH_PATH = "select array_to_json(pg_catalog.current_schemas(false))::text"
 WITHOUT_ROLES = ("--no-owner", "--no-privileges")
 
 
-class PostgreSQLNativeSchemas(PostgreSQLPart):
+class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
     """The part ``NativeSchemas``."""
 
     refuses_orphans = True
@@ -196,7 +199,7 @@ class PostgreSQLNativeSchemas(PostgreSQLPart):
             yield Omission(kind="encoding", name=str(encoding), reason=reason, is_blocking=True)
 
     def create_objects(self, statements: Sequence[str]) -> None:
-        scripts = require_part(self._db, ScriptRunner, "a transfer", "")
+        scripts = require_supported(self._db, self._db.scripts, "a transfer", "")
         self._connection.run("; ".join(f"set {name} = '{text}'" for name, text in LOAD_SETTINGS.items()))
         self._connection.fetch(LOAD_ACCESS_METHOD)
         for sql in statements:
@@ -260,3 +263,19 @@ def _rename(schema: str, rules: NativeRules) -> str:
 def _order_columns(columns: Mapping[str, str], key: Sequence[str]) -> Mapping[str, str]:
     """Return the columns, those of the key first."""
     return {name: columns[name] for name in (*key, *(name for name in columns if name not in key))}
+
+
+def create_parts(db: PostgreSQLDatabase) -> list[object]:
+    """Return the parts that only transfers use."""
+    parts: list[object] = [
+        PostgreSQLNativeSchemas(db),
+        PostgreSQLPortableSchemas(db),
+        PostgreSQLRowSource(db),
+        PostgreSQLValueScreen(db),
+        PostgreSQLWriteLock(db),
+    ]
+    return (
+        [*parts, PostgreSQLRowSink(db), PostgreSQLWriteProofs(db)]
+        if isinstance(db, PostgreSQLWriter)
+        else parts
+    )

@@ -11,7 +11,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl import signals
-from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, LogicalKind
+from dbctl.engines.contract.portable import Line, LineBatch, LineColumn, LogicalKind, RowSink
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLWriter
@@ -158,7 +158,7 @@ where {VISIBLE} and not exists (select from pg_catalog.pg_constraint f where f.c
 order by 1, 2"""
 
 
-class PostgreSQLRowSink:
+class PostgreSQLRowSink(RowSink):
     """The part ``RowSink``."""
 
     def __init__(self, db: PostgreSQLWriter) -> None:

@@ -15,6 +15,7 @@ from dbctl.engines.contract.portable import (
     PortableColumn,
     PortableIndex,
     PortableSchema,
+    PortableSchemas,
     PortableTable,
     PortableView,
     StorageLimits,
@@ -147,7 +148,7 @@ _NUMBERS_ROWS = re.compile(r"nextval\(")
 _CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
 
 
-class PostgreSQLPortableSchemas(PostgreSQLPart):
+class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(stores_nul=False)

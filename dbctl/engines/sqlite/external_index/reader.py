@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 from zlib import crc32
 
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import AnyOf, Column, Condition, Order, Query, Where
-from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.dialect import Dialect
@@ -87,15 +88,16 @@ class IndexOrderBuilder(QueryBuilder):
 class SQLiteExternalReader(SQLiteReader):
     """A SQLite file that dbctl must not write, opened for reading."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {
-        **SQLiteReader.PARTS,
-        "ExternalIndexes": "dbctl.engines.sqlite.external_index.build:SQLiteExternalIndexes",
-    }
-
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``; the arguments are those of ``ReadConnection``."""
         super().__init__(path, target, timeout=timeout, traceless=traceless)
         self.builder = IndexOrderBuilder(self.connection, self.catalog, self.dialect)
+
+    @cached_property
+    def external_indexes(self) -> ExternalIndexes:
+        from dbctl.engines.sqlite.external_index.build import SQLiteExternalIndexes
+
+        return SQLiteExternalIndexes(self)
 
 
 SUFFIX = ".dbctl-search-{name}"
@@ -353,7 +355,7 @@ MIN_LENGTH = 3
 MAX_LENGTH = 5_000
 
 
-class ExternalSearch:
+class ExternalSearch(ExternalIndexes):
     """Search through an external index."""
 
     def __init__(self, db: SQLiteExternalReader) -> None:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from dbctl.engines.contract.database import Readable, require_part
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.native import (
     Definitions,
     NativeObject,
     NativeRules,
     NativeSchema,
+    NativeSchemas,
     NativeTable,
     list_definitions,
 )
 from dbctl.engines.contract.portable import WRITE_LOCK, LineColumn, Omission, RowSink, RowSource
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
-from dbctl.engines.sqlite.transfer.rows import SQLiteRowSink, SQLiteRowSource
+from dbctl.engines.sqlite.transfer.rows import (
+    SQLiteRowSink,
+    SQLiteRowSource,
+    SQLiteWriteLock,
+    SQLiteWriteProofs,
+)
+from dbctl.engines.sqlite.transfer.schema import SQLitePortableSchemas
+from dbctl.engines.sqlite.transfer.screen import SQLiteValueScreen
 from dbctl.engines.sqlite.transfer.values import parse_exact
 from dbctl.errors.base import DbctlError
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
-
 
 #: The types of a rowid that is no column of its table, and of a column that is the rowid.
 ROWID, ROWID_ALIAS = "rowid", "rowid alias"
@@ -90,7 +94,7 @@ _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 _PRAGMAS = ("user_version", "application_id")
 
 
-class SQLiteNativeSchemas:
+class SQLiteNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
     refuses_orphans = False
@@ -172,7 +176,7 @@ class SQLiteNativeSchemas:
             yield Omission(kind="encoding", name=str(encoding), reason=reason)
 
     def create_objects(self, statements: Sequence[str]) -> None:
-        scripts = require_part(self._db, ScriptRunner, "a transfer", "")
+        scripts = require_supported(self._db, self._db.scripts, "a transfer", "")
         for sql in statements:
             scripts.run_statement(sql)
 
@@ -223,10 +227,22 @@ class SQLiteNativeSchemas:
 
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
         del rules
-        return require_part(self._db, ScriptRunner, "a transfer", "").drop_statements()
+        return require_supported(self._db, self._db.scripts, "a transfer", "").drop_statements()
 
 
 def _find_owner(shadow: str, names: Sequence[str]) -> str:
     """Return the virtual table whose module made a shadow table: SQLite names it ``OWNER_PART``."""
     owners = [name for name in names if shadow.startswith(f"{name}_")]
     return max(owners, key=len, default=shadow)
+
+
+def create_parts(db: SQLiteDatabase) -> list[object]:
+    """Return the parts that only transfers use."""
+    parts: list[object] = [
+        SQLiteNativeSchemas(db),
+        SQLitePortableSchemas(db),
+        SQLiteRowSource(db),
+        SQLiteValueScreen(db),
+        SQLiteWriteLock(db),
+    ]
+    return [*parts, SQLiteRowSink(db), SQLiteWriteProofs(db)] if isinstance(db, SQLiteWriter) else parts

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
 from dbctl.engines.contract.database import Writable
-from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE, Line, LineBatch, LineColumn
+from dbctl.engines.contract.portable import (
+    WRITE_LOCK,
+    WRITE_LOCK_MESSAGE,
+    Line,
+    LineBatch,
+    LineColumn,
+    RowSink,
+    RowSource,
+)
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
@@ -64,7 +72,7 @@ class _Statements(NamedTuple):
         return f"select {columns}, {self.rowid or 0} from {self.table}{where}{order}"
 
 
-class SQLiteRowSource:
+class SQLiteRowSource(RowSource):
     """The part ``RowSource``."""
 
     def __init__(self, db: SQLiteDatabase) -> None:
@@ -232,7 +240,7 @@ _ATTACHMENTS = """select type, name, sql from sqlite_master where sql is not nul
 and (type = 'trigger' or type = 'index' and sql not like 'create unique%') order by type, name"""
 
 
-class SQLiteRowSink:
+class SQLiteRowSink(RowSink):
     """The part ``RowSink``.
 
     It does not use sqlite-utils: the rows are those of another database that dbctl compares afterwards, so its guards for

@@ -17,6 +17,7 @@ from dbctl.engines.contract.portable import (
     PortableColumn,
     PortableIndex,
     PortableSchema,
+    PortableSchemas,
     PortableTable,
     PortableView,
     StorageLimits,
@@ -126,7 +127,7 @@ _COLLATION = re.compile(r"(.*) collate (\w+)(?: desc)?", re.DOTALL)
 _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
 
-class SQLitePortableSchemas:
+class SQLitePortableSchemas(PortableSchemas):
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dbctl.config import environment
-from dbctl.engines.contract.database import require_part
+from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
@@ -52,7 +52,7 @@ class ExternalIndex(SearchIndex):
     def _db(self) -> ExternalIndexes:
         reader = self.app.reader(self.database)
         feature = f"an external index for {self.name}"
-        return require_part(reader, ExternalIndexes, feature, "Its engine has none.")
+        return require_supported(reader, reader.external_indexes, feature, "Its engine has none.")
 
     @property
     def _spec(self) -> ExternalIndexSpec:
@@ -151,5 +151,5 @@ def list_external_indexes(app: App, database: str) -> Iterator[ExternalIndex]:
     reader = app.reader(database)
     for search in app.profile.search:
         is_external = search.database == database and has_external_index(search, app.profile)
-        if is_external and reader.part(ExternalIndexes) is not None and search.table in reader.tables():
+        if is_external and reader.external_indexes is not None and search.table in reader.tables():
             yield ExternalIndex(app, search)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl import progress
-from dbctl.engines.contract.database import require_part
-from dbctl.engines.contract.vectors import VectorIndex, VectorIndexes, VectorIndexSpec
+from dbctl.engines.contract.database import require_supported
+from dbctl.engines.contract.vectors import VectorIndex, VectorIndexSpec
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import NotSupportedError, UsageError
@@ -93,7 +93,7 @@ class VectorColumnIndex(SearchIndex):
             steps = self._list_steps(search, index, action)
             if not steps:
                 return index.name if index else search.vector_column, []
-            db = require_part(writer, VectorIndexes, "a vector index", "Its engine has none.")
+            db = require_supported(writer, writer.vector_indexes, "a vector index", "Its engine has none.")
             if action == "drop" and index:
                 db.drop_vector_index(search.section.table, index.name)
                 return index.name, steps

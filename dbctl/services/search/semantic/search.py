@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from dbctl.embedders.base import create_embedder
-from dbctl.engines.contract.database import Condition, Readable, Where, require_part
-from dbctl.engines.contract.vectors import VectorColumn, VectorSearch
+from dbctl.engines.contract.database import Condition, Readable, Where, require_supported
+from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import RowNotFoundError
@@ -120,8 +120,8 @@ class SemanticSearch:
         """
         self.app, self.section = app, app.require_section(app.profile.semantic, "semantic search")
         self.db = app.reader(self.section.database)
-        self.vectors = require_part(
-            self.db, VectorSearch, "search semantic", "Its engine cannot search vectors."
+        self.vectors = require_supported(
+            self.db, self.db.vectors, "search semantic", "Its engine cannot search vectors."
         )
         if self.section.table not in self.db.tables():
             self._check_damage()
