@@ -6,14 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from dbctl.engines.contract.database import Query, Where
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, Severity, Struct
-
-if TYPE_CHECKING:
-    pass
 
 
 class OrphanedRows(Struct, frozen=True, kw_only=True):

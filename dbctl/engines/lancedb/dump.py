@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, ImportedDump
@@ -31,9 +30,6 @@ from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files import tar
 from dbctl.files.atomic import create_file
-
-if TYPE_CHECKING:
-    pass
 
 #: The folder that contains all files, with the name that the app's scripts use.
 TOP_FOLDER = "lancedb"

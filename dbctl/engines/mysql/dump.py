@@ -12,7 +12,7 @@ from dbctl.engines.contract.database import Table
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
-from dbctl.engines.mysql.catalog import VERSIONED, MySQLSchemaReader
+from dbctl.engines.mysql.catalog import VERSIONED
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import DumpScanner
@@ -186,7 +186,7 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def __init__(self, db: MySQLReader) -> None:
         super().__init__(db)
-        self._schema, self._locks = MySQLSchemaReader(db), TableLocks(db.connection)
+        self._locks = TableLocks(db.connection)
 
     def estimate_dump_size(self) -> int:
         return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
@@ -212,7 +212,7 @@ class MySQLDumper(MySQLPart, Dumps):
     def _try_dump(self, request: DumpRequest, check_lock: Callable[[], None]) -> DumpResult | None:
         """Dump; return None if the schema changed during the dump."""
         tables = request.tables
-        taken_at, schema = now(), self._schema.fingerprint()
+        taken_at, schema = now(), self._db.schema_reader.fingerprint()
         creation_times = self._connection.fetch(CREATION_TIMES)
         before = digest_tables(self._db, self._count_small_tables(tables))
         scanner, version, sha256 = self._write(request)
@@ -223,7 +223,7 @@ class MySQLDumper(MySQLPart, Dumps):
             request.destination.unlink()
             raise
         is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
-        current = self._schema.fingerprint(), self._connection.fetch(CREATION_TIMES)
+        current = self._db.schema_reader.fingerprint(), self._connection.fetch(CREATION_TIMES)
         if not is_complete or current != (schema, creation_times):
             request.destination.unlink()
             return None

@@ -208,11 +208,8 @@ EXACT = frozenset({"integer", "number", "time", "date"})
 class MySQLStaging(SqlStagingTables):
     """The part ``StagingTables``."""
 
+    _db: MySQLWriter
     _connection: MySQLConnection
-
-    def __init__(self, db: MySQLWriter) -> None:
-        super().__init__(db)
-        self._db, self._rows = db, RowInserter(db.connection)
 
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -222,7 +219,7 @@ class MySQLStaging(SqlStagingTables):
         self._connection.execute_text(f"create temporary table {staging_table} engine = InnoDB as {select}")
         with self._db.transaction():
             described = [self._catalog.require_column(table, column) for column in columns]
-            self._rows.insert(staging_table, described, rows)
+            RowInserter(self._connection).insert(staging_table, described, rows)
         return staging_table
 
     def same_key(self, own: str, other: str) -> str:

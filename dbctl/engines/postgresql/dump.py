@@ -16,9 +16,9 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
+from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
-from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.dump_limits import describe_losses
 from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.dump_statements import read_tablespaces
@@ -68,16 +68,13 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
 SUBSCRIPTION_OWNERS = 16
 
 
-class PostgreSQLDumper(Dumps):
+class PostgreSQLDumper(PostgreSQLPart, Dumps):
     """The part ``Dumps``."""
 
     forms = FORMS
     supports_partial = True
     is_compressed = True
     has_roles = True
-
-    def __init__(self, db: PostgreSQLReader) -> None:
-        self._db, self._connection, self._schema = db, db.connection, PostgreSQLSchemaReader(db)
 
     def estimate_dump_size(self) -> int:
         rows = self._connection.fetch(
@@ -138,7 +135,7 @@ class PostgreSQLDumper(Dumps):
                 else nullcontext() as compressor,
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
-                schema = "" if tables else self._schema.fingerprint()
+                schema = "" if tables else self._db.schema_reader.fingerprint()
                 # The server may end this session.
                 with self._connection.translate_errors(SEARCH_PATH.decode()):
                     metadata = self._metadata(session, scope)

@@ -29,7 +29,7 @@ from dbctl.engines.contract.monitoring import Session
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.atomic import NewFile
 from dbctl.files.codecs import ParallelGzip
@@ -153,15 +153,14 @@ NamedRow: TypeAlias = dict[str, Any]
 Rows: TypeAlias = list[NamedRow]
 
 
-class ServerSchemaReader(SchemaReader):
+class ServerSchemaReader(SqlPart, SchemaReader):
     """The part ``SchemaReader``."""
 
     comments_sql: ClassVar[
         str
     ]  #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
 
-    def __init__(self, db: ServerDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
+    _connection: ServerConnection[Any]
 
     @abstractmethod
     def _fetch_schema(self) -> Schema:

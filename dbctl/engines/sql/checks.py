@@ -11,7 +11,7 @@ from dbctl.engines.contract.database import AllOf, AnyOf, Not, Query, Readable, 
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, ident
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import ValueInvalidError
@@ -20,11 +20,8 @@ from dbctl.model import Struct
 _WITH = re.compile(r"\s*with\s+(recursive\s+)?", re.IGNORECASE)
 
 
-class SqlExplainer(Explainer):
+class SqlExplainer(SqlPart, Explainer):
     """The part ``Explainer``; each engine reads its own plans."""
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
 
     @abstractmethod
     def explain_statement(

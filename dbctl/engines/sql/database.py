@@ -131,3 +131,10 @@ class SqlDatabase(Readable):
 
     def close(self) -> None:
         self.connection.close()
+
+
+class SqlPart:
+    """Base class of the parts of an SQL database."""
+
+    def __init__(self, db: SqlDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog

@@ -18,7 +18,7 @@ from dbctl.engines.contract.fulltext import (
     TextScanner,
 )
 from dbctl.engines.sql.catalog import Row, Statement
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlPart
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
@@ -33,11 +33,8 @@ class Ranking(Struct, frozen=True):
     score: str
 
 
-class RankedSearch(FullText):
+class RankedSearch(SqlPart, FullText):
     """The queries of the part ``FullText``."""
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._db, self._connection, self._catalog, self._dialect = db, db.connection, db.catalog, db.dialect
 
     @abstractmethod
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
@@ -62,7 +59,7 @@ class RankedSearch(FullText):
         tests += [self._db.builder.condition(statement, table, condition) for condition in query.where]
         terms = self._db.builder.sort_terms(statement, table, query.order_by) or [f"{ranking.score} desc"]
         key = self._catalog.quote_column(table, spec.id, "t0")
-        terms.append(self._dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
+        terms.append(self._db.dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
         narrowed = f" where {' and '.join(tests)}" if tests else ""
         return (
             f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed}"
@@ -70,15 +67,12 @@ class RankedSearch(FullText):
         )
 
 
-class SqlTextScanner(TextScanner):
+class SqlTextScanner(SqlPart, TextScanner):
     """The part ``TextScanner``."""
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._connection, self._catalog, self._dialect = db.connection, db.catalog, db.dialect
 
     def text_columns(self, table: str) -> Sequence[str]:
         columns = self._catalog.require_table(table).columns.values()
-        return [column.name for column in columns if self._dialect.is_text(column)]
+        return [column.name for column in columns if self._db.dialect.is_text(column)]
 
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
@@ -88,11 +82,11 @@ class SqlTextScanner(TextScanner):
         for name in columns:
             value = self._catalog.quote_column(table, name, "t0")
             column = self._catalog.require_column(table, name)
-            test = self._dialect.contains(value, column, statement, word)
-            position = self._dialect.text_position(value, column, statement, word)
+            test = self._db.dialect.contains(value, column, statement, word)
+            position = self._db.dialect.text_position(value, column, statement, word)
             begin = f"(case when {position} > {CHARACTERS_BEFORE} then {position} - {CHARACTERS_BEFORE} else 1 end)"
             length = CHARACTERS_BEFORE + len(word) + CHARACTERS_AFTER
-            text = self._dialect.as_text(value, column)
+            text = self._db.dialect.as_text(value, column)
             excerpts.append(f"case when {test} then substr({text}, {begin}, {length}) end")
             tests.append(test)
         keys = (self._catalog.quote_column(table, name, "t0") for name in key)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.engines.sql.catalog import Row, ident
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlPart
 
 
 class SqlStagedRows(StagedRows):
@@ -48,12 +48,10 @@ class SqlStagedRows(StagedRows):
         return "(" + (" and ".join(tests) or "1 = 1") + ")"
 
 
-class SqlStagingTables(StagingTables):
+class SqlStagingTables(SqlPart, StagingTables):
     """The part ``StagingTables``; each engine adds comparisons and table creation."""
 
-    def __init__(self, db: SqlDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
-        self._staged_count = 0  #: number of staging tables
+    _staged_count = 0  #: number of staging tables
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]

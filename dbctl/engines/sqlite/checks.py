@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
@@ -54,11 +52,8 @@ def split_reports(reports: Iterable[str]) -> list[str]:
     return [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
 
 
-class SQLiteChecks(Checks):
+class SQLiteChecks(SQLitePart, Checks):
     """The part ``Checks``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         pragma = "quick_check" if quick else "integrity_check"

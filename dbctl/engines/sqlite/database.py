@@ -123,6 +123,13 @@ class SQLiteDatabase(SqlDatabase):
             return super().query(*expand_sets(sql, parameters))
 
 
+class SQLitePart:
+    """Base class of the parts of a database."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+
+
 class SQLiteReader(SQLiteDatabase):
     """A SQLite file opened for reading; no side files are created."""
 

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.database import Connection
 from dbctl.engines.sqlite.catalog import VIRTUAL
-
-if TYPE_CHECKING:
-    pass
-
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"

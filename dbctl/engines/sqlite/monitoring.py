@@ -12,6 +12,7 @@ from dbctl import signals
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import BusyError, QueryFailedError
 from dbctl.errors.databases import MaintenanceUnsafeError
@@ -21,7 +22,6 @@ from dbctl.files.mounts import read_volume
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
-    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 
 _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
@@ -51,12 +51,8 @@ ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main'
 and l.name not like 'sqlite!_%' escape '!'"""
 
 
-class SQLiteStorage(StorageManager):
+class SQLiteStorage(SQLitePart, StorageManager):
     """The part ``StorageManager``; SQLite has no usage counters, and every maintenance statement is atomic."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
-        self._count = db.count
 
     def measure_storage(self) -> Storage:
         from dbctl.engines.sqlite import files
@@ -90,7 +86,9 @@ class SQLiteStorage(StorageManager):
                 continue
             indexes = _list_index_names(self._connection, name)
             size = None if sizes is None else sum(sizes.get(owner, (0, 0))[0] for owner in [name, *indexes])
-            result.append(TableSize(table=name, rows=self._count(name), bytes=size, indexes=sorted(indexes)))
+            result.append(
+                TableSize(table=name, rows=self._db.count(name), bytes=size, indexes=sorted(indexes))
+            )
         return result
 
     def list_indexes(self) -> Sequence[Index]:

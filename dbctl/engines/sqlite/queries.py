@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
 from dbctl.engines.sqlite.dialect import expand_sets
 from dbctl.errors.connection import QueryFailedError
-
-if TYPE_CHECKING:
-    pass
 
 #: Whether a table is a shadow table, or a full-text index over the text of another table, which triggers may copy.
 _INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name

@@ -12,12 +12,13 @@ from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, Ta
 from dbctl.engines.parsing import lineage
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL, SQLiteSchemaReader
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import ColumnMissingError, TableMissingError
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteScratch
+    from dbctl.engines.sqlite.database import SQLiteScratch
     from dbctl.sqlite_library import Table
 
 _ENTRIES = (
@@ -40,11 +41,8 @@ class _Entry(NamedTuple):
         return re.match(VIRTUAL, self.sql) is not None
 
 
-class SQLiteTableRebuilder(TableRebuilder):
+class SQLiteTableRebuilder(SQLitePart, TableRebuilder):
     """The part ``TableRebuilder``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
         from dbctl.engines.sqlite.database import SQLiteScratch

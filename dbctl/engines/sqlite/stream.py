@@ -7,17 +7,14 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 #: Pragmas that return a setting, and change it if they have a value.
 SETTING_PRAGMAS = frozenset(
@@ -40,13 +37,10 @@ MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in RE
 UNNAMED = r"Binding \d+ has no name"
 
 
-class SQLiteStreams(RowStreams):
+class SQLiteStreams(SQLitePart, RowStreams):
     """The part ``RowStreams``."""
 
     sql_dialect = "sqlite"
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def view_queries(self) -> Mapping[str, str]:
         rows = self._connection.fetch("select name, sql from sqlite_master where type = 'view'")

@@ -13,10 +13,10 @@ from dbctl.engines.contract.database import Query
 from dbctl.engines.contract.streaming import TimeFormCount, TimeForms, ValueCodec
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
@@ -45,11 +45,8 @@ def find_affinity(declared: str) -> str:
     return "NUMERIC" if declared else "BLOB"
 
 
-class SQLiteCodec(ValueCodec):
+class SQLiteCodec(SQLitePart, ValueCodec):
     """The part ``ValueCodec``: SQLite stores any value in any column, so a value has its type, and not the column."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._db, self._catalog = db, db.catalog
 
     def read(self, query: Query) -> list[Row]:
         return self._db.read_rows(query)
@@ -161,11 +158,8 @@ when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
 end"""
 
 
-class SQLiteTimes(TimeForms):
+class SQLiteTimes(SQLitePart, TimeForms):
     """The part ``TimeForms``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         definition = self._catalog.require_table(table)

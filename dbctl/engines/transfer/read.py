@@ -27,7 +27,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.schema import Schema
 from dbctl.engines.sql.catalog import quote_literal
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlPart
 
 #: ``TIMESTAMP(3) WITH TIME ZONE``: name, arguments, further words.
 _DECLARED = re.compile(r"\s*([^()]*?)\s*(?:\(([^()]*)\)\s*([^()]*?))?\s*")
@@ -180,14 +180,11 @@ ZERO_SIGN = "the sign of zero is removed"
 MAX_TERMS = 400
 
 
-class SqlValueScreen(ValueScreen):
+class SqlValueScreen(SqlPart, ValueScreen):
     """The part ``ValueScreen``; a class of each engine writes the conditions."""
 
     length: ClassVar[str]  #: SQL for the number of characters
     size: ClassVar[str]  #: SQL for the number of bytes
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     @abstractmethod
     def find_condition(self, pair: ColumnPair, limits: StorageLimits) -> str | None:

@@ -22,19 +22,16 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.sql.catalog import quote_literal
+from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
 
 if TYPE_CHECKING:
     from dbctl.engines.sql.catalog import Catalog
-    from dbctl.engines.sql.database import SqlDatabase
 
 
-class SqlWriteLock(WriteLock):
+class SqlWriteLock(SqlPart, WriteLock):
     """The part ``WriteLock``."""
-
-    def __init__(self, db: SqlDatabase) -> None:
-        self._db = db
 
     @abstractmethod
     def _lock_statements(self) -> Sequence[str]:

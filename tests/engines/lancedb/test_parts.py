@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.dumps import SnapshotPin
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
@@ -42,8 +41,7 @@ def test_close_releases_pinned_snapshot(tmp_path):
     lance.create_table(tmp_path)
     reader = lance.open_reader(tmp_path)
     dumps = reader.dumps
-    assert isinstance(dumps, SnapshotPin)
-    dumps.pin_snapshot()
+    assert dumps.pin_snapshot()
     assert list_open_files(tmp_path)
     reader.close()
     assert not list_open_files(tmp_path)

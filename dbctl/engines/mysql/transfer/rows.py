@@ -19,7 +19,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
+from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, kind_of
@@ -246,10 +246,7 @@ class MySQLWriteLock(SqlWriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "TRUNCATE TABLE, and changes of the schema"
-
-    def __init__(self, db: MySQLDatabase) -> None:
-        super().__init__(db)
-        self._connection = db.connection
+    _connection: MySQLConnection
 
     def list_locked(self) -> Sequence[str]:
         return sorted({str(table) for _, table in self._connection.fetch(_TRIGGERS)})

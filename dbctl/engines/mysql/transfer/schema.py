@@ -25,7 +25,7 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
 )
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.mysql.catalog import INDEXES, VIEWS, MySQLSchemaReader
+from dbctl.engines.mysql.catalog import INDEXES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.read_only import LEXER
@@ -210,13 +210,12 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         super().__init__(db)
         if not self._connection.server.is_mariadb:
             self.limits = msgspec.structs.replace(self.limits, json_levels=100, stores_all_uuids=True)
-        self._schema_reader = MySQLSchemaReader(db)
 
     def read_portable(self) -> PortableSchema:
         fetch = self._connection.fetch_by_name
         is_mariadb = self._connection.server.is_mariadb
         with self._connection.read_transaction():
-            schema = self._schema_reader.schema()
+            schema = self._db.schema_reader.schema()
             columns = group_rows(fetch(COLUMNS))
             indexes = group_rows(fetch(INDEXES.format("''" if is_mariadb else "expression")))
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]

@@ -21,8 +21,8 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
 )
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.postgresql.catalog import VISIBLE, PostgreSQLSchemaReader
-from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
+from dbctl.engines.postgresql.catalog import VISIBLE
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.transfer.types import IGNORES_CASE, read_type
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
@@ -153,10 +153,6 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
 
     limits = StorageLimits(stores_nul=False)
 
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        super().__init__(db)
-        self._schema_reader = PostgreSQLSchemaReader(db)
-
     def read_portable(self) -> PortableSchema:
         fetch = self._connection.fetch_by_name
         if not self._connection.session.schema:  # no table would be visible
@@ -168,7 +164,7 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
             error.hint = "Nothing was changed. Add ?schema=NAME to the address, or set search_path of the role or the database."
             raise error
         with self._connection.read_transaction():
-            schema = self._schema_reader.schema()
+            schema = self._db.schema_reader.schema()
             columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
             views, omissions = fetch(VIEWS), [Omission(**row) for row in fetch(OMISSIONS)]
         tables = []

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE
 from dbctl.engines.postgresql.catalog import read_scope
-from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLDatabase, PostgreSQLWriter
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 
@@ -32,10 +33,7 @@ class PostgreSQLWriteLock(SqlWriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "changes of the schema, and rows of subscriptions"
-
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        super().__init__(db)
-        self._connection = db.connection
+    _connection: PostgreSQLConnection
 
     def list_locked(self) -> Sequence[str]:
         return [name for _, name in self._fetch(_LOCKED)]

@@ -17,7 +17,7 @@ from dbctl.engines.contract.native import (
 )
 from dbctl.engines.contract.portable import WRITE_LOCK, LineColumn, Omission, RowSink, RowSource
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
+from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.rows import (
     SQLiteRowSink,
@@ -94,13 +94,10 @@ _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 _PRAGMAS = ("user_version", "application_id")
 
 
-class SQLiteNativeSchemas(NativeSchemas):
+class SQLiteNativeSchemas(SQLitePart, NativeSchemas):
     """The part ``NativeSchemas``."""
 
     refuses_orphans = False
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._db, self._connection = db, db.connection
 
     def describes_for(self, destination: Readable) -> bool:
         del destination  # of any version

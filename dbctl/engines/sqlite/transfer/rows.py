@@ -19,6 +19,8 @@ from dbctl.engines.contract.portable import (
     RowSource,
 )
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
@@ -37,7 +39,7 @@ from dbctl.engines.transfer.lines import TAB, split_line
 from dbctl.engines.transfer.write_lock import SqlWriteLock, SqlWriteProofs
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteWriter
 
 
 #: Rows of one batch.
@@ -72,11 +74,8 @@ class _Statements(NamedTuple):
         return f"select {columns}, {self.rowid or 0} from {self.table}{where}{order}"
 
 
-class SQLiteRowSource(RowSource):
+class SQLiteRowSource(SQLitePart, RowSource):
     """The part ``RowSource``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -331,10 +330,7 @@ class SQLiteWriteLock(SqlWriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "changes of the schema, such as DROP TABLE"
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        super().__init__(db)
-        self._connection = db.connection
+    _connection: SQLiteConnection
 
     def list_locked(self) -> Sequence[str]:
         return sorted({str(table) for _, table in self._connection.run(_TRIGGERS)})

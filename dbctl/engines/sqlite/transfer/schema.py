@@ -24,8 +24,7 @@ from dbctl.engines.contract.portable import (
 )
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
-from dbctl.engines.sqlite.database import SQLiteDatabase
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.values import find_affinity
 from dbctl.engines.transfer.read import interpret_constraints, list_triggers, parse_declared, split_generated
 
@@ -127,7 +126,7 @@ _COLLATION = re.compile(r"(.*) collate (\w+)(?: desc)?", re.DOTALL)
 _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
 
-class SQLitePortableSchemas(PortableSchemas):
+class SQLitePortableSchemas(SQLitePart, PortableSchemas):
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(
@@ -139,11 +138,8 @@ class SQLitePortableSchemas(PortableSchemas):
         folds_all_letters=False,
     )
 
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._schema_reader = db.connection, SQLiteSchemaReader(db)
-
     def read_portable(self) -> PortableSchema:
-        schema = self._schema_reader.schema()
+        schema = self._db.schema_reader.schema()
         return PortableSchema(
             dialect="sqlite",
             tables=_adopt_types(

@@ -29,7 +29,6 @@ from dbctl.engines.transfer.read import (
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
-    from dbctl.engines.sqlite.database import SQLiteDatabase
 
 
 _UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
@@ -54,9 +53,6 @@ _SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
 class SQLiteValueScreen(SqlValueScreen):
     length, size = "length({0})", "length(cast({0} as blob))"
     _connection: SQLiteConnection
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        super().__init__(db)
 
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
