@@ -223,7 +223,7 @@ def test_each_part_is_a_property_of_the_contract():
         for name, value in vars(cls).items()
         if isinstance(value, cached_property) and not name.startswith("_")
     }
-    assert len(parts) > 50
+    assert len(parts) > 40
     assert {name for _, name in parts} - CONTRACTS.keys() == {"extensions"}
 
 

@@ -17,7 +17,7 @@ from dbctl.engines.lancedb import catalog
 from dbctl.engines.lancedb.location import Files, extract_reason, translate_error, translate_panics
 from dbctl.engines.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
-from dbctl.engines.lancedb.vectors import LanceVectors, search_all_partitions
+from dbctl.engines.lancedb.vectors import search_all_partitions
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import CorruptError
 
@@ -54,7 +54,7 @@ class LanceChecks(Checks):
     def __init__(self, db: LanceReader) -> None:
         self._db, self._catalog, self._location, self._target = db, db.catalog, db.location, db.target
         self._files, self._rows, self._folder = db.location.files, db.rows, db.location.folder
-        self._vectors = LanceVectors(db)
+        self._vectors = db.vectors
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         names = self._location.list_tables()

@@ -10,7 +10,6 @@ from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.lancedb.manifest import History, Manifest, ManifestError
 from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
-from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
@@ -119,7 +118,7 @@ class LanceStorage(StorageManager):
                     statement=f"reindex {name}.{index.column}: {index.name}, {index.kind}, {index.metric}",
                 )
                 for name in selected
-                for index in LanceVectors(self._db).vector_indexes(name)
+                for index in self._db.vectors.vector_indexes(name)
             ]
         if kind == "vacuum":
             return self.prune_tasks(tables, DEFAULT_AGE)
@@ -160,7 +159,7 @@ class LanceStorage(StorageManager):
         if self._catalog.read_only:
             raise RuntimeError(f"a reader cannot {task.statement}")
         if task.statement.startswith("reindex "):
-            for index in LanceVectors(self._db).vector_indexes(task.table):
+            for index in self._db.vectors.vector_indexes(task.table):
                 LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.

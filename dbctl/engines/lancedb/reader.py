@@ -159,13 +159,17 @@ TRUE_WORDS = frozenset({"true", "t", "yes", "1"})
 BOOLEAN_WORDS = TRUE_WORDS | {"false", "f", "no", "0"}
 
 
-class LanceStreams(RowStreams):
+class LancePart:
+    """Base class of the parts of a database."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._db, self._catalog, self._rows, self._target = db, db.catalog, db.rows, db.target
+
+
+class LanceStreams(LancePart, RowStreams):
     """``RowStreams``."""
 
     sql_dialect = ""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._catalog, self._rows, self._target = db.catalog, db.rows, db.target
 
     def view_queries(self) -> Mapping[str, str]:
         return {}
@@ -186,11 +190,8 @@ class LanceStreams(RowStreams):
         raise sql_error(self._target)
 
 
-class LanceCodec(ValueCodec):
+class LanceCodec(LancePart, ValueCodec):
     """``ValueCodec``."""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._db, self._catalog, self._target = db, db.catalog, db.target
 
     def read(self, query: Query) -> list[Row]:
         return [

@@ -18,6 +18,7 @@ from dbctl.engines.contract.vectors import (
     VectorIndexSpec,
 )
 from dbctl.engines.lancedb.catalog import Catalog
+from dbctl.engines.lancedb.reader import LancePart
 from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.errors.search import VectorIndexUnsuitableError
@@ -26,8 +27,6 @@ from dbctl.errors.usage import SchemaMismatchError
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-    from dbctl.engines.lancedb.reader import LanceReader
-
 
 #: The minimum number of vectors for an index; product quantization fails with fewer.
 MIN_VECTORS = 256
@@ -35,17 +34,13 @@ MIN_VECTORS = 256
 ROWS_PER_PARTITION: dict[VectorIndexKind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
 
 
-class LanceVectorIndexes(VectorIndexes):
+class LanceVectorIndexes(LancePart, VectorIndexes):
     """``VectorIndexes`` of a writer."""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._db, self._catalog, self._target = db, db.catalog, db.target
-        self._vectors = LanceVectors(db)
 
     def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
         from lancedb import index
 
-        column = self._vectors.require_vector_column(spec.table, spec.column)
+        column = LanceVectors(self._db).require_vector_column(spec.table, spec.column)
         partitions = self._require_valid_index(spec, column)
         kinds = {"ivf-flat": index.IvfFlat, "ivf-sq": index.IvfSq, "ivf-pq": index.IvfPq}
         config = kinds[spec.kind](distance_type=spec.metric, num_partitions=partitions)
@@ -55,11 +50,11 @@ class LanceVectorIndexes(VectorIndexes):
             lambda handle: handle.create_index(spec.column, config=config, replace=True),
         )
         return next(
-            index for index in self._vectors.vector_indexes(spec.table) if index.column == spec.column
+            index for index in self._db.vectors.vector_indexes(spec.table) if index.column == spec.column
         )
 
     def drop_vector_index(self, table: str, name: str) -> None:
-        if name not in {index.name for index in self._vectors.vector_indexes(table)}:
+        if name not in {index.name for index in self._db.vectors.vector_indexes(table)}:
             raise SchemaMismatchError(
                 target=self._target, missing=f"index {name} of {table}", purpose="dropping it"
             )
@@ -78,7 +73,8 @@ class LanceVectorIndexes(VectorIndexes):
                 "Let the app recreate the column with a fixed length.",
             )
         faults = {
-            fault.kind: fault.count for fault in self._vectors.find_vector_faults(spec.table, spec.column, ())
+            fault.kind: fault.count
+            for fault in self._db.vectors.find_vector_faults(spec.table, spec.column, ())
         }
         rows = self._db.count(spec.table) - sum(faults.values())
         max_partitions = rows // ROWS_PER_PARTITION[spec.kind]

@@ -22,6 +22,7 @@ from dbctl.engines.contract.vectors import (
     VectorSearch,
 )
 from dbctl.engines.lancedb import catalog, values
+from dbctl.engines.lancedb.reader import LancePart
 from dbctl.engines.lancedb.rows import ROW_ID
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, decoded_type, to_rows
 from dbctl.errors.databases import RowNotFoundError
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from lancedb.query import LanceQueryBuilder, LanceVectorQueryBuilder
     from lancedb.table import IndexStatistics
     from lancedb.table import Table as LibraryTable
-
-    from dbctl.engines.lancedb.reader import LanceReader
 
 
 #: Reported rows per kind of fault.
@@ -98,11 +97,8 @@ MAX_PARTITIONS = 1 << 20
 PARTITION_COUNT = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
 
 
-class LanceVectors(VectorSearch):
+class LanceVectors(LancePart, VectorSearch):
     """``VectorSearch``."""
-
-    def __init__(self, db: LanceReader) -> None:
-        self._catalog, self._rows, self._target = db.catalog, db.rows, db.target
 
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
         return catalog.vector_columns(table, self._catalog.arrow_schema(table))
