@@ -158,7 +158,7 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
     )
     table.add([lance.create_row(5), lance.create_row(5)])
     reader = lance.open_reader(tmp_path)
-    messages = {finding.code: finding.message for finding in reader.advisor.schema_findings()}
+    messages = {finding.code: finding.message for finding in reader.checks.schema_findings()}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
     assert messages["vector-zeros"].startswith("1 rows")
     assert "msg-00102" in messages["vector-zeros"]

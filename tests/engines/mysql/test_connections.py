@@ -857,7 +857,7 @@ def test_server_certificate_is_verified(tmp_path):
             reader.connection.url = structs.replace(server, host="db.example", options=options)
             assert [
                 finding.code
-                for finding in reader.advisor.server_findings(writing=False)
+                for finding in reader.checks.server_findings(writing=False)
                 if finding.code in ("not-encrypted", "server-not-verified")
             ] == code
     for options, reason in (

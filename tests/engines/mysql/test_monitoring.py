@@ -114,7 +114,7 @@ def test_account_without_rights_sees_and_cancels_nothing(mysql):
         assert list(reader.server.list_sessions()) == list(reader.server.list_lock_waits()) == []
         with pytest.raises((PrivilegeMissingError, QueryFailedError)):
             reader.server.cancel(mysql.connection.thread_id(), terminate=False)
-        hints = {finding.code: finding.hint for finding in reader.advisor.server_findings(writing=False)}
+        hints = {finding.code: finding.hint for finding in reader.checks.server_findings(writing=False)}
         assert hints["transactions-hidden"] == f"GRANT PROCESS ON *.* TO {grantee};"
     assert mysql.reader().server.visibility_limits() == ""
 
@@ -174,12 +174,12 @@ def test_slow_queries_have_an_enabling_hint(mysql):
 def test_hints_about_unsafe_tables_resolve_them(mysql):
     mysql.execute("create table `not ours` (a varchar(3)) engine=MyISAM character set utf8mb3")
     mysql.execute("create table ours (a varchar(3)) engine=InnoDB character set utf8mb4")
-    hints = {finding.code: finding.hint for finding in mysql.reader().advisor.server_findings(writing=True)}
+    hints = {finding.code: finding.hint for finding in mysql.reader().checks.server_findings(writing=True)}
     assert hints["table-not-transactional"] == "ALTER TABLE `not ours` ENGINE=InnoDB;"
     assert hints["charset-limited"] == "ALTER TABLE `not ours` CONVERT TO CHARACTER SET utf8mb4;"
     for code in ("table-not-transactional", "charset-limited"):
         mysql.execute(hints[code])
-    codes = {finding.code for finding in mysql.reader().advisor.server_findings(writing=True)}
+    codes = {finding.code for finding in mysql.reader().checks.server_findings(writing=True)}
     assert not codes & {"table-not-transactional", "charset-limited"}
 
 
@@ -195,12 +195,12 @@ def test_non_strict_mode_is_reported():
                 with closing(database.reader()) as reader:
                     (finding,) = [
                         item
-                        for item in reader.advisor.server_findings(writing=True)
+                        for item in reader.checks.server_findings(writing=True)
                         if item.code == "not-strict"
                     ]
                     cursor.execute(finding.hint)
                     assert "not-strict" not in {
-                        item.code for item in reader.advisor.server_findings(writing=True)
+                        item.code for item in reader.checks.server_findings(writing=True)
                     }
             finally:
                 cursor.execute("set global sql_mode = %s", [before])
@@ -214,7 +214,7 @@ def test_missing_rights_have_grant_hints(mysql):
         reader = mysql.reader(user=name, password=None)
 
         def find_grants(*, writing):
-            findings = reader.advisor.server_findings(writing=writing)
+            findings = reader.checks.server_findings(writing=writing)
             return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
         # A server hides tables from accounts without rights on them.
@@ -224,7 +224,7 @@ def test_missing_rights_have_grant_hints(mysql):
         new_reader = mysql.reader(user=name, password=None)
         (remaining,) = [
             finding.hint
-            for finding in new_reader.advisor.server_findings(writing=True)
+            for finding in new_reader.checks.server_findings(writing=True)
             if finding.code == "privilege-missing"
         ]
         assert remaining == f"GRANT SELECT ON {database}.`b b` TO {grantee};"
@@ -239,7 +239,7 @@ def test_settings_are_compared_by_value(mysql):
         "no_such_setting": "1",
     }
     comparisons = {
-        comparison.name: comparison for comparison in mysql.reader().advisor.compare_settings(required)
+        comparison.name: comparison for comparison in mysql.reader().checks.compare_settings(required)
     }
     assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "innodb_buffer_pool_size",

@@ -216,7 +216,7 @@ def test_settings_are_compared_by_value(postgresql):
         "no_such_setting": "1",
         "track_counts": "yes",
     }
-    comparisons = {comparison.name: comparison for comparison in reader.advisor.compare_settings(required)}
+    comparisons = {comparison.name: comparison for comparison in reader.checks.compare_settings(required)}
     assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "work_mem",
         "temp_buffers",
@@ -239,7 +239,7 @@ def test_missing_rights_have_grant_hints(postgresql):
         reader = postgresql.reader(user=name, password=None)
 
         def find_grants(*, writing):
-            findings = reader.advisor.server_findings(writing=writing)
+            findings = reader.checks.server_findings(writing=writing)
             return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
         schema = f'"{postgresql.schema}"'
@@ -295,7 +295,7 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     )
     findings = {
         (finding.code, finding.hint): finding.severity
-        for finding in postgresql.reader().advisor.server_findings(writing=True)
+        for finding in postgresql.reader().checks.server_findings(writing=True)
     }
     schema = postgresql.schema
     assert findings["unlogged", f"ALTER TABLE {schema}.u SET LOGGED;"] == "warning"
@@ -304,7 +304,7 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     for code, hint in findings:
         if code in ("unlogged", "index-invalid"):
             postgresql.execute(hint)
-    codes = {finding.code for finding in postgresql.reader().advisor.server_findings(writing=True)}
+    codes = {finding.code for finding in postgresql.reader().checks.server_findings(writing=True)}
     assert not codes & {"unlogged", "index-invalid"}
 
 
@@ -318,25 +318,25 @@ def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
         alter table child add constraint above check (n > 0) not valid"""
     )
     reader = postgresql.reader()
-    findings = {finding.code: finding for finding in reader.advisor.schema_findings()}
+    findings = {finding.code: finding for finding in reader.checks.schema_findings()}
     sequence = findings["sequence-behind"]
     assert (sequence.severity, "has reached 42" in sequence.message) == ("error", True)
-    assert [finding.code for finding in reader.advisor.schema_findings("child")] == [
+    assert [finding.code for finding in reader.checks.schema_findings("child")] == [
         "not-validated",
         "not-validated",
     ]
     postgresql.execute(sequence.hint)
     postgresql.execute('insert into "Pa rent" default values')
-    assert [finding.code for finding in reader.advisor.schema_findings()] == [
+    assert [finding.code for finding in reader.checks.schema_findings()] == [
         "not-validated",
         "not-validated",
     ]
-    hints = {finding.message.split()[-0]: finding.hint for finding in reader.advisor.schema_findings()}
+    hints = {finding.message.split()[-0]: finding.hint for finding in reader.checks.schema_findings()}
     assert len(hints) == 2
     postgresql.execute("update child set n = 1")
     for hint in hints.values():
         postgresql.execute(hint)
-    assert list(reader.advisor.schema_findings()) == []
+    assert list(reader.checks.schema_findings()) == []
 
 
 def test_descending_and_shared_sequences_are_checked(postgresql):
@@ -345,14 +345,14 @@ def test_descending_and_shared_sequences_are_checked(postgresql):
         create table t (a integer default nextval('down'), b integer default nextval('shared'), c uuid);
         insert into t (a, b) values (-5, 7)"""
     )
-    messages = [finding.message for finding in postgresql.reader().advisor.schema_findings()]
+    messages = [finding.message for finding in postgresql.reader().checks.schema_findings()]
     assert len(messages) == 2
     assert "sequence down returns -1 next, but t.a has reached -5" in messages[0]
-    for finding in postgresql.reader().advisor.schema_findings():
+    for finding in postgresql.reader().checks.schema_findings():
         postgresql.execute(finding.hint)
     postgresql.execute("insert into t default values")
     assert postgresql.rows("select a, b from t order by b desc limit 1") == [(-6, 8)]
-    assert list(postgresql.reader().advisor.schema_findings()) == []
+    assert list(postgresql.reader().checks.schema_findings()) == []
 
 
 def test_maintenance_tasks_run(private_database):
@@ -411,7 +411,7 @@ def test_failed_reindex_reports_its_leftover(private_database):
     assert [
         item.statement.rpartition(".")[2] for item in writer.storage.maintenance_tasks("reindex", [])
     ] == ['"i"']
-    assert [item.code for item in writer.advisor.schema_findings()] == ["index-leftover"]
+    assert [item.code for item in writer.checks.schema_findings()] == ["index-leftover"]
     assert list(writer.checks.find_damage()) == []
     postgresql.execute(leftover.hint)
     assert list(writer.storage.find_leftovers()) == []

@@ -34,7 +34,6 @@ from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import IndexFault
-    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
 
 #: Number of rows that a new index must find before it replaces the old one.
@@ -53,10 +52,6 @@ class _FaultQuery(Struct, frozen=True):
 
 class SQLiteExternalIndexes(ExternalSearch):
     """The part ``ExternalIndexes``."""
-
-    def __init__(self, db: SQLiteExternalReader) -> None:
-        super().__init__(db)
-        self._count = db.count
 
     def external_index_path(self, folder: Path | None, name: str) -> Path:
         return index_path(self._connection.path, folder, name)
@@ -82,7 +77,7 @@ class SQLiteExternalIndexes(ExternalSearch):
             seal(new_path, self._connection.path, self._fill_index(spec, new_path))
             state = self._file.inspect(spec, new_path)
             is_incomplete = state.state == "fresh" and (
-                self.count_external(spec, ()) != self._count(spec.table)
+                self.count_external(spec, ()) != self._db.count(spec.table)
                 or self._find_faults([self._build_text_query(spec, VERIFIED_ROWS)])
             )
             self._file.detach()
@@ -216,7 +211,7 @@ class SQLiteExternalIndexes(ExternalSearch):
 
     def _build_text_query(self, spec: ExternalIndexSpec, rows: int) -> _FaultQuery:
         """Return a query for rows whose text is not found, among about ``rows`` evenly selected rows."""
-        step = max(1, self._count(spec.table) // rows)
+        step = max(1, self._db.count(spec.table) // rows)
         terms = []
         for position, text in enumerate(self._file.define(spec).text_expressions()):
             phrase = f"'c{position} : \"' || replace({text}, '\"', '\"\"') || '\" '"

@@ -359,8 +359,8 @@ class ExternalSearch(ExternalIndexes):
     """Search through an external index."""
 
     def __init__(self, db: SQLiteExternalReader) -> None:
-        self._connection, self._catalog, self._builder = db.connection, db.catalog, db.builder
-        self._file, self._explainer = ExternalIndexFile(db), db.explainer
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._builder, self._file = db.builder, ExternalIndexFile(db)
 
     def can_find_word(self, word: str) -> bool:
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH
@@ -388,7 +388,7 @@ class ExternalSearch(ExternalIndexes):
         statement = Statement(spec.table)
         sql = self._build_search(statement, spec, words, query)
         try:
-            return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
+            return self._db.explainer.explain_statement(sql, statement.parameters, statement.aliases)
         except DbctlError as error:
             raise self._file.invalid_error(str(error)) from error
 
