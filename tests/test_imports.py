@@ -26,7 +26,7 @@ HEAVY = {
     "traceback", "typer.completion", "typing_extensions", "urllib.request",
 }  # fmt: skip
 #: Maximum number of modules of dbctl that a command loads.
-BUDGET = {"users list": 104, "search games wizard": 114}
+BUDGET = {"users list": 84, "search games wizard": 110}
 
 #: Code that reports modules that compile a regular expression on import; run before ``RUN``. Modules of profiles must do so,
 #: because msgspec compiles their patterns.

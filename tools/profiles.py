@@ -25,6 +25,7 @@ from dbctl.profiles import loader
 from dbctl.profiles.model import (
     base,
     cleanup,
+    core,
     databases,
     integrity,
     profile,
@@ -34,9 +35,6 @@ from dbctl.profiles.model import (
     settings,
     users,
 )
-from dbctl.profiles.model import cleanup as rebuild
-from dbctl.profiles.model import cleanup as sessions
-from dbctl.profiles.model import profile as reports
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
 MODULES = (
@@ -45,15 +43,13 @@ MODULES = (
     databases,
     roles,
     users,
+    core,
     settings,
     integrity,
-    reports,
     profile,
     semantic,
-    sessions,
     search,
     cleanup,
-    rebuild,
 )
 SCHEMA = Path(loader.__file__).with_name("profile.schema.json")
 
@@ -82,7 +78,7 @@ def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleTy
 
 
 def encode_cache(path: Path) -> str:
-    """Return a TOML file as the JSON text of ``loader.CachedProfile`` or ``loader.CachedLedgers``."""
+    """Return a TOML file as the JSON text of ``loader.Cache``."""
     values = toml.loads(toml.read_text(path))
     return json.dumps({"source_crc32": crc32(path.read_bytes()), "profile": values}, indent=1) + "\n"
 

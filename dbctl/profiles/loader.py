@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -15,8 +16,13 @@ from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import join_first
 from dbctl.profiles.model.base import Section
+from dbctl.profiles.model.core import CoreProfile
 from dbctl.profiles.model.databases import ForeignLedger, Ledger
-from dbctl.profiles.model.profile import Profile
+
+if TYPE_CHECKING:
+    from dbctl.profiles.model.profile import Profile
+
+T = TypeVar("T")
 
 #: Profiles that a message names.
 MAX_LISTED = 5
@@ -94,8 +100,10 @@ def load(name: str) -> Profile:
     Raises:
         ProfileInvalidError: the first error in the file, with its line and key.
     """
+    from dbctl.profiles.model.profile import Profile
+
     path = path_of(name)
-    prepared = _read_cache(path) if path.parent == BUILTIN else None
+    prepared: Profile | None = _read_cache(path, Profile) if path.parent == BUILTIN else None
     if prepared:
         return prepared
     try:
@@ -105,19 +113,40 @@ def load(name: str) -> Profile:
         raise ProfileInvalidError(file=path, line=first.line, key=first.key, reason=first.reason) from error
 
 
-class CachedProfile(msgspec.Struct, frozen=True):
-    """A built-in profile in JSON, which loads about 40 times faster than TOML."""
+def load_core(name: str) -> CoreProfile:
+    """Return the core of a built-in profile that no deployment changes, otherwise the whole profile; raises as ``load``."""
+    path = path_of(name)
+    core = _read_cache(path, _BuiltInCore) if path.parent == BUILTIN else None
+    return core if core and not (core.prefix or core.versions) else load(name)
+
+
+def complete(core: CoreProfile) -> Profile:
+    """Return the whole profile, of which ``load_core`` may have returned only the core."""
+    from dbctl.profiles.model.profile import Profile
+
+    return core if isinstance(core, Profile) else load(core.name)
+
+
+class _BuiltInCore(CoreProfile, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """The core in the JSON of a whole profile."""
+
+    versions: Sequence[msgspec.Raw] = msgspec.field(default=(), name="variants")
+
+
+class Cache(msgspec.Struct, frozen=True):
+    """A TOML file in JSON, which loads about 40 times faster; ``tools.profiles`` writes it."""
 
     source_crc32: int  #: CRC-32 of the TOML file
-    profile: Profile
+    profile: msgspec.Raw  #: or the ledgers
 
 
 @cache
-def _read_cache(path: Path) -> Profile | None:
-    """Return the cached JSON form of a built-in profile; None if it is missing or outdated."""
+def _read_cache(path: Path, kind: type[T]) -> T | None:
+    """Return the content of a TOML file from its cache; None if that is missing or outdated."""
     try:
-        prepared = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=CachedProfile)
-        return prepared.profile if prepared.source_crc32 == crc32(path.read_bytes()) else None
+        cached = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Cache)
+        is_current = cached.source_crc32 == crc32(path.read_bytes())
+        return msgspec.json.decode(cached.profile, type=kind) if is_current else None
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -146,15 +175,14 @@ def parse(text: str) -> Profile:
     Raises:
         TomlError: it has errors.
     """
+    from dbctl.profiles.model.profile import Profile
+
     profile = toml.structure(toml.loads(text), Profile, text)
     if profile.variants:
         from dbctl.profiles.variants import validate_variants
 
         validate_variants(profile, text)
     return profile
-
-
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
 
 SOURCE = Path(__file__).with_name("ledgers.toml")
@@ -167,21 +195,10 @@ class Ledgers(Section, frozen=True, kw_only=True):
     foreign: Mapping[str, ForeignLedger]  #: ledgers that it only reads
 
 
-class CachedLedgers(msgspec.Struct, frozen=True):
-    """The ledgers in the JSON file that ``tools.profiles`` writes."""
-
-    source_crc32: int  #: CRC-32 of the TOML file
-    profile: Ledgers
-
-
-@cache
 def load_ledgers() -> Ledgers:
     """Return the supported ledgers."""
-    try:
-        prepared = msgspec.json.decode(SOURCE.with_suffix(".json").read_bytes(), type=CachedLedgers)
-        if prepared.source_crc32 == crc32(SOURCE.read_bytes()):
-            return prepared.profile
-    except (OSError, msgspec.MsgspecError):  # missing or outdated: read the source
-        pass
+    prepared: Ledgers | None = _read_cache(SOURCE, Ledgers)
+    if prepared:
+        return prepared
     text = toml.read_text(SOURCE)
     return toml.structure(toml.loads(text), Ledgers, text)

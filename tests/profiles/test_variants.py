@@ -15,6 +15,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.files import toml
 from dbctl.profiles import loader
+from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.session import open_app
 from tests.databases import empty_database
 from tools import profiles as generate
@@ -291,6 +292,6 @@ def test_error_in_a_variant_is_reported_with_line_and_key(answer, write_app, old
 def test_variants_are_equal_from_cache(tmp_path):
     path = tmp_path / "guild.toml"
     path.write_text(PROFILE, encoding="utf-8")
-    cache = msgspec.json.decode(generate.encode_cache(path), type=loader.CachedProfile)
-    assert cache.profile == loader.read(path)
+    cache = msgspec.json.decode(generate.encode_cache(path), type=loader.Cache)
+    assert msgspec.json.decode(cache.profile, type=Profile) == loader.read(path)
     assert json.loads(generate.encode_cache(path))["profile"] == toml.loads(PROFILE)

@@ -1,25 +1,15 @@
 """The root section of a profile. Each section describes a feature of the app; without the section, dbctl does not support the feature."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dbctl.config.model import Retention
-from dbctl.errors.base import Remedy
-from dbctl.errors.usage import WrongAppError
-from dbctl.profiles.codecs import BooleanCodec, Encoding, TimeCodec
-from dbctl.profiles.model.base import (
-    ColumnNames,
-    Constant,
-    DatabaseName,
-    DatabaseReference,
-    Name,
-    Section,
-    TableName,
-)
+from dbctl.profiles.codecs import Encoding
+from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseReference, Name, Section, TableName
 from dbctl.profiles.model.cleanup import Cleanup, Rebuild, Sessions
-from dbctl.profiles.model.databases import Database, Ledger
+from dbctl.profiles.model.core import CoreProfile
 from dbctl.profiles.model.integrity import (
     CrossLink,
     Exclusive,
@@ -31,11 +21,9 @@ from dbctl.profiles.model.integrity import (
     States,
     Values,
 )
-from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
 from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.model.settings import Audit, Settings
-from dbctl.profiles.model.users import Users
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
@@ -79,9 +67,6 @@ class Report(Section, frozen=True, kw_only=True):
     sampled: bool = False
     #: the query in each variant of the schema
     variant: Annotated[Sequence[ReportVariant], msgspec.Meta(min_length=1)]
-
-
-# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
 
 #: A file name with ``{time}``, which makes it unique: no path, not hidden.
@@ -133,33 +118,9 @@ class ProfileVariant(Section, frozen=True, kw_only=True):
     remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
-#: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
-Topic = Literal[
-    "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
-]
-
-
-class Profile(Section, frozen=True, kw_only=True):
+class Profile(CoreProfile, frozen=True, kw_only=True):
     """One kind of application."""
 
-    schema: Literal["dbctl.profile/1"]  #: the version of the profile language
-    name: str  #: the name of the profile, for ``--profile``
-    title: str  #: the name of the app in messages
-    time: TimeCodec = "iso-ms"  #: the format of new times in columns without a native type
-    boolean: BooleanCodec = "bool-01"  #: the format of new booleans in columns without a native type
-    #: the prefix of the tables in this profile; deployments may have another, which dbctl detects by ``needs`` of the main
-    #: database, and replaces in all names and texts
-    prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] = ""
-    #: usual directories of the app (``~``: the user's home): ``init`` searches them if it gets no directory and finds no
-    #: app below the current one
-    home: Sequence[str] = ()
-    databases: Mapping[DatabaseName, Database]  #: the databases of the app, by name
-    ledgers: Mapping[str, Ledger] = {}  #: migration ledgers that several databases share
-    #: what the database does not show, by the subject that depends on it: commands that need a subject refuse, or name its
-    #: entries; delete an entry after the decision
-    undecided: Mapping[Topic, Sequence[str]] = {}
-    users: Users | None = None  #: the users of the app
-    roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users
     search: Sequence[Search] = ()  #: searches, for ``search NAME``
     semantic: Semantic | None = None  #: the table of vectors, for ``search semantic``
@@ -199,43 +160,9 @@ class Profile(Section, frozen=True, kw_only=True):
         if duplicates:
             raise ValueError(f"backup.names: two databases have the file {duplicates[0]!r}")
 
-    @property
-    def main_database(self) -> str:
-        """The name of the first writable database, or of the first if none is writable."""
-        writable = [name for name, section in self.databases.items() if section.mode == "read-write"]
-        return next(iter([*writable, *self.databases]))
-
     def file_name(self, database: str) -> str:
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")
-
-    def require_tables(self, section: Database, target: str, tables: Collection[str]) -> None:
-        """Check that the tables of a database include those that identify it.
-
-        Raises:
-            WrongAppError: one is missing.
-        """
-        missing_tables = [table for table in section.needs if table not in tables]
-        if missing_tables:
-            raise WrongAppError(
-                target=target,
-                profile=self.title,
-                missing=f"table {', '.join(missing_tables)}" if tables else "every table",
-                hint=self.suggest_cause(section, tables),
-            )
-
-    def suggest_cause(self, section: Database, tables: Collection[str]) -> str:
-        """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""
-        if hint := section.find_wrong_app_hint(tables):
-            return hint
-        if not tables:
-            return Remedy(
-                "It is empty. Check the path; if it had tables, find a backup with: `backup list`"
-            ).write()
-        for name, other in self.databases.items():
-            if other.needs and all(table in tables for table in other.needs):
-                return f"Check the path: this looks like the database {name!r}."
-        return "Check the path, or the URL, in the configuration."
 
     def list_features(self) -> list[str]:
         """Return the features of the app that dbctl supports."""

@@ -23,12 +23,13 @@ from dbctl.errors.usage import (
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model.databases import NO_LEDGER, Database
-from dbctl.profiles.model.profile import Profile, ProfileVariant, Topic
 from dbctl.spec import Fact, Write
 from dbctl.url import Url, resolve_engine
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most commands only read a database, of which ``core`` has what they need
     from dbctl.engines.contract.dumps import RestoreTarget
+    from dbctl.profiles.model.core import CoreProfile, Topic
+    from dbctl.profiles.model.profile import Profile, ProfileVariant
     from dbctl.services.app.session import Session
     from dbctl.services.audit.recorder import OperationRecorder
 
@@ -45,7 +46,7 @@ class HasDatabase(Protocol):
 class App:
     """One configured app. Its databases open on first use, and ``close`` closes them."""
 
-    def __init__(self, session: Session, configured: model.App, profile: Profile) -> None:
+    def __init__(self, session: Session, configured: model.App, profile: CoreProfile) -> None:
         self._main = profile.main_database
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
@@ -59,9 +60,10 @@ class App:
             for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
-        self.session, self.profile = session, profile
+        self.session = session
         self.spec, self.timeout, self.only = session.spec, session.timeout, session.only
-        self.base_profile = profile  #: the profile without the changes of a variant
+        self.core = profile  #: the profile, or the part of it that most commands need
+        self._base = profile  #: the same without the changes of a variant
         self.variant: ProfileVariant | None = None  #: the variant of the profile that the live schema has
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = session.trust_clock, session.acting_as
@@ -73,6 +75,18 @@ class App:
         ]()  #: databases, and facts that their data does not contradict
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
+    @property
+    def profile(self) -> Profile:
+        """The whole profile, with the changes of the variant."""
+        self.core = profile = loader.complete(self.core)  # kept, because rows are read with it
+        return profile
+
+    @property
+    def base_profile(self) -> Profile:
+        """The whole profile, without the changes of a variant."""
+        self._base = profile = loader.complete(self._base)
+        return profile
+
     def resolve_profile(self) -> None:
         """Change the profile to the prefix of the app's tables, and to the variant that the main database has.
 
@@ -81,9 +95,7 @@ class App:
         Raises:
             AmbiguousPrefixError: the main database has the tables with several prefixes.
         """
-        from dbctl.profiles.templates import change_prefix, detect_prefix
-
-        profile, prefix = self.base_profile, self.configured.prefix
+        profile, prefix = self._base, self.configured.prefix
         detects_prefix = bool(profile.prefix) and prefix is None
         tables: Mapping[str, Table] = {}
         if detects_prefix or profile.variants:
@@ -94,10 +106,12 @@ class App:
                 self._main_lock = error
             except DbctlError:  # a command that uses the database reports it
                 pass
-        if detects_prefix:
-            prefix = detect_prefix(profile, tables, self.name)
         if profile.prefix:
-            self.profile = self.base_profile = change_prefix(profile, prefix or "")
+            from dbctl.profiles.templates import change_prefix, detect_prefix
+
+            if detects_prefix:
+                prefix = detect_prefix(self.base_profile, tables, self.name)
+            self.core = self._base = change_prefix(self.base_profile, prefix or "")
         if profile.variants:
             self._select_variant(tables)
 
@@ -116,12 +130,12 @@ class App:
             self.variant = variant
             from dbctl.profiles.variants import apply_variant
 
-            self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
+            self.core = apply_variant(self.base_profile, variant) if variant else self._base
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
         from dbctl.services.app.live_table import select_variant
 
-        return select_variant(self.base_profile.variants, tables)
+        return select_variant(self._base.variants, tables)
 
     def target(self, database: str) -> str:
         """Return the name of a database in messages and results: ``app/database``."""
@@ -133,14 +147,14 @@ class App:
         Raises:
             DatabaseUnknownError: the profile has no such section.
         """
-        if name not in self.profile.databases:
+        if name not in self.core.databases:
             raise DatabaseUnknownError(
                 app=self.name,
                 name=name,
-                names=", ".join(self.profile.databases),
-                candidates=self.profile.databases,
+                names=", ".join(self.core.databases),
+                candidates=self.core.databases,
             )
-        section = self.profile.databases[name]
+        section = self.core.databases[name]
         if section.migrations and (
             name in self.configured.unmigrated or section.migrations.ledger == NO_LEDGER
         ):
@@ -185,7 +199,7 @@ class App:
             return section
         raise FeatureMissingError(
             app=self.name,
-            profile=self.profile.name,
+            profile=self.core.name,
             feature=feature,
             profiles=loader.list_profiles_with(feature) or "none of the built-in profiles",
             hint=alternative and f"{alternative} ",
@@ -197,11 +211,11 @@ class App:
         Raises:
             DecisionOpenError: the profile has an open decision about the topic.
         """
-        if decisions := self.profile.undecided.get(topic, ()):
+        if decisions := self.core.undecided.get(topic, ()):
             from dbctl.errors.users import DecisionOpenError
 
             raise DecisionOpenError(
-                profile=self.profile.name, feature=feature, decisions="; ".join(decisions), topic=topic
+                profile=self.core.name, feature=feature, decisions="; ".join(decisions), topic=topic
             )
 
     def require_writable(self, name: str) -> Database:
@@ -253,13 +267,13 @@ class App:
             try:
                 tables = database.tables()
                 # a migration or a restore may have changed it since the command began
-                if name == self._main and self.base_profile.variants:
+                if name == self._main and self._base.variants:
                     self._select_variant(tables)
                 is_alike = familiar_tables and 2 * sum(table in familiar_tables for table in tables) >= len(
                     tables
                 )
                 if not (is_alike if tables else allow_empty):
-                    self.profile.require_tables(self.database(name), self.target(name), tables)
+                    self.core.require_tables(self.database(name), self.target(name), tables)
             except BaseException:  # an open connection must not outlive the failure
                 database.close()
                 raise
@@ -332,7 +346,7 @@ class App:
             # An instance of a fleet may have been deleted since it was listed.
             create=section.create if create and not self.configured.fleet else None,
             keys=self.database(name).identity_columns(),
-            fill=partial(default_times, self.profile),
+            fill=partial(default_times, self.core),
             reader=reader,
         )
         database = engine.create_writer(self.url(name), self.target(name), options)
@@ -349,10 +363,10 @@ class App:
 
     def _require_tables(self, name: str, database: Readable) -> None:
         """Check that a database which the command is about to write is the app's; raises as ``writer``."""
-        tables, has_variants = database.tables(), name == self._main and self.base_profile.variants
+        tables, has_variants = database.tables(), name == self._main and self._base.variants
         if has_variants and self._find_variant(tables) != self.variant:
             raise ConcurrentChangeError(target=self.target(name))
-        self.profile.require_tables(self.database(name), self.target(name), tables)
+        self.core.require_tables(self.database(name), self.target(name), tables)
 
     @property
     def declared_write(self) -> Write:

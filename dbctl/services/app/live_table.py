@@ -32,7 +32,7 @@ from dbctl.profiles.codecs import (
     read_time,
 )
 from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
-from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.core import CoreProfile
 from dbctl.profiles.model.users import JoinedField
 
 UUID = r"(?i)[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}"
@@ -113,7 +113,7 @@ def select_variant(variants: Sequence[V], tables: Mapping[str, Table]) -> V | No
 
 
 def default_times(
-    profile: Profile, db: Readable, table: str, provided_columns: Collection[str]
+    profile: CoreProfile, db: Readable, table: str, provided_columns: Collection[str]
 ) -> dict[str, object]:
     """Return the current time for the columns of a new row whose database default is the current time.
 
@@ -135,7 +135,7 @@ def default_times(
 class LiveTable:
     """One table of one open database, with values encoded as the profile's app stores them."""
 
-    def __init__(self, profile: Profile, db: Readable, table: str, purpose: str) -> None:
+    def __init__(self, profile: CoreProfile, db: Readable, table: str, purpose: str) -> None:
         """Find ``table`` in the live schema.
 
         Raises:

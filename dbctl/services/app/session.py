@@ -94,14 +94,14 @@ class Session:
 
         selection = selection or self.selection
         configured = loader.find_app(selection)
-        app = App(self, configured, profile_loader.load(configured.profile))
+        app = App(self, configured, profile_loader.load_core(configured.profile))
         app.resolve_profile()
         if self.only:
             app.database(self.only)
         limits = app.configured.backup.databases if app.configured.backup else ()
         for name in (*app.configured.databases, *limits):
-            if name not in app.profile.databases:
-                names = app.profile.databases
+            if name not in app.core.databases:
+                names = app.core.databases
                 raise DatabaseUnknownError(app=app.name, name=name, names=", ".join(names), candidates=names)
         outer = set_invocation(lambda: _describe_app(selection, app, outer))
         try:

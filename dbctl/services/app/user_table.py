@@ -65,7 +65,7 @@ class UserSelector(Struct, frozen=True, kw_only=True):
 
 def users_database(app: App) -> str:
     """Return the database that holds the app's users."""
-    return app.resolve_database(app.require_section(app.profile.users, "users"))
+    return app.resolve_database(app.require_section(app.core.users, "users"))
 
 
 def open_users(app: App, db: Readable | None = None) -> UserTable:
@@ -80,8 +80,8 @@ class UserTable:
 
     def __init__(self, app: App, db: Readable) -> None:
         self.app, self.db = app, db
-        self.section = section = app.require_section(app.profile.users, "users")
-        self.live = LiveTable(app.profile, db, section.table, "users")
+        self.section = section = app.require_section(app.core.users, "users")
+        self.live = LiveTable(app.core, db, section.table, "users")
         self.id = self.live.column(section.id.column)
         self.fields = self.live.map_columns(section.fields)
         #: the fields in other tables
@@ -423,7 +423,7 @@ class UserTable:
         if not self.can_deactivate:
             reason = self.section.only_app_deactivates or "the profile has no users.active.inactive"
             hint = f"Activate or deactivate the user in the app: {reason}."
-            subject = self.app.profile.title
+            subject = self.app.core.title
             raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
 
     def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:

@@ -46,7 +46,7 @@ class Endpoints:
         )
         session = Session(Selection(configured=configured), timeout=app.timeout, spec=app.spec)
         self.destination = App(session, configured, app.base_profile)
-        self.destination.profile, self.destination.variant = app.profile, app.variant
+        self.destination.core, self.destination.variant = app.profile, app.variant
         for side in (app, self.destination):
             _ = side.engine(self.database).script_dialect  # engines without SQL refuse
         self.identity = app.restore_target(self.database).identity()
@@ -67,7 +67,7 @@ class Endpoints:
     @property
     def time_form(self) -> TimeForm:
         """How the app writes times where columns have no type for them."""
-        return self.app.profile.time
+        return self.app.core.time
 
     def open_source(self) -> Readable:
         """Return the source, opened read-only."""

@@ -330,5 +330,5 @@ def test_failure_after_a_committed_rule_names_the_rule(path):
 def test_rule_without_effect_is_refused_before_the_cleanup(path):
     with open_app(path) as app:
         rules = [structs.replace(rule, set={}, delete=False, variant=()) for rule in app.profile.cleanup]
-        app.profile = structs.replace(app.profile, cleanup=rules)
+        app.core = structs.replace(app.profile, cleanup=rules)
         catch_error(UsageError, lambda: CleanUp(app))

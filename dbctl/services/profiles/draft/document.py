@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.files import toml
 from dbctl.model import Struct, join_first
-from dbctl.profiles.model.profile import Topic
+from dbctl.profiles.model.core import Topic
 
 #: A value in TOML.
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"

@@ -1,0 +1,85 @@
+"""The part of a profile that most commands need: what the app and its databases are, and its users and roles."""
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from dbctl.errors.base import Remedy
+from dbctl.errors.usage import WrongAppError
+from dbctl.profiles.codecs import BooleanCodec, TimeCodec
+from dbctl.profiles.model.base import DatabaseName, Section
+from dbctl.profiles.model.databases import Database, Ledger
+from dbctl.profiles.model.roles import Roles
+from dbctl.profiles.model.users import Users
+
+if TYPE_CHECKING:
+    from dbctl.profiles.model.profile import ProfileVariant
+
+#: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
+Topic = Literal[
+    "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
+]
+
+
+class CoreProfile(Section, frozen=True, kw_only=True):
+    """The sections of a profile without which hardly any command works: creating the types of the others takes as long as a query."""
+
+    schema: Literal["dbctl.profile/1"]  #: the version of the profile language
+    name: str  #: the name of the profile, for ``--profile``
+    title: str  #: the name of the app in messages
+    time: TimeCodec = "iso-ms"  #: the format of new times in columns without a native type
+    boolean: BooleanCodec = "bool-01"  #: the format of new booleans in columns without a native type
+    #: the prefix of the tables in this profile; deployments may have another, which dbctl detects by ``needs`` of the main
+    #: database, and replaces in all names and texts
+    prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] = ""
+    #: usual directories of the app (``~``: the user's home): ``init`` searches them if it gets no directory and finds no
+    #: app below the current one
+    home: Sequence[str] = ()
+    databases: Mapping[DatabaseName, Database]  #: the databases of the app, by name
+    ledgers: Mapping[str, Ledger] = {}  #: migration ledgers that several databases share
+    #: what the database does not show, by the subject that depends on it: commands that need a subject refuse, or name its
+    #: entries; delete an entry after the decision
+    undecided: Mapping[Topic, Sequence[str]] = {}
+    users: Users | None = None  #: the users of the app
+    roles: Roles | None = None  #: roles, if the app stores them as rows
+
+    @property
+    def variants(self) -> Sequence["ProfileVariant"]:
+        """None: a profile with variants is always read as a whole."""
+        return ()
+
+    @property
+    def main_database(self) -> str:
+        """The name of the first writable database, or of the first if none is writable."""
+        writable = [name for name, section in self.databases.items() if section.mode == "read-write"]
+        return next(iter([*writable, *self.databases]))
+
+    def require_tables(self, section: Database, target: str, tables: Collection[str]) -> None:
+        """Check that the tables of a database include those that identify it.
+
+        Raises:
+            WrongAppError: one is missing.
+        """
+        missing_tables = [table for table in section.needs if table not in tables]
+        if missing_tables:
+            raise WrongAppError(
+                target=target,
+                profile=self.title,
+                missing=f"table {', '.join(missing_tables)}" if tables else "every table",
+                hint=self.suggest_cause(section, tables),
+            )
+
+    def suggest_cause(self, section: Database, tables: Collection[str]) -> str:
+        """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""
+        if hint := section.find_wrong_app_hint(tables):
+            return hint
+        if not tables:
+            return Remedy(
+                "It is empty. Check the path; if it had tables, find a backup with: `backup list`"
+            ).write()
+        for name, other in self.databases.items():
+            if other.needs and all(table in tables for table in other.needs):
+                return f"Check the path: this looks like the database {name!r}."
+        return "Check the path, or the URL, in the configuration."
