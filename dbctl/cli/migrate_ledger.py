@@ -15,11 +15,11 @@ from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult
-from dbctl.services.app.app import App
 from dbctl.services.migrations.ledger.journal import StatementOutcome
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
+    from dbctl.services.app.app import App
     from dbctl.services.migrations.baseline import BaselineResult
     from dbctl.services.migrations.ledger.ledger import MigrationTarget
     from dbctl.services.migrations.repair import RepairResult

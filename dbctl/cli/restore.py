@@ -30,7 +30,6 @@ from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import ConfigMissingError, UsageError
 from dbctl.model import DryRunResult
-from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Kind
 from dbctl.services.backup.repository import LATEST, Repository
@@ -38,6 +37,7 @@ from dbctl.services.restore.source import BackupSource, MergeMode
 from dbctl.spec import EVERYWHERE, Example, Write
 
 if TYPE_CHECKING:
+    from dbctl.services.app.app import App
     from dbctl.services.restore.app_files import FilesRestoreResult
     from dbctl.services.restore.copy import CopyResult
     from dbctl.services.restore.preview import Preview
@@ -309,7 +309,7 @@ def recover(
 @contextmanager
 def _open_backup(
     session: Session,
-    app: App,
+    app: "App",
     repository_address: str,
     backup: str,
     file: Path | None,

@@ -13,11 +13,11 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, KeyText, Page
-from dbctl.services.app.app import App
 from dbctl.services.roles import changes, queries
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
+    from dbctl.services.app.app import App
     from dbctl.services.roles.changes import RoleChangeResult, RoleDeleteResult
     from dbctl.services.roles.queries import Matrix, Permission, PermissionCheck
     from dbctl.services.roles.role_table import Role
@@ -254,7 +254,7 @@ def _role_and_permissions(arguments: Sequence[str], ident: str) -> tuple[str | K
     return role, permissions
 
 
-def _cache_notes(app: App) -> list[str]:
+def _cache_notes(app: "App") -> list[str]:
     section = app.profile.roles
     return (
         [f"a running {app.profile.title} may use the old permissions for up to {section.cache}"]

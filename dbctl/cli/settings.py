@@ -14,7 +14,6 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render.streams import Format
-from dbctl.services.app.app import App
 from dbctl.services.settings import queries
 from dbctl.services.settings.changes import (
     apply_file,
@@ -28,6 +27,7 @@ from dbctl.services.settings.store import ObjectText, SettingOwner, find_section
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
+    from dbctl.services.app.app import App
     from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied, SettingUpdated
     from dbctl.services.settings.store import Setting
 
@@ -266,7 +266,7 @@ def _select_owner(user: str, ident: str, of: str) -> SettingOwner:
     return ObjectText(of) if of else name_or_id(user, ident)
 
 
-def _cache_notes(app: App, login: SettingOwner) -> list[str]:
+def _cache_notes(app: "App", login: SettingOwner) -> list[str]:
     section = find_section(app, scope_of(login))
     if section is None or not section.cache:
         return []

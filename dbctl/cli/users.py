@@ -32,12 +32,12 @@ from dbctl.model import DryRunResult, Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.render.text import jsonable
-from dbctl.services.app.app import App
-from dbctl.services.app.user_table import User
 from dbctl.services.users.files import Existing
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
+    from dbctl.services.app.app import App
+    from dbctl.services.app.user_table import User
     from dbctl.services.data.personal_data import UserDataExported
     from dbctl.services.users.create import NewUser, UserCreated
     from dbctl.services.users.delete import UsersDeleted
@@ -596,7 +596,7 @@ def _merge_fields(assignments: list[str] | None, **options: str) -> dict[str, st
 
 
 def _user_fields(
-    app: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
+    app: "App", username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
     """Return the fields of a user; ``username`` is the value of the first login field of the profile."""
     login = app.require_section(app.profile.users, "users").login[0]
@@ -609,7 +609,7 @@ def _user_fields(
 
 
 def _add_password(
-    session: Session, app: App, new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
+    session: Session, app: "App", new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
 ) -> U:
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
     has_passwords = app.profile.users is not None and app.profile.users.password is not None

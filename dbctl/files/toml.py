@@ -76,7 +76,7 @@ def loads(text: str) -> dict[str, Any]:
 
     if len(text) > MAX_CHARACTERS:
         raise TomlError(Problem(1, "TOML", f"the file is longer than {MAX_CHARACTERS:,} characters"))
-    if deep_key := re.search(_DEEP_KEY, text):
+    if text.count(".") >= MAX_KEY_PARTS and (deep_key := re.search(_DEEP_KEY, text)):
         line = text.count("\n", 0, deep_key.start()) + 1
         raise TomlError(Problem(line, "TOML", f"a key has more than {MAX_KEY_PARTS} parts"))
     try:

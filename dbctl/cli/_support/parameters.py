@@ -20,11 +20,11 @@ from dbctl.errors.usage import FleetSelectedError, UsageError
 from dbctl.files import atomic
 from dbctl.files.atomic import write_atomically
 from dbctl.model import KeyText, PageRequest
-from dbctl.services.app.app import App
 from dbctl.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
+    from dbctl.services.app.app import App
     from dbctl.services.app.user_table import UserSelector
 
 
@@ -226,7 +226,7 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
 
 
 @contextmanager
-def open_apps(session: "Session", *, all_apps: bool) -> Iterator[Sequence[App]]:
+def open_apps(session: "Session", *, all_apps: bool) -> Iterator[Sequence["App"]]:
     """Yield the app of the options, or every configured app; their databases are closed at the end."""
     from dbctl.services.app.session import open_app
 

@@ -8,13 +8,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from dbctl import signals
-from dbctl.engines.contract.checks import DatabaseFiles
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+
+if TYPE_CHECKING:  # most commands only read a database
+    from dbctl.engines.contract.checks import DatabaseFiles
 
 #: Suffixes of the files that SQLite creates next to a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -84,6 +86,8 @@ def find_files(path: Path) -> DatabaseFiles:
         raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
     side_files = [side_file for suffix in SIDE_FILES if os.path.lexists(side_file := Path(f"{file}{suffix}"))]
     wal_bytes = _read_size(Path(f"{file}-wal"))
+    from dbctl.engines.contract.checks import DatabaseFiles
+
     return DatabaseFiles(
         file=file,
         side_files=side_files,
