@@ -67,7 +67,7 @@ _ROW_STEP = (
 RowPath = Annotated[
     str,
     SchemaName("row-path"),
-    msgspec.Meta(pattern=f"^{_ROW_STEP}( -> {_ROW_STEP})*$"),
+    msgspec.Meta(pattern=rf"^({_ROW_STEP}( -> (?!\s*$)|$))+$"),
 ]
 
 #: A name that is part of file names, targets (``app/database``) and options.

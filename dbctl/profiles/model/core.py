@@ -1,4 +1,4 @@
-"""The part of a profile that most commands need: what the app and its databases are, and its users and roles."""
+"""The part of a profile that most commands need: what the app and its databases are, and its users."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,6 @@ from dbctl.errors.usage import WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Section
 from dbctl.profiles.model.databases import Database, Ledger
-from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.users import Users
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     #: entries; delete an entry after the decision
     undecided: Mapping[Topic, Sequence[str]] = {}
     users: Users | None = None  #: the users of the app
-    roles: Roles | None = None  #: roles, if the app stores them as rows
 
     @property
     def variants(self) -> Sequence["ProfileVariant"]:

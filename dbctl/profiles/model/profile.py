@@ -21,6 +21,7 @@ from dbctl.profiles.model.integrity import (
     States,
     Values,
 )
+from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
 from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.model.settings import Audit, Settings
@@ -121,6 +122,7 @@ class ProfileVariant(Section, frozen=True, kw_only=True):
 class Profile(CoreProfile, frozen=True, kw_only=True):
     """One kind of application."""
 
+    roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users
     search: Sequence[Search] = ()  #: searches, for ``search NAME``
     semantic: Semantic | None = None  #: the table of vectors, for ``search semantic``
