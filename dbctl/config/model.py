@@ -44,9 +44,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Yield the keys with invalid values, with the reasons."""
         if self.within and not is_duration(self.within):
             yield "within", f"{self.within!r} is not a duration; write 26h, 30d or 1y"
-        for name in ("max_bytes", "min_free"):
+        for name, text in (("max_bytes", self.max_bytes), ("min_free", self.min_free)):
             try:
-                parse_size(text := getattr(self, name) or "1M")
+                _ = text and parse_size(text)
             except ValueError:
                 yield name, f"{text!r} is not a size; write 500M, 20G or 2T"
 

@@ -29,6 +29,8 @@ from dbctl.units import is_duration
 
 #: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
 PARTS_FOLDER = "dbctl.d"
+#: Sections for all apps, of which only one file may have each.
+SHARED = ("journal", "audit", "notify")
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -87,7 +89,10 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
             continue
         files.append(source)
         reasons = [*_find_problems(content)]
-        for key, entry in _list_sections(source, content):
+        sections: dict[tuple[str, ...], Any] = {("apps", name): app for name, app in content.apps.items()}
+        sections |= {("secrets", name): secret for name, secret in content.secrets.items()}
+        sections |= {(name,): getattr(content, name) for name in SHARED if name in source.values}
+        for key, entry in sections.items():
             if other := origins.get(key):
                 line = toml.line_of(other.text, key)
                 reasons.append((key, f"{other.path}, line {line} also defines it"))
@@ -96,13 +101,13 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
             problems += locate_problems(source, reasons)
     if problems:
         raise sort_problems(problems, paths)
-    sections = _create_sections(file, files, entries, origins)
-    if sections.notifies and (problems := _check_notifications(sections)):
+    configuration = _create_sections(file, files, entries, origins)
+    if configuration.notifies and (problems := _check_notifications(configuration)):
         raise sort_problems(problems, paths)
-    if _has_commands(sections) and os.geteuid() == 0:
+    if _has_commands(configuration) and os.geteuid() == 0:
         for source in files:
             require_trusted(source.path)
-    return sections
+    return configuration
 
 
 def _create_sections(
@@ -198,16 +203,6 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
     return SourceFile(path, text, values), toml.structure(values, ConfigFile, text)
-
-
-def _list_sections(source: SourceFile, content: ConfigFile) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the sections of a file that only one file may define, by their keys."""
-    for table, section in (("apps", content.apps), ("secrets", content.secrets)):
-        for name, entry in section.items():
-            yield (table, name), entry
-    for name in ("journal", "audit", "notify"):
-        if name in source.values:
-            yield (name,), getattr(content, name)
 
 
 def _check_notifications(sections: Sections) -> list[toml.Problem]:
