@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from dbctl.files import toml
-from dbctl.profiles.model.profile import Profile, ProfileVariant
+from dbctl.profiles.model.core import ProfileVariant
+from dbctl.profiles.model.profile import Profile
 
 #: A path of keys: ``users.role``, ``settings[0].fields``; a key with a dot is in double quotes.
 _NAME = r'[^.\[\]"]+|"[^"]+"'

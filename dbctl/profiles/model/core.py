@@ -2,24 +2,36 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
-from dbctl.profiles.model.base import DatabaseName, Section
+from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.databases import Database, Ledger
 from dbctl.profiles.model.users import Users
-
-if TYPE_CHECKING:
-    from dbctl.profiles.model.profile import ProfileVariant
 
 #: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
 Topic = Literal[
     "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
 ]
+
+
+class ProfileVariant(Section, frozen=True, kw_only=True):
+    """A version of the app with another schema, and the keys of the profile that differ for it.
+
+    A path is ``users.role`` or ``settings[0].fields``; indexes begin at 0, and a key with a dot is in double quotes.
+    """
+
+    name: Name  #: the name of the variant, such as the versions of the app that it describes
+    #: tables (``table``) and columns (``table.column``) of the main database: the first variant applies whose needs all exist
+    needs: Annotated[
+        Sequence[Annotated[str, msgspec.Meta(pattern=r"^[^.]+(\.[^.]+)?$")]], msgspec.Meta(min_length=1)
+    ]
+    changes: Mapping[str, Any] = {}  #: by path, a new value, which replaces the other as a whole
+    remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
 class CoreProfile(Section, frozen=True, kw_only=True):
@@ -44,7 +56,7 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     users: Users | None = None  #: the users of the app
 
     @property
-    def variants(self) -> Sequence["ProfileVariant"]:
+    def variants(self) -> Sequence[ProfileVariant]:
         """None: a profile with variants is always read as a whole."""
         return ()
 

@@ -1,15 +1,15 @@
 """The root section of a profile. Each section describes a feature of the app; without the section, dbctl does not support the feature."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.config.model import Retention
 from dbctl.profiles.codecs import Encoding
-from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseReference, Name, Section, TableName
+from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseReference, Section, TableName
 from dbctl.profiles.model.cleanup import Cleanup, Rebuild, Sessions
-from dbctl.profiles.model.core import CoreProfile
+from dbctl.profiles.model.core import CoreProfile, ProfileVariant
 from dbctl.profiles.model.integrity import (
     CrossLink,
     Exclusive,
@@ -102,21 +102,6 @@ class Backup(Section, frozen=True, kw_only=True):
     foreign_folders: Sequence[str] = ("backups",)
     #: the default retention: ``{ within = "30d" }``; without it and without a configured one, no backup is pruned
     keep: Retention = Retention()
-
-
-class ProfileVariant(Section, frozen=True, kw_only=True):
-    """A version of the app with another schema, and the keys of the profile that differ for it.
-
-    A path is ``users.role`` or ``settings[0].fields``; indexes begin at 0, and a key with a dot is in double quotes.
-    """
-
-    name: Name  #: the name of the variant, such as the versions of the app that it describes
-    #: tables (``table``) and columns (``table.column``) of the main database: the first variant applies whose needs all exist
-    needs: Annotated[
-        Sequence[Annotated[str, msgspec.Meta(pattern=r"^[^.]+(\.[^.]+)?$")]], msgspec.Meta(min_length=1)
-    ]
-    changes: Mapping[str, Any] = {}  #: by path, a new value, which replaces the other as a whole
-    remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
 class Profile(CoreProfile, frozen=True, kw_only=True):

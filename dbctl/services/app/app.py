@@ -28,8 +28,8 @@ from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:  # most commands only read a database, of which ``core`` has what they need
     from dbctl.engines.contract.dumps import RestoreTarget
-    from dbctl.profiles.model.core import CoreProfile, Topic
-    from dbctl.profiles.model.profile import Profile, ProfileVariant
+    from dbctl.profiles.model.core import CoreProfile, ProfileVariant, Topic
+    from dbctl.profiles.model.profile import Profile
     from dbctl.services.app.session import Session
     from dbctl.services.audit.recorder import OperationRecorder
 
