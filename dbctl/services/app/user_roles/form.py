@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 from dbctl.engines.contract.database import InSubquery, Order, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, RoleMissingError
-from dbctl.errors.users import RoleFormError
 from dbctl.model import Row, Struct, join_first
 from dbctl.profiles.model.roles import UserRole
 from dbctl.profiles.model.users import Users
@@ -235,6 +234,8 @@ class RoleForm(ABC):
             RoleFormError: has the first problem.
         """
         for key, reason in () if self._is_consistent else self.find_problems():
+            from dbctl.errors.users import RoleFormError
+
             key_text = ".".join(map(str, ("users", *key)))
             raise RoleFormError(target=self.db.target, key=key_text, reason=reason)
         self._is_consistent = True
