@@ -96,10 +96,11 @@ def express_milliseconds(name: str, column_type: pa.DataType) -> str:
     """
     if type_family(column_type) != "text":
         return scale_to_milliseconds(f"cast({name} as double)")
-    date = f"array_element(regexp_match({name}, '(?s)^[0-9]{{4}}-[0-9]{{2}}-.*'), 1)"
-    digits = f"array_element(regexp_match({name}, '^[0-9]{{9,14}}$'), 1)"
-    microseconds = f"cast(try_cast({date} as timestamp(6)) as bigint)"
-    return f"coalesce({microseconds} / 1000.0, {scale_to_milliseconds(f'try_cast({digits} as double)')})"
+    microseconds = f"cast(try_cast({name} as timestamp(6)) as bigint)"
+    number = f"cast(try_cast({name} as bigint) as double)"
+    # without CASE, a number of another length becomes 0, and then null
+    is_time = f"cast({number} >= 1e8 and {number} < 1e14 as double)"
+    return f"coalesce({microseconds} / 1000.0, nullif({scale_to_milliseconds(number)} * {is_time}, 0.0))"
 
 
 def scale_to_milliseconds(number: str) -> str:
