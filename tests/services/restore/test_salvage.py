@@ -99,7 +99,7 @@ def test_plan_creates_nothing(path):
 
 
 def test_plans_of_two_times_are_equal(path, monkeypatch):
-    from dbctl.services.app.open import open_app
+    from dbctl.services.app.session import open_app
 
     selection, digests = Selection(config=str(path.with_name("dbctl.toml"))), set()
     for second in (1, 2):
