@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from dbctl.cli.main import main
+from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from tests import examples
 from tests.cli import closings, larders
 from tools import reference
@@ -123,15 +126,21 @@ def read_files(folder):
     }
 
 
+def count_operations():
+    """Return the number of operations in the audit log."""
+    return list_operations(Path(os.environ["DBCTL_STATE"]), OperationFilter(limit=1)).total
+
+
 @pytest.mark.parametrize("deployments", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "line",
     [line for line in larders.EXAMPLES if not larders.expected_status(line) and "--dry-run" not in line and accepts_dry_run(line)],
 )  # fmt: skip
-def test_quiet_dry_run_changes_no_file(words, tmp_path, capsys):
-    before = read_files(tmp_path)
+def test_quiet_dry_run_changes_no_file_and_is_no_operation(words, tmp_path, capsys):
+    before, operations = read_files(tmp_path), count_operations()
     assert main([*words, "--dry-run", "--quiet"]) == 0
     assert read_files(tmp_path) == before
+    assert count_operations() == operations
     assert not capsys.readouterr().err
 
 
