@@ -59,24 +59,18 @@ class ReportedSamples(Struct, frozen=True, kw_only=True):
     """The samples of apps and fleets, and the growth of instances."""
 
     series: Mapping[DatabaseKey, Sequence[Sample]]  #: in the order of time
-    instances: Mapping[str, Sequence[InstanceGrowth]]  #: by app
+    #: by app, the growth of each database of an instance, and its users in the last sample
+    instances: Mapping[str, Sequence[tuple[DatabaseGrowth, int | None]]]
 
     def list_growing(self, count: int) -> Sequence[DatabaseGrowth]:
         """Return the databases of instances that grow fastest."""
         growing = (
-            entry.growth
-            for entries in self.instances.values()
-            for entry in entries
-            if (entry.growth.bytes_per_day or 0) > 0
+            growth
+            for databases in self.instances.values()
+            for growth, _ in databases
+            if (growth.bytes_per_day or 0) > 0
         )
         return nlargest(count, growing, key=lambda growth: growth.bytes_per_day or 0)
-
-
-class InstanceGrowth(Struct, frozen=True):
-    """The growth of a database of an instance, and its users in the last sample."""
-
-    growth: DatabaseGrowth
-    users: int | None
 
 
 def read_reported_samples(
@@ -102,7 +96,7 @@ def read_reported_samples(
     begin, end = period
     samples = read_samples(folder, config, apps=apps, since=begin) if apps else {}
     result = {key: series for key, recorded in samples.items() if (series := discard_wrong_times(recorded))}
-    growth = dict[str, list[InstanceGrowth]]()
+    growth = dict[str, list[tuple[DatabaseGrowth, int | None]]]()
     times = _list_times(begin, end)
     for fleet, instances in fleets.items():
         sums = dict[str, SampleSum]()
@@ -115,8 +109,7 @@ def read_reported_samples(
                 sums[last.database] = SampleSum(fleet, last.database, times)
             sums[last.database].add(series)
             if recent := [sample for sample in series if sample.taken_at >= begin]:
-                entry = InstanceGrowth(measure_database_growth(recent), last.users)
-                growth.setdefault(last.app, []).append(entry)
+                growth.setdefault(last.app, []).append((measure_database_growth(recent), last.users))
         result |= {(fleet, database): total.create_series() for database, total in sums.items()}
     return ReportedSamples(series=result, instances=growth)
 
@@ -214,7 +207,11 @@ def collect_report(
             + sum(fleet.due_backups for fleet in fleets),
         ),
         apps=sorted(apps, key=lambda app: HEALTHS.index(app.health)),
-        instances=[_complete_instance(app, samples, failed_runs) for fleet in fleets for app in fleet.worst],
+        instances=[
+            _add_figures(app, samples.instances.get(app.app, ()), failed_runs)
+            for fleet in fleets
+            for app in fleet.worst
+        ],
         databases=sorted(databases, key=lambda database: HEALTHS.index(database.status.health)),
         findings=sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))[:MAX_FINDINGS],
         tables=[table for table in growth.tables if table.rows_change][:MAX_TABLES],
@@ -298,12 +295,8 @@ def _report_app(
     own_findings = [
         finding for finding in findings if finding.target == name or finding.target.startswith(f"{name}/")
     ]
-    return structs.replace(
-        report_databases(name, health, rows, own_findings),
-        bytes_per_day=sum_known(database.growth.bytes_per_day for database in own if database.growth),
-        users=sum_known(database.points[-1].users for database in own if database.points),
-        failed_runs=sum(_concerns(run, name) for run in failures),
-    )
+    figures = [(entry.growth, entry.points[-1].users if entry.points else None) for entry in own]
+    return _add_figures(report_databases(name, health, rows, own_findings), figures, failures)
 
 
 def _report_fleet(
@@ -319,13 +312,14 @@ def _report_fleet(
     )
 
 
-def _complete_instance(app: ReportedApp, samples: ReportedSamples, failures: Sequence[Run]) -> ReportedApp:
-    """Return an instance with what the journal has about it."""
-    databases = samples.instances.get(app.app, ())
+def _add_figures(
+    app: ReportedApp, databases: Sequence[tuple[DatabaseGrowth | None, int | None]], failures: Sequence[Run]
+) -> ReportedApp:
+    """Return an app or an instance with what the journal has about it."""
     return structs.replace(
         app,
-        bytes_per_day=sum_known(database.growth.bytes_per_day for database in databases),
-        users=sum_known(database.users for database in databases),
+        bytes_per_day=sum_known(growth.bytes_per_day for growth, _ in databases if growth),
+        users=sum_known(users for _, users in databases),
         failed_runs=sum(_concerns(run, app.app) for run in failures),
     )
 
