@@ -75,7 +75,7 @@ def set_clock(timestamp, *, batch=0):
         if batch:
             for name, value in (
                 ("INITIAL_SIZE", batch),
-                ("MIN_SIZE", 1),
+                ("MIN_SIZE", batch),
                 ("MAX_SIZE", batch),
                 ("MIN_PAUSE_SECONDS", 0),
             ):
