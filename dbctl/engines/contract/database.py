@@ -340,15 +340,15 @@ class Readable(ABC):
         """Close the database; further calls do nothing."""
 
 
-def require_supported(db: Readable, found: P | None, feature: str, hint: Remedy | str) -> P:
+def require_supported(db: Readable, capability: P | None, feature: str, hint: Remedy | str) -> P:
     """Return a part of ``db``, or what a part returned.
 
     Raises:
         NotSupportedError: it is None, because the database lacks this capability.
     """
-    if found is None:
+    if capability is None:
         raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
-    return found
+    return capability
 
 
 #: How a time is written where the column has no native type.
