@@ -258,7 +258,7 @@ def test_scratch_database_is_dropped_and_has_same_collation(mysql):
         assert scratch.schema_reader.schema() == mysql.reader().schema_reader.schema()
         with scratch.transaction():
             scratch.insert("t", {"a": "x"})
-        name = scratch._scratch
+        name = scratch.connection.session.database
         assert name in list_scratch_databases(mysql)
     assert name not in list_scratch_databases(mysql)
     assert mysql.reader().count("t") == 0

@@ -15,7 +15,7 @@ from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import PageRequest
 from dbctl.services.checks.run import examine
-from dbctl.services.schedule import cron
+from dbctl.services.schedule.jobs import list_jobs
 from dbctl.services.search import search
 from dbctl.services.search.indexes import external
 from dbctl.services.search.request import SearchRequest
@@ -231,17 +231,13 @@ def test_index_is_in_configured_folder(folder):
     with open_app(folder) as app, pytest.raises(UsageError, match="--cache"):
         create_change(app, "", "build", cache=True)
     (job,) = [
-        job_
-        for job_ in cron.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
-        if job_.name == "search"
+        job_ for job_ in list_jobs([Selection(config=str(folder / "dbctl.toml"))]) if job_.name == "search"
     ]
     assert list(job.command[1:5]) == ["search", "index", "build", "games"]
 
 
 def test_no_job_without_configured_folder(folder):
-    assert "search" not in {
-        job.name for job in cron.list_jobs([Selection(config=str(folder / "dbctl.toml"))])
-    }
+    assert "search" not in {job.name for job in list_jobs([Selection(config=str(folder / "dbctl.toml"))])}
 
 
 def test_plan_writes_nothing_and_drop_removes_all_files(folder):
