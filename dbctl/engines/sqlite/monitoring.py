@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dbctl import signals
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.write_connection import WriteConnection
-from dbctl.errors.connection import BusyError, QueryFailedError
+from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import mounts
@@ -28,8 +26,6 @@ _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 
 _INDEX_TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
 
 
-#: Seconds between two tries of a checkpoint that readers block.
-RETRY_SECONDS = 0.05
 #: For each kind: the statement for the database, and for one table; None: not for single tables.
 STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
     "vacuum": ("VACUUM", None),
@@ -194,21 +190,19 @@ class SQLiteStorage(SQLitePart, StorageManager):
         return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not has_key_index
 
     def maintain(self, task: MaintenanceTask) -> None:
-        deadline = time.monotonic() + self._connection.timeout
-        while (rows := self._run(task)) and _is_incomplete(task.statement, rows[0][0]):
-            # SQLite reports no error if readers block a checkpoint or a change of the journal mode.
-            signals.raise_if_interrupted()
-            if time.monotonic() >= deadline:
-                from dbctl.engines.file_locks import describe_lock_holders
+        from dbctl.engines.file_locks import describe_lock_holders
+        from dbctl.files.lock import wait_for_lock
 
-                holder = describe_lock_holders(self._connection.path)
-                raise BusyError(
-                    target=self._catalog.target, holder=holder, waited=f"{self._connection.timeout:g}"
-                )
-            time.sleep(RETRY_SECONDS)
+        connection = self._connection
+        wait_for_lock(
+            self._catalog.target,
+            connection.timeout,
+            lambda: self._run(task),
+            lambda: describe_lock_holders(connection.path),
+        )
 
-    def _run(self, task: MaintenanceTask) -> list[Row]:
-        """Run the statement of a task once, waiting for locks, and return its rows."""
+    def _run(self, task: MaintenanceTask) -> bool:
+        """Run the statement of a task once, waiting for locks; return whether no reader prevented its effect."""
         connection = self._connection
         if not isinstance(connection, WriteConnection):
             raise TypeError("maintenance through a reader")
@@ -217,8 +211,10 @@ class SQLiteStorage(SQLitePart, StorageManager):
         elif task.statement.startswith("ANALYZE"):
             connection.database.analyze(task.table or None)
         else:  # sqlite-utils has neither REINDEX nor checkpoints, and does not check a change of the journal mode
-            return connection.run(task.statement)
-        return []
+            # SQLite reports no error if readers block a checkpoint or a change of the journal mode.
+            rows = connection.run(task.statement)
+            return not (rows and _is_incomplete(task.statement, rows[0][0]))
+        return True
 
 
 def _build_bloat(table: str, sizes: tuple[int | None, int | None], source: str) -> Bloat:
