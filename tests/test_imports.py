@@ -173,8 +173,15 @@ def test_reading_command_compiles_no_regular_expression_on_import(sample, words)
     assert {name for name in patterns if not name.startswith("dbctl.profiles.")} == set()
 
 
-def test_group_help_loads_no_driver():
+def test_list_of_users_loads_only_the_core_of_the_profile(sample):
+    modules = list_imports(RUN, "users", "list", cwd=sample)
+    assert "dbctl.profiles.model.core" in modules
+    assert "dbctl.profiles.model.profile" not in modules
+
+
+def test_group_help_loads_no_app_and_no_driver():
     modules = list_imports(RUN, "users", "--help")
+    assert not modules & {"dbctl.services.app.app", "dbctl.profiles.loader"}
     assert find_unneeded(modules - {"dbctl.cli.users", "textwrap"} | (modules & {"sqlite3"})) == []
 
 
