@@ -17,12 +17,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
 from dbctl.engines.mysql.dialect import Server
-from dbctl.engines.mysql.opening import probe_program
+from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
 from dbctl.engines.mysql.options import Encryption, connection_arguments, read_encryption
 from dbctl.engines.mysql.session import Session, server_address
 from dbctl.errors.base import DbctlError
@@ -56,10 +57,8 @@ PRODUCT_OPTIONS = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-poli
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
-DISCONNECTED = ("2002", "2003", "2006", "2013", "1053", "1927")
-DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
-LOCKED = ("1205", "3572")
-DISK_FULL = ("1021", "1114", "3")
+#: The number of a program that could not write a file.
+WRITE_FAILED = 3
 NOT_ENCRYPTED = Encryption(mode="disabled", authority="", certificate="", key="")
 #: Marks lines that are not errors.
 WARNING = "[Warning]"
@@ -167,10 +166,7 @@ def create_watch(
     url: Url, database: str, target: str, instead: str, *, timeout: float
 ) -> subprocesses.ProgramWatch:
     """Return the watch for a program that connects to ``url``, and works in ``database``."""
-
-    def probe() -> str:
-        return probe_program(url, database, timeout=timeout)
-
+    probe = partial(probe_program, url, database, timeout=timeout)
     return subprocesses.ProgramWatch(target, instead, probe, server_address(url))
 
 
@@ -180,7 +176,8 @@ def to_error(client: subprocesses.ClientProgram, target: str, *, timeout: float,
         "no error message"
     ]
     message = next((line for line in lines if _NUMBER.search(line)), lines[0])
-    number = match[1] if (match := _NUMBER.search(message)) else ""
+    number = int(match[1]) if (match := _NUMBER.search(message)) else -1
+    kind = ERRORS.get(number)
     reason = message.partition(": ")[2] or message
     if "insufficient privileges to SHOW CREATE" in message:  # of routines with another definer
         right = "SELECT ON `mysql`.`proc`" if client.name.startswith("mariadb") else "SHOW_ROUTINE ON *.*"
@@ -189,15 +186,15 @@ def to_error(client: subprocesses.ClientProgram, target: str, *, timeout: float,
             reason=message,
             hint=f"{instead} As an administrator: GRANT {right} TO the user in the message;",
         )
-    if number in DISCONNECTED:
+    if number in CONNECTION_ERRORS:
         return UnreachableError(target=target, reason=reason, hint=instead)
-    if number in DENIED:
+    if kind is PrivilegeMissingError:
         return PrivilegeMissingError(
             target=target, reason=reason, hint=f"{instead} An administrator can grant it."
         )
-    if number in LOCKED:
+    if kind is BusyError:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
-    if number in DISK_FULL or "No space left" in message:
+    if kind is DiskFullError or number == WRITE_FAILED or "No space left" in message:
         return DiskFullError(target=target)
     return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
 

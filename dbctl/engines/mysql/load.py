@@ -108,12 +108,10 @@ class DumpScanner:
             self._in_data, self._in_body = False, not line.endswith(b" ;")
         elif not line.startswith((b"--", SANDBOX)):
             if self._in_statement and not self._in_body and (match := _TABLESPACE.match(line)):
-                self._note_tablespace(_decode_name(match[1]))
+                name = _decode_name(match[1])
+                if name not in DEFAULT_TABLESPACES:
+                    self.tablespaces[self._structure] = name
             self._in_statement = not line.rstrip().endswith(b";")
-
-    def _note_tablespace(self, name: str) -> None:
-        if name not in DEFAULT_TABLESPACES:
-            self.tablespaces[self._structure] = name
 
     def _scan_comment(self, line: bytes) -> None:
         is_end = line.startswith(END)

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import cast
 
 import psycopg
 from psycopg import pq
@@ -66,23 +65,26 @@ def describe_blockers(url: Url, target: str, message: str, own_pid: int, names: 
         excluded = [own_pid, session.pgconn.backend_pid]
         others = [int(pid) for pid in blocked if int(pid) not in excluded]
         if others:
-            return _describe_sessions(session.execute(SESSIONS_BY_PID.encode(), [others]).fetchall())
+            return _name_holders(session.execute(SESSIONS_BY_PID.encode(), [others]).fetchall())
         rows = []
         if relation:
             quoted = '"' + relation[1].replace('"', '""') + '"'
             rows = session.execute(HOLDERS.encode(), [excluded, quoted]).fetchall()
         if names and not rows:
             rows = session.execute(TABLE_HOLDERS.encode(), [excluded, list(names)]).fetchall()
-        return _describe_sessions(rows or session.execute(HOLDERS.encode(), [excluded, None]).fetchall())
+        return _name_holders(rows or session.execute(HOLDERS.encode(), [excluded, None]).fetchall())
     return ""
 
 
-def _describe_sessions(rows: list[Row]) -> str:
-    sessions = [
-        f"{name} (pid {pid}, user {user}{f', from {host}' if host else ''})"
-        for pid, name, user, host in cast("list[tuple[int, str, str, str | None]]", rows)
+def _name_holders(rows: Sequence[Row]) -> str:
+    return f" by {', '.join(describe_sessions(rows))}" if rows else ""
+
+
+def describe_sessions(rows: Sequence[Row]) -> list[str]:
+    """Describe sessions, given their pid, program, user and host."""
+    return [
+        f"{name} (pid {pid}, user {user}{f', from {host}' if host else ''})" for pid, name, user, host in rows
     ]
-    return f" by {', '.join(sessions)}" if sessions else ""
 
 
 #: The end of a query that locks the rows that it reads.

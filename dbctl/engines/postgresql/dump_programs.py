@@ -70,7 +70,7 @@ def find_program(program: str, target: str, *, min_version: int) -> Tool:
             if digits := re.findall(r"\d+", str(path.parent)):
                 paths.setdefault(int(digits[-1]), path)
     if min_version not in paths and (executable := shutil.which(program)):
-        paths.setdefault(_major_version(read_version(Path(executable))), Path(executable))
+        paths.setdefault(major_version(read_version(Path(executable))), Path(executable))
     product = {"product": "PostgreSQL", "package": f"postgresql-client-{min_version} of apt.postgresql.org"}
     if not paths:
         raise ClientMissingError(target=target, program=program, version=min_version, **product)
@@ -93,7 +93,8 @@ def read_version(path: Path) -> str:
     return match[0].removeprefix("(PostgreSQL) ") if match else ""
 
 
-def _major_version(version: str) -> int:
+def major_version(version: str) -> int:
+    """Return the major number of a version, or 0."""
     match = re.match(r"\d+", version)
     return int(match[0]) if match else 0
 

@@ -10,7 +10,6 @@ every restore waits for it.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,8 +22,13 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.postgresql import dump_programs
-from dbctl.engines.postgresql.connection import lock_key
-from dbctl.engines.postgresql.dump_programs import DumpScanner, adapt_to_server, index_by_app_name
+from dbctl.engines.postgresql.connection import describe_sessions, lock_key
+from dbctl.engines.postgresql.dump_programs import (
+    DumpScanner,
+    adapt_to_server,
+    index_by_app_name,
+    major_version,
+)
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.engines.sql.catalog import ident
@@ -52,10 +56,7 @@ def swap_lock_key(name: str) -> int:
 
 def list_sessions(central: Session, name: str) -> list[str]:
     """Return the sessions connected to a database, except those of dbctl."""
-    return [
-        f"{program} (pid {pid}, user {user}{f', from {host}' if host else ''})"
-        for pid, program, user, host in central.execute(SESSIONS, [name]).fetchall()
-    ]
+    return describe_sessions(central.execute(SESSIONS, [name]).fetchall())
 
 
 def swap_databases(
@@ -152,12 +153,6 @@ def rename_statements(name: str, new: str, old_name: str, *, exists: bool) -> li
             f"alter database {ident(old_name)} allow_connections false",
         ]
     return statements
-
-
-def major_version(version: str) -> int:
-    """Return the major number of a version, or 0."""
-    match = re.match(r"\d+", version)
-    return int(match[0]) if match else 0
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, RestoreStrategy
-from dbctl.engines.postgresql import dump_statements, properties
+from dbctl.engines.postgresql import dump_statements
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PUBLIC, resolve_scope
+from dbctl.engines.postgresql.dump_programs import major_version
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.foreign import scratch_role
-from dbctl.engines.postgresql.load import list_sessions, major_version
+from dbctl.engines.postgresql.load import list_sessions
 from dbctl.engines.postgresql.properties import Properties
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.servers.database import SHORT_TIMEOUT
@@ -86,8 +87,8 @@ class RestoreServer:
         """Return the schema of the app; check that both sessions are on the same server."""
         with self.open_session(self.url) as session:
             server, central_server = (
-                properties.describe_server(session),
-                properties.describe_server(central),
+                database_properties.describe_server(session),
+                database_properties.describe_server(central),
             )
             if server.get("system") != central_server.get("system"):
                 # A host name with several servers, or a pooler.
