@@ -30,10 +30,26 @@ if TYPE_CHECKING:
     from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 
+def of_no_extension(catalog: str, alias: str) -> str:
+    """Return SQL for whether an object of a catalog, a row that ``alias`` names, belongs to no extension."""
+    return f"""not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.{catalog}'::regclass and e.objid = {alias}.oid and e.deptype = 'e')"""
+
+
+#: Whether schema ``n`` is not one of the system.
+IN_USER_SCHEMA = "n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
+#: Whether relation ``c``, function ``p``, type ``t`` or schema ``n`` belongs to no extension.
+OWN_RELATION, OWN_FUNCTION = of_no_extension("pg_class", "c"), of_no_extension("pg_proc", "p")
+OWN_TYPE, OWN_SCHEMA = of_no_extension("pg_type", "t"), of_no_extension("pg_namespace", "n")
+#: Tables whose rows are copied, also partitions, with the condition ``x`` for the rows of a table of an extension ``e``.
+COPIED_TABLES = f"""pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
+left join (select u.id, u.condition from pg_catalog.pg_extension p,
+    unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
+where c.relkind = 'r' and c.relpersistence <> 't' and {IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"""
 #: Tables, views and foreign tables, without partitions and objects of extensions. A domain is resolved to its base type.
-VISIBLE = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
-  and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+VISIBLE = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
+  and n.nspname = any(pg_catalog.current_schemas(false)) and {OWN_RELATION}"""
 #: A leftover of an interrupted concurrent build: index ``i``, described by ``x``. PostgreSQL appends a number to a name
 #: that exists already.
 LEFTOVER_INDEX = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
@@ -231,10 +247,9 @@ def _normalize_casts(text: str) -> str:
 
 PUBLIC = "public"
 #: Whether there are user schemas besides $1.
-HAS_OTHER_SCHEMAS = b"""select exists (select from pg_catalog.pg_namespace n where n.nspname not in ('information_schema', $1)
-  and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_namespace'::regclass and e.objid = n.oid and e.deptype = 'e')
-  and (n.nspname <> 'public' or exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)))"""
+HAS_OTHER_SCHEMAS = f"""select exists (select from pg_catalog.pg_namespace n
+  where {IN_USER_SCHEMA} and n.nspname <> $1 and {OWN_SCHEMA}
+  and (n.nspname <> 'public' or exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)))""".encode()
 
 
 def read_scope(session: Session) -> str:

@@ -16,7 +16,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import read_scope
+from dbctl.engines.postgresql.catalog import COPIED_TABLES, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.dump_limits import describe_losses
@@ -51,14 +51,8 @@ join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on 
 where t.level > 0 order by 1, 2"""
 SEARCH_PATH = b"select pg_catalog.current_schemas(false)"
 #: The tables whose rows a dump contains. Of a table of an extension it contains the rows that meet a condition, if any.
-TABLES = """select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
-left join (select u.id, u.condition from pg_catalog.pg_extension p,
-    unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
-where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-  and :scope in ('', n.nspname::text)
-order by 1, 2"""
+TABLES = f"""select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
+from {COPIED_TABLES} order by 1, 2"""
 #: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
 INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_SCHEMA, of_no_extension
 from dbctl.engines.postgresql.properties import quote_literal
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.sql.catalog import ident
@@ -19,9 +20,7 @@ UNRESOLVED = (
     psycopg.errors.UndefinedColumn,
     psycopg.errors.InvalidSchemaName,
 )
-_USER_SCHEMA = (
-    "n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and $1::text in ('', n.nspname::text)"
-)
+_USER_SCHEMA = f"{IN_USER_SCHEMA} and $1::text in ('', n.nspname::text)"
 #: Columns of types whose text cannot be read back in every case.
 COLUMNS = f"""select format('%I.%I', n.nspname, c.relname), a.attname::text, t.typname::text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -223,39 +222,34 @@ _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.obj
     and not exists (select from pg_catalog.pg_depend e
       where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""
 #: Drop statements, in an order in which most need no cascade. Objects of extensions are retained.
-_DROPS = """select array_agg(x order by at) from (
+_DROPS = f"""select array_agg(x order by at) from (
     select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
         when 'S' then 'sequence' when 'f' then 'foreign table' else 'table' end, n.nspname, c.relname)
       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = any ({0}) and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and not c.relispartition
+      where n.nspname = any ({{0}}) and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and not c.relispartition
         and not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::regclass
           and e.objid = c.oid and (e.deptype = 'e' or c.relkind = 'S' and e.deptype in ('a', 'i')))
     union all select 2, 'drop routine if exists ' || p.oid::regprocedure || ' cascade'
       from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+      where n.nspname = any ({{0}}) and not exists (select from pg_catalog.pg_depend e
         where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype in ('e', 'i'))
     union all select 3, 'drop operator if exists ' || o.oid::regoperator || ' cascade'
       from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
+      where n.nspname = any ({{0}}) and not exists (select from pg_catalog.pg_depend e
         where e.classid = 'pg_catalog.pg_operator'::regclass and e.objid = o.oid and e.deptype in ('e', 'i'))
     union all select 3, format('drop type if exists %I.%I cascade', n.nspname, t.typname)
       from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
       left join pg_catalog.pg_class c on c.oid = t.typrelid
-      where n.nspname = any ({0}) and (t.typtype in ('e', 'd', 'r') or c.relkind = 'c')
-        and not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_type'::regclass
-          and e.objid = t.oid and e.deptype = 'e')
+      where n.nspname = any ({{0}}) and (t.typtype in ('e', 'd', 'r') or c.relkind = 'c') and {of_no_extension("pg_type", "t")}
     union all select 4, format('drop text search configuration if exists %I.%I cascade', n.nspname, t.cfgname)
       from pg_catalog.pg_ts_config t join pg_catalog.pg_namespace n on n.oid = t.cfgnamespace
-      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
-        where e.classid = 'pg_catalog.pg_ts_config'::regclass and e.objid = t.oid and e.deptype = 'e')
+      where n.nspname = any ({{0}}) and {of_no_extension("pg_ts_config", "t")}
     union all select 5, format('drop text search dictionary if exists %I.%I cascade', n.nspname, t.dictname)
       from pg_catalog.pg_ts_dict t join pg_catalog.pg_namespace n on n.oid = t.dictnamespace
-      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
-        where e.classid = 'pg_catalog.pg_ts_dict'::regclass and e.objid = t.oid and e.deptype = 'e')
+      where n.nspname = any ({{0}}) and {of_no_extension("pg_ts_dict", "t")}
     union all select 6, format('drop collation if exists %I.%I cascade', n.nspname, t.collname)
       from pg_catalog.pg_collation t join pg_catalog.pg_namespace n on n.oid = t.collnamespace
-      where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
-        where e.classid = 'pg_catalog.pg_collation'::regclass and e.objid = t.oid and e.deptype = 'e')) y (at, x)"""
+      where n.nspname = any ({{0}}) and {of_no_extension("pg_collation", "t")}) y (at, x)"""
 #: Objects of a whole database that are in no schema.
 _DROP_SCHEMALESS = """for one in select format('drop publication %I', p.pubname) from pg_catalog.pg_publication p loop execute one; end loop;
   perform pg_catalog.lo_unlink(l.oid) from pg_catalog.pg_largeobject_metadata l;"""
@@ -284,9 +278,8 @@ _DEFAULT_PRIVILEGES = """with e as (
 RESTORE_DEFAULT_PRIVILEGES = """do $dbctl$ begin if pg_catalog.current_setting('dbctl.again', true) <> '' then
   execute pg_catalog.current_setting('dbctl.again'); end if; end $dbctl$;"""
 #: Schemas that belong neither to the system nor to an extension.
-USER_SCHEMAS = """(select coalesce(array_agg(n.nspname), '{}') from pg_catalog.pg_namespace n where n.nspname <> 'information_schema'
-    and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
-      where e.classid = 'pg_catalog.pg_namespace'::regclass and e.objid = n.oid and e.deptype = 'e'))"""
+USER_SCHEMAS = f"""(select coalesce(array_agg(n.nspname), '{{}}') from pg_catalog.pg_namespace n
+    where {IN_USER_SCHEMA} and {OWN_SCHEMA})"""
 
 
 def empty_statement(schema: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import TEXT_SETTINGS, Session, probe_program
 from dbctl.errors.base import DbctlError
@@ -385,8 +386,8 @@ def unquote_name(name: bytes) -> str:
 
 
 #: Statements that create the types of columns.
-_TYPES = b"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
-  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+_TYPES = f"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
+  where {IN_USER_SCHEMA}
 union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
   where e.extname <> 'plpgsql' order by e.oid)
@@ -397,16 +398,10 @@ union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
         from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) end)
   from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
   left join pg_catalog.pg_class c on c.oid = t.typrelid
-  where (t.typtype = 'e' or c.relkind = 'c') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_type'::regclass
-      and d.objid = t.oid and d.deptype = 'e')
-  order by t.oid)
+  where (t.typtype = 'e' or c.relkind = 'c') and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)
 union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
   from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  where t.typtype = 'd' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_type'::regclass
-      and d.objid = t.oid and d.deptype = 'e')
-  order by t.oid)"""
+  where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)""".encode()
 _ROWS = re.compile(rb"COPY .* FROM stdin;")
 #: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
 _TAIL = re.compile(

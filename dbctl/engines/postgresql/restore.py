@@ -28,7 +28,7 @@ from dbctl.engines.contract.dumps import (
     release_nothing,
 )
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import read_scope
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, read_scope
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
 from dbctl.engines.postgresql.dump_programs import format_type_statements
 from dbctl.engines.postgresql.errors import unreachable_error
@@ -42,26 +42,22 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.restore import RetainedDatabaseMissingError
 from dbctl.url import Url
 
+#: Tables of users; of schema $1, or of all.
+_OWN_TABLE = f"""c.relkind in ('r', 'p') and c.relpersistence <> 't' and {IN_USER_SCHEMA}
+  and $1::text in ('', n.nspname::text) and {OWN_RELATION}"""
 #: The database and its oldest table: after a restore in place the tables have new ids.
-MARKERS = """select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
+MARKERS = f"""select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-and $1::text in ('', n.nspname::text) and not exists (select from pg_catalog.pg_depend e
-  where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
-#: Tables that are about to be replaced, and may be written until then; of one schema, or of all.
-TABLES = b"""select format('%I.%I', n.nspname, c.relname)
+where {_OWN_TABLE}"""
+#: Tables that are about to be replaced, and may be written until then.
+TABLES = f"""select format('%I.%I', n.nspname, c.relname)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-  and (n.nspname = $1 or $1 = '') and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
-order by 1"""
+where {_OWN_TABLE} order by 1""".encode()
 #: Whether a database contains user objects; objects of extensions in the template are ignored.
-HAS_OBJECTS = """select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
+HAS_OBJECTS = f"""select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where {IN_USER_SCHEMA} and {OWN_RELATION})
 or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
+  where {IN_USER_SCHEMA} and {OWN_FUNCTION})
 or exists (select from pg_catalog.pg_largeobject_metadata)"""
 
 

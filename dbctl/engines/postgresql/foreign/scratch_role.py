@@ -13,6 +13,7 @@ from urllib.parse import quote
 import psycopg
 from msgspec import structs
 
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, OWN_SCHEMA
 from dbctl.engines.postgresql.properties import quote_literal
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.sql.catalog import ident
@@ -34,21 +35,19 @@ DATABASES_WITH_OBJECTS = b"""select distinct d.datname from pg_catalog.pg_shdepe
 where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = (select oid from pg_catalog.pg_roles where rolname = $1)"""
 EXTENSIONS = b"""select e.extname, n.nspname from pg_catalog.pg_extension e
 join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname <> 'plpgsql' order by e.oid"""
-_USER_OBJECT = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
-  where e.classid = 'pg_catalog.{0}'::regclass and e.objid = {1}.oid and e.deptype = 'e')"""
 #: The role that owns most tables.
 MAIN_OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and {_USER_OBJECT.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()
+where c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION} group by 1 order by count(*) desc, 1 limit 1""".encode()
 _GRANT = """format('grant %s on {0} to %s%s', a.privilege_type, {1},
   case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
   case when a.is_grantable then ' with grant option' else '' end)"""
 _KIND = "case c.relkind when 'S' then 'sequence' else 'table' end"
 _RELATIONS = f"""from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  {{0}} where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and {_USER_OBJECT.format("pg_class", "c")}"""
+  {{0}} where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and {IN_USER_SCHEMA} and {OWN_RELATION}"""
 _ROUTINES = f"""from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  {{0}} where {_USER_OBJECT.format("pg_proc", "p")}"""
-_SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {_USER_OBJECT.format('pg_namespace', 'n')}"
+  {{0}} where {IN_USER_SCHEMA} and {OWN_FUNCTION}"""
+_SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {IN_USER_SCHEMA} and {OWN_SCHEMA}"
 _OWNED_BY = "quote_ident(pg_catalog.pg_get_userbyid({0}))"
 #: Statements that copy the owners and grants of this database to objects of the same names in another database.
 OWNERSHIP_STATEMENTS = f"""select x from (

@@ -21,7 +21,7 @@ from dbctl.engines.contract.portable import (
     StorageLimits,
 )
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.postgresql.catalog import VISIBLE
+from dbctl.engines.postgresql.catalog import OWN_FUNCTION, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.transfer.types import IGNORES_CASE, read_type
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
@@ -67,8 +67,7 @@ OMISSIONS = (
 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
             + WRITE_LOCK
-            + """' and not exists (select from pg_catalog.pg_depend e
-  where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')""",
+            + f"' and {OWN_FUNCTION}",
             f"select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'",
             f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE
-from dbctl.engines.postgresql.catalog import read_scope
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.sql.catalog import ident, quote_literal
@@ -16,7 +16,7 @@ left join pg_catalog.pg_trigger g on g.tgrelid = c.oid and g.tgname = :lock
 where (:scope = '' or n.nspname = :scope)"""
 #: Tables that are not locked, also partitions, but not those whose rows belong to an extension.
 _TABLES = f"""select n.nspname::text, c.relname::text {_FROM} and g.oid is null and c.relkind in ('r', 'p')
-and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+and c.relpersistence <> 't' and {IN_USER_SCHEMA}
 and not exists (select from pg_catalog.pg_depend e
   where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
     and not exists (select from pg_catalog.pg_extension x where x.oid = e.refobjid and c.oid = any(x.extconfig)))
