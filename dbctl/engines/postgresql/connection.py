@@ -32,23 +32,23 @@ from dbctl.errors.operations import RowLocksMissingError
 from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
 
+#: What ``describe_sessions`` needs of session ``a``.
+SESSION = "a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)"
+_HOLDERS = f"""select {SESSION} from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.granted and a.pid <> all($1::int4[]) and a.wait_event_type is distinct from 'Lock' and {{}}
+group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
 #: Sessions with more than a reader's lock in this database, oldest first. The server does not report the holder of a row
 #: lock, but the holder has a lock on the table, too.
-HOLDERS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
-from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-where l.granted and a.datname = current_database() and l.locktype in ('relation', 'transactionid')
-  and l.mode <> 'AccessShareLock' and a.pid <> all($1::int4[]) and a.wait_event_type is distinct from 'Lock'
-  and (l.relation is not null and l.relation = pg_catalog.to_regclass($2) or $2 is null)
-group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
+HOLDERS = _HOLDERS.format(
+    """a.datname = current_database() and l.locktype in ('relation', 'transactionid') and l.mode <> 'AccessShareLock'
+  and (l.relation is not null and l.relation = pg_catalog.to_regclass($2) or $2 is null)"""
+)
 #: Sessions with any lock, including a reader's, on the named tables: a change of a table waits for all of them.
-TABLE_HOLDERS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
-from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-where l.granted and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and l.relation in (select pg_catalog.to_regclass(quote_ident(n)) from unnest($2::text[]) n) and a.pid <> all($1::int4[])
-  and a.wait_event_type is distinct from 'Lock'
-group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
-SESSIONS_BY_PID = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
-from pg_catalog.pg_stat_activity a where a.pid = any($1::int4[])"""
+TABLE_HOLDERS = _HOLDERS.format(
+    """l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and l.relation in (select pg_catalog.to_regclass(quote_ident(n)) from unnest($2::text[]) n)"""
+)
+SESSIONS_BY_PID = f"select {SESSION} from pg_catalog.pg_stat_activity a where a.pid = any($1::int4[])"
 _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
@@ -83,7 +83,8 @@ def _name_holders(rows: Sequence[Row]) -> str:
 def describe_sessions(rows: Sequence[Row]) -> list[str]:
     """Describe sessions, given their pid, program, user and host."""
     return [
-        f"{name} (pid {pid}, user {user}{f', from {host}' if host else ''})" for pid, name, user, host in rows
+        f"{name} (pid {pid}, user {user or ''}{f', from {host}' if host else ''})"
+        for pid, name, user, host in rows
     ]
 
 

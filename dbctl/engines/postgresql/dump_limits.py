@@ -186,20 +186,16 @@ def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
             )
 
 
-#: Objects that other objects can refer to.
-_REFERENCED = """(
-    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
+#: Objects that other objects can refer to, with their schemas.
+_REFERENCED = """select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
     union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
-    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
-  ) h (class, id, schema)"""
+    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p"""
 #: Objects of other schemas that a cascade would drop. ``{0}``: the schemas, as an array.
 _DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
   from pg_catalog.pg_depend d
-  join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
+  join ({_REFERENCED}) h (class, id, schema) on h.class = d.refclassid and h.id = d.refobjid
   join (
-    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
-    union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
-    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+    {_REFERENCED}
     union all select 'pg_catalog.pg_constraint'::regclass, f.oid, f.connamespace from pg_catalog.pg_constraint f
     union all select 'pg_catalog.pg_rewrite'::regclass, r.oid, c.relnamespace
       from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
@@ -215,7 +211,7 @@ _DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objs
   where d.deptype in ('n', 'a', 'i') limit 1"""
 #: Objects without a schema that a cascade would drop, and that the dump of a schema does not contain.
 _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
-  from pg_catalog.pg_depend d join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
+  from pg_catalog.pg_depend d join ({_REFERENCED}) h (class, id, schema) on h.class = d.refclassid and h.id = d.refobjid
   join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
   where d.classid in ('pg_catalog.pg_publication_rel'::regclass, 'pg_catalog.pg_cast'::regclass,
     'pg_catalog.pg_event_trigger'::regclass) and d.deptype in ('n', 'a')

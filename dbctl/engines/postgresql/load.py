@@ -22,7 +22,7 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.postgresql import dump_programs
-from dbctl.engines.postgresql.connection import describe_sessions, lock_key
+from dbctl.engines.postgresql.connection import SESSION, describe_sessions, lock_key
 from dbctl.engines.postgresql.dump_programs import (
     DumpScanner,
     adapt_to_server,
@@ -42,9 +42,8 @@ from dbctl.progress import Progress, no_progress
 
 #: Seconds between two checks for connected sessions; a terminated session takes some milliseconds to end.
 POLL_SECONDS = 0.05
-SESSIONS = b"""select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''), host(a.client_addr)
-from pg_catalog.pg_stat_activity a where a.datname = $1 and a.backend_type = 'client backend'
-  and a.application_name !~ '^dbctl( |$)' order by a.backend_start"""
+SESSIONS = f"""select {SESSION} from pg_catalog.pg_stat_activity a where a.datname = $1 and a.backend_type = 'client backend'
+  and a.application_name !~ '^dbctl( |$)' order by a.backend_start""".encode()
 TERMINATE = b"""select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
 where a.datname = $1 and a.pid <> pg_backend_pid()"""
 

@@ -29,13 +29,12 @@ from dbctl.url import Url
 
 #: A session that waits for its client, while the client waits for it, never ends. Without track_activities, and for the
 #: session of another user, the server does not show the state.
-SESSION_STATE = b"""select case when state is null or state = 'disabled' then true
-  else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end
-from pg_catalog.pg_stat_activity where pid = $1"""
+_IS_WORKING = """case when state is null or state = 'disabled' then true
+  else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end"""
+SESSION_STATE = f"select {_IS_WORKING} from pg_catalog.pg_stat_activity where pid = $1".encode()
 #: The same for client programs, which are identified by their application name.
-PROGRAM_STATE = b"""select coalesce(bool_or(case when state is null or state = 'disabled' then true
-  else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end), false)
-from pg_catalog.pg_stat_activity where application_name = $1 and usename = current_user"""
+PROGRAM_STATE = f"""select coalesce(bool_or({_IS_WORKING}), false)
+from pg_catalog.pg_stat_activity where application_name = $1 and usename = current_user""".encode()
 IDLE = "the connection does not respond, and the server runs nothing for it"
 
 
