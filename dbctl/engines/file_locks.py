@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from dbctl.engines.contract.checks import LockHolder
@@ -16,8 +16,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.files import lock
 
 
-@contextmanager
-def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iterator[None]:
+def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
     """Hold the lock of all dbctl writers of the database file ``path``, in a lock file next to it.
 
     Raises:
@@ -30,15 +29,14 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
             target=target, reason=f"its lock {lock_path}: {reason}", hint="Nothing was changed."
         )
 
-    with lock.exclusive(
+    return lock.exclusive(
         lock_path,
         target,
         purpose,
         timeout=timeout,
         to_error=lock_error,
         prepare=lambda descriptor: _copy_permissions(path, descriptor, lock_error),
-    ):
-        yield
+    )
 
 
 def is_write_locked(path: Path) -> bool:

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -103,8 +103,7 @@ def _read_version(path: str, server: Server) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-@contextmanager
-def write_connection_files(url: Url, server: Server) -> Iterator[str]:
+def write_connection_files(url: Url, server: Server) -> AbstractContextManager[str]:
     """Write the connection file of a program; yield its option for the program, which must come first.
 
     Only this user can read the file, and it is deleted at the end.
@@ -128,16 +127,12 @@ def write_connection_files(url: Url, server: Server) -> Iterator[str]:
     }
     if any("\n" in str(text) for text in lines.values()):
         raise UrlInvalidError(reason="it contains a line break, which the client programs do not support")
-    with _write_option_file(lines) as option:
-        yield option
+    return _write_option_file(lines)
 
 
-@contextmanager
-def write_socket_files(path: Path, server: Server) -> Iterator[str]:
+def write_socket_files(path: Path, server: Server) -> AbstractContextManager[str]:
     """Write the connection file for a socket of dbctl, which requires no password; see ``write_connection_files``."""
-    lines = {"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)}
-    with _write_option_file(lines) as option:
-        yield option
+    return _write_option_file({"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)})
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 
 import pymysql
@@ -138,12 +138,10 @@ class ScratchRestore:
         self._server, self._request, self._central = server, request, central
         self.remarks = list[str]()  #: what the user has to check or remove
 
-    @contextmanager
-    def prepare_accounts(self, *, temporary: bool = False) -> Iterator[AccountChanges]:
+    def prepare_accounts(self, *, temporary: bool = False) -> AbstractContextManager[AccountChanges]:
         """Apply the policy for missing accounts; raises as ``ServerRoles.create_missing``."""
         accounts = Accounts(self._central, self._server.target)
-        with accounts.prepare(self._request, self.remarks, temporary=temporary) as changes:
-            yield changes
+        return accounts.prepare(self._request, self.remarks, temporary=temporary)
 
     @contextmanager
     def create_database(self) -> Iterator[Url]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 
 import psycopg
 from msgspec import structs
@@ -51,12 +51,10 @@ class ScratchRestore:
         self._server, self._request, self._central = server, request, central
         self.remarks = list[str]()  #: what the user has to check or remove
 
-    @contextmanager
-    def prepare_roles(self, *, temporary: bool = False) -> Iterator[RoleChanges]:
+    def prepare_roles(self, *, temporary: bool = False) -> AbstractContextManager[RoleChanges]:
         """Apply the policy for missing roles; raises as ``ServerRoles.create_missing``."""
         roles = Roles(self._central, self._server.target)
-        with roles.prepare(self._request, self.remarks, temporary=temporary) as changes:
-            yield changes
+        return roles.prepare(self._request, self.remarks, temporary=temporary)
 
     @contextmanager
     def create_database(self, properties: Properties) -> Iterator[Url]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from urllib.parse import unquote
 
 import psycopg
@@ -62,12 +62,10 @@ class RestoreServer:
                     return url
         return None
 
-    @contextmanager
-    def central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
+    def central(self, timeout: float = SHORT_TIMEOUT) -> AbstractContextManager[Session]:
         """Connect to such a database."""
         url = self.central_url() or self.sibling_url(CENTRAL[0])
-        with self.open_session(url, timeout=timeout) as session:
-            yield session
+        return self.open_session(url, timeout=timeout)
 
     @contextmanager
     def open_session(self, url: Url, *, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
@@ -77,11 +75,9 @@ class RestoreServer:
             session.execute(b"set statement_timeout = 0")
             yield session
 
-    @contextmanager
-    def open_catalog_first(self, name: str) -> Iterator[Session]:
+    def open_catalog_first(self, name: str) -> AbstractContextManager[Session]:
         """Connect with ``pg_catalog`` first in the search path, since a dump may define objects with built-in names."""
-        with self.open_session(scratch_role.catalog_first_url(self.sibling_url(name))) as session:
-            yield session
+        return self.open_session(scratch_role.catalog_first_url(self.sibling_url(name)))
 
     def read_scope(self, central: Session) -> str:
         """Return the schema of the app; check that both sessions are on the same server."""
