@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
-from typing import cast
 
 from dbctl.engines.contract.checks import (
     EngineFinding,
@@ -16,7 +14,7 @@ from dbctl.engines.contract.checks import (
     SettingComparison,
     leftover_finding,
 )
-from dbctl.engines.mysql.catalog import MySQLCatalog, NumberedColumn, read_numbered_columns
+from dbctl.engines.mysql.catalog import MySQLCatalog, NumberedColumn, read_foreign_keys, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import quote
@@ -150,11 +148,6 @@ LOCK_LOCAL = EngineFinding(
 )
 
 
-REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
-  referenced_column_name
-from information_schema.key_column_usage
-where table_schema = database() and referenced_table_name is not null and table_name in :tables
-order by 1, 2, ordinal_position"""
 #: The name of an index, in quotes or as one word.
 INDEX_LINE = re.compile(
     r"\bindex (?:['\"`](?P<quoted>[^'\"`]+)['\"`]|(?P<plain>[^\s'\"`]+?)\.?(?:\s|$))", re.IGNORECASE
@@ -185,15 +178,15 @@ class MySQLChecks(MySQLPart, ServerChecks):
         return IndexDamage(index=match["quoted"] or match["plain"], has_duplicates=False) if match else None
 
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
-        columns = self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
-        orphans: list[OrphanedRows] = []
-        for _, rows in groupby(columns, key=lambda row: row[:2]):
-            key = cast("list[tuple[str, ...]]", list(rows))
-            child, _, schema, parent, _, _ = key[0]
-            orphans += self._find_orphans(
-                child, schema, parent, [row[4] for row in key], [row[5] for row in key]
+        tables = self._select_tables(table)
+        return [
+            orphans
+            for key in read_foreign_keys(self._connection)
+            if key["owner"] in tables
+            for orphans in self._find_orphans(
+                key["owner"], key["schema"], key["table"], key["columns"], key["to"]
             )
-        return orphans
+        ]
 
     def _row_label(self, key: Sequence[str]) -> str:
         values = ", ', ', ".join(self._db.dialect.exact_text(f"c.{ident(name)}") for name in key)
