@@ -14,7 +14,6 @@ from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, 
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart
-from dbctl.engines.mysql.opening import TIMEOUT_ERRORS, error_number
 from dbctl.engines.mysql.read_only import (
     STORED_FUNCTIONS,
     VIEWS,
@@ -25,12 +24,7 @@ from dbctl.engines.mysql.read_only import (
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import exact_expression, keep_exact_values
 from dbctl.engines.sql.catalog import Row
-from dbctl.errors.connection import (
-    QueryFailedError,
-    QueryTimeoutError,
-    SecretColumnError,
-    StoredFunctionError,
-)
+from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295
@@ -102,14 +96,8 @@ class MySQLStreams(MySQLPart, RowStreams):
             for name, value in limits.items():
                 session.run(f"set session {name} = {value}")
         try:
-            yield
-        except QueryFailedError as error:
-            if within is None or error_number(error.__cause__) not in TIMEOUT_ERRORS:
-                raise
-            limit = f"{within.total_seconds():g} s"
-            raise QueryTimeoutError(
-                target=self._connection.target, limit=limit, hint="Increase --within."
-            ) from error
+            with self._connection.translate_timeout(within):
+                yield
         finally:
             if session.open:
                 with self._connection.translate_errors("set"):

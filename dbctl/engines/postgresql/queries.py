@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from itertools import chain, islice
 from typing import cast
 
-import psycopg
 from msgspec import structs
 from psycopg import capabilities, errors, generators, pq
 from psycopg.abc import PQGen
@@ -28,12 +27,7 @@ from dbctl.engines.postgresql.values import UNUSED_PARAMETER, encode_statement
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.errors.connection import (
-    QueryFailedError,
-    QueryTimeoutError,
-    SecretColumnError,
-    StoredFunctionError,
-)
+from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from dbctl.errors.usage import ValueInvalidError
 
 
@@ -169,15 +163,44 @@ def _indexed_text(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
 CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1
 
 
-class ReadOnlyQueries:
-    """Runs statements of users, whose effects a rollback must undo."""
+def _describe_columns(session: Session, sql: str) -> list[str]:
+    """Return the columns of a statement that returned no rows, for which the driver has no description."""
+    session.pgconn.prepare(b"", encode_statement(sql))
+    description = session.pgconn.describe_prepared(b"")
+    return [
+        (description.fname(position) or b"").decode(errors="surrogateescape")
+        for position in range(description.nfields)
+    ]
 
-    def __init__(self, connection: PostgreSQLConnection) -> None:
-        self._connection = connection
+
+def _read_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield batch
+
+
+#: Bytes of one write.
+BLOCK = 1 << 18
+
+
+_OUTSIDE_FAILURES = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
+
+
+class _StopStreamError(Exception):
+    """The consumer needs no more rows."""
+
+
+class PostgreSQLStreams(PostgreSQLPart, RowStreams):
+    """The part ``RowStreams``."""
+
+    sql_dialect = "postgres"
+
+    def view_queries(self) -> Mapping[str, str]:
+        from dbctl.engines.postgresql.catalog import VIEWS
+
+        return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 
     @contextmanager
-    def run(self, query: UserQuery) -> Iterator[RowStream]:
-        """Run one statement of a user read-only, as ``RowStreams.query_read_only`` describes."""
+    def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
         self._connection.require_query(query.sql)
         session, timeout = self._connection.session, query.timeout
         with self._connection.read_transaction():
@@ -192,7 +215,7 @@ class ReadOnlyQueries:
                     "select set_config('statement_timeout', :limit, true)", {"limit": limit}
                 )
             with (
-                self._translate_timeout(timeout),
+                self._connection.translate_timeout(timeout),
                 self._connection.translate_errors(query.sql),
                 session.cursor() as cursor,
             ):
@@ -207,16 +230,31 @@ class ReadOnlyQueries:
                         yield RowStream(columns, _read_batches(chain((first_row,), rows)))
 
     @contextmanager
-    def _translate_timeout(self, within: timedelta | None) -> Iterator[None]:
-        try:
-            yield
-        except QueryFailedError as error:
-            if within is None or not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
+        readers = [exact_reader(self._catalog.require_column(table, column)) for column in columns]
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
+        session = self._connection.session
+        with (
+            read_all_rows(self._db, table),
+            self._connection.translate_errors(sql),
+            session.cursor() as cursor,
+            suppress(_StopStreamError),
+            cursor.copy(sql.encode()) as copy,
+        ):
+            yield RowStream(columns, _batches(copy.rows(), readers))
+            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                raise _StopStreamError  # the driver stops COPY only on an exception
+
+    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
+        session = self._connection.session
+        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
+            try:
+                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+            except BaseException:  # also on a signal: the server must not continue
+                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                    session.pgconn.finish()
                 raise
-            limit = f"{within.total_seconds():g} s"
-            raise QueryTimeoutError(
-                target=self._connection.target, limit=limit, hint="Increase --within."
-            ) from error
 
     def _refuse_secrets(self, query: UserQuery) -> None:
         statement = read_only.explained_statement(query.sql)
@@ -261,77 +299,6 @@ class ReadOnlyQueries:
         if functions:
             reason = f"{functions[0]} does more than read, and a rollback does not undo it"
             raise QueryFailedError(target=self._connection.target, reason=reason)
-
-
-def _describe_columns(session: Session, sql: str) -> list[str]:
-    """Return the columns of a statement that returned no rows, for which the driver has no description."""
-    session.pgconn.prepare(b"", encode_statement(sql))
-    description = session.pgconn.describe_prepared(b"")
-    return [
-        (description.fname(position) or b"").decode(errors="surrogateescape")
-        for position in range(description.nfields)
-    ]
-
-
-def _read_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch
-
-
-#: Bytes of one write.
-BLOCK = 1 << 18
-
-
-_OUTSIDE_FAILURES = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
-
-
-class _StopStreamError(Exception):
-    """The consumer needs no more rows."""
-
-
-class PostgreSQLStreams(PostgreSQLPart, RowStreams):
-    """The part ``RowStreams``."""
-
-    sql_dialect = "postgres"
-
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        super().__init__(db)
-        self._queries = ReadOnlyQueries(db.connection)
-
-    def view_queries(self) -> Mapping[str, str]:
-        from dbctl.engines.postgresql.catalog import VIEWS
-
-        return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
-
-    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
-        return self._queries.run(query)
-
-    @contextmanager
-    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
-        readers = [exact_reader(self._catalog.require_column(table, column)) for column in columns]
-        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
-        session = self._connection.session
-        with (
-            read_all_rows(self._db, table),
-            self._connection.translate_errors(sql),
-            session.cursor() as cursor,
-            suppress(_StopStreamError),
-            cursor.copy(sql.encode()) as copy,
-        ):
-            yield RowStream(columns, _batches(copy.rows(), readers))
-            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                raise _StopStreamError  # the driver stops COPY only on an exception
-
-    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
-        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
-        session = self._connection.session
-        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
-            try:
-                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
-            except BaseException:  # also on a signal: the server must not continue
-                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                    session.pgconn.finish()
-                raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql.catalog import Row
-from dbctl.errors.connection import QueryFailedError, UnreachableError
+from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, UnreachableError
 from dbctl.files import liveness
 from dbctl.model import Struct
 from dbctl.url import Url
@@ -197,6 +197,17 @@ class ServerConnection(ABC, Generic[S]):
             if self._is_timeout(error.__cause__):
                 return None
             raise
+
+    @contextmanager
+    def translate_timeout(self, timeout: timedelta | None) -> Iterator[None]:
+        """Raise QueryTimeoutError for a statement of a user that the server ended after ``timeout``."""
+        try:
+            yield
+        except QueryFailedError as error:
+            if timeout is None or not self._is_timeout(error.__cause__):
+                raise
+            limit = f"{timeout.total_seconds():g} s"
+            raise QueryTimeoutError(target=self.target, limit=limit, hint="Increase --within.") from error
 
     @contextmanager
     def read_transaction(self, *settings: str) -> Iterator[None]:
