@@ -56,7 +56,7 @@ class SQLiteDatabase(SqlDatabase):
 
     @cached_property
     def streams(self) -> RowStreams:
-        from dbctl.engines.sqlite.stream import SQLiteStreams
+        from dbctl.engines.sqlite.queries import SQLiteStreams
 
         return SQLiteStreams(self)
 
