@@ -146,7 +146,7 @@ def test_sqlite_reads_each_table_after_a_change_in_linear_time(tmp_path):
             reader.connection.notify_change()
             steps = []
             reader.connection.driver.set_progress_handler(lambda steps=steps: steps.append(1), 10)
-            assert all(reader.catalog.find_table(f"t{number}") for number in range(size))
+            assert all(reader.catalog.require_table(f"t{number}") for number in range(size))
             figures.append(len(steps))
     assert calculate_growth(figures, 10) < MAXIMUM_GROWTH, figures
 
