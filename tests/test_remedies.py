@@ -127,7 +127,7 @@ OTHER_TEXTS = {
     "engines/lancedb/restore.py",
     "engines/mysql/restore.py",
     "engines/postgresql/restore.py",
-    "engines/contract/database.py",  # a server repeats it
+    "engines/contract/portable.py",  # a server repeats it
     "profiles/model/cleanup.py",  # as hints in the files of profiles
     "report_page/page.py",
     "report_page/sections.py",
