@@ -55,6 +55,8 @@ def split_reports(reports: Iterable[str]) -> list[str]:
 class SQLiteChecks(SQLitePart, Checks):
     """The part ``Checks``."""
 
+    gives_advice = False
+
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         pragma = "quick_check" if quick else "integrity_check"
         if table:

@@ -74,6 +74,7 @@ def check_references(subject: Subject) -> Iterator[Finding]:
 def check_schema(subject: Subject) -> Iterator[Finding]:
     """Yield what the engine advises about tables."""
     checks = require(subject.db.checks)
+    require(checks.gives_advice)
     settings = subject.app.profile.settings
     app_keys = {f"{section.table}.{section.row.key}" for section in settings if section.row}
     for warning in checks.schema_findings(subject.table):

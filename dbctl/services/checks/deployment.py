@@ -85,6 +85,7 @@ def _check_columns(
 def check_server(subject: Subject) -> Iterator[Finding]:
     """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
     db = require(subject.db.checks)
+    require(db.gives_advice)
     for warning in db.server_findings(writing=subject.is_writable):
         yield warning.locate(subject.target)
     engine = subject.app.url(subject.database).engine
