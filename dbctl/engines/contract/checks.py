@@ -69,7 +69,9 @@ class SettingComparison(Struct, frozen=True, kw_only=True):
 class Checks(ABC):
     """The part that checks the stored data, the definitions of tables, and the server."""
 
-    gives_advice = True  #: whether it knows problems of a server or of definitions; otherwise there is nothing to check
+    gives_advice = (
+        True  #: whether it knows problems of a server or of definitions; otherwise there is nothing to check
+    )
 
     @abstractmethod
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:

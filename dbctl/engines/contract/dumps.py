@@ -214,12 +214,13 @@ class Dumps(ABC):
     def estimate_dump_size(self) -> int:
         """Return the approximate size of a dump in bytes."""
 
-    def require_programs(self) -> None:  # noqa: B027 - most engines need none
-        """Check that the programs which create and load dumps, if any, are installed, and not older than the server.
+    def require_programs(self) -> bool:
+        """Check that the programs which create and load dumps are installed, and not older than the server; return whether it needs any.
 
         Raises:
             ClientMissingError, ClientOldError: one is missing, or too old.
         """
+        return False
 
     def pin_snapshot(self) -> bool:
         """Let the next ``dump`` copy the current state, without blocking writers; return whether the engine can.

@@ -191,9 +191,10 @@ class MySQLDumper(MySQLPart, Dumps):
     def estimate_dump_size(self) -> int:
         return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
 
-    def require_programs(self) -> None:
+    def require_programs(self) -> bool:
         for kind in ("dump", "client"):
             dump_programs.find_program(kind, self._connection.session.server, self._connection.target)
+        return True
 
     def blocks_writers(self) -> bool:
         return self._locks.are_required()

@@ -76,10 +76,11 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         )
         return cast("int", rows[0][0]) // COMPRESSION_RATIO
 
-    def require_programs(self) -> None:
+    def require_programs(self) -> bool:
         version = self._connection.session.info.server_version // 10000
         for program in ("pg_dump", "pg_restore", "psql"):
             dump_programs.find_program(program, self._connection.target, min_version=version)
+        return True
 
     def read_role_passwords(self) -> Mapping[str, str]:
         session = self._connection.session

@@ -100,7 +100,8 @@ def check_server(subject: Subject) -> Iterator[Finding]:
 @check("client-missing")
 def check_programs(subject: Subject) -> Sequence[Finding]:
     """Return nothing; raise the error of the first backup if its programs are missing or older than the server."""
-    require(subject.db.dumps if subject.app.configured.backup else None).require_programs()
+    dumps = require(subject.db.dumps if subject.app.configured.backup else None)
+    require(dumps.require_programs())
     return ()
 
 
