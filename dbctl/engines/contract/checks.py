@@ -69,9 +69,7 @@ class SettingComparison(Struct, frozen=True, kw_only=True):
 class Checks(ABC):
     """The part that checks the stored data, the definitions of tables, and the server."""
 
-    gives_advice = (
-        True  #: whether it knows problems of a server or of definitions; otherwise there is nothing to check
-    )
+    gives_advice = True  #: whether it can find problems of a server or of definitions
 
     @abstractmethod
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
