@@ -85,13 +85,21 @@ class LocalFiles:
             signals.raise_if_interrupted()
             try:
                 with os.scandir(pending.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(Path(entry.path))
-                        elif entry.is_file():
-                            yield File(os.path.relpath(entry.path, self._root), entry.stat().st_size)
+                    listed = list(entries)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # another process removed it
+            for entry in listed:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+                    continue
+                try:
+                    size = entry.stat().st_size if entry.is_file() else None
+                except (
+                    FileNotFoundError
+                ):  # the app removed this file, for example a pruned version; the others remain
+                    continue
+                if size is not None:
+                    yield File(os.path.relpath(entry.path, self._root), size)
 
     def read(self, path: str) -> bytes:
         return read_whole(self._root / path, MAX_MANIFEST_BYTES)

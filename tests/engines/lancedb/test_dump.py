@@ -198,6 +198,20 @@ def test_missing_newest_version_is_reported(root):
     assert lance.open_reader(root).checks.find_damage() == []
 
 
+def test_files_removed_while_a_folder_is_listed_hide_no_other(tmp_path):
+    names = {f"{number}.manifest" for number in range(8)}
+    for kept in names:
+        folder = tmp_path / kept / "_versions"
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_bytes(b"1")
+        listed = LocalFiles(tmp_path / kept).walk("_versions")
+        first = next(listed).path
+        for name in names - {kept}:  # as an app that prunes all versions but one
+            (folder / name).unlink()
+        assert {first, *(file.path for file in listed)} >= {f"_versions/{kept}"}
+
+
 def test_truncated_file_is_damage(root):
     (file,) = (root / f"{TABLE}.lance" / "data").iterdir()
     os.truncate(file, file.stat().st_size - 1)
