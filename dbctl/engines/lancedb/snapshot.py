@@ -98,7 +98,9 @@ class Snapshot:
         """Add the newest version of a table, and its tags."""
         history = History(LocalFiles(self.root), folder)
         hint = history.read_hint()  # before the manifests, because the app may add versions
-        manifests = history.versions()
+        # Twice: while the app adds a version and removes the others, a listing may contain neither (readdir of POSIX), and a backup
+        # would lack the table.
+        manifests = history.versions() or history.versions()
         newest = next(iter(manifests), 0)
         if manifests and hint > newest:
             self.remarks.append(
