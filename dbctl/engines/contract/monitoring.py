@@ -177,7 +177,7 @@ class StorageManager(ABC):
         return None
 
     def maintain(self, task: MaintenanceTask) -> None:
-        """Run a task outside any transaction; requires a writer, and waits for locks.
+        """Run a task outside any transaction; requires a writer, and waits for locks. An engine that lists tasks overrides this method.
 
         Raises:
             BusyError: another session held a lock for too long.
