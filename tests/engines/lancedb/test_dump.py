@@ -200,16 +200,16 @@ def test_missing_newest_version_is_reported(root):
 
 def test_files_removed_while_a_folder_is_listed_hide_no_other(tmp_path):
     names = {f"{number}.manifest" for number in range(8)}
-    for kept in names:
-        folder = tmp_path / kept / "_versions"
+    for remaining in names:
+        folder = tmp_path / remaining / "_versions"
         folder.mkdir(parents=True)
         for name in names:
             (folder / name).write_bytes(b"1")
-        listed = LocalFiles(tmp_path / kept).walk("_versions")
+        listed = LocalFiles(tmp_path / remaining).walk("_versions")
         first = next(listed).path
-        for name in names - {kept}:  # as an app that prunes all versions but one
+        for name in names - {remaining}:  # as an app that prunes all versions but one
             (folder / name).unlink()
-        assert {first, *(file.path for file in listed)} >= {f"_versions/{kept}"}
+        assert {first, *(file.path for file in listed)} >= {f"_versions/{remaining}"}
 
 
 def test_truncated_file_is_damage(root):
