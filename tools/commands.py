@@ -1,4 +1,4 @@
-"""The catalog of all commands, generated from the declarations in the modules of ``dbctl.cli``.
+"""The catalog of all commands, generated from the declarations in the modules of ``dbctl.cli`` and of the extensions.
 
 ``python -m tools.commands`` writes it to ``dbctl/cli/commands.json``, first of the generated files: the others read it.
 """
@@ -9,6 +9,7 @@ import ast
 import inspect
 import pkgutil
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -18,18 +19,31 @@ from msgspec import json
 import dbctl.cli
 from dbctl.cli._catalog import FILE, Catalog, CatalogGroup
 from dbctl.cli._support.group import SECTIONS, Group
+from dbctl.extensions import registry
 
 
 @cache
 def read_groups() -> Sequence[Group]:
     """Return the groups of all modules, in the order of the help of dbctl."""
-    modules = [
-        import_module(f"dbctl.cli.{module.name}") for module in pkgutil.iter_modules(dbctl.cli.__path__)
-    ]
+    names = [f"dbctl.cli.{module.name}" for module in pkgutil.iter_modules(dbctl.cli.__path__)]
+    joined = [place for extension in registry.list_built_in() for place in extension.commands.values()]
+    for extension in registry.list_built_in():
+        names += extension.groups.values()
+    modules = [import_module(name) for name in dict.fromkeys([*names, *joined])]
     for module in modules:
         _import_answers(module)
-    groups = [module.GROUP for module in modules if hasattr(module, "GROUP") and module.GROUP.section]
-    return sorted(groups, key=lambda group: (SECTIONS.index(group.section), group.position, group.name))
+    groups = {
+        module.GROUP.name: module.GROUP
+        for module in modules
+        if hasattr(module, "GROUP") and module.GROUP.section
+    }
+    for place in dict.fromkeys(joined):
+        group = import_module(place).GROUP
+        merged = groups[group.name] = copy(groups[group.name])
+        merged.infos, merged.specs = merged.infos + group.infos, merged.specs + group.specs
+    return sorted(
+        groups.values(), key=lambda group: (SECTIONS.index(group.section), group.position, group.name)
+    )
 
 
 def _import_answers(module: ModuleType) -> None:

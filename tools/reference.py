@@ -19,10 +19,10 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app
 from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.connection import StoppedError
+from dbctl.extensions.metrics.families import FAMILIES, PREFIX
 from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services.fleet.outcome import FleetResult
-from dbctl.services.metrics.families import FAMILIES, PREFIX
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.spec import CommandSpec
 from tools.commands import read_groups
@@ -203,7 +203,7 @@ def metrics_page() -> str:
     """Return a page with every metric, its labels and its meaning."""
     lines = [
         "# Metrics\n",
-        "Generated from `dbctl/services/metrics/families.py`. `dbctl metrics` exports these gauges; their names, labels and units are stable. `_bytes` and `_seconds` are units,",
+        "Generated from `dbctl/extensions/metrics/families.py`. `dbctl metrics` exports these gauges; their names, labels and units are stable. `_bytes` and `_seconds` are units,",
         "and a time (`_timestamp_seconds`) is the number of seconds since 1970-01-01 UTC. A value that is unknown, or does not apply to an app, is absent.\n",
         "| metric | labels | meaning |",
         "| --- | --- | --- |",

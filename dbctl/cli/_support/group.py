@@ -185,10 +185,21 @@ class LazyGroup(_ColoredHelp, TyperGroup):
 
     loaders: Mapping[str, Callable[[], Command]] = {}  #: by the name of the command
 
+    def join_extensions(self) -> None:
+        """Add the commands that extensions add to this group; only for a name that the group lacks, or to list all."""
+        from dbctl.extensions import registry
+
+        places = registry.list_commands(str(self.name))
+        joined = {name: partial(_create_joined, place, name) for name, place in places.items()}
+        self.loaders = {**self.loaders, **joined}
+
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        self.join_extensions()
         return list(self.loaders)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - the signature is Typer's
+        if cmd_name not in self.loaders:
+            self.join_extensions()
         if cmd_name not in self.commands and cmd_name in self.loaders:
             self.add_command(add_common_options(self.loaders[cmd_name](), is_root=False), cmd_name)
         return self.commands.get(cmd_name)
@@ -200,11 +211,13 @@ class LazyGroup(_ColoredHelp, TyperGroup):
         return [f"{self.name} {name}" for name in SYNONYMS.get(word, ()) if name in self.loaders][:1]
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        # A group nested in a command, such as search index; no search has the name of a nested group.
-        if len(args) > 1 and (nested := self.get_command(ctx, " ".join(args[:2]))):
-            return nested.name, nested, args[2:]
         word = args[0]
-        if self.get_command(ctx, word) is None:
+        command = self.get_command(ctx, word)
+        # A group nested in a command, such as search index; no search has the name of a nested group.
+        is_single = ctx.parent is None and len(args) > 1 and not isinstance(command, LazyGroup)
+        if is_single and (nested := self.get_command(ctx, " ".join(args[:2]))):
+            return nested.name, nested, args[2:]
+        if command is None:
             from dbctl.errors.base import suggest_question
 
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
@@ -255,7 +268,7 @@ class Root(LazyGroup):
 
 
 def find_group(name: str) -> Group | None:
-    """Return the commands of the module of ``dbctl.cli`` with this name; None: it has none."""
+    """Return the commands of the module of ``dbctl.cli``, or of an extension, with this name; None: there are none."""
     module = f"dbctl.cli.{name.replace(' ', '_')}"
     if not name.replace(" ", "").isalpha():
         return None
@@ -264,7 +277,10 @@ def find_group(name: str) -> Group | None:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        return None
+        from dbctl.extensions import registry
+
+        place = registry.find_group(name)
+        group = registry.load(place).GROUP if place else None
     return group if group and group.name == name else None
 
 
@@ -280,4 +296,13 @@ def create_command(group: Group) -> Command:
         return loaders[group.name]()
     command = LazyGroup(name=group.name, help=group.help, no_args_is_help=True, rich_markup_mode=None)
     command.loaders = loaders
+    return command
+
+
+def _create_joined(place: str, name: str) -> Command:
+    from dbctl.extensions import registry
+
+    # the module has a group of the same name, with the joined commands alone
+    joined: Any = create_command(registry.load(place).GROUP)
+    command: Command = joined.loaders[name]()
     return command

@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from dbctl.cli.main import main
+from dbctl.extensions.metrics.families import FAMILIES, PREFIX
 from dbctl.model import now
 from dbctl.services.events.samples import Sample, save_samples
-from dbctl.services.metrics.families import FAMILIES, PREFIX
 from tests.services import flashpoint_app
 
 MONITORING = Path(__file__).parents[3] / "docs/monitoring"

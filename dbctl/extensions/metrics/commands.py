@@ -16,7 +16,7 @@ from dbctl.render.text import escape
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.metrics.families import MetricsWritten, Sample
+    from dbctl.extensions.metrics.families import MetricsWritten, Sample
 
 
 GROUP = Group(
@@ -43,7 +43,7 @@ def metrics(
     An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
     metrics are stable. It requires pip install 'dbctl[metrics]'.
     """
-    from dbctl.services.metrics.families import collect_metrics, format_metrics, write_metrics
+    from dbctl.extensions.metrics.families import collect_metrics, format_metrics, write_metrics
 
     options = session.options
     with show_progress(session):

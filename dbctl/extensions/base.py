@@ -1,0 +1,24 @@
+"""What an extension adds to dbctl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from dbctl.model import Struct
+
+#: A module, or an attribute of one as ``module:NAME``; it is imported when it is used.
+Place: TypeAlias = str
+
+
+class Extension(Struct, frozen=True, kw_only=True):
+    """The places of what one extension adds; the object itself imports none of them.
+
+    The test of what belongs into an extension: every command of the core works, with the same result, if its package is absent.
+    """
+
+    name: str  #: of its package
+    #: the module of each group of commands, and of each command without a group; its ``GROUP`` has the same name
+    groups: Mapping[str, Place] = {}
+    #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
+    commands: Mapping[str, Place] = {}
