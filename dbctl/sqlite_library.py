@@ -1,37 +1,69 @@
-"""sqlite-utils, whose names other modules import from here: it would also load numpy and pandas, whose import takes longer than its own."""
+"""sqlite-utils, whose names other modules import from here: it would also load modules whose import takes longer than its own."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
 from threading import get_ident
 
+from dbctl.startup import DeferredModule
 
-class _HiddenModules(MetaPathFinder):
-    """Finds no optional module for the thread that imports sqlite-utils; other threads may need them at the same time."""
+#: Optional modules that it would use, which it does not find.
+_HIDDEN = frozenset({"numpy", "pandas"})
+#: Modules that only its command line and its conversions of values use, with the names that it reads on import.
+_DEFERRED = {"click": ("Group",), "dateutil.parser": ()}
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names, self._thread = names, get_ident()
+
+class _HiddenModules:
+    """Finds none of the hidden modules for the thread that imports sqlite-utils; other threads may need them at the same time."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
 
     def find_spec(self, name: str, *_: object) -> None:
         """Refuse one of the modules; the other finders search for all others."""
-        if name in self._names and get_ident() == self._thread:
+        if name in _HIDDEN and get_ident() == self._thread:
             raise ModuleNotFoundError(f"{name} is hidden from sqlite-utils", name=name)
 
 
+class _LatePattern:
+    """A regular expression that is compiled on first use: one with a large set of characters takes half of the import."""
+
+    def __init__(self, *source: object) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(_compile(*self._source), name)  # type: ignore[call-overload]
+
+
+_compile = re.compile
+
+
 @contextmanager
-def _hide(*names: str) -> Iterator[None]:
-    finder = _HiddenModules(frozenset(names))
+def _import_sparingly() -> Iterator[None]:
+    finder, thread = _HiddenModules(), get_ident()
+    deferred = {name: DeferredModule(name, names) for name, names in _DEFERRED.items()}
+
+    def compile_late(*source: object) -> object:
+        return _LatePattern(*source) if get_ident() == thread else _compile(*source)  # type: ignore[call-overload]
+
     sys.meta_path.insert(0, finder)
+    for name, module in deferred.items():
+        sys.modules.setdefault(name, module)
+    re.compile = compile_late  # type: ignore[assignment]
     try:
         yield
     finally:
+        re.compile = _compile
+        for name, module in deferred.items():
+            if sys.modules.get(name) is module:  # only sqlite-utils imports it late
+                del sys.modules[name]
         sys.meta_path.remove(finder)
 
 
-with _hide("numpy", "pandas"):
+with _import_sparingly():
     from sqlite_utils import Database, Migrations
     from sqlite_utils.db import SQLITE_MAX_VARS, AlterError, Table, TransformError
 

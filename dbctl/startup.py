@@ -46,13 +46,17 @@ _FLAGS = {
 _REPLACEMENT = threading.Lock()  # only one thread replaces a deferred module
 
 
-class _DeferredModule(ModuleType):
+class DeferredModule(ModuleType):
     """A module that is imported when one of its names is used, or one of its functions is called."""
 
+    def __init__(self, name: str, functions: tuple[str, ...]) -> None:
+        super().__init__(name)
+        self._functions = functions
+
     def __getattr__(self, name: str) -> object:
-        if name == "__path__":  # every import of a name looks it up; no package is deferred
+        if name == "__path__":  # every import of a name looks it up
             raise AttributeError(name)
-        if name not in _RARELY_USED[self.__name__]:
+        if name not in self._functions:
             return self._load(name)
         return partial(self._call, name)
 
@@ -77,12 +81,12 @@ def defer_imports(*, of_typer: bool = True) -> None:
     """Delay the imports of ``_RARELY_USED`` until one of their names is used; ``of_typer`` imports Typer without them."""
     names = [name for name in _RARELY_USED if of_typer or not name.startswith("typer.")]
     for name in names:
-        sys.modules.setdefault(name, _DeferredModule(name))
+        sys.modules.setdefault(name, DeferredModule(name, _RARELY_USED[name]))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
     vars(sys.modules["ast"]).setdefault("NodeVisitor", _NodeVisitor)
     vars(sys.modules["dis"]).setdefault("COMPILER_FLAG_NAMES", _FLAGS)
     metadata = sys.modules["importlib.metadata"]
-    if isinstance(metadata, _DeferredModule):
+    if isinstance(metadata, DeferredModule):
         vars(metadata)["version"] = partial(_read_version, metadata)  # psycopg calls it on import
     if "typing_extensions" not in sys.modules:
         sys.modules["typing_extensions"] = None  # type: ignore[assignment] # msgspec uses typing instead, which is loaded
@@ -94,7 +98,7 @@ def defer_imports(*, of_typer: bool = True) -> None:
             vars(import_module(package)).setdefault(module, sys.modules[name])
 
 
-def _read_version(metadata: _DeferredModule, distribution: str) -> str:
+def _read_version(metadata: DeferredModule, distribution: str) -> str:
     """Return the version in the name of the folder that the installer created; without one, call ``importlib.metadata``."""
     prefix, suffix = f"{distribution.replace('-', '_')}-", ".dist-info"
     for folder in sys.path:

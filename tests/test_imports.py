@@ -223,6 +223,26 @@ print(dis.code_info(compile("pass", "", "exec")))
     list_imports(code)
 
 
+def test_sqlite_utils_is_imported_without_what_dbctl_does_not_use_of_it():
+    code = """
+import re, sys
+compile_now = re.compile
+from dbctl.sqlite_library import Database
+assert re.compile is compile_now
+assert not {"click", "dateutil.parser", "numpy"} & set(sys.modules)
+assert not any(type(finder).__name__ == "_HiddenModules" for finder in sys.meta_path)
+database = Database(memory=True, execute_plugins=False)
+database.execute("create virtual table words using fts5(word)")
+assert database.table("words").virtual_table_using == "FTS5"
+from sqlite_utils import hookspecs, recipes, utils
+assert recipes.parsedate("1 May 2030") == "2030-05-01"
+assert utils.click.Group("app").name == "app"
+import click, dateutil.parser, numpy
+assert click.core and dateutil.parser.parse and numpy.array
+"""
+    assert {"click", "dateutil.parser"} <= set(list_imports(code))
+
+
 def test_psycopg_reads_its_version_without_the_metadata_of_all_packages():
     code = """
 from dbctl import startup
