@@ -1,5 +1,7 @@
 """Contract: a database that is open for reading or writing, and the queries and conditions that it evaluates."""
 
+# ruff: noqa: B027 - a property of a part without a body returns None, which the type states
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -168,63 +170,43 @@ class Readable(ABC):
     native_types: frozenset[str]
     has_privileges = False  #: whether its role may be denied to read a table
 
-    # The parts: None if the database lacks the capability. An engine overrides the property; the import is inside.
+    # The parts. One without a body is None, because the database lacks the capability. An engine overrides the property; the
+    # import is inside.
 
     @property
     @abstractmethod
     def storage(self) -> StorageManager: ...
-
     @property
     @abstractmethod
     def codec(self) -> ValueCodec: ...
-
     @property
-    def schema_reader(self) -> SchemaReader | None:
-        return None
-
+    def schema_reader(self) -> SchemaReader | None: ...
     @property
-    def times(self) -> TimeForms | None:
-        return None
-
+    def times(self) -> TimeForms | None: ...
     @property
-    def streams(self) -> RowStreams | None:
-        return None
-
+    def streams(self) -> RowStreams | None: ...
     @property
-    def explainer(self) -> Explainer | None:
-        return None
-
+    def explainer(self) -> Explainer | None: ...
     @property
-    def fulltext(self) -> FullText | None:
-        return None
-
+    def fulltext(self) -> FullText | None: ...
     @property
-    def text_scanner(self) -> TextScanner | None:
-        return None
-
+    def text_scanner(self) -> TextScanner | None: ...
     @property
-    def dumps(self) -> Dumps | None:
-        return None
-
+    def dumps(self) -> Dumps | None: ...
     @property
-    def rebuilder(self) -> TableRebuilder | None:
-        return None
-
+    def rebuilder(self) -> TableRebuilder | None: ...
     @property
-    def scripts(self) -> ScriptRunner | None:
-        return None  # of a reader
-
+    def scripts(self) -> ScriptRunner | None: ...  # of a writer
     @property
-    def vectors(self) -> VectorSearch | None:
-        return None
-
+    def vectors(self) -> VectorSearch | None: ...
     @property
-    def vector_indexes(self) -> VectorIndexes | None:
-        return None  # of a reader
-
+    def vector_indexes(self) -> VectorIndexes | None: ...  # of a writer
     @property
-    def external_indexes(self) -> ExternalIndexes | None:
-        return None
+    def external_indexes(self) -> ExternalIndexes | None: ...
+    @property
+    def checks(self) -> Checks | None: ...
+    @property
+    def server(self) -> ServerMonitor | None: ...
 
     @property
     def extensions(self) -> Sequence[object]:
@@ -234,14 +216,6 @@ class Readable(ABC):
     def extension_part(self, kind: type[P]) -> P | None:
         """Return the part of an extension with the contract ``kind``, such as ``RowSource``; None if the database lacks it."""
         return next((part for part in self.extensions if isinstance(part, kind)), None)
-
-    @property
-    def checks(self) -> Checks | None:
-        return None
-
-    @property
-    def server(self) -> ServerMonitor | None:
-        return None
 
     def memo(self) -> dict[object, object]:
         """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.
@@ -383,8 +357,7 @@ class Writable(Readable):
     """A database that may be written; every write is part of a ``transaction``."""
 
     @property
-    def staging(self) -> StagingTables | None:
-        return None
+    def staging(self) -> StagingTables | None: ...
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
