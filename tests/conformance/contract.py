@@ -24,7 +24,6 @@ from dbctl.engines.contract.database import (
     AnyOf,
     Condition,
     InSubquery,
-    KeysetCursor,
     Merge,
     Not,
     Order,
@@ -34,6 +33,7 @@ from dbctl.engines.contract.database import (
     ShiftedTime,
     Where,
     Writable,
+    after_key,
 )
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
@@ -792,20 +792,18 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         for table, key in {"people": ["id"], "groups_": ["a", "b"], "tags": ["person", "tag"]}.items():
             rows = reader.select(table, key)
             for position, row in enumerate(rows, 1):
-                assert reader.select(table, key, [KeysetCursor(key, row)]) == rows[position:], row
-                assert reader.count(table, [KeysetCursor(key, row)]) == len(rows) - position
+                assert reader.select(table, key, [after_key(key, row)]) == rows[position:], row
+                assert reader.count(table, [after_key(key, row)]) == len(rows) - position
         assert [
             tag
-            for _, tag in reader.select(
-                "tags", ["person", "tag"], [KeysetCursor(["person", "tag"], [3, "aa"])]
-            )
+            for _, tag in reader.select("tags", ["person", "tag"], [after_key(["person", "tag"], [3, "aa"])])
         ] == ["b c", "Ü", "é", "🙂", "green"]
-        assert first_values(reader.select("groups_", ["b"], [KeysetCursor(["a", "b"], [0, "z"])])) == [
+        assert first_values(reader.select("groups_", ["b"], [after_key(["a", "b"], [0, "z"])])) == [
             "x",
             "y",
             "x",
         ]
-        page = reader.select("tags", ["tag"], [KeysetCursor(["person", "tag"], [3, "B"])], limit=2)
+        page = reader.select("tags", ["tag"], [after_key(["person", "tag"], [3, "B"])], limit=2)
         assert first_values(page) == ["a", "b c"]
 
     # Scripts that change the schema -------------------------------------------------------------------------------

@@ -76,14 +76,16 @@ class Not(Struct, frozen=True):
     condition: Where
 
 
-class KeysetCursor(Struct, frozen=True):
-    """Rows that ``select`` returns after the row with this primary key, in key order; that row may have been deleted since."""
-
-    key: Sequence[str]
-    values: Sequence[object]
+Where: TypeAlias = Condition | InSubquery | ReferenceCount | AnyOf | AllOf | Not
 
 
-Where: TypeAlias = Condition | InSubquery | ReferenceCount | AnyOf | AllOf | Not | KeysetCursor
+def after_key(key: Sequence[str], values: Sequence[object]) -> Where:
+    """Return the condition of the rows that ``select`` returns after the row with this primary key, which may be deleted by now."""
+    larger = Condition(key[0], ">", values[0])
+    if len(key) == 1:
+        return larger
+    # the outermost comparison lets an index find the first row
+    return AllOf([Condition(key[0], ">=", values[0]), AnyOf([larger, after_key(key[1:], values[1:])])])
 
 
 class Order(Struct, frozen=True):

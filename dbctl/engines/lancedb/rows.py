@@ -14,16 +14,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract.database import (
-    AllOf,
-    AnyOf,
-    Condition,
-    InSubquery,
-    KeysetCursor,
-    Not,
-    ReferenceCount,
-    Where,
-)
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, InSubquery, Not, ReferenceCount, Where
 from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch, TextScanner
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.values import (
@@ -37,7 +28,7 @@ from dbctl.engines.lancedb.values import (
     type_family,
 )
 from dbctl.engines.sql.catalog import lower_ascii
-from dbctl.engines.sql.query_builder import expand_keyset, match_rows
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
@@ -212,8 +203,6 @@ class RowReader:
                 return joined or (MATCH_NONE if is_any else MATCH_ALL)
             case Not():
                 return f"({self._compile(table, where.condition)}) is not true"
-            case KeysetCursor():
-                return self._compile(table, expand_keyset(where))
 
     def _compare(self, table: str, where: Condition) -> str:
         name, column_type = self._resolve(table, where.column)

@@ -11,7 +11,6 @@ from dbctl.engines.contract.database import (
     Column,
     Condition,
     InSubquery,
-    KeysetCursor,
     Not,
     Order,
     Query,
@@ -119,8 +118,6 @@ class QueryBuilder:
                 return f"({word.join(parts)})" if parts else empty_result
             case Not():
                 return f"({self.condition(statement, table, where.condition, alias)}) is not true"
-            case KeysetCursor():
-                return self.condition(statement, table, expand_keyset(where), alias)
 
     def _subquery(self, statement: Statement, table: str, where: InSubquery, alias: str) -> str:
         inner = statement.add_alias(where.table)
@@ -206,16 +203,6 @@ class QueryBuilder:
         elif not order.time and len(operands) == 1:
             value = self._dialect.sort_expression(value, column)
         yield f"{value}{' desc' if order.descending else ''}"
-
-
-def expand_keyset(where: KeysetCursor) -> Where:
-    """Return a keyset cursor as comparisons; the outermost lets an index find the first row."""
-    column, value = where.key[0], where.values[0]
-    larger = Condition(column, ">", value)
-    if len(where.key) == 1:
-        return larger
-    remaining = KeysetCursor(where.key[1:], where.values[1:])
-    return AllOf([Condition(column, ">=", value), AnyOf([larger, remaining])])
 
 
 def match_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Where:

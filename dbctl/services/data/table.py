@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from dbctl.engines.contract.database import AllOf, Column, Condition, KeysetCursor, Op, Readable, Where
+from dbctl.engines.contract.database import AllOf, Column, Condition, Op, Readable, Where, after_key
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
@@ -176,7 +176,7 @@ class DataTable:
         values = self._parse_key(key)
         for name, text in zip(self.key, key, strict=True):
             self.parse_typed(self.require_readable_column(name).name, text)
-        return KeysetCursor(self.key, values)
+        return after_key(self.key, values)
 
     def _parse_key(self, key: Sequence[str]) -> Sequence[object]:
         """Return the values of a primary key, given as text."""

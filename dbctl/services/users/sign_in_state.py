@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.database import (
-    AllOf,
-    AnyOf,
-    Condition,
-    KeysetCursor,
-    Not,
-    Readable,
-    Where,
-    Writable,
-)
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where, Writable, after_key
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
 from dbctl.profiles.model.users import Payload, SignInTable
@@ -280,7 +271,7 @@ def read_payload_users(
         for row_key, stored in rows:
             if user := read_payload(payload.codec, payload.key, stored):
                 yield row_key, user
-        cursor = [KeysetCursor([key], [rows[-1][0]])]
+        cursor = [after_key([key], [rows[-1][0]])]
 
 
 def primary_key(live: LiveTable) -> str:

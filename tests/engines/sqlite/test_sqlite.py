@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.database import Condition, KeysetCursor, Order, Query
+from dbctl.engines.contract.database import Condition, Order, Query, after_key
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
@@ -115,11 +115,8 @@ def test_keyset_cursor_uses_the_index(fresh):
     fresh.execute("create table one (id integer primary key, a text)")
     fresh.execute("create table two (a integer, b text, primary key (a, b))")
     reader = fresh.reader()
-    for table, cursor in {
-        "one": KeysetCursor(["id"], [5]),
-        "two": KeysetCursor(["a", "b"], [5, "x"]),
-    }.items():
-        explanation = reader.explainer.explain(Query(table, cursor.key, [cursor], limit=10))
+    for table, key, values in (("one", ["id"], [5]), ("two", ["a", "b"], [5, "x"])):
+        explanation = reader.explainer.explain(Query(table, key, [after_key(key, values)], limit=10))
         assert (explanation.full_scans, "TEMP B-TREE" in " ".join(explanation.plan)) == ([], False), table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
 from dbctl.embedders.base import Embedder, create_embedder
-from dbctl.engines.contract.database import Condition, KeysetCursor, Readable, Where
+from dbctl.engines.contract.database import Condition, Readable, Where, after_key
 from dbctl.errors.base import Exit
 from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError
@@ -188,7 +188,7 @@ class MakeVectors(Operation):
                 yield [(key, text) for key, text in rows]
             if len(rows) < READ_BATCH:
                 return
-            where = [*conditions, KeysetCursor([source.key], [rows[-1][0]])]
+            where = [*conditions, after_key([source.key], [rows[-1][0]])]
 
     def _embed(self, search: SemanticSearch, key: str, text: str) -> Sequence[float]:
         vector = list(self._embedder.embed(text))
