@@ -7,7 +7,6 @@ import os
 import sqlite3
 import stat
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -52,7 +51,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 decode_leniently = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(ABC):
+class SQLiteConnection:
     """One connection to a SQLite file, which waits for locks, ends at signals, and raises translated errors."""
 
     read_only = True
@@ -71,25 +70,24 @@ class SQLiteConnection(ABC):
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf  #: when the current statement is interrupted
 
-    @abstractmethod
+    # A file does not change while it is read with locks, and a connection that only reads changes nothing.
+
     def retry_if_changed(self, read: Callable[[], T]) -> T:
         """Return the result of ``read`` from one state of the file; read again if the file changed."""
+        return self.retry_while_locked(read)
 
-    @abstractmethod
-    def query_only(self) -> AbstractContextManager[None]:
-        """Refuse changes of the database inside the block."""
-
-    @abstractmethod
     def prepare_stream(self) -> None:
         """Prepare the connection for a result that is returned in batches."""
 
-    @abstractmethod
     def prepare_snapshot(self) -> None:
         """Prepare the connection for a transaction that reads."""
 
-    @abstractmethod
     def require_unchanged(self) -> None:
         """Raise ChangedWhileReadError if the file changed although it is read without locks."""
+
+    def query_only(self) -> AbstractContextManager[None]:
+        """Refuse changes of the database inside the block."""
+        return nullcontext()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -174,12 +172,9 @@ class SQLiteConnection(ABC):
             with self.limit_time(timeout):
                 return self.fetch(sql, parameters)
         except QueryFailedError as error:
-            if (
-                isinstance(error.__cause__, sqlite3.Error)
-                and get_error_name(error.__cause__) == "SQLITE_INTERRUPT"
-            ):
-                return None
-            raise
+            if not is_interruption(error):
+                raise
+            return None
 
     def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one reading statement once and return its rows; its errors are those of the driver."""
@@ -345,9 +340,6 @@ class ReadConnection(SQLiteConnection):
     def set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
         super().set_authorizer(authorizer or _deny_other_files)
 
-    def query_only(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the connection always is
-
     def prepare_stream(self) -> None:
         if self._was_replaced():
             self.open()
@@ -398,6 +390,12 @@ class ReadConnection(SQLiteConnection):
 
     def _was_modified(self) -> bool:
         return self.is_unlocked and self._read_file_state() != self.opened_state
+
+
+def is_interruption(error: DbctlError) -> bool:
+    """Whether a time limit, or a signal, ended a statement."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and get_error_name(cause) == "SQLITE_INTERRUPT"
 
 
 def _deny_other_files(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:

@@ -10,13 +10,13 @@ from datetime import timedelta
 
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
 from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.connection import is_interruption
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.dialect import expand_sets
-from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
 
@@ -145,13 +145,10 @@ class SQLiteStreams(SQLitePart, RowStreams):
             stack.callback(self._connection.set_authorizer, None)
             self._connection.set_authorizer(authorizer)
             stack.enter_context(self._connection.limit_time(query.timeout))
-            try:
-                stream = stack.enter_context(self._connection.stream_rows(query.sql, bound_values))
+            try:  # the block of the caller reads the batches
+                yield stack.enter_context(self._connection.stream_rows(query.sql, bound_values))
             except QueryFailedError as error:
                 raise self._explain_failure(error, authorizer, query.timeout) from error
-            yield RowStream(
-                stream.columns, self._translate_stream_errors(stream.batches, authorizer, query.timeout)
-            )
 
     def _load_modules(self, sql: str) -> None:
         """Make SQLite create its table-valued functions, which the authorizer would report as changes."""
@@ -160,14 +157,6 @@ class SQLiteStreams(SQLitePart, RowStreams):
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
             with suppress(QueryFailedError):  # the query itself reports the error
                 self._connection.rows(f"explain select 1 from {ident(name)}")
-
-    def _translate_stream_errors(
-        self, batches: Iterator[Sequence[Row]], authorizer: Authorizer, timeout: timedelta | None
-    ) -> Iterator[Sequence[Row]]:
-        try:
-            yield from batches
-        except QueryFailedError as error:
-            raise self._explain_failure(error, authorizer, timeout) from error
 
     def _explain_failure(
         self, error: DbctlError, authorizer: Authorizer, timeout: timedelta | None
@@ -179,12 +168,11 @@ class SQLiteStreams(SQLitePart, RowStreams):
             return QueryFailedError(
                 target=self._catalog.target, reason=f"{authorizer.denied_action} does more than read"
             )
-        cause = error.__cause__
-        if isinstance(cause, sqlite3.Error) and re.match(UNNAMED, str(cause)):
+        if re.match(UNNAMED, str(error.__cause__)):
             return QueryFailedError(
                 target=self._catalog.target, reason="parameters need a name, for example :name"
             )
-        if timeout and isinstance(cause, sqlite3.Error) and get_error_name(cause) == "SQLITE_INTERRUPT":
+        if timeout and is_interruption(error):
             return QueryTimeoutError(
                 target=self._catalog.target,
                 limit=f"{timeout.total_seconds():g} s",

@@ -112,18 +112,6 @@ class WriteConnection(SQLiteConnection):
 
         return GuardedDatabase(self)
 
-    def retry_if_changed(self, read: Callable[[], T]) -> T:
-        return self.retry_while_locked(read)  # with locks, the file does not change while it is read
-
-    def prepare_stream(self) -> None:
-        """Do nothing, because a connection with locks reads a file that does not change."""
-
-    def prepare_snapshot(self) -> None:
-        """Do nothing, because the connection reads with locks."""
-
-    def require_unchanged(self) -> None:
-        """Do nothing, because a connection with locks reads a file that does not change."""
-
     @contextmanager
     def query_only(self) -> Iterator[None]:
         self.set_pragma("query_only", "1")
