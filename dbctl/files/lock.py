@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from dbctl import signals
 from dbctl.errors.base import DbctlError
@@ -19,6 +20,7 @@ from dbctl.model import now
 
 #: Seconds between two attempts to lock; short, so that signals are handled promptly.
 RETRY_SECONDS = 0.05
+T = TypeVar("T")
 
 
 @contextmanager
@@ -84,12 +86,14 @@ def exclusive(
 def wait_for_lock(
     target: str,
     timeout: float,
-    try_lock: Callable[[], object],
+    try_lock: Callable[[], T],
     name_holder: Callable[[], str],
     *,
     pause: float = RETRY_SECONDS,
-) -> None:
-    """Call ``try_lock`` until it neither returns False nor raises BlockingIOError; ``name_holder`` returns `` by …``.
+) -> T:
+    """Return the result of ``try_lock``, which is called until it neither returns False nor raises BlockingIOError.
+
+    ``name_holder`` returns `` by …``.
 
     Raises:
         BusyError: another process held the lock of ``target`` for ``timeout`` seconds.
@@ -97,8 +101,8 @@ def wait_for_lock(
     deadline = time.monotonic() + timeout
     while True:
         with suppress(BlockingIOError):
-            if try_lock() is not False:
-                return
+            if (result := try_lock()) is not False:
+                return result
         signals.raise_if_interrupted()
         if time.monotonic() >= deadline:
             raise BusyError(target=target, holder=name_holder(), waited=f"{timeout:g}")

@@ -12,11 +12,12 @@ import os
 import sqlite3
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import (
@@ -56,7 +57,10 @@ from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts
 from dbctl.files.atomic import create_empty, is_regular, sync_directory, sync_file
+from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
+
+T = TypeVar("T")
 
 #: Milliseconds that one try waits for the lock. A busy writer leaves gaps of microseconds, so most tries are short;
 #: overlapping readers are only blocked while a try lasts, so some tries are long.
@@ -76,29 +80,9 @@ FIRST_BLOCK_BYTES = 4096
 AFTER_COMMIT_ERRORS = (UNSYNCED, "SQLITE_IOERR_TRUNCATE")
 
 
-def replace_database(path: Path, request: LoadRequest, target: str) -> LoadResult:
-    """Replace the content of the database ``path`` with a dump.
-
-    The caller has verified the dump and backed up ``path`` with its side files. An existing database keeps its
-    ``journal_mode``; a new one gets that in the metadata. With ``can_consume``, the dump may be renamed to ``path``.
-
-    Raises:
-        BusyError: another process held a lock for all of ``timeout`` seconds; nothing was changed.
-        WriteConflictError: another process changed the database after ``release_locks``; nothing was changed.
-        SameFileError: the dump is the database itself.
-    """
-    path = Path(os.path.realpath(path))
-    context = ErrorContext(target=target, path=path, timeout=request.timeout)
-    replacer = _ContentReplacer(context, request)
-    if not path.exists():
-        return replacer.create(owner=path.parent.stat(), can_consume=request.can_consume)
-    if path.samefile(request.path):  # SQLite would never finish
-        raise SameFileError(path=request.path)
-    refuse_unsafe(path, target)
-    return replacer.replace_content()
-
-
 class _ContentReplacer:
+    """Replaces the content of a database with a dump. An existing database keeps its ``journal_mode``; a new one gets that in the metadata."""
+
     def __init__(self, context: ErrorContext, request: LoadRequest) -> None:
         self._context, self._path, self._source = context, context.path, request.path
         self._request, self._metadata = request, request.dump.metadata
@@ -126,7 +110,7 @@ class _ContentReplacer:
             # otherwise the journal may reappear after a power failure, without the pages that were truncated.
             live.execute("pragma synchronous = extra")
             (page_size,) = source.execute("pragma page_size").fetchone()
-            (journal_mode,) = self._retry_while_locked(lambda: live.execute("pragma journal_mode").fetchone())
+            (journal_mode,) = self._wait(lambda: live.execute("pragma journal_mode").fetchone())
             changes_page_size = journal_mode == "wal" and live.execute("pragma page_size").fetchone() != (
                 page_size,
             )
@@ -137,7 +121,7 @@ class _ContentReplacer:
                 if detector:
                     detector.stop()  # no other process may have it open now, so none can change it
                 live.execute("pragma locking_mode = exclusive")  # no other process may open it now
-                self._retry_while_locked(lambda: live.execute("pragma journal_mode = delete").fetchone())
+                self._wait(lambda: live.execute("pragma journal_mode = delete").fetchone())
             try:
                 self._copy(source, live, detector)
             finally:
@@ -151,7 +135,6 @@ class _ContentReplacer:
         self, source: sqlite3.Connection, live: sqlite3.Connection, detector: _ChangeDetector | None
     ) -> None:
         """Write everything in one transaction; retry the first step until it gets the lock."""
-        deadline = _Deadline(self._context)
         (page_size,), (pages,) = (
             source.execute(f"pragma {pragma}").fetchone() for pragma in ("page_size", "page_count")
         )
@@ -165,24 +148,28 @@ class _ContentReplacer:
             if share < 1:
                 signals.raise_if_interrupted()  # the next step may be the last
 
-        for wait in cycle(LOCK_WAITS_MS):
-            live.execute(f"pragma busy_timeout = {wait}")
-            try:
-                source.backup(live, pages=step_pages, progress=create_step_callback(progress, _raise_locked))
-            except _LockedError:
-                deadline.check()
-            else:
-                return
+        waits = cycle(LOCK_WAITS_MS)
 
-    def _retry_while_locked(self, call: Callable[[], tuple[object, ...]]) -> tuple[object, ...]:
-        deadline = _Deadline(self._context)
-        while True:
+        def copy() -> None:
+            live.execute(f"pragma busy_timeout = {next(waits)}")
+            source.backup(live, pages=step_pages, progress=create_step_callback(progress, _raise_locked))
+
+        self._wait(copy)
+
+    def _wait(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``, which is called again while another process holds a lock."""
+
+        def try_call() -> T:
             try:
                 return call()
             except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise
-                deadline.check()
+                if is_busy(error):
+                    raise BlockingIOError from error
+                raise
+
+        context = self._context  # a call waits inside SQLite, so no pause is needed
+        holder = partial(describe_lock_holders, context.path)
+        return wait_for_lock(context.target, context.timeout, try_call, holder, pause=0)
 
     def create(self, *, owner: os.stat_result, can_consume: bool = False) -> LoadResult:
         """Create the database with the owner of ``owner``: its directory, or the file that it replaces."""
@@ -337,26 +324,8 @@ class _ChangeDetector:
             return None
 
 
-class _Deadline:
-    """A time limit for waiting."""
-
-    def __init__(self, context: ErrorContext) -> None:
-        self._context, self._timestamp = context, time.monotonic() + context.timeout
-
-    def check(self) -> None:
-        """Raise BusyError after the timeout, and Interrupted after a signal."""
-        signals.raise_if_interrupted()
-        if time.monotonic() >= self._timestamp:
-            holder = describe_lock_holders(self._context.path)
-            raise BusyError(target=self._context.target, holder=holder, waited=f"{self._context.timeout:g}")
-
-
-class _LockedError(Exception):
-    """Another process holds a lock."""
-
-
 def _raise_locked() -> None:
-    raise _LockedError
+    raise BlockingIOError
 
 
 class SQLiteRestoreTarget(RestoreTarget):
@@ -425,7 +394,15 @@ class SQLiteRestoreTarget(RestoreTarget):
         return {"file": self.identity(), "schema_version": str(version)}
 
     def load(self, request: LoadRequest) -> LoadResult:
-        return replace_database(self._path, request, self._target)
+        path = Path(os.path.realpath(self._path))
+        context = ErrorContext(target=self._target, path=path, timeout=request.timeout)
+        replacer = _ContentReplacer(context, request)
+        if not path.exists():
+            return replacer.create(owner=path.parent.stat(), can_consume=request.can_consume)
+        if path.samefile(request.path):  # SQLite would never finish
+            raise SameFileError(path=request.path)
+        refuse_unsafe(path, self._target)
+        return replacer.replace_content()
 
     @contextmanager
     def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
