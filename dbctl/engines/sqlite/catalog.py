@@ -1,4 +1,4 @@
-"""The live tables and views of a SQLite file, and its whole schema, read in one snapshot."""
+"""The live tables and views of a SQLite file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, cast
 
 from dbctl.engines.contract.database import Column, Reference, Table
-from dbctl.engines.contract.schema import SchemaReader
-from dbctl.engines.sql.catalog import Catalog, Row, ident, is_storable, lower_ascii
+from dbctl.engines.sql.catalog import Catalog, Row, ident, lower_ascii
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
-
-if TYPE_CHECKING:
-    from dbctl.engines.contract.schema import Schema
-    from dbctl.engines.sqlite.database import SQLiteDatabase
-
 
 #: The columns of each table and view, with their place in the primary key, and the version of the schema.
 _TABLES = """select m.name, m.type, m.sql, l.type, l.wr, v.schema_version{columns}
@@ -174,54 +168,3 @@ def _resolve_spelling(table: Table, columns: Sequence[str]) -> list[str]:
 
 
 VIRTUAL = r"(?i)create\s+virtual\b"
-
-_ENTRIES = "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite!_%' escape '!' order by lower(name), name"
-_FROM_TABLES = (
-    "from sqlite_master m join {} where m.name in (select value from json_each(:tables)) order by {}"
-)
-_COLUMNS = 'select m.name, x.name, x.type, x."notnull", x.dflt_value, x.pk ' + _FROM_TABLES.format(
-    "pragma_table_xinfo(m.name) x", "m.name, x.cid"
-)
-_KEYS = 'select m.name, f.id, f."from", f."table", f."to", f.on_update, f.on_delete ' + _FROM_TABLES.format(
-    "pragma_foreign_key_list(m.name) f", "m.name, f.id, f.seq"
-)
-_INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.coll ' + _FROM_TABLES.format(
-    "pragma_index_list(m.name) l join pragma_index_xinfo(l.name) i on i.key = 1", "m.name, l.name, i.seqno"
-)
-
-
-class SQLiteSchemaReader(SchemaReader):
-    """The part ``SchemaReader``."""
-
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
-
-    def schema(self) -> Schema:
-        from dbctl.engines.sqlite.schema import build_schema
-
-        return build_schema(*self._connection.retry_if_changed(self._read_catalog))
-
-    def comments(self, table: str) -> Mapping[str, str]:
-        self._catalog.require_table(table)
-        return {}  # SQLite stores comments only in the text of statements
-
-    def _read_catalog(self) -> list[tuple[Row, ...]]:
-        """Read the catalog and the pragmas; read again if another connection changed the schema in between."""
-        import json
-
-        while True:
-            version = self._connection.rows("pragma schema_version")
-            entries = self._connection.rows(_ENTRIES)
-            parameters = {
-                "tables": json.dumps(
-                    [name for kind, name, _, sql in entries if _has_pragmas(str(kind), str(name), str(sql))]
-                )
-            }
-            details = [tuple(self._connection.rows(sql, parameters)) for sql in (_COLUMNS, _KEYS, _INDEXES)]
-            if self._connection.rows("pragma schema_version") == version:
-                return [tuple(entries), *details]
-
-
-def _has_pragmas(kind: str, name: str, sql: str) -> bool:
-    """Whether pragmas work: not for modules that only the app loads, nor for names that are not valid text."""
-    return kind == "table" and is_storable(name) and not re.match(VIRTUAL, sql)

@@ -12,7 +12,7 @@ from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTim
 from dbctl.engines.contract.streaming import TimeForms
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sqlite.catalog import SQLiteCatalog, SQLiteSchemaReader
+from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
 from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.dumps import Dumps
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import StorageManager
-    from dbctl.engines.contract.schema import ScriptRunner, TableRebuilder
+    from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sqlite.rows import Rows
@@ -45,7 +45,9 @@ class SQLiteDatabase(SqlDatabase):
         return SQLiteCodec(self)
 
     @cached_property
-    def schema_reader(self) -> SQLiteSchemaReader:
+    def schema_reader(self) -> SchemaReader:
+        from dbctl.engines.sqlite.schema import SQLiteSchemaReader
+
         return SQLiteSchemaReader(self)
 
     @cached_property

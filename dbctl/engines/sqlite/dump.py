@@ -24,7 +24,6 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.file_locks import describe_lock_holders
 from dbctl.engines.sql.checks import digest_tables
-from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
@@ -180,7 +179,7 @@ class SQLiteDumps(Dumps):
         rows = {name: self._db.count(name) for name in self._catalog.base_tables()}
         return DumpVerification(
             tables=rows,
-            schema=SQLiteSchemaReader(self._db).fingerprint(),
+            schema=self._db.schema_reader.fingerprint(),
             problems=(),
             digests=digest_tables(self._db, rows),
         )

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbctl.engines.contract.schema import RebuildScript, Schema, SchemaTable, TableChange, TableRebuilder
+from dbctl.engines.contract.schema import RebuildScript, SchemaTable, TableChange, TableRebuilder
 from dbctl.engines.parsing import lineage
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sqlite.catalog import VIRTUAL, SQLiteSchemaReader
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import ColumnMissingError, TableMissingError
@@ -98,17 +98,15 @@ class _Rebuild:
                 f"ALTER TABLE {ident(self._change.table)} RENAME COLUMN {ident(column)} TO {ident(name)}"
             )
         self._change = self._change.after_renaming()
-        before = self._read_schema()
+        reader = self._scratch.schema_reader
+        before = reader.schema()
         if self._change.columns:
             self._rebuild(next(table for table in before.tables if table.name == self._change.table))
-        return RebuildScript(statements=self._statements, before=before, after=self._read_schema())
+        return RebuildScript(statements=self._statements, before=before, after=reader.schema())
 
     def _run(self, sql: str) -> None:
         self._driver.execute(sql)
         self._statements.append(sql)
-
-    def _read_schema(self) -> Schema:
-        return SQLiteSchemaReader(self._scratch).schema()
 
     def _rebuild(self, before: SchemaTable) -> None:
         create, copy, *others = self._transform(self._database.table(before.name), before)

@@ -1,9 +1,10 @@
-"""Build the schema from SQLite's pragmas, and from the CREATE statements, in one spelling, for what no pragma contains."""
+"""The whole schema of a SQLite file, read in one snapshot from its pragmas, and from the CREATE statements, in one spelling, for what no pragma contains."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import cast
@@ -13,17 +14,18 @@ from dbctl.engines.contract.schema import (
     SchemaCode,
     SchemaColumn,
     SchemaIndex,
+    SchemaReader,
     SchemaReference,
     SchemaTable,
     group_by_table,
 )
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.statements import Word, WordReader, unquote_name
-from dbctl.engines.sql.catalog import Row, quote_literal
+from dbctl.engines.sql.catalog import Row, is_storable, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.lint import LEXER
 from dbctl.engines.sqlite.values import find_affinity
-from dbctl.model import Struct
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
@@ -126,50 +128,8 @@ _CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"}
 _TRIGGER_TIMES = frozenset({"before", "after", "instead"})
 
 
-class ColumnText(Struct, frozen=True, kw_only=True):
-    """Properties of a column that only the CREATE statement contains."""
-
-    collation: str = ""
-    generated: str = ""
-
-
-class TableText(Struct, frozen=True, kw_only=True):
-    """Properties of a table that only the CREATE statement contains; ``columns`` are in its order."""
-
-    columns: Sequence[ColumnText]
-    checks: Sequence[str]
-    options: Sequence[str]
-    #: columns of the foreign keys that are checked at the end of the transaction
-    deferred: frozenset[tuple[str, ...]]
-
-
-class IndexText(Struct, frozen=True, kw_only=True):
-    """The terms of an index, without collation and direction, and its condition."""
-
-    terms: Sequence[str]
-    where: str
-
-
-def parse_table(sql: str, names: Collection[str]) -> TableText:
-    """Parse a CREATE TABLE statement."""
-    tokens = read_normal_words(sql, names)
-    opening = tokens.index(Word("sign", "("))
-    closing = _find_closing(tokens, opening)
-    elements = [_TableElement(element) for element in _split_at_commas(tokens[opening + 1 : closing])]
-    columns = [element for element in elements if element.is_column]
-    for element in elements:
-        element.parse()
-    options = {join_words(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
-    return TableText(
-        columns=[ColumnText(collation=element.collation, generated=element.generated) for element in columns],
-        checks=sorted(check for element in elements for check in element.checks),
-        options=sorted(options.union(*(element.options for element in elements))),
-        deferred=frozenset(keys for element in elements for keys in element.deferred),
-    )
-
-
-def parse_index(sql: str, names: Collection[str]) -> IndexText:
-    """Parse a CREATE INDEX statement."""
+def parse_index(sql: str, names: Collection[str]) -> tuple[Sequence[str], str]:
+    """Return the terms in a CREATE INDEX statement, without collation and direction, and its condition."""
     tokens = read_normal_words(sql, names)
     opening = tokens.index(Word("sign", "("), tokens.index(Word("word", "on")))
     closing = _find_closing(tokens, opening)
@@ -181,7 +141,7 @@ def parse_index(sql: str, names: Collection[str]) -> IndexText:
         if Word("word", "collate") in term[-2:-1]:
             del term[-2:]
         terms.append(join_words(term))
-    return IndexText(terms=terms, where=join_words(tokens[closing + 2 :]))
+    return terms, join_words(tokens[closing + 2 :])
 
 
 def normalize_trigger(sql: str, names: Collection[str]) -> str:
@@ -214,6 +174,22 @@ def normalize_virtual_table(sql: str) -> str:
     return text
 
 
+class _TableText:
+    """What only a CREATE TABLE statement contains."""
+
+    def __init__(self, sql: str, names: Collection[str]) -> None:
+        tokens = read_normal_words(sql, names)
+        opening = tokens.index(Word("sign", "("))
+        closing = _find_closing(tokens, opening)
+        elements = [_TableElement(element) for element in _split_at_commas(tokens[opening + 1 : closing])]
+        self.columns = [element for element in elements if element.is_column]  #: in their order
+        self.checks = sorted(check for element in elements for check in element.checks)
+        options = {join_words(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
+        self.options = sorted(options.union(*(element.options for element in elements)))
+        #: columns of the foreign keys that are checked at the end of the transaction
+        self.deferred = {keys for element in elements for keys in element.deferred}
+
+
 class _TableElement:
     """One column or one constraint of a CREATE TABLE statement."""
 
@@ -223,8 +199,9 @@ class _TableElement:
         self.collation = self.generated = ""
         self.checks, self.options = list[str](), set[str]()
         self.deferred = list[tuple[str, ...]]()
+        self._parse()
 
-    def parse(self) -> None:
+    def _parse(self) -> None:
         tokens, keys = self._tokens, tuple[str, ...]()
         position = 0
         if self.is_column:
@@ -286,6 +263,51 @@ def _split_at_commas(words: Words) -> list[Words]:
     return [reader.words for reader in WordReader(words).split_at_commas()]
 
 
+_ENTRIES = "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite!_%' escape '!' order by lower(name), name"
+_FROM_TABLES = (
+    "from sqlite_master m join {} where m.name in (select value from json_each(:tables)) order by {}"
+)
+_COLUMNS = 'select m.name, x.name, x.type, x."notnull", x.dflt_value, x.pk ' + _FROM_TABLES.format(
+    "pragma_table_xinfo(m.name) x", "m.name, x.cid"
+)
+_KEYS = 'select m.name, f.id, f."from", f."table", f."to", f.on_update, f.on_delete ' + _FROM_TABLES.format(
+    "pragma_foreign_key_list(m.name) f", "m.name, f.id, f.seq"
+)
+_INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.coll ' + _FROM_TABLES.format(
+    "pragma_index_list(m.name) l join pragma_index_xinfo(l.name) i on i.key = 1", "m.name, l.name, i.seqno"
+)
+
+
+class SQLiteSchemaReader(SQLitePart, SchemaReader):
+    """The part ``SchemaReader``."""
+
+    def schema(self) -> Schema:
+        return build_schema(*self._connection.retry_if_changed(self._read_catalog))
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        self._catalog.require_table(table)
+        return {}  # SQLite stores comments only in the text of statements
+
+    def _read_catalog(self) -> list[tuple[Row, ...]]:
+        """Read the catalog and the pragmas; read again if another connection changed the schema in between."""
+        while True:
+            version = self._connection.rows("pragma schema_version")
+            entries = self._connection.rows(_ENTRIES)
+            parameters = {
+                "tables": json.dumps(
+                    [name for kind, name, _, sql in entries if _has_pragmas(str(kind), str(name), str(sql))]
+                )
+            }
+            details = [tuple(self._connection.rows(sql, parameters)) for sql in (_COLUMNS, _KEYS, _INDEXES)]
+            if self._connection.rows("pragma schema_version") == version:
+                return [tuple(entries), *details]
+
+
+def _has_pragmas(kind: str, name: str, sql: str) -> bool:
+    """Whether pragmas work: not for modules that only the app loads, nor for names that are not valid text."""
+    return kind == "table" and is_storable(name) and not re.match(VIRTUAL, sql)
+
+
 #: Suffixes of the shadow tables of full-text and R-tree modules.
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat".split()
 
@@ -338,7 +360,7 @@ class _SchemaBuilder:
         )
 
     def _build_table(self, name: str, sql: str) -> SchemaTable:
-        text = parse_table(sql, self._names)
+        text = _TableText(sql, self._names)
         indexes = list(self._build_indexes(self._indexes[name]))
         references = self._build_references(self._keys[name], text.deferred)
         primary_indexes = [index for origin, index in indexes if origin == "pk"]
@@ -366,15 +388,15 @@ class _SchemaBuilder:
         for name in dict.fromkeys(str(row[1]) for row in rows):
             index_rows = [row for row in rows if row[1] == name]
             sql = self._texts.get(name, "")
-            text = parse_index(sql, self._names) if sql else IndexText(terms=(), where="")
+            terms, condition = parse_index(sql, self._names) if sql else ((), "")
             columns = []
             for position, (_, _, _, _, column, descending, collation) in enumerate(index_rows):
-                term = text.terms[position] if column is None else str(column)
+                term = terms[position] if column is None else str(column)
                 collation_name = str(collation).upper()
                 term += "" if collation_name == "BINARY" else f" collate {collation_name}"
                 columns.append(f"{term} desc" if descending else term)
             index = SchemaIndex(
-                name=name if sql else "", columns=columns, unique=bool(index_rows[0][2]), where=text.where
+                name=name if sql else "", columns=columns, unique=bool(index_rows[0][2]), where=condition
             )
             yield str(index_rows[0][3]), index
 
@@ -404,7 +426,7 @@ class _SchemaBuilder:
         return [column for _, column in keyed]
 
 
-def _build_column(row: Row, column_text: ColumnText, key: Sequence[str]) -> SchemaColumn:
+def _build_column(row: Row, column_text: _TableElement, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
     declared = normalize_sql(str(kind or ""), ()).upper()
     if column_text.generated:  # with unusual blanks SQLite reads these words as part of the type

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dbctl.engines.sqlite.catalog import SQLiteSchemaReader
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
 from tests.databases import empty_database
@@ -60,7 +59,7 @@ def query(path: Path, sql: str) -> list[Any]:
 
 def read_parts(path: Path) -> Mapping[Any, object]:
     with closing(SQLiteReader(path, "shop/main")) as reader:
-        return split_schema(SQLiteSchemaReader(reader).schema(), ["migrations", "_migrations"])
+        return split_schema(reader.schema_reader.schema(), ["migrations", "_migrations"])
 
 
 def list_differences(before: Mapping[Any, object], path: Path) -> Iterator[Difference]:
