@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psycopg
 
 from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
@@ -249,7 +248,7 @@ PUBLIC = "public"
 #: Whether there are user schemas besides $1.
 HAS_OTHER_SCHEMAS = f"""select exists (select from pg_catalog.pg_namespace n
   where {IN_USER_SCHEMA} and n.nspname <> $1 and {OWN_SCHEMA}
-  and (n.nspname <> 'public' or exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)))""".encode()
+  and (n.nspname <> 'public' or exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)))"""
 
 
 def read_scope(session: Session) -> str:
@@ -257,12 +256,12 @@ def read_scope(session: Session) -> str:
     return resolve_scope(session, session.url_schema)
 
 
-def resolve_scope(session: psycopg.Connection[Any], schema: str) -> str:
+def resolve_scope(session: Session, schema: str) -> str:
     """Return the schema of the app for the schema of a URL; empty means the whole database.
 
     Prisma always writes ``schema=public``, which means the whole database unless there are other schemas.
     """
     if schema in ("", PUBLIC):
-        ((others,),) = session.execute(HAS_OTHER_SCHEMAS, [schema]).fetchall() if schema else [(False,)]
+        ((others,),) = session.run(HAS_OTHER_SCHEMAS, schema) if schema else [(False,)]
         return schema if others else ""
     return schema

@@ -65,14 +65,14 @@ def describe_blockers(url: Url, target: str, message: str, own_pid: int, names: 
         excluded = [own_pid, session.pgconn.backend_pid]
         others = [int(pid) for pid in blocked if int(pid) not in excluded]
         if others:
-            return _name_holders(session.execute(SESSIONS_BY_PID.encode(), [others]).fetchall())
+            return _name_holders(session.run(SESSIONS_BY_PID, others))
         rows = []
         if relation:
             quoted = '"' + relation[1].replace('"', '""') + '"'
-            rows = session.execute(HOLDERS.encode(), [excluded, quoted]).fetchall()
+            rows = session.run(HOLDERS, excluded, quoted)
         if names and not rows:
-            rows = session.execute(TABLE_HOLDERS.encode(), [excluded, list(names)]).fetchall()
-        return _name_holders(rows or session.execute(HOLDERS.encode(), [excluded, None]).fetchall())
+            rows = session.run(TABLE_HOLDERS, excluded, list(names))
+        return _name_holders(rows or session.run(HOLDERS, excluded, None))
     return ""
 
 
@@ -259,7 +259,7 @@ class PostgreSQLTransactions(ServerTransactions):
         try:
             if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 raise psycopg.OperationalError  # a signal arrived where the statement could not be cancelled
-            session.execute(sql.encode())
+            session.run(sql)
         except psycopg.Error:
             with suppress(psycopg.Error):
                 session.cancel_safe(timeout=1)

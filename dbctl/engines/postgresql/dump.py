@@ -49,7 +49,7 @@ LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
 PARTITIONS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
 join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where t.level > 0 order by 1, 2"""
-SEARCH_PATH = b"select pg_catalog.current_schemas(false)"
+SEARCH_PATH = "select pg_catalog.current_schemas(false)"
 #: The tables whose rows a dump contains. Of a table of an extension it contains the rows that meet a condition, if any.
 TABLES = f"""select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
 from {COPIED_TABLES} order by 1, 2"""
@@ -132,7 +132,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self._db.schema_reader.fingerprint()
                 # The server may end this session.
-                with self._connection.translate_errors(SEARCH_PATH.decode()):
+                with self._connection.translate_errors(SEARCH_PATH):
                     metadata = self._metadata(session, scope)
                 metadata |= {"client": dump_programs.read_version(tool.path), "format": form}
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
@@ -259,7 +259,7 @@ class PostgreSQLRowCounter(PostgreSQLPart):
                 # Child tables store their own rows.
                 sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"
                 with self._connection.translate_errors(sql):
-                    ((count,),) = self._connection.session.execute(sql.encode()).fetchall()
+                    ((count,),) = self._connection.session.run(sql)
                 rows[schema, table] = cast("int", count)
             return index_by_app_name(rows, path or _read_search_path(self._connection))
 
@@ -277,7 +277,7 @@ class PostgreSQLRowCounter(PostgreSQLPart):
 
 
 def _read_search_path(connection: PostgreSQLConnection) -> str:
-    return json.dumps(connection.session.execute(SEARCH_PATH).fetchall()[0][0])
+    return json.dumps(connection.session.run(SEARCH_PATH)[0][0])
 
 
 def _quote_pattern(name: str) -> str:

@@ -134,41 +134,39 @@ def describe_losses(
     Raises:
         BackupUnloadableError: the dump could never be loaded.
     """
-    session.execute(b"savepoint limits")
+    session.run("savepoint limits")
     try:
         # A timeout of the database or the role is for the app.
-        session.execute(b"set local statement_timeout = 0")
-        session.execute(b"set local search_path = ''")  # as every dump sets it
+        session.run("set local statement_timeout = 0")
+        session.run("set local search_path = ''")  # as every dump sets it
         for problem, remedy in _find_obstacles(session, scope):
             raise BackupUnloadableError(target=target, reason=problem, hint=remedy)
-        losses = [str(text) for (text,) in session.execute(LOSSES.encode(), [scope, omits_subscriptions])]
-        losses += [str(text) for (text,) in session.execute(ROLE_LOSSES.encode(), [scope]).fetchall()]
+        losses = [str(text) for (text,) in session.run(LOSSES, scope, omits_subscriptions)]
+        losses += [str(text) for (text,) in session.run(ROLE_LOSSES, scope)]
         return [*losses, *_find_unverifiable(session, scope)]
     finally:
-        session.execute(b"rollback to savepoint limits")
+        session.run("rollback to savepoint limits")
 
 
 def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
     """Yield problems that make every load of a dump fail, each with its remedy."""
-    for table, column, kind in session.execute(
-        COLUMNS.encode(), [scope, [*WITHOUT_INPUT, *NAMES]]
-    ).fetchall():
+    for table, column, kind in session.run(COLUMNS, scope, [*WITHOUT_INPUT, *NAMES]):
         name = ident(str(column))
         condition = f"{name} is not null"
         if kind in NAMES:  # a number is the id of a missing object
             condition += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
             condition += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
         sql = f"select {name}::text from only {table} where {condition} limit 1"
-        for (value,) in session.execute(sql.encode()).fetchall():
+        for (value,) in session.run(sql):
             yield (
                 f"column {column} of {table} holds a value of type {kind} that cannot be read back: {value}",
                 f"Change its type to text or oid: ALTER TABLE {table} ALTER COLUMN {name} TYPE text USING {name}::text;",
             )
-    for oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+    for oid, function, language, dependent in session.run(FUNCTIONS, scope):
         if language == "sql":
             try:
                 with session.transaction():
-                    session.execute(b"select pg_catalog.fmgr_sql_validator($1::oid)", [oid])
+                    session.run("select pg_catalog.fmgr_sql_validator($1::oid)", oid)
             except UNRESOLVED as error:
                 yield (
                     f"{dependent} calls function {function}, which cannot resolve its names during a load: {error.diag.message_primary}",
@@ -178,7 +176,7 @@ def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
 
 def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
     """Yield functions that only a test restore can verify."""
-    for _oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+    for _oid, function, language, dependent in session.run(FUNCTIONS, scope):
         if language != "sql":
             yield (
                 f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -206,7 +205,7 @@ def _find_error(lines: Sequence[str]) -> tuple[str, str]:
 
 def _is_disconnected(session: Session) -> bool:
     try:
-        session.execute(b"select 1")
+        session.run("select 1")
     except psycopg.Error:
         return session.pgconn.status != psycopg.pq.ConnStatus.OK
     return False
@@ -401,7 +400,7 @@ union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
   where (t.typtype = 'e' or c.relkind = 'c') and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)
 union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
   from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)""".encode()
+  where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)"""
 _ROWS = re.compile(rb"COPY .* FROM stdin;")
 #: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
 _TAIL = re.compile(
@@ -409,9 +408,9 @@ _TAIL = re.compile(
 )
 
 
-def format_type_statements(session: psycopg.Connection[Any]) -> str:
+def format_type_statements(session: Session) -> str:
     """Return statements that create, in an empty database, the types that tables of this database may use."""
-    return "\n".join(str(sql) for (sql,) in session.execute(_TYPES).fetchall())
+    return "\n".join(str(sql) for (sql,) in session.run(_TYPES))
 
 
 def remove_tail(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -349,9 +349,9 @@ class RoleFilter(StatementFilter):
 
 
 #: Of tables, indexes and materialized views.
-_USED = b"""select coalesce(jsonb_agg(distinct t.spcname), '[]')::text from pg_catalog.pg_class c
+_USED = """select coalesce(jsonb_agg(distinct t.spcname), '[]')::text from pg_catalog.pg_class c
 join pg_catalog.pg_tablespace t on t.oid = c.reltablespace where c.oid >= 16384"""
-_EXISTING = b"select spcname::text from pg_catalog.pg_tablespace"
+_EXISTING = "select spcname::text from pg_catalog.pg_tablespace"
 _SETTING = re.compile(rb"SET default_tablespace = (.+?);?", re.DOTALL)
 
 
@@ -378,7 +378,7 @@ class _TablespaceFilter(StatementFilter):
 
 def read_tablespaces(session: Session) -> str:
     """Return the tablespaces of the objects of a database, as JSON for a manifest."""
-    ((names,),) = session.execute(_USED).fetchall()
+    ((names,),) = session.run(_USED)
     return str(names)
 
 
@@ -408,4 +408,4 @@ def describe_missing(name: str) -> str:
 
 
 def _read_existing(session: Session) -> set[str]:
-    return {str(name) for (name,) in session.execute(_EXISTING).fetchall()}
+    return {str(name) for (name,) in session.run(_EXISTING)}

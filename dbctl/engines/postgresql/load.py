@@ -43,8 +43,8 @@ from dbctl.progress import Progress, no_progress
 #: Seconds between two checks for connected sessions; a terminated session takes some milliseconds to end.
 POLL_SECONDS = 0.05
 SESSIONS = f"""select {SESSION} from pg_catalog.pg_stat_activity a where a.datname = $1 and a.backend_type = 'client backend'
-  and a.application_name !~ '^dbctl( |$)' order by a.backend_start""".encode()
-TERMINATE = b"""select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
+  and a.application_name !~ '^dbctl( |$)' order by a.backend_start"""
+TERMINATE = """select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
 where a.datname = $1 and a.pid <> pg_backend_pid()"""
 
 
@@ -55,7 +55,7 @@ def swap_lock_key(name: str) -> int:
 
 def list_sessions(central: Session, name: str) -> list[str]:
     """Return the sessions connected to a database, except those of dbctl."""
-    return describe_sessions(central.execute(SESSIONS, [name]).fetchall())
+    return describe_sessions(central.run(SESSIONS, name))
 
 
 def swap_databases(
@@ -99,15 +99,15 @@ def swap_databases(
 
 @contextmanager
 def _lock_swap(session: Session, name: str, target: str) -> Iterator[None]:
-    key = [swap_lock_key(name)]
-    if session.execute(b"select pg_try_advisory_lock($1)", key).fetchall() != [(True,)]:
+    key = swap_lock_key(name)
+    if session.run("select pg_try_advisory_lock($1)", key) != [(True,)]:
         # the holder of the lock of the database has already waited for this one
         raise BusyError(target=target, holder=" by another restore", waited="0")
     try:
         yield
     finally:
         with signals.block_signals(), suppress(psycopg.Error):
-            session.execute(b"select pg_advisory_unlock($1)", key)
+            session.run("select pg_advisory_unlock($1)", key)
 
 
 def _try_swap(
@@ -121,7 +121,7 @@ def _try_swap(
                 break
             with suppress(psycopg.errors.InsufficientPrivilege):
                 # A superuser's session, which may end without dbctl.
-                terminate_session.execute(TERMINATE, [name])
+                terminate_session.run(TERMINATE, name)
             time.sleep(POLL_SECONDS)
         try:
             future.result()
@@ -132,13 +132,13 @@ def _try_swap(
 
 def _rename(session: Session, statements: Sequence[str]) -> None:
     try:
-        session.execute(b"begin")
+        session.run("begin")
         for sql in statements:
-            session.execute(sql.encode())
-        session.execute(b"commit")
+            session.run(sql)
+        session.run("commit")
     except psycopg.Error:
         with suppress(psycopg.Error):
-            session.execute(b"rollback")
+            session.run("rollback")
         raise
 
 

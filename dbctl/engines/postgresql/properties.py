@@ -37,11 +37,11 @@ _PROPERTIES = b"""select d.datname as database, d.oid::int8 as oid, pg_catalog.p
     from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
     where s.setdatabase = d.oid) as settings
 from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1"""
-_ADDRESS = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
+_ADDRESS = """select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
   coalesce(inet_server_port(), current_setting('port')::int4)"""
-_SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
+_SYSTEM = "select system_identifier::text from pg_catalog.pg_control_system()"
 _EXTENSIONS = (
-    b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
+    "select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
 )
 #: Settings whose values are lists of quoted names, as in ``variable_is_guc_list_quote`` of pg_dump.
 _QUOTED_LISTS = frozenset(
@@ -111,19 +111,19 @@ def read_properties(session: psycopg.Connection[Any], name: str) -> Properties |
     return msgspec.convert(row, Properties)
 
 
-def describe_server(session: psycopg.Connection[Any]) -> dict[str, str]:
+def describe_server(session: Session) -> dict[str, str]:
     """Return the version, the address and the system identifier of the server."""
-    ((version, host, port),) = session.execute(_ADDRESS).fetchall()
+    ((version, host, port),) = session.run(_ADDRESS)
     server = {"server": str(version), "at": f"{host}:{port}"}
     try:
-        ((system,),) = session.execute(_SYSTEM).fetchall()
+        ((system,),) = session.run(_SYSTEM)
     except psycopg.errors.InsufficientPrivilege:
         return server
     return server | {"system": str(system)}
 
 
-def describe_extensions(session: psycopg.Connection[Any]) -> str:
-    return ", ".join(str(name) for (name,) in session.execute(_EXTENSIONS).fetchall())
+def describe_extensions(session: Session) -> str:
+    return ", ".join(str(name) for (name,) in session.run(_EXTENSIONS))
 
 
 def create_statement(name: str, template: Properties) -> str:
@@ -146,7 +146,7 @@ def create_statement(name: str, template: Properties) -> str:
     return " ".join([*clauses, f"connection limit {template.connection_limit}"])
 
 
-def apply_properties(session: psycopg.Connection[Any], name: str, properties: Properties) -> None:
+def apply_properties(session: Session, name: str, properties: Properties) -> None:
     """Set the properties that ``create database`` cannot set: comment, privileges and settings.
 
     Raises:
@@ -155,23 +155,23 @@ def apply_properties(session: psycopg.Connection[Any], name: str, properties: Pr
     database = ident(name)
     with session.transaction():
         if properties.comment:
-            session.execute(f"comment on database {database} is {quote_literal(properties.comment)}".encode())
+            session.run(f"comment on database {database} is {quote_literal(properties.comment)}")
         if properties.grants is not None:
             grantees = f"public, {ident(properties.owner)}" if properties.owner else "public"
-            session.execute(f"revoke all on database {database} from {grantees}".encode())
+            session.run(f"revoke all on database {database} from {grantees}")
             for grantee, privilege, grantable in properties.grants:
                 role = ident(grantee) if grantee else "public"
                 grant_option = " with grant option" if grantable else ""
-                session.execute(f"grant {privilege} on database {database} to {role}{grant_option}".encode())
+                session.run(f"grant {privilege} on database {database} to {role}{grant_option}")
         for role, setting in properties.settings:
             key, _, value = setting.partition("=")
             target = f"role {ident(role)} in database {database}" if role else f"database {database}"
             option = ".".join(ident(part) for part in key.split("."))
             text = f"to {quote_literal(value)}"
             if key in _QUOTED_LISTS:
-                session.execute(b"select set_config($1, $2, true)", [key, value])
+                session.run("select set_config($1, $2, true)", key, value)
                 text = "from current"  # which would write others in another form: 5000 as 5s
-            session.execute(f"alter {target} set {option} {text}".encode())
+            session.run(f"alter {target} set {option} {text}")
 
 
 def quote_literal(text: str) -> str:
@@ -253,10 +253,10 @@ select coalesce(jsonb_agg(jsonb_build_object('name', r.rolname, 'is_named', r.oi
       where m.member = r.oid and {_EFFECTIVE} group by 1) m join pg_catalog.pg_roles g on g.oid = m.roleid))
   order by r.rolname), '[]')::text
 from pg_catalog.pg_roles r where r.rolname !~ '^pg_' and (r.oid in (select id from named)
-  or not r.rolsuper and r.oid in (select id from above union select id from below))""".encode()
-_EXISTING = b"select rolname::text, rolsuper from pg_catalog.pg_roles"
-_MAY_READ_PASSWORDS = b"select has_table_privilege('pg_catalog.pg_authid', 'select')"
-_PASSWORDS = b"""select rolname::text, rolpassword from pg_catalog.pg_authid
+  or not r.rolsuper and r.oid in (select id from above union select id from below))"""
+_EXISTING = "select rolname::text, rolsuper from pg_catalog.pg_roles"
+_MAY_READ_PASSWORDS = "select has_table_privilege('pg_catalog.pg_authid', 'select')"
+_PASSWORDS = """select rolname::text, rolpassword from pg_catalog.pg_authid
 where rolname = any($1) and not rolsuper and rolpassword is not null"""
 
 
@@ -334,18 +334,18 @@ class RoleChanges(Struct, frozen=True, kw_only=True):
 
 def read_roles(session: Session, scope: str) -> str:
     """Return the roles that a dump of schema ``scope`` (empty: of all) names, as JSON for a manifest."""
-    ((roles,),) = session.execute(_ROLES, [scope]).fetchall()
+    ((roles,),) = session.run(_ROLES, scope)
     return str(roles)
 
 
 def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
     """Return the stored passwords of the roles of ``read_roles``, as ``Dumps.read_role_passwords`` describes."""
-    ((may_read,),) = session.execute(_MAY_READ_PASSWORDS).fetchall()
+    ((may_read,),) = session.run(_MAY_READ_PASSWORDS)
     if not may_read:
         reason = "only a superuser may read the passwords of roles (pg_authid)"
         raise PrivilegeMissingError(target=target, reason=reason, hint=OMIT_SECRETS)
     roles = msgspec.json.decode(read_roles(session, scope), type=list[Role])
-    rows = session.execute(_PASSWORDS, [[role.name for role in roles]]).fetchall()
+    rows = session.run(_PASSWORDS, [role.name for role in roles])
     return {str(name): str(password) for name, password in rows}
 
 
@@ -363,7 +363,7 @@ class Roles(ServerRoles[Role]):
 
     def _read_existing(self) -> dict[str, bool]:
         """Return whether each role of the server is a superuser."""
-        rows = self._session.execute(_EXISTING).fetchall()
+        rows = self._session.run(_EXISTING)
         return {str(name): bool(is_superuser) for name, is_superuser in rows}
 
     @contextmanager
@@ -384,21 +384,21 @@ class Roles(ServerRoles[Role]):
         session = self._session
         with session.transaction():
             for role in roles:
-                session.execute(role.create_statement(policy).encode())
+                session.run(role.create_statement(policy))
             existing = self._read_existing()
-            ((is_superuser,),) = session.execute(b"select current_setting('is_superuser') = 'on'").fetchall()
+            ((is_superuser,),) = session.run("select current_setting('is_superuser') = 'on'")
             for role in roles:
                 if not is_superuser:  # only members of a role may make it the owner of an object
-                    session.execute(f"grant {ident(role.name)} to current_user".encode())
+                    session.run(f"grant {ident(role.name)} to current_user")
                 for group, administers in role.member_of:
                     if group in PRIVILEGED_ROLES or existing.get(group, True):
                         continue
                     option = " with admin option" if administers else ""
-                    session.execute(f"grant {ident(group)} to {ident(role.name)}{option}".encode())
+                    session.run(f"grant {ident(group)} to {ident(role.name)}{option}")
 
     def _drop(self, roles: Sequence[Role]) -> None:
         """Drop roles that a load has created; a role stays if objects of another session depend on it."""
         with signals.block_signals():
             for role in roles:
                 with suppress(psycopg.Error):
-                    self._session.execute(f"drop role {ident(role.name)}".encode())
+                    self._session.run(f"drop role {ident(role.name)}")

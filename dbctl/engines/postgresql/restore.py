@@ -52,7 +52,7 @@ where {_OWN_TABLE}"""
 #: Tables that are about to be replaced, and may be written until then.
 TABLES = f"""select format('%I.%I', n.nspname, c.relname)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where {_OWN_TABLE} order by 1""".encode()
+where {_OWN_TABLE} order by 1"""
 #: Whether a database contains user objects; objects of extensions in the template are ignored.
 HAS_OBJECTS = f"""select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where {IN_USER_SCHEMA} and {OWN_RELATION})
@@ -73,9 +73,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                 open_session(self._server.url, self._server.target, timeout=SHORT_TIMEOUT, read_only=True)
             ) as session:
                 schema = session.url_schema
-                return not schema or bool(
-                    session.execute(b"select to_regnamespace($1)", [ident(schema)]).fetchall()[0][0]
-                )
+                return not schema or bool(session.run("select to_regnamespace($1)", ident(schema))[0][0])
         except psycopg.Error as error:
             with suppress(psycopg.Error), self._server.central() as central:
                 if database_properties.read_properties(central, self._server.name) is None:
@@ -96,7 +94,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
             self._server.name
         )  # the whole database, not only the schema of the URL
         with self._server.translate_errors(), self._server.open_session(url) as session:
-            return session.execute(HAS_OBJECTS.encode()).fetchall() == [(True,)]
+            return session.run(HAS_OBJECTS) == [(True,)]
 
     @contextmanager
     def block_writers(self, dump: Dump, *, timeout: float) -> Iterator[Callable[[], None]]:
@@ -111,7 +109,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
             with server.translate_errors():
                 if self.strategy(dump).method == "in place":
                     session = stack.enter_context(server.open_session(server.url, timeout=timeout))
-                    rows = session.execute(TABLES, [read_scope(session)]).fetchall()
+                    rows = session.run(TABLES, read_scope(session))
                     place = LoadTarget(session, server.name, server.target, timeout)
                     tables = [str(table) for (table,) in rows]
                     release = stack.enter_context(lock_tables(tables, place, dump.metadata))
@@ -163,16 +161,14 @@ class PostgreSQLRestoreTarget(RestoreTarget):
 
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         with self._server.translate_errors(), self._server.central() as central:
-            existing = set(
-                central.execute(b"select datname, oid::text from pg_catalog.pg_database").fetchall()
-            )
+            existing = set(central.run("select datname, oid::text from pg_catalog.pg_database"))
         names = [(dump.metadata["kept"], dump.metadata["oid"]) for dump in retained]
         return [name for name, oid in names if (name, oid) not in existing]
 
     def markers(self) -> Mapping[str, str]:
         schema = unquote(self._server.schema)
         with self._server.translate_errors(), self._server.open_session(self._server.url) as session:
-            ((database, table),) = session.execute(MARKERS.encode(), [schema]).fetchall()
+            ((database, table),) = session.run(MARKERS, schema)
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
     def load(self, request: LoadRequest) -> LoadResult:
@@ -206,12 +202,13 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         pattern = f"^{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
         remarks = []
         with self._server.translate_errors(), self._server.central() as central:
-            for (database,) in central.execute(
-                b"select datname from pg_catalog.pg_database where datname ~ $1 and datname <> $2 and not datallowconn",
-                [pattern, retained.get("kept", "")],
-            ).fetchall():
+            for (database,) in central.run(
+                "select datname from pg_catalog.pg_database where datname ~ $1 and datname <> $2 and not datallowconn",
+                pattern,
+                retained.get("kept", ""),
+            ):
                 try:
-                    central.execute(f"drop database {ident(str(database))}".encode())
+                    central.run(f"drop database {ident(str(database))}")
                 except psycopg.Error as error:
                     reason = error.diag.message_primary
                     remarks.append(f"retained database {database} could not be dropped: {reason}")

@@ -38,7 +38,7 @@ from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError
 from dbctl.url import Url
 
 #: Leftovers of killed restores and test restores: databases, and the roles that loaded them.
-SCRATCH_NAMES = b"""select datname::text from pg_catalog.pg_database where datname ~ $1
+SCRATCH_NAMES = """select datname::text from pg_catalog.pg_database where datname ~ $1
 union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
 UNTRUSTED = "Install untrusted extensions in the live database first."
 
@@ -64,19 +64,19 @@ class ScratchRestore:
         scratch role of the same name, which is dropped as well.
         """
         server, central, is_foreign = self._server, self._central, self._request.dump.foreign
-        for (leftover,) in central.execute(SCRATCH_NAMES, [scratch_name_pattern(server.name)]).fetchall():
-            locked = central.execute(b"select pg_try_advisory_lock($1)", [lock_key(str(leftover))]).fetchall()
+        for (leftover,) in central.run(SCRATCH_NAMES, scratch_name_pattern(server.name)):
+            locked = central.run("select pg_try_advisory_lock($1)", lock_key(str(leftover)))
             if locked == [(True,)]:
                 self._drop(str(leftover))
         name = new_scratch_name(server.name)
-        central.execute(b"select pg_advisory_lock($1)", [lock_key(name)])
+        central.run("select pg_advisory_lock($1)", lock_key(name))
         url, owner = structs.replace(server.url, path=name), properties.owner
         try:
             if is_foreign:
                 url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
             template = structs.replace(properties, owner=owner)
             try:
-                central.execute(database_properties.create_statement(name, template).encode())
+                central.run(database_properties.create_statement(name, template))
             except (
                 psycopg.errors.WrongObjectType
             ) as error:  # the operating system of the server lacks the locale
@@ -96,7 +96,7 @@ class ScratchRestore:
 
     def _drop(self, name: str) -> None:
         self.remarks += scratch_role.remove(self._central, self._server.open_catalog_first, name)
-        self._central.execute(b"select pg_advisory_unlock($1)", [lock_key(name)])
+        self._central.run("select pg_advisory_unlock($1)", lock_key(name))
 
     def _copy_settings(self, name: str, properties: Properties) -> None:
         """Copy the settings of a database, as far as this role may.
@@ -174,7 +174,7 @@ class ScratchRestore:
                 if dump.foreign:
                     self._transfer_ownership(url.path, live=live is not None)
                     owner = ident(properties.owner or central.info.user)
-                    central.execute(f"alter database {ident(url.path)} owner to {owner}".encode())
+                    central.run(f"alter database {ident(url.path)} owner to {owner}")
                 database_properties.apply_properties(central, url.path, properties)
                 self._require_same_properties(url.path, properties, replaces=live is not None)
                 self._swap(other, url.path, exists=live is not None)
@@ -196,7 +196,7 @@ class ScratchRestore:
         swap_databases(central, other, statements, server.name, server.target, timeout=request.timeout)
         if not request.retained_name:
             with signals.block_signals(), suppress(psycopg.Error):
-                central.execute(f"drop database if exists {ident(old_name)}".encode())
+                central.run(f"drop database if exists {ident(old_name)}")
 
     def _require_same_properties(self, name: str, properties: Properties, *, replaces: bool) -> None:
         """Refuse a new database that could not get the properties of the old one.
@@ -223,8 +223,8 @@ class ScratchRestore:
 def analyze(session: Session) -> list[str]:
     """Analyze a database after a load; return a remark if that fails."""
     try:
-        session.execute(b"set statement_timeout = 0")
-        session.execute(b"analyze")
+        session.run("set statement_timeout = 0")
+        session.run("analyze")
     except psycopg.Error as error:
         return [f"the database could not be analyzed: {error.diag.message_primary}"]
     return []

@@ -72,7 +72,7 @@ class RestoreServer:
         """Connect to ``url`` for writing, without a limit for statements."""
         with closing(open_session(url, self.target, timeout=timeout, read_only=False)) as session:
             # Settings of the database or role are meant for the app.
-            session.execute(b"set statement_timeout = 0")
+            session.run("set statement_timeout = 0")
             yield session
 
     def open_catalog_first(self, name: str) -> AbstractContextManager[Session]:
@@ -109,8 +109,8 @@ class RestoreServer:
 
 #: Templates for new databases.
 TEMPLATES = ("template0", "template1")
-AVAILABLE_EXTENSIONS = b"select name from pg_catalog.pg_available_extensions"
-RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
+AVAILABLE_EXTENSIONS = "select name from pg_catalog.pg_available_extensions"
+RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
 from pg_catalog.pg_roles where rolname = current_user"""
 
@@ -140,7 +140,7 @@ def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
         PrivilegeMissingError: this role may not create databases.
         NotSupportedError: the server is older than the dump, or lacks an extension.
     """
-    ((user, creates, _),) = central.execute(RIGHTS, [server.name]).fetchall()
+    ((user, creates, _),) = central.run(RIGHTS, server.name)
     if not creates:
         raise _create_denied_error(server.target, str(user))
     try:
@@ -148,7 +148,7 @@ def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
     except RestoreFailedError as error:
         reason = str(error.context["reason"])
         raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
-    available = {str(name) for (name,) in central.execute(AVAILABLE_EXTENSIONS).fetchall()}
+    available = {str(name) for (name,) in central.run(AVAILABLE_EXTENSIONS)}
     required = [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
     if missing := [name for name in required if name not in available]:
         raise unsupported_dump_error(
@@ -171,7 +171,7 @@ def unsupported_dump_error(session: Session, reason: str, hint: str = "") -> Not
 def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrategy:
     live = database_properties.read_properties(central, server.name)
     location = _describe_location(central, server.name)
-    ((user, creates, owns),) = central.execute(RIGHTS, [server.name]).fetchall()
+    ((user, creates, owns),) = central.run(RIGHTS, server.name)
     connected = list_sessions(central, server.name)
     end_steps = [f"end the sessions of {server.name} ({len(connected)}): {', '.join(connected)}"]
     end_steps = end_steps if connected else []

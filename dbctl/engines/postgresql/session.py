@@ -148,9 +148,10 @@ class Session(psycopg.Connection[Row]):
         ((database, schema),) = cursor.fetchall()
         self.database, self.schema = str(database), str(schema)
 
-    def run(self, sql: str) -> None:
-        """Run one statement without parameters, unmodified."""
-        self.execute(sql.encode())
+    def run(self, sql: str, *parameters: object) -> list[Row]:
+        """Run one statement with ``$1``, ``$2``… and return its rows; without parameters it is sent unmodified."""
+        cursor = self.execute(sql.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
 
     def wait(
         self,
@@ -283,8 +284,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
         register_plain_types(session)
-        query = b"select pg_backend_pid(), current_setting('default_transaction_read_only')"
-        ((pid, read_only_default),) = session.execute(query).fetchall()
+        query = "select pg_backend_pid(), current_setting('default_transaction_read_only')"
+        ((pid, read_only_default),) = session.run(query)
         if pooled != SESSION:
             _refuse_pooler(session, target, pid)
         session.settings = {
