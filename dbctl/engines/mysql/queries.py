@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from dbctl import signals
 from dbctl.engines.contract.checks import Explanation
-from dbctl.engines.contract.database import Column, Reference
+from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.mysql import lint
@@ -235,13 +235,7 @@ class MySQLStaging(SqlStagingTables):
         self._db.require_writable(table)
         names = ", ".join(ident(name) for name in columns)
         sql = f"insert into {self._catalog.quote_table(table)} ({names}) {select}"
-        keys = [
-            (referenced, reference)
-            for referenced in self._catalog.base_tables()
-            for reference in self._catalog.references(referenced)
-            if reference.table == table
-        ]
-        if not any(referenced == table for referenced, _ in keys):
+        if not any(reference.table == table for reference in self._catalog.references(table)):
             return self._connection.execute_write(sql)
         # A server checks each row immediately, but the row that it refers to may be inserted later.
         self._connection.execute_text("set session foreign_key_checks = 0")
@@ -249,23 +243,10 @@ class MySQLStaging(SqlStagingTables):
             row_count = self._connection.execute_write(sql)
         finally:
             self._connection.execute_text("set session foreign_key_checks = 1")
-        for referenced, reference in keys:
-            self._require_parents(referenced, reference)
-        return row_count
-
-    def _require_parents(self, referenced: str, key: Reference) -> None:
-        link = " and ".join(
-            f"p.{ident(other)} = t0.{ident(column)}"
-            for column, other in zip(key.columns, key.to, strict=True)
-        )
-        is_complete = " and ".join(f"t0.{ident(column)} is not null" for column in key.columns)
-        sql = (
-            f"select count(*) from {self._catalog.quote_table(key.table)} t0 where {is_complete}"
-            f" and not exists (select 1 from {self._catalog.quote_table(referenced)} p where {link})"
-        )
-        if (count := int(str(self.fetch(sql)[0][0]))) > 0:
-            reason = f"{count} rows of {key.table} would refer to no row of {referenced} ({', '.join(key.columns)})"
+        for orphans in self._db.checks.find_orphaned_rows(table):
+            reason = f"{orphans.count} rows of {table} would refer to no row of {orphans.referenced_table} ({', '.join(orphans.columns)})"
             raise ConstraintError(target=self._connection.target, reason=reason)
+        return row_count
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         self._db.require_writable(table)
