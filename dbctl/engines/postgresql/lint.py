@@ -10,7 +10,7 @@ from dbctl.engines.contract.schema import LintFinding, Script
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
 from dbctl.engines.parsing.scripts import SqlScripts
-from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words, unquote_name
+from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words
 
 #: A word includes the letters before a quote, so that only a lone E or e begins a string with escapes. Unlike in standard
 #: SQL, comments nest.
@@ -229,18 +229,11 @@ def remove_concurrently(sql: str) -> str:
 
 def find_concurrent_index(sql: str) -> str:
     """Return the unquoted name of the index that CREATE INDEX CONCURRENTLY creates; empty for others, or without a name."""
-    significant = LEXER.read_significant(sql)
-    words = [token.text.lower() for token in significant]
-    if words[:3] != ["create", "index", "concurrently"] and words[:4] != [
-        "create",
-        "unique",
-        "index",
-        "concurrently",
-    ]:
+    reader = WordReader(read_words(LEXER.tokenize(sql)))
+    if reader.match("create [unique] index concurrently") is None:
         return ""
-    position = words.index("concurrently") + 1
-    position += 3 if words[position : position + 3] == ["if", "not", "exists"] else 0
-    if position >= len(significant) or words[position] == "on":
+    reader.take("if", "not", "exists")
+    if not reader or reader.peek() == "on":
         return ""
-    name = significant[position]
-    return unquote_name(name.text) if name.kind == "name" else words[position]
+    name = reader.remaining[0]
+    return str(name.text) if name.kind == "name" else name.text.lower()
