@@ -36,7 +36,7 @@ from pg_catalog.pg_settings where name = any(:names)"""
 SIZES = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 TIMES = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
-_YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
+_YES = ("on", "true", "yes", "1")
 
 
 def compare_settings(

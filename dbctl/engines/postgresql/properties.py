@@ -45,14 +45,8 @@ _EXTENSIONS = (
 )
 #: Settings whose values are lists of quoted names, as in ``variable_is_guc_list_quote`` of pg_dump.
 _QUOTED_LISTS = frozenset(
-    {
-        "local_preload_libraries",
-        "search_path",
-        "session_preload_libraries",
-        "shared_preload_libraries",
-        "temp_tablespaces",
-        "unix_socket_directories",
-    }
+    """local_preload_libraries search_path session_preload_libraries shared_preload_libraries temp_tablespaces
+    unix_socket_directories""".split()
 )
 _PROVIDERS = ("libc", "icu", "builtin")
 
@@ -189,28 +183,13 @@ PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
 #: Predefined roles whose members can become superuser.
 PRIVILEGED_ROLES = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 #: Catalogs with owners. Only the objects of the first superuser have to be searched: it is not in ``pg_shdepend``.
-_OWNERS = {
-    "pg_class": "relowner",
-    "pg_collation": "collowner",
-    "pg_conversion": "conowner",
-    "pg_event_trigger": "evtowner",
-    "pg_foreign_data_wrapper": "fdwowner",
-    "pg_foreign_server": "srvowner",
-    "pg_largeobject_metadata": "lomowner",
-    "pg_namespace": "nspowner",
-    "pg_opclass": "opcowner",
-    "pg_operator": "oprowner",
-    "pg_opfamily": "opfowner",
-    "pg_proc": "proowner",
-    "pg_publication": "pubowner",
-    "pg_statistic_ext": "stxowner",
-    "pg_ts_config": "cfgowner",
-    "pg_ts_dict": "dictowner",
-    "pg_type": "typowner",
-}
+_OWNERS = """pg_class relowner, pg_collation collowner, pg_conversion conowner, pg_event_trigger evtowner,
+pg_foreign_data_wrapper fdwowner, pg_foreign_server srvowner, pg_largeobject_metadata lomowner, pg_namespace nspowner,
+pg_opclass opcowner, pg_operator oprowner, pg_opfamily opfowner, pg_proc proowner, pg_publication pubowner,
+pg_statistic_ext stxowner, pg_ts_config cfgowner, pg_ts_dict dictowner, pg_type typowner"""
 _PINNED_OWNED = "\n  union all ".join(
     f"select 'pg_catalog.{catalog}'::regclass, oid from pg_catalog.{catalog} where {owner} = 10 and oid >= 16384"
-    for catalog, owner in _OWNERS.items()
+    for catalog, owner in map(str.split, _OWNERS.split(","))
 )
 #: Whether object ``{0}`` belongs to the dumped schema $1; empty: to any.
 _IN_SCOPE = """($1 = '' or (select i.schema = $1 or (i.type = 'schema' and i.name = $1)
