@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
 from dbctl import signals
@@ -99,7 +99,9 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
             taken_at, scope = now(), read_scope(session)
-            arguments = self._arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
+            arguments = (
+                self.list_arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
+            )
             with self._connection.translate_errors(""):
                 losses = (
                     []
@@ -113,17 +115,8 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                     hint="Nothing was created. Use --format custom.",
                 )
             with (
-                dump_programs.write_connection_files(session, session.info.dbname, tool) as (
-                    connection,
-                    environment,
-                ),
                 create_file(request.destination) as file,
-                subprocesses.run_program(
-                    [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
-                    environment,
-                    watch=dump_programs.create_watch(session, environment, target, NO_BACKUP),
-                    writes=True,
-                ) as client,
+                self.run_program(tool, arguments) as client,
                 follow_dump(decoder, target) as follower,
                 open_parallel_gzip()
                 if form == "plain" and not request.is_plain
@@ -138,7 +131,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
                 copy_output(client, file, follower.feed, compressor, expected, request.progress)
                 if client.finish():
-                    raise self._create_error(client)
+                    raise self.create_error(client)
                 if problem := follower.find_problem():
                     raise ClientFailedError(
                         target=target, program=tool.path.name, reason=problem, hint=NO_BACKUP
@@ -153,38 +146,23 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.digest.sha256
         )
 
-    def dump_schema(self, scope: str, *options: str) -> str:
-        """Return the statements that create the schema, without rows, from the snapshot of the open transaction.
-
-        Args:
-            scope: the only schema; empty: the whole database.
-            options: further options of pg_dump.
-
-        Raises:
-            As ``dump``.
-        """
+    def run_program(
+        self, tool: dump_programs.Tool, arguments: Sequence[str], **settings: str
+    ) -> AbstractContextManager[subprocesses.ClientProgram]:
+        """Run a program whose output is read; ``settings`` are further variables of its environment."""
         session, target = self._connection.session, self._connection.target
-        server = session.info.server_version // 10000
-        tool = dump_programs.find_program("pg_dump", target, min_version=server)
-        arguments = [*self._arguments("plain", (), scope), "--schema-only", "--no-subscriptions", *options]
-        with (
-            dump_programs.write_connection_files(session, session.info.dbname, tool) as (
-                connection,
-                environment,
-            ),
-            subprocesses.run_program(
-                [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
-                environment | dump_programs.list_text_settings(session),
-                watch=dump_programs.create_watch(session, environment, target, NO_BACKUP),
-                writes=True,
-            ) as client,
-        ):
-            text = b"".join(client.blocks())
-            if client.finish():
-                raise self._create_error(client)
-        return text.decode("utf-8", "surrogateescape")
+        return dump_programs.run_client(
+            tool,
+            arguments,
+            session,
+            session.info.dbname,
+            target,
+            instead=NO_BACKUP,
+            settings=settings,
+            writes=True,
+        )
 
-    def _arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
+    def list_arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""
         session = self._connection.session
         try:
@@ -221,7 +199,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             names += [(schema, name), *cast("list[tuple[str, str]]", rows)]
         return names
 
-    def _create_error(self, client: subprocesses.ClientProgram) -> DbctlError:
+    def create_error(self, client: subprocesses.ClientProgram) -> DbctlError:
         """Return the error of pg_dump, with the lock holders."""
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
         error = dump_programs.to_error(client, session, target, timeout=timeout, instead=NO_BACKUP)

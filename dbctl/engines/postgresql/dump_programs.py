@@ -13,7 +13,7 @@ import psycopg
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
-from dbctl.engines.postgresql.session import TEXT_SETTINGS, Session, probe_program
+from dbctl.engines.postgresql.session import Session, probe_program
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -100,7 +100,7 @@ def major_version(version: str) -> int:
 
 
 @contextmanager
-def write_connection_files(
+def _write_connection_files(
     session: Session, database: str, tool: Tool
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Write the connection files of a program; yield its connection string and its environment variables.
@@ -137,25 +137,36 @@ def write_connection_files(
         )
 
 
-def list_text_settings(session: Session) -> dict[str, str]:
-    """Return the environment variable with which a program reads definitions as ``session`` does.
-
-    It is empty behind a pooler, which may refuse it.
-    """
-    if session.pooled:
-        return {}
-    values = ((name, text.replace(" ", "\\ ")) for name, text in TEXT_SETTINGS.items())
-    return {"PGOPTIONS": " ".join(f"-c {name}={text}" for name, text in values)}
-
-
-def create_watch(
-    session: Session, environment: Mapping[str, str], target: str, instead: str
-) -> subprocesses.ProgramWatch:
-    """Return the watch for a program that connects like ``session``; ``environment`` is from ``write_connection_files``."""
-    name = environment["PGAPPNAME"]
-    return subprocesses.ProgramWatch(
-        target, instead, lambda: probe_program(session, name), session.server_address
-    )
+@contextmanager
+def run_client(
+    tool: Tool,
+    arguments: Sequence[str],
+    session: Session,
+    database: str,
+    target: str,
+    *,
+    instead: str,
+    settings: Mapping[str, str] = {},
+    reads: bool = False,
+    writes: bool = False,
+) -> Iterator[subprocesses.ClientProgram]:
+    """Run a program that connects like ``session``; ``settings`` are further variables of its environment."""
+    with (
+        _write_connection_files(session, database, tool) as (connection, environment),
+        subprocesses.run_program(
+            [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+            {**environment, **settings},
+            watch=subprocesses.ProgramWatch(
+                target,
+                instead,
+                lambda: probe_program(session, environment["PGAPPNAME"]),
+                session.server_address,
+            ),
+            reads=reads,
+            writes=writes,
+        ) as client,
+    ):
+        yield client
 
 
 def to_error(

@@ -270,17 +270,17 @@ def begin_psql(
     tool = dump_programs.find_program(
         "psql", target, min_version=max(session.info.server_version // 10000, decoder)
     )
-    options = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
-    with (
-        dump_programs.write_connection_files(session, place.database, tool) as (connection, environment),
-        subprocesses.run_program(
-            [str(tool.path), f"--dbname={connection}", *options],
-            environment,
-            watch=dump_programs.create_watch(session, environment, target, UNCHANGED),
-            reads=True,
-            writes=read_output,
-        ) as client,
-    ):
+    options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
+    with dump_programs.run_client(
+        tool,
+        options,
+        session,
+        place.database,
+        target,
+        instead=UNCHANGED,
+        reads=True,
+        writes=read_output,
+    ) as client:
         # Settings of the database or role are meant for the app; dumps expect the default array syntax.
         settings = {
             "client_min_messages": "warning",

@@ -26,6 +26,7 @@ from dbctl.engines.postgresql.database import (
     PostgreSQLWriter,
 )
 from dbctl.engines.postgresql.dump import PostgreSQLDumper
+from dbctl.engines.postgresql.session import TEXT_SETTINGS
 from dbctl.engines.postgresql.transfer import native_catalog
 from dbctl.engines.postgresql.transfer.native_catalog import GUARDS, POPULATED, SchemaText, parse_schema
 from dbctl.engines.postgresql.transfer.rows import PostgreSQLRowSink, PostgreSQLRowSource
@@ -36,6 +37,7 @@ from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer.server_rows import NativeNames
 from dbctl.errors.base import DbctlError
 
+BLANK = "\\ "  #: in a value of an option
 INTEGERS = ("smallint", "integer", "bigint")
 
 
@@ -79,6 +81,38 @@ class PostgreSQLNativeSink(PostgreSQLRowSink):
                 for schema, name in views
             ),
         ]
+
+
+class SchemaDumper(PostgreSQLDumper):
+    """Dumps the schema of a database, without rows."""
+
+    def dump_schema(self, scope: str, *options: str) -> str:
+        """Return the statements that create the schema, from the snapshot of the open transaction.
+
+        Args:
+            scope: the only schema; empty: the whole database.
+            options: further options of pg_dump.
+
+        Raises:
+            As ``dump``.
+        """
+        session, target = self._connection.session, self._connection.target
+        version = session.info.server_version // 10000
+        tool = dump_programs.find_program("pg_dump", target, min_version=version)
+        arguments = [
+            *self.list_arguments("plain", (), scope),
+            "--schema-only",
+            "--no-subscriptions",
+            *options,
+        ]
+        # A pooler may refuse settings.
+        values = [f"-c {name}={text.replace(' ', BLANK)}" for name, text in TEXT_SETTINGS.items()]
+        settings = {} if session.pooled else {"PGOPTIONS": " ".join(values)}
+        with self.run_program(tool, arguments, **settings) as client:
+            text = b"".join(client.blocks())
+            if client.finish():
+                raise self.create_error(client)
+        return text.decode("utf-8", "surrogateescape")
 
 
 #: Settings of a program that loads a dump; every name in it is qualified.
@@ -143,7 +177,7 @@ class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
         return list_definitions([*text.before, *text.after])
 
     def _read_text(self, rules: NativeRules, scope: str, schema: str) -> SchemaText:
-        dumper = PostgreSQLDumper(cast("PostgreSQLReader", self._db))
+        dumper = SchemaDumper(cast("PostgreSQLReader", self._db))
         options = WITHOUT_ROLES if json.loads(rules["roles"]) else ()
         return parse_schema(
             dumper.dump_schema(scope, *options),
