@@ -20,14 +20,13 @@ from dbctl.report_page.elements import (
     show_time,
 )
 from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.fleet.status import ReportedApp, ReportedFinding
 from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
-    ReportedApp,
     ReportedDatabase,
     ReportedFigure,
-    ReportedFinding,
     ReportedMigration,
     ReportedRun,
 )

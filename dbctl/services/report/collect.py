@@ -23,6 +23,8 @@ from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.events.history import read_runs
 from dbctl.services.events.runs import JournalLocation, Run, is_failed_job
 from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
+from dbctl.services.fleet.collect import collect_fleet
+from dbctl.services.fleet.status import FleetStatus, ReportedApp, ReportedFinding, report_databases, sum_known
 from dbctl.services.history.growth import (
     DatabaseGrowth,
     measure_database_growth,
@@ -32,20 +34,16 @@ from dbctl.services.history.growth import (
 from dbctl.services.history.sums import SampleSum
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, Health, observe_apps
-from dbctl.services.report.fleets import FleetStatus, collect_fleet, report_databases
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
     Point,
-    ReportedApp,
     ReportedDatabase,
     ReportedFigure,
-    ReportedFinding,
     ReportedMigration,
     ReportedRun,
     ReportTotals,
     RunKind,
-    sum_known,
 )
 from dbctl.services.status import DatabaseStatus, list_rows
 

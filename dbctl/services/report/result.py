@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.model import Row, Severity, Struct, format_count
+from dbctl.model import Row, Struct
 from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.fleet.status import ReportedApp, ReportedFinding
 from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
 from dbctl.services.migrations.ledger.state import Migration
-from dbctl.services.observation import Health
 from dbctl.services.status import DatabaseStatus
 
 #: The kind of work of a run.
 RunKind: TypeAlias = Literal["change", "check", "backup"]
-
-
-class InstanceTotals(Struct, frozen=True, kw_only=True):
-    """The instances of a fleet, and those that need attention."""
-
-    total: int
-    error: int
-    due: int
-
-
-class ReportedApp(Struct, frozen=True, kw_only=True):
-    """One app, fleet or instance on the board; the figures of a fleet are the sums of its instances."""
-
-    app: str
-    health: Health
-    instances: InstanceTotals | None = None  #: None: it is no fleet
-    databases: int
-    bytes: int | None
-    bytes_per_day: int | None = None
-    users: int | None = None  #: in the last sample
-    backup_at: datetime | None = None  #: the oldest of the newest backups of its databases
-    pending: int = 0  #: migrations
-    errors: int = 0  #: findings
-    warnings: int = 0
-    failed_runs: int = 0
-
-    def summary(self) -> Row:
-        row = {name: getattr(self, name) for name in self.__struct_fields__ if name != "instances"}
-        if self.instances:
-            row["app"] = f"{self.app} ({format_count(self.instances.total, 'instance')})"
-        return row
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -68,31 +37,6 @@ class ReportedDatabase(Struct, frozen=True, kw_only=True):
     def target(self) -> str:
         """Its app and name."""
         return f"{self.status.app}/{self.status.database}" if self.status.database else self.status.app
-
-
-class ReportedFinding(Struct, frozen=True, kw_only=True):
-    """A problem with the command that solves it."""
-
-    target: str
-    severity: Severity
-    code: str
-    message: str
-    remedy: str  #: empty: unknown
-    instances: int = 0  #: of a fleet that have it; 0: the app is no fleet
-    examples: Sequence[str] = ()  #: the first of these instances
-
-    def summary(self) -> Row:
-        row = {name: getattr(self, name) for name in ("target", "severity", "code", "message", "remedy")}
-        if others := self.describe_others():
-            row["message"] = f"{self.message} ({others})"
-        return row
-
-    def describe_others(self) -> str:
-        """Return the instances that have it; empty for less than two."""
-        if self.instances <= 1:
-            return ""
-        more = ", …" if self.instances > len(self.examples) else ""
-        return f"{format_count(self.instances, 'instance')}: {', '.join(self.examples)}{more}"
 
 
 class ReportedMigration(Migration, frozen=True, kw_only=True):
@@ -205,9 +149,3 @@ def _summarize_backups(backups: DatabaseBackups) -> Row:
     names = ("app", "database", "backups", "created_at", "bytes", "verified_at", "drilled_at")
     due = "; ".join(backups.due.values()) or None
     return {name: getattr(backups, name) for name in names} | {"drill": backups.drill_duration, "due": due}
-
-
-def sum_known(values: Iterable[int | None]) -> int | None:
-    """Return the sum of the values that are known; None if none is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

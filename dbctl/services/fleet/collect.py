@@ -1,4 +1,4 @@
-"""The instances of a fleet in a report: their status, collected in parallel and added up."""
+"""Collect the status of the instances of a fleet in parallel, and add it up."""
 
 from __future__ import annotations
 
@@ -16,53 +16,27 @@ from dbctl.config.resolver import FleetSelection
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError
-from dbctl.model import Finding, Severity, Struct, format_count
+from dbctl.model import Finding, Severity, format_count
 from dbctl.services.backup.status import DatabaseBackups, Job
 from dbctl.services.fleet.instances import Instance, list_instances
 from dbctl.services.fleet.outcome import Outcome
 from dbctl.services.fleet.run import FleetRun, Kind, RunLimits
+from dbctl.services.fleet.status import (
+    FleetStatus,
+    InstanceTotals,
+    ReportedApp,
+    ReportedFinding,
+    report_databases,
+    sum_known,
+)
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, AppObservation, Health, observe
-from dbctl.services.report.result import InstanceTotals, ReportedApp, ReportedFinding, sum_known
 from dbctl.services.status import DatabaseStatus, list_rows
 
 #: Instances of a fleet that a report lists, and those that a line names.
 MAX_INSTANCES, MAX_NAMES = 20, 5
 #: States of the migrations of a database, worst first.
 _SCHEMAS = ("inconsistent", "unrecorded", "pending", "current", "none")
-
-
-class FleetStatus(Struct, frozen=True, kw_only=True):
-    """The status of the instances of a fleet."""
-
-    app: str
-    instances: Sequence[str]  #: ``APP/INSTANCE``
-    totals: InstanceTotals
-    databases: int
-    errors: int  #: findings
-    warnings: int
-    rows: Sequence[DatabaseStatus]  #: one for each database of an instance; its figures are sums
-    worst: Sequence[ReportedApp]  #: the instances that need attention, at most ``MAX_INSTANCES``
-    findings: Sequence[ReportedFinding]  #: one for all instances that have it
-    backups: Sequence[DatabaseBackups]  #: one for each database; the times are the oldest of all instances
-    backup_count: int  #: databases of instances whose backups are configured
-    due_backups: int  #: those whose backup, verification or drill is due
-    migrations: Sequence[Migration]  #: of all instances
-
-    @property
-    def health(self) -> Health:
-        """The worst of the instances."""
-        return "error" if self.totals.error else "due" if self.totals.due else "ok"
-
-    def list_findings(self) -> Sequence[Finding]:
-        """Return one finding for all instances that have it; its target and code do not depend on their number."""
-        findings = []
-        for finding in self.findings:
-            instances = finding.describe_others() or finding.examples[0]
-            message = f"{finding.message} ({instances})"
-            target = finding.target.replace(f"{self.app}/{finding.examples[0]}", self.app, 1)
-            findings.append(Finding(target, finding.severity, finding.code, message, finding.remedy))
-        return findings
 
 
 def collect_fleet(
@@ -229,23 +203,6 @@ class _FleetCollector:
             instances=len(names),
             examples=names[:MAX_NAMES],
         )
-
-
-def report_databases(
-    app: str, health: Health, rows: Sequence[DatabaseStatus], findings: Sequence[Finding]
-) -> ReportedApp:
-    """Return an app or an instance with these databases for the board; its samples and runs are added later."""
-    severities = Counter(finding.severity for finding in findings)
-    return ReportedApp(
-        app=app,
-        health=health,
-        databases=sum(row.database is not None for row in rows),
-        bytes=sum_known(row.bytes for row in rows),
-        backup_at=min((row.backup_at for row in rows if row.backup_at), default=None),
-        pending=sum(row.pending or 0 for row in rows),
-        errors=severities["error"],
-        warnings=severities["warning"],
-    )
 
 
 def _find_oldest(times: Sequence[datetime | None]) -> datetime | None:
