@@ -11,9 +11,6 @@ import msgspec
 
 from dbctl.config.environment import VariableUnreadableError, read_variable, staging_folder
 from dbctl.config.model import App, EncryptionConfig
-from dbctl.errors.backup import PassphraseInvalidError
-from dbctl.errors.search import EmbedderKeyMissingError
-from dbctl.errors.users import PepperMissingError
 from dbctl.files import atomic
 from dbctl.model import Secret
 
@@ -36,6 +33,8 @@ def embedder_key(app: App) -> Secret | None:
     embedder = app.embedder
     if embedder is None or not (embedder.key_env or embedder.key_file):
         return None
+    from dbctl.errors.search import EmbedderKeyMissingError
+
     source = embedder.key_file or embedder.key_env
     try:
         text = (
@@ -65,6 +64,8 @@ def read_pepper(app: App) -> Secret:
     Raises:
         PepperMissingError: none is configured, or it cannot be read.
     """
+    from dbctl.errors.users import PepperMissingError
+
     try:
         if app.pepper_env:
             return read_app_variable(app, app.pepper_env)
@@ -111,6 +112,8 @@ def read_passphrase_variable(app: App) -> Secret:
     Raises:
         PassphraseInvalidError: it cannot be read, or is empty.
     """
+    from dbctl.errors.backup import PassphraseInvalidError
+
     encryption = (app.backup and app.backup.encrypt) or EncryptionConfig()
     name = encryption.passphrase_env
     try:

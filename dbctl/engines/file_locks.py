@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.checks import LockHolder
 from dbctl.errors.connection import UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import lock
+
+if TYPE_CHECKING:  # most commands only lock a file
+    from dbctl.engines.contract.checks import LockHolder
 
 
 def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
@@ -109,6 +112,8 @@ def _list_users(
         raise NotSupportedError(
             feature=f"listing the processes that use {kind}", subject=sys.platform, hint=f"Run: {command}"
         )
+    from dbctl.engines.contract.checks import LockHolder
+
     pids = lock_pids["READ"] | lock_pids["WRITE"] | {pid for pid in _list_pids() if _has_open(pid, file_ids)}
     return [
         LockHolder(

@@ -11,7 +11,6 @@ from typing import cast
 from dbctl.config import environment
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import NotSupportedError
-from dbctl.errors.users import ActingUserInactiveError
 from dbctl.model import now
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -30,6 +29,8 @@ def acting_user(app: App, db: Readable) -> User | None:
         return None
     user = open_users(app, db).find_by_login(app.acting_as)
     if user.active is False:
+        from dbctl.errors.users import ActingUserInactiveError
+
         raise ActingUserInactiveError(login=user.login, target=db.target)
     return user
 

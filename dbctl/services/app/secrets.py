@@ -10,7 +10,6 @@ from itertools import pairwise
 import msgspec
 
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.parsing import lineage
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
 from dbctl.profiles.model.base import ColumnNames
@@ -46,11 +45,11 @@ _LINK_COLUMNS = re.compile(
 )
 _SECRET_IN_ANY_TABLE = frozenset({"cookie", "cookie_id", "hashed", "session_data"})
 #: Columns whose values look random and are shown: keys of rows, digests of content, names and addresses.
-_SHOWN_NAMES = re.compile(
+_SHOWN_NAMES = (
     r"(?<!session)(?:^|_)(?:u?u?id|guid|by|public_?key|ref|name|title|file|path|ur[il]|link|href|hash|digest|checksum|etag|md5|sha\d*|fingerprint"
     r"|signature|version|commit|blob|image|thumb(?:nail)?|avatar|icon)s?$"
 )
-_ID_NAMES = re.compile(r"(?<!session)(?:^|_)(?:u?u?id|guid)s?$")
+_ID_NAMES = r"(?<!session)(?:^|_)(?:u?u?id|guid)s?$"
 _RANDOM = re.compile(r"[\w+/=.-]{24,512}")
 #: The smallest share of neighboring characters of another class (upper case, lower case, digit). Random text has about 0.6, text of words about 0.3.
 RANDOM_SHARE = 0.42
@@ -78,10 +77,7 @@ _ADDRESS = re.compile(r"[a-z][a-z\d+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#@]+)@
 #: Names of members of JSON documents that are secret in addition to ``SECRET_NAMES``.
 _SECRET_MEMBERS = frozenset({"authorization", "cookie", "set_cookie", "csrf"})
 #: Texts in place of a secret: masks, types, and references to another place.
-_PLACEHOLDERS = re.compile(
-    r"\s*|[*•x.-]+|none|null|true|false|string|text|hidden|redacted|<.*>|\[.*\]|=?\{\{.*\}\}|\$\{.*\}|\$[A-Z_]+",
-    re.IGNORECASE,
-)
+_PLACEHOLDERS = r"(?i)\s*|[*•x.-]+|none|null|true|false|string|text|hidden|redacted|<.*>|\[.*\]|=?\{\{.*\}\}|\$\{.*\}|\$[A-Z_]+"
 #: Rows whose values are examined.
 SAMPLE_ROWS = 10
 _TEXT = re.compile(r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|JSON|^$")
@@ -233,7 +229,7 @@ def list_key_columns(db: Readable, table: str) -> list[str]:
         for column in db.tables()[table].columns.values()
         if column.is_primary_key
         or column.name in keys
-        or _ID_NAMES.search(_CAMEL.sub("_", column.name).lower())
+        or re.search(_ID_NAMES, _CAMEL.sub("_", column.name).lower())
     ]
 
 
@@ -250,7 +246,7 @@ def _is_random_value(column: str, value: object) -> bool:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     if not isinstance(text, str) or not _RANDOM.fullmatch(text):
         return False
-    if _SHOWN_NAMES.search(_CAMEL.sub("_", column).lower()):
+    if re.search(_SHOWN_NAMES, _CAMEL.sub("_", column).lower()):
         return False
     classes = [_class_of(character) for character in text]
     if not {"upper", "lower", "digit"} <= set(classes):
@@ -277,7 +273,7 @@ def _has_secret_form(text: str) -> bool:
     if SECRET_VALUES.fullmatch(text):
         return True
     address = _ADDRESS.fullmatch(text)
-    return address is not None and not _PLACEHOLDERS.fullmatch(address["password"])
+    return address is not None and not re.fullmatch(_PLACEHOLDERS, address["password"])
 
 
 def _has_secret_member(text: str) -> bool:
@@ -304,7 +300,7 @@ def _is_secret_member(name: str, value: str) -> bool:
     if word.endswith("tokens") or not (word in _SECRET_MEMBERS or SECRET_NAMES.search(word)):
         return False  # "tokens" are words in most documents
     is_label = _SEPARATORS.sub("_", value.lower()) == word
-    return not is_label and not _PLACEHOLDERS.fullmatch(value)
+    return not is_label and not re.fullmatch(_PLACEHOLDERS, value)
 
 
 def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> list[str]:
@@ -335,6 +331,8 @@ def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> 
 
 def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the columns of views that depend on secret columns of tables."""
+    from dbctl.engines.parsing import lineage
+
     tables = db.tables()
     if not (secret_columns and db.streams and any(table.is_view for table in tables.values())):
         return {}

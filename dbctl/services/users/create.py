@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
-from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import (
     NotSupportedError,
     PlanChangedError,
@@ -26,13 +26,11 @@ from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import check_secret, truncate
-from dbctl.services.settings.queries import add_for_user, defaults_for_new_user, settings_table_name
-from dbctl.services.settings.values import load_json
-from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
-from dbctl.services.users.last_admin import refuse_shared_role
 from dbctl.services.users.passwords import LOST_PASSWORD, Passwords, add_pepper, require_prefix
-from dbctl.services.users.sign_in_state import list_expendable_tables
-from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
+
+if TYPE_CHECKING:
+    from dbctl.services.users.companions import CompanionRows
+    from dbctl.services.users.update import UsersChanged
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
 ROLE_FIELDS = ("role", "roles")
@@ -132,7 +130,11 @@ class CreateUser:
     def __init__(self, users: UserTable, new: NewUser) -> None:
         self._users, self._new, self._rows = users, new, NewUserRows(users)
         self._row = self._rows.build(new.fields)
-        self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
+        self._settings: Mapping[str, str] = {}
+        if new.with_settings:
+            from dbctl.services.settings.queries import defaults_for_new_user
+
+            self._settings = defaults_for_new_user(users.app, users.db)
         if self._rows.passwords:
             require_prefix(users.app)
             self._rows.passwords.require_declared_formats()
@@ -141,6 +143,8 @@ class CreateUser:
         steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else ""), *added_steps]
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
+            from dbctl.services.settings.queries import settings_table_name
+
             rows[settings_table_name(users.app, "user")] = len(self._settings)
         self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
 
@@ -150,6 +154,8 @@ class CreateUser:
         values = self._rows.add_password(self._row, new.password_hash)
         key = self._rows.insert(db, values, self._row)
         if self._settings:
+            from dbctl.services.settings.queries import add_for_user
+
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
         if user is None:  # a trigger can skip a row silently
@@ -198,7 +204,11 @@ class NewUserRows:
         if users.section.password is None:
             users.app.require_decision("passwords", "new users")
         self.users = users
-        self.companions = CompanionRows(users) if users.section.create else None
+        self.companions: CompanionRows | None = None
+        if users.section.create:
+            from dbctl.services.users.companions import CompanionRows
+
+            self.companions = CompanionRows(users)
         #: how the app stores passwords; None: it has none
         self.passwords = Passwords(users.app, users.live) if users.section.password else None
 
@@ -224,11 +234,15 @@ class NewUserRows:
             folded = ((field, users.fold_login(login)) for field, login in logins.items())
             conflict = next((field for field, login in folded if login in existing_logins[field]), "")
         if conflict:
+            from dbctl.errors.databases import AlreadyExistsError
+
             hint = Remedy("Existing users are accepted by: `users ensure {name}`")
             raise AlreadyExistsError(target=users.db.target, kind=conflict, name=logins[conflict], hint=hint)
         only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
         row = users.live.encode_constants(only)
         if section.new:
+            from dbctl.services.users.companions import fill_row
+
             row |= fill_row(users.live, section.new, values)
         row |= users.encode_values(values)
         roles = self._select_roles(texts)
@@ -260,14 +274,19 @@ class NewUserRows:
     def _require_columns(self, row: Mapping[str, object]) -> None:
         users = self.users
         secret = self.passwords.columns if self.passwords else ()
-        referring = [
-            name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value)
-        ]
+        referring = list[str]()
+        if users.section.new:
+            from dbctl.services.users.companions import has_reference
+
+            constants = users.section.new.items()
+            referring = [name.removesuffix("?") for name, value in constants if has_reference(value)]
         uncovered = list_uncovered(users.live.table, {*row, *secret, *referring, users.id})
         columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
         if users.section.id.codec == "given" and users.id not in {*row, *referring}:
             uncovered.append(users.id)
         if missing := [field for field, column in columns.items() if column in uncovered]:
+            from dbctl.services.users.companions import name_option
+
             options = " and ".join(map(name_option, missing))
             detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
             raise UsageError(detail=detail)
@@ -284,6 +303,8 @@ class NewUserRows:
         users = self.users
         assignments = [Assignment(user=None, after=row.roles) for row in rows if row.roles]
         if users.roles and users.roles.section.exclusive:
+            from dbctl.services.users.last_admin import refuse_shared_role
+
             refuse_shared_role(users, assignments)
         companions = self.companions.count() if self.companions else {}
         counts = {table: count * len(rows) for table, count in companions.items()}
@@ -320,6 +341,8 @@ class NewUserRows:
 
 def parse_roles(text: str) -> list[str]:
     """Return the names of roles in a list in JSON; raises ValueInvalidError."""
+    from dbctl.services.settings.values import load_json
+
     try:
         names = load_json(text)
     except ValueError:
@@ -336,6 +359,8 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
 
     Other fields, and the password of an existing user, are unchanged: a daily script must not revert changes of the user.
     """
+    from dbctl.services.users.sign_in_state import list_expendable_tables
+    from dbctl.services.users.update import UpdateUsers, UserUpdate
 
     def draft(db: Readable) -> Prepared[UserCreated]:
         users = UserTable(app, db)

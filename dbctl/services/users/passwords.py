@@ -8,11 +8,9 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from dbctl.config.secrets import read_pepper
 from dbctl.engines.contract.database import Condition
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, PasswordWrongError
-from dbctl.errors.users import PasswordFormatError, PasswordUnknownError
 from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles.codecs import HashFormat, text_or_none
 from dbctl.profiles.model.users import Password
@@ -138,15 +136,18 @@ class Passwords:
             PasswordUnknownError: hashes have an unknown format, or no stored value shows that the app accepts that format.
         """
         stored = self.stored_formats
+        if not (stored.undeclared or stored.is_unknown):
+            return
+        from dbctl.errors.users import PasswordFormatError, PasswordUnknownError
+
         if stored.undeclared:
             raise PasswordFormatError(
                 target=self._live.db.target,
                 formats=stored.describe_undeclared(),
                 names=", ".join(f'"{name}"' for name in stored.undeclared),
             )
-        if stored.is_unknown:
-            count = f"{stored.unknown} of {stored.row_count}"
-            raise PasswordUnknownError(target=self._live.db.target, count=count)
+        count = f"{stored.unknown} of {stored.row_count}"
+        raise PasswordUnknownError(target=self._live.db.target, count=count)
 
 
 def require_passwords(app: App) -> Password:
@@ -190,7 +191,11 @@ def add_pepper(app: App, password: Secret) -> Secret:
         from unicodedata import normalize
 
         text = normalize(section.normal_form, text)
-    return Secret(text + read_pepper(app.configured).reveal()) if section.pepper else Secret(text)
+    if section.pepper:
+        from dbctl.config.secrets import read_pepper
+
+        text += read_pepper(app.configured).reveal()
+    return Secret(text)
 
 
 def require_prefix(app: App) -> str:

@@ -22,7 +22,6 @@ from dbctl.profiles.model.base import ColumnNames
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
-from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.subjects import Check, Contradiction, DoesNotApplyError, Subject, require
@@ -298,6 +297,8 @@ def _find_uncovered(
 
 def _check_ledger(subject: Subject) -> Iterator[Contradiction]:
     """Yield a ledger whose rows the profile cannot distinguish: several rows would be one migration."""
+    from dbctl.services.app import ledger_detection
+
     app, database, db = subject.app, subject.database, subject.db
     section = require(app.database(database).migrations)
     if section.ledger == ledger_detection.AUTO:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Flag, auto
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import structs
 
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.checks import DatabaseFiles
 from dbctl.engines.contract.database import Column, Readable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import PrivilegeMissingError
@@ -23,11 +22,13 @@ from dbctl.model import Finding, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
 from dbctl.profiles.model.databases import Database
-from dbctl.profiles.schema_references import list_schema_references
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE, WHOLE_TYPE
 from dbctl.spec import Fact
+
+if TYPE_CHECKING:  # a command that writes examines neither files nor all tables
+    from dbctl.engines.contract.checks import DatabaseFiles
 
 T = TypeVar("T")
 UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
@@ -165,6 +166,8 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     @cached_property
     def named_columns(self) -> Mapping[str, tuple[Sequence[str | int], Sequence[str]]]:
         """The tables that the profile names: the first key that names each, and its columns that exist."""
+        from dbctl.profiles.schema_references import list_schema_references
+
         keys, columns = dict[str, Sequence[str | int]](), dict[str, dict[str, None]]()
         for reference in list_schema_references(self.app.profile, self.app.main()):
             table = self.db.tables().get(reference.table)
