@@ -22,3 +22,5 @@ class Extension(Struct, frozen=True, kw_only=True):
     groups: Mapping[str, Place] = {}
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
     commands: Mapping[str, Place] = {}
+    #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches
+    parts: Mapping[str, Place] = {}

@@ -19,6 +19,14 @@ _PACKAGE = __name__.rpartition(".")[0]
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
+    Extension(
+        name="transfer",
+        parts={
+            "mysql": "dbctl.engines.mysql.transfer.native:create_parts",
+            "postgresql": "dbctl.engines.postgresql.transfer.native:create_parts",
+            "sqlite": "dbctl.engines.sqlite.transfer.native:create_parts",
+        },
+    ),
 )
 
 
@@ -50,6 +58,11 @@ def list_commands(group: str) -> Mapping[str, Place]:
         for words, place in extension.commands.items()
         if words.rpartition(" ")[0] == group
     }
+
+
+def list_parts(engine: str) -> Sequence[Place]:
+    """Return the functions that create the parts of extensions for a database of an engine."""
+    return [extension.parts[engine] for extension in list_built_in() if engine in extension.parts]
 
 
 def load(place: Place) -> Any:

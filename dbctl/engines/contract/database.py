@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from dbctl.errors.base import Remedy
@@ -168,6 +169,7 @@ class Readable(ABC):
     for errors of the database, and ``Interrupted`` after a signal.
     """
 
+    engine: str  #: its name, as in ``dbctl.url.ENGINES``
     target: str  #: ``app/database``, for messages
     native_types: frozenset[str]
     has_privileges = False  #: whether its role may be denied to read a table
@@ -210,14 +212,15 @@ class Readable(ABC):
     @property
     def server(self) -> ServerMonitor | None: ...
 
-    @property
-    def extensions(self) -> Sequence[object]:
-        """The parts that only extensions use; ``extension_part`` finds one of them."""
-        return ()
-
     def extension_part(self, kind: type[P]) -> P | None:
         """Return the part of an extension with the contract ``kind``, such as ``RowSource``; None if the database lacks it."""
-        return next((part for part in self.extensions if isinstance(part, kind)), None)
+        return next((part for part in self._extension_parts if isinstance(part, kind)), None)
+
+    @cached_property
+    def _extension_parts(self) -> Sequence[object]:
+        from dbctl.extensions import registry
+
+        return [part for place in registry.list_parts(self.engine) for part in registry.load(place)(self)]
 
     def memo(self) -> dict[object, object]:
         """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.

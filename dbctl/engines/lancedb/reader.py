@@ -36,6 +36,7 @@ class LanceReader(Readable):
     ChangedWhileReadError.
     """
 
+    engine = "lancedb"
     native_types = frozenset({"boolean", "time"})
     read_only = True
 

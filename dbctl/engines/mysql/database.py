@@ -114,6 +114,7 @@ class RowInserter:
 class MySQLDatabase(ServerDatabase):
     """What readers and writers share."""
 
+    engine = "mysql"
     connection: MySQLConnection
     catalog: MySQLCatalog
     dialect: MySQLDialect
@@ -158,12 +159,6 @@ class MySQLDatabase(ServerDatabase):
         from dbctl.engines.mysql.queries import MySQLFullText
 
         return MySQLFullText(self)
-
-    @cached_property
-    def extensions(self) -> Sequence[object]:
-        from dbctl.engines.mysql.transfer.native import create_parts
-
-        return create_parts(self)
 
     @cached_property
     def checks(self) -> Checks:

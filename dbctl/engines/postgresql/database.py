@@ -46,6 +46,7 @@ where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdrop
 class PostgreSQLDatabase(ServerDatabase):
     """What readers and writers share."""
 
+    engine = "postgresql"
     connection: PostgreSQLConnection
     catalog: PostgreSQLCatalog
     dialect: PostgreSQLDialect
@@ -90,12 +91,6 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.queries import PostgreSQLFullText
 
         return PostgreSQLFullText(self)
-
-    @cached_property
-    def extensions(self) -> Sequence[object]:
-        from dbctl.engines.postgresql.transfer.native import create_parts
-
-        return create_parts(self)
 
     @cached_property
     def checks(self) -> Checks:

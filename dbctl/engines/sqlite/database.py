@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
+    engine = "sqlite"
     connection: SQLiteConnection
     catalog: SQLiteCatalog
 
@@ -85,12 +86,6 @@ class SQLiteDatabase(SqlDatabase):
         from dbctl.engines.sqlite.rebuild import SQLiteTableRebuilder
 
         return SQLiteTableRebuilder(self)
-
-    @cached_property
-    def extensions(self) -> Sequence[object]:
-        from dbctl.engines.sqlite.transfer.native import create_parts
-
-        return create_parts(self)
 
     @cached_property
     def checks(self) -> Checks:

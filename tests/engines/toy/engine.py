@@ -41,6 +41,7 @@ JsonRow = dict[str, object]
 class ToyReader(Readable):
     """The rows of a JSON file."""
 
+    engine = "toy"
     native_types: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, target: str) -> None:

@@ -1,0 +1,1 @@
+"""Transfers of databases between engines, and comparisons of two databases."""

@@ -1,0 +1,18 @@
+"""The table of extensions names modules, functions and engines that exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.extensions import registry
+from dbctl.url import ENGINES
+
+
+@pytest.mark.parametrize("extension", registry.list_built_in(), ids=lambda extension: extension.name)
+def test_places_of_extension_exist(extension):
+    groups = {**extension.groups, **extension.commands}
+    for words, place in groups.items():
+        assert registry.load(place).GROUP.name == words.partition(" ")[0]
+    for engine, place in extension.parts.items():
+        assert engine in ENGINES
+        assert callable(registry.load(place))
