@@ -82,10 +82,12 @@ def run_command_line() -> int:
 
 
 def needs_layout() -> bool:
-    """Whether the help is wrapped for a width, or has colors."""
+    """Whether the help is wrapped for a width, has colors, or names commands of other distributions."""
+    from dbctl.extensions.installed import has_third_parties
+
     columns = os.environ.get("COLUMNS", "")
     is_narrow = columns.isdigit() and 0 < int(columns) < _WIDTH
-    return is_narrow or "CLICOLOR_FORCE" in os.environ or os.isatty(1)
+    return is_narrow or "CLICOLOR_FORCE" in os.environ or os.isatty(1) or has_third_parties()
 
 
 def open_missing_streams() -> None:

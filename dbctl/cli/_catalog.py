@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from dbctl.extensions.base import Extension
 from dbctl.model import Struct
 
 FILE = Path(__file__).with_name("commands.json")
@@ -42,4 +44,24 @@ def read_catalog() -> Catalog:
         for name, group in catalog.groups.items()
         if name not in absent
     }
+    for other in registry.list_third_party():
+        if other.extension:
+            _add_commands(groups, other.extension)
     return structs.replace(catalog, groups=groups)
+
+
+def _add_commands(groups: dict[str, CatalogGroup], extension: Extension) -> None:
+    """Add the commands of another distribution; those of a module that cannot be imported are omitted."""
+    from msgspec import structs
+
+    from dbctl.errors.usage import ExtensionInvalidError
+    from dbctl.extensions import registry
+
+    for name, place in extension.groups.items():
+        with suppress(ExtensionInvalidError):
+            group = registry.load(place).GROUP
+            words = [str(info.name) for info in group.infos if info.name != name]
+            groups[name] = CatalogGroup(section=group.section, help=group.help, commands=words)
+    for path in extension.commands:
+        name, _, word = path.rpartition(" ")
+        groups[name] = structs.replace(groups[name], commands=[*groups[name].commands, word])

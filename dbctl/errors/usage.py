@@ -119,6 +119,11 @@ class NotSupportedError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{feature} is not supported by {subject}", "{hint}"
 
 
+class ExtensionInvalidError(DbctlError, status=Exit.USAGE):
+    sentence = "the extension {extension} of {distribution} cannot be used: {reason}"
+    remedy = "Update or remove it with pip; without it, the commands of dbctl work as before."
+
+
 class DriverMissingError(DbctlError, status=Exit.USAGE):
     sentence = "{target} requires {driver}, which is not installed ({reason})"
     remedy = "Install it with pip install 'dbctl[{extra}]', or pipx inject dbctl '{driver}'."

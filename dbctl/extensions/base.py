@@ -10,6 +10,10 @@ from dbctl.model import Struct
 #: A module, or an attribute of one as ``module:NAME``; it is imported when it is used.
 Place: TypeAlias = str
 
+#: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
+#: and one for another version is reported by ``doctor`` and adds nothing.
+API = 1
+
 
 class Extension(Struct, frozen=True, kw_only=True):
     """The places of what one extension adds; the object itself imports none of them.
@@ -17,7 +21,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     The test of what belongs into an extension: every command of the core works, with the same result, if its package is absent.
     """
 
-    name: str  #: of its package
+    name: str  #: of its package, or of its entry point
+    api: int = API
     #: the module of each group of commands, and of each command without a group; its ``GROUP`` has the same name
     groups: Mapping[str, Place] = {}
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group

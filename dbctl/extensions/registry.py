@@ -9,12 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import import_module
-from typing import Any
+from importlib import import_module, util
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.extensions.base import Extension, Place
+from dbctl.errors.usage import ExtensionInvalidError
+from dbctl.extensions.base import API, Extension, Place
+from dbctl.extensions.installed import has_third_parties
 
-_PACKAGE = __name__.rpartition(".")[0]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+#: The group of the entry points.
+ENTRY_POINTS = "dbctl.extensions"
 
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
@@ -30,12 +36,38 @@ BUILT_IN: Sequence[Extension] = (
 )
 
 
+class ThirdParty(NamedTuple):
+    """An extension of another distribution."""
+
+    name: str  #: of its entry point
+    distribution: str
+    version: str
+    extension: Extension | None  #: None: it cannot be used
+    error: ExtensionInvalidError | None = None  #: why
+
+
 @cache
 def list_built_in() -> Sequence[Extension]:
     """Return the extensions of dbctl itself whose packages are installed."""
     with os.scandir(os.path.dirname(__file__)) as entries:  # noqa: PTH120 - pathlib takes longer
         names = {entry.name for entry in entries}
     return [extension for extension in BUILT_IN if extension.name in names]
+
+
+@cache
+def list_third_party() -> Sequence[ThirdParty]:
+    """Return the extensions of other distributions, ordered by name; one that cannot be used has an error, and adds nothing."""
+    if not has_third_parties():
+        return ()  # without importing importlib.metadata, which takes longer than everything else here
+    from importlib import metadata
+
+    return [*map(_read_entry_point, sorted(metadata.entry_points(group=ENTRY_POINTS)))]
+
+
+def list_extensions() -> Iterator[Extension]:
+    """Yield the extensions of dbctl itself, and then those of other distributions, which are read only when they are reached."""
+    yield from list_built_in()
+    yield from (other.extension for other in list_third_party() if other.extension)
 
 
 def list_absent() -> Iterator[str]:
@@ -47,14 +79,14 @@ def list_absent() -> Iterator[str]:
 
 def find_group(name: str) -> Place | None:
     """Return the module of a group of commands; None: no extension has it."""
-    return next((item.groups[name] for item in list_built_in() if name in item.groups), None)
+    return next((item.groups[name] for item in list_extensions() if name in item.groups), None)
 
 
 def list_commands(group: str) -> Mapping[str, Place]:
     """Return the modules of the commands that extensions add to a group of the core, by their names in it."""
     return {
         words.removeprefix(f"{group} "): place
-        for extension in list_built_in()
+        for extension in list_extensions()
         for words, place in extension.commands.items()
         if words.rpartition(" ")[0] == group
     }
@@ -66,7 +98,59 @@ def list_parts(engine: str) -> Sequence[Place]:
 
 
 def load(place: Place) -> Any:
-    """Import a module, or an attribute of one."""
+    """Import a module, or an attribute of one.
+
+    Raises:
+        ExtensionInvalidError: the module of another distribution cannot be imported, or lacks the attribute.
+    """
     module, _, attribute = place.partition(":")
-    imported = import_module(module)
-    return getattr(imported, attribute) if attribute else imported
+    try:
+        imported = import_module(module)
+        return getattr(imported, attribute) if attribute else imported
+    except Exception as error:
+        if module.startswith("dbctl."):
+            raise
+        reason = f"{place} cannot be imported: {type(error).__name__}: {error}"
+        owner = module.partition(".")[0]
+        raise ExtensionInvalidError(extension=owner, distribution=owner, reason=reason) from error
+
+
+def _read_entry_point(entry: EntryPoint) -> ThirdParty:
+    distribution = entry.dist
+    name, version = (distribution.name, distribution.version) if distribution else ("", "")
+    try:
+        extension = entry.load()
+    except Exception as error:  # noqa: BLE001 - the code of others may raise anything, and only its own commands may fail
+        reason = f"its import failed: {type(error).__name__}: {error}"
+    else:
+        reason = _find_problem(extension, entry.name)
+        if not reason:
+            return ThirdParty(entry.name, name, version, extension)
+    invalid = ExtensionInvalidError(extension=entry.name, distribution=name, reason=reason)
+    return ThirdParty(entry.name, name, version, None, invalid)
+
+
+def _find_problem(extension: object, name: str) -> str:
+    """Return why an extension cannot be used; empty: it can be."""
+    if not isinstance(extension, Extension):
+        return f"its entry point is of the type {type(extension).__name__}, not Extension"
+    if extension.api != API:
+        return f"it uses version {extension.api} of the interface of extensions, and dbctl has version {API}"
+    if extension.name != name or any(name == other.name for other in BUILT_IN):
+        return (
+            f"its name {extension.name!r} is not that of its entry point, or is that of an extension of dbctl"
+        )
+    existing = {word for other in BUILT_IN for word in (*other.groups, *other.commands)}
+    for words in (*extension.groups, *extension.commands):
+        if words in existing or _is_core_command(words):
+            return f"dbctl has the command {words!r}"
+    return ""
+
+
+def _is_core_command(words: str) -> bool:
+    if util.find_spec(f"dbctl.cli.{words.replace(' ', '_')}"):
+        return True
+    group, _, command = words.partition(" ")
+    if not command or not util.find_spec(f"dbctl.cli.{group}"):
+        return False
+    return any(info.name == command for info in import_module(f"dbctl.cli.{group}").GROUP.infos)

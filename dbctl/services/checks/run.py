@@ -12,6 +12,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError, InterruptedWriteError, PrivilegeMissingError
 from dbctl.errors.usage import DatabaseNotConfiguredError, SchemaMismatchError
+from dbctl.extensions import registry
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct
 from dbctl.profiles.schema_references import list_schema_references
 from dbctl.services.app import unconfigured
@@ -69,6 +70,11 @@ def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") 
     for file in files.list_configurations(selections):
         for configuration_check in load_checks("configuration"):
             run.run_check(configuration_check, FileSubject(file, str(file)))
+    run.findings += [
+        Finding.from_error(broken.distribution, broken.error)
+        for broken in registry.list_third_party()
+        if broken.error
+    ]
     findings = run.list_findings()
     return Diagnosis(
         findings=CheckResult(checked=run.checked.total(), unit="target", findings=findings),

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dbctl import __version__
+from dbctl.extensions import registry
 from dbctl.files import subprocesses
 from dbctl.model import Struct
 
 #: Programs that dbctl runs.
 PROGRAMS = ("pg_dump", "pg_restore", "psql", "mariadb-dump", "mariadb", "mysqldump", "mysql")
 
-Kind: TypeAlias = Literal["dbctl", "runtime", "library", "program"]
+Kind: TypeAlias = Literal["dbctl", "extension", "runtime", "library", "program"]
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)(?:.*extra == ['\"](?P<extra>[\w-]+)['\"])?", re.DOTALL)
 
@@ -38,6 +39,10 @@ def list_components() -> list[Component]:
     """Return the components of this installation, with the versions of its programs, which takes longer."""
     return [
         Component(name="dbctl", kind="dbctl", version=__version__),
+        *(
+            Component(name=other.distribution, kind="extension", version=other.version)
+            for other in registry.list_third_party()
+        ),
         Component(name=platform.python_implementation(), kind="runtime", version=platform.python_version()),
         Component(
             name=platform.system(), kind="runtime", version=f"{platform.release()} {platform.machine()}"

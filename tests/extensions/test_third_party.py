@@ -1,0 +1,142 @@
+"""Extensions of other distributions: the toy, built as a wheel and installed, and broken ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).parent / "toy"
+CONFIGURATION = """\
+[apps.shop]
+profile = "plain"
+[apps.shop.databases]
+main = "shop.db"
+"""
+#: Entry points of extensions that cannot be used, and what ``doctor`` reports about them.
+BROKEN = {
+    "absent_module": ("nothing.here:EXTENSION", "No module named 'nothing'"),
+    "other_type": ("json:dumps", "is of the type function, not Extension"),
+    "other_name": ("dbctl_toy.extension:EXTENSION", "its name 'toy' is not that of its entry point"),
+    "future": ("dbctl_broken:FUTURE", "it uses version 99 of the interface of extensions"),
+    "group": ("dbctl_broken:GROUP", "dbctl has the command 'users'"),
+    "command": ("dbctl_broken:COMMAND", "dbctl has the command 'data rows'"),
+    "extension": ("dbctl_broken:EXTENSION", "dbctl has the command 'metrics'"),
+}
+MODULE = """\
+from dbctl.extensions.base import Extension
+FUTURE = Extension(name="future", api=99)
+GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
+COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
+EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
+"""
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel of the toy, and return the folder in which it is installed."""
+    folder = tmp_path_factory.mktemp("toy")
+    source = shutil.copytree(TOY, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source], check=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "installed", wheel], check=True)
+    return folder / "installed"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """Create an app with one table of two rows."""
+    script = "create table goods (id integer primary key); insert into goods values (1), (2);"
+    subprocess.run(["sqlite3", tmp_path / "shop.db", script], check=True)
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
+    return tmp_path
+
+
+def run(app: Path, installed: Path | None, *words: str, status: int = 0) -> str:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(app), "LANG": "C.UTF-8", "COLUMNS": "100"}
+    paths = [ROOT, *([installed] if installed else [])]
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
+    process = subprocess.run(
+        [sys.executable, "-m", "dbctl", *words],
+        cwd=app,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == status, process.stderr
+    return process.stdout + process.stderr
+
+
+def install_broken(folder: Path, toy: Path) -> None:
+    """Install a distribution with all broken extensions, next to the toy."""
+    shutil.copytree(toy, folder)
+    (folder / "dbctl_broken.py").write_text(MODULE)
+    metadata = folder / "dbctl_broken-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dbctl-broken\nVersion: 1.0\n")
+    lines = [f"{name} = {place}\n" for name, (place, _) in BROKEN.items()]
+    (metadata / "entry_points.txt").write_text("".join(["[dbctl.extensions]\n", *lines]))
+
+
+def test_commands_of_another_distribution_are_commands(app, installed):
+    answer = json.loads(run(app, installed, "toy", "count", "-o", "json"))
+    assert answer["data"]["items"] == [{"database": "main", "table": "goods", "rows": 2}]
+    assert "from another distribution" in run(app, installed, "data", "toy")
+    assert "no such command 'toy'" in run(app, None, "toy", "count", status=2)
+    assert "no such command 'toy'" in run(app, None, "data", "toy", status=2)
+
+
+def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):
+    for words in (["--help"], ["help"]):
+        text = run(app, installed, *words)
+        assert "Count the rows of all tables." in text
+        assert text.replace("  toy              Count the rows of all tables.\n", "") == run(
+            app, None, *words
+        )
+    assert "Print a text." in run(app, installed, "data", "--help")
+    assert "dbctl toy count" in run(app, installed, "toy", "count", "--help")
+    assert "did you mean 'toy'" in run(app, installed, "toi", status=2)
+
+
+def test_its_runs_are_recorded(app, installed):
+    run(app, installed, "toy", "count")
+    assert "toy count" in run(app, installed, "runs", "list")
+
+
+def test_versions_list_it(app, installed):
+    versions = json.loads(run(app, installed, "version", "-o", "json"))["data"]["items"]
+    assert [item["version"] for item in versions if item["name"] == "dbctl-toy"] == ["0.1"]
+
+
+def test_broken_extensions_are_findings_and_affect_no_command(app, installed, tmp_path):
+    folder = tmp_path / "broken"
+    install_broken(folder, installed)
+    assert run(app, folder, "data", "rows", "goods") == run(app, None, "data", "rows", "goods")
+    assert run(app, folder, "--help") == run(app, installed, "--help")
+    assert "goods" in run(app, folder, "toy", "count")
+    findings = json.loads(run(app, folder, "doctor", "-q", "-o", "json", status=4))["data"]["findings"]
+    messages = [item["message"] for item in findings if item["code"] == "extension-invalid"]
+    assert len(messages) == len(BROKEN)
+    for name, (_, reason) in BROKEN.items():
+        assert any(f"the extension {name} of dbctl-broken" in text and reason in text for text in messages)
+
+
+def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installed, tmp_path):
+    folder = shutil.copytree(installed, tmp_path / "changed")
+    (folder / "dbctl_toy/commands.py").write_text("import nothing_here\n")
+    text = run(app, folder, "toy", "count", status=2)
+    assert (
+        "dbctl_toy.commands cannot be imported: ModuleNotFoundError: No module named 'nothing_here'" in text
+    )
+    assert "from another distribution" in run(app, folder, "data", "toy")
+    assert run(app, folder, "--help") == run(app, None, "--help")

@@ -1,0 +1,1 @@
+"""An extension of dbctl by another distribution."""
