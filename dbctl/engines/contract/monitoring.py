@@ -82,12 +82,12 @@ class Index(Struct, frozen=True, kw_only=True):
     unique: bool
     primary: bool
     constraint: bool  #: it belongs to a constraint of the table, and is dropped with it
-    is_referenced: bool  #: a foreign key refers to it
-    valid: bool
+    is_referenced: bool = False  #: a foreign key refers to it
+    valid: bool = True
     method: str
     where: str  #: the rows that it contains; empty: all
     bytes: int | None
-    scans: int | None  #: number of reads; None if the engine does not count them
+    scans: int | None = None  #: number of reads; None if the engine does not count them
     drop_statement: str  #: the statement that drops it
 
 
@@ -97,9 +97,9 @@ class Bloat(Struct, frozen=True, kw_only=True):
     table: str  #: empty: space that belongs to no table
     bytes: int | None  #: total size
     wasted_bytes: int | None  #: None if unknown
-    dead_rows: int | None  #: dead tuples
-    rows: int | None  #: live rows, approximately
-    estimated: bool
+    dead_rows: int | None = None  #: dead tuples
+    rows: int | None = None  #: live rows, approximately
+    estimated: bool = False
     source: str  #: the source of the numbers
     vacuumed_at: datetime | None = None
 

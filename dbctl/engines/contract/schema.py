@@ -228,17 +228,16 @@ class ScriptRunner(ABC):
             ConstraintError: an object in another schema depends on an object to drop.
         """
 
-    @abstractmethod
-    def may_have_deleted(self, table: str) -> bool:
+    def may_have_deleted(self, table: str) -> bool:  # noqa: ARG002 - used by overrides
         """Return whether this transaction may have deleted the rows that ``table`` lost since it began; if unknown, True.
 
         On a server, where other sessions may delete rows concurrently, the engine may know that this transaction did not
         delete them.
         """
+        return True
 
-    def cleanup_statements(self, sql: str) -> Sequence[str]:
+    def cleanup_statements(self, sql: str) -> Sequence[str]:  # noqa: ARG002 - used by overrides
         """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
-        del sql
         return ()
 
 

@@ -153,14 +153,6 @@ class MySQLScripts(ServerScripts):
         with self._restore_settings(), self._transactions.transaction():
             yield
 
-    def may_have_deleted(self, table: str) -> bool:
-        del table  # the server does not report it
-        return True
-
-    def cleanup_statements(self, sql: str) -> Sequence[str]:
-        del sql  # a failed statement is rolled back entirely
-        return ()
-
     def drop_statements(self) -> Sequence[str]:
         objects = self._connection.fetch(OBJECTS)
         drops = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -297,12 +297,10 @@ class SQLiteWriter(SQLiteDatabase, Writable):
     def defer_references(self) -> None:
         self.connection.defer_references()
 
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
         from dbctl.engines.file_locks import write_lock
 
-        with write_lock(self.connection.path, self.target, purpose, timeout=self.connection.timeout):
-            yield
+        return write_lock(self.connection.path, self.target, purpose, timeout=self.connection.timeout)
 
 
 class SQLiteScratch(SQLiteWriter):

@@ -132,14 +132,12 @@ def create_step_callback(
 
 #: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
 APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
-#: The only form of a dump is a copy of the file, without a further suffix.
-FORMS: Mapping[str, str] = {"file": ""}
 
 
 class SQLiteDumps(Dumps):
     """The part ``Dumps`` of a reader."""
 
-    forms = FORMS
+    forms: Mapping[str, str] = {"file": ""}  # a copy of the file, without a further suffix
     supports_partial = False
     is_compressed = False
 

@@ -85,7 +85,7 @@ def find_files(path: Path) -> DatabaseFiles:
     except ValueError:
         raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
     side_files = [side_file for suffix in SIDE_FILES if os.path.lexists(side_file := Path(f"{file}{suffix}"))]
-    wal_bytes = _read_size(Path(f"{file}-wal"))
+    wal_bytes = read_wal_size(file)
     from dbctl.engines.contract.checks import DatabaseFiles
 
     return DatabaseFiles(
@@ -98,9 +98,10 @@ def find_files(path: Path) -> DatabaseFiles:
     )
 
 
-def _read_size(path: Path) -> int:
+def read_wal_size(database: Path) -> int:
+    """Return the size of the ``-wal`` in bytes; 0 without one."""
     try:
-        return path.stat().st_size
+        return Path(f"{database}-wal").stat().st_size
     except OSError:
         return 0
 

@@ -22,29 +22,28 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
 
 
+#: The total and the unused bytes of each table and index.
 _SIZES = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
 _INDEX_TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
 
 
-#: For each kind: the statement for the database, and for one table; None: not for single tables.
-STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
-    "vacuum": ("VACUUM", None),
-    "analyze": ("ANALYZE", "ANALYZE {}"),
+STATEMENTS: Mapping[MaintenanceKind, str] = {
+    "vacuum": "VACUUM",
+    "analyze": "ANALYZE",
     # 2 is the default; 0x10000 includes tables that this connection has not read
-    "optimize": ("PRAGMA optimize = 0x10002", None),
-    "reindex": ("REINDEX", "REINDEX {}"),
-    "checkpoint": ("PRAGMA wal_checkpoint(TRUNCATE)", None),
-    "wal": ("PRAGMA journal_mode = wal", None),
-    "rollback-journal": ("PRAGMA journal_mode = delete", None),
+    "optimize": "PRAGMA optimize = 0x10002",
+    "reindex": "REINDEX",
+    "checkpoint": "PRAGMA wal_checkpoint(TRUNCATE)",
+    "wal": "PRAGMA journal_mode = wal",
+    "rollback-journal": "PRAGMA journal_mode = delete",
 }
+#: Those that also take the name of a table.
+TABLE_KINDS = ("analyze", "reindex")
 #: A full-text index without stored text: it refers to rowids, of the table that it names or of an unknown one.
 EXTERNAL_CONTENT = re.compile(
     r"create\s+virtual\s+table\b.*?\busing\s+fts[45]\s*\(.*?\bcontent\s*=\s*(?:''|\"\"|[\"'`\[]?(?P<name>[^\"'`\],)\s]+))",
     re.IGNORECASE | re.DOTALL,
 )
-#: Ordinary tables with rowids.
-ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main' and l.type = 'table' and l.wr = 0
-and l.name not like 'sqlite!_%' escape '!'"""
 
 
 class SQLiteStorage(SQLitePart, StorageManager):
@@ -57,10 +56,7 @@ class SQLiteStorage(SQLitePart, StorageManager):
             cast("int", self._connection.fetch(f"pragma {name}")[0][0])
             for name in ("page_size", "page_count", "freelist_count")
         )
-        try:
-            wal_bytes = Path(f"{self._connection.path}-wal").stat().st_size
-        except OSError:
-            wal_bytes = 0
+        wal_bytes = files.read_wal_size(self._connection.path)
         journal_mode = self._connection.read_journal_mode()
         return Storage(
             bytes=size * pages,
@@ -99,12 +95,9 @@ class SQLiteStorage(SQLitePart, StorageManager):
                 unique=bool(unique),
                 primary=origin == "pk",
                 constraint=origin != "c",
-                is_referenced=False,
-                valid=True,
                 method="btree",
                 where=_read_condition(texts.get(str(name), "")) if partial else "",
                 bytes=None if sizes is None else sizes.get(str(name), (0, 0))[0],
-                scans=None,
                 drop_statement=f"DROP INDEX {ident(str(name))};" if origin == "c" else "",
             )
             for table in self._catalog.base_tables()
@@ -127,13 +120,13 @@ class SQLiteStorage(SQLitePart, StorageManager):
         """Return the free pages of the file, and the unused space in the pages of each table."""
         storage, sizes = self.measure_storage(), _read_sizes(self._connection)
         free_bytes = (storage.freelist_pages or 0) * storage.page_size
-        rows = [_build_bloat("", (free_bytes, free_bytes), "freelist")]
+        rows = [Bloat(table="", bytes=free_bytes, wasted_bytes=free_bytes, source="freelist")]
         for table in self._catalog.base_tables():
             names = [table, *_list_index_names(self._connection, table)]
             known_sizes = [sizes[name] for name in names if sizes and name in sizes]
-            total = (sum(size for size, _ in known_sizes), sum(unused for _, unused in known_sizes))
+            total, unused = map(sum, zip(*known_sizes, strict=True)) if known_sizes else (None, None)
             source = "dbstat" if known_sizes else "none: this SQLite has no dbstat"
-            rows.append(_build_bloat(table, total if known_sizes else (None, None), source))
+            rows.append(Bloat(table=table, bytes=total, wasted_bytes=unused, source=source))
         return rows
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
@@ -141,26 +134,21 @@ class SQLiteStorage(SQLitePart, StorageManager):
         for name in tables:
             self._catalog.require_table(name)
         storage, path = self.measure_storage(), self._connection.path
-        database_statement, table_statement = STATEMENTS[kind]
-        if tables and table_statement is None:
+        is_wal = storage.journal_mode == "wal"
+        if tables and kind not in TABLE_KINDS:
             raise NotSupportedError(
                 feature=f"{kind} of one table", subject=self._catalog.target, hint="Leave --table out."
             )
-        if kind == "checkpoint" and storage.journal_mode != "wal":
+        if kind in (("wal",) if is_wal else ("checkpoint", "rollback-journal")):
             return []
-        if kind in ("wal", "rollback-journal"):
-            if (kind == "wal") == (storage.journal_mode == "wal"):
-                return []
-            if kind == "wal":
-                _refuse_network_disk(path, self._catalog.target)
+        if kind == "wal":
+            _refuse_network_disk(path, self._catalog.target)
         if kind == "vacuum":
             self._refuse_renumbering()
             _require_space(path, storage)
-        if table_statement is None or not tables:
-            return [MaintenanceTask(table="", statement=database_statement)]
-        return [
-            MaintenanceTask(table=table, statement=table_statement.format(ident(table))) for table in tables
-        ]
+        statement = STATEMENTS[kind]
+        tasks = [MaintenanceTask(table=table, statement=f"{statement} {ident(table)}") for table in tables]
+        return tasks or [MaintenanceTask(table="", statement=statement)]
 
     def _refuse_renumbering(self) -> None:
         """Refuse VACUUM if it could change rowids to which a full-text index refers."""
@@ -172,9 +160,9 @@ class SQLiteStorage(SQLitePart, StorageManager):
             return
         named = {match["name"].lower() for match in matches if match["name"]}
         unknown = not all(match["name"] for match in matches)
-        for (name,) in self._connection.fetch(ROWID_TABLES):
-            table = str(name)
-            if (unknown or table.lower() in named) and not self._has_stable_rowids(table):
+        for table, definition in self._catalog.tables().items():
+            is_named = definition.has_rowid and (unknown or table.lower() in named)
+            if is_named and not self._has_stable_rowids(table):
                 raise MaintenanceUnsafeError(
                     operation="VACUUM",
                     target=self._catalog.target,
@@ -215,18 +203,6 @@ class SQLiteStorage(SQLitePart, StorageManager):
             rows = connection.run(task.statement)
             return not (rows and _is_incomplete(task.statement, rows[0][0]))
         return True
-
-
-def _build_bloat(table: str, sizes: tuple[int | None, int | None], source: str) -> Bloat:
-    return Bloat(
-        table=table,
-        bytes=sizes[0],
-        wasted_bytes=sizes[1],
-        dead_rows=None,
-        rows=None,
-        estimated=False,
-        source=source,
-    )
 
 
 def _read_sizes(connection: SQLiteConnection) -> Mapping[str, tuple[int, int]] | None:

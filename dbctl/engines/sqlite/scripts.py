@@ -75,14 +75,6 @@ class SQLiteScriptRunner(ScriptRunner):
             if self._connection.is_open:
                 self._connection.set_pragma("foreign_keys", "1")
 
-    def may_have_deleted(self, table: str) -> bool:
-        del table  # no other process can write during the transaction
-        return True
-
-    def cleanup_statements(self, sql: str) -> Sequence[str]:
-        del sql  # a failed transaction is rolled back completely
-        return ()
-
     def _run_step(self, sql: str) -> None:
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=True):
             raise QueryFailedError(target=self._catalog.target, reason=reason)
@@ -159,12 +151,10 @@ def _deny_other_files(action: int, *_what: str | None) -> int:
 
 def _deny_nontransactional(action: int, first: str | None, value: str | None, *_rest: str | None) -> int:
     """Deny transaction statements, access to other files, and pragmas without effect inside a transaction."""
-    if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
-        return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in lint.ALLOWED_PRAGMAS:
         # dbctl reads it; setting it is denied
         return sqlite3.SQLITE_OK if (first, value) == ("schema_version", None) else sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK
+    return _deny_other_files(action)
 
 
 class SQLiteStagingTables(SqlStagingTables):
