@@ -18,11 +18,6 @@ _KINDS = frozenset(
 )
 #: Objects other than columns that ALTER TABLE can drop.
 _NOT_COLUMNS = frozenset("constraint index key primary foreign check partition system".split())
-#: Words that end the default in a column definition.
-_AFTER_DEFAULT = frozenset(
-    """not null primary unique check references collate generated constraint comment after first auto_increment on as
-    default storage invisible visible key""".split()
-)
 
 
 class Name(str):
@@ -50,6 +45,11 @@ class Word(NamedTuple):
     kind: TokenKind
     text: str  #: a ``Name``; quoted names without their quotes
     doubled: bool = False  #: whether the quotes are double quotes
+
+    @property
+    def nesting(self) -> int:
+        """The change of the depth of brackets."""
+        return {"(": 1, ")": -1}.get(self.text, 0) if self.kind == "sign" else 0
 
 
 class WordReader:
@@ -130,17 +130,20 @@ class WordReader:
 
     def skip_past(self, *keys: str) -> bool:
         """Continue after these words, outside brackets; return whether they were found."""
-        depth = 0
-        for index in range(self.position, len(self.words)):
-            depth += (
-                {"(": 1, ")": -1}.get(self.words[index].text, 0) if self.words[index].kind == "sign" else 0
-            )
-            if not depth and [
-                word.text for word in self.words[index : index + len(keys)] if word.kind == "word"
-            ] == [*keys]:
+        for index in self.outside_brackets():
+            words = self.words[index : index + len(keys)]
+            if [word.text for word in words if word.kind == "word"] == [*keys]:
                 self.position = index + len(keys)
                 return True
         return False
+
+    def outside_brackets(self) -> Iterator[int]:
+        """Yield the positions of the unread words outside brackets; a closing bracket is outside."""
+        depth = 0
+        for index in range(self.position, len(self.words)):
+            depth += self.words[index].nesting
+            if not depth:
+                yield index
 
     def contains(self, *keys: str) -> bool:
         """Whether the unread words contain these words, outside brackets."""
@@ -150,8 +153,7 @@ class WordReader:
         """Split the unread words at commas outside brackets."""
         parts, depth = [list[Word]()], 0
         for word in self.remaining:
-            if word.kind == "sign":
-                depth += {"(": 1, ")": -1}.get(word.text, 0)
+            depth += word.nesting
             if word == _COMMA and not depth:
                 parts.append([])
             elif depth >= 0:
@@ -160,6 +162,13 @@ class WordReader:
 
 
 _COMMA = Word("sign", ",")
+_MAIN_VERBS = {Word("word", text) for text in ("select", "insert", "update", "delete", "replace")}
+#: Words that end the default in a column definition.
+_AFTER_DEFAULT = {
+    Word("word", text)
+    for text in """not null primary unique check references collate generated constraint comment after first
+    auto_increment on as default storage invisible visible key""".split()
+}
 
 
 class ObjectStatement(NamedTuple):
@@ -228,12 +237,8 @@ class Statement:
         """Return a reader at the main verb, after a WITH clause."""
         reader = self.new_reader()
         if reader.take("with"):
-            depth = 0
-            while reader and (
-                depth or reader.peek() not in ("select", "insert", "update", "delete", "replace")
-            ):
-                depth += {"(": 1, ")": -1}.get(reader.peek(), 0)
-                reader.position += 1
+            verbs = (index for index in reader.outside_brackets() if reader.words[index] in _MAIN_VERBS)
+            reader.position = next(verbs, len(reader.words))
         return reader
 
     def renamed_tables(self) -> list[tuple[str, str]]:
@@ -292,14 +297,9 @@ def find_default(definition: WordReader) -> WordReader | None:
     reader = WordReader(definition.remaining)
     if not reader.skip_past("default"):
         return None
-    depth, end = 0, reader.position
-    while end < len(reader.words):
-        word = reader.words[end]
-        if end > reader.position and not depth and word.kind == "word" and word.text in _AFTER_DEFAULT:
-            break
-        depth += {"(": 1, ")": -1}.get(word.text, 0) if word.kind == "sign" else 0
-        end += 1
-    return WordReader(reader.words[reader.position : end])
+    start, words = reader.position, reader.words
+    ends = (index for index in reader.outside_brackets() if index > start and words[index] in _AFTER_DEFAULT)
+    return WordReader(words[start : next(ends, len(words))])
 
 
 def read_words(tokens: Iterable[Token]) -> list[Word]:

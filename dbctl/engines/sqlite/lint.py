@@ -95,8 +95,7 @@ class SQLiteLinter(Linter):
         depth, values_depth = 0, -1  # depth of the brackets, and that of VALUES
         for index, word in enumerate(statement.tokens):
             previous = statement.tokens[index - 1] if index else None
-            if word.kind == "sign":
-                depth += {"(": 1, ")": -1}.get(word.text, 0)
+            depth += word.nesting
             if word.kind == "word" and word.text == "values":
                 values_depth = depth
             elif word.kind == "word" and depth == values_depth:

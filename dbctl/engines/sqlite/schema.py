@@ -250,13 +250,8 @@ def _skip_name(tokens: Words, kind: str) -> Words:
 
 
 def _find_closing(tokens: Words, opening: int) -> int:
-    depth = 0
-    for index in range(opening, len(tokens)):
-        if tokens[index].kind == "sign":
-            depth += {"(": 1, ")": -1}.get(tokens[index].text, 0)
-        if not depth:
-            return index
-    return len(tokens)
+    after = tokens[opening:]
+    return opening + next(WordReader(after).outside_brackets(), len(after))
 
 
 def _split_at_commas(words: Words) -> list[Words]:
