@@ -49,18 +49,18 @@ def temp_dir(_required_bytes: int) -> Iterator[Path]:
 class OpenOptions(Struct, frozen=True, kw_only=True):
     """How a database is opened; an engine ignores what it does not have."""
 
-    timeout: float  #: seconds to wait for a lock
+    timeout: float = 5.0  #: seconds to wait for a lock
     #: for tables of an engine without primary keys: the first existing one of these columns identifies a row
     keys: Mapping[str, Sequence[str]] = {}
     traceless: bool = (
         False  #: for reading: fail instead of changing a file or leaving one next to the database
     )
     use_external_indexes: bool = False  #: for reading: use external indexes for text searches
-    pragmas: Mapping[str, str] = {}  #: for writing
+    pragmas: Mapping[str, str] = {}  #: for writing: of the connection
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
     #: for writing: completes new rows if the engine has no type for times; None: the database does that alone
     fill: FillRow | None = None
-    #: for writing: a closed reader of the same database, which has read its tables
+    #: for writing: a closed reader of the same database, whose tables are used if they have not changed since
     reader: Readable | None = None
 
 

@@ -8,14 +8,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import FillRow, Merge, Readable, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.contract.streaming import TimeForms
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
-from dbctl.engines.sqlite.write_connection import ScratchConnection, WriteConnection
+from dbctl.engines.sqlite.write_connection import DEFAULT_OPTIONS, ScratchConnection, WriteConnection
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
@@ -148,30 +149,9 @@ class SQLiteWriter(SQLiteDatabase, Writable):
 
     connection: WriteConnection
 
-    def __init__(
-        self,
-        path: Path,
-        target: str,
-        *,
-        timeout: float = 5.0,
-        create: Mapping[str, str] | None = None,
-        pragmas: Mapping[str, str] = {},
-        fill: FillRow | None = None,
-        reader: Readable | None = None,
-    ) -> None:
-        """Open ``path`` for writing.
-
-        Args:
-            path: the file.
-            target: ``app/database``, for messages.
-            timeout: seconds to wait for each lock.
-            create: pragmas for a new file if it is missing; None: the file must exist.
-            pragmas: for the connection; foreign keys are always on.
-            fill: returns the values of further columns for each new row; None: there are none.
-            reader: a closed reader; its catalog is kept if it read the same version of the same file.
-        """
-        super().__init__(WriteConnection(path, target, timeout=timeout, create=create, pragmas=pragmas))
-        self._fill = fill
+    def __init__(self, path: Path, target: str, options: OpenOptions = DEFAULT_OPTIONS) -> None:
+        super().__init__(WriteConnection(path, target, options))
+        self._fill, reader = options.fill, options.reader
         if (
             isinstance(reader, SQLiteReader)
             and reader.connection.opened_state[:2] == self.connection.opened_state[:2]

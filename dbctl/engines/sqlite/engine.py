@@ -43,15 +43,7 @@ class SQLiteEngine(Engine):
         path = Path(url.path)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
-        return SQLiteWriter(
-            path,
-            target,
-            timeout=options.timeout,
-            pragmas=options.pragmas,
-            create=options.create,
-            fill=options.fill,
-            reader=options.reader,
-        )
+        return SQLiteWriter(path, target, options)
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         del url

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.files import may_reappear, refuse_unsafe
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+DEFAULT_OPTIONS = OpenOptions()
 
 #: Page cache in kibibytes, which SQLite expects as a negative number: 64 MB halve the time of a large DELETE. Readers
 #: use SQLite's default of 2 MB: filling a larger cache takes longer than reading from the kernel's cache. Files are
@@ -35,30 +38,14 @@ class WriteConnection(SQLiteConnection):
 
     read_only = False
 
-    def __init__(
-        self,
-        path: Path,
-        target: str,
-        *,
-        timeout: float,
-        create: Mapping[str, str] | None,
-        pragmas: Mapping[str, str],
-    ) -> None:
-        """Open ``path`` for writing.
-
-        Args:
-            path: the file.
-            target: ``app/database``, for messages.
-            timeout: seconds to wait for each lock.
-            create: pragmas for a new file if it is missing; None: the file must exist.
-            pragmas: for the connection; foreign keys are always on.
-        """
-        super().__init__(path, target, timeout=timeout)
+    def __init__(self, path: Path, target: str, options: OpenOptions) -> None:
+        """Open ``path``; foreign keys are always on."""
+        super().__init__(path, target, timeout=options.timeout)
         self.depth = 0  #: number of nested transactions
         self.opened_state: tuple[int, ...] = ()  #: device, inode, size and modification time
         self.schema_version = 0  #: when the connection was opened
         try:
-            self._open(create, pragmas)
+            self._open(options.create, options.pragmas)
             self._require_database()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
@@ -191,7 +178,7 @@ class ScratchConnection(WriteConnection):
 
     def __init__(self, target: str) -> None:
         # SQLite requires a name; no file is created
-        super().__init__(Path("/scratch"), target, timeout=5.0, create=None, pragmas={})
+        super().__init__(Path("/scratch"), target, DEFAULT_OPTIONS)
 
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
         del create, pragmas  # there is no file to create or configure

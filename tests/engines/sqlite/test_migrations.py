@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.lint import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -28,7 +29,9 @@ end;"""
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[SQLiteWriter]:
-    with closing(SQLiteWriter(tmp_path / "app.db", "app/user", create={"journal_mode": "wal"})) as writer:
+    with closing(
+        SQLiteWriter(tmp_path / "app.db", "app/user", OpenOptions(create={"journal_mode": "wal"}))
+    ) as writer:
         yield writer
 
 
@@ -409,7 +412,7 @@ def test_new_file_is_private_and_has_the_journal_mode(tmp_path: Path, db: SQLite
 def test_empty_file_gets_the_journal_mode(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
-    with closing(SQLiteWriter(path, "app/user", create={"journal_mode": "wal"})) as db:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(create={"journal_mode": "wal"}))) as db:
         assert db.query("pragma journal_mode") == [("wal",)]
 
 
@@ -417,7 +420,7 @@ def test_existing_file_keeps_its_journal_mode(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table a (x)")
-    with closing(SQLiteWriter(path, "app/user", create={"journal_mode": "wal"})) as db:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(create={"journal_mode": "wal"}))) as db:
         run(db, "create table b (x);")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("pragma journal_mode").fetchone() == ("delete",)

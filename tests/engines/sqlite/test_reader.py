@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import CLOCK_TICK_NS
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import (
@@ -214,7 +215,7 @@ def test_read_only_mount_is_read_and_refuses_writers(tmp_path, mode):
         with pytest.raises(ReadOnlyError, match="is not writable"):
             SQLiteWriter(tmp_path / "app.db", "app/user")
         with pytest.raises(UnreachableError, match="Read-only file system"):
-            SQLiteWriter(tmp_path / "new.db", "app/user", create={})
+            SQLiteWriter(tmp_path / "new.db", "app/user", OpenOptions(create={}))
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 

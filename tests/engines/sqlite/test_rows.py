@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.rows import KnownTable
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -164,10 +165,10 @@ def test_writer_keeps_the_catalog_of_the_reader_of_an_unchanged_schema(path, tmp
     reader = SQLiteReader(path, "app/user")
     tables = reader.tables()
     reader.close()
-    with closing(SQLiteWriter(path, "app/user", reader=reader)) as writer:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(reader=reader))) as writer:
         assert writer.tables() is tables
     run_sql(path, "alter table t add b text")
-    with closing(SQLiteWriter(path, "app/user", reader=reader)) as writer:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(reader=reader))) as writer:
         assert "b" in writer.tables()["t"].columns
 
 
@@ -177,7 +178,7 @@ def test_writer_reads_the_catalog_of_another_file_with_the_same_version(path, tm
     reader.close()
     run_sql(tmp_path / "other.db", "create table t (other text)")
     (tmp_path / "other.db").replace(path)
-    with closing(SQLiteWriter(path, "app/user", reader=reader)) as writer:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(reader=reader))) as writer:
         assert list(writer.tables()["t"].columns) == ["other"]
 
 

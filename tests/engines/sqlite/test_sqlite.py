@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.database import Condition, Order, Query, after_key
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
@@ -38,7 +39,9 @@ class SQLiteFixture:
         return self.opened[-1]
 
     def writer(self) -> SQLiteWriter:
-        self.opened.append(SQLiteWriter(self.path, "app/user", timeout=0.3, pragmas={"synchronous": "0"}))
+        self.opened.append(
+            SQLiteWriter(self.path, "app/user", OpenOptions(timeout=0.3, pragmas={"synchronous": "0"}))
+        )
         return self.opened[-1]
 
 

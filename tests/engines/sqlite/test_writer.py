@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract.database import Condition, InSubquery, ReferenceCount
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.registry import load_engine
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.rows import BATCH_BYTES, split_batches
@@ -89,15 +90,17 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dbctl import signals
-from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.database import SQLiteWriter
+from dbctl.engines.contract.engine import OpenOptions
+from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.base import DbctlError
 
 def main():
-    opened = globals()[sys.argv[2]](Path(sys.argv[1]), "app/user", timeout=30)
+    path = Path(sys.argv[1])
     if sys.argv[2] == "SQLiteReader":
+        opened = SQLiteReader(path, "app/user", timeout=30)
         print("ready", flush=True)
         return opened.query(sys.argv[3])
+    opened = SQLiteWriter(path, "app/user", OpenOptions(timeout=30))
     with opened.lock("users delete"):
         if sys.argv[3] == "begin":
             print("ready", flush=True)
@@ -132,7 +135,7 @@ def test_write_waits_for_another_write(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     with (
         run_process(HOLDER, path, "begin immediate", 1),
-        closing(SQLiteWriter(path, "app/user", timeout=30)) as writer,
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=30))) as writer,
     ):
         start = time.monotonic()
         with writer.transaction():
@@ -147,7 +150,7 @@ def test_busy_error_names_the_lock_holder_after_the_timeout(tmp_path, mode, time
     path = build(tmp_path / "app.db", mode)
     with (
         run_process(HOLDER, path, "begin immediate", 30) as holder,
-        closing(SQLiteWriter(path, "app/user", timeout=timeout)) as writer,
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=timeout))) as writer,
     ):
         start = time.monotonic()
         with pytest.raises(BusyError, match=holder_pattern(holder)) as caught, writer.transaction():
@@ -164,7 +167,7 @@ def test_process_without_lock_is_not_named(tmp_path):
     with (
         run_process(idle, path, "select 1", 30) as first,
         run_process(HOLDER, path, "begin immediate", 30) as other,
-        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=0))) as writer,
     ):
         with pytest.raises(BusyError) as caught, writer.transaction():
             pass
@@ -174,7 +177,10 @@ def test_process_without_lock_is_not_named(tmp_path):
 
 def test_commit_waits_for_readers(tmp_path):
     path = build(tmp_path / "app.db", "delete")
-    with run_process(HOLDER, path, "begin", 1), closing(SQLiteWriter(path, "app/user", timeout=30)) as writer:
+    with (
+        run_process(HOLDER, path, "begin", 1),
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=30))) as writer,
+    ):
         start = time.monotonic()
         with writer.transaction():
             writer.delete("t", [])
@@ -184,7 +190,7 @@ def test_commit_waits_for_readers(tmp_path):
 
 def test_commit_timeout_changes_nothing_and_next_commit_succeeds(tmp_path):
     path = build(tmp_path / "app.db", "delete")
-    with closing(SQLiteWriter(path, "app/user", timeout=0.3)) as writer:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=0.3))) as writer:
         with run_process(HOLDER, path, "begin", 30) as holder:
             with pytest.raises(BusyError, match=holder_pattern(holder)), writer.transaction():
                 writer.delete("t", [])
@@ -198,7 +204,7 @@ def test_wal_mode_does_not_wait_for_readers(tmp_path):
     path = build(tmp_path / "app.db", "wal")
     with (
         run_process(HOLDER, path, "begin", 30),
-        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=0))) as writer,
         writer.transaction(),
     ):
         writer.delete("t", [])
@@ -246,7 +252,7 @@ def test_killed_writer_leaves_no_changes_and_no_locks(tmp_path):
     path = build(tmp_path / "app.db", "wal")
     with (
         run_process(PROGRAM, path, "SQLiteWriter", ENDLESS_QUERY) as child,
-        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+        closing(SQLiteWriter(path, "app/user", OpenOptions(timeout=0))) as writer,
     ):
         with pytest.raises(BusyError) as caught, writer.lock("roles create"):
             pass
@@ -281,7 +287,7 @@ def test_two_links_to_one_file_share_one_lock(tmp_path):
     with (
         closing(SQLiteWriter(path, "app/user")) as first,
         first.lock("first"),
-        closing(SQLiteWriter(tmp_path / "sub" / "link.db", "app/user", timeout=0)) as second,
+        closing(SQLiteWriter(tmp_path / "sub" / "link.db", "app/user", OpenOptions(timeout=0))) as second,
         pytest.raises(BusyError, match="first"),
         second.lock("second"),
     ):
@@ -312,7 +318,9 @@ def test_files_written_by_root_keep_their_owner(tmp_path, mode):
 @as_root
 def test_files_created_by_root_get_the_directory_owner(tmp_path):
     os.chown(tmp_path, 1234, 1235)
-    with closing(SQLiteWriter(tmp_path / "new.db", "app/user", create={"journal_mode": "wal"})) as writer:
+    with closing(
+        SQLiteWriter(tmp_path / "new.db", "app/user", OpenOptions(create={"journal_mode": "wal"}))
+    ) as writer:
         assert writer.query("pragma journal_mode") == [("wal",)]
         status = (tmp_path / "new.db").stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 1235, 0o600)
@@ -351,13 +359,14 @@ def test_file_with_second_hard_link_is_refused(tmp_path):
 OPEN_WITHOUT_PRIVILEGES = """
 import os, sys
 from pathlib import Path
+from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.errors.base import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print("ready", flush=True)
 try:
-    SQLiteWriter(Path(sys.argv[1]), "app/user", create={} if sys.argv[2:] else None)
+    SQLiteWriter(Path(sys.argv[1]), "app/user", OpenOptions(create={} if sys.argv[2:] else None))
 except DbctlError as error:
     sys.exit(int(error.exit_status))
 """
@@ -402,7 +411,7 @@ def test_new_file_requires_an_existing_directory(tmp_path):
 def test_only_writers_have_a_large_cache_and_no_connection_maps_the_file(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     names = ("cache_size", "mmap_size", "foreign_keys")
-    with closing(SQLiteWriter(path, "app/user", pragmas={})) as writer:
+    with closing(SQLiteWriter(path, "app/user", OpenOptions(pragmas={}))) as writer:
         assert [writer.query(f"pragma {name}") for name in names] == [[(-64000,)], [(0,)], [(1,)]]
     with closing(SQLiteReader(path, "app/user")) as reader:
         assert [reader.query(f"pragma {name}") for name in names[:2]] == [[(-2000,)], [(0,)]]
@@ -412,7 +421,9 @@ def test_only_writers_have_a_large_cache_and_no_connection_maps_the_file(tmp_pat
 def test_journal_mode_is_not_changed(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     with closing(
-        SQLiteWriter(path, "app/user", create={"journal_mode": "truncate"}, pragmas={"synchronous": "1"})
+        SQLiteWriter(
+            path, "app/user", OpenOptions(create={"journal_mode": "truncate"}, pragmas={"synchronous": "1"})
+        )
     ) as writer:
         assert writer.query("pragma journal_mode") == [(mode,)]
         assert writer.query("pragma synchronous") == [(1,)]
@@ -425,7 +436,7 @@ def test_journal_mode_is_not_changed(tmp_path, mode):
 def test_invalid_pragma_of_a_profile_is_refused(tmp_path, name, value):
     path = build(tmp_path / "app.db")
     with pytest.raises(ValueInvalidError, match="pragma"):
-        SQLiteWriter(path, "app/user", pragmas={name: value})
+        SQLiteWriter(path, "app/user", OpenOptions(pragmas={name: value}))
 
 
 # A full disk -------------------------------------------------------------------------------------------------------------------
