@@ -86,7 +86,6 @@ class Checks(ABC):
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
-        del index, limit
         return ()
 
     @abstractmethod
@@ -112,7 +111,6 @@ class Checks(ABC):
         Args:
             writing: whether dbctl will write to the database, which requires more privileges.
         """
-        del writing
         return ()
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
@@ -121,12 +119,10 @@ class Checks(ABC):
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
         """Return problems of the definition of a table, or of all, beyond those that ``find_damage`` finds."""
-        del table
         return ()
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
         """Compare settings of the server with required values; numbers and sizes are minimums."""
-        del required
         return ()
 
 

@@ -1,7 +1,5 @@
 """Contract: a database that is open for reading or writing, and the queries and conditions that it evaluates."""
 
-# ruff: noqa: B027 - a property of a part without a body returns None, which the type states
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -270,7 +268,7 @@ class Readable(ABC):
         where: Sequence[Where] = (),
         *,
         rows: int,
-        timeout: timedelta,  # noqa: ARG002 - used by overrides
+        timeout: timedelta,
     ) -> list[tuple[object, ...]] | None:
         """Return the first and the last ``rows`` rows of a table; None if they are not known after ``timeout``.
 
@@ -304,7 +302,6 @@ class Readable(ABC):
 
         ``extra``: tables of extensions that an earlier dump contained.
         """
-        del extra
         return {name: self.count(name) for name in self.list_dump_tables()}
 
     @abstractmethod

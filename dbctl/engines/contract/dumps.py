@@ -273,7 +273,7 @@ class RestoreTarget(ABC):
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing the database, even if it is missing or cannot be opened."""
 
-    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG002 - used by overrides
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block all writers until the returned function is called, if the database has to be copied before ``dump`` replaces it.
 
         Otherwise the replaced database is retained with all later writes.
@@ -283,8 +283,8 @@ class RestoreTarget(ABC):
         """
         return nullcontext(release_nothing)
 
-    def require_space(self, required_bytes: int) -> None:  # noqa: B027 - a server does not report its free space
-        """Check that ``required_bytes`` fit, if the free space is known."""
+    def require_space(self, required_bytes: int) -> None:
+        """Check that ``required_bytes`` fit, if the free space is known, which a server does not report."""
 
     @abstractmethod
     def strategy(self, dump: Dump) -> RestoreStrategy:
@@ -295,7 +295,7 @@ class RestoreTarget(ABC):
             RestoreFailedError, PrivilegeMissingError: the dump cannot be restored.
         """
 
-    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:  # noqa: ARG002 - used by overrides
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         """Return the roles of a dump that the server lacks and that ``policy.replaced`` does not replace.
 
         Raises:
@@ -307,7 +307,7 @@ class RestoreTarget(ABC):
         """Return how a restore at ``stamp`` would retain the current database, if ``RestoreStrategy.retains_previous``."""
         raise RuntimeError(f"a restore at {stamp} retains no database")
 
-    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:  # noqa: ARG002 - used by overrides
+    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:
         """Load and verify a dump in advance, if this makes the replacement one short step; otherwise the context is None.
 
         Raises:
@@ -316,7 +316,7 @@ class RestoreTarget(ABC):
         """
         return nullcontext()
 
-    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:  # noqa: ARG002 - used by overrides
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         """Return the names (``metadata["kept"]``) of the retained databases that no longer exist.
 
         Raises:
@@ -365,6 +365,6 @@ class RestoreTarget(ABC):
             RestoreFailedError, CorruptError: it cannot be loaded.
         """
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:  # noqa: ARG002 - used by overrides
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         """Drop the databases that earlier restores retained, except ``retained``; return what could not be dropped."""
         return ()

@@ -184,7 +184,7 @@ class Engine(ABC):
         """
         raise self._unsupported("SQL scripts", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
 
-    def open_scratch(self, url: Url, target: str) -> Writable:  # noqa: ARG002 - used by overrides
+    def open_scratch(self, url: Url, target: str) -> Writable:
         """Open an empty private database next to the one at ``url``, which is not read; it is dropped when it is closed.
 
         Raises:
@@ -194,31 +194,31 @@ class Engine(ABC):
             f"a scratch database for {target}", "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
         )
 
-    def no_backup_reason(self, url: Url) -> str:  # noqa: ARG002 - used by overrides
+    def no_backup_reason(self, url: Url) -> str:
         """Return why a database cannot be backed up; empty: it can."""
         return ""
 
-    def has_unfinished_restore(self, url: Url) -> bool:  # noqa: ARG002 - used by overrides
+    def has_unfinished_restore(self, url: Url) -> bool:
         """Whether a restore was interrupted before it replaced the database, or is running."""
         return False
 
-    def database_files(self, url: Url) -> DatabaseFiles | None:  # noqa: ARG002 - used by overrides
+    def database_files(self, url: Url) -> DatabaseFiles | None:
         """Return the files of a database; None on a server. No file is opened."""
         return None
 
-    def find_leftovers(self, url: Url) -> Sequence[Path]:  # noqa: ARG002 - used by overrides
+    def find_leftovers(self, url: Url) -> Sequence[Path]:
         """Return the files that a killed dbctl process left next to a database; empty while a process is writing."""
         return ()
 
-    def open_copier(self, url: Url, target: str) -> Dumps | None:  # noqa: ARG002 - used by overrides
+    def open_copier(self, url: Url, target: str) -> Dumps | None:
         """Return an object that dumps a database as files, without its driver; None if the engine has none."""
         return None
 
-    def is_table_folder(self, folder: Path) -> bool:  # noqa: ARG002 - used by overrides
+    def is_table_folder(self, folder: Path) -> bool:
         """Whether a folder contains tables of this engine, each of which is a folder."""
         return False
 
-    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:  # noqa: ARG002 - used by overrides
+    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
         """Convert a folder for which ``is_table_folder`` is true as ``import_dump`` does; the folder is not changed.
 
         Raises:
@@ -237,10 +237,10 @@ class Engine(ABC):
 
     def salvage(
         self,
-        request: SalvageRequest,  # noqa: ARG002 - used by overrides
+        request: SalvageRequest,
         target: str,
         *,
-        progress: Progress = no_progress,  # noqa: ARG002 - used by overrides
+        progress: Progress = no_progress,
     ) -> SalvageResult:
         """Salvage a damaged database into a new one; the damaged one is only read.
 

@@ -166,7 +166,6 @@ class FullText(ABC):
 
     def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:
         """Compare every entry of a valid index with its row; empty if the server itself maintains the index."""
-        del spec
         return ()
 
     @abstractmethod
@@ -194,7 +193,6 @@ class FullText(ABC):
 
     def mark_text_index(self, spec: TextIndexSpec) -> None:
         """Record the existence of the index for the app, if its definition requires that."""
-        del spec
 
     def probe_text_index(self, spec: TextIndexSpec) -> None:
         """Change, delete and add rows of the indexed table, search them through the index, and roll back.
@@ -202,7 +200,6 @@ class FullText(ABC):
         Raises:
             QueryFailedError, ConstraintError: the index or one of its triggers rejects a change.
         """
-        del spec
 
 
 class TextMatch(NamedTuple):

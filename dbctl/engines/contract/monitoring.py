@@ -164,7 +164,6 @@ class StorageManager(ABC):
             SchemaMismatchError: the table does not exist.
             MaintenanceUnsafeError, InsufficientSpaceError, PrivilegeMissingError: it would be unsafe, or fail.
         """
-        del kind, tables
         return None
 
     def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask] | None:
@@ -173,7 +172,6 @@ class StorageManager(ABC):
         Raises:
             MaintenanceUnsafeError: readers may still use versions of that age.
         """
-        del tables, older_than
         return None
 
     def maintain(self, task: MaintenanceTask) -> None:
@@ -261,7 +259,6 @@ class ServerMonitor(ABC):
 
     def blocks_all_servers(self, sql: str) -> bool:
         """Whether no server of the cluster can write while a statement runs; False without a cluster."""
-        del sql
         return False
 
 

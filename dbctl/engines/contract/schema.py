@@ -228,7 +228,7 @@ class ScriptRunner(ABC):
             ConstraintError: an object in another schema depends on an object to drop.
         """
 
-    def may_have_deleted(self, table: str) -> bool:  # noqa: ARG002 - used by overrides
+    def may_have_deleted(self, table: str) -> bool:
         """Return whether this transaction may have deleted the rows that ``table`` lost since it began; if unknown, True.
 
         On a server, where other sessions may delete rows concurrently, the engine may know that this transaction did not
@@ -236,7 +236,7 @@ class ScriptRunner(ABC):
         """
         return True
 
-    def cleanup_statements(self, sql: str) -> Sequence[str]:  # noqa: ARG002 - used by overrides
+    def cleanup_statements(self, sql: str) -> Sequence[str]:
         """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
         return ()
 

@@ -69,7 +69,6 @@ class RowStreams(ABC):
         Returns:
             The row count; None, and nothing written: the engine does not write CSV itself.
         """
-        del table, columns, write
         return None
 
 

@@ -57,28 +57,22 @@ class Dialect(ABC):
             return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
         return f"{value} {op} {statement.bind(operand)}"
 
-    def equal_operands(
-        self,
-        value: str,
-        column: Column,  # noqa: ARG002 - some engines compare only values of one type
-        other: str,
-        other_column: Column,  # noqa: ARG002 - some engines compare only values of one type
-    ) -> tuple[str, str]:
+    def equal_operands(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         """Return SQL for two values in a form in which they can be compared."""
         return value, other
 
-    def group_expression(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+    def group_expression(self, value: str, column: Column) -> str:
         """Return SQL for GROUP BY, equal for equal values."""
         return value
 
-    def as_text(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+    def as_text(self, value: str, column: Column) -> str:
         return value
 
-    def sort_expression(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+    def sort_expression(self, value: str, column: Column) -> str:
         """Return SQL that sorts ``value``, texts by their bytes."""
         return value
 
-    def min_operand(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+    def min_operand(self, value: str, column: Column) -> str:
         return value
 
     def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
