@@ -73,11 +73,9 @@ class Checks(ABC):
 
     @abstractmethod
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        """Return the problems of the stored data, in the engine's words.
+        """Return the problems of the stored data of a table, or of all, in the engine's words.
 
-        Args:
-            quick: skip slow checks, above all the comparison of indexes with tables.
-            table: only this table; empty: the whole database.
+        ``quick`` skips slow checks, above all the comparison of indexes with tables.
         """
 
     @abstractmethod
@@ -106,11 +104,7 @@ class Checks(ABC):
         raise NotSupportedError(feature=f"checking {name}", subject="its engine", hint=hint)
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
-        """Return problems of the server, and privileges that this role lacks.
-
-        Args:
-            writing: whether dbctl will write to the database, which requires more privileges.
-        """
+        """Return problems of the server, and privileges that this role lacks; ``writing`` to the database requires more."""
         return ()
 
     def find_abandoned(self) -> Sequence[EngineFinding]:

@@ -121,10 +121,7 @@ class Engine(ABC):
     ) -> AbstractContextManager[TrialRestore]:
         """Provide a temporary database with a loaded dump; it is dropped at the end.
 
-        Args:
-            url: a database of a server that can create another one, or a file that does not exist.
-            request: the dump.
-            target: ``app/database``.
+        ``url`` is a database of a server that can create another one, or a file that does not exist.
 
         Raises:
             NotSupportedError: no server is configured for it.
@@ -145,12 +142,8 @@ class Engine(ABC):
     ) -> DumpVerification:
         """Verify a dump that ``Dumps.dump`` of this engine created, without changing it.
 
-        Args:
-            path: the file.
-            dump: its description.
-            target: ``app/database``.
-            quick: skip slow checks: the comparison of indexes with tables, or decompression.
-            make_temp_dir: provides a private folder with free space for the size of the file, for decompression.
+        ``quick`` skips slow checks: the comparison of indexes with tables, or decompression, which needs free space for the
+        size of the file.
 
         Raises:
             NotADatabaseError, CorruptError: it cannot be opened.
@@ -162,12 +155,7 @@ class Engine(ABC):
     ) -> ImportedDump:
         """Convert a file of another program to the format of ``Dumps.dump``.
 
-        Args:
-            content: its type.
-            source: a private uncompressed copy, which is consumed.
-            destination: the new file.
-            target: the name of the file.
-            max_bytes: maximum bytes of the result.
+        ``source`` is a private uncompressed copy, which is consumed. The result has at most ``max_bytes``.
 
         Raises:
             CorruptError: it is incomplete.

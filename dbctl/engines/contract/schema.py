@@ -198,8 +198,7 @@ class ScriptRunner(ABC):
     def schema_transaction(self, *, short_waits: bool = False) -> AbstractContextManager[None]:
         """A transaction for statements that change the schema; foreign keys are checked at its end only.
 
-        Args:
-            short_waits: wait for each lock only briefly, so that sessions in the lock's queue are not blocked for long.
+        With ``short_waits`` it waits for each lock only briefly, so that sessions in the lock's queue are not blocked for long.
 
         Raises:
             ConstraintError: the script creates orphaned rows; its changes were rolled back as far as possible.
@@ -290,9 +289,7 @@ class TableRebuilder(ABC):
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
         """Write the script that changes a table, and run it on a copy of the schema; the database is only read.
 
-        Args:
-            change: the changes.
-            suffix: the end of the name that the new table has until it replaces the old one.
+        The name of the new table ends with ``suffix`` until it replaces the old one.
 
         Raises:
             TableMissingError, ColumnMissingError: the table or a column does not exist.

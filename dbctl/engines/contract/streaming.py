@@ -165,13 +165,9 @@ class StagingTables(ABC):
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> StagedRows:
-        """Write rows for ``table`` into a staging table, without blocking writers of the table.
+        """Write rows for ``table``, as for ``insert_many``, into a staging table, without blocking writers of the table.
 
-        Args:
-            table: the table.
-            key: the columns of its key, contained in ``columns``.
-            columns: the columns of each row.
-            rows: as for ``insert_many``.
+        ``key`` are the columns of its key, contained in ``columns``.
 
         Raises:
             ConstraintError, ValueInvalidError: a value does not fit its column.
@@ -186,12 +182,9 @@ class StagingTables(ABC):
     def create_table(
         self, name: str, columns: Sequence[Column], key: Sequence[str]
     ) -> AbstractContextManager[None]:
-        """Begin a transaction with a new table, which is dropped if the block fails.
+        """Begin a transaction with a new table, which is dropped if the block fails; its name must be free, and its key may be empty.
 
-        Args:
-            name: of the table; it must be free.
-            columns: from another database of the same engine; types and NULL constraints are copied.
-            key: its primary key; may be empty.
+        ``columns`` are those of another database of the same engine; types and NULL constraints are copied.
 
         Raises:
             QueryFailedError, ValueInvalidError: the database refuses the table.

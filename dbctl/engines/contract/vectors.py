@@ -103,17 +103,8 @@ class VectorSearch(ABC):
     ) -> list[Row]:
         """Return rows as ``select`` does, the nearest first, each followed by its distance; equal distances by key.
 
-        ``where`` is applied first, so ``limit`` rows are returned if that many meet it.
-
-        Args:
-            table: the table to search.
-            vector: the vector to search.
-            columns: the columns to return.
-            column: the column with the vectors.
-            limit: the maximum number of rows.
-            where: conditions for the rows.
-            metric: the distance; an index for another metric is not used.
-            exact: whether to read every row, or use an index if there is one.
+        ``where`` is applied first, so ``limit`` rows are returned if that many meet it. ``column`` has the vectors. An index
+        for ``metric`` is used if there is one, unless ``exact``.
 
         Raises:
             SchemaMismatchError: the table or column does not exist, or has no vectors.

@@ -38,14 +38,16 @@ def find_dependent_views(queries: Mapping[str, str], tables: Collection[str]) ->
 def trace_sources(
     queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str
 ) -> dict[str, Sources]:
-    """Return the sources of the columns of these views.
+    """Return the sources of the columns of these views, each given as ``create view`` or as its query; empty if unknown.
 
-    Args:
-        queries: views by name, each as ``create view`` or as its query; empty if unknown.
-        tables: the live schema, with the views.
-        dialect: the SQL dialect of the queries, by its name in sqlglot.
+    ``tables`` is the live schema, with the views, and ``dialect`` the name of the SQL dialect in sqlglot.
     """
-    return _Lineage(queries, tables, dialect).views()
+    import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
+
+    lineage = _Lineage(queries, tables, dialect)
+    for view in queries:
+        lineage.resolve(view)
+    return lineage.known
 
 
 def _words(text: str) -> set[str]:
@@ -56,26 +58,19 @@ class _Lineage:
     def __init__(self, queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str) -> None:
         self._queries, self._tables, self._dialect = queries, tables, dialect
         self._views = {view.lower(): view for view in queries}
-        self._known: dict[str, Sources] = {}
+        self.known: dict[str, Sources] = {}
 
-    def views(self) -> dict[str, Sources]:
-        import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
-
-        for view in self._queries:
-            self._resolve(view)
-        return self._known
-
-    def _resolve(self, view: str) -> None:
+    def resolve(self, view: str) -> None:
         """Resolve a view, the views that it reads first."""
-        if view in self._known:
+        if view in self.known:
             return
         columns = list(self._tables[view].columns) if view in self._tables else []
-        self._known[view] = dict.fromkeys(columns)  # also ends a cycle of views
+        self.known[view] = dict.fromkeys(columns)  # also ends a cycle of views
         words = _words(self._queries[view])
         for name in words & self._views.keys():
-            self._resolve(self._views[name])
+            self.resolve(self._views[name])
         with suppress(Exception):  # a parser of foreign SQL may raise anything; unknown is the safe result
-            self._known[view] = self._sources(columns, self._queries[view], words)
+            self.known[view] = self._sources(columns, self._queries[view], words)
 
     def _sources(self, columns: list[str], text: str, words: set[str]) -> Sources:
         from sqlglot import exp, parse_one
@@ -123,7 +118,7 @@ class _Lineage:
             if table not in self._views:
                 sources.add((table, column))
                 continue
-            known = {name.lower(): each for name, each in self._known[self._views[table]].items()}.get(column)
+            known = {name.lower(): each for name, each in self.known[self._views[table]].items()}.get(column)
             if known is None:
                 return None
             sources.update(known)
@@ -147,12 +142,7 @@ def redact_statement(sql: str, lexer: Lexer, quotes: str = "'") -> str:
     """Return a statement on one line, shortened, without comments, with ``?`` for every text and number.
 
     Servers truncate long statements, so a text may be unclosed. Whether a backslash escapes a quote depends on the
-    session, so with a backslash nothing after the first quote is shown.
-
-    Args:
-        sql: the statement.
-        lexer: that of the server.
-        quotes: all characters that may begin a text.
+    session, so with a backslash nothing after the first of the ``quotes``, which begin a text, is shown.
     """
     is_cut = "\\" in sql
     if is_cut:

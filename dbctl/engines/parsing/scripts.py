@@ -26,12 +26,7 @@ class SqlScripts(ABC):
 
     @abstractmethod
     def find_refusal(self, tokens: Sequence[Token], *, outside: bool) -> str:
-        """Return why a script must not contain the statement; empty if it may.
-
-        Args:
-            tokens: the statement.
-            outside: whether it runs outside a transaction.
-        """
+        """Return why a script must not contain the statement, also ``outside`` a transaction; empty if it may."""
 
     @abstractmethod
     def new_linter(self) -> Linter:

@@ -170,12 +170,7 @@ FORM = "exact:"
 
 
 def digest_tables(db: Readable, rows: Mapping[str, int]) -> dict[str, str]:
-    """Return the digest of each table that is small.
-
-    Args:
-        db: the database.
-        rows: number of rows by table; tables that ``db`` lacks are ignored.
-    """
+    """Return the digest of each table that is small; ``rows`` are the numbers of rows by table, also of tables that ``db`` lacks."""
     tables = db.tables()
     small = (tables[name] for name, count in rows.items() if count <= MAX_ROWS and name in tables)
     results = ((table.name, _try_digest(db, table)) for table in small if not table.is_view)

@@ -246,13 +246,9 @@ def encode_json(value: object) -> str:
 def json_value_parser(
     column: Column, read: Parser, *, takes_bytes: bool, encode: Callable[[object], str | None]
 ) -> Callable[[object], object]:
-    """Return a parser for values of JSON lines files.
+    """Return a parser for values of JSON lines files; ``read`` parses text of the column.
 
-    Args:
-        column: the column.
-        read: its parser for text.
-        takes_bytes: whether the column contains bytes.
-        encode: returns the text of other values; None if the column cannot store the value.
+    ``encode`` returns the text of other values; None if the column cannot store the value.
     """
 
     def parse(value: object) -> object:

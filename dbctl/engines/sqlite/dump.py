@@ -112,11 +112,7 @@ def create_step_callback(
     """Return the callback that SQLite's backup interface calls after each step.
 
     It is also called after a step that met a lock: Python retries such a step without limit, and only an exception
-    ends that. After the last step everything is committed, so signals are no longer checked.
-
-    Args:
-        progress: receives the finished share, from 0 to 1.
-        on_locked: called after a step that met a lock; may raise.
+    ends that, which ``on_locked`` may raise. After the last step everything is committed, so signals are no longer checked.
     """
 
     def step(status: int, remaining: int, total: int) -> None:
