@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.emit import emit, show_progress, warn
+from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import period_option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, Selection
+from dbctl.extensions import registry
 from dbctl.services.events.runs import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
@@ -139,11 +140,14 @@ def summary(
 
 def _create_report(
     session: Session, selections: Sequence[Selection], location: JournalLocation, since: timedelta
-) -> "Attachment":
-    from dbctl.report_page.page import create_page
+) -> "Attachment | None":
+    """Return the page of the report; None, with a note: its extension is not installed."""
+    place = registry.find_place("summary_page")
+    if place is None:
+        note(session, "the extension reports is not installed; nothing is attached")
+        return None
     from dbctl.services.notify.notice import Attachment
-    from dbctl.services.report.collect import collect_report
 
     options = session.options
-    report = collect_report(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)
-    return Attachment("report.html", create_page(report).encode())
+    page = registry.load(place)(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)
+    return Attachment("report.html", page)

@@ -33,6 +33,7 @@ BUILT_IN: Sequence[Extension] = (
             "sqlite": "dbctl.engines.sqlite.transfer.native:create_parts",
         },
     ),
+    Extension(name="reports", summary_page="dbctl.extensions.reports.summary:create_summary_page"),
 )
 
 
@@ -95,6 +96,12 @@ def list_commands(group: str) -> Mapping[str, Place]:
 def list_parts(engine: str) -> Sequence[Place]:
     """Return the functions that create the parts of extensions for a database of an engine."""
     return [extension.parts[engine] for extension in list_built_in() if engine in extension.parts]
+
+
+def find_place(purpose: str) -> Place | None:
+    """Return what an extension adds for a purpose, the name of a field of ``Extension``; None: none adds anything for it."""
+    places = (getattr(extension, purpose) for extension in list_built_in())
+    return next(filter(None, places), None)
 
 
 def load(place: Place) -> Any:
