@@ -68,9 +68,6 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'stats bloat:--limit') candidates='' ;;
         'stats bloat:--offset') candidates='' ;;
         'stats bloat:--sort') candidates='' ;;
-        'stats history:--since') candidates='' ;;
-        'stats history:--limit') candidates='' ;;
-        'stats history:--offset') candidates='' ;;
         'stats reports:--limit') candidates='' ;;
         'stats reports:--offset') candidates='' ;;
         'stats reports:--sort') candidates='' ;;
@@ -78,6 +75,9 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'stats run:--limit') candidates='' ;;
         'stats run:--offset') candidates='' ;;
         'stats run:--sort') candidates='' ;;
+        'stats history:--since') candidates='' ;;
+        'stats history:--limit') candidates='' ;;
+        'stats history:--offset') candidates='' ;;
         'search:--filter') candidates='' ;;
         'search:--query') candidates='' ;;
         'search:--include-hidden') candidates='' ;;
@@ -456,9 +456,9 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'stats slow') path=$next; count=0; return 0 ;;
         'stats indexes') path=$next; count=0; return 0 ;;
         'stats bloat') path=$next; count=0; return 0 ;;
-        'stats history') path=$next; count=0; return 0 ;;
         'stats reports') path=$next; count=0; return 0 ;;
         'stats run') path=$next; count=0; return 0 ;;
+        'stats history') path=$next; count=0; return 0 ;;
         'search all') path=$next; count=0; return 0 ;;
         'search semantic') path=$next; count=0; return 0 ;;
         'search index') path=$next; count=0; return 0 ;;
@@ -659,7 +659,7 @@ _dbctl() {
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross-check') children=''; flags='' ;;
         'integrity repair') children=''; flags='--delete-orphans --times --table --dry-run -n' ;;
-        'stats') children='overview tables user activity locks connections slow indexes bloat history reports run'; flags='' ;;
+        'stats') children='overview tables user activity locks connections slow indexes bloat reports run history'; flags='' ;;
         'stats overview') children=''; flags='--limit --offset --sort' ;;
         'stats tables') children=''; flags='--exact --limit --offset --sort' ;;
         'stats user') children=''; flags='' ;;
@@ -669,9 +669,9 @@ _dbctl() {
         'stats slow') children=''; flags='--limit --offset --sort' ;;
         'stats indexes') children=''; flags='--only --limit --offset --sort' ;;
         'stats bloat') children=''; flags='--limit --offset --sort' ;;
-        'stats history') children=''; flags='--since --limit --offset' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset --sort' ;;
+        'stats history') children=''; flags='--since --limit --offset' ;;
         'search') children='all semantic index vectors'; flags='--filter --query --include-hidden --hidden --id --count --explain --mark --limit --offset --sort' ;;
         'search all') children=''; flags='--secrets --within --mark --limit' ;;
         'search semantic') children=''; flags='--similar-to --vector --text --user --chat --limit --min-similarity --index' ;;

@@ -129,8 +129,8 @@ OTHER_TEXTS = {
     "engines/postgresql/restore.py",
     "engines/contract/portable.py",  # a server repeats it
     "profiles/model/cleanup.py",  # as hints in the files of profiles
-    "report_page/page.py",
-    "report_page/sections.py",
+    "extensions/reports/page.py",
+    "extensions/reports/sections.py",
     "services/notify/dispatch.py",
     "services/schedule/cron.py",
     "services/schedule/units.py",

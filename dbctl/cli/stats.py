@@ -12,11 +12,9 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, parse_key_values, period_option, requested_page
 from dbctl.cli._support.session import Session
-from dbctl.errors.base import Remedy
-from dbctl.model import Page, PageRequest, time_before
+from dbctl.model import Page, PageRequest
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults
-from dbctl.services.history.growth import GrowthHistory, TablePoint
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
 from dbctl.services.stats import reports
@@ -192,43 +190,6 @@ def indexes(
 def bloat(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
     return _show_figures(session, stats_indexes.list_bloat, requested_page(limit, offset, sort))
-
-
-@Example("stats history", on=EVERYWHERE)
-@Example("stats history users --since 1y -o json", on="flashpoint-web")
-@GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
-def history(
-    session: Session,
-    table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
-    since: Annotated[
-        timedelta | None, period_option("--since", "30d", "Use samples up to this age; default: 30d.")
-    ] = None,
-    limit: Limit = 50,
-    offset: Offset = 0,
-) -> int:
-    """Show the growth of each table and database, and when the disk will be full.
-
-    Each backup records the rows and sizes, and dbctl status --record also the sizes of tables and the figures of the
-    profile. There is no prediction without samples of five days, or if the free space shows no trend.
-    """
-    from dbctl.services.events.samples import read_samples
-    from dbctl.services.history.growth import DEFAULT_PERIOD, list_table_points, measure_growth
-
-    with session.open_app() as app:
-        location = session.journal
-        start = time_before(since or DEFAULT_PERIOD)
-        samples = read_samples(location.require_folder(), location.config, apps=[app.name], since=start)
-        samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
-        if not samples:
-            note(
-                session,
-                Remedy("no samples were recorded in this period; record one with: `status --record`").write(),
-            )
-        page_request = requested_page(limit, offset, "")
-        if table:
-            points = list_table_points(samples, table, page_request)
-            return emit(session, points, target=app.name)
-        return emit(session, measure_growth(samples, start, page_request), target=app.name)
 
 
 @Example("stats reports", on=EVERYWHERE)

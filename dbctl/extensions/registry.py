@@ -26,6 +26,12 @@ ENTRY_POINTS = "dbctl.extensions"
 BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
+        name="reports",
+        groups={"report": "dbctl.extensions.reports.commands"},
+        commands={"stats history": "dbctl.extensions.reports.history"},
+        summary_page="dbctl.extensions.reports.page:create_summary_page",
+    ),
+    Extension(
         name="transfer",
         parts={
             "mysql": "dbctl.engines.mysql.transfer.native:create_parts",
@@ -33,7 +39,6 @@ BUILT_IN: Sequence[Extension] = (
             "sqlite": "dbctl.engines.sqlite.transfer.native:create_parts",
         },
     ),
-    Extension(name="reports", summary_page="dbctl.extensions.reports.summary:create_summary_page"),
 )
 
 

@@ -17,8 +17,8 @@ from datetime import timedelta
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.extensions.reports.page import SIGNATURE
 from dbctl.model import now
-from dbctl.report_page.page import SIGNATURE
 from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.fault_proxy import Response

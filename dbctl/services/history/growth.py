@@ -9,8 +9,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias, TypeVar
 
 from dbctl.errors.base import DbctlError
-from dbctl.errors.operations import TableNotSampledError
-from dbctl.model import Page, PageRequest, Row, Struct, Trend
+from dbctl.model import PageRequest, Row, Struct, Trend
 from dbctl.services.app.app import App
 from dbctl.services.app.results import paginate
 from dbctl.services.events.samples import DatabaseKey, Sample, TableSample, discard_wrong_times
@@ -165,22 +164,6 @@ class GrowthHistory(Struct, frozen=True, kw_only=True):
         return {"databases": [database.summary() for database in self.databases]}
 
 
-class TablePoint(Struct, frozen=True, kw_only=True):
-    """One sample of a table."""
-
-    at: datetime
-    target: str
-    rows: int | None
-    rows_change: int | None  #: since the sample before
-    bytes: int | None
-    estimated: bool
-
-    def summary(self) -> Row:
-        rows = f"~{self.rows}" if self.estimated and self.rows is not None else self.rows
-        fields = ("at", "target", "rows", "rows_change", "bytes")
-        return {name: getattr(self, name) for name in fields} | {"rows": rows}
-
-
 def measure_growth(
     samples: Mapping[DatabaseKey, Sequence[Sample]], since: datetime, page_request: PageRequest | None = None
 ) -> GrowthHistory:
@@ -218,41 +201,8 @@ def measure_database_growth(series: Sequence[Sample], *, ignored: int = 0) -> Da
     )
 
 
-def list_table_points(
-    samples: Mapping[DatabaseKey, Sequence[Sample]], table: str, page_request: PageRequest
-) -> Page[TablePoint]:
-    """Return the samples of a table, newest first; of every database that has a table of this name.
-
-    Raises:
-        TableNotSampledError: there are samples, and none has the table.
-    """
-    points = list[TablePoint]()
-    for recorded in samples.values():
-        points += _list_points(table, discard_wrong_times(recorded))
-    if samples and not points:
-        names = {name for recorded in samples.values() for sample in recorded for name in sample.tables}
-        raise TableNotSampledError(table=table, name=table, candidates=sorted(names))
-    points.sort(key=lambda point: point.at, reverse=True)
-    return paginate(points, TablePoint, page_request)
-
-
-def _list_points(table: str, series: Sequence[Sample]) -> Iterator[TablePoint]:
-    previous: int | None = None
-    for sample, size in _list_sizes(series, table):
-        change = size.rows - previous if previous is not None and size.rows is not None else None
-        yield TablePoint(
-            at=sample.taken_at,
-            target=f"{sample.app}/{sample.database}",
-            rows=size.rows,
-            rows_change=change,
-            bytes=size.bytes,
-            estimated=size.estimated,
-        )
-        previous = size.rows
-
-
 def _measure_table(target: str, table: str, series: Sequence[Sample]) -> TableGrowth:
-    sizes = list(_list_sizes(series, table))
+    sizes = list(list_sizes(series, table))
     rows = [(sample.taken_at, size.rows) for sample, size in sizes]
     sized = [(sample.taken_at, size.bytes) for sample, size in sizes if size.bytes is not None]
     rows_change, rows_per_day = _measure_change(rows)
@@ -274,7 +224,8 @@ def _measure_table(target: str, table: str, series: Sequence[Sample]) -> TableGr
     )
 
 
-def _list_sizes(series: Sequence[Sample], table: str) -> Iterator[tuple[Sample, TableSample]]:
+def list_sizes(series: Sequence[Sample], table: str) -> Iterator[tuple[Sample, TableSample]]:
+    """Yield the samples that have a table, each with the size of the table."""
     for sample in series:
         if size := sample.tables.get(table):
             yield sample, size

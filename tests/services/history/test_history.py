@@ -11,6 +11,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError, TableNotSampledError
+from dbctl.extensions.reports.history import list_table_points
 from dbctl.model import PageRequest, now
 from dbctl.services.events import samples, store
 from dbctl.services.events.samples import Sample, TableSample
@@ -254,6 +255,6 @@ def test_another_disk_allows_no_prediction():
 def test_unknown_table_is_not_found():
     series = {("blog", "main"): [create_sample(now())]}
     with pytest.raises(TableNotSampledError):
-        growth.list_table_points(series, "post", PageRequest())
-    page = growth.list_table_points(series, "posts", PageRequest(limit=1))
+        list_table_points(series, "post", PageRequest())
+    page = list_table_points(series, "posts", PageRequest(limit=1))
     assert [(point.rows, point.rows_change) for point in page.items] == [(10, None)]

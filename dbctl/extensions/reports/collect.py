@@ -19,6 +19,18 @@ from dbctl.config import loader
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError
+from dbctl.extensions.reports.result import (
+    Activity,
+    OperationsReport,
+    Point,
+    ReportedDatabase,
+    ReportedFigure,
+    ReportedMigration,
+    ReportedRun,
+    ReportTotals,
+    RunKind,
+)
+from dbctl.extensions.reports.sums import SampleSum
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.events.history import read_runs
 from dbctl.services.events.runs import JournalLocation, Run, is_failed_job
@@ -31,20 +43,8 @@ from dbctl.services.history.growth import (
     measure_growth,
     select_evenly,
 )
-from dbctl.services.history.sums import SampleSum
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, Health, observe_apps
-from dbctl.services.report.result import (
-    Activity,
-    OperationsReport,
-    Point,
-    ReportedDatabase,
-    ReportedFigure,
-    ReportedMigration,
-    ReportedRun,
-    ReportTotals,
-    RunKind,
-)
 from dbctl.services.status import DatabaseStatus, list_rows
 
 #: Samples in a chart at most.

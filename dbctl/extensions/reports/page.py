@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from importlib import resources
 
+from dbctl.config.sections import Selection
+from dbctl.extensions.reports.collect import collect_report
+from dbctl.extensions.reports.elements import Html, element, join, show_number, show_size
+from dbctl.extensions.reports.result import OperationsReport
+from dbctl.extensions.reports.sections import describe_period, list_sections
 from dbctl.model import format_count
-from dbctl.report_page.elements import Html, element, join, show_number, show_size
-from dbctl.report_page.sections import describe_period, list_sections
-from dbctl.services.report.result import OperationsReport
+from dbctl.services.events.runs import JournalLocation
 
 #: The first bytes of each page, by which an earlier one is recognized.
 SIGNATURE = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="dbctl report'
@@ -17,7 +21,9 @@ SIGNATURE = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta 
 def create_page(report: OperationsReport) -> str:
     """Return the report as one HTML page; its policy allows its own style and nothing else."""
     style = (
-        resources.files(__package__ or "dbctl.report_page").joinpath("style.css").read_text(encoding="utf-8")
+        resources.files(__package__ or "dbctl.extensions.reports")
+        .joinpath("style.css")
+        .read_text(encoding="utf-8")
     )
     policy = f"default-src 'none'; style-src 'sha256-{_digest(style)}'; base-uri 'none'; form-action 'none'"
     sections = list_sections(report)
@@ -99,3 +105,16 @@ def _digest(style: str) -> str:
     from base64 import b64encode
 
     return b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+def create_summary_page(
+    selections: Sequence[Selection],
+    location: JournalLocation,
+    *,
+    timeout: float,
+    since: timedelta,
+    jobs: int | None,
+) -> bytes:
+    """Return the page about apps and fleets; the arguments are those of ``collect_report``, and it raises the same errors."""
+    report = collect_report(selections, location, timeout=timeout, since=since, jobs=jobs)
+    return create_page(report).encode()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from dbctl.model import format_count
-from dbctl.report_page.elements import (
+from dbctl.extensions.reports.elements import (
     MISSING,
     Column,
     Html,
@@ -19,10 +18,7 @@ from dbctl.report_page.elements import (
     show_size,
     show_time,
 )
-from dbctl.services.backup.status import DatabaseBackups
-from dbctl.services.fleet.status import ReportedApp, ReportedFinding
-from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
-from dbctl.services.report.result import (
+from dbctl.extensions.reports.result import (
     Activity,
     OperationsReport,
     ReportedDatabase,
@@ -30,6 +26,10 @@ from dbctl.services.report.result import (
     ReportedMigration,
     ReportedRun,
 )
+from dbctl.model import format_count
+from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.fleet.status import ReportedApp, ReportedFinding
+from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
 
 #: Units of the coordinates; the style sheet sets the size.
 _LINE_WIDTH, _LINE_HEIGHT = 300.0, 64.0

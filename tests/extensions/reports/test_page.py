@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.report_page import elements
+from dbctl.extensions.reports import elements
 from dbctl.services.events import store
 from tests import year_of_runs
 

@@ -12,16 +12,16 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import period_option, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.extensions.reports.collect import collect_report
+from dbctl.extensions.reports.page import SIGNATURE, create_page
+from dbctl.extensions.reports.result import OperationsReport
 from dbctl.files import atomic
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect
 from dbctl.render import streams
 from dbctl.render.streams import Format
-from dbctl.report_page.page import SIGNATURE, create_page
 from dbctl.services.events.runs import locate_journal
 from dbctl.services.history.growth import DEFAULT_PERIOD
-from dbctl.services.report.collect import collect_report
-from dbctl.services.report.result import OperationsReport
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group(

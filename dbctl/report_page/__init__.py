@@ -1,1 +1,0 @@
-"""The operations report as one HTML page that needs no network and no script."""

@@ -1,1 +1,0 @@
-"""The operations report: state, growth, activity, backups, findings and changes of all apps."""
