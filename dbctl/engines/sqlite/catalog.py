@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, cast
 
 from dbctl.engines.contract.database import Column, Reference, Table
@@ -93,7 +94,7 @@ class SQLiteCatalog(Catalog):
                 for column in self._read_columns(str(row[0]))
             ]
         self._schema_version = int(str(rows[0][5])) if rows else None
-        groups = groupby(rows, key=lambda row: row[:5])
+        groups = groupby(rows, key=itemgetter(slice(5)))
         tables = [_build_table(row, [column[6:] for column in columns]) for row, columns in groups]
         return {table.name: table for table in tables if table.columns}
 

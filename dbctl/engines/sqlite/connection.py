@@ -125,10 +125,6 @@ class SQLiteConnection:
     def _must_interrupt(self) -> bool:
         return signals.received_signal() is not None or time.monotonic() > self._deadline
 
-    def _require_database(self) -> None:
-        """Read once, because opening alone does not read the file and would accept any file."""
-        self.fetch("select count(*) from sqlite_master")
-
     def _read_file_state(self) -> tuple[int, int, int, int]:
         """Return device, inode, size and modification time of the file that is at the path now."""
         try:
@@ -290,7 +286,8 @@ class ReadConnection(SQLiteConnection):
             for remaining_tries in reversed(range(UNLOCKED_TRIES if traceless else 1)):
                 try:
                     self.open()
-                    self._require_database()
+                    # opening alone does not read the file, and would accept any file
+                    self.fetch("select count(*) from sqlite_master")
                     break
                 except UnreachableError:  # its only user may be opening or closing it right now
                     if not remaining_tries:
@@ -317,7 +314,7 @@ class ReadConnection(SQLiteConnection):
             self._connect("mode=ro&readonly_shm=1")
         else:
             self._connect("mode=ro")
-        self.set_pragma("query_only", "1")
+        self.run("pragma query_only = 1")
         self.driver.set_authorizer(_deny_other_files)
 
     def _has_no_journal(self) -> bool:
