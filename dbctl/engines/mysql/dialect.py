@@ -19,7 +19,7 @@ from dbctl.engines.mysql.values import (
 )
 from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
 from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
-from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.query_builder import Dialect
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 

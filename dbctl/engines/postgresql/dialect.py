@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.values import (
 from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
-from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.query_builder import Dialect
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
-from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
+from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import TextScanner
@@ -65,7 +64,7 @@ class SqlDatabase(Readable):
         return self.connection.fetch(*self.select_statement(query))
 
     def select_statement(
-        self, query: Query, express: Callable[[Column, str], str] = read_plainly
+        self, query: Query, express: Callable[[Column, str], str] | None = None
     ) -> BoundQuery:
         """Return the statement of a query; ``express`` returns the SQL that reads a column, which may differ from its name."""
         statement = Statement(query.table)
@@ -111,7 +110,8 @@ class SqlDatabase(Readable):
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
-        sql = self.builder.count(statement, table, where)
+        condition = self.builder.where_clause(statement, table, where)
+        sql = f"select count(*) from {self.catalog.quote_table(table)} t0{condition}"
         return int(str(self.connection.fetch(sql, statement.parameters)[0][0]))
 
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:

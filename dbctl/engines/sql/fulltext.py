@@ -57,7 +57,9 @@ class RankedSearch(SqlPart, FullText):
         names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         tests = [ranking.test] if ranking.test else []
         tests += [self._db.builder.condition(statement, table, condition) for condition in query.where]
-        terms = self._db.builder.sort_terms(statement, table, query.order_by) or [f"{ranking.score} desc"]
+        terms = self._db.builder.order_terms(statement, table, query.order_by, has_key=False) or [
+            f"{ranking.score} desc"
+        ]
         key = self._catalog.quote_column(table, spec.id, "t0")
         terms.append(self._db.dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
         narrowed = f" where {' and '.join(tests)}" if tests else ""

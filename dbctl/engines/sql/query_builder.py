@@ -1,7 +1,8 @@
-"""Build SELECT statements from conditions and orders."""
+"""Build SELECT statements from conditions and orders, over the SQL expressions in which engines differ."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -15,15 +16,87 @@ from dbctl.engines.contract.database import (
     Order,
     Query,
     ReferenceCount,
+    ShiftedTime,
     Where,
 )
-from dbctl.engines.sql.catalog import NO_LIMIT, Catalog, Statement
-from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.catalog import NO_LIMIT, Catalog, Statement, ident
 
 
-def read_plainly(_column: Column, name: str) -> str:
-    """Return the SQL that reads a column as it is."""
-    return name
+class Dialect(ABC):
+    """The SQL of an engine for values of columns; it needs no connection.
+
+    ``value`` is the SQL of a value, ``column`` the column of the value.
+    """
+
+    random = "random()"  #: SQL for a random number
+    native_types: frozenset[str] = frozenset()  #: as in ``Readable.native_types``
+
+    @abstractmethod
+    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+        """Return SQL that can use an index and is true for all rows with a time before ``timestamp``, and few others."""
+
+    @abstractmethod
+    def to_milliseconds(self, value: str, column: Column) -> str:
+        """Return SQL that reads a stored time of any form as milliseconds since 1970; NULL if it is not a time."""
+
+    @abstractmethod
+    def fold_case(self, value: str, column: Column) -> str:
+        """Return SQL that sorts ``value`` case-insensitively."""
+
+    @abstractmethod
+    def text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
+        """Return SQL for the case-insensitive operators ``same``, ``contains`` and ``starts``."""
+
+    @abstractmethod
+    def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
+        """Return SQL for membership in ``values``, with the whole set as one parameter."""
+
+    @abstractmethod
+    def is_text(self, column: Column) -> bool:
+        """Whether a column may contain text."""
+
+    @abstractmethod
+    def text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        """Return SQL for the position of a text in ``value``, from 1."""
+
+    def contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        """Return SQL for "``value`` contains ``text``"."""
+        return self.text_test(value, column, "contains", statement, text)
+
+    def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
+        """Return SQL for a comparison with an operand that is neither None nor a sequence."""
+        if isinstance(operand, datetime):
+            return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
+        return f"{value} {op} {statement.bind(operand)}"
+
+    def equal_operands(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
+        """Return SQL for two values in a form in which they can be compared."""
+        return value, other
+
+    def group_expression(self, value: str, column: Column) -> str:
+        """Return SQL for GROUP BY, equal for equal values."""
+        return value
+
+    def as_text(self, value: str, column: Column) -> str:
+        return value
+
+    def sort_expression(self, value: str, column: Column) -> str:
+        """Return SQL that sorts ``value``, texts by their bytes."""
+        return value
+
+    def min_operand(self, value: str, column: Column) -> str:
+        return value
+
+    def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        """Return SQL for the first operand that is neither NULL nor empty, sorted by its bytes."""
+        return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in operands)})"
+
+    def sort_time(self, value: str, column: Column) -> str:
+        return self.to_milliseconds(value, column)
+
+    @abstractmethod
+    def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:
+        """Return SQL for a time that is moved by an interval, in the form that the column ``target`` stores."""
 
 
 class QueryBuilder:
@@ -36,19 +109,16 @@ class QueryBuilder:
         self,
         statement: Statement,
         query: Query,
-        express: Callable[[Column, str], str] = read_plainly,
+        express: Callable[[Column, str], str] | None = None,
     ) -> str:
         """Return a SELECT of rows ``t0``, in the order of the key unless ``order_by`` is set."""
         table = query.table
         operands = (self._operand(table, column, "t0") for column in query.columns)
-        names = ", ".join(express(column, name) for name, column in operands)
+        names = ", ".join(express(column, name) if express else name for name, column in operands)
         sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, query.where, 't0')}"
         if terms := self.order_terms(statement, table, query.order_by):
             sql += " order by " + ", ".join(terms)
         return sql + self.limit_clause(statement, query)
-
-    def count(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
-        return f"select count(*) from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where)}"
 
     def exists(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         """Return a SELECT of one row if any meets all conditions."""
@@ -67,18 +137,14 @@ class QueryBuilder:
             f"select {group}, count(*) from {self._catalog.quote_table(table)} t0{condition} group by {group}"
         )
 
-    def order_terms(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
-        """Return the sort terms for rows of ``t0``, ending with the key, so that the order is stable."""
-        terms = self.sort_terms(statement, table, order_by)
-        terms += [
-            self._dialect.sort_expression(*self._operand(table, key, "t0"))
-            for key in self._catalog.primary_key(table)
-        ]
+    def order_terms(
+        self, statement: Statement, table: str, order_by: Sequence[Order], *, has_key: bool = True
+    ) -> list[str]:
+        """Return the sort terms for rows of ``t0``; with ``has_key`` they end with the key, so that the order is stable."""
+        terms = [term for order in order_by for term in self._order(statement, table, order, "t0")]
+        keys = self._catalog.require_table(table).primary_key if has_key else ()
+        terms += [self._dialect.sort_expression(*self._operand(table, key, "t0")) for key in keys]
         return list(dict.fromkeys(terms))
-
-    def sort_terms(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
-        """Return the sort terms for rows of ``t0``, without the key."""
-        return [term for order in order_by for term in self._order(statement, table, order, "t0")]
 
     @staticmethod
     def limit_clause(statement: Statement, query: Query) -> str:
@@ -141,7 +207,8 @@ class QueryBuilder:
 
     def _operand(self, table: str, column: str, alias: str) -> tuple[str, Column]:
         """Return the SQL of a column, and its definition."""
-        return self._catalog.quote_column(table, column, alias), self._catalog.require_column(table, column)
+        live = self._catalog.require_column(table, column)
+        return f"{alias}.{ident(live.name)}", live
 
     def _join_condition(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> str:
         return " = ".join(self._comparable_pair(table, column, alias, other, to, inner))

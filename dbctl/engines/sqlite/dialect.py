@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
 from dbctl.engines.sql.catalog import Statement, escape_like, is_storable
-from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.query_builder import Dialect
 from dbctl.errors.usage import ValueInvalidError
 
 #: SQL that writes milliseconds since 1970 in each time form; integers, so that rounding loses none.

@@ -18,8 +18,7 @@ from dbctl.engines.contract.database import AnyOf, Column, Condition, Order, Que
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sql.database import Connection
-from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
+from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.external_index.definition import (
     META,
@@ -52,7 +51,7 @@ class IndexOrderBuilder(QueryBuilder):
         self._connection = connection
 
     def select(
-        self, statement: Statement, query: Query, express: Callable[[Column, str], str] = read_plainly
+        self, statement: Statement, query: Query, express: Callable[[Column, str], str] | None = None
     ) -> str:
         table, order_by = query.table, query.order_by
         if query.limit is None or len(order_by) != 1 or not self._has_index(table, order_by[0]):
