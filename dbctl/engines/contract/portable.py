@@ -398,8 +398,6 @@ class RowSink(ABC):
 
 # The end of a transfer ----------------------------------------------------------------------------------------------
 
-#: The name, or the beginning of the names, of the objects by which ``WriteLock`` makes tables refuse writes.
-WRITE_LOCK = "dbctl_transfer_lock"
 #: What a refused writer reads; a server allows 128 characters.
 WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
 

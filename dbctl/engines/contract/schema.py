@@ -14,6 +14,9 @@ from dbctl.model import Struct
 #: The version of the form; part of the fingerprint, so that fingerprints of different forms differ.
 FINGERPRINT_FORMAT = "dbctl.schema/1"
 
+#: The name, or the beginning of the names, of the triggers and functions by which a transfer makes tables refuse writes.
+WRITE_LOCK = "dbctl_transfer_lock"
+
 
 class SchemaColumn(Struct, frozen=True, kw_only=True):
     name: str

@@ -12,7 +12,6 @@ from typing import ClassVar
 import msgspec
 
 from dbctl.engines.contract.portable import (
-    WRITE_LOCK,
     ColumnPair,
     JsonForm,
     LogicalKind,
@@ -25,7 +24,7 @@ from dbctl.engines.contract.portable import (
     ValueScreen,
     exchange_kind,
 )
-from dbctl.engines.contract.schema import Schema
+from dbctl.engines.contract.schema import WRITE_LOCK, Schema
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.database import SqlPart
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from dbctl.engines.contract.portable import WRITE_LOCK
 from dbctl.engines.contract.schema import (
+    WRITE_LOCK,
     Schema,
     SchemaCode,
     SchemaColumn,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from msgspec import structs
 
 from dbctl.engines.contract.native import NativeObject
-from dbctl.engines.contract.portable import WRITE_LOCK, Omission
+from dbctl.engines.contract.portable import Omission
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.load import sort_by_use

@@ -9,7 +9,6 @@ from hashlib import blake2b
 from dbctl import signals
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.portable import (
-    WRITE_LOCK,
     WRITE_LOCK_MESSAGE,
     Line,
     LineBatch,
@@ -17,6 +16,7 @@ from dbctl.engines.contract.portable import (
     LogicalKind,
     RowSink,
 )
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLWriter

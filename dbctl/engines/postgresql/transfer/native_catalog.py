@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dbctl.engines.contract.native import NativeObject
-from dbctl.engines.contract.portable import WRITE_LOCK
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.postgresql import dump_programs, lint
 from dbctl.engines.postgresql.catalog import (
     COPIED_TABLES,

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.portable import (
-    WRITE_LOCK,
     DerivedSchema,
     IndexTerm,
     LogicalType,
@@ -20,7 +19,7 @@ from dbctl.engines.contract.portable import (
     PortableView,
     StorageLimits,
 )
-from dbctl.engines.contract.schema import SchemaTable
+from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
 from dbctl.engines.postgresql.catalog import OWN_FUNCTION, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.transfer.types import IGNORES_CASE, read_type

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.portable import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.contract.portable import WRITE_LOCK_MESSAGE
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter

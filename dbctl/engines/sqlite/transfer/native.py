@@ -15,7 +15,8 @@ from dbctl.engines.contract.native import (
     NativeTable,
     list_definitions,
 )
-from dbctl.engines.contract.portable import WRITE_LOCK, LineColumn, Omission, RowSink, RowSource
+from dbctl.engines.contract.portable import LineColumn, Omission, RowSink, RowSource
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from dbctl import signals
 from dbctl.engines.contract.database import Writable
 from dbctl.engines.contract.portable import (
-    WRITE_LOCK,
     WRITE_LOCK_MESSAGE,
     Line,
     LineBatch,
@@ -18,6 +17,7 @@ from dbctl.engines.contract.portable import (
     RowSink,
     RowSource,
 )
+from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.database import SQLitePart
