@@ -174,13 +174,15 @@ class DbctlError(Exception):
 
 
 def load_registry() -> Mapping[str, type[DbctlError]]:
-    """Return every error class by its code, after importing all modules of this package."""
+    """Return every error class by its code, after importing all modules of this package, and those of extensions."""
     from pkgutil import iter_modules
 
     from dbctl import errors
+    from dbctl.extensions import registry
 
     for module in iter_modules(errors.__path__):
         import_module(f"{errors.__name__}.{module.name}")
+    registry.load_errors()
     return DbctlError.registry
 
 

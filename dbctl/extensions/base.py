@@ -32,3 +32,4 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that returns the page about apps and fleets that is attached to a summary:
     #: ``(selections, location, *, timeout, since, jobs) -> bytes``
     summary_page: Place = ""
+    errors: Place = ""  #: the module of its classes of errors

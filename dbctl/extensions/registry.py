@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,6 +108,14 @@ def find_place(purpose: str) -> Place | None:
     """Return what an extension adds for a purpose, the name of a field of ``Extension``; None: none adds anything for it."""
     places = (getattr(extension, purpose) for extension in list_built_in())
     return next(filter(None, places), None)
+
+
+def load_errors() -> None:
+    """Import the classes of errors of all extensions; a module of another distribution that cannot be imported has none."""
+    for extension in list_extensions():
+        if extension.errors:
+            with suppress(ExtensionInvalidError):
+                load(extension.errors)
 
 
 def load(place: Place) -> Any:
