@@ -15,8 +15,6 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.backups import Identities, PassphraseFile
-from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
@@ -24,7 +22,6 @@ from dbctl.cli._support.parameters import (
     DryRun,
     Limit,
     Offset,
-    RepositoryAddress,
     Sort,
     duration_option,
     parse_key_values,
@@ -45,7 +42,6 @@ from dbctl.services.data.csv_jsonl import Form
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
-    from dbctl.services.comparison.rows import DataDiff
     from dbctl.services.data.add import RowAddResult
     from dbctl.services.data.content import ContentWriteResult
     from dbctl.services.data.delete import RowDeleteResult, RowsDeleteResult
@@ -456,45 +452,6 @@ def import_(
         except (AlreadyExistsError, ConstraintError) as error:
             add_refused_lines(app, file, error)
             raise
-
-
-@Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",))
-@Example("data diff blog/main postgresql://app@localhost/staging --table users")
-@GROUP.command("diff", answers=lambda: (DataDiff,))
-def diff(
-    session: Session,
-    a: FirstSide,
-    b: SecondSide,
-    tables: Annotated[
-        list[str] | None, typer.Option("--table", metavar="NAME", help="Compare only this table; repeatable.")
-    ] = None,
-    secrets: Secrets = False,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit",
-            parser=parse_positive,
-            metavar="N",
-            help="Show at most N rows of each table and change.",
-        ),
-    ] = "5",  # type: ignore[assignment]
-    check: CheckEqual = False,
-    identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
-    repository: RepositoryAddress = "",
-) -> int:
-    """Compare the rows of two databases, also of different engines: rows that only one has, and changed columns.
-
-    A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
-    is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
-    """
-    from dbctl.services.comparison.rows import DiffRequest, compare_data
-
-    request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
-    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
-        with show_progress(session, "Comparing rows", None, unit="rows"):
-            result = compare_data(first, second, request)
-        return emit(session, result, status=result.status if check else 0, target=first.name)
 
 
 def _filters(conditions: list[str] | None, null: list[str] | None, not_null: list[str] | None) -> "Filters":

@@ -34,6 +34,10 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(
         name="transfer",
+        commands={
+            "data diff": "dbctl.extensions.transfer.data_commands",
+            "schema diff": "dbctl.extensions.transfer.schema_commands",
+        },
         parts={
             "mysql": "dbctl.engines.mysql.transfer.native:create_parts",
             "postgresql": "dbctl.engines.postgresql.transfer.native:create_parts",

@@ -1,0 +1,62 @@
+"""``dbctl data diff``: compare the rows of two databases."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dbctl.cli._support.backups import Identities, PassphraseFile
+from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
+from dbctl.cli._support.emit import emit, show_progress
+from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.parameters import RepositoryAddress
+from dbctl.cli._support.session import Session
+from dbctl.spec import EVERYWHERE, Example
+
+if TYPE_CHECKING:
+    from dbctl.services.comparison.rows import DataDiff
+
+
+GROUP = Group("data")
+
+
+@Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",))
+@Example("data diff blog/main postgresql://app@localhost/staging --table users")
+@GROUP.command("diff", answers=lambda: (DataDiff,))
+def diff(
+    session: Session,
+    a: FirstSide,
+    b: SecondSide,
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Compare only this table; repeatable.")
+    ] = None,
+    secrets: Annotated[
+        bool, typer.Option("--secrets", help="Show hashes, tokens and keys instead of ***.")
+    ] = False,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit",
+            parser=parse_positive,
+            metavar="N",
+            help="Show at most N rows of each table and change.",
+        ),
+    ] = "5",  # type: ignore[assignment]
+    check: CheckEqual = False,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    repository: RepositoryAddress = "",
+) -> int:
+    """Compare the rows of two databases, also of different engines: rows that only one has, and changed columns.
+
+    A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
+    is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
+    """
+    from dbctl.services.comparison.rows import DiffRequest, compare_data
+
+    request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
+    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
+        with show_progress(session, "Comparing rows", None, unit="rows"):
+            result = compare_data(first, second, request)
+        return emit(session, result, status=result.status if check else 0, target=first.name)
