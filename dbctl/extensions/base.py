@@ -29,6 +29,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     commands: Mapping[str, Place] = {}
     #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches
     parts: Mapping[str, Place] = {}
+    #: for each engine, the function that returns the parts of the engine itself, among which ``Engine.extension_part`` searches
+    engine_parts: Mapping[str, Place] = {}
     #: a function that returns the page about apps and fleets that is attached to a summary:
     #: ``(selections, location, *, timeout, since, jobs) -> bytes``
     summary_page: Place = ""

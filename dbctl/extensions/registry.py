@@ -105,7 +105,12 @@ def list_commands(group: str) -> Mapping[str, Place]:
 
 def list_parts(engine: str) -> Sequence[Place]:
     """Return the functions that create the parts of extensions for a database of an engine."""
-    return [extension.parts[engine] for extension in list_built_in() if engine in extension.parts]
+    return [extension.parts[engine] for extension in list_extensions() if engine in extension.parts]
+
+
+def list_engine_parts(engine: str) -> Sequence[Place]:
+    """Return the functions that create the parts of extensions for an engine itself."""
+    return [item.engine_parts[engine] for item in list_extensions() if engine in item.engine_parts]
 
 
 def find_place(purpose: str) -> Place | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.database import FillRow, Readable
 from dbctl.errors.base import Remedy
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
+P = TypeVar("P")
 #: Provides a private folder with free space for a number of bytes.
 TempDirFactory = Callable[[int], AbstractContextManager[Path]]
 #: What to do without a server for a trial restore.
@@ -238,6 +239,13 @@ class Engine(ABC):
             As ``require_salvageable``, and the errors of the engine.
         """
         raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
+
+    def extension_part(self, kind: type[P]) -> P | None:
+        """Return the part of an extension with the contract ``kind``, such as ``Salvage``; None if the engine lacks it."""
+        from dbctl.extensions import registry
+
+        parts = (part for place in registry.list_engine_parts(self.name) for part in registry.load(place)())
+        return next((part for part in parts if isinstance(part, kind)), None)
 
     def _unsupported(self, feature: str, hint: Remedy | str) -> NotSupportedError:
         return NotSupportedError(feature=feature, subject=self.title, hint=hint)
