@@ -1,4 +1,4 @@
-"""``dbctl restore``: restore backups into live databases, undo a restore, and salvage damaged files."""
+"""``dbctl restore``: restore backups into live databases, and undo a restore."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from msgspec import structs
 
 from dbctl.cli._support.backups import (
     BackupKind,
@@ -28,7 +27,7 @@ from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
-from dbctl.errors.usage import ConfigMissingError, UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Kind
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from dbctl.services.restore.copy import CopyResult
     from dbctl.services.restore.preview import Preview
     from dbctl.services.restore.result import RestoreResult
-    from dbctl.services.restore.salvage import DatabaseSalvageResult
     from dbctl.services.restore.tables import TablesRestoreResult
 
 
@@ -245,65 +243,6 @@ def files(
         keys = load_keys(session, app, identity, passphrase_file)
         operation = RestoreFiles(repository, file or repository.find(backup), to, keys)
         return run_change(session, operation, dry_run=dry_run)
-
-
-@Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
-@Example("restore recover --from damaged.db --to salvaged.db --dry-run")
-@GROUP.command("recover", answers=lambda: (DatabaseSalvageResult, DryRunResult), recorded=True)
-def recover(
-    session: Session,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="New file; default: next to the damaged one.")
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Salvage this file instead of the app's database."),
-    ] = None,
-    reference: Annotated[
-        str,
-        typer.Option(
-            "--reference",
-            metavar="FILE|ID",
-            help="Take the definitions of lost tables from a valid database of the same schema, or from a backup (id or latest).",
-        ),
-    ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also read a database without damage.")] = False,
-    identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
-    dry_run: DryRun = False,
-) -> int:
-    """Salvage the readable rows of a damaged SQLite database into a new file.
-
-    The damaged file and the app's database remain unchanged: the output describes how to replace the database,
-    and how many rows of each table were salvaged. Exit 4 if data is lost.
-    """
-    from dbctl.services.restore.salvage import SalvageDatabase, open_reference
-
-    selection = session.selection
-    if source and to and not (selection.profile or selection.urls or selection.configured):
-        from dbctl.config import loader
-
-        try:
-            loader.config_path(selection)
-        except ConfigMissingError:  # the files name everything
-            selection = structs.replace(selection, profile="plain", urls=[f"main={source}"])
-    with (
-        session.open_app(selection) as app,
-        open_reference(
-            app, reference, app.only or app.main(), load_keys(session, app, identity, passphrase_file)
-        ) as reference_database,
-    ):
-        operation = SalvageDatabase(
-            app,
-            selection,
-            to=to,
-            source=source,
-            reference=reference_database,
-            reference_name=reference,
-            force=force,
-        )
-        with show_progress(session, "recovering", 100, unit="%"):
-            return run_change(session, operation, dry_run=dry_run)
 
 
 @contextmanager

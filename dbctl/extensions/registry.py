@@ -27,6 +27,11 @@ ENTRY_POINTS = "dbctl.extensions"
 BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
+        name="salvage",
+        commands={"restore recover": "dbctl.extensions.salvage.commands"},
+        engine_parts={"sqlite": "dbctl.extensions.salvage.sqlite.recover:create_parts"},
+    ),
+    Extension(
         name="reports",
         groups={"report": "dbctl.extensions.reports.commands"},
         commands={"stats history": "dbctl.extensions.reports.history"},

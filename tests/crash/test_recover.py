@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.salvage import SalvageRequest
-from dbctl.engines.sqlite.recover.recover import recover
+from dbctl.extensions.salvage.contract import SalvageRequest
+from dbctl.extensions.salvage.sqlite.recover import recover
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer

@@ -39,7 +39,7 @@ OPENERS = {
     "engines/sqlite/restore.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "engines/sqlite/foreign.py": "private copies of dumps",
     "engines/sqlite/connection.py": "the first bytes of a database that it reads without locks, so none can be lost",
-    "engines/sqlite/recover/image.py": "private copies of damaged files, and a reference file, without open connections to them",
+    "extensions/salvage/sqlite/image.py": "private copies of damaged files, and a reference file, without open connections to them",
     "engines/sqlite/external_index/reader.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
     "engines/sqlite/external_index/build.py": "the external index while it is created (O_EXCL), and its folder",
     "engines/sqlite/files.py": "-wal files, which are never locked",
@@ -75,10 +75,10 @@ CONNECTORS = {
     "engines/sqlite/dump.py": "the copy of a backup",
     "engines/sqlite/restore.py": "the target of a restore, and the dump",
     "engines/sqlite/foreign.py": "private copies of foreign files, and the file that it creates from a dump",
-    "engines/sqlite/recover/image.py": "a private copy of a damaged database, for the integrity check",
-    "engines/sqlite/recover/new_database.py": "the new file of a recovery, and an empty database in memory",
-    "engines/sqlite/recover/recover.py": "the new file of a recovery, for its journal mode",
-    "engines/sqlite/recover/schema.py": "the reference file",
+    "extensions/salvage/sqlite/image.py": "a private copy of a damaged database, for the integrity check",
+    "extensions/salvage/sqlite/new_database.py": "the new file of a recovery, and an empty database in memory",
+    "extensions/salvage/sqlite/recover.py": "the new file of a recovery, for its journal mode",
+    "extensions/salvage/sqlite/schema.py": "the reference file",
 }
 DRIVERS = ("sqlite", "psycopg", "pymysql", "lancedb", "pyarrow")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
@@ -121,6 +121,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     # The event store is dbctl's own file; `dbctl version` prints the version of SQLite.
     permitted = (
         "engines/",
+        "extensions/salvage/sqlite/",
         "services/events/",
         "sqlite_library.py",
         "services/support/versions.py",

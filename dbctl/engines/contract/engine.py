@@ -12,7 +12,6 @@ from dbctl.engines.contract.database import FillRow, Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
-from dbctl.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
@@ -27,7 +26,6 @@ if TYPE_CHECKING:  # most commands only read a database
         RestoreTarget,
         TrialRestore,
     )
-    from dbctl.engines.contract.salvage import SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
@@ -215,30 +213,6 @@ class Engine(ABC):
             NotSupportedError: the engine has no such folders.
         """
         raise self._unsupported(f"importing the folder {folder}", "Import a file.")
-
-    def require_salvageable(self, target: str) -> None:
-        """Check that ``salvage`` is supported.
-
-        Raises:
-            NotSupportedError: it is not.
-        """
-        raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
-
-    def salvage(
-        self,
-        request: SalvageRequest,
-        target: str,
-        *,
-        progress: Progress = no_progress,
-    ) -> SalvageResult:
-        """Salvage a damaged database into a new one; the damaged one is only read.
-
-        The caller holds ``RestoreTarget.lock``, and has checked that no program has the database open.
-
-        Raises:
-            As ``require_salvageable``, and the errors of the engine.
-        """
-        raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
 
     def extension_part(self, kind: type[P]) -> P | None:
         """Return the part of an extension with the contract ``kind``, such as ``Salvage``; None if the engine lacks it."""

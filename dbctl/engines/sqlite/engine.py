@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
-from dbctl.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
     from dbctl.engines.contract.database import Readable, Writable
     from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
-    from dbctl.engines.contract.salvage import SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
@@ -98,16 +96,6 @@ class SQLiteEngine(Engine):
         from dbctl.engines.sqlite import lint
 
         return lint.SCRIPTS
-
-    def require_salvageable(self, target: str) -> None:
-        """Do nothing: each file can be salvaged."""
-
-    def salvage(
-        self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
-    ) -> SalvageResult:
-        from dbctl.engines.sqlite.recover.recover import recover
-
-        return recover(request, target, progress)
 
 
 ENGINE = SQLiteEngine()

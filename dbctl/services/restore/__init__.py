@@ -1,1 +1,1 @@
-"""Restore: apply, undo, preview, copy, single tables, drill, salvage."""
+"""Restore: apply, undo, preview, copy, single tables, drill."""

@@ -5,35 +5,49 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract.checks import EngineFinding
-from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
 from dbctl.engines.sqlite.files import list_files
-from dbctl.engines.sqlite.recover import image as images
-from dbctl.engines.sqlite.recover import new_database, schema
-from dbctl.engines.sqlite.recover.btree import Trees
-from dbctl.engines.sqlite.recover.copy_rows import RowCopier
-from dbctl.engines.sqlite.recover.image import CopyResult, Image
-from dbctl.engines.sqlite.recover.match import match_roots
-from dbctl.engines.sqlite.recover.new_database import create_objects, verify_and_repair
-from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import DatabaseMissingError, FileExistsAlreadyError, UnreachableError
 from dbctl.errors.restore import UnrecoverableError
+from dbctl.extensions.salvage.contract import Salvage, SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.extensions.salvage.sqlite import image as images
+from dbctl.extensions.salvage.sqlite import new_database, schema
+from dbctl.extensions.salvage.sqlite.btree import Trees
+from dbctl.extensions.salvage.sqlite.copy_rows import RowCopier
+from dbctl.extensions.salvage.sqlite.image import CopyResult, Image
+from dbctl.extensions.salvage.sqlite.match import match_roots
+from dbctl.extensions.salvage.sqlite.new_database import create_objects, verify_and_repair
+from dbctl.extensions.salvage.sqlite.schema import Entry, ReferenceSchema
 from dbctl.files import atomic, mounts, temp
 from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
 from dbctl.model import format_count
-from dbctl.progress import Progress
+from dbctl.progress import Progress, no_progress
 
 #: Size of the smallest possible page.
 MIN_FILE_BYTES = 512
 OTHER_NAME_HINT = "Choose another name with --to."
 REFERENCE_HINT = "Take the catalog from the newest backup with --reference latest, or from a valid database with --reference FILE."
+
+
+class SQLiteSalvage(Salvage):
+    """The salvage of files."""
+
+    def salvage(
+        self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
+    ) -> SalvageResult:
+        return recover(request, target, progress)
+
+
+def create_parts() -> Sequence[object]:
+    """Return the parts of the engine SQLite."""
+    return [SQLiteSalvage()]
 
 
 def recover(request: SalvageRequest, target: str, progress: Progress) -> SalvageResult:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dbctl import signals
-from dbctl.engines.sqlite.recover.image import (
+from dbctl.extensions.salvage.sqlite.image import (
     HEADER_BYTES,
     HEADER_SIZES,
     INDEX_INTERIOR,
@@ -16,7 +16,7 @@ from dbctl.engines.sqlite.recover.image import (
     Image,
     read_number,
 )
-from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
+from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing, read_varint
 
 LOWEST, HIGHEST = -(1 << 63) - 1, (1 << 63) - 1
 #: More than the depth of a tree in the largest possible file.

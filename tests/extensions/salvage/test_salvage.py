@@ -17,8 +17,8 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.services.restore import salvage
-from dbctl.services.restore.salvage import SalvageDatabase
+from dbctl.extensions.salvage import operation as salvage
+from dbctl.extensions.salvage.operation import SalvageDatabase
 from tests.services import flashpoint_app, promptvault_app
 
 SERVER_URLS = {

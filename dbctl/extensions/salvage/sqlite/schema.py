@@ -13,8 +13,8 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
 from dbctl.engines.sqlite.files import connect
-from dbctl.engines.sqlite.recover.btree import Gap, Trees
 from dbctl.engines.sqlite.values import RawText
+from dbctl.extensions.salvage.sqlite.btree import Gap, Trees
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5

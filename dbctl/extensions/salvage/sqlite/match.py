@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.sqlite.recover.btree import Batch, Trees
-from dbctl.engines.sqlite.recover.image import (
+from dbctl.extensions.salvage.sqlite.btree import Batch, Trees
+from dbctl.extensions.salvage.sqlite.image import (
     HEADER_SIZES,
     INDEX_INTERIOR,
     INTERIOR,
@@ -22,7 +22,7 @@ from dbctl.engines.sqlite.recover.image import (
     Image,
     read_number,
 )
-from dbctl.engines.sqlite.recover.schema import Entry
+from dbctl.extensions.salvage.sqlite.schema import Entry
 
 #: Number of pages whose rows are compared, and the share of rows that must be equal.
 PAGES, SHARE = 5, 0.5

@@ -11,10 +11,11 @@ from pathlib import Path
 from dbctl import progress
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.salvage import SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.engines.contract.engine import Engine
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.extensions.salvage.contract import Salvage, SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, join_hint, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
@@ -123,7 +124,7 @@ class SalvageDatabase(Operation):
         super().__init__(app, app.target(self.database))
         self._selection = selection
         url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)
-        registry.load_engine(url.engine).require_salvageable(self.target)
+        self._salvage = _require_salvage(registry.load_engine(url.engine), self.target)
         for kind, path_option in (("damaged database", source), ("valid database", reference)):
             if path_option is not None and not os.path.exists(path_option):  # noqa: PTH110 - the method of pathlib raises PermissionError
                 raise FileMissingError(kind=kind, path=path_option)
@@ -165,7 +166,7 @@ class SalvageDatabase(Operation):
 
         Raises:
             BusyError: another program has the database open, or another dbctl process writes it.
-            Others, as ``Engine.salvage``.
+            Others, as ``Salvage.salvage``.
         """
         del confirmed  # no confirmation: nothing is destroyed
         self._app.close()  # the file is read without SQLite; closing it would drop the locks of an open reader
@@ -176,7 +177,9 @@ class SalvageDatabase(Operation):
                 stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
             self._require_unused()
             return self._create_result(
-                engine.salvage(self._recovery, self.target, progress=count_in_bytes((100, progress.advance)))
+                self._salvage.salvage(
+                    self._recovery, self.target, progress=count_in_bytes((100, progress.advance))
+                )
             )
 
     def _require_unused(self) -> None:
@@ -226,6 +229,14 @@ class SalvageDatabase(Operation):
             if path == installed_path or path.exists()
         ]
         return [*moves, shlex.join(["mv", str(new), str(installed_path)])]
+
+
+def _require_salvage(engine: Engine, target: str) -> Salvage:
+    if part := engine.extension_part(Salvage):
+        return part
+    raise NotSupportedError(
+        feature=f"salvaging {target} from its files", subject=engine.title, hint=engine.damage_hint
+    )
 
 
 @contextmanager

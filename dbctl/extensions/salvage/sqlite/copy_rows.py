@@ -10,12 +10,12 @@ from typing import Literal
 
 from dbctl import signals
 from dbctl.engines.contract.checks import EngineFinding
-from dbctl.engines.contract.salvage import SalvagedTable
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
-from dbctl.engines.sqlite.recover.image import Image
-from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table, create_entries
-from dbctl.engines.sqlite.recover.schema import Entry, correct_name
+from dbctl.extensions.salvage.contract import SalvagedTable
+from dbctl.extensions.salvage.sqlite.btree import HIGHEST, LOWEST, Batch, Gap, Trees
+from dbctl.extensions.salvage.sqlite.image import Image
+from dbctl.extensions.salvage.sqlite.new_database import Inserter, RejectedRows, Table, create_entries
+from dbctl.extensions.salvage.sqlite.schema import Entry, correct_name
 from dbctl.model import format_count
 from dbctl.progress import Progress
 

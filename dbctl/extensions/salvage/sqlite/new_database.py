@@ -16,10 +16,10 @@ from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.errors import get_error_name
-from dbctl.engines.sqlite.recover.btree import KeyFunction
-from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.values import RawText, find_affinity
 from dbctl.errors.base import DbctlError
+from dbctl.extensions.salvage.sqlite.btree import KeyFunction
+from dbctl.extensions.salvage.sqlite.schema import Entry
 from dbctl.files.atomic import create_empty
 from dbctl.model import format_count
 

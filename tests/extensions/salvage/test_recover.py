@@ -11,9 +11,6 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.salvage import SalvageRequest
-from dbctl.engines.sqlite.recover import recover as recovering
-from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
@@ -23,6 +20,9 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.restore import UnrecoverableError
+from dbctl.extensions.salvage.contract import SalvageRequest
+from dbctl.extensions.salvage.sqlite import recover as recovering
+from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing, read_varint
 from tests.engines.sqlite import damaged_files
 from tests.engines.sqlite.damaged_files import PAGE, TABLES, damage, read_rows
 

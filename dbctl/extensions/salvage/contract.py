@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl.engines.contract.checks import EngineFinding
 from dbctl.model import Struct
+from dbctl.progress import Progress, no_progress
 
 
 class SalvageRequest(Struct, frozen=True, kw_only=True):
@@ -41,3 +43,20 @@ class SalvageResult(Struct, frozen=True, kw_only=True):
     tables: Sequence[SalvagedTable]
     findings: Sequence[EngineFinding]  #: the damage, and what the user has to check
     rejected_rows: Path | None  #: the database with the rejected rows; None without rejected rows
+
+
+class Salvage(ABC):
+    """Part of an engine: the salvage of its databases."""
+
+    @abstractmethod
+    def salvage(
+        self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
+    ) -> SalvageResult:
+        """Salvage a damaged database into a new one; the damaged one is only read.
+
+        The caller holds ``RestoreTarget.lock``, and has checked that no program has the database open.
+
+        Raises:
+            UnrecoverableError: no table can be read.
+            Others: the errors of the engine.
+        """
