@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from msgspec import structs
@@ -11,27 +11,43 @@ from msgspec import structs
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret, Struct
 
-#: Each engine, and where its databases are.
-ENGINES: Mapping[str, Literal["file", "folder", "server"]] = {
-    "sqlite": "file",
-    "postgresql": "server",
-    "mysql": "server",
-    "lancedb": "folder",
-}
-#: Accepted schemes and their engines.
-SCHEMES = {name: name for name in ENGINES} | {
-    "file": "sqlite",
-    "postgres": "postgresql",
-    "mariadb": "mysql",
-    "s3": "lancedb",
-}
-#: What may follow the ``+`` of a scheme: the drivers that libraries such as SQLAlchemy name, which dbctl ignores, and ``s3``.
-_DRIVERS: Mapping[str, Sequence[str]] = {
-    "sqlite": ("aiosqlite", "pysqlite", "pysqlite3", "pysqlcipher"),
-    "postgresql": ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "psycopg_async"),
-    "mysql": ("aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql"),
-    "lancedb": ("s3",),
-}
+
+class EngineEntry(Struct, frozen=True, kw_only=True):
+    """Where an engine is, and how its databases are addressed."""
+
+    place: str  #: ``module:NAME`` of its instance of ``Engine``; imported when a database is opened
+    kind: Literal["file", "folder", "server"]  #: where its databases are; a folder may also be in storage
+    schemes: Sequence[str] = ()  #: the schemes of its addresses besides its name
+    #: what may follow the ``+`` of a scheme: the drivers that libraries such as SQLAlchemy name, which dbctl ignores, and ``s3``
+    drivers: Sequence[str] = ()
+
+
+#: The engines of the core; ``list_engines`` has also those of extensions.
+ENGINES: Mapping[str, EngineEntry] = {
+    "sqlite": EngineEntry(
+        place="dbctl.engines.sqlite.engine:ENGINE",
+        kind="file",
+        schemes=("file",),
+        drivers=("aiosqlite", "pysqlite", "pysqlite3", "pysqlcipher"),
+    ),
+    "postgresql": EngineEntry(
+        place="dbctl.engines.postgresql.engine:ENGINE",
+        kind="server",
+        schemes=("postgres",),
+        drivers=("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "psycopg_async"),
+    ),
+    "mysql": EngineEntry(
+        place="dbctl.engines.mysql.engine:ENGINE",
+        kind="server",
+        schemes=("mariadb",),
+        drivers=(
+            "aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql",
+        ),
+    ),
+    "lancedb": EngineEntry(
+        place="dbctl.engines.lancedb.engine:ENGINE", kind="folder", schemes=("s3",), drivers=("s3",)
+    ),
+}  # fmt: skip
 #: A text that begins like the address of another program: ``NAME:`` of two or more letters, or ``USER@HOST:``.
 _FOREIGN = r"(?a)[A-Za-z][A-Za-z0-9+.-]+:|[\w.-]+@[\w.-]+:"
 #: The engine of a path without a scheme.
@@ -41,8 +57,9 @@ SOCKET_OPTIONS = {"postgresql": "host", "mysql": "unix_socket"}
 HIGHEST_PORT = 65535
 #: The ports on which servers listen by default.
 DEFAULT_PORTS: Mapping[str, int] = {"postgresql": 5432, "mysql": 3306}
-#: The scheme of a folder in storage with the S3 protocol.
-S3_PREFIX = "s3://"
+#: The scheme, and the driver, of a folder in storage with the S3 protocol, and how its path begins.
+S3 = "s3"
+S3_PREFIX = f"{S3}://"
 #: The sign in the addresses of a fleet that the name of an instance replaces.
 PLACEHOLDER = "*"
 _ENDPOINT = (
@@ -65,12 +82,14 @@ class Url(Struct, frozen=True, kw_only=True):
     @property
     def is_file(self) -> bool:
         """Whether it is a local file."""
-        return ENGINES.get(self.engine) == "file"
+        entry = find_engine(self.engine)
+        return entry is not None and entry.kind == "file"
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a local folder."""
-        return ENGINES.get(self.engine) == "folder" and not self.path.startswith(S3_PREFIX)
+        entry = find_engine(self.engine)
+        return entry is not None and entry.kind == "folder" and not self.path.startswith(S3_PREFIX)
 
     @property
     def is_local(self) -> bool:
@@ -85,17 +104,36 @@ class Url(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         if self.is_folder:
             return f"{self.engine}:{self.path}"
-        if ENGINES.get(self.engine) != "server":
+        entry = find_engine(self.engine)
+        if entry is None or entry.kind != "server":
             return self.path
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
         port = f":{self.port}" if self.port else ""
         return f"{self.engine}://{login}{_encode_host(self.host)}{port}/{self.path}"
 
 
+def list_engines() -> Iterator[tuple[str, EngineEntry]]:
+    """Yield all engines by name, also those of extensions of dbctl that are not installed: their addresses are valid."""
+    yield from ENGINES.items()
+    from dbctl.extensions import registry
+
+    yield from registry.list_engines()
+
+
+def find_engine(name: str) -> EngineEntry | None:
+    """Return the entry of an engine; None: no engine has that name."""
+    return ENGINES.get(name) or next((entry for known, entry in list_engines() if known == name), None)
+
+
+def find_scheme(scheme: str) -> str:
+    """Return the engine of a scheme, without its driver, in lower case; empty: no engine has it."""
+    return next((name for name, entry in list_engines() if scheme in (name, *entry.schemes)), "")
+
+
 def parse_url(text: str) -> Url:
     """Parse the address of a database.
 
-    It is ``sqlite:///PATH``, a path, ``lancedb:PATH``, ``s3://BUCKET/PREFIX`` (or ``lancedb+s3://``), or
+    It is ``sqlite:///PATH``, a path, ``ENGINE:PATH`` of a folder, ``s3://BUCKET/PREFIX`` (or ``ENGINE+s3://``), or
     ``SCHEME://USER:PASSWORD@HOST:PORT/NAME?OPTIONS``.
 
     A ``/``, ``#`` or ``?`` before the last ``@`` is refused: in an unencoded password it would change the host, and a
@@ -109,23 +147,29 @@ def parse_url(text: str) -> Url:
     scheme, separator, remainder = text.partition("://")
     if not separator:
         scheme, separator, remainder = text.partition(":")
-        engine = SCHEMES.get(scheme.lower()) if separator else None
-        if engine is None:
+        engine = find_scheme(scheme.lower()) if separator else ""
+        entry = find_engine(engine) if engine else None
+        if entry is None:
             if is_foreign_address(text):
-                raise UrlInvalidError(
-                    reason=f"unknown scheme; known: {', '.join(SCHEMES)}; write ./ before a file name with a colon"
-                )
+                raise UrlInvalidError(reason=f"{_list_schemes()}; write ./ before a file name with a colon")
             return Url(engine=PATH_ENGINE, path=text, has_no_scheme=True)
-        if ENGINES[engine] == "server" or scheme.lower() == "s3":
+        if entry.kind == "server" or scheme.lower() == S3:
             raise UrlInvalidError(reason="the scheme must be followed by ://")
         return _parse_file(engine, remainder)
     base, has_driver, driver = scheme.lower().partition("+")
-    engine = SCHEMES.get(base)
-    if engine is None or (has_driver and driver not in _DRIVERS[engine]):
-        raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
-    if scheme.lower() in ("s3", "lancedb+s3"):
-        return _parse_bucket(remainder)
-    return _parse_server(engine, remainder) if ENGINES[engine] == "server" else _parse_file(engine, remainder)
+    engine = find_scheme(base)
+    entry = find_engine(engine)
+    if entry is None or (has_driver and driver not in entry.drivers):
+        raise UrlInvalidError(reason=_list_schemes())
+    if S3 in (base, driver):
+        return _parse_bucket(engine, remainder)
+    return _parse_server(engine, remainder) if entry.kind == "server" else _parse_file(engine, remainder)
+
+
+def _list_schemes() -> str:
+    engines = dict(list_engines())
+    schemes = [*engines, *(scheme for entry in engines.values() for scheme in entry.schemes)]
+    return f"unknown scheme; known: {', '.join(schemes)}"
 
 
 def is_foreign_address(text: str) -> bool:
@@ -135,10 +179,12 @@ def is_foreign_address(text: str) -> bool:
 
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
     """Return an address with its engine: a path without scheme is a folder if no engine of ``engines`` has files."""
-    if not url.has_no_scheme or any(ENGINES[name] == "file" for name in engines):
+    if not url.has_no_scheme:
         return url
-    folder_engine = next((name for name in engines if ENGINES[name] == "folder"), None)
-    return structs.replace(url, engine=folder_engine, has_no_scheme=False) if folder_engine else url
+    names = {entry.kind: name for name in reversed(engines) if (entry := find_engine(name))}
+    if "file" in names or "folder" not in names:
+        return url
+    return structs.replace(url, engine=names["folder"], has_no_scheme=False)
 
 
 def _parse_file(engine: str, address: str) -> Url:
@@ -152,7 +198,7 @@ def _parse_file(engine: str, address: str) -> Url:
     return Url(engine=engine, path=_decode(path))
 
 
-def _parse_bucket(address: str) -> Url:
+def _parse_bucket(engine: str, address: str) -> Url:
     bucket, _, prefix = address.partition("/")
     if not bucket:
         raise UrlInvalidError(reason="it contains no bucket")
@@ -160,7 +206,7 @@ def _parse_bucket(address: str) -> Url:
         raise UrlInvalidError(
             reason="the address of storage contains no key and no ?options; write s3://BUCKET/PREFIX"
         )
-    return Url(engine=SCHEMES["s3"], path=S3_PREFIX + (f"{bucket}/{prefix.strip('/')}".rstrip("/")))
+    return Url(engine=engine, path=S3_PREFIX + (f"{bucket}/{prefix.strip('/')}".rstrip("/")))
 
 
 def _parse_server(engine: str, address: str) -> Url:

@@ -1,44 +1,64 @@
-"""Find the engine of an address: the package ``dbctl.engines.NAME`` of a name in ``dbctl.url.ENGINES``."""
+"""Find the engine of an address: those of the core, and those of extensions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.errors.usage import NotSupportedError
-from dbctl.url import ENGINES
+from dbctl.url import ENGINES, find_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dbctl.engines.contract.engine import Engine
+    from dbctl.url import EngineEntry
 
 
 def load_engine(name: str) -> Engine:
     """Return the engine with a name.
 
     Raises:
-        NotSupportedError: this version of dbctl has no such engine.
+        NotSupportedError: dbctl has no such engine, or the extension that has it is not installed.
+        ExtensionInvalidError: the engine of another distribution cannot be imported.
     """
-    if name not in ENGINES:
-        raise NotSupportedError(
-            feature=f"the engine {name}",
-            subject="this version of dbctl",
-            hint=f"Supported: {', '.join(ENGINES)}.",
-        )
-    engine: Engine = import_module(f"dbctl.engines.{name}.engine").ENGINE
-    return engine
+    engine: Engine
+    if entry := ENGINES.get(name):
+        module, _, attribute = entry.place.partition(":")
+        engine = getattr(import_module(module), attribute)
+        return engine
+    from dbctl.extensions import registry
+
+    installed = dict(_list_of_extensions())
+    if name in installed:
+        engine = registry.load(installed[name].place)
+        return engine
+    cause = "Its extension is not installed. " if find_engine(name) else ""
+    raise NotSupportedError(
+        feature=f"the engine {name}",
+        subject="this installation of dbctl",
+        hint=f"{cause}Supported: {', '.join([*ENGINES, *installed])}.",
+    )
 
 
 def engine_title(name: str) -> str:
-    """Return the name of an engine for messages; the engine may be unknown to this version of dbctl."""
-    return load_engine(name).title if name in ENGINES else name
+    """Return the name of an engine for messages; the engine may be unknown to this installation of dbctl."""
+    try:
+        return load_engine(name).title
+    except NotSupportedError:
+        return name
 
 
 def find_folder_engine(folder: Path) -> Engine | None:
     """Return the engine that stores each table as a folder, if ``folder`` contains its tables; otherwise None."""
-    return next((engine for engine in _all_engines() if engine.is_table_folder(folder)), None)
+    engines = (load_engine(name) for name, entry in _list_of_extensions() if entry.kind == "folder")
+    return next((engine for engine in engines if engine.is_table_folder(folder)), None)
 
 
-def _all_engines() -> Iterator[Engine]:
-    return map(load_engine, ENGINES)
+def _list_of_extensions() -> Iterator[tuple[str, EngineEntry]]:
+    """Yield the engines of extensions that are installed, by name."""
+    from dbctl.extensions import registry
+
+    for extension in registry.list_extensions():
+        yield from extension.engines.items()

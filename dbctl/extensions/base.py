@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from dbctl.model import Struct
+from dbctl.url import EngineEntry
 
 #: A module, or an attribute of one as ``module:NAME``; it is imported when it is used.
 Place: TypeAlias = str
@@ -35,3 +36,4 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: ``(selections, location, *, timeout, since, jobs) -> bytes``
     summary_page: Place = ""
     errors: Place = ""  #: the module of its classes of errors
+    engines: Mapping[str, EngineEntry] = {}  #: by the names that addresses and profiles use

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbctl.errors.usage import ExtensionInvalidError
 from dbctl.extensions.base import API, Extension, Place
 from dbctl.extensions.installed import has_third_parties
+from dbctl.url import ENGINES, EngineEntry
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -132,6 +133,14 @@ def load_errors() -> None:
                 load(extension.errors)
 
 
+def list_engines() -> Iterator[tuple[str, EngineEntry]]:
+    """Yield the engines of extensions by name, also of those of dbctl whose packages are not installed: their addresses are valid."""
+    for extension in BUILT_IN:
+        yield from extension.engines.items()
+    for other in list_third_party():
+        yield from other.extension.engines.items() if other.extension else ()
+
+
 def load(place: Place) -> Any:
     """Import a module, or an attribute of one.
 
@@ -179,6 +188,9 @@ def _find_problem(extension: object, name: str) -> str:
     for words in (*extension.groups, *extension.commands):
         if words in existing or _is_core_command(words):
             return f"dbctl has the command {words!r}"
+    for engine in extension.engines:
+        if engine in ENGINES or any(engine in other.engines for other in BUILT_IN):
+            return f"dbctl has the engine {engine!r}"
     return ""
 
 

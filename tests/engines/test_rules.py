@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 import dbctl
-import dbctl.engines
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.url import ENGINES
+from dbctl.url import list_engines
 from tests.conformance.abilities import CONTRACTS
 from tests.engines.toy.engine import ToyReader
 
@@ -197,14 +196,20 @@ def test_no_file_is_copied_or_hashed_by_path(name):
 
 # Composition ---------------------------------------------------------------------------------------------------------
 
-#: Names of engines; ``url.py`` has the table of engines.
-ENGINE_NAMES = frozenset(ENGINES)
+#: Names of engines; ``url.py`` and the extensions have them.
+ENGINE_NAMES = frozenset(dict(list_engines()))
 
 
 def import_engine_classes() -> Iterator[type]:
-    for module in pkgutil.walk_packages(dbctl.engines.__path__, "dbctl.engines."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and value.__module__ == module.name:
+    packages = ["dbctl.engines", *(entry.place.rpartition(".")[0] for _, entry in list_engines())]
+    names = {
+        module.name
+        for package in packages
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+    }
+    for name in sorted(names):
+        for value in vars(importlib.import_module(name)).values():
+            if isinstance(value, type) and value.__module__ == name:
                 yield value
 
 

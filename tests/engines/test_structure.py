@@ -12,9 +12,11 @@ from pathlib import Path
 import dbctl
 from dbctl import engines
 from dbctl.engines import registry
-from dbctl.url import ENGINES
+from dbctl.url import list_engines
 
 ROOT = Path(dbctl.__file__).parent
+#: The packages of all engines.
+PACKAGES = [entry.place.partition(":")[0].rpartition(".")[0] for _, entry in list_engines()]
 #: Bases of a class with the class itself, and methods with inherited ones. Classes include the contracts ``Readable`` and
 #: ``Writable``, and the base of an engine, which has its parts.
 MAX_CLASSES, MAX_METHODS, MAX_REGISTRY_LINES = 7, 60, 200
@@ -24,11 +26,14 @@ CONTENT = ("content", "_content")
 
 def list_classes():
     """Return the classes that modules of engines define."""
+    packages = [engines.__name__, *PACKAGES]
     modules = [
-        import_module(module.name) for module in pkgutil.walk_packages(engines.__path__, "dbctl.engines.")
+        import_module(module.name)
+        for package in packages
+        for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
     ]
     values = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
-    return [value for value in values if value.__module__.startswith("dbctl.engines.")]
+    return [value for value in values if value.__module__.startswith(tuple(packages))]
 
 
 def test_classes_have_few_bases_and_methods():
@@ -64,7 +69,7 @@ def find_comparisons(tree):
             item.value for operand in operands for item in ast.walk(operand) if isinstance(item, ast.Constant)
         }
         is_content = any(getattr(operand, "attr", "") in CONTENT for operand in operands)
-        if not is_content and names & set(ENGINES):
+        if not is_content and names & set(dict(list_engines())):
             yield node.lineno if isinstance(node, ast.Compare) else node.value.lineno
 
 
@@ -74,7 +79,7 @@ def test_comparisons_with_the_name_of_an_engine_are_detected():
 
 
 def test_no_code_outside_of_an_engine_compares_its_name():
-    packages = [ROOT / "engines" / name for name in ENGINES]
+    packages = [ROOT.parent / name.replace(".", "/") for name in PACKAGES]
     comparisons = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in ROOT.rglob("*.py")

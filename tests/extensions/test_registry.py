@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dbctl.engines.registry import load_engine
 from dbctl.extensions import registry
-from dbctl.url import ENGINES
+from dbctl.url import find_engine
 
 
 @pytest.mark.parametrize("extension", registry.list_built_in(), ids=lambda extension: extension.name)
@@ -14,5 +15,7 @@ def test_places_of_extension_exist(extension):
     for words, place in groups.items():
         assert registry.load(place).GROUP.name == words.partition(" ")[0]
     for engine, place in extension.parts.items():
-        assert engine in ENGINES
+        assert find_engine(engine)
         assert callable(registry.load(place))
+    for name in extension.engines:
+        assert load_engine(name).name == name

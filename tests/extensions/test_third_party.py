@@ -28,13 +28,16 @@ BROKEN = {
     "group": ("dbctl_broken:GROUP", "dbctl has the command 'users'"),
     "command": ("dbctl_broken:COMMAND", "dbctl has the command 'data rows'"),
     "extension": ("dbctl_broken:EXTENSION", "dbctl has the command 'metrics'"),
+    "engine": ("dbctl_broken:ENGINE", "dbctl has the engine 'lancedb'"),
 }
 MODULE = """\
 from dbctl.extensions.base import Extension
+from dbctl.url import EngineEntry
 FUTURE = Extension(name="future", api=99)
 GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
 COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
+ENGINE = Extension(name="engine", engines={"lancedb": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")})
 """
 
 

@@ -70,7 +70,7 @@ class Engine(ABC):
     opens a database raises ``DriverMissingError`` if the driver is not installed.
     """
 
-    name: str  #: as in ``dbctl.url.ENGINES``
+    name: str  #: as in addresses and profiles
     title: str  #: for messages
     #: what an admin can do with damaged files of a database
     damage_hint = Remedy("Restore a backup with: `restore apply ID`")

@@ -15,7 +15,7 @@ from dbctl.profiles.model import cleanup, semantic
 from dbctl.profiles.model import cleanup as rebuild_model
 from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
-from dbctl.profiles.model.databases import Migrations
+from dbctl.profiles.model.databases import Database, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
 from dbctl.profiles.model.settings import Settings
@@ -27,6 +27,7 @@ from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
 from dbctl.services.settings.values import parse_schema
 from dbctl.services.users.sign_in_state import NEXT
+from dbctl.url import list_engines
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
@@ -92,6 +93,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     if profile.known_login and not (profile.users and profile.users.password):
         yield ("known_login",), "it requires [users.password]"
     for name, section in profile.databases.items():
+        yield from _check_engines(name, section)
         if section.migrations:
             yield from _check_migrations(profile, ("databases", name, "migrations"), section.migrations)
     yield from _check_sections(profile)
@@ -103,6 +105,14 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
         yield from _find_duplicates(field, key_name, getattr(profile, field))
     yield from _find_duplicates("search", "name", [entry for entry in profile.search if not entry.optional])
     yield from _find_ambiguous_searches(profile)
+
+
+def _check_engines(name: str, section: Database) -> Iterator[Problem]:
+    known = dict(list_engines())
+    for key, engines in (("engines", section.engines), ("recommended", section.recommended)):
+        for engine in engines:
+            if engine not in known:
+                yield ("databases", name, key), f"no engine {engine!r}; known: {', '.join(known)}"
 
 
 def _check_migrations(profile: Profile, key: Sequence[str], section: Migrations) -> Iterator[Problem]:

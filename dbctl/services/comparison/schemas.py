@@ -29,7 +29,7 @@ from dbctl.services.migrations.schema_diff import Difference, compare, split_sch
 from dbctl.services.migrations.status import find_targets
 from dbctl.services.restore.source import BackupSource
 from dbctl.services.transfer.compare import require
-from dbctl.url import SCHEMES
+from dbctl.url import find_scheme
 
 BACKUP_PREFIX = "backup:"
 #: The side that is the result of all migrations of the other one.
@@ -111,7 +111,7 @@ def _find_place(name: str, options: SideOptions) -> _Place:
     if name in databases:
         return _Place(selection, name)
     scheme, separator, _ = name.partition(":")
-    if not (separator and scheme.lower().partition("+")[0] in SCHEMES) and not os.path.lexists(name):
+    if not (separator and find_scheme(scheme.lower().partition("+")[0])) and not os.path.lexists(name):
         raise SideMissingError(name=name, candidates=[*apps, *databases])
     return _Place(Selection(profile=PLAIN, urls=[f"main={name}"]), "")
 

@@ -15,7 +15,7 @@ from dbctl.errors.usage import UrlInvalidError, UsageError
 from dbctl.files.atomic import explain_failure, read_settings
 from dbctl.model import Secret, Struct
 from dbctl.services.setup import env_file
-from dbctl.url import DEFAULT_PORTS, ENGINES, SCHEMES, parse_url
+from dbctl.url import DEFAULT_PORTS, find_engine, find_scheme, parse_url
 
 #: The names of files with settings in the format of ``.env``.
 ENV_FILE = re.compile(r"\.env(\..+)?|.+\.env")
@@ -90,8 +90,9 @@ def list_env_addresses(file: Path) -> Iterator[tuple[str, Address]]:
     A file of SQLite must exist; its relative path begins in the folder of the environment file.
     """
     for name, value in env_file.read_variables(file).items():
-        engine = SCHEMES.get(value.partition(":")[0].partition("+")[0].lower(), "")
-        if not engine or ":" not in value or not name.replace("-", "_").isidentifier():
+        scheme, separator, _ = value.partition(":")
+        engine = find_engine(find_scheme(scheme.partition("+")[0].lower())) if separator else None
+        if engine is None or not name.replace("-", "_").isidentifier():
             continue
         text = value if _VARIABLE.search(value) else f"${{{name}}}"
         address = Address(text=text, env_file=file)
@@ -99,7 +100,7 @@ def list_env_addresses(file: Path) -> Iterator[tuple[str, Address]]:
             url = parse_url(address.fill())
         except UrlInvalidError:
             continue
-        if ENGINES[engine] == "server":
+        if engine.kind == "server":
             yield Path(url.path).stem or name.lower(), address
         for path in (Path(url.path), file.parent / url.path.lstrip("/")) if url.is_file else ():
             if path.is_absolute() and path.is_file():

@@ -31,7 +31,7 @@ from dbctl.services.app.live_table import find_column
 from dbctl.services.setup import env_file
 from dbctl.services.setup.compose import ENV_FILE, Address, ComposeFile, find_compose_file, list_env_addresses
 from dbctl.services.setup.database_files import walk_directory
-from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address, parse_url
+from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address
 
 #: Seconds to wait for a locked database.
 TIMEOUT = 1.0
@@ -266,8 +266,8 @@ def _create_path_address(path: Path) -> Address:
 
 def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -> FoundDatabase:
     url = next(iter(config.parse_urls([address.fill()], Path.cwd()).values()))
-    if url.has_no_scheme and Path(url.path).is_dir():
-        url = parse_url(f"lancedb:{url.path}")
+    if url.has_no_scheme and (folder_engine := registry.find_folder_engine(Path(url.path))):
+        url = structs.replace(url, engine=folder_engine.name, has_no_scheme=False)
     with closing(registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)) as db:
         tables = db.tables()
         runner = "" if url.is_folder else _find_runner(db, url)

@@ -32,7 +32,7 @@ from dbctl.services.observation import observe_apps
 from dbctl.services.status import list_rows
 from dbctl.services.support.versions import list_components
 from dbctl.units import is_duration
-from dbctl.url import SCHEMES
+from dbctl.url import find_scheme
 
 HIDDEN = "(hidden)"
 #: Values of keys with a fixed list of values.
@@ -116,7 +116,7 @@ def _describe_address(value: str) -> str:
     """Return the scheme of an address, or that it is a variable or a path."""
     scheme, separator, _ = value.partition("://")
     if separator:
-        return f"{scheme}://{HIDDEN}" if scheme in SCHEMES or scheme in PROVIDERS else HIDDEN
+        return f"{scheme}://{HIDDEN}" if scheme in PROVIDERS or find_scheme(scheme) else HIDDEN
     return "${" + HIDDEN + "}" if value.startswith("${") else f"path {HIDDEN}"
 
 

@@ -1,5 +1,1 @@
 """An engine that is one package and one line in ``dbctl.url.ENGINES``: a database is a JSON file with lists of objects."""
-
-from tests.engines.toy.engine import ENGINE
-
-__all__ = ["ENGINE"]

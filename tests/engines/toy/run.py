@@ -1,12 +1,7 @@
-"""Run dbctl with the toy engine: its package is visible in ``dbctl.engines``, and it has its line in the table of engines."""
+"""Run dbctl with the toy engine, which has its line in the table of engines."""
 
-from pathlib import Path
-
-import dbctl.engines
 import dbctl.url
 from dbctl.__main__ import run
 
-dbctl.engines.__path__.append(str(Path(__file__).parents[1]))
-dbctl.url.ENGINES["toy"] = "file"  # type: ignore[index]
-dbctl.url.SCHEMES["toy"] = "toy"
+dbctl.url.ENGINES["toy"] = dbctl.url.EngineEntry(place="tests.engines.toy.engine:ENGINE", kind="file")  # type: ignore[index]
 run()

@@ -11,6 +11,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.usage import ConfigInvalidError
 from dbctl.profiles import loader
 from dbctl.services.profiles import inventory
+from dbctl.url import list_engines
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, run_statements
 from tests.shapes import flashpoint_web as shapes
 
@@ -64,12 +65,14 @@ def test_inconsistency_has_line_and_key(tmp_path):
     fields = line_number('value = "setting_value"')  # one line less and one line more
     assert check_profile(
         tmp_path,
+        ('engines = ["sqlite"]', 'engines = ["sqlight"]'),
         ('login = ["username", "email"]', 'login = ["nick", "email"]'),
         ('admin = "admin"', 'admin = "admin"\ndatabase = "people"'),
         ("[users.rules]\nusername", "[users.rules]\nnick"),
         ('fields = { name = "name", description', "fields = { description"),
         ('[settings.fields]\nvalue = "setting_value"', "[settings.fields]\nvalu = 'x'"),
     ) == [
+        f"line {line_number('engines = ')}, databases.user.engines: no engine 'sqlight'; known: {', '.join(dict(list_engines()))}",
         f"line {line_number('login = ')}, users.login: nick is not in users.fields",
         f"line {line_number('admin = ') + 1}, users.database: no section [databases.people]",
         f"line {line_number('[users.rules]') + 2}, users.rules.nick: nick is not in users.fields",
