@@ -25,7 +25,6 @@ from dbctl.engines.sqlite.errors import (
     is_busy,
     translate_error,
 )
-from dbctl.engines.sqlite.files import connect
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     ChangedWhileReadError,
@@ -49,6 +48,20 @@ UNDECODABLE = "Could not decode to UTF-8"
 
 #: Decodes any text, but takes nearly twice as long; a connection uses it only after it has read invalid text.
 decode_leniently = partial(str, encoding="utf-8", errors="surrogateescape")
+
+
+def build_uri(path: Path, parameters: str) -> str:
+    """Return the URI of a file for SQLite, with characters escaped that would end the path."""
+    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file://{quoted}?{parameters}"
+
+
+def connect(path: Path, parameters: str, *, timeout: float = 5.0) -> sqlite3.Connection:
+    """Open a file with parameters of its URI; the driver begins no transactions.
+
+    Python's driver opens it, because sqlite-utils has neither the parameters nor such connections.
+    """
+    return sqlite3.connect(build_uri(path, parameters), uri=True, isolation_level=None, timeout=timeout)
 
 
 class SQLiteConnection:

@@ -25,9 +25,10 @@ from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVer
 from dbctl.engines.file_locks import describe_lock_holders
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import SIDE_FILES, build_uri
+from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors.connection import BusyError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty

@@ -1,4 +1,4 @@
-"""The files of a SQLite database: side files, temporary files, checks before writing, and commits in a ``-wal`` file that SQLite would silently drop."""
+"""The files of a SQLite database: side files, temporary files, and commits in a ``-wal`` file that SQLite would silently drop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dbctl import signals
 from dbctl.engines.sqlite.errors import get_error_name
-from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -42,40 +41,6 @@ def list_files(path: Path) -> list[Path]:
     path = Path(os.path.realpath(path))
     candidates = (Path(f"{path}{suffix}") for suffix in ("", "-wal", "-journal"))
     return [candidate for candidate in candidates if os.path.lexists(candidate)]
-
-
-def build_uri(path: Path, parameters: str) -> str:
-    """Return the URI of a file for SQLite, with characters escaped that would end the path."""
-    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return f"file://{quoted}?{parameters}"
-
-
-def connect(path: Path, parameters: str, *, timeout: float = 5.0) -> sqlite3.Connection:
-    """Open a file with parameters of its URI; the driver begins no transactions.
-
-    Python's driver opens it, because sqlite-utils has neither the parameters nor such connections.
-    """
-    return sqlite3.connect(build_uri(path, parameters), uri=True, isolation_level=None, timeout=timeout)
-
-
-def refuse_unsafe(path: Path, target: str) -> None:
-    """Refuse to write a file without write access, or with a second hard link.
-
-    Raises:
-        ReadOnlyError: the file or its directory is not writable, or the file has a second hard link.
-    """
-    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise ReadOnlyError(
-            target=target,
-            reason=f"{path} or its directory is not writable for this user",
-            hint="Nothing was changed. Run dbctl as the owner of the app's files.",
-        )
-    if path.stat().st_nlink > 1:
-        raise ReadOnlyError(
-            target=target,
-            reason=f"{path} has a second hard link, and its users would not read this -wal",
-            hint="Nothing was changed. Remove the other link, or replace it with a symbolic link.",
-        )
 
 
 def find_files(path: Path) -> DatabaseFiles:

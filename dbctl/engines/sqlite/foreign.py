@@ -15,8 +15,9 @@ from typing import IO
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Content, ImportedDump
+from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import SIDE_FILES, connect
+from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty

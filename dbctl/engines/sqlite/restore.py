@@ -29,7 +29,7 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
 )
 from dbctl.engines.file_locks import describe_lock_holders, list_lock_holders, write_lock
-from dbctl.engines.sqlite.connection import WAIT_SECONDS
+from dbctl.engines.sqlite.connection import WAIT_SECONDS, connect
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.dump import SQLiteDumps, block_writers, create_step_callback
 from dbctl.engines.sqlite.errors import (
@@ -42,14 +42,13 @@ from dbctl.engines.sqlite.errors import (
 )
 from dbctl.engines.sqlite.files import (
     SIDE_FILES,
-    connect,
     list_descriptors,
     list_files,
     list_partial_files,
     may_reappear,
     new_partial_path,
-    refuse_unsafe,
 )
+from dbctl.engines.sqlite.write_connection import refuse_unsafe
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, FileFailedError, WriteConflictError
 from dbctl.errors.databases import SameFileError

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.engines.sqlite.files import may_reappear, refuse_unsafe
-from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.engines.sqlite.files import may_reappear
+from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
 from dbctl.files.atomic import sync_directory
 
 if TYPE_CHECKING:
@@ -31,6 +31,26 @@ CACHE_PRAGMA = ("cache_size", "-64000")
 #: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
 #: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
 DURABLE_PRAGMA = ("synchronous", "extra")
+
+
+def refuse_unsafe(path: Path, target: str) -> None:
+    """Refuse to write a file without write access, or with a second hard link.
+
+    Raises:
+        ReadOnlyError: the file or its directory is not writable, or the file has a second hard link.
+    """
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{path} or its directory is not writable for this user",
+            hint="Nothing was changed. Run dbctl as the owner of the app's files.",
+        )
+    if path.stat().st_nlink > 1:
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{path} has a second hard link, and its users would not read this -wal",
+            hint="Nothing was changed. Remove the other link, or replace it with a symbolic link.",
+        )
 
 
 class WriteConnection(SQLiteConnection):

@@ -19,6 +19,7 @@ from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndex
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
+from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.external_index.definition import (
     META,
@@ -27,7 +28,6 @@ from dbctl.engines.sqlite.external_index.definition import (
     TEXTS,
     ExternalIndexDefinition,
 )
-from dbctl.engines.sqlite.files import build_uri
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import Struct

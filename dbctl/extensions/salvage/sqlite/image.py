@@ -13,8 +13,8 @@ from typing import BinaryIO
 from dbctl import signals
 from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
+from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import connect
 from dbctl.errors.connection import BusyError, report_file_errors
 from dbctl.files import atomic
 from dbctl.model import Struct

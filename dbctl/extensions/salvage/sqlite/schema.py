@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
-from dbctl.engines.sqlite.files import connect
 from dbctl.engines.sqlite.values import RawText
 from dbctl.extensions.salvage.sqlite.btree import Gap, Trees
 
