@@ -132,8 +132,8 @@ OTHER_TEXTS = {
     "extensions/reports/page.py",
     "extensions/reports/sections.py",
     "services/notify/dispatch.py",
-    "services/schedule/cron.py",
-    "services/schedule/units.py",
+    "extensions/schedule/cron.py",
+    "extensions/schedule/units.py",
     "services/setup/init.py",
     "services/support/bundle.py",
 }

@@ -28,16 +28,17 @@ ENTRY_POINTS = "dbctl.extensions"
 BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
-        name="salvage",
-        commands={"restore recover": "dbctl.extensions.salvage.commands"},
-        engine_parts={"sqlite": "dbctl.extensions.salvage.sqlite.recover:create_parts"},
-    ),
-    Extension(
         name="reports",
         groups={"report": "dbctl.extensions.reports.commands"},
         commands={"stats history": "dbctl.extensions.reports.history"},
         summary_page="dbctl.extensions.reports.page:create_summary_page",
     ),
+    Extension(
+        name="salvage",
+        commands={"restore recover": "dbctl.extensions.salvage.commands"},
+        engine_parts={"sqlite": "dbctl.extensions.salvage.sqlite.recover:create_parts"},
+    ),
+    Extension(name="schedule", groups={"schedule": "dbctl.extensions.schedule.commands"}),
     Extension(
         name="transfer",
         commands={

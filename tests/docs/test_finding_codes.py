@@ -16,9 +16,9 @@ from dbctl.engines.contract.external_index import ExternalIndexState
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.engines.contract.vectors import VectorFault
 from dbctl.errors.base import DbctlError, load_registry
+from dbctl.extensions.schedule import status as schedule
 from dbctl.render.reports.report import read_subjects
 from dbctl.services.migrations import schema_diff, verify
-from dbctl.services.schedule import status as schedule
 from tools.findings_page import findings_page
 from tools.reference import PAGES, list_commands
 
@@ -212,7 +212,11 @@ def split_alternatives(node: ast.expr) -> Iterator[ast.expr]:
 
 @pytest.fixture(scope="module")
 def collectors() -> list[CodeCollector]:
-    paths = [path for folder in ("services", "engines") for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [
+        path
+        for folder in ("services", "engines", "extensions")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
     texts = ("Finding", "Contradiction", "create_finding", "self.finding(", "@rule(")
     return [
         CodeCollector(path)

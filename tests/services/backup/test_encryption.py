@@ -28,6 +28,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongError
 from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import ConfigInvalidError, DriverMissingError, KeyMissingError
+from dbctl.extensions.schedule import jobs
 from dbctl.files import mounts
 from dbctl.files.atomic import NewFile
 from dbctl.services.backup import manifest as backup_manifest
@@ -39,7 +40,6 @@ from dbctl.services.checks.run import examine
 from dbctl.services.migrations import operations
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
-from dbctl.services.schedule import jobs
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
 from tests.observed_progress import observe_progress

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.services.schedule.jobs import spread_seconds
-from dbctl.services.schedule.units import quote_word
+from dbctl.extensions.schedule.jobs import spread_seconds
+from dbctl.extensions.schedule.units import quote_word
 from tests.services import flashpoint_app
 
 MANAGER = Path(__file__).with_name("service_manager.sh")

@@ -13,11 +13,11 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.operations import TimersFailedError, UnitForeignError
 from dbctl.errors.usage import PlanChangedError, UsageError
+from dbctl.extensions.schedule.jobs import PlannedJob
+from dbctl.extensions.schedule.units import APP_MARK, PREFIX, Unit
 from dbctl.files import limited_program
 from dbctl.files.atomic import translate_errors, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
-from dbctl.services.schedule.jobs import PlannedJob
-from dbctl.services.schedule.units import APP_MARK, PREFIX, Unit
 
 #: Characters of a command that every cron accepts.
 MAX_LENGTH = 998

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.schedule.jobs import PlannedJob, normalize
 from dbctl.model import Struct
-from dbctl.services.schedule.jobs import PlannedJob, normalize
 
 #: The places in the image of dbctl.
 CONFIG_FOLDER, HOME_FOLDER, USER_ID = "/etc/dbctl", "/var/lib/dbctl", 10001

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbctl.cli.main import main
-from dbctl.services.schedule.cron import quote
+from dbctl.extensions.schedule.cron import quote
 from tests.profiles.test_larder import PROFILE
 from tests.receivers import read_json, receive_http
 from tests.services import flashpoint_app

@@ -23,11 +23,11 @@ from dbctl.render.text import escape
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.schedule.cron import UnitsInstalled
-    from dbctl.services.schedule.jobs import Job, PlannedJob
-    from dbctl.services.schedule.manifests import Manifest
-    from dbctl.services.schedule.status import JobStatus
-    from dbctl.services.schedule.units import Unit
+    from dbctl.extensions.schedule.cron import UnitsInstalled
+    from dbctl.extensions.schedule.jobs import Job, PlannedJob
+    from dbctl.extensions.schedule.manifests import Manifest
+    from dbctl.extensions.schedule.status import JobStatus
+    from dbctl.extensions.schedule.units import Unit
 
 
 GROUP = Group(
@@ -52,7 +52,7 @@ def _select_apps(session: Session, *, all_apps: bool) -> list[Selection]:
 
 def _read_apps(session: Session, *, all_apps: bool) -> list[Selection]:
     """Return the selected apps, whose jobs can run unattended."""
-    from dbctl.services.schedule.jobs import require_confirmed_cleanup
+    from dbctl.extensions.schedule.jobs import require_confirmed_cleanup
 
     apps = _select_apps(session, all_apps=all_apps)
     require_confirmed_cleanup(apps)
@@ -75,8 +75,8 @@ def cron(
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
     """
-    from dbctl.services.schedule.cron import join_command, write_crontab
-    from dbctl.services.schedule.jobs import Job, list_jobs
+    from dbctl.extensions.schedule.cron import join_command, write_crontab
+    from dbctl.extensions.schedule.jobs import Job, list_jobs
 
     apps = _read_apps(session, all_apps=all_apps)
     jobs = list_jobs(apps)
@@ -137,11 +137,11 @@ def systemd(
     if on_failure and not re.fullmatch(r"[\w@%:.\\-]+\.(service|target|path|socket)", on_failure, re.ASCII):
         raise UsageError(detail=f"--on-failure {on_failure!r} is not the name of a unit")
     apps = _read_apps(session, all_apps=all_apps)
-    from dbctl.services.schedule.jobs import list_jobs
+    from dbctl.extensions.schedule.jobs import list_jobs
 
     jobs = list_jobs(apps)
-    from dbctl.services.schedule.cron import require_user
-    from dbctl.services.schedule.units import Unit, UnitOptions, create_units, read_mark
+    from dbctl.extensions.schedule.cron import require_user
+    from dbctl.extensions.schedule.units import Unit, UnitOptions, create_units, read_mark
 
     unit_options = UnitOptions(
         user_units=user,
@@ -152,7 +152,7 @@ def systemd(
     units = create_units(jobs, apps, unit_options)
     names = list(dict.fromkeys(job.app for job in jobs))
     if install or dry_run:
-        from dbctl.services.schedule.cron import InstallUnits
+        from dbctl.extensions.schedule.cron import InstallUnits
 
         operation = InstallUnits(
             units, mark=read_mark(apps[0]), apps=names, folder=directory, user_units=user
@@ -184,10 +184,10 @@ def kubernetes(
     """
     if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
-    from dbctl.services.schedule.jobs import list_jobs
+    from dbctl.extensions.schedule.jobs import list_jobs
 
     jobs = list_jobs(_read_apps(session, all_apps=all_apps))
-    from dbctl.services.schedule.manifests import write_kubernetes
+    from dbctl.extensions.schedule.manifests import write_kubernetes
 
     return _emit_manifest(session, jobs, write_kubernetes(jobs, image=image, namespace=namespace))
 
@@ -207,8 +207,8 @@ def compose(
 
     The configuration is in the folder dbctl next to the file.
     """
-    from dbctl.services.schedule.jobs import list_jobs
-    from dbctl.services.schedule.manifests import write_compose
+    from dbctl.extensions.schedule.jobs import list_jobs
+    from dbctl.extensions.schedule.manifests import write_compose
 
     jobs = list_jobs(_read_apps(session, all_apps=all_apps))
     return _emit_manifest(session, jobs, write_compose(jobs, image=image, scheduler=scheduler))
@@ -228,7 +228,7 @@ def status(
     ] = None,
 ) -> int:
     """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next."""
-    from dbctl.services.schedule.status import read_schedule
+    from dbctl.extensions.schedule.status import read_schedule
 
     apps = _select_apps(session, all_apps=all_apps)
     report = read_schedule(apps, folder=directory)
@@ -250,7 +250,7 @@ def _emit_manifest(session: Session, jobs: "Sequence[PlannedJob]", text: str) ->
     if session.options.output is Format.TABLE:
         return _write_text(text)
     apps = list(dict.fromkeys(job.app for job in jobs))
-    from dbctl.services.schedule.manifests import Manifest
+    from dbctl.extensions.schedule.manifests import Manifest
 
     return emit(session, Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.files import limited_program
-from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
-from dbctl.services.events.runs import CommandHistory, is_failure
-from dbctl.services.observation import read_histories
-from dbctl.services.schedule.cron import (
+from dbctl.extensions.schedule.cron import (
     SYSTEM_FOLDER,
     find_obsolete,
     find_user_folder,
     join_command,
     read_unit,
 )
-from dbctl.services.schedule.jobs import PlannedJob, find_next_run, list_calendar_events, list_jobs
-from dbctl.services.schedule.units import name_unit, quote_word, read_mark
+from dbctl.extensions.schedule.jobs import PlannedJob, find_next_run, list_calendar_events, list_jobs
+from dbctl.extensions.schedule.units import name_unit, quote_word, read_mark
+from dbctl.files import limited_program
+from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
+from dbctl.services.events.runs import CommandHistory, is_failure
+from dbctl.services.observation import read_histories
 
 SYSTEM_CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"))
 _SECONDS, _MAX_BYTES = 10, 1 << 20

@@ -14,15 +14,15 @@ from dbctl.config import model
 from dbctl.config.environment import secret_file, state_folder
 from dbctl.config.sections import Selection
 from dbctl.errors.usage import UsageError
-from dbctl.model import Struct
-from dbctl.services.app import command_line
-from dbctl.services.schedule.jobs import (
+from dbctl.extensions.schedule.jobs import (
     NOTIFY,
     PlannedJob,
     list_app_names,
     list_calendar_events,
     spread_seconds,
 )
+from dbctl.model import Struct
+from dbctl.services.app import command_line
 
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="

@@ -20,10 +20,10 @@ from jsonschema import Draft7Validator, validators
 
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit
-from dbctl.services.schedule.manifests import HOME_FOLDER, USER_ID, write_yaml
+from dbctl.extensions.schedule.manifests import HOME_FOLDER, USER_ID, write_yaml
 from tests import external_tools
+from tests.extensions.schedule.test_units import HOSTILE, add_app
 from tests.services import flashpoint_app
-from tests.services.schedule.test_units import HOSTILE, add_app
 
 CONTAINER = Path(__file__).with_name("container.sh")
 
