@@ -14,7 +14,6 @@ from dbctl.demo import DemoBuilt
 from dbctl.demo.definition import SampleDatabase
 from dbctl.demo.sample import RowWriter, Sample
 from dbctl.engines.contract.database import Writable, require_supported
-from dbctl.engines.lancedb.catalog import create_table
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
 from dbctl.errors.databases import DatabaseNotEmptyError
@@ -90,12 +89,12 @@ class Builder:
         """Create the schema of a database, and insert its rows."""
         is_new = name not in self._urls
         url = self._urls.get(name) or Url(engine=database.engine, path=str(temporary / database.path))
-        target = f"{TARGET}/{name}"
+        target, engine = f"{TARGET}/{name}", load_engine(url.engine)
         if is_new:
             Path(url.path if database.tables else Path(url.path).parent).mkdir(parents=True, exist_ok=True)
         for table, columns in database.tables.get(self._sample.variant, {}).items():
-            create_table(url, target, table, columns, timeout=5)
-        opened = load_engine(url.engine).open_for_writing(
+            engine.create_table(url, target, table, columns, timeout=5)
+        opened = engine.open_for_writing(
             url,
             target,
             timeout=5,

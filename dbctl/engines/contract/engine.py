@@ -205,6 +205,15 @@ class Engine(ABC):
         """Whether a folder contains tables of this engine, each of which is a folder."""
         return False
 
+    def create_table(
+        self, url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float
+    ) -> None:
+        """Create an empty table of a sample in a folder that exists; other engines create tables with SQL.
+
+        ``columns`` has the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
+        """
+        raise self._unsupported(f"creating the table {table}", "Run SQL.")
+
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
         """Convert a folder for which ``is_table_folder`` is true as ``import_dump`` does; the folder is not changed.
 

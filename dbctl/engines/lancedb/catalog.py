@@ -19,7 +19,6 @@ from dbctl.engines.lancedb.values import Family, decoded_type, quote_name, type_
 from dbctl.engines.sql.catalog import LiveTables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
-from dbctl.url import Url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,15 +108,12 @@ class LanceSchema(SchemaReader):
         )
 
 
-def create_table(url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float) -> None:
-    """Create an empty table in an existing folder, for sample databases.
-
-    ``columns`` has the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
+def create_table(location: Location, table: str, columns: Mapping[str, str]) -> None:
+    """Create an empty table as ``Engine.create_table`` does.
 
     Raises:
         DriverMissingError: the library is not installed.
     """
-    location = Location(url, target, timeout=timeout)
     location.require_database()
     connection = location.connection
     import pyarrow as pa

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,14 @@ class LanceEngine(Engine):
         from dbctl.engines.lancedb import snapshot
 
         return snapshot.contains_tables(folder)
+
+    def create_table(
+        self, url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float
+    ) -> None:
+        from dbctl.engines.lancedb.catalog import create_table
+        from dbctl.engines.lancedb.location import Location
+
+        create_table(Location(url, target, timeout=timeout), table, columns)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
         from dbctl.engines.lancedb import dump as archives
