@@ -199,16 +199,6 @@ class ReplicaState(Struct, frozen=True, kw_only=True):
     lag_bytes: int | None  #: received changes that are not applied yet; None: unknown
     is_connected: bool  #: whether the replica receives changes from its primary
 
-    @property
-    def lag(self) -> str:
-        """The lag for messages."""
-        seconds = "an unknown time" if self.lag_seconds is None else f"{self.lag_seconds:.0f} s"
-        return seconds if self.is_connected else f"disconnected and {seconds}"
-
-    def is_within(self, max_lag: timedelta) -> bool:
-        """Whether the lag is known, and at most ``max_lag``."""
-        return self.lag_seconds is not None and self.lag_seconds <= max_lag.total_seconds()
-
 
 class ServerMonitor(ABC):
     """The part that observes the server of a database: sessions, statements, replication and its cluster."""
@@ -271,14 +261,16 @@ def require_replica(db: Readable, *, max_lag: timedelta, timeout: float) -> None
         ReplicaLagError: it remained further behind for ``timeout`` seconds.
     """
     server = require_supported(db, db.server, "reading from a replica", "Run it without --replica.")
-    deadline = time.monotonic() + timeout
+    deadline, limit = time.monotonic() + timeout, max_lag.total_seconds()
     while True:
         state = server.read_replica_state()
         if state is None:
             raise ReplicaPromotedError(target=db.target)
-        if state.is_within(max_lag):
+        if state.lag_seconds is not None and state.lag_seconds <= limit:
             return
         if time.monotonic() >= deadline:
-            raise ReplicaLagError(target=db.target, lag=state.lag, limit=max_lag.total_seconds())
+            lag = "an unknown time" if state.lag_seconds is None else f"{state.lag_seconds:.0f} s"
+            prefix = "" if state.is_connected else "disconnected and "
+            raise ReplicaLagError(target=db.target, lag=f"{prefix}{lag}", limit=limit)
         signals.raise_if_interrupted()
         time.sleep(POLL_SECONDS)
