@@ -8,10 +8,9 @@ from itertools import pairwise
 
 from dbctl.engines.contract.schema import StatementEffect
 from dbctl.engines.mysql.read_only import LEXER, split_variants
-from dbctl.engines.parsing.effects import analyze_effect
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
-from dbctl.engines.parsing.scripts import SqlScripts
+from dbctl.engines.parsing.scripts import SqlScripts, analyze_effect
 from dbctl.engines.parsing.statements import Statement, Word
 
 _TRANSACTION_STATEMENTS = re.compile(

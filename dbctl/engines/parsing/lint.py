@@ -65,16 +65,15 @@ class Linter(ABC):
         #: Kinds and names of the objects that the script created so far; it also inserted the rows of tables.
         self._new_objects = set[tuple[str, str]]()
         self.added_columns = set[tuple[str, str]]()  #: columns that the script added so far
-        created = {
+        self._created_tables = {
             name
             for statement in self.statements
             if statement.created and statement.created.kind == "table"
             for name in statement.created.names
         }
-        self.renames = [pair for statement in self.statements for pair in statement.renamed_tables()]
+        renames = (pair for statement in self.statements for pair in statement.renamed_tables())
         #: Tables that are replaced by a new table, after their rows were copied.
-        self.rebuilt_tables = {new for old, new in self.renames if old in created}
-        self._created_tables = created
+        self.rebuilt_tables = {new for old, new in renames if old in self._created_tables}
         findings: list[LintFinding] = []
         for statement in self.statements:
             for code, message in (
