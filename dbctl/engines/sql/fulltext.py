@@ -41,19 +41,18 @@ class RankedSearch(SqlPart, FullText):
         """Return the SQL that ranks the rows of ``spec.table`` by a query."""
 
     def select_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> list[Row]:
-        statement = Statement(query.table)
-        sql = self._build_ranked_select(statement, spec, text, query)
+        sql, statement = self._build_ranked_select(spec, text, query)
         return self._connection.fetch(sql, statement.parameters)
 
     def explain_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> Explanation:
-        statement = Statement(query.table)
-        sql = self._build_ranked_select(statement, spec, text, query)
+        sql, statement = self._build_ranked_select(spec, text, query)
         return self._db.explainer.explain_statement(sql, statement.parameters, statement.aliases)
 
     def _build_ranked_select(
-        self, statement: Statement, spec: TextIndexSpec, text: TextQuery, query: Query
-    ) -> str:
-        table, ranking = query.table, self._build_ranking(statement, spec, text)
+        self, spec: TextIndexSpec, text: TextQuery, query: Query
+    ) -> tuple[str, Statement]:
+        table, statement = query.table, Statement(query.table)
+        ranking = self._build_ranking(statement, spec, text)
         names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         tests = [ranking.test] if ranking.test else []
         tests += [self._db.builder.condition(statement, table, condition) for condition in query.where]
@@ -63,10 +62,8 @@ class RankedSearch(SqlPart, FullText):
         key = self._catalog.quote_column(table, spec.id, "t0")
         terms.append(self._db.dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
         narrowed = f" where {' and '.join(tests)}" if tests else ""
-        return (
-            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed}"
-            f" order by {', '.join(dict.fromkeys(terms))}"
-        )
+        sql = f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed}"
+        return f"{sql} order by {', '.join(dict.fromkeys(terms))}", statement
 
 
 class SqlTextScanner(SqlPart, TextScanner):

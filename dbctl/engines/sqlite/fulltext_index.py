@@ -164,8 +164,6 @@ _TRIGGER = (
     r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
     r" begin (?P<body>.*) end"
 )
-#: The FTS5 command that deletes an entry of an index without stored text.
-_DELETE_COMMAND = "insert into {own} ( {own} ,"
 
 
 class StoredTextIndex:
@@ -173,7 +171,8 @@ class StoredTextIndex:
 
     def __init__(self, connection: Connection, spec: TextIndexSpec) -> None:
         self._definition, self._spec = TextIndexDefinition(spec), spec
-        names = {("table", spec.index_table.lower()), ("index", self._definition.key_index.lower())}
+        name = spec.index_table.lower()
+        names = {("table", name), ("index", self._definition.key_index.lower())}
         pattern = re.compile(rf"\b{re.escape(spec.index_table)}\b", re.IGNORECASE)
         rows = connection.fetch("select type, lower(name), coalesce(sql, '') from sqlite_master")
         self._entries = {
@@ -181,10 +180,9 @@ class StoredTextIndex:
             for kind, name, sql in rows
             if (kind, name) in names or (kind == "trigger" and pattern.search(str(sql)))
         }
-
-    @property
-    def exists(self) -> bool:
-        return self._spec.index_table.lower() in self._entries
+        self.exists, self._sql = name in self._entries, self._entries.get(name, "")
+        #: the FTS5 command that deletes an entry of an index without stored text
+        self._delete_command = f"insert into {name} ( {name} ,"
 
     def contains(self, name: str) -> bool:
         """Whether an object of this name belongs to the index."""
@@ -193,15 +191,13 @@ class StoredTextIndex:
     @property
     def is_foreign(self) -> bool:
         """Whether an ordinary table has the name of the index."""
-        table_sql = self._entries.get(self._spec.index_table.lower(), "")
-        return bool(table_sql) and not re.match(VIRTUAL, table_sql)
+        return self.exists and not re.match(VIRTUAL, self._sql)
 
     def damage_reason(self) -> str:
         """Return why the index does not find every row; empty if it does."""
-        sql = self._entries[self._spec.index_table.lower()]
-        if not re.match(_FTS5, sql):
+        if not re.match(_FTS5, self._sql):
             return "it is not an FTS5 table"
-        content = re.search(_CONTENT, sql)
+        content = re.search(_CONTENT, self._sql)
         source = content["of"].strip("'\"") if content else ""
         if content and not source:
             return f"it stores no text, so matches have no {self._spec.key} and entries are never deleted"
@@ -213,17 +209,14 @@ class StoredTextIndex:
         """Whether the index finds every row if it has one entry per row, because changes that it cannot follow fail."""
         if self._spec.joined_texts or not self._has_expected_columns():
             return False
-        expected, bodies = self._definition.plain_trigger_bodies(), self._read_trigger_bodies()
-        delete_command = _DELETE_COMMAND.format(own=self._spec.index_table.lower())
+        bodies = self._read_trigger_bodies()
         return all(
-            bodies.get(verb, "") == expected[verb] or delete_command in bodies.get(verb, "")
-            for verb in expected
+            bodies.get(verb) == body or self._delete_command in bodies.get(verb, "")
+            for verb, body in self._definition.plain_trigger_bodies().items()
         )
 
     def _has_expected_columns(self) -> bool:
-        return normalize(self._entries[self._spec.index_table.lower()]) == normalize(
-            self._definition.statements()[self._spec.index_table]
-        )
+        return normalize(self._sql) == normalize(self._definition.statements()[self._spec.index_table])
 
     def has_plain_triggers(self) -> bool:
         """Whether the triggers of the index are simple handwritten ones: correct, but slow."""
@@ -235,15 +228,14 @@ class StoredTextIndex:
     def _read_trigger_bodies(self) -> dict[str, str]:
         """Return the bodies of the table's triggers by event, without those that ignore an indexed column."""
         bodies = {}
+        columns = {name.lower() for name in self._spec.columns}
         for match in (re.fullmatch(_TRIGGER, normalize(sql)) for sql in self._entries.values()):
-            watched_columns = (
-                {name.strip() for name in match["of"].split(",")} if match and match["of"] else set[str]()
-            )
-            covers_all = (
-                not watched_columns or {name.lower() for name in self._spec.columns} <= watched_columns
-            )
-            if match and match["table"] == self._spec.table.lower() and covers_all:
-                bodies[match["verb"]] = match["body"].strip("; ")
+            if match and match["table"] == self._spec.table.lower():
+                watched_columns = (
+                    {name.strip() for name in match["of"].split(",")} if match["of"] else columns
+                )
+                if columns <= watched_columns:
+                    bodies[match["verb"]] = match["body"].strip("; ")
         return bodies
 
     def _difference_reason(self) -> str:
@@ -252,7 +244,7 @@ class StoredTextIndex:
         actual = {name: normalize(text) for name, text in self._entries.items()}
         if actual.pop(table_name) != expected.pop(table_name):
             return "its columns differ"
-        if any(_DELETE_COMMAND.format(own=table_name) in sql for sql in actual.values()):
+        if any(self._delete_command in sql for sql in actual.values()):
             return (
                 f"its triggers use a command that it does not support, so changes of {self._spec.table} fail"
             )
