@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
@@ -89,14 +88,6 @@ def strip_collation(column: str) -> str:
 def collapse_spaces(text: str) -> str:
     """Return the text of a view or a trigger with normalized spaces."""
     return " ".join(text.split()).removesuffix(";")
-
-
-def group_by_table(rows: Iterable[tuple[object, ...]]) -> defaultdict[str, list[tuple[object, ...]]]:
-    """Return rows of a catalog by table, whose name is in the first column."""
-    rows_by_table = defaultdict[str, list[tuple[object, ...]]](list)
-    for row in rows:
-        rows_by_table[str(row[0])].append(row)
-    return rows_by_table
 
 
 def fingerprint(schema: Schema) -> str:

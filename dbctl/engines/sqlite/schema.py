@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import cast
 
 from dbctl.engines.contract.schema import (
@@ -17,7 +18,6 @@ from dbctl.engines.contract.schema import (
     SchemaReader,
     SchemaReference,
     SchemaTable,
-    group_by_table,
 )
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.statements import Word, WordReader, unquote_name
@@ -320,8 +320,10 @@ class _SchemaBuilder:
         self, entries: Sequence[Row], columns: Sequence[Row], keys: Sequence[Row], indexes: Sequence[Row]
     ) -> None:
         self._entries = [tuple(str(value or "") for value in entry) for entry in entries]
-        self._columns, self._keys = group_by_table(columns), group_by_table(keys)
-        self._indexes = group_by_table(indexes)
+        self._columns, self._keys, self._indexes = (
+            {str(table): list(rows) for table, rows in groupby(details, key=itemgetter(0))}
+            for details in (columns, keys, indexes)
+        )
         self._names = {entry[1].lower() for entry in self._entries}
         self._names |= {str(row[1]).lower() for row in columns}
         self._texts = {name: sql for kind, name, _, sql in self._entries if kind == "index"}
@@ -356,8 +358,8 @@ class _SchemaBuilder:
 
     def _build_table(self, name: str, sql: str) -> SchemaTable:
         text = _TableText(sql, self._names)
-        indexes = list(self._build_indexes(self._indexes[name]))
-        references = self._build_references(self._keys[name], text.deferred)
+        indexes = list(self._build_indexes(self._indexes.get(name, ())))
+        references = self._build_references(self._keys.get(name, ()), text.deferred)
         primary_indexes = [index for origin, index in indexes if origin == "pk"]
         key = self._find_primary_key(name)
         return SchemaTable(
@@ -380,8 +382,8 @@ class _SchemaBuilder:
 
     def _build_indexes(self, rows: Sequence[Row]) -> Iterator[tuple[str, SchemaIndex]]:
         """Yield each index of a table with its origin: ``c`` for CREATE INDEX, ``u`` and ``pk`` for constraints."""
-        for name in dict.fromkeys(str(row[1]) for row in rows):
-            index_rows = [row for row in rows if row[1] == name]
+        for key, group in groupby(rows, key=itemgetter(1)):
+            name, index_rows = str(key), list(group)
             sql = self._texts.get(name, "")
             terms, condition = parse_index(sql, self._names) if sql else ((), "")
             columns = []
@@ -398,11 +400,11 @@ class _SchemaBuilder:
     def _build_references(
         self, rows: Sequence[Row], deferred: Collection[tuple[str, ...]]
     ) -> Iterator[SchemaReference]:
-        for key_id in dict.fromkeys(row[1] for row in rows):
-            key_rows = [row for row in rows if row[1] == key_id]
+        for _, group in groupby(rows, key=itemgetter(1)):
+            key_rows = list(group)
             _, _, _, target, _, on_update, on_delete = key_rows[0]
             table = next((name for name in self._columns if name.lower() == str(target).lower()), str(target))
-            spelling = {str(row[1]).lower(): str(row[1]) for row in self._columns[table]}
+            spelling = {str(row[1]).lower(): str(row[1]) for row in self._columns.get(table, ())}
             target_columns = [str(row[4]) for row in key_rows if row[4] is not None]
             columns = [str(row[2]) for row in key_rows]
             yield SchemaReference(
@@ -417,7 +419,7 @@ class _SchemaBuilder:
 
     def _find_primary_key(self, table: str) -> list[str]:
         """Return the primary key of a table, to which a foreign key without columns refers."""
-        keyed = sorted((cast("int", row[5]), str(row[1])) for row in self._columns[table] if row[5])
+        keyed = sorted((cast("int", row[5]), str(row[1])) for row in self._columns.get(table, ()) if row[5])
         return [column for _, column in keyed]
 
 
