@@ -149,7 +149,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         )
         return (
             f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"
-            f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *_coalesce_zero(new), *extra, '0'])} from the_count"
+            f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *(f'coalesce({name}, 0)' for name in new), *extra, '0'])} from the_count"
             f" union all select {', '.join(stored)} from {ident(self.table)})"
             f" select {', '.join([*keys, *sums, *tops])} from both_sides{only} group by {', '.join(keys)} having {differ}"
         )
@@ -157,10 +157,6 @@ class Recount(Struct, frozen=True, kw_only=True):
 
 def _number_names(letter: str, names: Sequence[str]) -> list[str]:
     return [f"{letter}{index}" for index in range(len(names))]
-
-
-def _coalesce_zero(names: Sequence[str]) -> list[str]:
-    return [f"coalesce({name}, 0)" for name in names]
 
 
 #: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.

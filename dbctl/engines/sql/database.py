@@ -22,17 +22,14 @@ class Connection(Protocol):
 
     def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one reading statement and return all its rows."""
-        ...
 
     def fetch_within(
         self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
     ) -> list[Row] | None:
         """Run one reading statement and return all its rows; None after a time limit."""
-        ...
 
     def close(self) -> None:
         """Close the connection; further calls do nothing."""
-        ...
 
 
 class SqlDatabase(Readable):

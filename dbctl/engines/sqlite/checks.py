@@ -65,12 +65,9 @@ class SQLiteChecks(SQLitePart, Checks):
         if len(lines) < MAX_LINES:
             return lines
         # One damaged index fills the list; checking each table separately finds the others.
-        table_names = [name for name, definition in self._catalog.tables().items() if not definition.is_view]
-        return list(
-            dict.fromkeys(
-                [*lines, *(line for name in table_names for line in self._read_damage(pragma, ident(name)))]
-            )
-        )
+        for name in self._catalog.base_tables():
+            lines += self._read_damage(pragma, ident(name))
+        return list(dict.fromkeys(lines))
 
     def _read_damage(self, pragma: str, argument: str) -> list[str]:
         try:

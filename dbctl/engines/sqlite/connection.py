@@ -76,6 +76,7 @@ class SQLiteConnection:
         except ValueError:
             raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
         self.timeout = timeout  #: seconds to wait for a lock
+        self._context = ErrorContext(target=target, path=self.path, timeout=timeout, read_only=self.read_only)
         #: what services remember about the rows; see ``Readable.memo``
         self.memo = dict[object, object]()
         #: called when the tables of the connection may have changed
@@ -252,21 +253,16 @@ class SQLiteConnection:
             except (
                 UnicodeDecodeError
             ) as error:  # values are read as they are; the driver decodes definitions only
-                raise CorruptError(target=self._error_context().target, reason=NOT_UTF8) from error
+                raise CorruptError(target=self.target, reason=NOT_UTF8) from error
             except (OverflowError, UnicodeError) as error:
                 raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 
     def translate(self, error: sqlite3.Error) -> DbctlError:
         """Return the error to raise for an error of the driver."""
-        return translate_error(error, self._error_context())
+        return translate_error(error, self._context)
 
     def _unreachable_error(self, reason: str) -> DbctlError:
-        return build_unreachable_error(self._error_context(), reason)
-
-    def _error_context(self) -> ErrorContext:
-        return ErrorContext(
-            target=self.target, path=self.path, timeout=self.timeout, read_only=self.read_only
-        )
+        return build_unreachable_error(self._context, reason)
 
 
 #: Maximum number of unlocked reads of a changing file before locks are acquired.

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
@@ -227,30 +227,22 @@ def block_writers(path: Path, target: str, *, timeout: float) -> Iterator[Callab
     with subprocess.Popen(  # noqa: S603 - this Python, without a shell
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     ) as holder:
+        stdin, stdout = cast("IO[bytes]", holder.stdin), cast("IO[bytes]", holder.stdout)
         try:
-            if _read_reply(holder) == b"busy":
+            while not select.select([stdout], [], [], POLL_SECONDS)[0]:
+                signals.raise_if_interrupted()
+            if stdout.read(4) == b"busy":
                 raise BusyError(target=target, holder=describe_lock_holders(path), waited=f"{timeout:g}")
-            yield lambda: _release(holder)
+            yield lambda: _release(stdin, stdout)
         finally:
             with suppress(OSError, subprocess.TimeoutExpired), signals.defer_signals():
-                if not _pipe(holder.stdin).closed:  # the caller failed; remove the side files
-                    _pipe(holder.stdin).write(b".")
+                if not stdin.closed:  # the caller failed; remove the side files
+                    stdin.write(b".")
                     holder.wait(timeout=END_SECONDS)
             holder.kill()
 
 
-def _release(holder: subprocess.Popen[bytes]) -> None:
-    if not _pipe(holder.stdin).closed:
-        _pipe(holder.stdin).close()
-        _pipe(holder.stdout).read(1)
-
-
-def _read_reply(holder: subprocess.Popen[bytes]) -> bytes:
-    while not select.select([_pipe(holder.stdout)], [], [], POLL_SECONDS)[0]:
-        signals.raise_if_interrupted()
-    return _pipe(holder.stdout).read(4)
-
-
-def _pipe(end: IO[bytes] | None) -> IO[bytes]:
-    assert end is not None  # noqa: S101 - both pipes were requested
-    return end
+def _release(stdin: IO[bytes], stdout: IO[bytes]) -> None:
+    if not stdin.closed:
+        stdin.close()
+        stdout.read(1)

@@ -131,15 +131,9 @@ def list_descriptors(path: Path) -> Iterator[int]:
     """
     target = path.stat()
     for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
-        if _is_same_file(descriptor, target):
-            yield descriptor
-
-
-def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), target)
-    except OSError:  # closed since then, such as the descriptor of the listing itself
-        return False
+        with suppress(OSError):  # closed since then, such as the descriptor of the listing itself
+            if os.path.samestat(os.fstat(descriptor), target):
+                yield descriptor
 
 
 def _read_pending(index: bytes) -> int | None:

@@ -162,10 +162,7 @@ class SQLiteTimes(SQLitePart, TimeForms):
     """The part ``TimeForms``."""
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
-        definition = self._catalog.require_table(table)
-        key = [
-            name for name, column_definition in definition.columns.items() if column_definition.is_primary_key
-        ]
+        key = self._catalog.primary_key(table)
         value = self._catalog.quote_column(table, column, "")
         key_columns = "".join(f", {ident(name)}" for name in key)
         # With min(), SQLite takes the other columns from the row with the smallest value.

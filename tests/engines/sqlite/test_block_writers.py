@@ -100,8 +100,8 @@ def test_commit_before_the_exchange_repeats_the_safety_backup(deployed, monkeypa
         [],
     )
 
-    def release(holder):
-        original_release(holder)
+    def release(*pipes):
+        original_release(*pipes)
         if len(commits) < times:
             commits.append(1)
             flashpoint_app.run_statements(deployed, f"insert into ticks values ({len(commits)})")
