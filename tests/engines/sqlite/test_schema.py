@@ -70,6 +70,13 @@ def test_fingerprint_ignores_rows_and_file_changes(tmp_path, sql):
     assert read_fingerprint(path) == expected
 
 
+def test_schema_contains_references_to_missing_tables(tmp_path):
+    path = create_database(tmp_path / "app.db", "create table t (a references gone, b references lost (id))")
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        (table,) = reader.schema_reader.schema().tables
+    assert [(key.table, key.to) for key in table.references] == [("gone", []), ("lost", ["id"])]
+
+
 def test_fingerprint_ignores_temporary_tables(tmp_path):
     path = create_database(tmp_path / "app.db", *STATEMENTS)
     expected = read_fingerprint(path)
