@@ -15,15 +15,7 @@ from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import (
-    KINDS,
-    NATIVE,
-    Kind,
-    MySQLColumn,
-    MySQLTable,
-    normalize_type,
-    parse_labels,
-)
+from dbctl.engines.mysql.values import KINDS, MySQLColumn, MySQLTable, normalize_type, parse_labels
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import (
     NamedRow,
@@ -33,6 +25,7 @@ from dbctl.engines.servers.database import (
     sort_indexes,
     sort_references,
 )
+from dbctl.engines.servers.values import NATIVE, Kind
 from dbctl.engines.sql.catalog import Catalog, ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct

@@ -32,16 +32,9 @@ from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_nu
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import (
-    TIMES,
-    MySQLCodec,
-    MySQLColumn,
-    MySQLTable,
-    encode_for_column,
-    format_literal,
-    kind_of,
-)
+from dbctl.engines.mysql.values import MySQLCodec, MySQLColumn, MySQLTable, encode_for_column, format_literal
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
+from dbctl.engines.servers.values import TIMES, kind_of
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError

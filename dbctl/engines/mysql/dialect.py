@@ -9,17 +9,14 @@ from typing import Literal
 
 from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
 from dbctl.engines.mysql.values import (
-    TIMES,
     UNICODE_CHARSETS,
     MySQLColumn,
     charset_of,
     comparable_value,
     encode_value,
-    kind_of,
 )
-from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, compare_time, kind_of
 from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
-from dbctl.engines.sql.query_builder import Dialect
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
@@ -105,8 +102,6 @@ def parse_server(text: str, target: str) -> Server:
     return Server(product=product, version=version, version_text=text)
 
 
-NO_ROW = "1 = 0"
-
 #: A timestamp in each form of a time, from {0}, its milliseconds since 1970.
 _TIMESTAMP = "date_add(timestamp '1970-01-01 00:00:00.000', interval ({0}) * 1000 microsecond)"
 TIME_FORMATS: Mapping[TimeForm, str] = {
@@ -158,7 +153,7 @@ _OF_NUMBER = (
 _OF_TIME = "cast(floor(timestampdiff(microsecond, timestamp '1970-01-01 00:00:00', {0}) / 1000) as signed)"
 
 
-class MySQLDialect(Dialect):
+class MySQLDialect(ServerDialect):
     native_types = frozenset({"time", "uuid", "enum"})
     random = "rand()"
 
@@ -272,7 +267,7 @@ class MySQLDialect(Dialect):
 
     def to_milliseconds(self, value: str, column: Column) -> str:
         match kind_of(column):
-            case "time" | "date":
+            case "timestamp" | "date":
                 return _OF_TIME.format(value)
             case "integer":
                 return _OF_INTEGER.format(value)
@@ -282,12 +277,6 @@ class MySQLDialect(Dialect):
                 return "null"
             case _:
                 return _OF_TEXT.replace("{0}", self.exact_text(value))
-
-    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
-        return roughly_before(value, kind_of(column), timestamp, statement)
-
-    def sort_time(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super().sort_time(value, column)
 
     def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:
         milliseconds = f"{self.to_milliseconds(value, column)} + {shift.offset // MILLISECOND}"

@@ -15,8 +15,9 @@ from dbctl.engines.mysql import lint
 from dbctl.engines.mysql.connection import MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.database import MySQLWriter, RowInserter
 from dbctl.engines.mysql.read_only import LEXER
-from dbctl.engines.mysql.values import MySQLColumn, format_literal, kind_of
+from dbctl.engines.mysql.values import MySQLColumn, format_literal
 from dbctl.engines.servers.database import ServerScripts
+from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer, add_expressions, is_recursive
 from dbctl.engines.sql.database import Connection
@@ -194,7 +195,7 @@ class MySQLScripts(ServerScripts):
 
 
 #: Kinds for which ``<=>`` compares exactly.
-EXACT = frozenset({"integer", "number", "time", "date"})
+EXACT = frozenset({"integer", "number", "timestamp", "date"})
 
 
 class MySQLStaging(SqlStagingTables):

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache, partial
 from math import isfinite, isnan
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pymysql.constants import FIELD_TYPE
@@ -19,7 +19,16 @@ from dbctl.engines.contract.database import Column, Query, Table
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
-from dbctl.engines.servers.values import Formatters, format_integer, format_value, parse_time
+from dbctl.engines.servers.values import (
+    TIMES,
+    Formatters,
+    Kind,
+    ServerColumn,
+    format_integer,
+    format_value,
+    kind_of,
+    parse_time,
+)
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, is_storable, quote_literal
 from dbctl.errors.usage import ValueInvalidError
@@ -167,20 +176,16 @@ _WRITERS: Formatters = {
 }
 
 
-#: How values of a type compare. ``other``: by their text, which never fails.
-Kind: TypeAlias = Literal["text", "integer", "number", "uuid", "enum", "time", "date", "bytes", "other"]
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(["char", "varchar", "tinytext", "text", "mediumtext", "longtext"], "text"),
     **dict.fromkeys(["tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"], "integer"),
     **dict.fromkeys(["decimal", "float", "double"], "number"),
     **dict.fromkeys(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"], "bytes"),
-    **dict.fromkeys(["datetime", "timestamp"], "time"),
+    **dict.fromkeys(["datetime", "timestamp"], "timestamp"),
     "date": "date",
     "uuid": "uuid",
     "enum": "enum",
 }
-TIMES = frozenset[Kind]({"time", "date"})
-NATIVE: Mapping[Kind, str] = {"uuid": "uuid", "enum": "enum", "time": "time", "date": "time"}
 #: Upper limits of whole numbers in columns of a kind.
 LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 #: The character sets that can store every text.
@@ -193,10 +198,7 @@ _MEANING = {"0": "\0", "n": "\n", "r": "\r"}
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
 
 
-class MySQLColumn(Column, frozen=True, kw_only=True):
-    """A column of a live table, with the properties that determine how its values compare."""
-
-    kind: Kind
+class MySQLColumn(ServerColumn, frozen=True, kw_only=True):
     charset: str = ""
     collation: str = ""
     auto_increment: bool = False  #: AUTO_INCREMENT
@@ -216,11 +218,6 @@ def parse_labels(declared: str) -> list[str]:
     """Return the labels of an enum; in the catalog a backslash escapes, in every mode of the session."""
     texts = [text[1:-1].replace("''", "'") for text in _LABELS.findall(declared) if text.startswith("'")]
     return [_ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text) for text in texts]
-
-
-def kind_of(column: Column) -> Kind:
-    """Return how values of a column compare."""
-    return column.kind if isinstance(column, MySQLColumn) else "other"
 
 
 def is_binary(column: Column) -> bool:
@@ -418,7 +415,7 @@ _PARSERS: Mapping[Kind, Callable[[Column], codec.Parser]] = {
     "number": _create_number_parser,
     "uuid": codec.uuid_parser,
     "enum": codec.label_parser,
-    "time": partial(codec.time_parser, extra_pattern=UNPARSED_TIMES),
+    "timestamp": partial(codec.time_parser, extra_pattern=UNPARSED_TIMES),
     "date": partial(codec.time_parser, extra_pattern=UNPARSED_TIMES),
     "bytes": codec.bytes_parser,
 }

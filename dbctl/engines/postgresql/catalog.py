@@ -12,7 +12,7 @@ import msgspec
 from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.values import KINDS, NATIVE, Kind, PostgreSQLColumn
+from dbctl.engines.postgresql.values import KINDS, PostgreSQLColumn
 from dbctl.engines.servers.database import (
     NamedRow,
     Rows,
@@ -21,7 +21,7 @@ from dbctl.engines.servers.database import (
     sort_indexes,
     sort_references,
 )
-from dbctl.engines.servers.values import convert_row
+from dbctl.engines.servers.values import NATIVE, Kind, convert_row
 from dbctl.engines.sql.catalog import Catalog, ident
 from dbctl.errors.connection import PrivilegeMissingError
 

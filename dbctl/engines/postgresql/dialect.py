@@ -14,26 +14,28 @@ from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.postgresql.values import (
     CASTS,
     FALSE,
-    TIMES,
     TRUE,
-    Kind,
     PostgreSQLColumn,
     comparable_value,
     encode_value,
     format_array,
     is_extreme_time,
+)
+from dbctl.engines.servers.values import (
+    MILLISECOND,
+    NO_ROW,
+    TIMES,
+    Kind,
+    ServerDialect,
+    compare_time,
     kind_of,
 )
-from dbctl.engines.servers.values import MILLISECOND, compare_time, roughly_before
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
-from dbctl.engines.sql.query_builder import Dialect
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
-
-NO_ROW = "1 = 0"
 
 #: Milliseconds since 1970 in each form of a time; whole numbers, so that rounding loses none.
 TIME_FORMATS: Mapping[TimeForm, str] = {
@@ -68,7 +70,7 @@ _OF_NUMBER = (
 )
 
 
-class PostgreSQLDialect(Dialect):
+class PostgreSQLDialect(ServerDialect):
     native_types = frozenset({"time", "boolean", "uuid", "enum"})
 
     # Comparisons -----------------------------------------------------------------------------------------------
@@ -176,12 +178,6 @@ class PostgreSQLDialect(Dialect):
                 return _OF_NUMBER.format(value)
             case _:
                 return _OF_TEXT.format(self.as_text(value, column))
-
-    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
-        return roughly_before(value, kind_of(column), timestamp, statement)
-
-    def sort_time(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super().sort_time(value, column)
 
     def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:
         milliseconds = f"{self.to_milliseconds(value, column)} + {shift.offset // MILLISECOND}"

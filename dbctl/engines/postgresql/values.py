@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from math import isfinite, isnan
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from psycopg import adapters
@@ -23,9 +23,13 @@ from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.servers.values import (
     LARGEST,
     SMALLEST,
+    TIMES,
     Formatters,
+    Kind,
+    ServerColumn,
     format_integer,
     format_value,
+    kind_of,
     parse_time,
 )
 from dbctl.engines.sql import codec
@@ -208,20 +212,6 @@ def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
     local_adapters.register_dumper(int, Int8Dumper)
 
 
-#: How values of a type compare. ``other``: by their text, which never fails.
-Kind: TypeAlias = Literal[
-    "text",
-    "integer",
-    "number",
-    "boolean",
-    "uuid",
-    "enum",
-    "timestamptz",
-    "timestamp",
-    "date",
-    "bytes",
-    "other",
-]
 KINDS: Mapping[str, Kind] = {
     "text": "text",
     "varchar": "text",
@@ -237,15 +227,6 @@ KINDS: Mapping[str, Kind] = {
     "timestamp": "timestamp",
     "date": "date",
     "bytea": "bytes",
-}
-TIMES = frozenset[Kind]({"timestamptz", "timestamp", "date"})
-NATIVE: Mapping[Kind, str] = {
-    "boolean": "boolean",
-    "uuid": "uuid",
-    "enum": "enum",
-    "timestamptz": "time",
-    "timestamp": "time",
-    "date": "time",
 }
 #: The type to which a parameter is cast, so that a value out of range compares instead of failing.
 CASTS: Mapping[Kind, str] = {
@@ -266,10 +247,7 @@ _EXTREME_TIME = re.compile(
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
-class PostgreSQLColumn(Column, frozen=True, kw_only=True):
-    """A column of a live table, with its type from the catalog."""
-
-    kind: Kind
+class PostgreSQLColumn(ServerColumn, frozen=True, kw_only=True):
     base: str  #: the type without length and domain, quoted for a cast
 
 
@@ -278,11 +256,6 @@ class ComparableValue(NamedTuple):
 
     text: str
     type: str
-
-
-def kind_of(column: Column) -> Kind:
-    """Return how values of a column compare."""
-    return column.kind if isinstance(column, PostgreSQLColumn) else "other"
 
 
 def base_type(column: Column) -> str:

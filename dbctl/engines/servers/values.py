@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from dbctl.engines.contract.database import Column
 from dbctl.engines.sql.catalog import Statement
+from dbctl.engines.sql.query_builder import Dialect
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 
@@ -37,18 +39,58 @@ def compare_time(value: str, op: str, timestamp: datetime, format_time: Callable
             return f"{value} {'<' if op == '<=' else '>='} {bound(milliseconds + 1)}"
 
 
-def roughly_before(value: str, kind: str, timestamp: datetime, statement: Statement) -> str:
-    """Return SQL that can use an index and is true for all rows with a time before ``timestamp``, and few others."""
-    limit = round(timestamp.timestamp()) + 1
-    match kind:
-        case "integer" | "number":
-            seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)
-            return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
-        case "text":
-            # regardless of the zone; numeric text for 2001 to 2033 sorts before the dates of this century
-            return f"{value} < {statement.bind((timestamp + timedelta(days=2)).date().isoformat())}"
-        case _:
-            return "1 = 1"  # the comparison itself can use an index
+#: How values of a type compare. ``other``: by their text, which never fails.
+Kind: TypeAlias = Literal[
+    "text",
+    "integer",
+    "number",
+    "boolean",
+    "uuid",
+    "enum",
+    "timestamptz",
+    "timestamp",
+    "date",
+    "bytes",
+    "other",
+]
+TIMES = frozenset[Kind]({"timestamptz", "timestamp", "date"})
+NATIVE: Mapping[Kind, str] = {
+    "boolean": "boolean",
+    "uuid": "uuid",
+    "enum": "enum",
+    **dict.fromkeys(TIMES, "time"),
+}
+NO_ROW = "1 = 0"
+
+
+class ServerColumn(Column, frozen=True, kw_only=True):
+    """A column of a live table, with its type from the catalog."""
+
+    kind: Kind
+
+
+def kind_of(column: Column) -> Kind:
+    """Return how values of a column compare."""
+    return column.kind if isinstance(column, ServerColumn) else "other"
+
+
+class ServerDialect(Dialect):
+    """The SQL of all servers."""
+
+    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+        limit = round(timestamp.timestamp()) + 1
+        match kind_of(column):
+            case "integer" | "number":
+                seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)
+                return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
+            case "text":
+                # regardless of the zone; numeric text for 2001 to 2033 sorts before the dates of this century
+                return f"{value} < {statement.bind((timestamp + timedelta(days=2)).date().isoformat())}"
+            case _:
+                return "1 = 1"  # the comparison itself can use an index
+
+    def sort_time(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in TIMES else super().sort_time(value, column)
 
 
 V = TypeVar("V", bound=Struct)

@@ -22,7 +22,8 @@ from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.stream import stream_rows
-from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, kind_of
+from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
+from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer import canonical, lines
 from dbctl.engines.transfer.lines import NULL, TAB, split_line
@@ -49,7 +50,7 @@ _SINGLES: Mapping[LogicalKind, canonical.Normalizer] = {
     "real-unsigned": lambda text: canonical.remove_zero_sign(canonical.normalize_single(text)),
 }
 #: Kinds of columns whose text has only ASCII letters.
-_PLAIN = frozenset({"integer", "number", "time", "date", "uuid"})
+_PLAIN = frozenset({"integer", "number", "timestamp", "date", "uuid"})
 
 
 def quote_value(column: LineColumn, value: bytes) -> str:

@@ -17,7 +17,7 @@ from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.values import kind_of
+from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.transfer import canonical, lines
 from dbctl.engines.transfer.server_rows import ServerRowSource, TableNames
