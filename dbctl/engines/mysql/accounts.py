@@ -249,10 +249,7 @@ class Accounts(ServerRoles[Account]):
     """The accounts and roles of a server."""
 
     kind, word = Account, "account"
-
-    def __init__(self, session: Session, target: str) -> None:
-        super().__init__(target)
-        self._session = session
+    _session: Session
 
     def read_names(self) -> Collection[str] | None:
         return _read_known(self._session)

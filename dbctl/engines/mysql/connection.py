@@ -115,11 +115,8 @@ class MySQLConnection(ServerConnection[Session]):
 
     def bind(self, sql: str, parameters: Mapping[str, object]) -> str:
         """Return a statement with its parameters replaced by literals."""
-        try:
+        with self._check_binding(sql):
             return bind_parameters(sql, parameters, escapes=self.server.backslash_escapes)
-        except KeyError as error:
-            reason = f"parameter :{error.args[0]} has no value"
-            raise QueryFailedError(target=self.target, reason=reason) from None
 
     @contextmanager
     def execute(
@@ -128,8 +125,6 @@ class MySQLConnection(ServerConnection[Session]):
         session = self.session
         text = self.bind(sql, parameters)
         if not is_storable(text):
-            if "\0" in text:
-                raise QueryFailedError(target=self.target, reason="it contains a NUL")
             raise ValueInvalidError(name="statement", value="given", reason="it is not valid UTF-8")
         with self.translate_errors(sql, writing=writing), session.cursor() as cursor:
             cursor.execute(text)

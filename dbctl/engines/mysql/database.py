@@ -360,8 +360,8 @@ class MySQLPart:
 PREFIX = "dbctl_scratch_"
 #: The pattern of these names for GRANT.
 NAME_PATTERN = "dbctl\\_scratch\\_%"
-CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
-where schema_name = database()"""
+CHARSET = """select default_character_set_name as charset, default_collation_name as collation
+from information_schema.schemata where schema_name = database()"""
 
 
 def open_scratch(url: Url, target: str) -> MySQLWriter:
@@ -373,9 +373,9 @@ def open_scratch(url: Url, target: str) -> MySQLWriter:
     connection, account = db.connection, db.connection.session.account
     name = f"{PREFIX}{secrets.token_hex(6)}"
     try:
-        ((charset, collation),) = connection.fetch(CHARSET)
-        statement = f"create database {ident(name)} character set {charset} collate {collation}"
-        connection.fetch(statement, writing=True)
+        (charset,) = connection.fetch_by_name(CHARSET)
+        clause = "character set {charset} collate {collation}".format(**charset)
+        connection.fetch(f"create database {ident(name)} {clause}", writing=True)
         connection.cleanup.callback(_drop_scratch, connection, name)
         connection.fetch(f"use {ident(name)}")
         connection.session.database = name

@@ -14,7 +14,7 @@ from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.catalog import VERSIONED
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.database import MySQLPart, MySQLReader
+from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import DumpScanner
 from dbctl.engines.mysql.opening import (
     error_number,
@@ -146,8 +146,6 @@ and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes orde
 #: used the table yet: afterwards another table may have the name.
 CREATION_TIMES = """select table_name, create_time from information_schema.tables where table_schema = database()
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
-CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
-where schema_name = database()"""
 #: Since this version, the program of MariaDB dumps history, and its server restores it.
 HISTORY_VERSION = (10, 11)
 #: Character sets whose text is restored exactly from a dump in utf8mb4; others contain bytes without a Unicode character, or
@@ -365,12 +363,11 @@ class MySQLDumper(MySQLPart, Dumps):
         return {name: self._db.count(name) for name in names if not tables or name in tables}
 
     def _metadata(self) -> dict[str, str]:
-        ((charset, collation),) = cast("list[tuple[str, str]]", self._connection.fetch(CHARSET))
+        (charset,) = self._connection.fetch_by_name(CHARSET)
         return {
             **describe_server(self._connection.session),
             "database": self._connection.session.database,
-            "charset": charset,
-            "collation": collation,
+            **charset,
             "format": "plain",
             "roles": read_accounts(self._connection.session),
         }

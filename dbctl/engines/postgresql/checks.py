@@ -348,7 +348,7 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
         return " || ', ' || ".join(f"c.{ident(column)}::text" for column in key)
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        return SchemaAdvice(self._connection, self._catalog).find(table)
+        return SchemaAdvice(self._db).find(table)
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
         return compare_settings(self._connection, required)

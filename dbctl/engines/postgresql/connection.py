@@ -158,20 +158,9 @@ class PostgreSQLConnection(ServerConnection[Session]):
             ]
 
     def bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
-        """Return a statement with the parameters of the server, and their values.
-
-        Raises:
-            QueryFailedError: a parameter has no value, or the statement contains a NUL.
-        """
-        try:
-            text, values = bind_parameters(sql, parameters)
-        except KeyError as error:
-            raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} has no value"
-            ) from None
-        if "\0" in sql:
-            raise QueryFailedError(target=self.target, reason="it contains a NUL")
-        return text, values
+        """Return a statement with the parameters of the server, and their values."""
+        with self._check_binding(sql):
+            return bind_parameters(sql, parameters)
 
     def copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         """Insert many rows by COPY into ``table``, a name in SQL; return their number.

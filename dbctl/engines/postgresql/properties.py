@@ -332,10 +332,7 @@ class Roles(ServerRoles[Role]):
     """The roles of a server."""
 
     kind, word = Role, "role"
-
-    def __init__(self, session: Session, target: str) -> None:
-        super().__init__(target)
-        self._session = session
+    _session: Session
 
     def read_names(self) -> Collection[str]:
         return self._read_existing()

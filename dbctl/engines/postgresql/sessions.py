@@ -20,8 +20,7 @@ from dbctl.engines.contract.monitoring import (
 )
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog, quoted
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.postgresql.session import own_backends
@@ -292,11 +291,8 @@ where {VISIBLE} and c.relkind in ('r', 'p') and c.relname = any(:tables) and a.a
 order by 2, 3"""
 
 
-class SchemaAdvice:
+class SchemaAdvice(PostgreSQLPart):
     """Findings about constraints, sequences, collations and checksums."""
-
-    def __init__(self, connection: PostgreSQLConnection, catalog: PostgreSQLCatalog) -> None:
-        self._connection, self._catalog = connection, catalog
 
     def find(self, table: str = "") -> Sequence[EngineFinding]:
         """Return the findings about a table, or about the whole database."""
@@ -319,11 +315,12 @@ class SchemaAdvice:
             qualified = f"{ident(str(table_schema))}.{ident(str(table))}"
             sequence = f"{ident(str(schema))}.{ident(str(name))}"
             if not readable:
+                ((user,),) = self._connection.fetch("select current_user")
                 yield EngineFinding(
                     severity="info",
                     code="sequence-not-checked",
                     message=f"sequence {name} of {table}.{column} was not checked: this role may not read it",
-                    hint=f"GRANT SELECT ON SEQUENCE {sequence} TO {self._quote_role()};",
+                    hint=f"GRANT SELECT ON SEQUENCE {sequence} TO {ident(str(user))};",
                 )
             elif not cycles:
                 yield from self._compare_sequence(
@@ -348,6 +345,3 @@ from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualif
                 hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",
                 column=f"{table}.{column}",
             )
-
-    def _quote_role(self) -> str:
-        return ident(str(self._connection.fetch("select current_user")[0][0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -38,16 +38,6 @@ class Session(Protocol):
     def apply_settings(self) -> None:
         """Apply the session settings that dbctl relies on."""
         ...
-
-
-class Cursor(Protocol):
-    @property
-    def description(self) -> Sequence[Sequence[Any]] | None: ...
-
-    @property
-    def rowcount(self) -> int: ...
-
-    def fetchall(self) -> Iterable[Row]: ...
 
 
 S = TypeVar("S", bound=Session)
@@ -105,7 +95,7 @@ class ServerConnection(ABC, Generic[S]):
     @abstractmethod
     def execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
-    ) -> AbstractContextManager[Cursor]:
+    ) -> AbstractContextManager[Any]:
         """Run one statement; errors of the driver are translated until the block ends."""
 
     @abstractmethod
@@ -225,7 +215,8 @@ class ServerConnection(ABC, Generic[S]):
 
     def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
         with self.execute(sql, parameters, writing=True) as cursor:
-            return cursor.rowcount
+            row_count: int = cursor.rowcount
+            return row_count
 
     def run(self, sql: str) -> None:
         """Run a statement without parameters, such as one that begins or ends a transaction.
@@ -238,6 +229,17 @@ class ServerConnection(ABC, Generic[S]):
         """Apply the settings of the session again."""
         with self.translate_errors("set"):
             self.session.apply_settings()
+
+    @contextmanager
+    def _check_binding(self, sql: str) -> Iterator[None]:
+        """Refuse a parameter without a value, and a statement with a NUL."""
+        try:
+            yield
+        except KeyError as error:
+            reason = f"parameter :{error.args[0]} has no value"
+            raise QueryFailedError(target=self.target, reason=reason) from None
+        if "\0" in sql:
+            raise QueryFailedError(target=self.target, reason="it contains a NUL")
 
     def _fetch(self, sql: str, parameters: Mapping[str, object], *, writing: bool) -> list[Row]:
         with self.execute(sql, parameters, writing=writing) as cursor:

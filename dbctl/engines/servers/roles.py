@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -39,8 +39,8 @@ class ServerRoles(ABC, Generic[R]):
     kind: type[R]
     word: str  #: for messages
 
-    def __init__(self, target: str) -> None:
-        self._target = target
+    def __init__(self, session: Any, target: str) -> None:
+        self._session, self._target = session, target
 
     @abstractmethod
     def read_names(self) -> Collection[str] | None:
