@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import cast
 
-import msgspec
 from msgspec import structs
 
 from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolder
@@ -25,32 +25,31 @@ from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.postgresql.session import own_backends
 from dbctl.engines.servers.database import SHORT_TIMEOUT, describe_holders, find_problems
-from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import Row, ident, quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: Seconds since a time, at least 0: a start may be slightly later than the clock reading.
 _SECONDS = "round(greatest(0, extract(epoch from clock_timestamp() - {0}))::numeric, 3)::float8"
-#: The fields of ``Session``, in their order.
-_COLUMNS = f"""{{0}}.pid, {{0}}.usename, coalesce(nullif({{0}}.application_name, ''), {{0}}.backend_type),
-  host({{0}}.client_addr), {{0}}.state, coalesce({{0}}.query, ''),
-  case when {{0}}.state = 'active' then {_SECONDS.format("{0}.query_start")} end, {_SECONDS.format("{0}.xact_start")},
-  case when {{0}}.state = 'active' then nullif(concat_ws(': ', {{0}}.wait_event_type, {{0}}.wait_event), '') end,
-  {{0}}.query_start::text, coalesce(pg_has_role({{0}}.usesysid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE')
-    and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = {{0}}.usesysid), false)"""
-SESSIONS = f"""select {_COLUMNS.format("a")} from pg_catalog.pg_stat_activity a
-where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null order by a.xact_start nulls last, a.pid"""
-#: The blocker may belong to no database: a prepared transaction has no process, and its pid is 0.
-WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null,
+SESSIONS = f"""select a.pid, a.usename as "user", coalesce(nullif(a.application_name, ''), a.backend_type) as application,
+  host(a.client_addr) as client, a.state, coalesce(a.query, '') as query,
+  case when a.state = 'active' then {_SECONDS.format("a.query_start")} end as query_seconds,
+  {_SECONDS.format("a.xact_start")} as transaction_seconds,
+  case when a.state = 'active' then nullif(concat_ws(': ', a.wait_event_type, a.wait_event), '') end as wait,
+  a.query_start::text as statement_id, coalesce(pg_has_role(a.usesysid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE')
+    and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = a.usesysid), false) as can_cancel
+from pg_catalog.pg_stat_activity a"""
+OTHERS = """where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null
+order by a.xact_start nulls last, a.pid"""
+#: The blocker may belong to another database, or to none: a prepared transaction has no process, and its pid is 0.
+WAITS = f"""select a.pid, p.pid,
   (select concat_ws(' ', l.mode, 'on', coalesce(l.relation::regclass::text, l.locktype)) from pg_catalog.pg_locks l
     where l.pid = a.pid and not l.granted limit 1),
   (select {_SECONDS.format("coalesce(min(l.waitstart), a.query_start)")}
     from pg_catalog.pg_locks l where l.pid = a.pid and not l.granted)
 from pg_catalog.pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid)
-  left join pg_catalog.pg_stat_activity b on b.pid = p.pid
-where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""
+where a.datname = current_database() order by 4 desc nulls last, 1, 2"""
 TRAFFIC = """select split_part(current_setting('server_version'), ' ', 1) as version, d.numbackends as connections,
   current_setting('max_connections')::int as max_connections, d.xact_commit as commits, d.xact_rollback as rollbacks, d.deadlocks,
   d.temp_bytes, round(d.blks_hit::numeric / nullif(d.blks_hit + d.blks_read, 0), 4)::float8 as cache_hit_ratio, d.stats_reset as since
@@ -69,7 +68,6 @@ from pg_catalog.pg_locks l left join pg_catalog.pg_class c on c.oid = l.relation
 where l.pid is not null and l.locktype <> 'virtualxid' and coalesce(c.relkind, 'r') not in ('i', 'I')
   and (l.database is null or l.database in (0, (select oid from pg_catalog.pg_database where datname = current_database())))
 order by l.granted, 2"""
-_FIELDS = Session.__struct_fields__
 
 
 #: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.
@@ -109,22 +107,22 @@ class PostgreSQLServerMonitor(PostgreSQLPart, ServerMonitor):
     """The part ``ServerMonitor``."""
 
     def list_sessions(self) -> Sequence[Session]:
-        return [_create_session(row) for row in self._connection.fetch(SESSIONS)]
+        return self._read_sessions(OTHERS)
+
+    def _read_sessions(self, rest: str = "") -> list[Session]:
+        sessions = self._connection.fetch_as(Session, f"{SESSIONS} {rest}")
+        return [
+            structs.replace(session, query=redact_statement(session.query, LEXER)) for session in sessions
+        ]
 
     def list_lock_waits(self) -> Sequence[LockWait]:
-        waits = []
-        for row in self._connection.fetch(WAITS):
-            blocked, blocking = row[: len(_FIELDS)], row[len(_FIELDS) : 2 * len(_FIELDS)]
-            is_prepared, lock, seconds = row[2 * len(_FIELDS) :]
-            waits.append(
-                LockWait(
-                    blocked=_create_session(blocked),
-                    blocking=PREPARED if is_prepared else _create_session(blocking),
-                    lock=str(lock or ""),
-                    seconds=msgspec.convert(seconds, float | None),
-                )
-            )
-        return waits
+        waits = cast("list[tuple[int, int, str | None, float | None]]", self._connection.fetch(WAITS))
+        sessions = {session.pid: session for session in self._read_sessions()} | {0: PREPARED}
+        return [
+            LockWait(blocked=sessions[blocked], blocking=sessions[blocking], lock=lock or "", seconds=seconds)
+            for blocked, blocking, lock, seconds in waits
+            if blocked in sessions and blocking in sessions
+        ]
 
     def read_traffic(self) -> Traffic:
         return self._connection.fetch_as(Traffic, TRAFFIC)[0]
@@ -202,12 +200,6 @@ PREPARED = Session(
     statement_id="",
     can_cancel=False,
 )
-
-
-def _create_session(row: Row) -> Session:
-    fields = dict(zip(_FIELDS, row, strict=True))
-    fields["query"] = redact_statement(str(fields["query"]), LEXER)
-    return convert_row(fields, Session)
 
 
 def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
@@ -309,11 +301,13 @@ class SchemaAdvice(PostgreSQLPart):
         return findings
 
     def _find_lagging_sequences(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
-        for table_schema, table, column, schema, name, step, readable, cycles in self._connection.fetch(
+        for table_schema, table, column, schema, name, increment, readable, cycles in self._connection.fetch(
             SEQUENCES, {"tables": tables}
         ):
-            qualified = f"{ident(str(table_schema))}.{ident(str(table))}"
-            sequence = f"{ident(str(schema))}.{ident(str(name))}"
+            place, sequence = (
+                f"{ident(str(owner))}.{ident(str(part))}"
+                for owner, part in ((table_schema, table), (schema, name))
+            )
             if not readable:
                 ((user,),) = self._connection.fetch("select current_user")
                 yield EngineFinding(
@@ -322,26 +316,24 @@ class SchemaAdvice(PostgreSQLPart):
                     message=f"sequence {name} of {table}.{column} was not checked: this role may not read it",
                     hint=f"GRANT SELECT ON SEQUENCE {sequence} TO {ident(str(user))};",
                 )
-            elif not cycles:
-                yield from self._compare_sequence(
-                    qualified, str(table), str(column), sequence, str(name), int(str(step))
+            if cycles or not readable:
+                continue
+            step, following, furthest = int(str(increment)), None, None
+            selection = f"{'max' if step > 0 else 'min'}({ident(str(column))})"
+            with suppress(CorruptError, PrivilegeMissingError):  # other checks report it
+                ((following, furthest),) = self._connection.fetch(
+                    f"select s.last_value + case when s.is_called then {step} else 0 end, m.furthest"
+                    f" from {sequence} s, (select {selection} as furthest from {place}) m"
                 )
-
-    def _compare_sequence(
-        self, qualified: str, table: str, column: str, sequence: str, name: str, step: int
-    ) -> Iterator[EngineFinding]:
-        aggregate = "max" if step > 0 else "min"
-        sql = f"""select s.last_value + case when s.is_called then {step} else 0 end, m.furthest
-from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualified}) m"""
-        try:
-            ((following, furthest),) = self._connection.fetch(sql)
-        except (CorruptError, PrivilegeMissingError):  # other checks report it
-            return
-        if isinstance(furthest, int) and isinstance(following, int) and (furthest - following) * step >= 0:
-            yield EngineFinding(
-                severity="error",
-                code="sequence-behind",
-                message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
-                hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",
-                column=f"{table}.{column}",
-            )
+            if (
+                isinstance(furthest, int)
+                and isinstance(following, int)
+                and (furthest - following) * step >= 0
+            ):
+                yield EngineFinding(
+                    severity="error",
+                    code="sequence-behind",
+                    message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
+                    hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {selection} FROM {place}));",
+                    column=f"{table}.{column}",
+                )
