@@ -240,8 +240,9 @@ class MySQLChecks(MySQLPart, ServerChecks):
 
     def _check_rights(self, *, writing: bool) -> Iterator[EngineFinding]:
         """Yield one warning for each set of missing rights."""
-        if self._has_role():
-            return
+        with suppress(QueryFailedError):
+            if self._connection.fetch(ROLE) not in ([(None,)], [("NONE",)]):
+                return
         needed = {"SELECT", "INSERT", "UPDATE", "DELETE"} if writing else {"SELECT"}
         session = self._connection.session
         rights = [
@@ -264,12 +265,6 @@ class MySQLChecks(MySQLPart, ServerChecks):
             yield EngineFinding(
                 severity="warning", code="privilege-missing", message=message, hint=" ".join(lines)
             )
-
-    def _has_role(self) -> bool:
-        try:
-            return self._connection.fetch(ROLE) not in ([(None,)], [("NONE",)])
-        except QueryFailedError:
-            return False
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
         if self._connection.session.server.is_mariadb:

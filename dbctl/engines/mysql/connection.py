@@ -64,18 +64,14 @@ def describe_blockers(url: Url, target: str, session: Session) -> str:
             for query in (HOLDERS, ACTIVE_SESSIONS):
                 with suppress(pymysql.Error):  # transactions are visible with the right PROCESS only
                     if rows := other.run(query.format(excluded, format_literal(session.database))):
-                        return _describe_sessions(rows)
+                        sessions = [
+                            f"session {connection_id} of the server (user {user}{f', from {host}' if host else ''})"
+                            for connection_id, user, host, _ in rows
+                        ]
+                        return f", perhaps by {' or by '.join(sessions)}"
         finally:
             other.drop()
     return ""
-
-
-def _describe_sessions(rows: list[Row]) -> str:
-    sessions = [
-        f"session {connection_id} of the server (user {user}{f', from {host}' if host else ''})"
-        for connection_id, user, host, _ in rows
-    ]
-    return f", perhaps by {' or by '.join(sessions)}" if sessions else ""
 
 
 #: Bytes of a statement of bytes that an error may need.
@@ -220,11 +216,6 @@ def swap_lock_name(name: str) -> str:
 def acquire_sql(name: str) -> str:
     """Return SQL that acquires the lock, or returns 0 immediately."""
     return f"select get_lock({format_literal(name)}, 0)"
-
-
-def release_sql(name: str) -> str:
-    """Return SQL that releases the lock."""
-    return f"select release_lock({format_literal(name)})"
 
 
 def decode_holder(row: Sequence[object]) -> tuple[object, str]:

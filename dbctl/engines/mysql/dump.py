@@ -8,7 +8,6 @@ from typing import cast
 
 import pymysql
 
-from dbctl.engines.contract.database import Table
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
@@ -25,7 +24,7 @@ from dbctl.engines.mysql.opening import (
     unreachable_error,
 )
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.values import MySQLColumn
+from dbctl.engines.mysql.values import MySQLColumn, charset_of
 from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
 from dbctl.engines.sql import checks
 from dbctl.engines.sql.checks import digest_tables
@@ -53,9 +52,6 @@ class TableLocks:
 
     def __init__(self, connection: MySQLConnection) -> None:
         self._connection = connection
-
-    def are_required(self) -> bool:
-        return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
 
     def find(self, tables: Sequence[str]) -> list[str]:
         """Return the tables that need a lock for a consistent dump, because their engines have no snapshots.
@@ -195,7 +191,7 @@ class MySQLDumper(MySQLPart, Dumps):
         return True
 
     def blocks_writers(self) -> bool:
-        return self._locks.are_required()
+        return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
 
     def read_role_passwords(self) -> Mapping[str, str]:
         return read_passwords(self._connection.session, self._connection.target)
@@ -355,12 +351,15 @@ class MySQLDumper(MySQLPart, Dumps):
     def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:
         """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all."""
         limits = {"rows": 2 * checks.MAX_ROWS, "bytes": 4 * checks.MAX_BYTES}
-        live_tables = self._catalog.tables()
+        # No program can read half a surrogate pair as text.
+        readable = {
+            name
+            for name, table in self._catalog.tables().items()
+            if (not tables or name in tables)
+            and SURROGATE_CHARSETS.isdisjoint(map(charset_of, table.columns.values()))
+        }
         names = [str(name) for (name,) in self._connection.fetch(SMALL_TABLES, limits)]
-        names = [
-            name for name in names if name in live_tables and not _may_hold_invalid_text(live_tables[name])
-        ]
-        return {name: self._db.count(name) for name in names if not tables or name in tables}
+        return {name: self._db.count(name) for name in names if name in readable}
 
     def _metadata(self) -> dict[str, str]:
         (charset,) = self._connection.fetch_by_name(CHARSET)
@@ -399,12 +398,6 @@ def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:
         f" CREATE TABLESPACE {quote(name)} ADD DATAFILE 'NAME.ibd'"
         for name, table_names in sorted(tables.items())
     ]
-
-
-def _may_hold_invalid_text(table: Table) -> bool:
-    """Return whether a table may contain half a surrogate pair, which no program can read as text."""
-    columns = cast("Mapping[str, MySQLColumn]", table.columns)
-    return any(column.charset in SURROGATE_CHARSETS for column in columns.values())
 
 
 def describe_server(session: Session) -> dict[str, str]:

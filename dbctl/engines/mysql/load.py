@@ -81,7 +81,11 @@ class DumpScanner:
 
     def _scan_row(self, line: bytes) -> None:
         ending = line[-2:]
-        if line[:1] != b"(" or ending not in (b"),", b");") or not _is_balanced(line):
+        if (
+            line[:1] != b"("
+            or ending not in (b"),", b");")
+            or line.replace(rb"\\", b"").replace(rb"\'", b"").count(b"'") % 2
+        ):
             self._note_cut(f"the rows of table {self._table}")
             self._inserting = False
             self._scan_line(line)
@@ -134,11 +138,6 @@ class DumpScanner:
 
 def _decode_name(name: bytes) -> str:
     return name.decode(errors="surrogateescape").replace("``", "`")
-
-
-def _is_balanced(line: bytes) -> bool:
-    """Return whether every string in a row is closed."""
-    return not line.replace(rb"\\", b"").replace(rb"\'", b"").count(b"'") % 2
 
 
 #: The beginning of the last part of a dump: the final definitions of views.

@@ -113,12 +113,6 @@ def drop_code(central: Session, database: str, *, keep_views: Sequence[str] = ()
         central.run(f"drop library {name}.{ident(library)}")
 
 
-def count_versions(central: Session, database: str, table: str) -> int:
-    """Return the row count of a system-versioned table, including its history."""
-    sql = f"select count(*) from {ident(database)}.{ident(table)} for system_time all"
-    return int(str(central.run(sql)[0][0]))
-
-
 def repoint_sequences(central: Session, database: str, source: str) -> None:
     """Make defaults of columns use the sequences of their own database, which were moved there from ``source``."""
     old_prefix, changes = f"nextval({ident(source)}.", dict[str, list[str]]()

@@ -197,7 +197,8 @@ class ScratchRestore:
                 tables = stored_code.list_names(central, TABLES, name)
                 row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
                 for table in stored_code.list_names(central, VERSIONED, name):
-                    row_counts[table] = stored_code.count_versions(central, name, table)
+                    history = f"{ident(name)}.{ident(table)} for system_time all"
+                    row_counts[table] = int(str(central.run(f"select count(*) from {history}")[0][0]))
                 fingerprint = MySQLSchemaReader(reader).fingerprint()
                 content = digest_tables(reader, {table: dump.tables[table] for table in dump.digests})
         except (PrivilegeMissingError, UnreachableError) as error:
@@ -232,7 +233,7 @@ class ScratchRestore:
             self._swap_tables(source)
         finally:
             with signals.block_signals(), suppress(pymysql.Error):
-                self._central.run(connection.release_sql(name))
+                self._central.run(f"select release_lock({format_literal(name)})")
 
     def _swap_tables(self, source: str) -> None:
         server, central, request = self._server, self._central, self._request

@@ -46,15 +46,11 @@ def _parse_time(text: str) -> object:
         return text
 
 
-def _decode_bits(data: bytes) -> int:
-    return int.from_bytes(data, "big")
-
-
 #: Other types are converted by the driver: text as text, bytes as bytes, whole numbers as int. The driver would return a date
 #: as ``date`` but a date that Python lacks, such as 0000-00-00, as text, and a time as a duration, without its form.
 CONVERTERS = {
     **conversions,
-    FIELD_TYPE.BIT: _decode_bits,
+    FIELD_TYPE.BIT: lambda data: int.from_bytes(data, "big"),
     FIELD_TYPE.DATE: str,
     FIELD_TYPE.DATETIME: _parse_time,
     FIELD_TYPE.DECIMAL: codec.parse_number,
@@ -244,19 +240,7 @@ def comparable_value(column: Column, value: object) -> object:
     if isinstance(value, int) and abs(value) < LIMITS.get(kind, 0):
         return Decimal(value)
     text = encode_value(value)
-    return None if text is None else _COMPARE.get(kind, _compare_text)(text, column)
-
-
-def _compare_text(text: str, _column: Column) -> str:
-    return text
-
-
-def _compare_label(text: str, column: Column) -> str | None:
-    return text if text in column.labels else None
-
-
-def _compare_time(text: str, _column: Column) -> datetime | None:
-    return parse_time(text)
+    return _COMPARE[kind](text, column) if text is not None and kind in _COMPARE else text
 
 
 def _compare_number(text: str, column: Column) -> Decimal | None:
@@ -283,8 +267,8 @@ _COMPARE: Mapping[Kind, Callable[[str, Column], object]] = {
     "integer": _compare_number,
     "number": _compare_number,
     "uuid": _compare_uuid,
-    "enum": _compare_label,
-    **dict.fromkeys(TIMES, _compare_time),
+    "enum": lambda text, column: text if text in column.labels else None,
+    **dict.fromkeys(TIMES, lambda text, _column: parse_time(text)),
 }
 
 

@@ -284,7 +284,9 @@ class DbctlLock:
         """
         self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
         self._connection.apply_settings()
-        key = self._own_key() if self._key is None else self._key
+        session = self._connection.session
+        # all dbctl processes use the same key for this database and schema
+        key = lock_key(f"{session.database}/{session.schema}") if self._key is None else self._key
         try:
             self._wait(key, lambda: self._describe_holder(key))
         except QueryFailedError as error:
@@ -326,11 +328,6 @@ class DbctlLock:
 
     def _release(self, key: int) -> None:
         self._connection.fetch("select pg_advisory_unlock(:key)", {"key": key})
-
-    def _own_key(self) -> int:
-        """Return the key that all dbctl processes use for this database and schema."""
-        session = self._connection.session
-        return lock_key(f"{session.database}/{session.schema}")
 
     def _describe_holder(self, key: int) -> str:
         rows = self._connection.fetch(HOLDER, {"key": key})

@@ -213,7 +213,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         return {
             **(properties.to_metadata() if properties else {}),
             **database_properties.describe_server(session),
-            "extensions": database_properties.describe_extensions(session),
+            "extensions": ", ".join(str(name) for (name,) in session.run(database_properties.EXTENSIONS)),
             "schema": scope,
             "roles": read_roles(session, scope),
             "tablespaces": read_tablespaces(session),

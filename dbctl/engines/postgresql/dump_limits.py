@@ -189,7 +189,7 @@ _REFERENCED = """select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace f
     union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
     union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p"""
 #: Objects of other schemas that a cascade would drop. ``{0}``: the schemas, as an array.
-_DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
   from pg_catalog.pg_depend d
   join ({_REFERENCED}) h (class, id, schema) on h.class = d.refclassid and h.id = d.refobjid
   join (
@@ -216,7 +216,7 @@ _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.obj
     and not exists (select from pg_catalog.pg_depend e
       where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""
 #: Drop statements, in an order in which most need no cascade. Objects of extensions are retained.
-_DROPS = f"""select array_agg(x order by at) from (
+DROPS = f"""select array_agg(x order by at) from (
     select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
         when 'S' then 'sequence' when 'f' then 'foreign table' else 'table' end, n.nspname, c.relname)
       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -284,11 +284,11 @@ def empty_statement(schema: str) -> str:
         + _DEFAULT_PRIVILEGES.format(2)
         + "), ';'), true)"
     )
-    check = f"coalesce(({_DEPENDENT.format('here')}), ({_SCHEMALESS.format('here')}))"
+    check = f"coalesce(({DEPENDENT.format('here')}), ({_SCHEMALESS.format('here')}))"
     drop_schemaless = ""
     if not schema:
         restore_privileges = "true"
-        check, drop_schemaless = f"({_DEPENDENT.format('here')})", _DROP_SCHEMALESS
+        check, drop_schemaless = f"({DEPENDENT.format('here')})", _DROP_SCHEMALESS
     schemas = f"array[{quote_literal(schema)}]::name[]" if schema else USER_SCHEMAS
     return _do_statement(f"""declare here name[] := {schemas}; one text; drops text[];
 begin
@@ -297,22 +297,12 @@ begin
     raise exception '% depends on objects that would be replaced', one;
   end if;
   {drop_schemaless}
-  drops := ({_DROPS.format("here")});
+  drops := ({DROPS.format("here")});
   foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
   drops := ({_DEFAULT_PRIVILEGES.format(1)});
   perform {restore_privileges};
   foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
 end""")
-
-
-def dependents_query(schemas: str) -> str:
-    """Return the query for objects outside of ``schemas``, an SQL array of names, that a cascade would drop."""
-    return _DEPENDENT.format(schemas)
-
-
-def drops_query(schemas: str) -> str:
-    """Return the query for an array of statements that drop everything in ``schemas``."""
-    return _DROPS.format(schemas)
 
 
 def row_count_check(schema: str, table: str, rows: int) -> str:

@@ -77,7 +77,9 @@ def translate_error(
     error: psycopg.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
 ) -> DbctlError:
     """Convert a driver error; ``broken``: the connection is lost."""
-    state, reason, row = error.sqlstate or "", _format_reason(error), _failed_row(error)
+    state, reason = error.sqlstate or "", _format_reason(error)
+    refused = _COPY_LINE.search(error.diag.context or "")
+    row = int(refused[1]) if refused else None
     if "max_locks_per_transaction" in (error.diag.message_hint or ""):
         return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
     if broken and state == "40001":  # only a standby ends a session for this reason
@@ -105,12 +107,6 @@ def _format_reason(error: psycopg.Error) -> str:
     if error.diag.sqlstate in ("23503", "23505") and error.diag.message_detail:
         reason += f" ({_VALUES.sub('', error.diag.message_detail).rstrip('.')})"  # a value may be a secret
     return reason
-
-
-def _failed_row(error: psycopg.Error) -> int | None:
-    """Return the row that COPY rejected, from 1."""
-    match = _COPY_LINE.search(error.diag.context or "")
-    return int(match[1]) if match else None
 
 
 def grant_hint(reason: str, user: str, schema: str) -> str:

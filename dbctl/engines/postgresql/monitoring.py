@@ -213,7 +213,10 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
             self._connection.run("set default_transaction_isolation to 'read committed'")
             self._connection.run(task.statement)
         except DbctlError as error:
-            self._drop_indexes(self._find_unfinished() - unfinished)
+            # ``find_leftovers`` reports those that cannot be dropped now
+            for index in sorted(self._find_unfinished() - unfinished):
+                with suppress(DbctlError):
+                    self._connection.run(f"drop index concurrently {index}")
             if isinstance(error, BusyError) and not error.context["holder"]:
                 context = {**error.context, "holder": self._describe_older()}
                 raise BusyError(**context) from error
@@ -232,12 +235,6 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
         return list(find_problems(self._connection, [LEFTOVERS], {"tables": self._catalog.base_tables()}))
-
-    def _drop_indexes(self, indexes: set[str]) -> None:
-        """Drop the leftovers of a failed statement; ``find_leftovers`` reports those that cannot be dropped now."""
-        for index in sorted(indexes):
-            with suppress(DbctlError):
-                self._connection.run(f"drop index concurrently {index}")
 
     def _describe_older(self) -> str:
         """Return the sessions with older transactions: a concurrent build waits for all of them at its end."""

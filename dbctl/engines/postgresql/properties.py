@@ -40,7 +40,7 @@ from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.datta
 _ADDRESS = """select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
   coalesce(inet_server_port(), current_setting('port')::int4)"""
 _SYSTEM = "select system_identifier::text from pg_catalog.pg_control_system()"
-_EXTENSIONS = (
+EXTENSIONS = (
     "select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
 )
 #: Settings whose values are lists of quoted names, as in ``variable_is_guc_list_quote`` of pg_dump.
@@ -114,10 +114,6 @@ def describe_server(session: Session) -> dict[str, str]:
     except psycopg.errors.InsufficientPrivilege:
         return server
     return server | {"system": str(system)}
-
-
-def describe_extensions(session: Session) -> str:
-    return ", ".join(str(name) for (name,) in session.run(_EXTENSIONS))
 
 
 def create_statement(name: str, template: Properties) -> str:

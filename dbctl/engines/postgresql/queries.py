@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from itertools import chain, islice
@@ -260,7 +260,9 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
                     target=self._connection.target, reason=f"EXPLAIN {first.upper()} is not a query"
                 )
             return
-        hidden = self._with_child_tables(query.hidden)
+        # partitions and other tables that inherit hidden columns
+        children = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(query.hidden)})
+        hidden = {str(child): query.hidden[str(table)] for child, table in children} | {**query.hidden}
         secret = read_only.find_renamed_columns(statement, hidden)
         if not secret:
             ((plan,),) = self._connection.fetch(
@@ -269,11 +271,6 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
             secret = read_only.find_secret(str(plan), hidden)
         if secret:
             raise SecretColumnError(target=self._connection.target, column=secret)
-
-    def _with_child_tables(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
-        """Return hidden columns, including those of partitions and other tables that inherit them."""
-        rows = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(hidden)})
-        return {**hidden, **{str(child): hidden[str(table)] for child, table in rows if child not in hidden}}
 
     def _refuse_stored_functions(self, sql: str) -> None:
         words, signs = read_only.list_words_and_signs(sql)

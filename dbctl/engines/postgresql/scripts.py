@@ -75,11 +75,11 @@ class PostgreSQLScripts(ServerScripts):
         from dbctl.engines.postgresql import dump_limits
 
         schemas = "pg_catalog.current_schemas(false)"
-        for (dependent,) in self._connection.fetch(dump_limits.dependents_query(schemas)):
+        for (dependent,) in self._connection.fetch(dump_limits.DEPENDENT.format(schemas)):
             raise ConstraintError(
                 target=self._connection.target, reason=f"{dependent} depends on objects that would be dropped"
             )
-        ((drops,),) = self._connection.fetch(dump_limits.drops_query(schemas))
+        ((drops,),) = self._connection.fetch(dump_limits.DROPS.format(schemas))
         return cast("list[str]", drops or [])
 
     @contextmanager

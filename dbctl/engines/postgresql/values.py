@@ -140,24 +140,16 @@ def _format_element(value: object) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _encode_bytes(value: bytes) -> str:
-    return "\\x" + value.hex()
-
-
-def _encode_boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
-    return "1" if value else "0"  # valid for booleans and numbers
-
-
 _WRITERS: Formatters = {
     str: _encode_text,
-    bool: _encode_boolean,
+    bool: lambda value: "1" if value else "0",  # valid for booleans and numbers
     int: format_integer,
     float: _encode_float,
     datetime: _encode_time,
     date: str,
     Decimal: str,
     UUID: str,
-    bytes: _encode_bytes,
+    bytes: lambda value: "\\x" + value.hex(),
     list: format_array,
     tuple: format_array,
 }
