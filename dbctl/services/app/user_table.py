@@ -13,8 +13,7 @@ from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_tim
 from dbctl.profiles.model.base import Constant, Lookup
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
-from dbctl.services.app.user_roles.columns import create_role_form
-from dbctl.services.app.user_roles.form import RoleForm
+from dbctl.services.app.user_roles.form import RoleForm, create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
 #: Time fields of users; the profile maps them to columns.

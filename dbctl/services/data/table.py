@@ -19,7 +19,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
 from dbctl.services.app.secrets import MASK, find_secret_columns
-from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE
+from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
 
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")

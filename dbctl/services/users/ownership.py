@@ -21,7 +21,7 @@ from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import find_column
-from dbctl.services.app.user_roles.columns import BOOLEAN_LABELS, is_boolean
+from dbctl.services.app.user_roles.form import BOOLEAN_LABELS, is_boolean
 from dbctl.services.app.user_table import User, UserTable
 from dbctl.services.deletion.cascade import AffectedRows
 from dbctl.services.users.companions import CompanionRows

@@ -24,7 +24,7 @@ from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
 from dbctl.profiles.model.databases import Database
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.user_roles.columns import BOOLEAN_TYPE, WHOLE_TYPE
+from dbctl.services.app.user_roles.form import BOOLEAN_TYPE, WHOLE_TYPE
 from dbctl.spec import Fact
 
 if TYPE_CHECKING:  # a command that writes examines neither files nor all tables

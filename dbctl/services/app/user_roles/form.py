@@ -1,16 +1,18 @@
-"""The base class of the forms in which apps store the roles of users."""
+"""The forms in which apps store the roles of users: the base class, the usual form in one column, and the selection of the form of an app."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.database import InSubquery, Order, Where, Writable
+from dbctl.engines.contract.database import AllOf, Column, Condition, InSubquery, Not, Order, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, RoleMissingError
 from dbctl.model import Row, Struct, join_first
+from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model.roles import UserRole
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.live_table import LiveTable
@@ -23,6 +25,13 @@ RoleAction = Literal["set", "add", "remove"]
 
 MAX_NAMED = 10  #: maximum number of roles in a message about a contradiction
 SAMPLE_ROWS = 100  #: rows in which ``find_problems`` searches for a known role
+
+#: Declared types of boolean, of number and of text columns, for drivers without such types.
+BOOLEAN_TYPE = r"BOOL.*|TINYINT\(1\)"
+WHOLE_TYPE = r"INT|SERIAL"
+NUMBER_TYPE = rf"{WHOLE_TYPE}|NUMERIC|DECIMAL|REAL|DOUBLE|FLOAT"
+TEXT_TYPE = r"CHAR|TEXT|CLOB|STRING"
+BOOLEAN_LABELS = {"true": True, "false": False}
 
 
 class Assignment(Struct, frozen=True, kw_only=True):
@@ -247,3 +256,142 @@ class RoleForm(ABC):
     def has_only_unknown_roles(self) -> bool:
         """Return whether users have roles, and all of a sample are unknown."""
         return False
+
+
+def is_boolean(column: Column) -> bool:
+    """Return whether a column has a type for booleans."""
+    return column.native == "boolean" or bool(re.fullmatch(BOOLEAN_TYPE, column.type))
+
+
+def is_number(column: Column) -> bool:
+    """Return whether a column has a type for numbers."""
+    return not is_boolean(column) and bool(re.search(NUMBER_TYPE, column.type))
+
+
+def can_store(column: Column, value: object) -> bool:
+    """Return whether a column has a type for an encoded value."""
+    if column.labels:
+        return value in column.labels
+    if column.native == "boolean":
+        return isinstance(value, bool)
+    if is_boolean(column):
+        return value in (0, 1)
+    if is_number(column):
+        return isinstance(value, int | float)
+    return isinstance(value, str) or not re.search(TEXT_TYPE, column.type)
+
+
+class RoleColumn(RoleForm):
+    """One column: the name of the role, a value with a label, or the key of a row in the table of roles."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
+        self.column = self.live.column(self.section.column)
+        self.columns, self._definition = [self.column], self.live.table.columns[self.column]
+
+    @cached_property
+    def keys(self) -> Mapping[object, str]:
+        role = self.section
+        if role.table:
+            return {key: str(name) for key, name in self.db.select(role.table, [role.key, role.name])}
+        if role.labels:
+            return {self._parse_label(text): name for text, name in role.labels.items()}
+        definition = self._definition
+        if is_boolean(definition):
+            listed = [label for label in map(str.lower, role.values) if label in BOOLEAN_LABELS]
+            return {self._parse_label(label): label for label in listed or ("true", "false")}
+        known = [label for label in role.values if label in definition.labels or not definition.labels]
+        counts = [] if known or definition.labels else self.db.count_by(self.live.name, self.column)
+        other_labels = (label for label in definition.labels if label not in known)
+        labels = [*known, *other_labels, *(str(value) for value in counts if value not in (None, ""))]
+        return {self._parse_label(label): label for label in labels}
+
+    def _parse_label(self, label: str) -> object:
+        """Return the stored value that a profile writes as text."""
+        definition, word = self._definition, label.lower()
+        if word in BOOLEAN_LABELS and (is_boolean(definition) or is_number(definition)):
+            truth = BOOLEAN_LABELS[word]
+            return truth if definition.native == "boolean" else BOOLEANS[self.live.profile.boolean][truth]
+        is_whole = is_number(definition) or is_boolean(definition)
+        if is_whole and re.fullmatch(r"-?[0-9]{1,18}", label, re.ASCII):
+            return bool(int(label)) if definition.native == "boolean" else int(label)
+        return label
+
+    def parse_name(self, text: str) -> str:
+        return {str(key): name for key, name in self.keys.items()}.get(str(self._parse_label(text)), text)
+
+    def read(self, rows: Sequence[Row]) -> list[list[str]]:
+        return [[] if row[self.column] is None else [self.name_of(row[self.column])] for row in rows]
+
+    def where(self, name: str, *, for_update: bool = False) -> Where:
+        del for_update  # the role is in the row of the user
+        return Condition(self.column, "=", self.key_of(name))
+
+    def where_unknown(self) -> Where:
+        is_known = Condition(self.column, "in", list(self.keys))
+        return AllOf([Condition(self.column, "!=", None), Not(is_known)])
+
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        return self.db.count_by(self.live.name, self.column, [] if with_others else self.only)
+
+    def encode(self, names: Iterable[str]) -> dict[str, object]:
+        return dict.fromkeys(self.columns, self.key_of(name)) if (name := next(iter(names), "")) else {}
+
+    def create_order(self, *, descending: bool) -> Order:
+        """Return the order of users by the names of their roles."""
+        role = self.section
+        if not role.table:
+            return Order([self.column], descending)
+        through = InSubquery([role.column], role.table, [role.key])
+        return Order([role.name], descending, nocase=True, through=through)
+
+    def find_type_problems(self) -> Iterator[Problem]:
+        role, definition = self.section, self._definition
+        declared = "labels" if role.labels else "values"
+        texts = [] if role.table else list(role.labels or role.values)
+        unfit = [text for text in texts if not can_store(definition, self._parse_label(text))]
+        if not unfit or (
+            definition.labels and len(unfit) < len(texts)
+        ):  # versions of an enum have different labels
+            return
+        kind = f"an enum with {', '.join(definition.labels)}" if definition.labels else definition.type
+        place = f"{self.live.name}.{self.column} ({kind})"
+        yield ("role", declared), f"{place} cannot store {', '.join(map(repr, unfit))}"
+
+    def has_only_unknown_roles(self) -> bool:
+        has_role = Condition(self.column, "!=", None)
+        rows = self.db.select(self.live.name, [self.column], [has_role], limit=SAMPLE_ROWS)
+        return bool(rows) and not any(value in self.keys for (value,) in rows)
+
+
+def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> RoleForm | None:
+    """Return the roles of users; None if the app has none.
+
+    Args:
+        users: the section of the profile.
+        live: the table of users.
+        only: the conditions of its rows that are users.
+
+    Raises:
+        SchemaMismatchError: the database lacks a column or table of the section.
+    """
+    role = users.role
+    if role is None:
+        return None
+    if role.column:
+        return RoleColumn(users, role, live, only)
+    if role.ranks and not role.members:
+        from dbctl.services.app.user_roles.ranks import Ranks
+
+        return Ranks(users, role, live, only)
+    if role.metadata:
+        from dbctl.services.app.user_roles.metadata import Metadata
+
+        return Metadata(users, role, live, only)
+    if role.ranks:
+        from dbctl.services.app.user_roles.members import RankedMembers
+
+        return RankedMembers(users, role, live, only)
+    from dbctl.services.app.user_roles.members import Members
+
+    return Members(users, role, live, only)
