@@ -37,3 +37,6 @@ class Extension(Struct, frozen=True, kw_only=True):
     summary_page: Place = ""
     errors: Place = ""  #: the module of its classes of errors
     engines: Mapping[str, EngineEntry] = {}  #: by the names that addresses and profiles use
+    #: a function that returns the observer of a recorded run, a ``RunObserver`` of ``dbctl.cli._support.runs``; None: the run needs none:
+    #: ``(location, run, interrupted) -> RunObserver | None``
+    on_run: Place = ""

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import structs
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from dbctl.services.events.runs import Origin
     from dbctl.services.events.store import EventStore
     from dbctl.services.fleet.outcome import FleetResult, Outcome
-    from dbctl.services.notify.observer import RunNotifier
 
 
 #: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.
@@ -118,6 +117,18 @@ _PARTS = ("members", "rules", "tables", "tasks")
 MAX_WARNINGS, MAX_HOOKS = 100, 100  #: that are recorded
 
 
+class RunObserver(Protocol):
+    """What an extension does with one run; no method raises an error."""
+
+    def begin(self) -> Sequence[str]:
+        """Act at the beginning of the run, and return warnings."""
+        ...
+
+    def finish(self, run: Run, outcomes: Sequence[RunOutcome], findings: Sequence[Finding]) -> Sequence[str]:
+        """Act at the end of the run, whose record is complete, and return warnings."""
+        ...
+
+
 class ObservedRun:
     """One run of a command that is recorded, logged, or both."""
 
@@ -157,12 +168,13 @@ class ObservedRun:
             self.changes = []
         self._log = self._open_log() if session.options.log_file else None
         self._findings: Sequence[Finding] = ()
-        self._notifier: RunNotifier | None = None  #: None: no user is to be notified
+        self._observer: RunObserver | None = None  #: None: no extension observes it
         interrupted = self._recorder.interrupted if self._recorder else ()
         if is_recorded and (location.notifies or interrupted):
-            from dbctl.services.notify.observer import observe_run
+            from dbctl.extensions import registry
 
-            self._notifier = observe_run(location, self._run, interrupted)
+            if place := registry.find_place("on_run"):
+                self._observer = registry.load(place)(location, self._run, interrupted)
 
     @property
     def id(self) -> int | None:
@@ -186,7 +198,7 @@ class ObservedRun:
 
     def notify_begin(self) -> None:
         """Ping at the beginning of a job; the context must have this run, because a signal may end the command here."""
-        for text in self._notifier.begin() if self._notifier else ():
+        for text in self._observer.begin() if self._observer else ():
             self._report_notification(text)
 
     def use_databases(self, names: Sequence[str]) -> None:
@@ -196,7 +208,7 @@ class ObservedRun:
     def receive_output(self, output: CommandOutput) -> None:
         """Record the figures, the closing line and the first error of a result."""
         result = output.result
-        self._findings = self._mask_findings(output.findings or result) if self._notifier else ()
+        self._findings = self._mask_findings(output.findings or result) if self._observer else ()
         self._run = structs.replace(
             self._run,
             bytes=_sum_fields(result, _BYTES),
@@ -273,8 +285,8 @@ class ObservedRun:
         )  # of a record that the disk has, which is not known of those that the end of the run appends
         self._record(self._finish)
         self._publish(anchor)
-        if self._notifier:
-            self._notify(self._notifier)
+        if self._observer:
+            self._notify(self._observer)
         if self._log:
             self._end_log(self._log)
 
@@ -295,9 +307,9 @@ class ObservedRun:
         for text in publish_anchor(self._location.folder, self._location.audit, anchor, self._run.audit):
             self._report_notification(f"the end of the audit log was not stored: {text}")
 
-    def _notify(self, notifier: RunNotifier) -> None:
+    def _notify(self, observer: RunObserver) -> None:
         """Notify users of the result; a failure is a warning, also for a scheduled job, because nothing else reports it."""
-        warnings = notifier.finish(self._run, self._outcomes, self._findings)
+        warnings = observer.finish(self._run, self._outcomes, self._findings)
         for text in warnings:
             self._report_notification(text)
         if warnings:
