@@ -173,7 +173,7 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
     environment.use_secrets(sections.secrets, sections.folder)
     apps, problems = dict[str, App](), list[toml.Problem]()
     events = dict[str, Sequence[NotifyEvent]]()
-    if sections.notifies:
+    if sections.notifies and _is_notifying():
         events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
     summarized = next((name for name, rules in events.items() if "summary" in rules), "")
     for name, app in sections.apps.items():
@@ -191,6 +191,13 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
         raise sort_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=sections.files[0].path, apps=apps, files=files)
+
+
+def _is_notifying() -> bool:
+    """Whether the extension with the jobs of notifications is installed."""
+    from dbctl.extensions import registry
+
+    return registry.find_place("on_run") is not None
 
 
 def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEvent]:

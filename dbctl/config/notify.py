@@ -11,13 +11,14 @@ from msgspec import structs
 
 from dbctl.config.environment import VARIABLE_PATTERN, VariableUnreadableError, fill_variables, read_variable
 from dbctl.config.model import AppConfig, EmailConfig, JobCommand, NotifyConfig, NtfyConfig, WebhookConfig
+from dbctl.config.sections import Sections
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import atomic
 from dbctl.model import Secret
 from dbctl.units import is_duration
 from dbctl.url import Endpoint, parse_endpoint
 
-#: Keys below a section, and the reason why the value is invalid.
+#: Keys, and the reason why the value is invalid.
 Problem = tuple[Sequence[str], str]
 
 _PLACEHOLDER = r"(?<!\$)\{([^{}]*)\}"
@@ -71,8 +72,17 @@ def merge_notify(shared: NotifyConfig, app: AppConfig | None) -> NotifyConfig:
     return structs.replace(shared, **own)
 
 
-def check_notify(section: NotifyConfig, *, is_shared: bool) -> Iterator[Problem]:
-    """Yield the invalid keys of a section, without reading a variable or file.
+def find_problems(sections: Sections) -> Iterator[Problem]:
+    """Yield the invalid values of all sections, without reading a variable or file; the keys include the section."""
+    for name, app in sections.apps.items():
+        for key, reason in _check(app.notify, is_shared=False):
+            yield ("apps", name, "notify", *key), reason
+    for key, reason in _check(sections.notify, is_shared=len(sections.apps) > 1):
+        yield ("notify", *key), reason
+
+
+def _check(section: NotifyConfig, *, is_shared: bool) -> Iterator[Problem]:
+    """Yield the invalid keys of a section.
 
     Args:
         section: the section.

@@ -206,18 +206,14 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
 
 
 def _check_notifications(sections: Sections) -> list[toml.Problem]:
-    places = {("notify",): sections.notify} | {
-        ("apps", name, "notify"): app.notify for name, app in sections.apps.items()
-    }
-    from dbctl.config.notify import check_notify
+    """Return the invalid values of the sections ``notify``; none without their extension, because nothing reads them."""
+    from dbctl.extensions import registry
 
+    place = registry.find_place("check_notify")
     problems = list[toml.Problem]()
-    for key, section in places.items():
-        if section == NotifyConfig():
-            continue
-        is_shared = len(key) == 1 and len(sections.apps) > 1
-        reasons = [((*key, *inner), reason) for inner, reason in check_notify(section, is_shared=is_shared)]
-        problems += locate_problems(sections.origins[key[:2]], reasons)
+    for key, reason in registry.load(place)(sections) if place else ():
+        section = key[:2] if key[0] == "apps" else key[:1]
+        problems += locate_problems(sections.origins[section], [(key, reason)])
     return problems
 
 

@@ -40,3 +40,5 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that returns the observer of a recorded run, a ``RunObserver`` of ``dbctl.cli._support.runs``; None: the run needs none:
     #: ``(location, run, interrupted) -> RunObserver | None``
     on_run: Place = ""
+    #: a function that yields the key and the reason of each invalid value of the sections ``notify``: ``(sections) -> Iterator[Problem]``
+    check_notify: Place = ""

@@ -27,7 +27,11 @@ ENTRY_POINTS = "dbctl.extensions"
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
-    Extension(name="notify", on_run="dbctl.services.notify.observer:observe_run"),
+    Extension(
+        name="notify",
+        on_run="dbctl.services.notify.observer:observe_run",
+        check_notify="dbctl.config.notify:find_problems",
+    ),
     Extension(
         name="reports",
         groups={"report": "dbctl.extensions.reports.commands"},
