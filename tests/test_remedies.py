@@ -131,9 +131,9 @@ OTHER_TEXTS = {
     "profiles/model/cleanup.py",  # as hints in the files of profiles
     "extensions/reports/page.py",
     "extensions/reports/sections.py",
-    "services/notify/dispatch.py",
     "extensions/schedule/cron.py",
     "extensions/schedule/units.py",
+    "extensions/notify/dispatch.py",
     "services/setup/init.py",
     "services/support/bundle.py",
 }

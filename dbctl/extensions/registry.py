@@ -29,8 +29,9 @@ BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="notify",
-        on_run="dbctl.services.notify.observer:observe_run",
-        check_notify="dbctl.config.notify:find_problems",
+        groups={"notify": "dbctl.extensions.notify.commands"},
+        on_run="dbctl.extensions.notify.observer:observe_run",
+        check_notify="dbctl.extensions.notify.configuration:find_problems",
     ),
     Extension(
         name="reports",

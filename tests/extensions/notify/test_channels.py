@@ -16,14 +16,14 @@ import pytest
 
 from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import AppriseConfig, EmailConfig, NotifyConfig, NtfyConfig, WebhookConfig
+from dbctl.extensions.notify.channels.apprise import Apprise
+from dbctl.extensions.notify.channels.base import SendFailedError, create_channels
+from dbctl.extensions.notify.channels.email import Email
+from dbctl.extensions.notify.channels.ping import Ping
+from dbctl.extensions.notify.channels.web import Ntfy, Webhook, sign
+from dbctl.extensions.notify.dispatch import Task, run_tasks
+from dbctl.extensions.notify.notice import Notice
 from dbctl.model import Finding, Secret, now
-from dbctl.services.notify.channels.apprise import Apprise
-from dbctl.services.notify.channels.base import SendFailedError, create_channels
-from dbctl.services.notify.channels.email import Email
-from dbctl.services.notify.channels.ping import Ping
-from dbctl.services.notify.channels.web import Ntfy, Webhook, sign
-from dbctl.services.notify.dispatch import Task, run_tasks
-from dbctl.services.notify.notice import Notice
 from dbctl.signals import Interrupted
 from tests.fault_proxy import CUT, Response
 from tests.receivers import LOGIN, PASSWORD, create_contexts, listen, read_json, receive_http, receive_mail

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from dbctl.config.notify import fill_address
-from dbctl.services.notify.channels.base import cut_text, describe_address
+from dbctl.extensions.notify.channels.base import cut_text, describe_address
+from dbctl.extensions.notify.configuration import fill_address
 
 #: Bytes of the text that a ping sends.
 MAX_BODY = 10_000
@@ -36,12 +36,12 @@ class Ping:
 
     def test(self) -> None:
         """Send an event that does not change the state of the check; raises the exceptions of ``Channel.send``."""
-        from dbctl.services.notify.channels.http import post
+        from dbctl.extensions.notify.channels.http import post
 
         post(fill_address(self._address), b"Test of dbctl", {"Content-Type": "text/plain"}, path="/log")
 
     def _post(self, path: str, text: str) -> None:
-        from dbctl.services.notify.channels.http import post
+        from dbctl.extensions.notify.channels.http import post
 
         body = cut_text(text, MAX_BODY, keep_end=True).encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}

@@ -9,6 +9,17 @@ from pathlib import Path
 from dbctl.config.environment import use_secrets
 from dbctl.config.sections import Sections, read_sections, report_first_problem
 from dbctl.errors.base import DbctlError
+from dbctl.extensions.notify.channels.ping import Ping
+from dbctl.extensions.notify.dispatch import (
+    BEGIN_SECONDS,
+    SEVERITIES,
+    Dispatcher,
+    Problem,
+    Task,
+    read_settings,
+    run_tasks,
+)
+from dbctl.extensions.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
 from dbctl.model import Finding, Severity, count_severities, format_counts
 from dbctl.services.events.history import read_history
 from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
@@ -20,17 +31,6 @@ from dbctl.services.events.runs import (
     is_failed_job,
     is_failure,
 )
-from dbctl.services.notify.channels.ping import Ping
-from dbctl.services.notify.dispatch import (
-    BEGIN_SECONDS,
-    SEVERITIES,
-    Dispatcher,
-    Problem,
-    Task,
-    read_settings,
-    run_tasks,
-)
-from dbctl.services.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
 
 INTERRUPTED = "interrupted"
 

@@ -7,10 +7,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from dbctl.config.notify import HttpAddress
+from dbctl.extensions.notify.channels.base import SOCKET_SECONDS, SendFailedError
+from dbctl.extensions.notify.configuration import HttpAddress
 from dbctl.http_client import REDIRECT_STATUSES, create_opener, explain_error
 from dbctl.model import join_hint
-from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError
 
 _SUCCESSES = range(200, 300)
 _REJECTED = frozenset({401, 403})

@@ -20,8 +20,8 @@ from dbctl.services.events.runs import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.notify.dispatch import ChannelTests, ProblemsSent
-    from dbctl.services.notify.notice import Attachment
+    from dbctl.extensions.notify.dispatch import ChannelTests, ProblemsSent
+    from dbctl.extensions.notify.notice import Attachment
 
 
 GROUP = Group(
@@ -55,7 +55,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
     use_secrets(sections.secrets, sections.folder)
     if selection.app and selection.app.partition("/")[0] not in sections.apps:
         raise loader.app_missing_error(selection.app, loader.config_path(selection), list(sections.apps))
-    from dbctl.services.notify.check import select_apps
+    from dbctl.extensions.notify.check import select_apps
 
     return sections, select_apps(sections, selection)
 
@@ -74,7 +74,7 @@ def send_test(
     A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
     do not.
     """
-    from dbctl.services.notify.dispatch import send_tests
+    from dbctl.extensions.notify.dispatch import send_tests
 
     sections, selections = _read_apps(session)
     with show_progress(session, "sending"):
@@ -94,7 +94,7 @@ def check(session: Session) -> int:
     and jobs that were not started. A problem that was sent is not
     sent again until the time of repeat has passed.
     """
-    from dbctl.services.notify.check import send_problems
+    from dbctl.extensions.notify.check import send_problems
 
     sections, selections = _read_apps(session)
     location = locate_journal(session.selection, all_apps=True)
@@ -119,7 +119,7 @@ def summary(
     ] = False,
 ) -> int:
     """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""
-    from dbctl.services.notify.check import send_summary
+    from dbctl.extensions.notify.check import send_summary
 
     sections, selections = _read_apps(session)
     location = locate_journal(session.selection, all_apps=True)
@@ -146,7 +146,7 @@ def _create_report(
     if place is None:
         note(session, "the extension reports is not installed; nothing is attached")
         return None
-    from dbctl.services.notify.notice import Attachment
+    from dbctl.extensions.notify.notice import Attachment
 
     options = session.options
     page = registry.load(place)(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)

@@ -16,11 +16,11 @@ import msgspec
 from msgspec import structs
 
 from dbctl.config.model import NtfyConfig, WebhookConfig
-from dbctl.config.notify import fill_address, read_channel_secret
+from dbctl.extensions.notify.channels.base import SendFailedError, cut_text, describe_address
+from dbctl.extensions.notify.channels.http import post
+from dbctl.extensions.notify.configuration import fill_address, read_channel_secret
+from dbctl.extensions.notify.notice import Notice
 from dbctl.model import Secret
-from dbctl.services.notify.channels.base import SendFailedError, cut_text, describe_address
-from dbctl.services.notify.channels.http import post
-from dbctl.services.notify.notice import Notice
 
 SectionT = TypeVar("SectionT", NtfyConfig, WebhookConfig)
 #: The length of a message that ntfy does not turn into an attachment, in bytes.

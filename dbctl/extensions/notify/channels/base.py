@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dbctl.config.model import NotifyConfig
-from dbctl.services.notify.notice import Notice
+from dbctl.extensions.notify.notice import Notice
 
 #: Seconds for one connection, and for each wait for a reply.
 SOCKET_SECONDS = 5.0

@@ -15,17 +15,17 @@ from msgspec import structs
 
 from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import JobCommand, NotifyConfig, NotifyEvent
-from dbctl.config.notify import fill_placeholders, merge_notify
 from dbctl.config.sections import Sections
 from dbctl.errors.base import Exit
 from dbctl.errors.operations import NotifyNotConfiguredError
+from dbctl.extensions.notify.channels.base import Channel, SendFailedError, create_channels
+from dbctl.extensions.notify.channels.ping import Ping
+from dbctl.extensions.notify.configuration import fill_placeholders, merge_notify
+from dbctl.extensions.notify.notice import Event, Notice
 from dbctl.files.temp import start_call
 from dbctl.model import ChangeResult, Closing, Effect, Page, Severity, Struct, format_count
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.runs import Run
-from dbctl.services.notify.channels.base import Channel, SendFailedError, create_channels
-from dbctl.services.notify.channels.ping import Ping
-from dbctl.services.notify.notice import Event, Notice
 from dbctl.signals import Interrupted
 from dbctl.units import parse_duration
 

@@ -13,11 +13,11 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 
 from dbctl.config.model import EmailConfig
-from dbctl.config.notify import read_channel_secret
+from dbctl.extensions.notify.channels.base import SOCKET_SECONDS, SendFailedError, cut_text
+from dbctl.extensions.notify.configuration import read_channel_secret
+from dbctl.extensions.notify.notice import Notice
 from dbctl.http_client import explain_error
 from dbctl.model import join_hint
-from dbctl.services.notify.channels.base import SOCKET_SECONDS, SendFailedError, cut_text
-from dbctl.services.notify.notice import Notice
 
 PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 MAX_SUBJECT = 200

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 from dbctl.config.model import AppriseConfig
-from dbctl.config.notify import fill_text
-from dbctl.services.notify.channels.base import SendFailedError
-from dbctl.services.notify.notice import Notice
+from dbctl.extensions.notify.channels.base import SendFailedError
+from dbctl.extensions.notify.configuration import fill_text
+from dbctl.extensions.notify.notice import Notice
 
 _KINDS = {"error": "failure", "warning": "warning", "info": "info"}
 

@@ -13,13 +13,13 @@ from dbctl.config.sections import Sections, Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.errors.usage import FleetSelectedError
+from dbctl.extensions.notify.dispatch import Dispatcher, ProblemsSent, group_by_settings
+from dbctl.extensions.notify.notice import Attachment, Notice, list_findings
+from dbctl.extensions.notify.observer import list_run_problems, report_findings, report_group
 from dbctl.model import Finding, Severity, format_count, time_before
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.runs import JournalLocation, RunFilter, is_failed_job
 from dbctl.services.fleet.collect import collect_fleet
-from dbctl.services.notify.dispatch import Dispatcher, ProblemsSent, group_by_settings
-from dbctl.services.notify.notice import Attachment, Notice, list_findings
-from dbctl.services.notify.observer import list_run_problems, report_findings, report_group
 from dbctl.services.observation import observe
 
 #: Codes of findings about work that is due.
