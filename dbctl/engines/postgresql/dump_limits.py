@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_SCHEMA, of_no_extension
 from dbctl.engines.postgresql.properties import quote_literal
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.backup import BackupUnloadableError
 
 #: Errors for names that cannot be resolved.
@@ -139,16 +139,23 @@ def describe_losses(
         # A timeout of the database or the role is for the app.
         session.run("set local statement_timeout = 0")
         session.run("set local search_path = ''")  # as every dump sets it
-        for problem, remedy in _find_obstacles(session, scope):
+        functions = session.run(FUNCTIONS, scope)
+        for problem, remedy in _find_obstacles(session, scope, functions):
             raise BackupUnloadableError(target=target, reason=problem, hint=remedy)
         losses = [str(text) for (text,) in session.run(LOSSES, scope, omits_subscriptions)]
         losses += [str(text) for (text,) in session.run(ROLE_LOSSES, scope)]
-        return [*losses, *_find_unverifiable(session, scope)]
+        # Only a test restore can verify other functions.
+        return losses + [
+            f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"
+            " a drill tests it"
+            for _, function, language, dependent in functions
+            if language != "sql"
+        ]
     finally:
         session.run("rollback to savepoint limits")
 
 
-def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
+def _find_obstacles(session: Session, scope: str, functions: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """Yield problems that make every load of a dump fail, each with its remedy."""
     for table, column, kind in session.run(COLUMNS, scope, [*WITHOUT_INPUT, *NAMES]):
         name = ident(str(column))
@@ -162,7 +169,7 @@ def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
                 f"column {column} of {table} holds a value of type {kind} that cannot be read back: {value}",
                 f"Change its type to text or oid: ALTER TABLE {table} ALTER COLUMN {name} TYPE text USING {name}::text;",
             )
-    for oid, function, language, dependent in session.run(FUNCTIONS, scope):
+    for oid, function, language, dependent in functions:
         if language == "sql":
             try:
                 with session.transaction():
@@ -172,16 +179,6 @@ def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
                     f"{dependent} calls function {function}, which cannot resolve its names during a load: {error.diag.message_primary}",
                     f"ALTER FUNCTION {function} SET search_path = {session.schema or 'public'}; (or write the schema into its body)",
                 )
-
-
-def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
-    """Yield functions that only a test restore can verify."""
-    for _oid, function, language, dependent in session.run(FUNCTIONS, scope):
-        if language != "sql":
-            yield (
-                f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"
-                " a drill tests it"
-            )
 
 
 #: Objects that other objects can refer to, with their schemas.
