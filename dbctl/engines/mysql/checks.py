@@ -267,7 +267,7 @@ class MySQLChecks(MySQLPart, ServerChecks):
             )
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        if self._connection.session.server.is_mariadb:
+        if self._connection.server.is_mariadb:
             return list(find_lagging_sequences(self._connection, table))
         return list(find_problems(self._connection, [UNENFORCED], {"table": table}))
 
@@ -278,7 +278,7 @@ class MySQLChecks(MySQLPart, ServerChecks):
         actual = {
             str(name): str(value) for name, value in self._connection.fetch(VARIABLES, {"names": names})
         }
-        mariadb = self._connection.session.server.is_mariadb
+        mariadb = self._connection.server.is_mariadb
         read_only = (
             {str(name) for (name,) in self._connection.fetch(READ_ONLY, {"names": names})}
             if mariadb

@@ -187,7 +187,7 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def require_programs(self) -> bool:
         for kind in ("dump", "client"):
-            dump_programs.find_program(kind, self._connection.session.server, self._connection.target)
+            dump_programs.find_program(kind, self._connection.server, self._connection.target)
         return True
 
     def blocks_writers(self) -> bool:
@@ -253,7 +253,7 @@ class MySQLDumper(MySQLPart, Dumps):
         Raises:
             NotSupportedError: a table has rows, and all its columns are generated.
         """
-        if self._connection.session.server.is_mariadb:
+        if self._connection.server.is_mariadb:
             return
         for name, table in self._catalog.tables().items():
             is_computed = not table.is_view and all(column.is_generated for column in table.columns.values())
@@ -305,7 +305,7 @@ class MySQLDumper(MySQLPart, Dumps):
     @contextmanager
     def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
         """Yield the connection option of the program, and a set of tables whose values it has not read exactly so far."""
-        server, exact = self._connection.session.server, self._find_exact_columns(tables)
+        server, exact = self._connection.server, self._find_exact_columns(tables)
         if not exact:
             with dump_programs.write_connection_files(self._connection.url, server) as connection:
                 yield connection, ()
@@ -318,7 +318,7 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""
-        inexact, server = {}, self._connection.session.server
+        inexact, server = {}, self._connection.server
         for name, table in self._catalog.tables().items():
             columns = cast("Mapping[str, MySQLColumn]", table.columns)
             expressions = {
@@ -335,7 +335,7 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def _find_versioned(self, tables: Sequence[str]) -> dict[str, bool]:
         """Return the tables that store earlier versions of their rows, and whether by transactions."""
-        if not self._connection.session.server.is_mariadb:
+        if not self._connection.server.is_mariadb:
             return {}
         rows = self._connection.fetch(VERSIONED)
         return {
@@ -345,7 +345,7 @@ class MySQLDumper(MySQLPart, Dumps):
     def _find_lost_history(self, tables: Sequence[str]) -> list[str]:
         """Return the tables whose history the program cannot dump; it dumps the history of all tables or of none."""
         versioned = self._find_versioned(tables)
-        is_lost = self._connection.session.server.version[:2] < HISTORY_VERSION or any(versioned.values())
+        is_lost = self._connection.server.version[:2] < HISTORY_VERSION or any(versioned.values())
         return list(versioned) if is_lost else []
 
     def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:

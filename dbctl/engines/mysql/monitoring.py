@@ -95,7 +95,7 @@ class MySQLStorage(MySQLPart, StorageManager):
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)
 
     def list_indexes(self) -> Sequence[Index]:
-        expression = "''" if self._connection.session.server.is_mariadb else "expression"
+        expression = "''" if self._connection.server.is_mariadb else "expression"
         sizes, scans = self._by_index(BYTES), self._count_scans()
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
         for row in self._connection.fetch_by_name(INDEXES.format(expression)):

@@ -104,9 +104,7 @@ class MySQLServerMonitor(MySQLPart, ServerMonitor):
         own_user = self._connection.session.account.partition("@")[0].strip("'")
         transaction_seconds = {int(str(row[0])): float(str(row[1])) for row in self._transactions()}
         can_cancel = bool(rights & CANCEL_PRIVILEGES)
-        query = SESSIONS.format(
-            "p.query_id" if self._connection.session.server.is_mariadb else "sha2(p.info, 256)"
-        )
+        query = SESSIONS.format("p.query_id" if self._connection.server.is_mariadb else "sha2(p.info, 256)")
         return [
             _create_session(
                 {**row, "can_cancel": can_cancel or row["user"] == own_user},
@@ -120,9 +118,7 @@ class MySQLServerMonitor(MySQLPart, ServerMonitor):
         wait_seconds = {int(str(row[0])): float(str(row[2])) for row in self._transactions()}
         waits = {}
         with suppress(PrivilegeMissingError):
-            for blocked, blocking, lock in self._connection.fetch(
-                WAITS[self._connection.session.server.is_mariadb]
-            ):
+            for blocked, blocking, lock in self._connection.fetch(WAITS[self._connection.server.is_mariadb]):
                 pair = int(str(blocked)), int(str(blocking))
                 if pair[0] in sessions and pair[1] in sessions:
                     waits[pair] = LockWait(
@@ -137,7 +133,7 @@ class MySQLServerMonitor(MySQLPart, ServerMonitor):
         """Return the locks of each session, by connection id, as far as this account and the server's settings allow."""
         rows: list[Row] = [(session.pid, session.wait) for session in self.list_sessions() if session.wait]
         with suppress(PrivilegeMissingError):
-            rows += self._connection.fetch(LOCKS[self._connection.session.server.is_mariadb])
+            rows += self._connection.fetch(LOCKS[self._connection.server.is_mariadb])
         if self._counts_events():
             with suppress(PrivilegeMissingError):
                 rows += self._connection.fetch(METADATA_LOCKS)
@@ -148,7 +144,7 @@ class MySQLServerMonitor(MySQLPart, ServerMonitor):
         ((limit,),) = self._connection.fetch("select @@max_connections")
         requests, disk_reads = status["innodb_buffer_pool_read_requests"], status["innodb_buffer_pool_reads"]
         return Traffic(
-            version=".".join(map(str, self._connection.session.server.version)),
+            version=".".join(map(str, self._connection.server.version)),
             connections=status["threads_connected"],
             max_connections=int(str(limit)),
             commits=status["com_commit"],
