@@ -26,8 +26,6 @@ OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
 SET_ANY_DEFINER_VERSION = (8, 2, 0)
 #: Since this version, MySQL stores libraries of JavaScript and other languages in a database.
 LIBRARIES_VERSION = (9, 2, 0)
-#: Since this version, MariaDB has collations that ignore case and distinguish accents.
-UCA1400_VERSION = (10, 10, 1)
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -42,17 +40,6 @@ class Server(Struct, frozen=True, kw_only=True):
     def exact_collation(self) -> str:
         """The collation by code points in which trailing spaces are significant."""
         return "utf8mb4_nopad_bin" if self.product == "MariaDB" else "utf8mb4_0900_bin"
-
-    @property
-    def folding_collation(self) -> str:
-        """The collation that ignores only case."""
-        if not self.is_mariadb:
-            return "utf8mb4_0900_as_ci"
-        return (
-            "utf8mb4_uca1400_nopad_as_ci"
-            if self.version >= UCA1400_VERSION
-            else "utf8mb4_unicode_520_nopad_ci"
-        )
 
     @property
     def is_mariadb(self) -> bool:

@@ -43,9 +43,19 @@ _VARCHAR_LENGTHS = (LONGEST_VARCHAR, 255, 64)
 _PREFIX = 255
 #: Characters of the longest comments.
 _COLUMN_COMMENT, _TABLE_COMMENT = 1024, 2048
+#: Since this version, MariaDB has collations that ignore case and distinguish accents.
+_UCA1400_VERSION = (10, 10, 1)
 _LITERAL_KINDS = frozenset[LogicalKind](
     {"boolean", "integer", "decimal", "real", "date", "time", "timestamp", "enum", "set"}
 )
+
+
+def _find_folding_collation(server: Server) -> str:
+    """Return the collation that ignores only case."""
+    if not server.is_mariadb:
+        return "utf8mb4_0900_as_ci"
+    is_new = server.version >= _UCA1400_VERSION
+    return "utf8mb4_uca1400_nopad_as_ci" if is_new else "utf8mb4_unicode_520_nopad_ci"
 
 
 class MySQLDerivation(Derivation):
@@ -132,7 +142,7 @@ class MySQLDerivation(Derivation):
         if logical.kind == "uuid" and not self._server.is_mariadb:
             return "character set ascii collate ascii_bin"
         if column.ignores_case and logical.kind == "text":
-            return f"collate {self._server.folding_collation}"
+            return f"collate {_find_folding_collation(self._server)}"
         return ""
 
     def bytes_literal(self, digits: str) -> str:
