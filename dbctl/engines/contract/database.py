@@ -346,9 +346,8 @@ class Merge(Struct, frozen=True, kw_only=True):
     """Rows of a query to insert, or to merge into rows with the same ``key``."""
 
     table: str  #: the destination; a unique index covers ``key``
-    select: (
-        str  #: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``
-    )
+    #: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``
+    select: str
     #: ``:name`` parameters; a list is one parameter that contains a set (``id in :picked``)
     parameters: Mapping[str, object]
     key: Sequence[str]  #: the columns that identify a row

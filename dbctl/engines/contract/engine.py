@@ -51,9 +51,8 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     timeout: float = 5.0  #: seconds to wait for a lock
     #: for tables of an engine without primary keys: the first existing one of these columns identifies a row
     keys: Mapping[str, Sequence[str]] = {}
-    traceless: bool = (
-        False  #: for reading: fail instead of changing a file or leaving one next to the database
-    )
+    #: for reading: fail instead of changing a file or leaving one next to the database
+    traceless: bool = False
     use_external_indexes: bool = False  #: for reading: use external indexes for text searches
     pragmas: Mapping[str, str] = {}  #: for writing: of the connection
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing

@@ -242,9 +242,8 @@ class TableChange(Struct, frozen=True, kw_only=True):
     dropped: Sequence[str] = ()
     types: Mapping[str, str] = {}  #: the declared type of each column that gets another one
     nullable: Mapping[str, bool] = {}
-    defaults: Mapping[
-        str, str
-    ] = {}  #: a number, a text, or an expression in parentheses; ``null`` removes the default
+    #: a number, a text, or an expression in parentheses; ``null`` removes the default
+    defaults: Mapping[str, str] = {}
     added_keys: Mapping[str, tuple[str, str]] = {}  #: the table and column to which each column refers
     dropped_keys: Sequence[str] = ()  #: columns whose foreign keys are removed
 

@@ -20,9 +20,8 @@ class SqlScripts(ABC):
     """The ``ScriptDialect`` of an engine; tokens are those of one statement, without blanks and comments."""
 
     lexer: ClassVar[Lexer]
-    head_length: ClassVar[
-        int
-    ]  #: number of tokens that identify a statement: ``create unique index concurrently``
+    #: number of tokens that identify a statement: ``create unique index concurrently``
+    head_length: ClassVar[int]
 
     @abstractmethod
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:

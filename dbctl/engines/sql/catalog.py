@@ -167,9 +167,8 @@ class Catalog(LiveTables):
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
         name = self.require_table(table).name
-        if (
-            self._references is None
-        ):  # of all tables at once: on a server each query takes a message there and back
+        if self._references is None:
+            # of all tables at once: on a server each query takes a message there and back
             self._references = self._read_references()
         return self._references.get(name, [])
 

@@ -218,11 +218,9 @@ def _digest(db: Readable, table: Table) -> str:
 
     row_digests, size = list[bytes](), 0
     # Generated columns may depend on the date or the role, and are computed again when rows are loaded.
-    columns = [name for name, column in table.columns.items() if not column.is_generated] or list(
-        table.columns
-    )
+    columns = [column.name for column in table.columns.values() if not column.is_generated]
     streams = require_supported(db, db.streams, "a digest", "Its engine cannot stream rows.")
-    with streams.stream(table.name, columns) as stream:
+    with streams.stream(table.name, columns or list(table.columns)) as stream:
         for batch in stream.batches:  # read all, because stopping would end the session on a server
             for row in batch if size <= MAX_BYTES else ():
                 text = codec.encode_json([codec.to_json(value) for value in row]).encode()

@@ -81,9 +81,7 @@ class SQLiteChecks(SQLitePart, Checks):
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         match = re.fullmatch(INDEX_DAMAGE, line)
-        return (
-            IndexDamage(index=match["name"], has_duplicates=match["duplicate"] is not None) if match else None
-        )
+        return match and IndexDamage(index=match["name"], has_duplicates=match["duplicate"] is not None)
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         rows = self._connection.fetch(
@@ -111,9 +109,8 @@ class SQLiteChecks(SQLitePart, Checks):
         call = "(:table)" if table else ""
         parameters = {"table": self._catalog.require_table(table).name} if table else {}
         result = []
-        for child, parent, key, count, first_rowid in self._connection.fetch(
-            ORPHANS_SQL.format(call), parameters
-        ):
+        rows = self._connection.fetch(ORPHANS_SQL.format(call), parameters)
+        for child, parent, key, count, first_rowid in rows:
             keys = self._connection.fetch(f"pragma foreign_key_list({ident(str(child))})")
             result.append(
                 OrphanedRows(
@@ -132,9 +129,8 @@ class SQLiteChecks(SQLitePart, Checks):
         return files.count_lost_commits(Path(f"{self._connection.path}-wal"))
 
     def list_text_indexes(self) -> Sequence[str]:
-        rows = self._connection.fetch(
-            "select name, sql from sqlite_master where type = 'table' order by name"
-        )
+        sql = "select name, sql from sqlite_master where type = 'table' order by name"
+        rows = self._connection.fetch(sql)
         return [str(name) for name, sql in rows if re.match(TEXT_INDEX_SQL, str(sql))]
 
     def check_text_index(self, name: str) -> str:
@@ -152,9 +148,8 @@ class SQLiteChecks(SQLitePart, Checks):
             return self._run_text_check(alone)
         try:
             return self._run_text_check(with_rows)
-        except (
-            QueryFailedError
-        ):  # its definition names a column that the table lacks, so the rows cannot be read
+        except QueryFailedError:
+            # its definition names a column that the table lacks, so the rows cannot be read
             if damage := self._run_text_check(alone):
                 return damage
             raise

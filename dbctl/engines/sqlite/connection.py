@@ -250,9 +250,8 @@ class SQLiteConnection:
                 signals.raise_if_interrupted()
                 if not is_busy(error) or time.monotonic() >= deadline:
                     raise self.translate(error) from error
-            except (
-                UnicodeDecodeError
-            ) as error:  # values are read as they are; the driver decodes definitions only
+            except UnicodeDecodeError as error:
+                # values are read as they are; the driver decodes definitions only
                 raise CorruptError(target=self.target, reason=NOT_UTF8) from error
             except (OverflowError, UnicodeError) as error:
                 raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error

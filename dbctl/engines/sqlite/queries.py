@@ -126,18 +126,14 @@ class SQLiteStreams(SQLitePart, RowStreams):
         from dbctl.engines.sqlite.values import parse_parameter
 
         self._connection.prepare_stream()
-        if JOURNAL_MODE_QUERY.fullmatch(
-            query.sql
-        ):  # SQLite would return "delete" for a file that is read without locks
+        if JOURNAL_MODE_QUERY.fullmatch(query.sql):
+            # SQLite would return "delete" for a file that is read without locks
             yield RowStream(("journal_mode",), iter([[(self._connection.read_journal_mode(),)]]))
             return
         # a common table expression may have the name of a view, and SQLite reports both in the same way
         has_expressions = re.search(r"\bwith\b", query.sql, re.IGNORECASE)
-        views = (
-            ()
-            if has_expressions
-            else [table.name for table in self._catalog.tables().values() if table.is_view]
-        )
+        tables = () if has_expressions else self._catalog.tables().values()
+        views = [table.name for table in tables if table.is_view]
         authorizer = Authorizer(query.hidden, views)
         bound_values = {name: parse_parameter(value) for name, value in query.parameters.items()}
         with self._connection.query_only(), ExitStack() as stack:
