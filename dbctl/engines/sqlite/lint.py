@@ -111,9 +111,8 @@ class SQLiteLinter(Linter):
     def _check_rebuilds(self, statement: Statement) -> Iterator[CodedMessage]:
         """Yield indexes and triggers that a rebuild drops and does not create again."""
         if (created := statement.created) and created.kind in ("index", "trigger"):
-            self._table_objects.setdefault(created.table, set()).update(
-                (created.kind, name) for name in created.names
-            )
+            objects = {(created.kind, name) for name in created.names}
+            self._table_objects.setdefault(created.table, set()).update(objects)
         if (dropped := statement.dropped) and dropped.kind in ("index", "trigger"):
             for table in self._table_objects.values():
                 table.difference_update((dropped.kind, name) for name in dropped.names)
@@ -121,9 +120,8 @@ class SQLiteLinter(Linter):
             for name in dropped.names:
                 yield from self._find_lost_objects(name, statement)
         for old, new in statement.renamed_tables():
-            self._table_objects[new] = self._table_objects.get(new, set()) | self._table_objects.pop(
-                old, set()
-            )
+            objects = self._table_objects.pop(old, set())
+            self._table_objects.setdefault(new, set()).update(objects)
 
     def _find_lost_objects(self, table: str, drop: Statement) -> Iterator[CodedMessage]:
         lost = self._table_objects.pop(table, set())

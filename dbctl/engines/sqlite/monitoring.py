@@ -73,14 +73,12 @@ class SQLiteStorage(SQLitePart, StorageManager):
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:  # noqa: ARG002 - SQLite has no estimates
         sizes = None if table else _read_sizes(self._connection)
         result = []
-        for name, definition in self._catalog.tables().items():
-            if definition.is_view or table not in ("", name):
-                continue
-            indexes = _list_index_names(self._connection, name)
-            size = None if sizes is None else sum(sizes.get(owner, (0, 0))[0] for owner in [name, *indexes])
-            result.append(
-                TableSize(table=name, rows=self._db.count(name), bytes=size, indexes=sorted(indexes))
-            )
+        for name in self._catalog.base_tables():
+            if table in ("", name):
+                indexes = sorted(_list_index_names(self._connection, name))
+                owned = None if sizes is None else [sizes.get(owner, (0, 0))[0] for owner in (name, *indexes)]
+                size, rows = None if owned is None else sum(owned), self._db.count(name)
+                result.append(TableSize(table=name, rows=rows, bytes=size, indexes=indexes))
         return result
 
     def list_indexes(self) -> Sequence[Index]:

@@ -108,14 +108,14 @@ class _ContentReplacer:
             # A smaller file is truncated after its journal was deleted, and the deletion must be synced by then:
             # otherwise the journal may reappear after a power failure, without the pages that were truncated.
             live.execute("pragma synchronous = extra")
-            (page_size,) = source.execute("pragma page_size").fetchone()
+            page_size = source.execute("pragma page_size").fetchone()
             (journal_mode,) = self._wait(lambda: live.execute("pragma journal_mode").fetchone())
-            changes_page_size = journal_mode == "wal" and live.execute("pragma page_size").fetchone() != (
-                page_size,
+            # in WAL mode the page size cannot change, and SQLite's error would be misleading
+            changes_page_size = (
+                journal_mode == "wal" and live.execute("pragma page_size").fetchone() != page_size
             )
             if detector:
                 detector.start(str(journal_mode))
-            # in WAL mode the page size cannot change, and SQLite's error would be misleading
             if changes_page_size:
                 if detector:
                     detector.stop()  # no other process may have it open now, so none can change it

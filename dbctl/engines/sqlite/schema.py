@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import cast
 
 from dbctl.engines.contract.schema import (
@@ -212,10 +212,10 @@ class _TableElement:
             if word == "check" and group:
                 self.checks.append(join_words(group))
             elif word == "as" and group:
-                kind = (
-                    tokens[position + len(group) + 3].text if position + len(group) + 3 < len(tokens) else ""
+                following = [token.text for token in tokens[position + len(group) + 3 :]]
+                self.generated = (
+                    f"{join_words(group)} {'stored' if following[:1] == ['stored'] else 'virtual'}"
                 )
-                self.generated = f"{join_words(group)} {'stored' if kind == 'stored' else 'virtual'}"
             elif word == "collate":
                 self.collation = tokens[position + 1].text.strip("'\"").upper()
             elif word == "autoincrement":
@@ -370,12 +370,9 @@ class _SchemaBuilder:
             ],
             key=primary_indexes[0].columns if primary_indexes else key,
             indexes=sorted(
-                (index for origin, index in indexes if origin != "pk"),
-                key=lambda index: (index.name, index.columns),
+                (index for origin, index in indexes if origin != "pk"), key=attrgetter("name", "columns")
             ),
-            references=sorted(
-                references, key=lambda reference: (reference.columns, reference.table, reference.to)
-            ),
+            references=sorted(references, key=attrgetter("columns", "table", "to")),
             checks=text.checks,
             options=text.options,
         )
