@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import allocate_lock  # noqa: PLC2701 - threading takes longer to import than this module
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -43,7 +43,7 @@ _FLAGS = {
     256: "ITERABLE_COROUTINE", 512: "ASYNC_GENERATOR",
 }  # fmt: skip
 
-_REPLACEMENT = threading.Lock()  # only one thread replaces a deferred module
+_REPLACEMENT = allocate_lock()  # only one thread replaces a deferred module
 
 
 class DeferredModule(ModuleType):
