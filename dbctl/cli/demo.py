@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.options import parse_natural
 from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
 from dbctl.demo import command, resolve_counts
@@ -17,10 +17,6 @@ from dbctl.model import DryRunResult
 from dbctl.spec import Example
 
 GROUP = Group("demo", section="Set up", position=5, help="Create a sample deployment.")
-
-
-def _parse_count(text: str) -> int:
-    return parse_count(text, 0)
 
 
 @Example("demo flashpoint-web sample")
@@ -36,20 +32,20 @@ def demo(
     ] = Path("dbctl-sample"),
     games: Annotated[
         int | None,
-        typer.Option("--games", parser=_parse_count, metavar="N", help="Number of games (flashpoint-web)."),
+        typer.Option("--games", parser=parse_natural, metavar="N", help="Number of games (flashpoint-web)."),
     ] = None,
     users: Annotated[
-        int | None, typer.Option("--users", parser=_parse_count, metavar="N", help="Number of users.")
+        int | None, typer.Option("--users", parser=parse_natural, metavar="N", help="Number of users.")
     ] = None,
     plays: Annotated[
         int | None,
-        typer.Option("--plays", parser=_parse_count, metavar="N", help="Number of plays (flashpoint-web)."),
+        typer.Option("--plays", parser=parse_natural, metavar="N", help="Number of plays (flashpoint-web)."),
     ] = None,
     messages: Annotated[
         int | None,
         typer.Option(
             "--messages",
-            parser=_parse_count,
+            parser=parse_natural,
             metavar="N",
             help="Number of messages (chat-lancedb, waqtor, yaai).",
         ),
@@ -57,18 +53,18 @@ def demo(
     chats: Annotated[
         int | None,
         typer.Option(
-            "--chats", parser=_parse_count, metavar="N", help="Number of chats (chat-lancedb, yaai)."
+            "--chats", parser=parse_natural, metavar="N", help="Number of chats (chat-lancedb, yaai)."
         ),
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option("--prompts", parser=_parse_count, metavar="N", help="Number of prompts (promptvault)."),
+        typer.Option("--prompts", parser=parse_natural, metavar="N", help="Number of prompts (promptvault)."),
     ] = None,
     seed: Annotated[
         int,
         typer.Option(
             "--seed",
-            parser=_parse_count,
+            parser=parse_natural,
             metavar="N",
             help="Seed of the random data; the same seed creates the same data.",
         ),

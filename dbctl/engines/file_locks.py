@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Abst
         purpose,
         timeout=timeout,
         to_error=lock_error,
-        prepare=lambda descriptor: _copy_permissions(path, descriptor, lock_error),
+        prepare=partial(_copy_permissions, path, lock_error),
     )
 
 
@@ -51,7 +52,7 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-lock")
 
 
-def _copy_permissions(path: Path, descriptor: int, lock_error: Callable[[str], UnreachableError]) -> None:
+def _copy_permissions(path: Path, lock_error: Callable[[str], UnreachableError], descriptor: int) -> None:
     """Let all users who may write the database use its lock file, too, regardless of its creator.
 
     The lock file was checked to have no other hard link, so root does not change the owner of another user's file.

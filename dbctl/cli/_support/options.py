@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,8 +38,17 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def parse_natural(text: str) -> int:
-    return parse_count(text, 0)
+def parse_count(text: str, minimum: int) -> int:
+    """Parse a whole number of at least ``minimum``."""
+    digits = str(text)
+    value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
+    if not minimum <= value <= _LARGEST:
+        raise typer.BadParameter(f"{text!r} is not a whole number from {minimum} to {_LARGEST}")
+    return value
+
+
+#: Parse a whole number of at least 0, and of at least 1.
+parse_natural, parse_positive = partial(parse_count, minimum=0), partial(parse_count, minimum=1)
 
 
 def _parse_jobs(text: str) -> int:
@@ -275,20 +284,6 @@ def read_options(ctx: "Context") -> CommonOptions:
 def override_options(ctx: "Context", **values: object) -> None:
     """Replace values of common options, for a command that runs on one instance of a fleet."""
     ctx.meta[_VALUES].update(values)
-
-
-def parse_count(text: str, minimum: int) -> int:
-    """Parse a whole number of at least ``minimum``."""
-    digits = str(text)
-    value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
-    if not minimum <= value <= _LARGEST:
-        raise typer.BadParameter(f"{text!r} is not a whole number from {minimum} to {_LARGEST}")
-    return value
-
-
-def parse_positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return parse_count(text, 1)
 
 
 #: The keys of ``Context.meta``, for what the parser finds before there is a session: the values of common options, and the

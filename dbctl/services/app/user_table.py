@@ -91,6 +91,8 @@ class UserTable:
             self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
         #: how the app stores the roles of users; None: it has none
         self.roles = create_role_form(section, self.live, self.only)
+        #: the names of all fields, also of those in other tables
+        self.field_names = [*self.fields, *self.joined.names]
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]
@@ -165,11 +167,6 @@ class UserTable:
             else stored is not None and (read_boolean(stored) is value or str(stored) == str(value))
             for value in self.section.active.values
         )
-
-    @property
-    def field_names(self) -> list[str]:
-        """The names of all fields, also of those in other tables."""
-        return [*self.fields, *self.joined.names]
 
     def column(self, field: str) -> str:
         """Return the column of a mapped field.
