@@ -392,6 +392,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'audit export:--since') candidates='' ;;
         'notify summary:--since') candidates='' ;;
         'support:--to') candidates='@file' ;;
+        'mcp:--max-rows') candidates='' ;;
         *) return 1 ;;
     esac
 }
@@ -432,6 +433,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'support') path=$next; count=0; return 0 ;;
         'version') path=$next; count=0; return 0 ;;
         'help') path=$next; count=0; return 0 ;;
+        'mcp') path=$next; count=0; return 0 ;;
         'config show') path=$next; count=0; return 0 ;;
         'config explain') path=$next; count=0; return 0 ;;
         'config edit') path=$next; count=0; return 0 ;;
@@ -634,7 +636,7 @@ _dbctl() {
         current="${current#*=}"
     fi
     case "$path" in
-        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help'; flags='--version' ;;
+        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp'; flags='--version' ;;
         'init') children=''; flags='--env-file --new --protected --dry-run -n' ;;
         'config') children='show explain edit validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
@@ -818,6 +820,7 @@ _dbctl() {
         'support') children=''; flags='--to --dry-run -n' ;;
         'version') children=''; flags='' ;;
         'help') children=''; flags='' ;;
+        'mcp') children=''; flags='--max-rows' ;;
     esac
     if [[ -n $option ]]; then
         _dbctl_value "$option"
@@ -896,8 +899,8 @@ _dbctl() {
             'notify test:'0) candidates='ping ntfy webhook email apprise' ;;
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;
-            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
-            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
+            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp' ;;
+            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp' ;;
         esac
     fi
     case "$candidates" in

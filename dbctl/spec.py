@@ -94,6 +94,8 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     answers: Callable[[], tuple[Any, ...]]
     writes: Write | None = None  #: None: it opens no database of an app for writing
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
+    #: whether, without writing a database, it does nothing but answer: it changes no file, sends nothing, and asks for nothing
+    only_answers: bool = True
     findings: bool = False  #: whether its result is, or contains, findings
     #: tests run them, and the help and the man page print those that are shown
     examples: list[Example] = field(default_factory=list)

@@ -70,7 +70,7 @@ def show(session: Session, shell: Annotated[Shell, typer.Argument(help="Shell.")
 
 @Example("completions install zsh", on=EVERYWHERE)
 @Example("completions install")
-@GROUP.command("install", answers=lambda: (Installed,))
+@GROUP.command("install", answers=lambda: (Installed,), only_answers=False)
 def install(
     session: Session,
     shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,

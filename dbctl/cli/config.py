@@ -66,7 +66,7 @@ def explain(
 
 @Example("config edit", on=EVERYWHERE)
 @Example("config edit --config /etc/dbctl/dbctl.toml")
-@GROUP.command("edit", answers=lambda: (ConfigEdited,))
+@GROUP.command("edit", answers=lambda: (ConfigEdited,), only_answers=False)
 def edit(session: Session) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 

@@ -52,6 +52,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "DBCTL_LOG_FORMAT": "The format of the log, as --log-format.",
     "DBCTL_LOG_LEVEL": "The level of the log, as --log-level.",
     "DBCTL_OUTPUT": "The output format, as --output.",
+    "DBCTL_RECORD": "all: the journal also contains the runs of commands that only read.",
     "DBCTL_STATE": "The directory of the journal and of the records of runs on fleets; off: no records.",
     "AWS_…": "Keys, region and endpoint of S3 storage, as the AWS tools read them.",
     "BASH_COMPLETION_USER_DIR": "Where completions install writes for bash.",

@@ -69,7 +69,7 @@ def show(
 
 @Example("man install", on=EVERYWHERE)
 @Example("man install --quiet")
-@GROUP.command("install", answers=lambda: (PagesInstalled,))
+@GROUP.command("install", answers=lambda: (PagesInstalled,), only_answers=False)
 def install(session: Session) -> int:
     """Install the man pages for the current user."""
     folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "man"

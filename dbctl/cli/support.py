@@ -21,7 +21,7 @@ GROUP = Group(
 
 @Example("support --to report.tar.gz", on=EVERYWHERE)
 @Example("support --dry-run")
-@GROUP.command(answers=lambda: (Page[BundledFile],))
+@GROUP.command(answers=lambda: (Page[BundledFile],), only_answers=False)
 def support(
     session: Session,
     to: Annotated[

@@ -481,7 +481,7 @@ def unlock(
     on="samples",
     needs=("users set-password {login} --password-file password",),
 )
-@GROUP.command("check-password", answers=lambda: (PasswordChecked,))
+@GROUP.command("check-password", answers=lambda: (PasswordChecked,), only_answers=False)
 def check_password(
     session: Session,
     login: SingleLogin = None,

@@ -26,6 +26,7 @@ ENTRY_POINTS = "dbctl.extensions"
 
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
+    Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="notify",

@@ -244,7 +244,7 @@ def test_every_command_has_schema_help_and_example() -> None:
     tested |= {f"search index {word}" for word in ("status", "build", "repair", "drop")}  # in test_everywhere
     # other tests compare them with their schema
     tested |= {"maintain cancel", "stats connections", "stats slow", "integrity repair"}
-    tested |= {"users check-password"}  # it reads standard input
+    tested |= {"users check-password", "mcp"}  # they read standard input
     assert examples.list_untested(EXAMPLES) == tested, "add an example of the command on flashpoint-web"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -62,6 +63,7 @@ class Group:
         answers: Callable[[], tuple[Any, ...]],
         writes: Write | None = None,
         recorded: bool | None = None,
+        only_answers: bool = True,
         findings: bool = False,
         fleet: Fleet | None = None,
     ) -> Callable[[F], F]:
@@ -74,6 +76,7 @@ class Group:
             answers=answers,
             writes=writes,
             recorded=writes is not None if recorded is None else recorded,
+            only_answers=only_answers,
             findings=findings,
             fleet=fleet,
             all_apps=self._all_apps,
@@ -155,7 +158,8 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
 
             session = root.obj = Session(ctx)
             ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
-            records = session.spec.recorded and not ctx.params.get("dry_run")
+            records = session.spec.recorded or os.environ.get("DBCTL_RECORD") == "all"
+            records = records and not ctx.params.get("dry_run")
             records = records and bool(session.journal.folder or session.journal.notifies)
             if records or session.options.log_file:
                 from dbctl.cli._support.runs import ObservedRun

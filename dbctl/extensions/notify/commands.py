@@ -62,7 +62,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
 
 @Example("notify test --app {app}", on="custom samples")
 @Example("notify test ping", on="flashpoint-web")
-@GROUP.command("test", answers=lambda: (ChannelTests,))
+@GROUP.command("test", answers=lambda: (ChannelTests,), only_answers=False)
 def send_test(
     session: Session,
     channel: Annotated[

@@ -92,7 +92,7 @@ def cron(
 
 @Example("schedule systemd --all-apps --install")
 @Example("schedule systemd --user --install --dry-run")
-@GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled, DryRunResult))
+@GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled, DryRunResult), only_answers=False)
 def systemd(
     session: Session,
     all_apps: AllApps = False,

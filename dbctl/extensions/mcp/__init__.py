@@ -1,0 +1,1 @@
+"""Commands that only read, as tools of agents over the Model Context Protocol."""
