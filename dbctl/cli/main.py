@@ -124,9 +124,9 @@ class _Run:
                 try:
                     status = command.invoke(self._ctx)
                 except FleetSelectedError as error:
-                    from dbctl.cli._support.fleet.command import run_on_fleet
+                    from dbctl.services.fleet.extension import load_function
 
-                    status = run_on_fleet(self._ctx.obj, error)
+                    status = load_function("fleet_runner", error)(self._ctx.obj, error)
             return status if isinstance(status, int) else 0
         except (BrokenPipeError, OutputFailedError):
             raise

@@ -42,3 +42,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     on_run: Place = ""
     #: a function that yields the key and the reason of each invalid value of the sections ``notify``: ``(sections) -> Iterator[Problem]``
     check_notify: Place = ""
+    #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
+    fleet_runner: Place = ""
+    #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``
+    fleet_status: Place = ""

@@ -27,6 +27,11 @@ ENTRY_POINTS = "dbctl.extensions"
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
     Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
+    Extension(
+        name="fleet",
+        fleet_runner="dbctl.cli._support.fleet.command:run_on_fleet",
+        fleet_status="dbctl.services.fleet.collect:collect_fleet",
+    ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="notify",

@@ -19,7 +19,7 @@ from dbctl.extensions.notify.observer import list_run_problems, report_findings,
 from dbctl.model import Finding, Severity, format_count, time_before
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.runs import JournalLocation, RunFilter, is_failed_job
-from dbctl.services.fleet.collect import collect_fleet
+from dbctl.services.fleet.status import collect_status
 from dbctl.services.observation import observe
 
 #: Codes of findings about work that is due.
@@ -157,7 +157,7 @@ def _read_state(selection: Selection, timeout: float) -> _State:
     try:
         observed = observe(selection, timeout=timeout)
     except FleetSelectedError as error:
-        status = collect_fleet(selection, error, timeout=timeout)
+        status = collect_status(selection, error, timeout=timeout)
         findings = status.list_findings()
         problems = [f"{finding.target}: {finding.message}" for finding in findings]
         times = [backup.created_at for backup in status.backups if backup.created_at]

@@ -35,8 +35,14 @@ from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.events.history import read_runs
 from dbctl.services.events.runs import JournalLocation, Run, is_failed_job
 from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
-from dbctl.services.fleet.collect import collect_fleet
-from dbctl.services.fleet.status import FleetStatus, ReportedApp, ReportedFinding, report_databases, sum_known
+from dbctl.services.fleet.status import (
+    FleetStatus,
+    ReportedApp,
+    ReportedFinding,
+    collect_status,
+    report_databases,
+    sum_known,
+)
 from dbctl.services.history.growth import (
     DatabaseGrowth,
     measure_database_growth,
@@ -247,7 +253,7 @@ def _collect_fleets(
     collected, failures = list[FleetStatus](), list[Finding]()
     for selection, selected in fleets:
         try:
-            collected.append(collect_fleet(selection, selected, timeout=timeout, jobs=jobs))
+            collected.append(collect_status(selection, selected, timeout=timeout, jobs=jobs))
         except DbctlError as error:
             if is_only:
                 raise

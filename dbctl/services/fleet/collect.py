@@ -42,17 +42,7 @@ _SCHEMAS = ("inconsistent", "unrecorded", "pending", "current", "none")
 def collect_fleet(
     selection: Selection, selected: FleetSelectedError, *, timeout: float, jobs: int | None = None
 ) -> FleetStatus:
-    """Return the status of the selected instances of a fleet.
-
-    Args:
-        selection: the options of the command.
-        selected: with the selected instances of one fleet.
-        timeout: for locks, in seconds.
-        jobs: instances that are read at the same time; default: of the configuration, otherwise the number of processors.
-
-    Raises:
-        FleetEmptyError, InstanceListingError: the fleet has no instances, or they cannot be listed.
-    """
+    """Return the status of the selected instances of a fleet; see ``services.fleet.status.collect_status``."""
     fleets: Sequence[FleetSelection] = selected.context["selections"]  # type: ignore[assignment] # as raised
     (fleet,) = fleets
     instances = list_instances(fleets, timeout=timeout)

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Finding, Row, Severity, Struct, format_count
 from dbctl.services.backup.status import DatabaseBackups
+from dbctl.services.fleet.extension import load_function
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import Health
 from dbctl.services.status import DatabaseStatus
@@ -100,6 +103,27 @@ class FleetStatus(Struct, frozen=True, kw_only=True):
             target = finding.target.replace(f"{self.app}/{finding.examples[0]}", self.app, 1)
             findings.append(Finding(target, finding.severity, finding.code, message, finding.remedy))
         return findings
+
+
+def collect_status(
+    selection: Selection, selected: FleetSelectedError, *, timeout: float, jobs: int | None = None
+) -> FleetStatus:
+    """Return the status of the selected instances of a fleet.
+
+    Args:
+        selection: the options of the command.
+        selected: with the selected instances of one fleet.
+        timeout: for locks, in seconds.
+        jobs: instances that are read at the same time; default: of the configuration, otherwise the number of processors.
+
+    Raises:
+        FleetEmptyError, InstanceListingError: the fleet has no instances, or they cannot be listed.
+        NotSupportedError: as ``load_function``.
+    """
+    status: FleetStatus = load_function("fleet_status", selected)(
+        selection, selected, timeout=timeout, jobs=jobs
+    )
+    return status
 
 
 def report_databases(

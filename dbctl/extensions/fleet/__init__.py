@@ -1,0 +1,1 @@
+"""Commands on all instances of a fleet, in worker processes, and the status of a fleet."""
