@@ -441,9 +441,9 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'config schema') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
-        'apps instances') path=$next; count=0; return 0 ;;
         'apps maintenance') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
+        'apps instances') path=$next; count=0; return 0 ;;
         'profiles list') path=$next; count=0; return 0 ;;
         'profiles draft') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
@@ -644,12 +644,12 @@ _dbctl() {
         'config edit') children=''; flags='' ;;
         'config validate') children=''; flags='' ;;
         'config schema') children=''; flags='' ;;
-        'apps') children='list show instances maintenance check'; flags='' ;;
+        'apps') children='list show maintenance check instances'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
-        'apps instances') children=''; flags='' ;;
         'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
+        'apps instances') children=''; flags='' ;;
         'profiles') children='list draft'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;

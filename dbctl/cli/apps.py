@@ -19,7 +19,6 @@ from dbctl.services.profiles import inventory
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:
-    from dbctl.services.fleet.instances import ListedInstance
     from dbctl.services.hooks.maintenance_mode import MaintenanceChanged
 
 
@@ -58,28 +57,6 @@ def show_(
         return emit(session, inventory.show_profile(profile))
     app_config = loader.find_app(session.selection, allow_fleet=True)
     return emit(session, inventory.show_profile(app_config.profile, app_config))
-
-
-@Example("apps instances --app {app}", on=EVERYWHERE)
-@Example("apps instances -o csv")
-@GROUP.command("instances", answers=lambda: (Page[ListedInstance],))
-def instances(session: Session) -> int:
-    """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
-
-    Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
-    """
-    from dbctl.config.resolver import FleetSelection
-    from dbctl.services.fleet.instances import describe_instances, list_instances
-
-    selection = session.selection
-    if selection.app or selection.urls:
-        selected = loader.find_app(selection, allow_fleet=True)
-        fleets = [FleetSelection(selected)]
-    else:
-        fleets = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.is_fleet]
-    page = describe_instances(list_instances(fleets, timeout=session.options.timeout))
-    has_problem = any(instance.problem for instance in page.items)
-    return emit(session, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
 @Example("apps maintenance on", on="samples")

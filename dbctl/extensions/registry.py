@@ -29,8 +29,9 @@ BUILT_IN: Sequence[Extension] = (
     Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
     Extension(
         name="fleet",
-        fleet_runner="dbctl.cli._support.fleet.command:run_on_fleet",
-        fleet_status="dbctl.services.fleet.collect:collect_fleet",
+        commands={"apps instances": "dbctl.extensions.fleet.commands"},
+        fleet_runner="dbctl.extensions.fleet.runner:run_on_fleet",
+        fleet_status="dbctl.extensions.fleet.status:collect_fleet",
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(

@@ -55,7 +55,7 @@ OPENERS = {
     "services/events/recorder.py": "the lock file of a run",
     "services/events/store.py": "the new file of the event store (O_EXCL), before it connects to it",
     "services/setup/edit.py": "the copy of a configuration that it creates (O_EXCL)",
-    "services/fleet/run.py": "/dev/null",
+    "extensions/fleet/run.py": "/dev/null",
     "stores/directory.py": "markers and manifests of backups",
 }
 #: Modules that connect to databases, and the databases.

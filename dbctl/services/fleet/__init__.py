@@ -1,1 +1,1 @@
-"""Fleets: one command on many instances of an app."""
+"""Fleets: apps with many instances, their list, and the form of their status."""

@@ -20,7 +20,7 @@ from dbctl.errors.fleets import (
     InstanceListingError,
     InstanceNameInvalidError,
 )
-from dbctl.model import Page, Struct
+from dbctl.model import Struct
 from dbctl.services.app.live_table import require_streams
 from dbctl.url import PLACEHOLDER
 
@@ -45,14 +45,6 @@ class Instance(Struct, frozen=True, kw_only=True):
         return select_instance(self.fleet, self.name) if self.name else self.fleet
 
 
-class ListedInstance(Struct, frozen=True, kw_only=True):
-    """An instance in the list of a fleet."""
-
-    app: str  #: ``APP/INSTANCE``
-    address: str | None  #: of its first database; None: the name is invalid
-    problem: str | None  #: why no command works on it
-
-
 def list_instances(selections: Sequence[FleetSelection], *, timeout: float) -> list[Instance]:
     """Return the selected instances of fleets, by name; those with a problem are included.
 
@@ -61,22 +53,6 @@ def list_instances(selections: Sequence[FleetSelection], *, timeout: float) -> l
         InstanceListingError: the instances cannot be listed.
     """
     return [instance for selection in selections for instance in _list_selected(selection, timeout)]
-
-
-def describe_instances(instances: Sequence[Instance]) -> Page[ListedInstance]:
-    """Return the list of instances with their addresses and problems."""
-    items = []
-    for instance in instances:
-        has_address = not isinstance(instance.problem, InstanceNameInvalidError)
-        urls = instance.configure().databases if has_address else {}
-        items.append(
-            ListedInstance(
-                app=instance.app,
-                address=next((str(url) for url in urls.values()), None),
-                problem=str(instance.problem) if instance.problem else None,
-            )
-        )
-    return Page(items=items, total=len(items), column_names=ListedInstance.__struct_fields__)
 
 
 def _list_selected(selection: FleetSelection, timeout: float) -> Iterator[Instance]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.base import DbctlError
 from dbctl.model import Struct
 from dbctl.services.events.runs import HookRun
 
@@ -50,42 +49,3 @@ class FleetResult(Struct, frozen=True, kw_only=True):
     failed: int
     skipped: int
     items: Sequence[Outcome] = ()
-
-
-class Tally:
-    """Counts of outcomes, from which the exit code follows; of constant size."""
-
-    def __init__(self) -> None:
-        self._states = Counter[State]()
-        self._failed_codes, self._done_codes, self._skipped_codes = set[int](), set[int](), set[int]()
-
-    def add(self, outcome: Outcome) -> None:
-        """Count an outcome."""
-        self._states[outcome.state] += 1
-        codes = {"done": self._done_codes, "failed": self._failed_codes, "skipped": self._skipped_codes}
-        codes[outcome.state].add(outcome.exit_code)
-
-    @property
-    def failed(self) -> int:
-        """The number of failed instances."""
-        return self._states["failed"]
-
-    def summarize(self, command: str) -> FleetResult:
-        """Return the counts."""
-        states = self._states
-        return FleetResult(
-            command=command, done=states["done"], failed=states["failed"], skipped=states["skipped"]
-        )
-
-    @property
-    def status(self) -> Exit:
-        """The exit code: ``PARTIAL`` if some failed and some are done, also in an earlier run; otherwise the worst of all.
-
-        Instances that lack the user of a command are skipped; if all do, it is the code of that error.
-        """
-        if self._failed_codes and (self._done_codes or Exit.OK in self._skipped_codes):
-            return Exit.PARTIAL
-        for codes in (self._failed_codes, self._done_codes, self._skipped_codes):
-            if codes:
-                return worst_status([Exit(code) for code in codes])
-        return Exit.OK

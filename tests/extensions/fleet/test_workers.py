@@ -9,8 +9,8 @@ import time
 import pytest
 
 from dbctl import signals
+from dbctl.extensions.fleet.run import WorkerPool
 from dbctl.services.fleet.outcome import Outcome
-from dbctl.services.fleet.run import WorkerPool
 from dbctl.signals import Interrupted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Generic, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 from dbctl import progress, signals
 from dbctl.config.model import App
 from dbctl.config.sections import Selection
-from dbctl.errors.base import Exit
+from dbctl.errors.base import Exit, worst_status
 from dbctl.errors.connection import CorruptError, NotADatabaseError
 from dbctl.errors.fleets import CanaryFailedError, InstanceSkippedError, WorkerEndedError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance
-from dbctl.services.fleet.outcome import Outcome, Tally
+from dbctl.services.fleet.outcome import FleetResult, Outcome, State
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import find_targets
 
@@ -189,6 +190,45 @@ class Task(NamedTuple):
 
     kind: Kind
     position: int  #: of the instance in the list that worker and main process share
+
+
+class Tally:
+    """Counts of outcomes, from which the exit code follows; of constant size."""
+
+    def __init__(self) -> None:
+        self._states = Counter[State]()
+        self._failed_codes, self._done_codes, self._skipped_codes = set[int](), set[int](), set[int]()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
+        self._states[outcome.state] += 1
+        codes = {"done": self._done_codes, "failed": self._failed_codes, "skipped": self._skipped_codes}
+        codes[outcome.state].add(outcome.exit_code)
+
+    @property
+    def failed(self) -> int:
+        """The number of failed instances."""
+        return self._states["failed"]
+
+    def summarize(self, command: str) -> FleetResult:
+        """Return the counts."""
+        states = self._states
+        return FleetResult(
+            command=command, done=states["done"], failed=states["failed"], skipped=states["skipped"]
+        )
+
+    @property
+    def status(self) -> Exit:
+        """The exit code: ``PARTIAL`` if some failed and some are done, also in an earlier run; otherwise the worst of all.
+
+        Instances that lack the user of a command are skipped; if all do, it is the code of that error.
+        """
+        if self._failed_codes and (self._done_codes or Exit.OK in self._skipped_codes):
+            return Exit.PARTIAL
+        for codes in (self._failed_codes, self._done_codes, self._skipped_codes):
+            if codes:
+                return worst_status([Exit(code) for code in codes])
+        return Exit.OK
 
 
 class RunLimits(Struct, frozen=True, kw_only=True):

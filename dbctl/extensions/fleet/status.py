@@ -16,11 +16,11 @@ from dbctl.config.resolver import FleetSelection
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError
+from dbctl.extensions.fleet.run import FleetRun, Kind, RunLimits
 from dbctl.model import Finding, Severity, format_count
 from dbctl.services.backup.status import DatabaseBackups, Job
 from dbctl.services.fleet.instances import Instance, list_instances
 from dbctl.services.fleet.outcome import Outcome
-from dbctl.services.fleet.run import FleetRun, Kind, RunLimits
 from dbctl.services.fleet.status import (
     FleetStatus,
     InstanceTotals,

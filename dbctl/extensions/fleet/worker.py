@@ -15,11 +15,11 @@ from dbctl.cli._support.options import override_options
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.operations import describe_internal_error
 from dbctl.errors.usage import UsageError, UserMissingError
+from dbctl.extensions.fleet.run import Kind
 from dbctl.model import Page, Struct
 from dbctl.render.streams import Format, ProgressMode
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import Outcome
-from dbctl.services.fleet.run import Kind
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
@@ -107,7 +107,7 @@ class InstanceCommand:
         )
 
     def _verify(self, instance: Instance) -> Outcome:
-        from dbctl.services.fleet.run import verify_instance
+        from dbctl.extensions.fleet.run import verify_instance
 
         folder = self._session.ctx.params.get("migrations")
         verify_instance(

@@ -12,6 +12,7 @@ from dbctl.cli._support.emit import emit
 from dbctl.errors.base import SEVERITY_ORDER, Exit
 from dbctl.errors.fleets import InstanceSkippedError
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.fleet.run import Tally
 from dbctl.model import (
     ChangeResult,
     DryRunResult,
@@ -30,7 +31,7 @@ from dbctl.render.envelope import line
 from dbctl.render.streams import Format
 from dbctl.render.tables import list_rows, summary_fields
 from dbctl.render.text import fields_of
-from dbctl.services.fleet.outcome import Outcome, Tally
+from dbctl.services.fleet.outcome import Outcome
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
-from dbctl.cli._support.fleet.output import FleetOutput, PlanCollector, create_output
-from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
 from dbctl.errors.usage import ConfirmationWrongError, FleetSelectedError, UsageError
+from dbctl.extensions.fleet.output import FleetOutput, PlanCollector, create_output
+from dbctl.extensions.fleet.run import FleetRun, RunLimits
+from dbctl.extensions.fleet.worker import Confirmation, InstanceCommand
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.store import storable_text
 from dbctl.services.fleet.instances import Instance, list_instances
 from dbctl.services.fleet.outcome import Outcome
-from dbctl.services.fleet.run import FleetRun, RunLimits
 from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
 

@@ -1,1 +1,0 @@
-"""Commands on all instances of a fleet."""
