@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,35 +27,17 @@ class _HiddenModules:
             raise ModuleNotFoundError(f"{name} is hidden from sqlite-utils", name=name)
 
 
-class _LatePattern:
-    """A regular expression that is compiled on first use: one with a large set of characters takes half of the import."""
-
-    def __init__(self, *source: object) -> None:
-        self._source = source
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(_compile(*self._source), name)  # type: ignore[call-overload]
-
-
-_compile = re.compile
-
-
 @contextmanager
 def _import_sparingly() -> Iterator[None]:
-    finder, thread = _HiddenModules(), get_ident()
+    finder = _HiddenModules()
     deferred = {name: DeferredModule(name, names) for name, names in _DEFERRED.items()}
-
-    def compile_late(*source: object) -> object:
-        return _LatePattern(*source) if get_ident() == thread else _compile(*source)  # type: ignore[call-overload]
 
     sys.meta_path.insert(0, finder)
     for name, module in deferred.items():
         sys.modules.setdefault(name, module)
-    re.compile = compile_late  # type: ignore[assignment]
     try:
         yield
     finally:
-        re.compile = _compile
         for name, module in deferred.items():
             if sys.modules.get(name) is module:  # only sqlite-utils imports it late
                 del sys.modules[name]
