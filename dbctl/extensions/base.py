@@ -35,6 +35,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that returns the page about apps and fleets that is attached to a summary:
     #: ``(selections, location, *, timeout, since, jobs) -> bytes``
     summary_page: Place = ""
+    search_index: Place = ""  #: the ``IndexKind`` of searches without a full-text index
     errors: Place = ""  #: the module of its classes of errors
     engines: Mapping[str, EngineEntry] = {}  #: by the names that addresses and profiles use
     #: a function that returns the observer of a recorded run, a ``RunObserver`` of ``dbctl.cli._support.runs``; None: the run needs none:

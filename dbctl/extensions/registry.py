@@ -35,6 +35,11 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
+        name="external_index",  # before others with parts, which a search would import, too
+        parts={"sqlite": "dbctl.engines.sqlite.external_index.build:create_parts"},
+        search_index="dbctl.services.search.external_lookup:KIND",
+    ),
+    Extension(
         name="notify",
         groups={"notify": "dbctl.extensions.notify.commands"},
         on_run="dbctl.extensions.notify.observer:observe_run",

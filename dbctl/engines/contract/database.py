@@ -16,7 +16,6 @@ from dbctl.model import Struct
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks, Explainer
     from dbctl.engines.contract.dumps import Dumps
-    from dbctl.engines.contract.external_index import ExternalIndexes
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
     from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
@@ -204,21 +203,25 @@ class Readable(ABC):
     @property
     def vector_indexes(self) -> VectorIndexes | None: ...  # of a writer
     @property
-    def external_indexes(self) -> ExternalIndexes | None: ...
-    @property
     def checks(self) -> Checks | None: ...
     @property
     def server(self) -> ServerMonitor | None: ...
 
     def extension_part(self, kind: type[P]) -> P | None:
         """Return the part of an extension with the contract ``kind``, such as ``RowSource``; None if the database lacks it."""
-        return next((part for part in self._extension_parts if isinstance(part, kind)), None)
-
-    @cached_property
-    def _extension_parts(self) -> Sequence[object]:
         from dbctl.extensions import registry
 
-        return [part for place in registry.list_parts(self.engine) for part in registry.load(place)(self)]
+        for place in registry.list_parts(self.engine):
+            if place not in self._extension_parts:
+                self._extension_parts[place] = registry.load(place)(self)
+            if part := next((part for part in self._extension_parts[place] if isinstance(part, kind)), None):
+                return part
+        return None
+
+    @cached_property
+    def _extension_parts(self) -> dict[str, Sequence[object]]:
+        """The parts of the extensions that were searched, by the place of the function that creates them."""
+        return {}
 
     def memo(self) -> dict[object, object]:
         """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.

@@ -53,7 +53,6 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     keys: Mapping[str, Sequence[str]] = {}
     #: for reading: fail instead of changing a file or leaving one next to the database
     traceless: bool = False
-    use_external_indexes: bool = False  #: for reading: use external indexes for text searches
     pragmas: Mapping[str, str] = {}  #: for writing: of the connection
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
     #: for writing: completes new rows if the engine has no type for times; None: the database does that alone

@@ -16,6 +16,7 @@ from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
+from dbctl.engines.sqlite.index_order import IndexOrderBuilder
 from dbctl.engines.sqlite.write_connection import DEFAULT_OPTIONS, ScratchConnection, WriteConnection
 from dbctl.errors.connection import QueryFailedError
 
@@ -136,6 +137,7 @@ class SQLiteReader(SQLiteDatabase):
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``; the arguments are those of ``ReadConnection``."""
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
+        self.builder = IndexOrderBuilder(self.connection, self.catalog, self.dialect)
 
     @cached_property
     def dumps(self) -> Dumps:

@@ -27,10 +27,6 @@ class SQLiteEngine(Engine):
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         path, timeout, traceless = Path(url.path), options.timeout, options.traceless
-        if options.use_external_indexes:
-            from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
-
-            return SQLiteExternalReader(path, target, timeout=timeout, traceless=traceless)
         from dbctl.engines.sqlite.database import SQLiteReader
 
         return SQLiteReader(path, target, timeout=timeout, traceless=traceless)

@@ -23,7 +23,7 @@ from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import command_line
 from dbctl.services.app.session import open_app, read_profile
 from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
-from dbctl.services.search.external_lookup import has_external_index
+from dbctl.services.search.indexes.kinds import find_kind
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.url import resolve_engine
 
@@ -206,11 +206,11 @@ def _for_retention(app: model.App, profile: Profile) -> Sequence[str]:
 
 
 def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
-    """Return the searches with external indexes, if the configuration has a folder for them."""
+    """Return the searches with an index of an extension, if the configuration has a folder for them."""
     return [
         search.name
         for search in profile.search
-        if app.search and search.database in app.databases and has_external_index(search, profile)
+        if app.search and search.database in app.databases and find_kind(search, profile)
     ]
 
 

@@ -303,7 +303,6 @@ class App:
             options = OpenOptions(
                 timeout=self.timeout,
                 traceless=self.session.traceless,
-                use_external_indexes=is_read_only,
                 keys=self.database(name).identity_columns(),
             )
             return engine.create_reader(url, target, options)

@@ -21,7 +21,7 @@ from dbctl.services.app.secrets import KEY_FORMS
 from dbctl.services.checks.base import EXAMPLES, escape_bytes, find_examples, join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion.cascade import create_query
-from dbctl.services.search.indexes.external import list_external_indexes
+from dbctl.services.search.indexes.kinds import list_added_indexes
 from dbctl.services.search.indexes.text import RENAME_HINT, find_broken
 
 #: Hashed secrets per check; each takes as long as a sign-in.
@@ -183,9 +183,9 @@ def check_known_problems(subject: Subject) -> Iterator[Finding]:
         repair = RENAME_HINT if state.is_foreign else REPAIR_HINT
         hint = repair.write(app.name, {"search": search.name})
         yield subject.finding("warning", "text-index-broken", message, hint)
-    for external_index in list_external_indexes(app, database):
-        build = BUILD_HINT.write(app.name, {"search": external_index.search.name})
-        for finding in external_index.check_state():
+    for search, index in list_added_indexes(app, database):
+        build = BUILD_HINT.write(app.name, {"search": search.name})
+        for finding in index.check_state():
             yield structs.replace(finding, hint=build)
     for known_secret in app.profile.known_secret:
         if app.resolve_database(known_secret) == database:

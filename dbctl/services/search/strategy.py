@@ -1,10 +1,10 @@
-"""How the rows of a search are found: by the external index, by the full-text index, or by a select whose rows are compared with the query."""
+"""How the rows of a search are found: by an index of an extension, by the full-text index, or by a select whose rows are compared with the query."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -20,7 +20,6 @@ from dbctl.engines.contract.database import (
     Where,
     require_supported,
 )
-from dbctl.engines.contract.external_index import ExternalIndexes
 from dbctl.engines.contract.fulltext import (
     FullText,
     TextAnd,
@@ -35,9 +34,9 @@ from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
-from dbctl.services.search import external_lookup
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.external_lookup import ExternalQuery
+from dbctl.services.search.indexes.kinds import find_kind
+from dbctl.services.search.row_sources import RowSource, Strategy, select_page
 from dbctl.services.search.snippets import extract_block_texts
 
 if TYPE_CHECKING:
@@ -139,32 +138,6 @@ def read_rows_by_key(
     return rows
 
 
-class RowSource(Protocol):
-    """Rows that the engine selects; ``rows`` returns the values of the columns, then those of ``extra_columns``."""
-
-    extra_columns: Sequence[str]
-
-    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
-        """Return one page of rows, in the order of the source."""
-        ...
-
-    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
-        """Return how the engine would run ``rows``, without running it.
-
-        Raises:
-            NotSupportedError: the engine cannot explain queries.
-        """
-        ...
-
-
-class Strategy(RowSource, Protocol):
-    """A source whose rows all match the request."""
-
-    def count(self) -> int:
-        """Return the number of all matching rows."""
-        ...
-
-
 class PlainSelect:
     """A select with conditions: the engine reads every row, or uses indexes of its own."""
 
@@ -174,7 +147,7 @@ class PlainSelect:
         self._db, self._query = db, query
 
     def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
-        return self._db.read_rows(_select_page(self._query, columns, page))
+        return self._db.read_rows(select_page(self._query, columns, page))
 
     def count(self) -> int:
         return self._db.count(self._query.table, self._query.where)
@@ -182,27 +155,7 @@ class PlainSelect:
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
         hint = "Its engine cannot explain queries."
         explainer = require_supported(self._db, self._db.explainer, "--explain", hint)
-        return explainer.explain(_select_page(self._query, columns, page))
-
-
-class ExternalIndexSelect:
-    """A query of the external index, which stores the keys of rows by the words in them."""
-
-    extra_columns: Sequence[str] = ()
-
-    def __init__(self, indexes: ExternalIndexes, lookup: ExternalQuery, query: Query) -> None:
-        self._indexes, self._lookup, self._query = indexes, lookup, query
-
-    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
-        query = _select_page(self._query, columns, page)
-        return self._indexes.search_external(self._lookup.index, self._lookup.words, query)
-
-    def count(self) -> int:
-        return self._indexes.count_external(self._lookup.index, self._lookup.words, self._query.where)
-
-    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
-        query = _select_page(self._query, columns, page)
-        return self._indexes.explain_external(self._lookup.index, self._lookup.words, query)
+        return explainer.explain(select_page(self._query, columns, page))
 
 
 class RankedSelect:
@@ -223,10 +176,6 @@ class RankedSelect:
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:  # noqa: ARG002 - always all
         query = structs.replace(self._query, columns=columns)
         return self._fulltext.explain_ranked(self._text.index, self._text.query, query)
-
-
-def _select_page(query: Query, columns: Sequence[str], page: PageRequest) -> Query:
-    return structs.replace(query, columns=columns, limit=page.limit, offset=page.offset)
 
 
 class ComparedRows:
@@ -283,7 +232,7 @@ def choose_strategy(
     conditions: Conditions,
     index_error: ExternalIndexInvalidError | None = None,
 ) -> tuple[Strategy, str]:
-    """Return how to find the rows of a request, and why no index is used; with ``index_error``, the external index is not used."""
+    """Return how to find the rows of a request, and why no index is used; with ``index_error``, the index of an extension is not used."""
     search, db, text = compiler.search, compiler.db, conditions.text
     candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
     index_problem = ""
@@ -299,15 +248,16 @@ def choose_strategy(
             select = RankedSelect(db.fulltext, ranked, Query(search.table, (), where, order))
             return ComparedRows(select, db, list_text_columns(compiler), text), index_problem
     where, order = [*candidates.where, *conditions.where], conditions.order
-    if index_error is None:
-        lookup, note = external_lookup.prepare_lookup(app, compiler, candidates.words, where, order)
-    else:
-        lookup, note = None, f"{index_error}; every row was read; {index_error.hint}"
+    lookup, note = None, ""
+    if index_error is not None:
+        note = f"{index_error}; every row was read; {index_error.hint}"
+    elif kind := find_kind(search, app.profile):
+        lookup, note = kind.prepare_lookup(app, compiler, candidates.words, where, order)
     searched = lookup.words if lookup else ()
     where = [*(compiler.contains(word) for word in candidates.words if word not in searched), *where]
     source: Strategy
-    if lookup and db.external_indexes:
-        source = ExternalIndexSelect(db.external_indexes, lookup, Query(search.table, (), where, order))
+    if lookup:
+        source = lookup.create_strategy(Query(search.table, (), where, order))
     else:
         order = _use_index_order(search, order) if conditions.all_rows else order
         source = PlainSelect(db, Query(search.table, (), where, order))

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Order, Query
-from dbctl.engines.contract.external_index import ExternalIndexSpec
+from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.external_index import build
-from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 from dbctl.errors.connection import BusyError, DiskFullError, ExternalIndexInvalidError, FileFailedError
 from dbctl.errors.usage import NotSupportedError
 
@@ -70,17 +70,17 @@ def create_database(path: Path, texts: list[str | bytes | float | None], *, enco
 
 @contextmanager
 def open_reader(path: Path):
-    with closing(SQLiteExternalReader(path, "app/games", timeout=0.2)) as reader:
+    with closing(SQLiteReader(path, "app/games", timeout=0.2)) as reader:
         yield reader
 
 
-def index_path(reader: SQLiteExternalReader) -> Path:
-    return reader.external_indexes.external_index_path(None, "games")
+def index_path(reader: SQLiteReader) -> Path:
+    return reader.extension_part(ExternalIndexes).external_index_path(None, "games")
 
 
-def create_index(reader: SQLiteExternalReader) -> Path:
+def create_index(reader: SQLiteReader) -> Path:
     path = index_path(reader)
-    assert reader.external_indexes.create_external_index(SPEC, path).state == "fresh"
+    assert reader.extension_part(ExternalIndexes).create_external_index(SPEC, path).state == "fresh"
     return path
 
 
@@ -88,9 +88,9 @@ def like_conditions(words: list[str]) -> list[AnyOf]:
     return [AnyOf([Condition(column, "contains", word) for column in COLUMNS]) for word in words]
 
 
-def assert_same_as_like(reader: SQLiteExternalReader, words: list[str]) -> None:
+def assert_same_as_like(reader: SQLiteReader, words: list[str]) -> None:
     """Assert that the index returns the same rows, order, count and pages as LIKE."""
-    assert all(reader.external_indexes.can_find_word(word) for word in words)
+    assert all(reader.extension_part(ExternalIndexes).can_find_word(word) for word in words)
     for order in ([TITLE], [Order(("id",), descending=True)]):
         for where in (
             CONDITIONS,
@@ -100,13 +100,13 @@ def assert_same_as_like(reader: SQLiteExternalReader, words: list[str]) -> None:
         ):
             by_like = reader.select("game", ["id"], [*like_conditions(words), *where], order_by=order)
             assert (
-                reader.external_indexes.search_external(
+                reader.extension_part(ExternalIndexes).search_external(
                     SPEC, words, Query(SPEC.table, ["id"], where, order_by=order)
                 )
                 == by_like
             )
-            assert reader.external_indexes.count_external(SPEC, words, where) == len(by_like)
-            page = reader.external_indexes.search_external(
+            assert reader.extension_part(ExternalIndexes).count_external(SPEC, words, where) == len(by_like)
+            page = reader.extension_part(ExternalIndexes).search_external(
                 SPEC, words, Query(SPEC.table, ["id"], where, order_by=order, limit=2, offset=1)
             )
             assert page == by_like[1:3]
@@ -136,15 +136,17 @@ def split_text(text: str) -> list[str]:
 def test_index_and_like_find_the_same_hostile_texts(hostile):
     words = {piece for text in HOSTILE for piece in split_text(text) + split_text(text.swapcase())}
     words |= {"abc", "def", "345", "67", "broken", "surrogate", "end", "plain", "cd hidden"}
-    for word in sorted(word for word in words if hostile.external_indexes.can_find_word(word)):
+    for word in sorted(word for word in words if hostile.extension_part(ExternalIndexes).can_find_word(word)):
         by_like = hostile.select("game", ["id"], like_conditions([word]), order_by=[TITLE])
         assert (
-            hostile.external_indexes.search_external(
+            hostile.extension_part(ExternalIndexes).search_external(
                 SPEC, [word], Query(SPEC.table, ["id"], order_by=[TITLE])
             )
             == by_like
         ), ascii(word)
-        assert hostile.external_indexes.count_external(SPEC, [word]) == len(by_like), ascii(word)
+        assert hostile.extension_part(ExternalIndexes).count_external(SPEC, [word]) == len(by_like), ascii(
+            word
+        )
 
 
 @given(st.lists(st.text(LETTERS.replace("\0", ""), min_size=3, max_size=6), min_size=1, max_size=3))
@@ -168,28 +170,28 @@ def test_index_and_like_find_the_same_words_in_any_text(tmp_path_factory, texts,
             piece
             for text in texts
             for piece in split_text(text)
-            if reader.external_indexes.can_find_word(piece)
+            if reader.extension_part(ExternalIndexes).can_find_word(piece)
         ]
         for _ in range(3):
             word = data.draw(st.sampled_from(words) if words else st.text("abc", min_size=3, max_size=4))
             assert_same_as_like(reader, [word])
-        assert reader.external_indexes.find_external_index_faults(SPEC, rows=100) == []
+        assert reader.extension_part(ExternalIndexes).find_external_index_faults(SPEC, rows=100) == []
 
 
 @pytest.mark.parametrize("word", ["", "a", "ab", "a\0b", "ab\ud800", "x" * 6_000])
 def test_short_or_invalid_words_are_not_searched(hostile, word):
-    assert not hostile.external_indexes.can_find_word(word)
+    assert not hostile.extension_part(ExternalIndexes).can_find_word(word)
 
 
 def test_search_without_words_returns_all_rows(hostile):
     all_rows = hostile.select("game", ["id"], CONDITIONS, order_by=[TITLE])
     assert (
-        hostile.external_indexes.search_external(
+        hostile.extension_part(ExternalIndexes).search_external(
             SPEC, [], Query(SPEC.table, ["id"], CONDITIONS, order_by=[TITLE])
         )
         == all_rows
     )
-    assert hostile.external_indexes.count_external(SPEC, [], CONDITIONS) == len(all_rows)
+    assert hostile.extension_part(ExternalIndexes).count_external(SPEC, [], CONDITIONS) == len(all_rows)
 
 
 # State ----------------------------------------------------------------------------------------------------------
@@ -210,17 +212,19 @@ def run_sql(path: Path, sql: str = "insert into game values ('new', 'New Game', 
 
 def read_state(path: Path, index_file: Path) -> tuple[str, str]:
     with open_reader(path) as reader:
-        state = reader.external_indexes.open_external_index(SPEC, [index_file])
+        state = reader.extension_part(ExternalIndexes).open_external_index(SPEC, [index_file])
         return state.state, state.reason
 
 
 def test_state_has_path_size_and_creation_time(games):
     with open_reader(games) as reader:
         path = index_path(reader)
-        missing = reader.external_indexes.open_external_index(SPEC, [path])
+        missing = reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path])
         assert (missing.path, missing.state, missing.bytes) == (path, "missing", None)
         create_index(reader)
-        state = reader.external_indexes.open_external_index(SPEC, [path.with_name("nowhere"), path])
+        state = reader.extension_part(ExternalIndexes).open_external_index(
+            SPEC, [path.with_name("nowhere"), path]
+        )
         assert (state.path, state.state, state.bytes) == (path, "fresh", path.stat().st_size)
         assert state.created_at is not None
     assert sorted(path.name for path in games.parent.iterdir()) == ["g.sqlite", "g.sqlite.dbctl-search-games"]
@@ -251,8 +255,8 @@ def test_index_of_another_file_or_profile_is_stale(games, tmp_path):
             ExternalIndexSpec(table="game", columns=COLUMNS, order=[], stored_conditions=CONDITIONS),
             ExternalIndexSpec(table="game", columns=COLUMNS, order=[TITLE], stored_conditions=[]),
         ):
-            assert reader.external_indexes.open_external_index(other, [path]).state == "stale"
-        assert reader.external_indexes.open_external_index(SPEC, [path]).state == "fresh"
+            assert reader.extension_part(ExternalIndexes).open_external_index(other, [path]).state == "stale"
+        assert reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path]).state == "fresh"
     other_file = create_database(tmp_path / "other.sqlite", ["Another"])
     shutil.copy2(path, tmp_path / "other.sqlite.dbctl-search-games")
     assert read_state(other_file, tmp_path / "other.sqlite.dbctl-search-games")[0] == "stale"
@@ -372,11 +376,11 @@ def test_modified_index_is_never_used(games, damage):
     with open_reader(games) as reader:
         path = create_index(reader)
         damage(path)
-        state = reader.external_indexes.open_external_index(SPEC, [path])
+        state = reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path])
         assert state.state == "broken"
         assert state.reason
         with pytest.raises(ExternalIndexInvalidError):
-            reader.external_indexes.search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
+            reader.extension_part(ExternalIndexes).search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
@@ -384,7 +388,7 @@ def test_index_of_another_owner_is_never_used(games):
     with open_reader(games) as reader:
         path = create_index(reader)
         _change_owner(path)
-        assert reader.external_indexes.open_external_index(SPEC, [path]).state == "broken"
+        assert reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path]).state == "broken"
 
 
 @pytest.mark.parametrize(
@@ -394,10 +398,10 @@ def test_index_of_another_owner_is_never_used(games):
 def test_index_damaged_during_use_returns_nothing(games, damage):
     with open_reader(games) as reader:
         path = create_index(reader)
-        assert reader.external_indexes.count_external(SPEC, ["game"]) == 4
+        assert reader.extension_part(ExternalIndexes).count_external(SPEC, ["game"]) == 4
         damage(path)
         with pytest.raises(ExternalIndexInvalidError):
-            reader.external_indexes.count_external(SPEC, ["game"])
+            reader.extension_part(ExternalIndexes).count_external(SPEC, ["game"])
 
 
 @pytest.mark.parametrize("change", ["replaced", "written"])
@@ -409,8 +413,8 @@ def test_index_is_not_used_after_a_change_of_the_database(games, tmp_path, chang
         else:
             run_sql(games)
         with pytest.raises(ExternalIndexInvalidError):
-            reader.external_indexes.search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
-        assert reader.external_indexes.open_external_index(SPEC, [path]).state == "stale"
+            reader.extension_part(ExternalIndexes).search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
+        assert reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path]).state == "stale"
 
 
 def test_change_during_inspection_makes_index_stale_not_broken(games):
@@ -424,7 +428,7 @@ def test_change_during_inspection_makes_index_stale_not_broken(games):
 
         statements = []
         reader.connection.driver.set_trace_callback(write_on_attach)
-        state = reader.external_indexes.open_external_index(SPEC, [path])
+        state = reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path])
         assert statements
         assert (state.state, state.reason) == ("stale", f"{games.name} has changed since then")
 
@@ -438,7 +442,7 @@ def test_changes_in_the_wal_make_the_index_stale(games):
         app.commit()
         with open_reader(games) as reader:
             with pytest.raises(NotSupportedError, match="not yet in"):
-                reader.external_indexes.create_external_index(SPEC, path)
+                reader.extension_part(ExternalIndexes).create_external_index(SPEC, path)
             assert not path.exists()
     with open_reader(games) as reader:
         create_index(reader)
@@ -458,11 +462,12 @@ def test_index_that_returns_rows_without_the_words_is_refused(games):
         connection.commit()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with open_reader(games) as reader:
-        assert reader.external_indexes.open_external_index(SPEC, [path]).state == "fresh"
+        assert reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path]).state == "fresh"
         with pytest.raises(ExternalIndexInvalidError, match="without the words"):
-            reader.external_indexes.search_external(SPEC, ["alpha"], Query(SPEC.table, ["id"]))
+            reader.extension_part(ExternalIndexes).search_external(SPEC, ["alpha"], Query(SPEC.table, ["id"]))
         assert {
-            fault.kind for fault in reader.external_indexes.find_external_index_faults(SPEC, rows=100)
+            fault.kind
+            for fault in reader.extension_part(ExternalIndexes).find_external_index_faults(SPEC, rows=100)
         } == {"stale"}
 
 
@@ -483,7 +488,7 @@ def test_failed_creation_keeps_the_old_index_and_leaves_no_other_file(games, mon
         run_sql(games)
         monkeypatch.setattr(build, "VERIFIED_ROWS", 0)  # division by zero after the index was written
         with pytest.raises(ZeroDivisionError):
-            reader.external_indexes.create_external_index(SPEC, path)
+            reader.extension_part(ExternalIndexes).create_external_index(SPEC, path)
         assert reader.count("game") == 5
     assert path.read_bytes() == old
     assert sorted(path.name for path in games.parent.iterdir()) == [games.name, path.name]
@@ -504,7 +509,7 @@ def create_index_with_size_limit(monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, initial[1]))
         try:
             with open_reader(path) as reader, pytest.raises((DiskFullError, FileFailedError)) as caught:
-                reader.external_indexes.create_external_index(SPEC, index_path(reader))
+                reader.extension_part(ExternalIndexes).create_external_index(SPEC, index_path(reader))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, initial)
         return caught.value.code
@@ -539,10 +544,10 @@ def test_table_without_rowids_has_no_index(games, sql):
     run_sql(games, sql)
     spec = ExternalIndexSpec(table="keyed", columns=COLUMNS, order=[], stored_conditions=[])
     with open_reader(games) as reader:
-        state = reader.external_indexes.open_external_index(spec, [index_path(reader)])
+        state = reader.extension_part(ExternalIndexes).open_external_index(spec, [index_path(reader)])
         assert (state.state, state.reason) == ("missing", "keyed has no rowids")
         with pytest.raises(NotSupportedError):
-            reader.external_indexes.create_external_index(spec, index_path(reader))
+            reader.extension_part(ExternalIndexes).create_external_index(spec, index_path(reader))
 
 
 def test_columns_named_like_the_rowid_are_allowed(tmp_path):
@@ -555,7 +560,7 @@ def test_columns_named_like_the_rowid_are_allowed(tmp_path):
         connection.commit()
     with open_reader(path) as reader:
         create_index(reader)
-        assert reader.external_indexes.search_external(
+        assert reader.extension_part(ExternalIndexes).search_external(
             SPEC, ["game"], Query(SPEC.table, ["title"], CONDITIONS, order_by=[TITLE])
         ) == [("Some Game",)]
 
@@ -563,16 +568,16 @@ def test_columns_named_like_the_rowid_are_allowed(tmp_path):
 def test_difference_from_a_rebuilt_index_is_detected(games):
     with open_reader(games) as reader:
         path = create_index(reader)
-        assert not reader.external_indexes.external_index_differs(SPEC)
+        assert not reader.extension_part(ExternalIndexes).external_index_differs(SPEC)
     status = path.stat()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("insert into texts (rowid, c0, c1) values (77, 'something', 'else')")
         connection.commit()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with open_reader(games) as reader:
-        assert reader.external_indexes.open_external_index(SPEC, [path]).state == "fresh"
-        assert reader.external_indexes.find_external_index_faults(SPEC, rows=100) == []
-        assert reader.external_indexes.external_index_differs(SPEC)
+        assert reader.extension_part(ExternalIndexes).open_external_index(SPEC, [path]).state == "fresh"
+        assert reader.extension_part(ExternalIndexes).find_external_index_faults(SPEC, rows=100) == []
+        assert reader.extension_part(ExternalIndexes).external_index_differs(SPEC)
 
 
 def test_drop_removes_index_and_leftovers(games):
@@ -580,7 +585,7 @@ def test_drop_removes_index_and_leftovers(games):
         path = create_index(reader)
         leftover = path.with_name(f".{path.name}.dbctl-0.partial")
         leftover.touch()
-        reader.external_indexes.drop_external_index(path)
-        reader.external_indexes.drop_external_index(path)
+        reader.extension_part(ExternalIndexes).drop_external_index(path)
+        reader.extension_part(ExternalIndexes).drop_external_index(path)
         assert [path.name for path in games.parent.iterdir()] == [games.name]
         assert reader.count("game") == 4

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from dbctl import signals
 from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Statement
+from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteReader
 from dbctl.engines.sqlite.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
 from dbctl.engines.sqlite.external_index.reader import MIN_LENGTH, ExternalSearch, index_path
 from dbctl.errors.connection import (
@@ -355,3 +356,8 @@ def remove(path: Path) -> None:
                 _lock_folder(path, path.name, 0),
             ):  # another process may create a new one
                 pass
+
+
+def create_parts(db: SQLiteDatabase) -> Sequence[object]:
+    """Return the part of a reader."""
+    return [SQLiteExternalIndexes(db)] if isinstance(db, SQLiteReader) else []

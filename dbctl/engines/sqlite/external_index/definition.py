@@ -10,7 +10,7 @@ from dbctl.engines.sql.catalog import Statement
 from dbctl.engines.sqlite.dialect import find_rowid_name
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
+    from dbctl.engines.sqlite.database import SQLiteReader
 
 #: Schema name of the attached file, and its tables: metadata, one position per row, the texts.
 SCHEMA_NAME = "dbctl_external_index"
@@ -24,7 +24,7 @@ _BUILD_OPTIONS = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É
 class ExternalIndexDefinition:
     """The external index of one table, for the build of SQLite that runs."""
 
-    def __init__(self, db: SQLiteExternalReader, spec: ExternalIndexSpec) -> None:
+    def __init__(self, db: SQLiteReader, spec: ExternalIndexSpec) -> None:
         self.spec = spec
         self._connection, self._catalog, self._builder = db.connection, db.catalog, db.builder
 

@@ -1,4 +1,4 @@
-"""Open a SQLite file that dbctl must not write, with its external index if that is valid, and with pages in the order of an index."""
+"""Search a SQLite file through its external index, if that is valid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
@@ -14,11 +13,9 @@ from zlib import crc32
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Explanation
-from dbctl.engines.contract.database import AnyOf, Column, Condition, Order, Query, Where
+from dbctl.engines.contract.database import AnyOf, Condition, Query, Where
 from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
-from dbctl.engines.sql.catalog import Catalog, Row, Statement, is_storable, lower_ascii
-from dbctl.engines.sql.database import Connection
-from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
+from dbctl.engines.sql.catalog import Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.external_index.definition import (
@@ -31,73 +28,6 @@ from dbctl.engines.sqlite.external_index.definition import (
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import Struct
-
-#: Finds an index over all rows that begins with a column, ascending and with binary collation.
-_INDEX = """select 1 from pragma_index_list(:table) l join pragma_index_xinfo(l.name) x
-where not l.partial and x.seqno = 0 and x.name = :column and x.coll = 'BINARY' and not x."desc" limit 1"""
-#: An empty BLOB sorts after every text, so that rows without any value come last.
-_LAST = "x''"
-
-
-class IndexOrderBuilder(QueryBuilder):
-    """Builder of ordered queries that read rows with a value through the index, and sort only the other rows.
-
-    No index contains an expression such as "the first of two columns that is not empty", so SQLite would sort all rows
-    for each page. Both halves of the compound statement end early once the page is full.
-    """
-
-    def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
-        super().__init__(catalog, dialect)
-        self._connection = connection
-
-    def select(
-        self, statement: Statement, query: Query, express: Callable[[Column, str], str] | None = None
-    ) -> str:
-        table, order_by = query.table, query.order_by
-        if query.limit is None or len(order_by) != 1 or not self._has_index(table, order_by[0]):
-            return super().select(statement, query, express)
-        first, *others = (self._catalog.quote_column(table, column, "t0") for column in order_by[0].columns)
-        names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
-        keys = [self._catalog.quote_column(table, key, "t0") for key in self._catalog.primary_key(table)]
-        lowered = [f"lower(nullif({name}, ''))" for name in others]
-        fallback = f"coalesce({', '.join([*lowered, _LAST])})"
-        halves = [
-            f"select {', '.join([*names, value, *keys])} from {self._catalog.quote_table(table)} t0{condition}"
-            for value, test in ((first, f"{first} > ''"), (fallback, f"{first} <= ''"))
-            for condition in [self._add_condition(statement, table, query.where, test)]
-        ]
-        width = len(names)
-        sorted_by = ", ".join(str(width + 1 + position) for position in range(1 + len(keys)))
-        selected = ", ".join(f"c{position}" for position in range(width))
-        all_columns = ", ".join(f"c{position}" for position in range(width + 1 + len(keys)))
-        merged = f"{' union all '.join(halves)} order by {sorted_by}{self.limit_clause(statement, query)}"
-        return f"with page ({all_columns}) as ({merged}) select {selected} from page"
-
-    def _add_condition(self, statement: Statement, table: str, where: Sequence[Where], test: str) -> str:
-        condition = self.where_clause(statement, table, where, "t0")
-        return f"{condition} and {test}" if condition else f" where {test}"
-
-    def _has_index(self, table: str, order: Order) -> bool:
-        """Whether an index has this order; the first column must not be NULL, because neither half would find NULL."""
-        if not order.indexed or self._catalog.require_column(table, order.columns[0]).nullable:
-            return False
-        return bool(self._connection.fetch(_INDEX, {"table": table, "column": order.columns[0]}))
-
-
-class SQLiteExternalReader(SQLiteReader):
-    """A SQLite file that dbctl must not write, opened for reading."""
-
-    def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
-        """Open ``path``; the arguments are those of ``ReadConnection``."""
-        super().__init__(path, target, timeout=timeout, traceless=traceless)
-        self.builder = IndexOrderBuilder(self.connection, self.catalog, self.dialect)
-
-    @cached_property
-    def external_indexes(self) -> ExternalIndexes:
-        from dbctl.engines.sqlite.external_index.build import SQLiteExternalIndexes
-
-        return SQLiteExternalIndexes(self)
-
 
 SUFFIX = ".dbctl-search-{name}"
 MAGIC, HEADER = b"SQLite format 3\0", 100
@@ -186,7 +116,7 @@ class _AttachedFile(Struct, frozen=True):
 class ExternalIndexFile:
     """The file of an external index, attached to the connection of a reader while it is valid."""
 
-    def __init__(self, db: SQLiteExternalReader) -> None:
+    def __init__(self, db: SQLiteReader) -> None:
         self._db, self._connection = db, db.connection
         self._attached_file: _AttachedFile | None = None  #: None after the connection was closed
         self._connection.on_change.append(self._forget)
@@ -357,7 +287,7 @@ MAX_LENGTH = 5_000
 class ExternalSearch(ExternalIndexes):
     """Search through an external index."""
 
-    def __init__(self, db: SQLiteExternalReader) -> None:
+    def __init__(self, db: SQLiteReader) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
         self._builder, self._file = db.builder, ExternalIndexFile(db)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Finding, Plan, Row, Severity, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
@@ -81,6 +82,18 @@ class SearchIndex(ABC):
     @abstractmethod
     def change(self, action: IndexAction) -> tuple[str, Sequence[str]]:
         """Apply the action; return the name of the index and the executed steps."""
+
+    def check_state(self) -> Iterator[Finding]:
+        """Yield a warning if the index exists but is not used; compares no rows. A full-text index has a check of its own."""
+        yield from ()
+
+    def use_cache(self) -> None:
+        """Store a new index in the cache directory of the user.
+
+        Raises:
+            UsageError: it is stored elsewhere.
+        """
+        raise UsageError(detail=f"--cache: the index of {self.name} is stored in its database")
 
     def finding(self, severity: Severity, code: str, message: str, hint: Remedy | str = "") -> Finding:
         """Return a finding about the database of the index."""

@@ -15,12 +15,7 @@ from dbctl.model import Finding, format_count
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler
-from dbctl.services.search.external_lookup import (
-    STATE_REASONS,
-    define_index,
-    has_external_index,
-    list_locations,
-)
+from dbctl.services.search.external_lookup import STATE_REASONS, define_index, list_locations
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
 
 #: Rows that a check compares with the index, unless it is a full check.
@@ -52,7 +47,9 @@ class ExternalIndex(SearchIndex):
     def _db(self) -> ExternalIndexes:
         reader = self.app.reader(self.database)
         feature = f"an external index for {self.name}"
-        return require_supported(reader, reader.external_indexes, feature, "Its engine has none.")
+        return require_supported(
+            reader, reader.extension_part(ExternalIndexes), feature, "Its engine has none."
+        )
 
     @property
     def _spec(self) -> ExternalIndexSpec:
@@ -80,6 +77,8 @@ class ExternalIndex(SearchIndex):
 
     def check_state(self) -> Iterator[Finding]:
         """Yield a warning if the index exists but is not used; compares no rows."""
+        if self.app.reader(self.database).extension_part(ExternalIndexes) is None:
+            return
         state = self._read_state()
         if state.state in ("stale", "broken"):
             message = f"{state.path} is not used: {state.reason}"
@@ -144,12 +143,3 @@ class ExternalIndex(SearchIndex):
         *preferred, last = self._locations
         writable = (path for path in preferred if os.access(path.parent, os.W_OK | os.X_OK))
         return last if self._use_cache else next(writable, last)
-
-
-def list_external_indexes(app: App, database: str) -> Iterator[ExternalIndex]:
-    """Yield the external indexes of one database."""
-    reader = app.reader(database)
-    for search in app.profile.search:
-        is_external = search.database == database and has_external_index(search, app.profile)
-        if is_external and reader.external_indexes is not None and search.table in reader.tables():
-            yield ExternalIndex(app, search)

@@ -12,9 +12,8 @@ from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import Finding, Findings, Page, format_count
 from dbctl.services.app.app import App
-from dbctl.services.search.external_lookup import has_external_index
 from dbctl.services.search.indexes.base import IndexAction, IndexChange, IndexStatus, SearchIndex
-from dbctl.services.search.indexes.external import ExternalIndex
+from dbctl.services.search.indexes.kinds import find_kind
 from dbctl.services.search.indexes.text import TextIndex
 from dbctl.services.search.semantic.search import SemanticSearch
 
@@ -192,9 +191,7 @@ def create_change(app: App, name: str, action: IndexAction, *, cache: bool = Fal
     if others:
         names = " or ".join(index.name for index in (index, *others))
         raise UsageError(detail=f"several indexes: name one of {names}")
-    if cache and not isinstance(index, ExternalIndex):
-        raise UsageError(detail=f"--cache: the index of {index.name} is stored in its database")
-    if cache and isinstance(index, ExternalIndex):
+    if cache:
         index.use_cache()
     return IndexChange(index, action)
 
@@ -214,9 +211,10 @@ def _select_indexes(app: App, name: str) -> Sequence[SearchIndex]:
         vector_indexes = [VectorColumnIndex(app)] if app.only in ("", section.database) else []
     searches = app.profile.search if vector_indexes else app.require_section(app.profile.search, "search")
     indexes: list[SearchIndex] = [
-        ExternalIndex(app, search) if has_external_index(search, app.profile) else TextIndex(app, search)
+        kind.create_index(app, search) if kind else TextIndex(app, search)
         for search in searches
-        if (search.text or has_external_index(search, app.profile)) and app.only in ("", search.database)
+        for kind in [find_kind(search, app.profile)]
+        if (search.text or kind) and app.only in ("", search.database)
     ]
     selected = [index for index in indexes if name in ("", index.name)]
     if not (selected or vector_indexes):

@@ -1,0 +1,1 @@
+"""External indexes: search indexes in separate files, for databases that dbctl only reads."""

@@ -1,0 +1,81 @@
+"""The indexes that extensions add to searches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from dbctl.engines.contract.database import Order, Query, Where
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.search import Search
+from dbctl.services.app.app import App
+from dbctl.services.search.row_sources import Strategy
+
+if TYPE_CHECKING:  # most searches only look up rows
+    from dbctl.services.search.compiler import QueryCompiler
+    from dbctl.services.search.indexes.base import SearchIndex
+
+
+class Lookup(Protocol):
+    """A query of an index."""
+
+    @property
+    def words(self) -> Sequence[str]:
+        """The texts for which the index is queried."""
+        ...
+
+    def create_strategy(self, query: Query) -> Strategy:
+        """Return the rows that contain the words, and meet the conditions of the query.
+
+        Its methods raise ``ExternalIndexInvalidError`` if the index cannot be used any longer.
+        """
+        ...
+
+
+class IndexKind(ABC):
+    """A kind of index for searches without a full-text index."""
+
+    @abstractmethod
+    def covers(self, search: Search, profile: Profile) -> bool:
+        """Whether a search has such an index; it may not be built."""
+
+    @abstractmethod
+    def create_index(self, app: App, search: Search) -> SearchIndex:
+        """Return the index of a search."""
+
+    @abstractmethod
+    def prepare_lookup(
+        self,
+        app: App,
+        compiler: QueryCompiler,
+        words: Sequence[str],
+        where: Sequence[Where],
+        order: Sequence[Order],
+    ) -> tuple[Lookup | None, str]:
+        """Return the part of a search for which the index is queried, or a note why it is not used.
+
+        Args:
+            app: the app.
+            compiler: the compiler of the search.
+            words: texts that a row must contain.
+            where: further conditions, which the engine checks.
+            order: the order of the rows.
+        """
+
+
+def find_kind(search: Search, profile: Profile) -> IndexKind | None:
+    """Return the kind of the index that an extension adds to a search; None: none does."""
+    from dbctl.extensions import registry
+
+    place = registry.find_place("search_index")
+    kind: IndexKind | None = registry.load(place) if place else None
+    return kind if kind and kind.covers(search, profile) else None
+
+
+def list_added_indexes(app: App, database: str) -> Iterator[tuple[Search, SearchIndex]]:
+    """Yield the searches of one database with an index that an extension adds, and that index."""
+    for search in app.profile.search:
+        kind = find_kind(search, app.profile) if search.database == database else None
+        if kind and search.table in app.reader(database).tables():
+            yield search, kind.create_index(app, search)
