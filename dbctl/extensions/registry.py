@@ -36,8 +36,8 @@ BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="external_index",  # before others with parts, which a search would import, too
-        parts={"sqlite": "dbctl.engines.sqlite.external_index.build:create_parts"},
-        search_index="dbctl.services.search.external_lookup:KIND",
+        parts={"sqlite": "dbctl.extensions.external_index.build:create_parts"},
+        search_index="dbctl.extensions.external_index.kind:KIND",
     ),
     Extension(
         name="notify",

@@ -12,10 +12,10 @@ from typing import get_args, get_type_hints
 import pytest
 
 import dbctl
-from dbctl.engines.contract.external_index import ExternalIndexState
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.engines.contract.vectors import VectorFault
 from dbctl.errors.base import DbctlError, load_registry
+from dbctl.extensions.external_index.contract import ExternalIndexState
 from dbctl.extensions.schedule import status as schedule
 from dbctl.render.reports.report import read_subjects
 from dbctl.services.migrations import schema_diff, verify

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dbctl.engines.contract.database import Column, Order, Query, Where
 from dbctl.engines.sql.catalog import Catalog, Statement
 from dbctl.engines.sql.database import Connection
-from dbctl.engines.sql.query_builder import QueryBuilder
+from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 
 #: Finds an index over all rows that begins with a column, ascending and with binary collation.
 _INDEX = """select 1 from pragma_index_list(:table) l join pragma_index_xinfo(l.name) x

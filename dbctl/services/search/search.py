@@ -26,8 +26,9 @@ from dbctl.services.search.request import (
     SearchResult,
     Step,
 )
+from dbctl.services.search.row_sources import Strategy
 from dbctl.services.search.snippets import Marks, create_snippet
-from dbctl.services.search.strategy import Conditions, Strategy, choose_strategy, list_text_columns
+from dbctl.services.search.strategy import Conditions, choose_strategy, list_text_columns
 from dbctl.services.search.text_query_parser import parse_text, write_text
 
 T = TypeVar("T")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from dbctl.config import environment
 from dbctl.engines.contract.database import require_supported
-from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.lookup import STATE_REASONS, define_index, list_locations
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler
-from dbctl.services.search.external_lookup import STATE_REASONS, define_index, list_locations
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
 
 #: Rows that a check compares with the index, unless it is a full check.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.external_index import ExternalIndexSpec
 from dbctl.engines.sql.catalog import Statement
 from dbctl.engines.sqlite.dialect import find_rowid_name
+from dbctl.extensions.external_index.contract import ExternalIndexSpec
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteReader

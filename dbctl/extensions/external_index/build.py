@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dbctl import signals
-from dbctl.engines.contract.external_index import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Statement
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteReader
-from dbctl.engines.sqlite.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
-from dbctl.engines.sqlite.external_index.reader import MIN_LENGTH, ExternalSearch, index_path
 from dbctl.errors.connection import (
     BusyError,
     ChangedWhileReadError,
@@ -29,6 +26,9 @@ from dbctl.errors.connection import (
     report_file_errors,
 )
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.external_index.contract import ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
+from dbctl.extensions.external_index.file import MIN_LENGTH, ExternalSearch, index_path
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty, sync_directory
 from dbctl.model import Struct

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dbctl.config import environment
 from dbctl.engines.contract.checks import Explanation
-from dbctl.engines.contract.database import Order, Query, Where
-from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.contract.database import Query
 from dbctl.errors.base import Remedy
+from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.model import PageRequest, Struct
-from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.indexes.kinds import IndexKind
 from dbctl.services.search.row_sources import select_page
-
-if TYPE_CHECKING:  # searches only look up rows
-    from dbctl.services.search.indexes.external import ExternalIndex
 
 #: Note about a search without its external index.
 NOT_USED = Remedy(
@@ -91,43 +85,3 @@ def describe_unused_index(search: Search, state: ExternalIndexState) -> str:
         return ""
     reason = STATE_REASONS[state.state].format(reason=state.reason)
     return NOT_USED.write(facts={"path": state.path, "reason": reason, "search": search.name})
-
-
-class ExternalIndexKind(IndexKind):
-    """The external indexes of searches whose database is read-only for dbctl, and that have no full-text index."""
-
-    def covers(self, search: Search, profile: Profile) -> bool:
-        """Whether a search has an external index. Optional tables have none: they are small, so every row is read."""
-        read_only = profile.databases[search.database].mode == "read-only"
-        return search.text is None and read_only and not search.optional
-
-    def create_index(self, app: App, search: Search) -> ExternalIndex:
-        from dbctl.services.search.indexes.external import ExternalIndex
-
-        return ExternalIndex(app, search)
-
-    def prepare_lookup(
-        self,
-        app: App,
-        compiler: QueryCompiler,
-        words: Sequence[str],
-        where: Sequence[Where],
-        order: Sequence[Order],
-    ) -> tuple[ExternalQuery | None, str]:
-        db, search = compiler.db.extension_part(ExternalIndexes), compiler.search
-        if db is None:
-            return None, ""
-        words = [word for word in words if db.can_find_word(word)]
-        index = define_index(compiler)
-        if not words and (
-            list(order) != list(index.order)
-            or any(condition not in index.stored_conditions for condition in where)
-        ):
-            return None, ""  # every row would have to be compared anyway
-        state = db.open_external_index(index, list_locations(app, search, db))
-        if state.state == "fresh":
-            return ExternalQuery(db, index, words), ""
-        return None, describe_unused_index(search, state) if words else ""
-
-
-KIND = ExternalIndexKind()

@@ -14,10 +14,10 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.schedule.jobs import list_jobs
+from dbctl.extensions.external_index import index as external
 from dbctl.model import PageRequest
 from dbctl.services.checks.run import examine
 from dbctl.services.search import search
-from dbctl.services.search.indexes import external
 from dbctl.services.search.request import SearchRequest
 from tests.shapes.flashpoint_web import launcher_flashpoint_db
 

@@ -14,19 +14,19 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import AnyOf, Condition, Query, Where
-from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql.catalog import Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.external_index.definition import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ExternalIndexInvalidError
+from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.definition import (
     META,
     PLACES,
     SCHEMA_NAME,
     TEXTS,
     ExternalIndexDefinition,
 )
-from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.model import Struct
 
 SUFFIX = ".dbctl-search-{name}"

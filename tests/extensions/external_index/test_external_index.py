@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Order, Query
-from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.external_index import build
 from dbctl.errors.connection import BusyError, DiskFullError, ExternalIndexInvalidError, FileFailedError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.external_index import build
+from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec
 
 COLUMNS = ["title", "also"]
 TITLE = Order(("sorted", "title"), nocase=True)
