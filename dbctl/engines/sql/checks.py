@@ -31,7 +31,7 @@ class SqlExplainer(SqlPart, Explainer):
 
     def explain(self, query: Query) -> Explanation:
         statement = Statement(query.table)
-        sql = self._db.builder.select(statement, query)
+        sql = self._db.create_index_order_builder().select(statement, query)
         return self.explain_statement(sql, statement.parameters, statement.aliases)
 
     def query_after(

@@ -57,6 +57,10 @@ class SqlDatabase(Readable):
     def references(self, table: str) -> Sequence[Reference]:
         return self.catalog.references(table)
 
+    def create_index_order_builder(self) -> QueryBuilder:
+        """Return a builder of queries in an order that an index may have."""
+        return self.builder
+
     def read_rows(self, query: Query) -> list[Row]:
         return self.connection.fetch(*self.select_statement(query))
 
@@ -65,7 +69,9 @@ class SqlDatabase(Readable):
     ) -> BoundQuery:
         """Return the statement of a query; ``express`` returns the SQL that reads a column, which may differ from its name."""
         statement = Statement(query.table)
-        sql = self.builder.select(statement, query, express)
+        is_indexed = query.order_by and query.order_by[0].indexed
+        builder = self.create_index_order_builder() if is_indexed else self.builder
+        sql = builder.select(statement, query, express)
         if query.for_update:
             sql += self._lock_clause(query.table)
         return sql, statement.parameters

@@ -16,7 +16,6 @@ from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
-from dbctl.engines.sqlite.index_order import IndexOrderBuilder
 from dbctl.engines.sqlite.write_connection import DEFAULT_OPTIONS, ScratchConnection, WriteConnection
 from dbctl.errors.connection import QueryFailedError
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
+    from dbctl.engines.sql.query_builder import QueryBuilder
     from dbctl.engines.sqlite.rows import Rows
 
 
@@ -137,7 +137,11 @@ class SQLiteReader(SQLiteDatabase):
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``; the arguments are those of ``ReadConnection``."""
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
-        self.builder = IndexOrderBuilder(self.connection, self.catalog, self.dialect)
+
+    def create_index_order_builder(self) -> QueryBuilder:
+        from dbctl.engines.sqlite.index_order import IndexOrderBuilder
+
+        return IndexOrderBuilder(self.connection, self.catalog, self.dialect)
 
     @cached_property
     def dumps(self) -> Dumps:

@@ -13,8 +13,8 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.extensions.schedule.jobs import list_jobs
 from dbctl.extensions.external_index import index as external
+from dbctl.extensions.schedule.jobs import list_jobs
 from dbctl.model import PageRequest
 from dbctl.services.checks.run import examine
 from dbctl.services.search import search
