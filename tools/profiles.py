@@ -12,13 +12,17 @@ import json
 import tokenize
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
 
 from dbctl.config import model as config
+from dbctl.config.extension_sections import create_file_type
 from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.extensions import registry
+from dbctl.extensions.base import AppSection
 from dbctl.files import toml
 from dbctl.files.atomic import write_atomically
 from dbctl.profiles import loader
@@ -61,14 +65,30 @@ def build_schema() -> str:
 
 def build_config_schema() -> str:
     """Return the JSON Schema of ``dbctl.toml``."""
-    return _describe(config.ConfigFile, "The configuration of dbctl", [config])
+    entries = registry.list_app_sections(())
+    sections = {name: section for name, section in entries.items() if section}
+    modules = [import_module(section.kind.partition(":")[0]) for section in sections.values()]
+    kind = create_file_type(frozenset(sections))
+    return _describe(kind, "The configuration of dbctl", [config, *modules], sections)
 
 
-def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleType]) -> str:
-    """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys."""
+def _describe(
+    kind: type[msgspec.Struct],
+    title: str,
+    modules: Sequence[ModuleType],
+    sections: Mapping[str, AppSection] = {},
+) -> str:
+    """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys, except for ``sections``."""
     definitions = msgspec.json.schema(kind)
     fields: dict[str, dict[str, str]] = {}
     comments = {name: comment for module in modules for name, comment in _key_comments(module, fields)}
+    for name, section in sections.items():
+        comments["AppConfig", name] = section.meaning
+        properties = definitions["$defs"]["AppConfig"]["properties"]
+        moved = properties.pop(name)
+        entries = [*properties.items()]
+        entries.insert(1 + [key for key, _ in entries].index(section.after), (name, moved))
+        definitions["$defs"]["AppConfig"]["properties"] = dict(entries)
     for name, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():

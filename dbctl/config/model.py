@@ -1,16 +1,19 @@
-"""The values of ``dbctl.toml``: apps, their backups, embedders, and schedules."""
+"""The values of ``dbctl.toml``: apps, their backups and embedders."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from dbctl.model import Compression
 from dbctl.units import is_duration, parse_size
 from dbctl.url import Url
+
+#: A section of an extension.
+Section = TypeVar("Section", bound=msgspec.Struct)
 
 #: The JSON Schema of ``ConfigFile``, which ``tools.profiles`` writes.
 CONFIG_SCHEMA = Path(__file__).with_name("config.schema.json")
@@ -117,27 +120,6 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.search]``: the folder of external search indexes."""
 
     folder: str  #: instead of the folder of the database, or of the user's cache
-
-
-class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[apps.NAME.schedule]``: cron expressions of jobs; ``off`` disables a job, empty means its default time."""
-
-    search: str = ""  #: ``search index build``
-    backup: str = ""  #: ``backup create``
-    prune: str = ""  #: ``backup prune``
-    verify: str = ""  #: ``backup verify``
-    drill: str = ""  #: ``backup drill``
-    optimize: str = ""  #: ``maintain optimize``
-    vacuum: str = ""  #: ``maintain vacuum``; off by default, because it locks the tables that it rewrites
-    cleanup: str = ""  #: ``sessions cleanup``
-    #: whether the job ``cleanup`` may also delete or change the rows that reference expired ones by foreign keys
-    cleanup_dependents: bool = False
-    status: str = ""  #: ``status``
-    notify: str = ""  #: ``notify check``, for apps with a channel for messages
-    #: ``notify summary``, which includes all apps; a job of the first app whose channels have the rule ``summary``
-    summary: str = ""
-    #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
-    databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
 
 
 #: The actions that may have hooks.
@@ -308,7 +290,6 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup: BackupConfig | None = None  #: where backups are stored, and how long
     embedder: Embedder | None = None  #: computes vectors for semantic search
     search: SearchConfig | None = None  #: external search indexes
-    schedule: Schedule = Schedule()  #: when scheduled jobs run
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
     #: channels and rules of notifications, instead of those of ``[notify]``
@@ -374,7 +355,6 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     search: Path | None = None  #: the folder of external search indexes, if configured
     folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed
-    schedule: Schedule = Schedule()
     hooks: Mapping[ActionName, ActionHooks] = {}
     maintenance_mode: MaintenanceModeConfig | None = None
     state: str = ""  #: the folder of the journal, if configured
@@ -385,6 +365,14 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     instances: InstancesConfig = InstancesConfig()
     listing_url: Url | None = None  #: the database that lists the instances of a fleet
     fleet: str = ""  #: the fleet of which it is an instance
+    extension_sections: Mapping[
+        str, msgspec.Struct
+    ] = {}  #: those that are configured, of installed extensions
+
+    def extension_section(self, name: str, kind: type[Section]) -> Section:
+        """Return the section of an extension; its default values, if it is not configured."""
+        section = self.extension_sections.get(name)
+        return section if isinstance(section, kind) else kind()
 
     @property
     def is_fleet(self) -> bool:

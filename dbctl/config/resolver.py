@@ -78,7 +78,6 @@ class Resolver:
             scratch=self._url(app.backup.scratch, "backup", "scratch")
             if app.backup and app.backup.scratch
             else None,
-            schedule=app.schedule,
             hooks={
                 action: self._hooks(action, section)
                 for action, section in app.hooks.list_actions().items()
@@ -97,6 +96,7 @@ class Resolver:
             folder=folder,
             directory=folder / app.directory,
             instances=app.instances,
+            extension_sections=self._extension_sections(),
             listing_url=self._listing_url(app.instances) if app.instances != InstancesConfig() else None,
         )
 
@@ -149,6 +149,13 @@ class Resolver:
                 self._report(reason, "replicas", name, "max_lag")
             elif url:
                 yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
+
+    def _extension_sections(self) -> Mapping[str, msgspec.Struct]:
+        if type(self._app) is AppConfig:
+            return {}
+        from dbctl.config.extension_sections import read_extension_sections
+
+        return read_extension_sections(self._app)
 
     def _search_folder(self, section: SearchConfig) -> Path:
         if not section.folder:

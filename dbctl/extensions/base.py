@@ -16,6 +16,14 @@ Place: TypeAlias = str
 API = 1
 
 
+class AppSection(Struct, frozen=True, kw_only=True):
+    """A section of an app in ``dbctl.toml``: ``[apps.APP.NAME]``."""
+
+    kind: Place  #: its ``msgspec.Struct``, which refuses unknown keys, and whose keys all have defaults
+    meaning: str  #: for the reference of the configuration
+    after: str  #: the key of an app that precedes it in the reference
+
+
 class Extension(Struct, frozen=True, kw_only=True):
     """The places of what one extension adds; the object itself imports none of them.
 
@@ -28,6 +36,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     groups: Mapping[str, Place] = {}
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
     commands: Mapping[str, Place] = {}
+    app_sections: Mapping[str, AppSection] = {}  #: by their names
     #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches
     parts: Mapping[str, Place] = {}
     #: for each engine, the function that returns the parts of the engine itself, among which ``Engine.extension_part`` searches

@@ -7,14 +7,14 @@ neither the core nor the table has, and by commands that list everything: readin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.errors.usage import ExtensionInvalidError
-from dbctl.extensions.base import API, Extension, Place
+from dbctl.extensions.base import API, AppSection, Extension, Place
 from dbctl.extensions.installed import has_third_parties
 from dbctl.url import ENGINES, EngineEntry
 
@@ -56,7 +56,17 @@ BUILT_IN: Sequence[Extension] = (
         commands={"restore recover": "dbctl.extensions.salvage.commands"},
         engine_parts={"sqlite": "dbctl.extensions.salvage.sqlite.recover:create_parts"},
     ),
-    Extension(name="schedule", groups={"schedule": "dbctl.extensions.schedule.commands"}),
+    Extension(
+        name="schedule",
+        groups={"schedule": "dbctl.extensions.schedule.commands"},
+        app_sections={
+            "schedule": AppSection(
+                kind="dbctl.extensions.schedule.section:Schedule",
+                meaning="when scheduled jobs run",
+                after="search",
+            )
+        },
+    ),
     Extension(
         name="transfer",
         commands={
@@ -160,6 +170,21 @@ def list_engines() -> Iterator[tuple[str, EngineEntry]]:
         yield from other.extension.engines.items() if other.extension else ()
 
 
+def list_app_sections(names: Collection[str]) -> Mapping[str, AppSection | None]:
+    """Return the sections of apps that extensions own, among them ``names``; None: its extension is absent.
+
+    Extensions of other distributions are asked only for a name that those of dbctl itself lack.
+    """
+    sections = dict[str, AppSection | None]()
+    for extension in BUILT_IN:
+        is_installed = extension in list_built_in()
+        sections |= extension.app_sections if is_installed else dict.fromkeys(extension.app_sections)
+    if not sections.keys() >= set(names):
+        for other in list_third_party():
+            sections |= other.extension.app_sections if other.extension else {}
+    return sections
+
+
 def load(place: Place) -> Any:
     """Import a module, or an attribute of one.
 
@@ -210,7 +235,13 @@ def _find_problem(extension: object, name: str) -> str:
     for engine in extension.engines:
         if engine in ENGINES or any(engine in other.engines for other in BUILT_IN):
             return f"dbctl has the engine {engine!r}"
-    return ""
+    section = next(filter(_is_core_section, extension.app_sections), "")
+    return section and f"dbctl has the key {section!r} of apps"
+
+
+def _is_core_section(name: str) -> bool:
+    known = import_module("dbctl.config.model").AppConfig.__struct_fields__
+    return name in known or any(name in other.app_sections for other in BUILT_IN)
 
 
 def _is_core_command(words: str) -> bool:

@@ -28,14 +28,16 @@ BROKEN = {
     "group": ("dbctl_broken:GROUP", "dbctl has the command 'users'"),
     "command": ("dbctl_broken:COMMAND", "dbctl has the command 'data rows'"),
     "extension": ("dbctl_broken:EXTENSION", "dbctl has the command 'metrics'"),
+    "section": ("dbctl_broken:SECTION", "dbctl has the key 'backup' of apps"),
     "engine": ("dbctl_broken:ENGINE", "dbctl has the engine 'lancedb'"),
 }
 MODULE = """\
-from dbctl.extensions.base import Extension
+from dbctl.extensions.base import AppSection, Extension
 from dbctl.url import EngineEntry
 FUTURE = Extension(name="future", api=99)
 GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
 COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
+SECTION = Extension(name="section", app_sections={"backup": AppSection(kind="builtins:dict", meaning="", after="url")})
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
 ENGINE = Extension(name="engine", engines={"lancedb": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")})
 """
@@ -97,6 +99,15 @@ def test_commands_of_another_distribution_are_commands(app, installed):
     assert "from another distribution" in run(app, installed, "data", "toy")
     assert "no such command 'toy'" in run(app, None, "toy", "count", status=2)
     assert "no such command 'toy'" in run(app, None, "data", "toy", status=2)
+
+
+def test_it_owns_a_section_of_apps(app, installed):
+    configuration = app / "dbctl.toml"
+    configuration.write_text(CONFIGURATION + '[apps.shop.toy]\ngreeting = "from the configuration"\n')
+    assert "from the configuration" in run(app, installed, "data", "toy")
+    assert "unknown key" in run(app, None, "stats", "tables", status=2)
+    configuration.write_text(CONFIGURATION + "[apps.shop.toy]\ngreeting = 3\n")
+    assert "line 6, apps.shop.toy.greeting: " in run(app, installed, "data", "toy", status=2)
 
 
 def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):

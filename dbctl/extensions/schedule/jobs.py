@@ -17,6 +17,7 @@ from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
+from dbctl.extensions.schedule.section import read_section
 from dbctl.model import Struct
 from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 from dbctl.profiles.model.profile import Profile
@@ -339,7 +340,8 @@ def require_confirmed_cleanup(selections: Sequence[Selection]) -> None:
     for selection in selections:
         app = config.find_app(selection, allow_fleet=True)
         profile, _ = read_profile(app)
-        is_planned = profile.cleanup and app.schedule.cleanup != OFF and not app.schedule.cleanup_dependents
+        section = read_section(app)
+        is_planned = profile.cleanup and section.cleanup != OFF and not section.cleanup_dependents
         if not is_planned or app.is_fleet:
             continue
         tables = list[str]()
@@ -359,16 +361,17 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
     app_names = list_app_names(selection)
     offset = 60 * app_names.index(app.name) // len(app_names)
     options = command_line.app_options(selection, app)
-    unknown = [name for name in app.schedule.databases if name not in app.databases]
+    section = read_section(app)
+    unknown = [name for name in section.databases if name not in app.databases]
     if unknown:
         raise UsageError(
             detail=f"[apps.{app.name}.schedule.databases]: {app.name} has no database {unknown[0]!r}"
         )
     for kind in KINDS:
-        configured = str(getattr(app.schedule, kind.name))
+        configured = str(getattr(section, kind.name))
         entries = [
             (schedules[kind.name], f"--db={database}")
-            for database, schedules in app.schedule.databases.items()
+            for database, schedules in section.databases.items()
             if kind.name in schedules
         ]
         if targets := kind.list_targets(app, profile):
@@ -385,7 +388,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             if reason := find_schedule_error(schedule):
                 raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {schedule!r}: {reason}")
             arguments = [*kind.arguments, *([target] if target else [])]
-            is_confirmed = kind.is_destructive or (kind.name == CLEANUP and app.schedule.cleanup_dependents)
+            is_confirmed = kind.is_destructive or (kind.name == CLEANUP and section.cleanup_dependents)
             confirmation = ["--confirm", app.name] if app.protected else ["--yes"]
             yield _check_job(
                 PlannedJob(

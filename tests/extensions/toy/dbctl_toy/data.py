@@ -5,6 +5,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.model import Struct
 from dbctl.spec import Example
+from dbctl_toy.section import Toy
 
 GROUP = Group("data")
 
@@ -19,4 +20,5 @@ class Greeting(Struct, frozen=True, kw_only=True):
 @GROUP.command("toy", answers=lambda: (Greeting,))
 def toy(session: Session) -> int:
     """Print a text."""
-    return emit(session, Greeting(text="from another distribution"))
+    with session.open_app() as app:
+        return emit(session, Greeting(text=app.configured.extension_section("toy", Toy).greeting))

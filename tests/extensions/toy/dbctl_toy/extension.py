@@ -1,9 +1,12 @@
 """What the distribution adds to dbctl."""
 
-from dbctl.extensions.base import Extension
+from dbctl.extensions.base import AppSection, Extension
 
 EXTENSION = Extension(
     name="toy",
     groups={"toy": "dbctl_toy.commands"},
     commands={"data toy": "dbctl_toy.data"},
+    app_sections={
+        "toy": AppSection(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
+    },
 )

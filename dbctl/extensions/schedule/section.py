@@ -1,0 +1,34 @@
+"""The section of the schedule in ``dbctl.toml``."""
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from typing import Literal
+
+import msgspec
+
+from dbctl.config.model import App
+
+
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.schedule]``: cron expressions of jobs; ``off`` disables a job, empty means its default time."""
+
+    search: str = ""  #: ``search index build``
+    backup: str = ""  #: ``backup create``
+    prune: str = ""  #: ``backup prune``
+    verify: str = ""  #: ``backup verify``
+    drill: str = ""  #: ``backup drill``
+    optimize: str = ""  #: ``maintain optimize``
+    vacuum: str = ""  #: ``maintain vacuum``; off by default, because it locks the tables that it rewrites
+    cleanup: str = ""  #: ``sessions cleanup``
+    #: whether the job ``cleanup`` may also delete or change the rows that reference expired ones by foreign keys
+    cleanup_dependents: bool = False
+    status: str = ""  #: ``status``
+    notify: str = ""  #: ``notify check``, for apps with a channel for messages
+    #: ``notify summary``, which includes all apps; a job of the first app whose channels have the rule ``summary``
+    summary: str = ""
+    #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
+    databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
+
+
+def read_section(app: App) -> Schedule:
+    """Return the section of an app."""
+    return app.extension_section("schedule", Schedule)
