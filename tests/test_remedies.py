@@ -127,7 +127,7 @@ OTHER_TEXTS = {
     "engines/lancedb/restore.py",
     "engines/mysql/restore.py",
     "engines/postgresql/restore.py",
-    "engines/contract/portable.py",  # a server repeats it
+    "extensions/transfer/portable/contract.py",  # a server repeats it
     "profiles/model/cleanup.py",  # as hints in the files of profiles
     "extensions/reports/page.py",
     "extensions/reports/sections.py",

@@ -1,4 +1,4 @@
-"""Failures of the tables, rows, and content of a database, and of comparisons of two."""
+"""Failures of the tables, rows, and content of a database."""
 
 from __future__ import annotations
 
@@ -98,13 +98,3 @@ class TimesAmbiguousError(DbctlError, status=Exit.REFUSED):
         "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
     remedy = "Nothing was changed. Repair another table with --table, or set one time with: `data set {table} KEY {column}=TIME`"
-
-
-class SideMissingError(DbctlError, status=Exit.NOT_FOUND):
-    sentence = "no app, database or file {name!r}"
-    remedy = "Pass APP/DATABASE, the address of a database, or backup:ID. List apps with: `apps list`"
-
-
-class SidesSameError(DbctlError, status=Exit.USAGE):
-    sentence = "{first} and {second} are the same database"
-    remedy = "Pass two databases, or a database and backup:ID."

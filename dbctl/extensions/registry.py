@@ -69,15 +69,17 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(
         name="transfer",
+        groups={"transfer": "dbctl.extensions.transfer.commands"},
         commands={
             "data diff": "dbctl.extensions.transfer.data_commands",
             "schema diff": "dbctl.extensions.transfer.schema_commands",
         },
         parts={
-            "mysql": "dbctl.engines.mysql.transfer.native:create_parts",
-            "postgresql": "dbctl.engines.postgresql.transfer.native:create_parts",
-            "sqlite": "dbctl.engines.sqlite.transfer.native:create_parts",
+            "mysql": "dbctl.extensions.transfer.engines.mysql.native:create_parts",
+            "postgresql": "dbctl.extensions.transfer.engines.postgresql.native:create_parts",
+            "sqlite": "dbctl.extensions.transfer.engines.sqlite.native:create_parts",
         },
+        errors="dbctl.extensions.transfer.errors",
     ),
 )
 

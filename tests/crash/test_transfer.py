@@ -14,7 +14,7 @@ import pytest
 from tests import servers
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
-from tests.services.transfer.conftest import create_source
+from tests.extensions.transfer.conftest import create_source
 
 pytestmark = pytest.mark.slow
 ROWS = 20_000

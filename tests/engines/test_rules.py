@@ -120,6 +120,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     permitted = (
         "engines/",
         "extensions/salvage/sqlite/",
+        "extensions/transfer/engines/",
         "services/events/",
         "sqlite_library.py",
         "services/support/versions.py",

@@ -11,7 +11,7 @@ from tests import servers
 from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, list_differences
 from tests.databases import from_url
-from tests.services.transfer import test_native, test_native_mysql
+from tests.extensions.transfer import test_native, test_native_mysql
 
 
 @contextmanager

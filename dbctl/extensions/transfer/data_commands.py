@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dbctl.cli._support.backups import Identities, PassphraseFile
-from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import RepositoryAddress
 from dbctl.cli._support.session import Session
+from dbctl.extensions.transfer.comparison_options import (
+    CheckEqual,
+    FirstSide,
+    SecondSide,
+    open_compared_sides,
+)
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.comparison.rows import DataDiff
+    from dbctl.extensions.transfer.comparison.rows import DataDiff
 
 
 GROUP = Group("data")
@@ -53,7 +58,7 @@ def diff(
     A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
     is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
     """
-    from dbctl.services.comparison.rows import DiffRequest, compare_data
+    from dbctl.extensions.transfer.comparison.rows import DiffRequest, compare_data
 
     request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):

@@ -4,15 +4,20 @@
 from typing import TYPE_CHECKING
 
 from dbctl.cli._support.backups import Identities, PassphraseFile
-from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import RepositoryAddress
 from dbctl.cli._support.session import Session
+from dbctl.extensions.transfer.comparison_options import (
+    CheckEqual,
+    FirstSide,
+    SecondSide,
+    open_compared_sides,
+)
 from dbctl.spec import Example
 
 if TYPE_CHECKING:
-    from dbctl.services.comparison.schemas import SchemaDiff
+    from dbctl.extensions.transfer.comparison.schemas import SchemaDiff
 
 
 GROUP = Group("schema")
@@ -35,7 +40,7 @@ def diff(
     A side is APP/DATABASE, APP, the address of a database, backup:ID (backup:latest) of the other side's database, or migrations: the
     schema that all migrations of the other side create.
     """
-    from dbctl.services.comparison.schemas import compare_schemas
+    from dbctl.extensions.transfer.comparison.schemas import compare_schemas
 
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
         result = compare_schemas(first, second)

@@ -1,1 +1,0 @@
-"""What transfers share on all SQL engines: derivation of schemas, rows as lines, texts of values, and the lock of writes."""

@@ -1,0 +1,1 @@
+"""The parts of databases that only transfers use, by engine."""

@@ -1,0 +1,436 @@
+"""The schema of a database in the statements of its server, and rows as literals, for another database of the product."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import cast
+
+import pymysql
+from pymysql.charset import charset_by_name
+
+from dbctl.engines.contract.database import Readable
+from dbctl.engines.mysql import stored_code
+from dbctl.engines.mysql.catalog import VERSIONED, require_rights
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter
+from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.opening import error_number, quote
+from dbctl.engines.mysql.queries import OBJECTS, MySQLScripts
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.extensions.transfer.engines.mysql import definitions as catalog
+from dbctl.extensions.transfer.engines.mysql.definitions import (
+    PLAIN_MODE,
+    DefinitionReader,
+    Rules,
+    list_guards,
+    show_plainly,
+)
+from dbctl.extensions.transfer.engines.mysql.derive import MySQLValueScreen
+from dbctl.extensions.transfer.engines.mysql.rows import (
+    ESCAPED,
+    MySQLRowSink,
+    MySQLRowSource,
+    MySQLWriteLock,
+    MySQLWriteProofs,
+)
+from dbctl.extensions.transfer.engines.mysql.schema import MySQLPortableSchemas
+from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Omission, RowSink, RowSource
+from dbctl.extensions.transfer.portable.lines import TAB, split_line
+from dbctl.extensions.transfer.portable.native import (
+    Definitions,
+    NativeObject,
+    NativeRules,
+    NativeSchema,
+    NativeSchemas,
+    NativeTable,
+    list_definitions,
+)
+from dbctl.extensions.transfer.portable.server_rows import NativeNames
+
+INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
+#: SQL for the literal of a value, by the first word of its type: digits, and the number of a label or of bits, which
+#: is exact for every value that a column can contain.
+_DIGITS, _NUMBER = "cast({0} as char)", "cast(cast({0} as unsigned) as char)"
+#: A quoted number keeps the sign of zero; the server prints six digits of a FLOAT.
+_QUOTED = "concat('''', cast({0} as char), '''')"
+_LITERALS = {
+    **dict.fromkeys([*INTEGERS, "decimal"], _DIGITS),
+    **dict.fromkeys(["bit", "enum", "set"], _NUMBER),
+    "float": _QUOTED.format("({0} + 0e0)"),
+    **dict.fromkeys(["double", "date", "time", "datetime", "timestamp"], _QUOTED),
+}
+_HEX = "concat('{1}x''', hex({0}), '''')"
+#: Types with bytes of their own.
+_BYTES = re.compile(
+    "binary|varbinary|.*blob|geometry.*|geomcollection|(?:multi)?(?:point|linestring|polygon)|vector"
+)
+_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
+#: Since this version, MariaDB accepts the history of rows.
+HISTORY_VERSION = (10, 11)
+#: The condition of a table whose history is copied.
+HISTORY = "for system_time all"
+_STRICT = frozenset({"STRICT_ALL_TABLES", "STRICT_TRANS_TABLES", "ERROR_FOR_DIVISION_BY_ZERO"})
+
+
+def takes_history(server: Server) -> bool:
+    """Whether a server accepts rows with the times of their versions."""
+    return server.is_mariadb and server.version[:2] >= HISTORY_VERSION
+
+
+def literal_expression(name: str, declared: str, *, escapes: bool) -> str:
+    """Return SQL for the bytes of the literal of a column as part of a line.
+
+    Args:
+        name: the column in SQL.
+        declared: its type, and its character set after `` charset ``.
+        escapes: whether a backslash in a literal begins an escape.
+    """
+    type_text, _, charset = declared.partition(" charset ")
+    word = re.split(r"\W", type_text, maxsplit=1)[0]
+    if literal := _LITERALS.get(word):
+        return f"cast({literal.format(name)} as binary)"
+    if _BYTES.fullmatch(word):
+        return _HEX.format(name, "")
+    if charset and charset not in _UTF8:
+        return _HEX.format(name, f"_{charset} ")
+    # bytes that are no text in the character set remain, too
+    text = f"cast({name} as binary)" if charset else f"cast(cast({name} as char) as binary)"
+    text = f"replace({text}, x'27', x'2727')"
+    if escapes:
+        text = f"replace({text}, x'5C', x'5C5C')"
+    return f"concat('''', {ESCAPED.format(text)}, '''')"
+
+
+class MySQLNativeRows(MySQLRowSource):
+    """The part ``RowSource`` for rows as literals."""
+
+    def __init__(self, db: MySQLDatabase, schema: NativeSchema, *, is_destination: bool) -> None:
+        super().__init__(db)
+        self._names = self._native = NativeNames(schema, is_destination=is_destination)
+
+    @staticmethod
+    def quote_value(column: LineColumn, value: bytes) -> str:
+        del column
+        return value.decode()
+
+    def has_integer_order(self, table: str, column: str) -> bool:
+        native = self._native.require_native(table)
+        return list(native.key) == [column] and native.columns[column].split("(")[0].split()[0] in INTEGERS
+
+    def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
+        native, escapes = self._native.require_native(table), self._connection.server.backslash_escapes
+        literals = [
+            literal_expression(ident(column.name), native.columns[column.name], escapes=escapes)
+            for column in columns
+        ]
+        parts = ", ".join(f"coalesce({literal}, x'5C4E')" for literal in literals)
+        return f"concat_ws(x'09', {parts}) from {self._names.quote_table(table)} {native.condition}"
+
+
+class MySQLNativeSink(MySQLRowSink):
+    """The part ``RowSink`` for rows as literals."""
+
+    def __init__(self, db: MySQLWriter, schema: NativeSchema) -> None:
+        super().__init__(db)
+        self._names = self._native = NativeNames(schema, is_destination=True)
+
+    @staticmethod
+    def quote_value(column: LineColumn, value: bytes) -> str:
+        del column
+        return value.decode()
+
+    @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        server, settings = self._connection.server, self._connection.session.settings
+        modes = [mode for mode in str(settings["sql_mode"]).split(",") if mode not in _STRICT]
+        # each value was in a column with this definition, which may be older than a rule; rows are compared afterwards
+        sets = {"sql_mode": f"'{','.join([*modes, 'ALLOW_INVALID_DATES'])}'"}
+        if server.is_mariadb:
+            sets["check_constraint_checks"] = "0"
+        if takes_history(server):
+            sets["system_versioning_insert_history"] = "1"
+        with super().bulk_load():
+            self._connection.run(
+                "set session " + ", ".join(f"{name} = {text}" for name, text in sets.items())
+            )
+            try:
+                yield
+            finally:
+                if self._connection.is_usable:
+                    self._connection.run("set session " + ", ".join(f"{name} = default" for name in sets))
+
+    def _require_writable(self, table: str) -> None:
+        del table  # the definition decides how the table is stored
+        self._db.transactions.require()
+
+    def _values(self, line: Line, columns: Sequence[LineColumn]) -> bytes:
+        del columns
+        if b"\\" not in line:
+            return b"(%s)" % line.replace(TAB, b",")
+        return b"(%s)" % b",".join([b"NULL" if value is None else value for value in split_line(line)])
+
+    def clear_table(self, table: str) -> int:
+        count = super().clear_table(table)
+        if self._native.require_native(table).condition == HISTORY:
+            self._connection.execute_text(f"delete history from {self._names.quote_table(table)}")
+        return count
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
+        del indexes  # those of the schema are created with its tables
+        return list_guards(self._connection)
+
+
+#: Settings of statements that create tables, and those that only some servers and users may set.
+SETTINGS = (
+    f"set session sql_mode = '{PLAIN_MODE}', foreign_key_checks = 0, time_zone = '+00:00', names utf8mb4"
+)
+FURTHER_SETTINGS = (
+    "explicit_defaults_for_timestamp = 1",
+    "innodb_strict_mode = 0",
+    "system_versioning_alter_history = 'KEEP'",
+    "character_set_collations = ''",
+    "sql_generate_invisible_primary_key = 0",
+)
+#: Rights without which the catalog lacks objects of a kind.
+RIGHTS = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "EXECUTE")
+#: Error numbers: the server lacks a variable, or does not let this user set it in a session.
+NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
+#: Engines whose rows are in another place.
+_WITHOUT_ROWS = frozenset({"FEDERATED", "CONNECT", "SPIDER", "MRG_MYISAM", "BLACKHOLE", "S3"})
+_COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
+
+
+class MySQLNativeSchemas(MySQLPart, NativeSchemas):
+    """The part ``NativeSchemas``."""
+
+    refuses_orphans = False
+
+    def describes_for(self, destination: Readable) -> bool:
+        other = cast("MySQLDatabase", destination).connection.server
+        return other.product == self._connection.server.product
+
+    def prepare(self, destination: Readable, state_table: str) -> NativeRules:
+        require_rights(self._connection, RIGHTS)
+        db = cast("MySQLDatabase", destination)
+        other = db.connection
+        ((user,),) = other.fetch(catalog.CURRENT_ACCOUNT)
+        known = _list_usable_accounts(db) | {str(user)}
+        definers = [str(definer).removesuffix("@") for (definer,) in self._connection.fetch(catalog.DEFINERS)]
+        name, _, host = str(user).rpartition("@")
+        ((collation,),) = other.fetch(catalog.COLLATION)
+        return {
+            "database": other.session.database,
+            "user": f"{quote(name)}@{quote(host)}",
+            "replaced": json.dumps([definer for definer in definers if definer not in known]),
+            "collation": str(collation),
+            "history": "1" if takes_history(other.server) else "",
+            "version": other.server.version_text,
+            "state": state_table,
+        }
+
+    def read_native(self, rules: NativeRules) -> NativeSchema:
+        definitions, before, after = self._read_objects(rules)
+        tables = list(self._read_tables(rules))
+        omissions = [*definitions.omissions, *self._list_omissions(rules)]
+        final = [f"alter event {quote(name)} enable" for name in self._list_enabled_events()]
+        return NativeSchema(before=before, after=after, tables=tables, omissions=omissions, final=final)
+
+    def read_definitions(self, rules: NativeRules) -> Definitions:
+        _, before, after = self._read_objects(rules)
+        return list_definitions([*before, *after])
+
+    def _read_objects(
+        self, rules: NativeRules
+    ) -> tuple[DefinitionReader, Sequence[NativeObject], Sequence[NativeObject]]:
+        replaced = json.loads(rules["replaced"])
+        definitions = DefinitionReader(
+            self._connection, Rules(rules["state"], rules["user"], replaced, rules["database"])
+        )
+        with show_plainly(self._connection):
+            before = [
+                *definitions.read_tables(),
+                *definitions.read_routines(),
+                *definitions.read_views(),
+            ]
+            after = [*definitions.read_triggers(), *definitions.read_events()]
+        return definitions, before, after
+
+    def _read_tables(self, rules: NativeRules) -> Iterator[NativeTable]:
+        by_table = itemgetter("table")
+        rows = self._connection.fetch_by_name(catalog.COLUMNS)
+        columns = {name: list(part) for name, part in groupby(rows, key=by_table)}
+        keys: dict[str, list[str]] = {}
+        for table, column in self._connection.fetch(catalog.KEYS):
+            keys.setdefault(str(table), []).append(str(column))
+        for row in self._connection.fetch_by_name(catalog.TABLES):
+            name = str(row["name"])
+            if name == rules["state"] or row["type"] == "SEQUENCE" or row["engine"].upper() in _WITHOUT_ROWS:
+                continue
+            versions = [part["name"] for part in columns[name] if part["is_version"]]
+            with_history = row["type"] == "SYSTEM VERSIONED" and self._copies_history(name, rules)
+            declared = {
+                part["name"]: part["type"] + (f" charset {part['charset']}" if part["charset"] else "")
+                for part in columns[name]
+                if with_history or not part["is_version"]
+            }
+            if with_history and not versions:
+                declared |= dict.fromkeys(("row_start", "row_end"), "timestamp(6)")
+            # earlier versions of a row have its key; and the server deletes them only together
+            key = [column for column in keys.get(name, ()) if column in declared] if not with_history else []
+            yield NativeTable(
+                name=name,
+                place=ident(name),
+                destination=ident(name),
+                object_name=name,
+                columns={
+                    column: declared[column] for column in (*key, *(c for c in declared if c not in key))
+                },
+                key=key,
+                condition=HISTORY if with_history else "",
+            )
+
+    def _copies_history(self, table: str, rules: NativeRules) -> bool:
+        """Whether the destination accepts the history of a table: its versions have times, and not transactions."""
+        return bool(rules["history"]) and not self._by_transaction.get(table, False)
+
+    @property
+    def _by_transaction(self) -> Mapping[str, bool]:
+        if not self._connection.server.is_mariadb:
+            return {}
+        return {str(name): bool(value) for name, value in self._connection.fetch(VERSIONED)}
+
+    def _list_enabled_events(self) -> Sequence[str]:
+        return [str(name) for name, is_enabled in self._connection.fetch(catalog.EVENTS) if is_enabled]
+
+    def _list_omissions(self, rules: NativeRules) -> Iterator[Omission]:
+        for definer in json.loads(rules["replaced"]):
+            reason = f"the destination has no such account that its user may use: objects belong to {rules['user']}"
+            yield Omission(kind="definer", name=definer, reason=reason)
+        for event in self._list_enabled_events():
+            reason = "the destination does not run it until transfer switch, because the source does"
+            yield Omission(kind="event", name=event, reason=reason)
+        for table in self._by_transaction:
+            if not self._copies_history(table, rules):
+                reason = f"{rules['version']} accepts no earlier versions of its rows"
+                if rules["history"]:
+                    reason = "its versions have the numbers of transactions"
+                yield Omission(kind="history", name=table, table=table, reason=reason)
+        for row in self._connection.fetch_by_name(catalog.TABLES):
+            if row["engine"].upper() in _WITHOUT_ROWS:
+                reason = f"the engine {row['engine']} stores them in another place"
+                yield Omission(kind="rows", name=row["name"], table=row["name"], reason=reason)
+        ((collation,),) = self._connection.fetch(catalog.COLLATION)
+        if str(collation) != rules["collation"]:
+            reason = f"tables that name none get {rules['collation']}, the default of the destination"
+            yield Omission(kind="default collation", name=str(collation), reason=reason)
+
+    def create_objects(self, statements: Sequence[str]) -> None:
+        self._prepare_session()
+        self._run(statements)
+        self._connection.apply_settings()
+
+    def _run(self, statements: Sequence[str]) -> None:
+        scripts, encoding = MySQLScripts(cast("MySQLWriter", self._db)), "utf-8"
+        for sql in statements:
+            scripts.run_definition(sql.encode(encoding))
+            if sql.startswith("set session "):  # those that precede a statement with its own settings
+                ((charset,),) = self._connection.fetch("select @@character_set_client")
+                encoding = charset_by_name(str(charset)).encoding
+
+    def _prepare_session(self) -> None:
+        self._connection.run(SETTINGS)
+        for setting in FURTHER_SETTINGS:
+            try:
+                self._connection.session.run(f"set session {setting}")
+            except pymysql.Error as error:
+                if error_number(error) not in NOT_SETTABLE:
+                    raise
+
+    def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
+        db = cast("MySQLWriter", self._db)
+        self._prepare_session()
+        for part in objects:
+            if part.kind == "event":  # it would run
+                continue
+            try:
+                self._run(part.statements)
+            except DbctlError as error:
+                yield part, str(error.context.get("reason") or error)
+                self._connection.run("rollback")
+                db.transactions.forget_errors()
+                self._connection.run("start transaction read write")
+        self._connection.apply_settings()
+
+    def count_rows(self, schema: NativeSchema, table: str) -> int:
+        (native,) = (entry for entry in schema.tables if entry.name == table)
+        ((count,),) = self._connection.fetch(f"select count(*) from {native.place} {native.condition}")
+        return int(str(count))
+
+    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
+        return MySQLNativeRows(self._db, schema, is_destination=is_destination)
+
+    def format_value(self, value: bytes) -> str:
+        text = value.decode(errors="replace")
+        return text[1:-1].replace("''", "'") if text.startswith("'") else text
+
+    def open_sink(self, schema: NativeSchema) -> RowSink:
+        return MySQLNativeSink(cast("MySQLWriter", self._db), schema)
+
+    def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
+        del is_destination  # tables have the same names
+        if not self._connection.server.is_mariadb:  # MySQL remembers the numbers of a day ago
+            self._connection.run("set session information_schema_stats_expiry = 0")
+        values = {}
+        for table, number in self._connection.fetch(catalog.COUNTERS, {"state": rules["state"]}):
+            values[f"{_COUNTER} {table}"] = str(number)
+        for (name,) in self._connection.fetch(catalog.SEQUENCES):
+            ((number,),) = self._connection.fetch(f"select next_not_cached_value from {ident(str(name))}")
+            values[f"{_SEQUENCE} {name}"] = str(number)
+        return values
+
+    def value_statements(self, values: Mapping[str, str]) -> Sequence[str]:
+        current = self.read_values({"state": ""})
+        statements = []
+        for place, number in values.items():
+            kind, _, name = place.partition(" ")
+            if current.get(place) != number:
+                change = f"restart {number}" if kind == _SEQUENCE else f"auto_increment = {number}"
+                object_kind = "sequence" if kind == _SEQUENCE else "table"
+                statements.append(f"alter {object_kind} {quote(name)} {change}")
+        return statements
+
+    def list_contents(self) -> Sequence[str]:
+        return [str(name) for _, name in self._connection.fetch(OBJECTS)]
+
+    def drop_statements(self, rules: NativeRules) -> Sequence[str]:
+        del rules
+        return MySQLScripts(cast("MySQLWriter", self._db)).drop_statements()
+
+
+def _list_usable_accounts(db: MySQLDatabase) -> set[str]:
+    """Return the accounts and roles of a server that this user may name as definers, except for itself."""
+    grants = db.connection.fetch("show grants")
+    if not any(stored_code.DEFINER_PRIVILEGES.search(str(line)) for (line,) in grants):
+        return set()
+    try:
+        return {str(name).removesuffix("@") for (name,) in db.connection.fetch(catalog.ACCOUNTS)}
+    except (PrivilegeMissingError, QueryFailedError):
+        return set()
+
+
+def create_parts(db: MySQLDatabase) -> list[object]:
+    """Return the parts that only transfers use."""
+    parts: list[object] = [
+        MySQLNativeSchemas(db),
+        MySQLPortableSchemas(db),
+        MySQLRowSource(db),
+        MySQLValueScreen(db),
+        MySQLWriteLock(db),
+    ]
+    return [*parts, MySQLRowSink(db), MySQLWriteProofs(db)] if isinstance(db, MySQLWriter) else parts

@@ -1,0 +1,129 @@
+"""Contract: copy a database to the same engine, with the schema as the engine itself describes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from dbctl.engines.contract.database import Readable
+from dbctl.extensions.transfer.portable.contract import Omission, RowSink, RowSource
+from dbctl.model import Struct
+
+#: How two databases of an engine differ in their places: names of schemas, roles, versions; in words of the engine.
+NativeRules: TypeAlias = Mapping[str, str]
+#: The statements of objects, by kind and name.
+Definitions: TypeAlias = Mapping[tuple[str, str], Sequence[str]]
+
+
+class NativeObject(Struct, frozen=True, kw_only=True):
+    """One object of a schema."""
+
+    kind: str  #: in the words of the engine, in lower case
+    name: str
+    statements: Sequence[str]  #: what creates it, with its comment and grants
+    is_compared: bool = True  #: whether ``statements`` are equal for equal objects
+
+
+class NativeTable(Struct, frozen=True, kw_only=True):
+    """A table whose rows are copied."""
+
+    name: str  #: as the app names it
+    place: str  #: its name in SQL
+    destination: str  #: its name in SQL, in the destination
+    object_name: str  #: the name of its ``NativeObject``
+    columns: Mapping[
+        str, str
+    ]  #: whose values are stored, those of the key first, with their types in words of the engine
+    key: Sequence[str] = ()  #: the columns of the primary key, none of which can be NULL
+    condition: str = ""  #: SQL that selects the rows to copy; empty: all rows
+
+
+class NativeSchema(Struct, frozen=True, kw_only=True):
+    """A schema in the words of its engine."""
+
+    before: Sequence[NativeObject]  #: to create before rows are copied
+    after: Sequence[NativeObject]  #: to create after rows were copied
+    tables: Sequence[NativeTable]
+    omissions: Sequence[Omission] = ()  #: what the destination will lack
+    final: Sequence[str] = ()  #: statements that let objects act by themselves, after the transfer has ended
+
+    @property
+    def definitions(self) -> Definitions:
+        """The statements of each object."""
+        return list_definitions([*self.before, *self.after])
+
+
+def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = True) -> Definitions:
+    """Return the statements of each object."""
+    result: dict[tuple[str, str], list[str]] = {}
+    for part in objects:
+        if part.is_compared or not only_compared:
+            result.setdefault((part.kind, part.name), []).extend(part.statements)
+    return result
+
+
+class NativeSchemas(ABC):
+    """The part that describes a database for another one of the same engine."""
+
+    refuses_orphans: bool  #: whether objects of ``after`` cannot be created while rows refer to missing rows
+
+    @abstractmethod
+    def describes_for(self, destination: Readable) -> bool:
+        """Whether the destination, of the same engine, reads the statements of this database."""
+
+    @abstractmethod
+    def prepare(self, destination: Readable, state_table: str) -> NativeRules:
+        """Return the rules of a copy of this database, whose destination has ``state_table``."""
+
+    @abstractmethod
+    def read_native(self, rules: NativeRules) -> NativeSchema:
+        """Return the whole schema of this database for the destination, from the snapshot of the caller."""
+
+    @abstractmethod
+    def read_definitions(self, rules: NativeRules) -> Definitions:
+        """Return the objects of this database, the destination, as ``read_native`` of the source does."""
+
+    @abstractmethod
+    def create_objects(self, statements: Sequence[str]) -> None:
+        """Run the statements of objects in this database, in ``ScriptRunner.schema_transaction``.
+
+        Raises:
+            QueryFailedError: the engine refuses a statement.
+        """
+
+    @abstractmethod
+    def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
+        """Create objects in this scratch database; yield those that it refuses, with its reason."""
+
+    @abstractmethod
+    def count_rows(self, schema: NativeSchema, table: str) -> int:
+        """Return the number of rows to copy of a table of this database."""
+
+    @abstractmethod
+    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
+        """Return the part that reads the rows of this database exactly as they are stored."""
+
+    @abstractmethod
+    def format_value(self, value: bytes) -> str:
+        """Return a value of such a row for a message."""
+
+    @abstractmethod
+    def open_sink(self, schema: NativeSchema) -> RowSink:
+        """Return the part that writes such rows into this database."""
+
+    @abstractmethod
+    def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
+        """Return the counters of this database, by name, and other values that no table stores."""
+
+    @abstractmethod
+    def value_statements(self, values: Mapping[str, str]) -> Sequence[str]:
+        """Return the statements for ``create_objects`` that set values of ``read_values`` in this database."""
+
+    @abstractmethod
+    def list_contents(self) -> Sequence[str]:
+        """Return the names of objects that the destination must not have before a copy."""
+
+    @abstractmethod
+    def drop_statements(self, rules: NativeRules) -> Sequence[str]:
+        """Return the statements that drop what a copy created in this database."""

@@ -1,0 +1,178 @@
+"""Triggers by which tables refuse writes, and the proof that tables accept them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
+
+from dbctl.engines.contract.database import Writable, require_supported
+from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.sql.catalog import quote_literal
+from dbctl.engines.sql.database import SqlPart
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
+from dbctl.extensions.transfer.portable.contract import (
+    PortableColumn,
+    PortableIndex,
+    PortableSchemas,
+    PortableTable,
+    WriteLock,
+    WriteProof,
+    WriteProofs,
+)
+
+if TYPE_CHECKING:
+    from dbctl.engines.sql.catalog import Catalog
+
+
+class SqlWriteLock(SqlPart, WriteLock):
+    """The part ``WriteLock``."""
+
+    @abstractmethod
+    def _lock_statements(self) -> Sequence[str]:
+        """Return the statements that lock the tables that are not locked."""
+
+    @abstractmethod
+    def _unlock_statements(self) -> Sequence[str]:
+        """Return the statements that unlock all tables."""
+
+    def lock(self) -> None:
+        self._run(self._lock_statements())
+
+    def unlock(self) -> None:
+        self._run(self._unlock_statements())
+
+    def _run(self, statements: Sequence[str]) -> None:
+        scripts = require_supported(self._db, self._db.scripts, "the lock of a transfer", "")
+        with scripts.schema_transaction():
+            for sql in statements:
+                scripts.run_statement(sql)
+
+
+_DIGITS = 16
+
+
+class _UndoneError(Exception):
+    """Rolls a transaction back."""
+
+
+class SqlWriteProofs(WriteProofs):
+    """The part ``WriteProofs``."""
+
+    def __init__(self, db: Writable, catalog: Catalog) -> None:
+        self._db, self._catalog = db, catalog
+
+    @abstractmethod
+    def _insert(self, table: str, sql: str, key: str) -> int | None:
+        """Insert a row, and return its ``key``, a name in SQL; None if the statement inserted none."""
+
+    @abstractmethod
+    def _delete(self, sql: str) -> None:
+        """Delete a row."""
+
+    def try_writes(self) -> Sequence[WriteProof]:
+        schemas = self._db.extension_part(PortableSchemas)
+        schema = require_supported(self._db, schemas, "a transfer", "").read_portable()
+        # properties that no portable schema has may refuse a copy of a row
+        special = {part.table for part in schema.omissions if part.kind in ("constraint", "trigger", "rule")}
+        return [
+            self._try_table(table, key.name, is_special=table.name in special)
+            for table in schema.tables
+            for key in [column for column in table.columns if column.is_automatic][:1]
+        ]
+
+    def _try_table(self, table: PortableTable, key: str, *, is_special: bool) -> WriteProof:
+        name = table.name
+        changed: dict[str, str] = {}
+        for columns in _list_unique(table):
+            if key in columns or changed.keys() & columns:
+                continue
+            values = dict(self._list_new_values(table, columns))
+            if not values:
+                reason = f"values of {', '.join(sorted(columns))} must be unique"
+                return WriteProof(table=name, outcome="unknown", reason=reason)
+            changed |= dict([next(iter(values.items()))])
+        quoted = self._catalog.quote_table(name)
+        copied = {
+            self._quote(name, column.name): changed.get(column.name, self._quote(name, column.name))
+            for column in table.columns
+            if not column.generated and not column.is_automatic
+        }
+        place = self._quote(name, key)
+        sql = f"insert into {quoted} ({', '.join(copied)}) select {', '.join(copied.values())} from {quoted} order by {place} desc limit 1"
+        if not copied:
+            return WriteProof(table=name, outcome="unknown", reason="it has no other column than its key")
+        try:
+            if self._try_row(name, sql, place):
+                return WriteProof(table=name, outcome="accepted")
+            return WriteProof(table=name, outcome="unknown", reason="it is empty")
+        except DbctlError as error:
+            is_refusal = isinstance(error, PrivilegeMissingError | ReadOnlyError) or (
+                isinstance(error, ConstraintError) and not changed and not is_special
+            )
+            outcome: Literal["refused", "unknown"] = "refused" if is_refusal else "unknown"
+            return WriteProof(table=name, outcome=outcome, reason=str(error.context.get("reason") or error))
+
+    def _try_row(self, table: str, sql: str, key: str) -> bool:
+        """Insert a row, delete it, and roll both back; return whether there was a row."""
+        number = None
+        with suppress(_UndoneError), self._db.transaction():
+            number = self._insert(table, sql, key)
+            if number is not None:
+                self._delete(f"delete from {self._catalog.quote_table(table)} where {key} = {number:d}")
+            raise _UndoneError
+        return number is not None
+
+    def _quote(self, table: str, column: str) -> str:
+        return self._catalog.quote_column(table, column, "")
+
+    def _list_new_values(self, table: PortableTable, names: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield columns whose value can change, and SQL for another value; the best first."""
+        referring = {name for reference in table.references for name in reference.columns}
+        columns = [column for column in table.columns if column.name in names and not column.generated]
+        for kind in ("text", "integer", "uuid"):
+            for column in columns:
+                if column.type.kind == kind and column.name not in referring:
+                    yield column.name, self._new_value(table.name, column)
+        yield from ((column.name, "null") for column in columns if column.is_nullable)
+        for reference in table.references:
+            if len(reference.columns) == 1 and reference.columns[0] in names:
+                yield reference.columns[0], self._other_reference(table.name, reference)
+
+    def _other_reference(self, table: str, reference: SchemaReference) -> str:
+        """Return SQL for a row to which no row of the table refers; NULL if there is none."""
+        (column,), (key,) = reference.columns, reference.to
+        used = f"select {self._quote(table, column)} from {self._catalog.quote_table(table)} where {self._quote(table, column)} is not null"
+        place = self._quote(reference.table, key)
+        return f"(select {place} from {self._catalog.quote_table(reference.table)} where {place} not in ({used}) limit 1)"
+
+    def _new_value(self, table: str, column: PortableColumn) -> str:
+        if column.type.kind == "integer":
+            return (
+                f"(select max({self._quote(table, column.name)}) + 1 from {self._catalog.quote_table(table)})"
+            )
+        if column.type.kind == "uuid":
+            return quote_literal(str(uuid4()))
+        return quote_literal(secrets.token_hex(_DIGITS)[: column.type.length or None])
+
+
+def _list_unique(table: PortableTable) -> Iterator[Collection[str]]:
+    """Yield the columns of each unique index, also of its expressions."""
+    if table.key:
+        yield set(table.key)
+    names = {column.name.lower(): column.name for column in table.columns}
+    for index in table.indexes:
+        if index.is_unique:
+            yield _list_columns(index, names)
+
+
+def _list_columns(index: PortableIndex, names: Mapping[str, str]) -> Collection[str]:
+    words = {word.lower() for term in index.terms for word in re.findall(r"\w+", term.expression)}
+    return {term.column for term in index.terms if term.column} | {
+        names[word] for word in words & names.keys()
+    }

@@ -1,1 +1,0 @@
-"""Transfers of databases between engines: plan, run, verify, switch."""

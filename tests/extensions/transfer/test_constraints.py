@@ -1,0 +1,221 @@
+"""Constraints of the destination are tried before anything is copied."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.url import parse_url
+from tests.extensions.transfer.test_json import run_sql
+
+KELVIN = "\u212a"
+DUPLICATE = "equal to another row in a unique index of the destination"
+
+
+@pytest.fixture
+def plan(answer, tmp_path, databases):
+    """Return a function that plans a copy, tries to run it, and returns the problems."""
+
+    def start(source, to):
+        folder = tmp_path / "to"
+        folder.mkdir()
+        destination = databases(to, folder)
+        words = ("--url", f"main={source}", "transfer")
+        problems = answer(*words, "plan", "--to", destination, status=4)["data"]["problems"]
+        error = answer(*words, "run", "--to", destination, status=6)["error"]
+        assert error["code"] == "values-unstorable"
+        assert answer(*words, "plan", "--to", destination, status=4)["data"]["problems"] == problems
+        return problems
+
+    return start
+
+
+@pytest.fixture
+def create(tmp_path, databases):
+    """Return a function that creates a database of an engine with some statements."""
+
+    def start(engine, *statements):
+        url = databases(engine, tmp_path)
+        run_sql(url, *statements)
+        return url
+
+    return start
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_letters_that_are_equal_only_in_the_destination(plan, create, engine):
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text unique collate nocase)",
+        f"insert into person values (1, 'k'), (2, '{KELVIN}'), (3, 'é'), (4, 'É'), (5, 'e'), (6, 'ß'), (7, 'x')",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["table"], problem["column"], problem["reason"]) == ("person", "name", DUPLICATE)
+    assert [key["id"] for key in problem["keys"]] == ["2", "4"]
+
+
+def test_texts_with_the_same_lower_case_only_in_the_destination_are_exact(
+    answer, create, databases, tmp_path
+):
+    """Python folds both letters to the same one, and the server does not."""
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text unique collate nocase)",
+        "insert into person values (1, 'Maße'), (2, 'Masse'), (3, 'mase')",
+    )
+    words = ("--url", f"main={source}", "transfer")
+    (tmp_path / "to").mkdir()
+    destination = databases("postgresql", tmp_path / "to")
+    assert answer(*words, "plan", "--to", destination)["data"]["problems"] == []
+    answer(*words, "run", "--to", destination)
+
+
+def test_keys_of_which_the_destination_compares_the_first_characters(plan, create):
+    source = create(
+        "postgresql",
+        "create table link (a varchar(800), b varchar(800), note text, primary key (a, b))",
+        "insert into link values (repeat('x', 384) || '1', 'b', ''), (repeat('x', 384) || '2', 'b', ''), ('y', 'b', '')",
+    )
+    (problem,) = plan(source, "mysql")
+    assert (problem["column"], problem["rows"], problem["reason"]) == ("a, b", 1, DUPLICATE)
+
+
+def test_statement_that_the_destination_refuses(plan, create):
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key autoincrement, name text not null)",
+        "create unique index item_name on item (name) where id > 10",
+        "insert into item values (1, 'a'), (2, 'a')",
+    )
+    (problem,) = plan(source, "mysql")
+    assert problem["column"] == "statement"
+    assert "item_name" in problem["table"] or "alter table `item`" in problem["table"]
+    assert problem["reason"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_number_of_the_next_row_that_the_destination_cannot_store(plan, create, engine):
+    source = create(
+        "mysql",
+        "create table item (id bigint unsigned auto_increment primary key) auto_increment = 9223372036854775900",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["table"], problem["column"]) == ("item.id", "counter")
+    assert "9223372036854775900" in problem["reason"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_value_that_is_no_label_of_an_enum(plan, create, engine):
+    source = create(
+        "mysql",
+        "create table item (id int primary key, state enum('on', 'off') not null)",
+        "set session sql_mode = ''",
+        "insert into item values (1, 'on'), (2, 'wrong')",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["column"], problem["keys"]) == ("state", [{"id": "2"}])
+
+
+def test_whole_numbers_that_sqlite_would_round(answer, plan, create, tmp_path):
+    source = create(
+        "postgresql",
+        "create table item (id int primary key, number numeric(30))",
+        "insert into item values (1, 9223372036854775807), (2, 9223372036854775808), (3, 123456789012345000000)",
+    )
+    assert plan(source, "sqlite") == [
+        {
+            "table": "item",
+            "column": "number",
+            "keys": [{"id": "2"}],
+            "rows": 1,
+            "reason": "more than 15 digits",
+        }
+    ]
+    run_sql(source, "delete from item where id = 2")
+    words = ("--url", f"main={source}", "transfer")
+    answer(*words, "run", "--to", str(tmp_path / "copy.db"))
+    assert answer(*words, "verify", "--to", str(tmp_path / "copy.db"))["data"]["equal"] is True
+
+
+@pytest.mark.mariadb
+def test_user_who_may_not_create_databases(answer, create, databases, tmp_path):
+    """The statements are not tried, the plan contains the reason, and the copy works."""
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key, name text unique)",
+        "insert into item values (1, 'a')",
+    )
+    (tmp_path / "to").mkdir()
+    destination = databases("mysql", tmp_path / "to")
+    url = parse_url(destination)
+    user = f"limited_{url.path.strip('/')}"[:32]
+    run_sql(
+        destination,
+        f"create user {user}@'%' identified by 'pw'",
+        f"grant all on `{url.path.strip('/')}`.* to {user}@'%'",
+    )
+    try:
+        own = destination.replace(f"{url.user}@", f"{user}:pw@")
+        words = ("--url", f"main={source}", "transfer")
+        plan = answer(*words, "plan", "--to", own)["data"]
+        assert [part["reason"] for part in plan["omissions"] if part["kind"] == "trial"] == [
+            "the user may not create a scratch database, so the statements were not tried"
+        ]
+        answer(*words, "run", "--to", own)
+        assert answer(*words, "verify", "--to", own)["data"]["equal"] is True
+    finally:
+        run_sql(destination, f"drop user {user}@'%'")
+
+
+PARTIAL = [
+    "",
+    "where deleted_at is null",
+    "where active",
+    "where not active",
+    "where active and (deleted_at is null)",
+    "where state = 'on' and active = true",
+    "where state = 'it''s (or) on'",
+    "where deleted_at is not null and state = 'off'",
+]
+
+
+@pytest.mark.parametrize("where", PARTIAL)
+def test_unique_index_that_only_the_destination_has(answer, create, databases, tmp_path, where):
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key, name text, active boolean not null, state text, deleted_at datetime)",
+        "insert into item values (1, 'a', 1, 'on', null), (2, 'a', 1, 'on', null), (3, 'a', 0, 'on', null),"
+        " (4, 'a', 1, 'off', '2020-01-01 00:00:00'), (5, 'b', 0, 'off', null), (6, null, 1, 'on', null),"
+        " (7, 'b', 0, 'on', '2020-01-01 00:00:00'), (8, null, 1, 'on', null), (9, 'b', 1, null, null)",
+    )
+    (tmp_path / "to").mkdir()
+    destination = databases("postgresql", tmp_path / "to")
+    run_sql(
+        destination,
+        "create table item (id integer primary key, name text, active boolean not null, state text, deleted_at timestamp)",
+        f"create unique index item_name on item (name) {where}",
+    )
+    words = ("--url", f"main={source}", "transfer")
+    # what the server itself refuses
+    refused = []
+    for row in run_sql(source, "select id, name, active, state, deleted_at from item order by id"):
+        values = [bool(value) if index == 2 else value for index, value in enumerate(row)]
+        inserted = run_sql(
+            destination,
+            ("insert into item values (%s, %s, %s, %s, %s) on conflict do nothing returning id", values),
+        )
+        refused += [] if inserted else [row[0]]
+    run_sql(destination, "delete from item")
+    problems = answer(*words, "plan", "--to", destination, status=None)["data"]["problems"]
+    assert [key["id"] for problem in problems for key in problem["keys"]] == list(map(str, refused))
+    answer(*words, "run", "--to", destination, status=6 if refused else 0)
+
+
+def test_partial_index_that_ignores_more_letters(plan, create):
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text collate nocase, gone boolean not null)",
+        "create unique index person_name on person (name) where gone = 0",
+        f"insert into person values (1, 'k', 0), (2, '{KELVIN}', 0), (3, 'é', 1), (4, 'É', 0)",
+    )
+    (problem,) = plan(source, "postgresql")
+    assert (problem["column"], problem["keys"], problem["reason"]) == ("name", [{"id": "2"}], DUPLICATE)

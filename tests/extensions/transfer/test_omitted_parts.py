@@ -1,0 +1,67 @@
+"""Parts of the source that a derived schema lacks are listed by the plan, and defaults have the form of the copied values."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+
+import pytest
+
+from dbctl.url import parse_url
+from tests import servers
+from tests.extensions.transfer.test_json import run_sql
+
+
+def list_omissions(answer, source, destination):
+    plan = answer("--url", f"main={source}", "transfer", "plan", "--to", destination)["data"]
+    return {(part["kind"], part["name"], part["table"]): part["reason"] for part in plan["omissions"]}
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_domains(answer, databases, tmp_path, engine):
+    source = databases("postgresql", tmp_path)
+    run_sql(
+        source,
+        "create domain positive as integer default 7 not null check (value > 0)",
+        "create domain small as positive check (value < 100)",
+        "create table t (id int primary key, a positive, b small)",
+    )
+    reason = "that of domain positive is left out"
+    omissions = list_omissions(answer, source, databases(engine, tmp_path))
+    assert omissions == {
+        ("check", "a: CHECK ((VALUE > 0))", "t"): reason,
+        ("default", "a: 7", "t"): reason,
+        ("not null", "a: NOT NULL", "t"): reason,
+        ("check", "b: CHECK ((VALUE > 0))", "t"): "that of domain small is left out",
+        ("check", "b: CHECK (((VALUE)::integer < 100))", "t"): "that of domain small is left out",
+        **{key: value for key, value in omissions.items() if key[1] == "b: 7"},
+    }
+
+
+def test_tables_of_other_schemas_to_which_tables_refer(answer, databases, tmp_path):
+    source, other = databases("postgresql", tmp_path), databases("postgresql", tmp_path)
+    ((schema,),) = run_sql(other, "select current_schema()")
+    run_sql(other, "create table account (id int primary key)", "create table unrelated (id int)")
+    run_sql(source, f"create table t (id int primary key, account int references {schema}.account (id))")
+    omissions = list_omissions(answer, source, str(tmp_path / "to.db"))
+    assert omissions["table", "account", ""] == f"it is in schema {schema}, which is not in the search path"
+    assert ("table", "unrelated", "") not in omissions
+    with closing(servers.connection(parse_url(source))) as db:
+        db.execute("drop table t")
+        db.commit()
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_default_of_a_time_has_the_form_of_the_copied_values(answer, databases, tmp_path, engine):
+    source, destination = databases(engine, tmp_path), tmp_path / "to.db"
+    run_sql(
+        source,
+        "create table t (id int primary key, at timestamp default current_timestamp)",
+        "insert into t values (1, '2026-01-02 03:04:05')",
+    )
+    answer("--url", f"main={source}", "transfer", "run", "--to", str(destination))
+    rows = run_sql(
+        f"sqlite:///{destination}", "insert into t (id) values (2)", "select at from t order by id"
+    )
+    forms = {re.sub(r"\d", "0", at) for (at,) in rows}
+    assert len(forms) == 1
