@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def load_engine(name: str) -> Engine:
-    """Return the engine with a name.
+    """Return the engine with a name; that of an extension that is not installed opens no database.
 
     Raises:
-        NotSupportedError: dbctl has no such engine, or the extension that has it is not installed.
+        NotSupportedError: dbctl has no such engine.
         ExtensionInvalidError: the engine of another distribution cannot be imported.
     """
     engine: Engine
@@ -34,12 +34,12 @@ def load_engine(name: str) -> Engine:
     if name in installed:
         engine = registry.load(installed[name].place)
         return engine
-    cause = "Its extension is not installed. " if find_engine(name) else ""
-    raise NotSupportedError(
-        feature=f"the engine {name}",
-        subject="this installation of dbctl",
-        hint=f"{cause}Supported: {', '.join([*ENGINES, *installed])}.",
-    )
+    hint = f"Supported: {', '.join([*ENGINES, *installed])}."
+    if find_engine(name):
+        from dbctl.engines.absent import AbsentEngine
+
+        return AbsentEngine(name, f"Its extension is not installed. {hint}")
+    raise NotSupportedError(feature=f"the engine {name}", subject="this installation of dbctl", hint=hint)
 
 
 def engine_title(name: str) -> str:
