@@ -44,9 +44,6 @@ ENGINES: Mapping[str, EngineEntry] = {
             "aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql",
         ),
     ),
-    "lancedb": EngineEntry(
-        place="dbctl.engines.lancedb.engine:ENGINE", kind="folder", schemes=("s3",), drivers=("s3",)
-    ),
 }  # fmt: skip
 #: A text that begins like the address of another program: ``NAME:`` of two or more letters, or ``USER@HOST:``.
 _FOREIGN = r"(?a)[A-Za-z][A-Za-z0-9+.-]+:|[\w.-]+@[\w.-]+:"

@@ -124,7 +124,7 @@ OTHER_TEXTS = {
     "cli/main.py",
     "cli/_support/options.py",
     "demo/__init__.py",
-    "engines/lancedb/restore.py",
+    "extensions/lancedb/restore.py",
     "engines/mysql/restore.py",
     "engines/postgresql/restore.py",
     "extensions/transfer/portable/contract.py",  # a server repeats it

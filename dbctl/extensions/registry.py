@@ -26,6 +26,17 @@ ENTRY_POINTS = "dbctl.extensions"
 
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
+    Extension(
+        name="lancedb",
+        engines={
+            "lancedb": EngineEntry(
+                place="dbctl.extensions.lancedb.engine:ENGINE",
+                kind="folder",
+                schemes=("s3",),
+                drivers=("s3",),
+            )
+        },
+    ),
     Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
     Extension(
         name="fleet",

@@ -21,7 +21,7 @@ from tests.shapes.chat_lancedb import ANON, read_vectors
 KILLED_DELETION = """
 import os, signal, sys
 from dbctl.cli.main import main
-from dbctl.engines.lancedb.writer import LanceWriter
+from dbctl.extensions.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.write_connection import WriteConnection
 at, seen = int(sys.argv[1]), 0
 def counting(work):

@@ -10,8 +10,8 @@ from pathlib import Path
 import lancedb
 import pyarrow as pa
 
-from dbctl.engines.lancedb.reader import LanceReader
-from dbctl.engines.lancedb.writer import LanceWriter
+from dbctl.extensions.lancedb.reader import LanceReader
+from dbctl.extensions.lancedb.writer import LanceWriter
 from dbctl.url import parse_url
 
 TABLE = "chat_embeddings"

@@ -26,9 +26,9 @@ OPENERS = {
     "files/atomic.py": "new files, directories, files that the user names before any database is opened, backups, and the files of a database that cannot be opened",
     "files/subprocesses.py": "dumps of servers that it creates (O_EXCL), and option files for client programs (O_EXCL)",
     "files/compression.py": "copies that a backup created, and files of backups",
-    "engines/lancedb/location.py": "files of LanceDB, which are never locked, and those that root created, whose owner it changes by descriptor",
-    "engines/lancedb/snapshot.py": "files of LanceDB tables, which are never locked",
-    "engines/lancedb/dump.py": "archives of backups",
+    "extensions/lancedb/location.py": "files of LanceDB, which are never locked, and those that root created, whose owner it changes by descriptor",
+    "extensions/lancedb/snapshot.py": "files of LanceDB tables, which are never locked",
+    "extensions/lancedb/dump.py": "archives of backups",
     "engines/file_locks.py": "files under /proc",
     "engines/mysql/foreign.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
@@ -62,8 +62,8 @@ OPENERS = {
 CONNECTORS = {
     "cli/_support/log.py": "the socket of journald",
     "services/events/store.py": "the event store",
-    "engines/lancedb/location.py": "every folder of tables",
-    "engines/lancedb/verify.py": "a private folder with the content of a backup",
+    "extensions/lancedb/location.py": "every folder of tables",
+    "extensions/lancedb/verify.py": "a private folder with the content of a backup",
     "engines/mysql/opening.py": "the socket of a server, to test whether it has a listener",
     "engines/mysql/session.py": "every database on a server",
     "engines/postgresql/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
@@ -119,6 +119,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     # The event store is dbctl's own file; `dbctl version` prints the version of SQLite.
     permitted = (
         "engines/",
+        "extensions/lancedb/",
         "extensions/salvage/sqlite/",
         "extensions/transfer/engines/",
         "services/events/",

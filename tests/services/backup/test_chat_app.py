@@ -16,11 +16,11 @@ import pyrage
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.lancedb import swap
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.lancedb import swap
 from dbctl.files import temp
 from dbctl.model import Findings
 from dbctl.services.backup import create

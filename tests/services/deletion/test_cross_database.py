@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import UnreachableError
+from dbctl.extensions.lancedb.writer import LanceWriter
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, read_vectors
 

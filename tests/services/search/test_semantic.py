@@ -18,7 +18,6 @@ from msgspec import structs
 
 from dbctl.config.model import Embedder
 from dbctl.config.sections import Selection
-from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError, DatabaseMissingError
 from dbctl.errors.search import (
@@ -35,6 +34,7 @@ from dbctl.errors.usage import (
     UsageError,
     ValueInvalidError,
 )
+from dbctl.extensions.lancedb.vectors import LanceVectors
 from dbctl.services.checks.run import examine
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import MAX_ROWS, Reference, SemanticRequest, find

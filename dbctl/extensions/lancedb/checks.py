@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract.checks import Checks, EngineFinding, IndexDamage, OrphanedRows, TableSize
 from dbctl.engines.contract.vectors import VectorFault
-from dbctl.engines.lancedb import catalog
-from dbctl.engines.lancedb.location import Files, extract_reason, translate_error, translate_panics
-from dbctl.engines.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
-from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
-from dbctl.engines.lancedb.vectors import search_all_partitions
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import CorruptError
+from dbctl.extensions.lancedb import catalog
+from dbctl.extensions.lancedb.location import Files, extract_reason, translate_error, translate_panics
+from dbctl.extensions.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
+from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
+from dbctl.extensions.lancedb.vectors import search_all_partitions
 
 if TYPE_CHECKING:
-    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.extensions.lancedb.reader import LanceReader
 
 
 #: The start of a line about an index.

@@ -19,11 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, LocalFiles
-from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, DataFile, History, Manifest, ManifestError
 from dbctl.errors.connection import BusyError, CorruptError, FolderMissingError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.lancedb import manifest
+from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, LocalFiles
+from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER, DataFile, History, Manifest, ManifestError
 from dbctl.files import atomic
 from dbctl.model import Struct, now
 

@@ -11,8 +11,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
-from dbctl.engines.lancedb.rows import scale_to_milliseconds
-from dbctl.engines.lancedb.values import (
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+from dbctl.extensions.lancedb.rows import scale_to_milliseconds
+from dbctl.extensions.lancedb.values import (
     Family,
     Row,
     quote_name,
@@ -22,9 +25,6 @@ from dbctl.engines.lancedb.values import (
     type_family,
     write_stored,
 )
-from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import ConstraintError
-from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa

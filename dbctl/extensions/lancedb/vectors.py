@@ -21,12 +21,12 @@ from dbctl.engines.contract.vectors import (
     VectorIndex,
     VectorSearch,
 )
-from dbctl.engines.lancedb import catalog, values
-from dbctl.engines.lancedb.reader import LancePart
-from dbctl.engines.lancedb.rows import ROW_ID
-from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, decoded_type, to_rows
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
+from dbctl.extensions.lancedb import catalog, values
+from dbctl.extensions.lancedb.reader import LancePart
+from dbctl.extensions.lancedb.rows import ROW_ID
+from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, decoded_type, to_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

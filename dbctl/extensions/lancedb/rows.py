@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, InSubquery, Not, ReferenceCount, Where
 from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch, TextScanner
-from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.values import (
+from dbctl.engines.sql.catalog import lower_ascii
+from dbctl.engines.sql.query_builder import match_rows
+from dbctl.errors.connection import QueryFailedError
+from dbctl.extensions.lancedb.catalog import Catalog
+from dbctl.extensions.lancedb.values import (
     MATCH_ALL,
     MATCH_NONE,
     Row,
@@ -27,14 +30,11 @@ from dbctl.engines.lancedb.values import (
     to_rows,
     type_family,
 )
-from dbctl.engines.sql.catalog import lower_ascii
-from dbctl.engines.sql.query_builder import match_rows
-from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.extensions.lancedb.reader import LanceReader
 
 
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}

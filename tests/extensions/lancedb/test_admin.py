@@ -13,13 +13,13 @@ import pytest
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
-from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.manifest import ManifestError
-from dbctl.engines.lancedb.vectors import find_faults
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError, VersionsTaggedError
 from dbctl.errors.search import VectorIndexUnsuitableError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
+from dbctl.extensions.lancedb import manifest
+from dbctl.extensions.lancedb.manifest import ManifestError
+from dbctl.extensions.lancedb.vectors import find_faults
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 

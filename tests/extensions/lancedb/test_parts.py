@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.monitoring import MaintenanceTask
-from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
+from dbctl.extensions.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
 from tests.engines.lance import TABLE
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from dbctl import signals
 from dbctl.engines.contract.database import AnyOf, Condition, Merge, Where, Writable
 from dbctl.engines.contract.vectors import VectorIndexes
-from dbctl.engines.lancedb import write_values
-from dbctl.engines.lancedb.location import acquire_lock
-from dbctl.engines.lancedb.reader import LanceReader, sql_error
-from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.databases import PartialWriteError
+from dbctl.extensions.lancedb import write_values
+from dbctl.extensions.lancedb.location import acquire_lock
+from dbctl.extensions.lancedb.reader import LanceReader, sql_error
+from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LanceWriter(LanceReader, Writable):
 
     @cached_property
     def vector_indexes(self) -> VectorIndexes:
-        from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes
+        from dbctl.extensions.lancedb.vector_indexes import LanceVectorIndexes
 
         return LanceVectorIndexes(self)
 

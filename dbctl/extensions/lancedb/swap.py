@@ -18,11 +18,11 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadResult
-from dbctl.engines.lancedb import manifest
-from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, LocalFiles
-from dbctl.engines.lancedb.manifest import HINT_FILE, History, ManifestError
-from dbctl.engines.lancedb.snapshot import is_table
 from dbctl.errors.connection import CorruptError
+from dbctl.extensions.lancedb import manifest
+from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, LocalFiles
+from dbctl.extensions.lancedb.manifest import HINT_FILE, History, ManifestError
+from dbctl.extensions.lancedb.snapshot import is_table
 from dbctl.files import atomic
 from dbctl.files.lock import is_held
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.engines.lancedb.location import Files
+from dbctl.extensions.lancedb.location import Files
 from dbctl.model import JSON_ERRORS, Struct
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

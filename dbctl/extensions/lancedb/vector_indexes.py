@@ -17,12 +17,12 @@ from dbctl.engines.contract.vectors import (
     VectorIndexKind,
     VectorIndexSpec,
 )
-from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.reader import LancePart
-from dbctl.engines.lancedb.vectors import LanceVectors
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
 from dbctl.errors.search import VectorIndexUnsuitableError
 from dbctl.errors.usage import SchemaMismatchError
+from dbctl.extensions.lancedb.catalog import Catalog
+from dbctl.extensions.lancedb.reader import LancePart
+from dbctl.extensions.lancedb.vectors import LanceVectors
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification
-from dbctl.engines.lancedb.location import extract_reason
-from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER
-from dbctl.engines.lancedb.snapshot import Snapshot
-from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
+from dbctl.extensions.lancedb.location import extract_reason
+from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER
+from dbctl.extensions.lancedb.snapshot import Snapshot
+from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.files import atomic, temp
 from dbctl.url import Url
 
@@ -81,8 +81,8 @@ def verify_folder(folder: Path, rows: Mapping[str, int]) -> DumpVerification:
 
 
 def _fingerprint(folder: Path) -> str:
-    from dbctl.engines.lancedb.catalog import LanceSchema
-    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.extensions.lancedb.catalog import LanceSchema
+    from dbctl.extensions.lancedb.reader import LanceReader
 
     with closing(LanceReader(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
         return LanceSchema(db).fingerprint()

@@ -34,12 +34,12 @@ class LanceEngine(Engine):
     creates_fragments = True
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
-        from dbctl.engines.lancedb.reader import LanceReader
+        from dbctl.extensions.lancedb.reader import LanceReader
 
         return LanceReader(url, target, timeout=options.timeout, keys=options.keys)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
-        from dbctl.engines.lancedb.writer import LanceWriter
+        from dbctl.extensions.lancedb.writer import LanceWriter
 
         return LanceWriter(url, target, timeout=options.timeout, keys=options.keys)
 
@@ -54,7 +54,7 @@ class LanceEngine(Engine):
         return file_locks.list_folder_users(folder)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.lancedb.restore import LanceRestoreTarget
+        from dbctl.extensions.lancedb.restore import LanceRestoreTarget
 
         return LanceRestoreTarget(url, target)
 
@@ -64,7 +64,7 @@ class LanceEngine(Engine):
     def has_unfinished_restore(self, url: Url) -> bool:
         if (folder := _find_folder(url)) is None:
             return False
-        from dbctl.engines.lancedb import swap
+        from dbctl.extensions.lancedb import swap
 
         return swap.is_unfinished(folder)
 
@@ -72,14 +72,14 @@ class LanceEngine(Engine):
         if (folder := _find_folder(url)) is None:
             return ()
         from dbctl.engines import file_locks
-        from dbctl.engines.lancedb import swap
+        from dbctl.extensions.lancedb import swap
 
         return () if file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
 
     def open_copier(self, url: Url, target: str) -> Dumps | None:
         if (folder := _find_folder(url)) is None:
             return None
-        from dbctl.engines.lancedb.dump import FolderDumps
+        from dbctl.extensions.lancedb.dump import FolderDumps
 
         return FolderDumps(folder, target)
 
@@ -87,7 +87,7 @@ class LanceEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump
-        from dbctl.engines.lancedb import dump as archives
+        from dbctl.extensions.lancedb import dump as archives
 
         return (
             archives.read_manifests(path, target)
@@ -99,25 +99,25 @@ class LanceEngine(Engine):
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb import dump as archives
+        from dbctl.extensions.lancedb import dump as archives
 
         return archives.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
-        from dbctl.engines.lancedb import snapshot
+        from dbctl.extensions.lancedb import snapshot
 
         return snapshot.contains_tables(folder)
 
     def create_table(
         self, url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float
     ) -> None:
-        from dbctl.engines.lancedb.catalog import create_table
-        from dbctl.engines.lancedb.location import Location
+        from dbctl.extensions.lancedb.catalog import create_table
+        from dbctl.extensions.lancedb.location import Location
 
         create_table(Location(url, target, timeout=timeout), table, columns)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb import dump as archives
+        from dbctl.extensions.lancedb import dump as archives
 
         return archives.import_folder(folder, destination, target)
 

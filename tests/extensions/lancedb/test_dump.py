@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
-from dbctl.engines.lancedb import manifest, snapshot, swap
-from dbctl.engines.lancedb.dump import FolderDumps, archive_size, blocks
-from dbctl.engines.lancedb.location import LocalFiles
-from dbctl.engines.lancedb.manifest import History, ManifestError
-from dbctl.engines.lancedb.restore import LanceRestoreTarget
-from dbctl.engines.lancedb.verify import verify_snapshot
 from dbctl.errors.backup import ArchiveUnsafeError
 from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.extensions.lancedb import manifest, snapshot, swap
+from dbctl.extensions.lancedb.dump import FolderDumps, archive_size, blocks
+from dbctl.extensions.lancedb.location import LocalFiles
+from dbctl.extensions.lancedb.manifest import History, ManifestError
+from dbctl.extensions.lancedb.restore import LanceRestoreTarget
+from dbctl.extensions.lancedb.verify import verify_snapshot
 from dbctl.url import Url
 from tests.engines import lance
 from tests.engines.lance import TABLE

@@ -18,16 +18,16 @@ from pathlib import Path, PurePosixPath
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, ImportedDump
-from dbctl.engines.lancedb import manifest, snapshot
-from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
-from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER, ManifestError
-from dbctl.engines.lancedb.snapshot import Snapshot
-from dbctl.engines.lancedb.verify import NOT_READ, is_readable, verify_folder, verify_snapshot
 from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import RestoreFailedError
+from dbctl.extensions.lancedb import manifest, snapshot
+from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
+from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER, ManifestError
+from dbctl.extensions.lancedb.snapshot import Snapshot
+from dbctl.extensions.lancedb.verify import NOT_READ, is_readable, verify_folder, verify_snapshot
 from dbctl.files import tar
 from dbctl.files.atomic import create_file
 

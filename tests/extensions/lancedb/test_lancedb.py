@@ -17,7 +17,6 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
-from dbctl.engines.lancedb import manifest
 from dbctl.errors.backup import StorageKeysMissingError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -29,6 +28,7 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.databases import PartialWriteError
 from dbctl.errors.usage import DriverMissingError, NotSupportedError, UrlInvalidError, ValueInvalidError
+from dbctl.extensions.lancedb import manifest
 from dbctl.url import parse_url, resolve_engine
 from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
@@ -506,5 +506,5 @@ def test_bare_path_resolves_to_folder_engine():
 
 
 def test_registry_import_does_not_load_library():
-    script = "import sys, dbctl.engines.registry, dbctl.engines.contract.vectors, dbctl.engines.lancedb.reader; print('lancedb' in sys.modules or 'pyarrow' in sys.modules)"
+    script = "import sys, dbctl.engines.registry, dbctl.engines.contract.vectors, dbctl.extensions.lancedb.reader; print('lancedb' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "False"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
-from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.rows import ROW_ID, RowReader, express_milliseconds, fold_case
-from dbctl.engines.lancedb.values import type_family
+from dbctl.extensions.lancedb.catalog import Catalog
+from dbctl.extensions.lancedb.rows import ROW_ID, RowReader, express_milliseconds, fold_case
+from dbctl.extensions.lancedb.values import type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.engines.lancedb.manifest import History, Manifest, ManifestError
-from dbctl.engines.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.lancedb.manifest import History, Manifest, ManifestError
+from dbctl.extensions.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
 from dbctl.files import atomic, mounts
 
 if TYPE_CHECKING:
-    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.extensions.lancedb.reader import LanceReader
 
 
 #: ``vacuum`` removes versions that are older; a reader of a removed version fails.

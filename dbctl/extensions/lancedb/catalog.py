@@ -13,18 +13,18 @@ from dbctl import signals
 from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaReader, SchemaTable
 from dbctl.engines.contract.vectors import VectorColumn
-from dbctl.engines.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
-from dbctl.engines.lancedb.manifest import History, ManifestError
-from dbctl.engines.lancedb.values import Family, decoded_type, quote_name, type_family
 from dbctl.engines.sql.catalog import LiveTables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
+from dbctl.extensions.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
+from dbctl.extensions.lancedb.manifest import History, ManifestError
+from dbctl.extensions.lancedb.values import Family, decoded_type, quote_name, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.table import LanceTable
 
-    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.extensions.lancedb.reader import LanceReader
 
 
 #: The start of the metadata key that marks key columns.

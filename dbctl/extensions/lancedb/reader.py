@@ -12,15 +12,15 @@ from dbctl.engines.contract.database import AllOf, Column, Query, Readable, Refe
 from dbctl.engines.contract.fulltext import TextScanner
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery, ValueCodec
 from dbctl.engines.contract.vectors import VectorSearch
-from dbctl.engines.lancedb.catalog import Catalog, LanceSchema
-from dbctl.engines.lancedb.location import Location
-from dbctl.engines.lancedb.ordering import sort_row_ids
-from dbctl.engines.lancedb.rows import LanceTextScanner, RowReader
-from dbctl.engines.lancedb.values import Row, to_rows, type_family
-from dbctl.engines.lancedb.write_values import convert
 from dbctl.engines.sql import codec
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.lancedb.catalog import Catalog, LanceSchema
+from dbctl.extensions.lancedb.location import Location
+from dbctl.extensions.lancedb.ordering import sort_row_ids
+from dbctl.extensions.lancedb.rows import LanceTextScanner, RowReader
+from dbctl.extensions.lancedb.values import Row, to_rows, type_family
+from dbctl.extensions.lancedb.write_values import convert
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class LanceReader(Readable):
     @cached_property
     def dumps(self) -> Dumps | None:
         """None for a bucket."""
-        from dbctl.engines.lancedb.dump import FolderDumps
+        from dbctl.extensions.lancedb.dump import FolderDumps
 
         if self.location.folder is None:
             return None
@@ -86,19 +86,19 @@ class LanceReader(Readable):
 
     @cached_property
     def vectors(self) -> VectorSearch:
-        from dbctl.engines.lancedb.vectors import LanceVectors
+        from dbctl.extensions.lancedb.vectors import LanceVectors
 
         return LanceVectors(self)
 
     @cached_property
     def checks(self) -> Checks:
-        from dbctl.engines.lancedb.checks import LanceChecks
+        from dbctl.extensions.lancedb.checks import LanceChecks
 
         return LanceChecks(self)
 
     @cached_property
     def storage(self) -> StorageManager:
-        from dbctl.engines.lancedb.maintenance import LanceStorage
+        from dbctl.extensions.lancedb.maintenance import LanceStorage
 
         return LanceStorage(self)
 

@@ -25,12 +25,12 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
-from dbctl.engines.lancedb import swap
-from dbctl.engines.lancedb.dump import TOP_FOLDER, copy_ownership, verify_extracted
-from dbctl.engines.lancedb.swap import FolderSwap, UnchangedSwap
 from dbctl.errors.connection import NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.extensions.lancedb import swap
+from dbctl.extensions.lancedb.dump import TOP_FOLDER, copy_ownership, verify_extracted
+from dbctl.extensions.lancedb.swap import FolderSwap, UnchangedSwap
 from dbctl.files import atomic, mounts, tar, temp
 from dbctl.url import Url
 
