@@ -214,7 +214,7 @@ def verify(
 
     Foreign files are verified, too: a dump is loaded into a temporary database, which is then dropped.
     """
-    from dbctl.services.backup.foreign.staging import repository_or_temp_dir
+    from dbctl.services.backup.named_files import repository_or_temp_dir
     from dbctl.services.backup.verify import VerifyBackups
 
     ids, paths = split_ids_and_paths(names or ())

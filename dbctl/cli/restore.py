@@ -233,7 +233,7 @@ def files(
     """
     if bool(backup) == bool(file):
         raise UsageError(detail="pass either the id of a backup (or latest), or --file PATH")
-    from dbctl.services.backup.foreign.staging import repository_or_temp_dir
+    from dbctl.services.backup.named_files import repository_or_temp_dir
     from dbctl.services.restore.app_files import RestoreFiles
 
     with session.open_app() as app:

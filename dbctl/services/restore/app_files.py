@@ -14,10 +14,9 @@ from dbctl.files.atomic import hash_blocks
 from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.foreign.import_file import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT
-from dbctl.services.backup.foreign.staging import stat_file
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import open_reader
+from dbctl.services.backup.named_files import decompression_limit, stat_file
 from dbctl.services.backup.repository import Repository
 
 
@@ -121,7 +120,7 @@ class RestoreFiles(BackupOperation):
                         reason=f"it is {file_type.description}",
                         hint="It contains no files to extract.",
                     )
-                max_bytes = max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * archive.stat().st_size)
+                max_bytes = decompression_limit(archive.stat().st_size)
                 compression.decompress_import(
                     file, archive, plain, file_type.compress, max_bytes=max_bytes, target=self._name
                 )

@@ -42,10 +42,9 @@ from dbctl.services.backup.foreign.discovery import (
 )
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
+from dbctl.services.backup.named_files import decompression_limit
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
 
-#: Limit of the decompressed size: this number of bytes or, if larger, this multiple of the compressed size.
-MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO = 64 << 20, 100
 #: Decompression leaves one tenth of the free space unused.
 RESERVED_SHARE = 10
 #: Bytes of a file name that leave space for the suffixes of SQLite side files.
@@ -185,7 +184,7 @@ class ForeignImport:
                 plain,
                 destination,
                 self._name,
-                max_bytes=_decompression_limit(decompressed.bytes),
+                max_bytes=decompression_limit(decompressed.bytes),
             ),
             status=before,
             sha256=decompressed.sha256,
@@ -244,7 +243,7 @@ class ForeignImport:
         is_compressed, size = file_type.compress != "none", os.fstat(file.fileno()).st_size
         file_system = os.statvfs(self._temp_dir)
         free_space = file_system.f_bavail * file_system.f_frsize // RESERVED_SHARE * (RESERVED_SHARE - 1)
-        limit = _decompression_limit(size) if is_compressed else max(1, size)
+        limit = decompression_limit(size) if is_compressed else max(1, size)
         try:
             decompressed = compression.decompress_import(
                 file,
@@ -338,10 +337,6 @@ class ForeignImport:
             members=[member],
             left_out=(),
         )
-
-
-def _decompression_limit(compressed_bytes: int) -> int:
-    return max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * compressed_bytes)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -19,14 +18,9 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import TOC_FILE, detect_file_type
-from dbctl.errors.backup import (
-    FileInvalidError,
-    FileNotRestorableError,
-    FileUnsafeError,
-    RepositoryNotConfiguredError,
-)
+from dbctl.errors.backup import FileInvalidError, FileNotRestorableError
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import FileFailedError
 from dbctl.errors.databases import SameFileError
 from dbctl.files import age, atomic
 from dbctl.services.app.app import App
@@ -36,6 +30,7 @@ from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.foreign.discovery import find_missing_files, find_set
 from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
+from dbctl.services.backup.named_files import stat_file
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import MANIFEST, MAX_MANIFEST_BYTES
 
@@ -137,30 +132,9 @@ def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
     )
 
 
-def repository_or_temp_dir(app: App, address: str) -> Repository:
-    """Return the repository, where files are decompressed; without one, use the temporary folder."""
-    try:
-        return Repository(app, address)
-    except RepositoryNotConfiguredError:
-        return Repository(app, tempfile.gettempdir())
-
-
 def count_bytes(paths: Sequence[Path]) -> int:
     """Return the number of bytes to read; missing files have 0 bytes."""
     return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
-
-
-def stat_file(path: Path) -> os.stat_result:
-    """Return the status of a file that the user named; raises as ``stage_backup``."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="file", path=path) from error
-    except (OSError, ValueError) as error:
-        raise FileFailedError(path=path, reason=getattr(error, "strerror", "") or str(error)) from error
-    if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
-        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
-    return status
 
 
 def _refuse_live(app: App, path: Path) -> None:

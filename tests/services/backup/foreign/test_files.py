@@ -27,6 +27,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ChangedWhileReadError, FileFailedError, FileMissingError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import UsageError, WrongAppError
+from dbctl.services.backup import named_files
 from dbctl.services.backup.foreign import discovery, import_file, staging
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time
@@ -310,7 +311,7 @@ def test_damaged_or_extended_file_is_rejected(path, foreign_dir):
 
 
 def test_gzip_bomb_is_limited_and_leaves_no_files(path, foreign_dir, monkeypatch):
-    monkeypatch.setattr(import_file, "MIN_DECOMPRESSION_LIMIT", 1 << 18)
+    monkeypatch.setattr(named_files, "MIN_DECOMPRESSION_LIMIT", 1 << 18)
     bomb = write_file(foreign_dir / "backup_20260105.db.gz", gzip_data(bytes(1 << 24)))
     assert isinstance(assert_rejected(path, bomb), DecompressionLimitError)
     assert not list(path.parent.rglob(".dbctl-unpacked-*"))
