@@ -828,7 +828,7 @@ _dbctl() {
         COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --replica --output -o --columns --excel-safe --template --quiet -q --progress --verbose -v --wide --color --no-color --no-pager --log-file --log-format --log-level --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
         return
     else
-        candidates=$children
+        if ((count == 0)); then candidates=$children; fi
         case "$path:$count" in
             'init:'0) candidates='@argument:profiles' ;;
             'init:'1) candidates='@file' ;;
@@ -912,6 +912,8 @@ _dbctl() {
         *) COMPREPLY=($(compgen -W "$candidates" -- "$2")) ;;
     esac
     if [[ -z $option && -n $children && $candidates == @* ]]; then COMPREPLY+=($(compgen -W "$children" -- "$2")); fi
+    # a command of another distribution
+    if [[ -z $option && -n $children && $candidates != @* && ${#COMPREPLY[@]} == 0 ]]; then _dbctl_live argument:commands "$2"; fi
 }
 
 complete -F _dbctl dbctl

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli import shells
+
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / "toy"
 CONFIGURATION = """\
@@ -154,3 +156,12 @@ def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installe
     )
     assert "from another distribution" in run(app, folder, "data", "toy")
     assert run(app, folder, "--help") == run(app, None, "--help")
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_tab_completes_its_commands(app, installed, name):
+    with shells.open_shell(name, app, PYTHONPATH=f"{ROOT}{os.pathsep}{installed}") as shell:
+        assert shell.complete("dbctl to") == "dbctl toy "
+        assert shell.complete("dbctl toy co") == "dbctl toy count "
+        assert shell.complete("dbctl data to") == "dbctl data toy "
+        assert shell.complete("dbctl users li") == "dbctl users list "

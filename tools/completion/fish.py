@@ -18,7 +18,7 @@ def render_fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
     ]
     paths = [f"{node.path} {name}".strip() for node in nodes for name, _ in node.children]
     lines = [
-        f"complete -c dbctl -n {_quote(_condition(node))} -f -a {_quote(name)} -d {_quote(text)}"
+        f"complete -c dbctl -n {_quote(_condition(node, 0))} -f -a {_quote(name)} -d {_quote(text)}"
         for node in nodes
         for name, text in node.children
     ]
@@ -32,6 +32,12 @@ def render_fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
             if slot.completion
         ]
     lines += [_option_line(slot, "") for slot in common]
+    lines += [
+        f"complete -c dbctl -n {_quote(_condition(node, 0))} -f -a '(__dbctl_others {' '.join(name for name, _ in node.children)})'"
+        for node in nodes
+        if node.children and not node.arguments
+    ]
+    lines += ["complete -c dbctl -n \"__dbctl_at '' 1\" -f -a '(__dbctl_live argument:commands)'"]
     rules = "\n".join(lines)
     return f"""# Completion of dbctl for fish; {MARK}.
 
@@ -60,6 +66,10 @@ end
 function __dbctl_live -d 'Values of the kinds $argv[1]'
     set -l words (commandline -opc)
     $words[1] __complete fish $argv[1] '' $words[2..-1] (commandline -ct) 2>/dev/null | string split0
+end
+
+function __dbctl_others -d 'Commands of other distributions, if the word begins none of $argv'
+    string match -q -- (commandline -ct)'*' $argv; or __dbctl_live argument:commands
 end
 
 complete -c dbctl -f

@@ -90,7 +90,7 @@ _dbctl() {{
         COMPREPLY=($(compgen -W "$flags {flags}" -- "$current"))
         return
     else
-        candidates=$children
+        if ((count == 0)); then candidates=$children; fi
         case "$path:$count" in
 {_indent(arguments, 3)}
         esac
@@ -102,6 +102,8 @@ _dbctl() {{
         *) COMPREPLY=($(compgen -W "$candidates" -- "$2")) ;;
     esac
     if [[ -z $option && -n $children && $candidates == @* ]]; then COMPREPLY+=($(compgen -W "$children" -- "$2")); fi
+    # a command of another distribution
+    if [[ -z $option && -n $children && $candidates != @* && ${{#COMPREPLY[@]}} == 0 ]]; then _dbctl_live argument:commands "$2"; fi
 }}
 
 complete -F _dbctl dbctl
@@ -149,7 +151,7 @@ _dbctl_live() {{  # completes values of the slot $1
 }}
 
 _dbctl() {{
-    local current="$words[CURRENT]" path_= count=0 candidates= option= word only_arguments=
+    local current="$words[CURRENT]" path_= count=0 candidates= option= word only_arguments= other=
     local -a children flags
     for word in "${{(@)words[2,CURRENT-1]}}"; do
         if [[ -n $option ]]; then
@@ -183,12 +185,12 @@ _dbctl() {{
         case "$path_" in
 {_indent(children, 3)}
         esac
-        if (( $#children )); then
-            _describe command children
-        fi
+        if (( count )) || ! _describe command children; then other=1; fi
         case "$path_:$count" in
 {_indent(arguments, 3)}
         esac
+        # a command of another distribution
+        if [[ -n $other && -z $candidates ]] && (( $#children )); then candidates=@argument:commands; fi
     fi
     case "$candidates" in
         @file) _files ;;

@@ -90,7 +90,19 @@ def _create_output(shell: str, slot: str, inserted: str, *, words: Sequence[str]
     return "".join(f"{name}\0" for name in names if all(c.isprintable() or c in shown for c in name))
 
 
+def _list_commands(words: Sequence[str], prefix: str) -> Sequence[str]:
+    """Return the commands of dbctl, or of the group that the words name: the completion files lack those of other distributions."""
+    from dbctl.cli._catalog import read_catalog
+
+    groups = read_catalog().groups
+    named = groups.get(" ".join(word for word in words if not word.startswith("-")))
+    names = list(groups) if named is None else named.commands
+    return [name for name in names if name.startswith(prefix)]
+
+
 def _list_names(kinds: str, words: Sequence[str], prefix: str) -> Sequence[str]:
+    if kinds == "commands":
+        return _list_commands(words, prefix)
     from dbctl.config.sections import Selection
     from dbctl.services.completion import NameRequest, list_names
 
