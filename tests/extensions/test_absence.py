@@ -1,22 +1,30 @@
-"""The core works without the packages of extensions, of which only the table remains."""
+"""The core without the packages of all extensions, of which only the table remains: every command of the core has the same result."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-import dbctl
 from dbctl.extensions import registry
+from tests.cli import test_reference as sample
+from tests.extensions.absence import ALL, Remainder
+from tests.in_process import ROOT
+from tools import reference
 
 Dbctl: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
+#: Modules of the package ``dbctl.extensions`` itself.
+OWN = {"__init__.py", "base.py", "installed.py", "registry.py", "__pycache__"}
+#: Durations, words with a number, an identifier or a generated password, and the width of columns, which differ from run to run.
+VARIABLE = re.compile(r"[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+")
+#: Lines whose result names an index that only an extension builds: the rows are the same, the note about the index is not.
+WITH_INDEX = {"search {search} {word}", "search index check"}
 CONFIGURATION = """\
 [apps.shop]
 profile = "plain"
@@ -38,31 +46,67 @@ engines = ["lancedb"]
 """
 
 
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Remainder:
+    return Remainder(tmp_path_factory.mktemp("core") / "path", *ALL)
+
+
 @pytest.fixture
-def bare(tmp_path: Path) -> Dbctl:
-    """Return a function that runs a command of dbctl without any extension, in a folder with two apps."""
-    core, source = tmp_path / "core/dbctl", Path(dbctl.__file__).parent
-    names = {extension.name for extension in registry.BUILT_IN}
-    (core / "extensions").mkdir(parents=True)
-    for path in (*source.iterdir(), *(source / "extensions").iterdir()):
-        if path.name != "extensions" and path.name not in names:
-            (core / path.relative_to(source)).symlink_to(path)
+def bare(tmp_path: Path, core: Remainder) -> Dbctl:
+    """Return a function that runs a command without any extension, in a folder with two apps."""
     subprocess.run(
         ["sqlite3", tmp_path / "shop.db", "create table goods (id integer primary key)"], check=True
     )
     (tmp_path / "vectors").mkdir()
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     (tmp_path / "vectors.toml").write_text(PROFILE)
-    environment = {**os.environ, "PYTHONPATH": str(core.parent), "DBCTL_STATE": "off", "COLUMNS": "300"}
-    code = "from dbctl.__main__ import run; run()"
+    return lambda *words: core.run(*words, cwd=tmp_path, environment={"COLUMNS": "300"})
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *words],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
 
-    return run
+def list_core_lines(lines: Sequence[str]) -> list[str]:
+    """Return the lines whose commands belong to no extension."""
+    names = {name for extension in registry.BUILT_IN for name in (*extension.groups, *extension.commands)}
+    core = [line for line in lines if not any(f"{line} ".startswith(f"{name} ") for name in names)]
+    return [line for line in core if line not in WITH_INDEX]
+
+
+def test_all_commands_of_the_core_have_the_same_results(core: Remainder, tmp_path: Path) -> None:
+    deployment = sample.create_deployment(tmp_path / "document")
+    lines = list_core_lines([*sample.EXAMPLES])
+    words = [sample.split_line(line, deployment) for line in lines]
+    whole = Remainder(tmp_path / "all").run_lines(words, deployment, tmp_path / "whole")
+    alone = core.run_lines(words, deployment, tmp_path / "alone")
+    differences = [
+        f"{line}\n{first}\n{second}"
+        for line, first, second in zip(lines, whole, alone, strict=True)
+        if [VARIABLE.sub(" ", str(part)) for part in first]
+        != [VARIABLE.sub(" ", str(part)) for part in second]
+    ]
+    assert not differences, "\n\n".join(differences)
+
+
+def test_help_lists_no_command_of_an_absent_extension(core: Remainder, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    lines = [["help"], ["data", "--help"], ["backup", "--help"], ["metrics"], ["metrcs"]]
+    results = core.run_lines(lines, tmp_path / "empty", tmp_path / "run")
+    assert [status for status, _, _ in results] == [0, 0, 0, 2, 2]
+    text = "".join(out + err for _, out, err in results)
+    assert "no such command 'metrics'" in text
+    assert "did you mean 'metrics'" not in text
+    listed = [*re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", text, re.MULTILINE)]
+    assert "users" in listed
+    absent = {name for extension in registry.BUILT_IN for name in (*extension.groups, *extension.commands)}
+    assert not absent & {*listed}
+    assert "Prometheus" not in text
+
+
+def test_every_extension_is_installed() -> None:
+    assert [*registry.list_absent()] == []
+    folders = {path.name for path in (ROOT / "dbctl/extensions").iterdir()} - OWN
+    assert folders == {extension.name for extension in registry.BUILT_IN}
+    declared = {word for extension in registry.BUILT_IN for word in (*extension.groups, *extension.commands)}
+    commands = {*reference.read_specs()}
+    assert all(any(f"{name} ".startswith(f"{word} ") for name in commands) for word in declared)
 
 
 def test_engine_of_an_absent_extension_is_refused_with_those_that_exist(bare: Dbctl) -> None:
