@@ -59,7 +59,7 @@ def _add_commands(groups: dict[str, CatalogGroup], extension: Extension) -> None
 
     for name, place in extension.groups.items():
         with suppress(ExtensionInvalidError):
-            group = registry.load(place).GROUP
+            group = registry.load(f"{place}:GROUP")
             words = [str(info.name) for info in group.infos if info.name != name]
             groups[name] = CatalogGroup(section=group.section, help=group.help, commands=words)
     for path in extension.commands:

@@ -7,6 +7,7 @@ neither the core nor the table has, and by commands that list everything: readin
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -95,6 +96,9 @@ BUILT_IN: Sequence[Extension] = (
 )
 
 
+_COMMAND = re.compile(r"[a-z]+( [a-z-]+)?")
+
+
 class ThirdParty(NamedTuple):
     """An extension of another distribution."""
 
@@ -120,7 +124,12 @@ def list_third_party() -> Sequence[ThirdParty]:
         return ()  # without importing importlib.metadata, which takes longer than everything else here
     from importlib import metadata
 
-    return [*map(_read_entry_point, sorted(metadata.entry_points(group=ENTRY_POINTS)))]
+    read = list[ThirdParty]()
+    for entry in sorted(metadata.entry_points(group=ENTRY_POINTS)):
+        read.append(
+            _read_entry_point(entry, [*BUILT_IN, *(other.extension for other in read if other.extension)])
+        )
+    return read
 
 
 def list_extensions() -> Iterator[Extension]:
@@ -208,7 +217,7 @@ def load(place: Place) -> Any:
     try:
         imported = import_module(module)
         return getattr(imported, attribute) if attribute else imported
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if module.startswith("dbctl."):
             raise
         reason = f"{place} cannot be imported: {type(error).__name__}: {error}"
@@ -216,45 +225,54 @@ def load(place: Place) -> Any:
         raise ExtensionInvalidError(extension=owner, distribution=owner, reason=reason) from error
 
 
-def _read_entry_point(entry: EntryPoint) -> ThirdParty:
+def _read_entry_point(entry: EntryPoint, others: Sequence[Extension]) -> ThirdParty:
+    """Read an extension that may have no name of ``others``."""
     distribution = entry.dist
     name, version = (distribution.name, distribution.version) if distribution else ("", "")
     try:
         extension = entry.load()
-    except Exception as error:  # noqa: BLE001 - the code of others may raise anything, and only its own commands may fail
+        reason = next(_find_problems(extension, entry.name, others), "")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the code of others may raise anything, and only its own commands may fail
         reason = f"its import failed: {type(error).__name__}: {error}"
-    else:
-        reason = _find_problem(extension, entry.name)
-        if not reason:
-            return ThirdParty(entry.name, name, version, extension)
+    if not reason:
+        return ThirdParty(entry.name, name, version, extension)
     invalid = ExtensionInvalidError(extension=entry.name, distribution=name, reason=reason)
     return ThirdParty(entry.name, name, version, None, invalid)
 
 
-def _find_problem(extension: object, name: str) -> str:
-    """Return why an extension cannot be used; empty: it can be."""
+def _find_problems(extension: object, name: str, others: Sequence[Extension]) -> Iterator[str]:
+    """Yield why an extension cannot be used."""
     if not isinstance(extension, Extension):
-        return f"its entry point is of the type {type(extension).__name__}, not Extension"
+        yield f"its entry point is of the type {type(extension).__name__}, not Extension"
+        return
     if extension.api != API:
-        return f"it uses version {extension.api} of the interface of extensions, and dbctl has version {API}"
-    if extension.name != name or any(name == other.name for other in BUILT_IN):
-        return (
-            f"its name {extension.name!r} is not that of its entry point, or is that of an extension of dbctl"
-        )
-    existing = {word for other in BUILT_IN for word in (*other.groups, *other.commands)}
-    for words in (*extension.groups, *extension.commands):
-        if words in existing or _is_core_command(words):
-            return f"dbctl has the command {words!r}"
+        yield f"it uses version {extension.api} of the interface of extensions, and dbctl has version {API}"
+    if extension.name != name or any(name == other.name for other in others):
+        yield f"its name {extension.name!r} is not that of its entry point, or is that of another extension"
+    yield from _find_problems_of_commands(extension, others)
     for engine in extension.engines:
-        if engine in ENGINES or any(engine in other.engines for other in BUILT_IN):
-            return f"dbctl has the engine {engine!r}"
-    section = next(filter(_is_core_section, extension.app_sections), "")
-    return section and f"dbctl has the key {section!r} of apps"
+        if engine in ENGINES or any(engine in other.engines for other in others):
+            yield f"the engine {engine!r} exists"
+    for section in extension.app_sections:
+        if _is_core_section(section) or any(section in other.app_sections for other in others):
+            yield f"the section {section!r} of apps exists"
+
+
+def _find_problems_of_commands(extension: Extension, others: Sequence[Extension]) -> Iterator[str]:
+    existing = {word for other in others for word in (*other.groups, *other.commands)}
+    groups = {word for other in (*others, extension) for word in other.groups}
+    for words in (*extension.groups, *extension.commands):
+        group = words.rpartition(" ")[0]
+        if not _COMMAND.fullmatch(words):
+            yield f"the command {words!r} has other characters than small letters"
+        elif words in existing or _is_core_command(words):
+            yield f"the command {words!r} exists"
+        elif words in extension.commands and group not in groups and not util.find_spec(f"dbctl.cli.{group}"):
+            yield f"the command {words!r} belongs to no group"
 
 
 def _is_core_section(name: str) -> bool:
-    known = import_module("dbctl.config.model").AppConfig.__struct_fields__
-    return name in known or any(name in other.app_sections for other in BUILT_IN)
+    return name in import_module("dbctl.config.model").AppConfig.__struct_fields__
 
 
 def _is_core_command(words: str) -> bool:

@@ -27,11 +27,16 @@ BROKEN = {
     "other_type": ("json:dumps", "is of the type function, not Extension"),
     "other_name": ("dbctl_toy.extension:EXTENSION", "its name 'toy' is not that of its entry point"),
     "future": ("dbctl_broken:FUTURE", "it uses version 99 of the interface of extensions"),
-    "group": ("dbctl_broken:GROUP", "dbctl has the command 'users'"),
-    "command": ("dbctl_broken:COMMAND", "dbctl has the command 'data rows'"),
-    "extension": ("dbctl_broken:EXTENSION", "dbctl has the command 'metrics'"),
-    "section": ("dbctl_broken:SECTION", "dbctl has the key 'backup' of apps"),
-    "engine": ("dbctl_broken:ENGINE", "dbctl has the engine 'lancedb'"),
+    "malformed": ("dbctl_broken:MALFORMED", "its import failed: TypeError"),
+    "exits": ("dbctl_exits:EXTENSION", "its import failed: SystemExit"),
+    "group": ("dbctl_broken:GROUP", "the command 'users' exists"),
+    "command": ("dbctl_broken:COMMAND", "the command 'data rows' exists"),
+    "extension": ("dbctl_broken:EXTENSION", "the command 'metrics' exists"),
+    "dotted": ("dbctl_broken:DOTTED", "the command 'toy.x' has other characters than small letters"),
+    "alone": ("dbctl_broken:ALONE", "the command 'nothing toy' belongs to no group"),
+    "toy_again": ("dbctl_broken:AGAIN", "the command 'toy' exists"),
+    "section": ("dbctl_broken:SECTION", "the section 'backup' of apps exists"),
+    "engine": ("dbctl_broken:ENGINE", "the engine 'lancedb' exists"),
 }
 MODULE = """\
 from dbctl.extensions.base import AppSection, Extension
@@ -41,6 +46,10 @@ GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
 COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
 SECTION = Extension(name="section", app_sections={"backup": AppSection(kind="builtins:dict", meaning="", after="url")})
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
+MALFORMED = Extension(name="malformed", groups=None)
+DOTTED = Extension(name="dotted", groups={"toy.x": "dbctl_toy.commands"})
+ALONE = Extension(name="alone", commands={"nothing toy": "dbctl_toy.data"})
+AGAIN = Extension(name="toy_again", groups={"toy": "dbctl_toy.commands"})
 ENGINE = Extension(name="engine", engines={"lancedb": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")})
 """
 
@@ -88,6 +97,7 @@ def install_broken(folder: Path, toy: Path) -> None:
     """Install a distribution with all broken extensions, next to the toy."""
     shutil.copytree(toy, folder)
     (folder / "dbctl_broken.py").write_text(MODULE)
+    (folder / "dbctl_exits.py").write_text("raise SystemExit(3)\n")
     metadata = folder / "dbctl_broken-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dbctl-broken\nVersion: 1.0\n")
@@ -147,13 +157,19 @@ def test_broken_extensions_are_findings_and_affect_no_command(app, installed, tm
         assert any(f"the extension {name} of dbctl-broken" in text and reason in text for text in messages)
 
 
-def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installed, tmp_path):
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nothing_here\n", "ModuleNotFoundError: No module named 'nothing_here'"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("", "AttributeError: module 'dbctl_toy.commands' has no attribute 'GROUP'"),
+    ],
+)
+def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installed, tmp_path, code, reason):
     folder = shutil.copytree(installed, tmp_path / "changed")
-    (folder / "dbctl_toy/commands.py").write_text("import nothing_here\n")
+    (folder / "dbctl_toy/commands.py").write_text(code)
     text = run(app, folder, "toy", "count", status=2)
-    assert (
-        "dbctl_toy.commands cannot be imported: ModuleNotFoundError: No module named 'nothing_here'" in text
-    )
+    assert f"dbctl_toy.commands:GROUP cannot be imported: {reason}" in text
     assert "from another distribution" in run(app, folder, "data", "toy")
     assert run(app, folder, "--help") == run(app, None, "--help")
 

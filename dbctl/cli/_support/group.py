@@ -284,7 +284,7 @@ def find_group(name: str) -> Group | None:
         from dbctl.extensions import registry
 
         place = registry.find_group(name)
-        group = registry.load(place).GROUP if place else None
+        group = registry.load(f"{place}:GROUP") if place else None
     return group if group and group.name == name else None
 
 
@@ -307,6 +307,6 @@ def _create_joined(place: str, name: str) -> Command:
     from dbctl.extensions import registry
 
     # the module has a group of the same name, with the joined commands alone
-    joined: Any = create_command(registry.load(place).GROUP)
+    joined: Any = create_command(registry.load(f"{place}:GROUP"))
     command: Command = joined.loaders[name]()
     return command
