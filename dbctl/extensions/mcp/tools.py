@@ -20,7 +20,7 @@ from dbctl.model import Struct
 _ANSWERS = Path(__file__).parents[2] / "render/answers.schema.json"
 #: Parameters whose value is a place on this machine or in its network. The agent is on another side of the border that it reads
 #: through: it could read any file, and connect to any server.
-_PLACES = re.compile(r"\b(FILE|DIR|PATH|URL|ADDRESS|A|B)\b")
+_PLACES = re.compile(r"\b(FILE|DIR|DIRECTORY|PATH|URL|ADDRESS|A|B)\b")
 #: Options that a tool lacks: they show secrets, write, install something, do not end, or are for terminals.
 _REFUSED = frozenset({"--secrets", "--record", "--install", "--watch", "--every", "--dry-run", "--mark"})
 
@@ -73,7 +73,7 @@ def _create_tool(
     spec = command.callback.spec
     offered: dict[str, Any] = {}
     for parameter in command.params:
-        is_place = _PLACES.search(str(parameter.metavar or ""))
+        is_place = _PLACES.search(f"{parameter.metavar} {parameter.type.name}".upper())
         if is_place and parameter.required:
             return None
         is_refused = parameter.hidden or is_place or not _REFUSED.isdisjoint(parameter.opts)
