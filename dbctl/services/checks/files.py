@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 
 from dbctl.config import loader
 from dbctl.config.environment import secret_file
-from dbctl.config.sections import Selection, SourceFile, read_sections, report_first_problem
+from dbctl.config.sections import Sections, Selection, SourceFile, read_sections, report_first_problem
 from dbctl.errors.connection import DatabaseMissingError, FileFailedError, UnreachableError
+from dbctl.extensions import registry
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
@@ -122,6 +123,11 @@ def check_configuration(subject: FileSubject) -> Iterator[Finding]:
     passwords = [url.password.reveal() for url in urls if url.password]
     with report_first_problem(file):
         sections = read_sections(file)
+    for name in _list_absent_sections(sections):
+        message = f"the section {name} has no effect, because its extension is not installed"
+        yield Finding(
+            str(file), "warning", "extension-absent", message, "Install all of dbctl, or remove it."
+        )
     for source in sections.files:
         yield from _check_source(source, passwords)
     for secret in sections.secrets.values():
@@ -132,6 +138,18 @@ def check_configuration(subject: FileSubject) -> Iterator[Finding]:
                 yield from check_access(
                     str(file), stats, "this allows replacing a secret", "it contains a secret"
                 )
+
+
+def _list_absent_sections(sections: Sections) -> Iterator[str]:
+    """Yield the configured sections that nothing reads: who waits for a message or a job would wait in vain."""
+    if sections.notifies and registry.find_place("on_run") is None:
+        yield "notify"
+    configured = {
+        key for source in sections.files for app in source.values.get("apps", {}).values() for key in app
+    }
+    for name, section in registry.list_app_sections(()).items():
+        if section is None and name in configured:
+            yield name
 
 
 def _check_source(source: SourceFile, passwords: Sequence[str]) -> Iterator[Finding]:

@@ -47,6 +47,13 @@ def test_jobs_run_and_are_recorded_without_notices(blog, remainder, receiver):
     assert not receiver.requests
 
 
+def test_doctor_reports_the_section_that_has_no_effect(blog, remainder):
+    examined = remainder.run("doctor", "-q", "-o", "json", cwd=blog)
+    codes = [finding["code"] for finding in json.loads(examined.stdout)["data"]["findings"]]
+    assert codes.count("extension-absent") == 1
+    assert "extension-absent" not in Remainder(blog / "whole").run("doctor", "-o", "json", cwd=blog).stdout
+
+
 def test_configuration_is_valid_and_has_no_jobs_of_the_extension(blog, remainder):
     assert remainder.run("config", "validate", cwd=blog).returncode == 0
     jobs = remainder.run("schedule", "cron", cwd=blog)
