@@ -11,7 +11,9 @@ from itertools import chain, islice
 from typing import cast
 
 from msgspec import structs
-from psycopg import capabilities, pq
+from psycopg import capabilities, errors, generators, pq
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait
 
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
@@ -176,6 +178,10 @@ def _read_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
+#: Bytes of one write.
+BLOCK = 1 << 18
+
+
 _OUTSIDE_FAILURES = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
 
 
@@ -241,15 +247,14 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
-        with (
-            read_all_rows(self._db, table),
-            self._connection.translate_errors(sql),
-            self._connection.session.cursor() as cursor,
-        ):
-            with cursor.copy(sql.encode()) as copy:
-                while block := b"".join(islice(copy, BATCH_ROWS)):
-                    write(block)
-            return cursor.rowcount
+        session = self._connection.session
+        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
+            try:
+                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+            except BaseException:  # also on a signal: the server must not continue
+                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                    session.pgconn.finish()
+                raise
 
     def _refuse_secrets(self, query: UserQuery) -> None:
         statement = read_only.explained_statement(query.sql)
@@ -330,3 +335,35 @@ def _batches(
                 for row in batch
             ]
         )
+
+
+def _copy_out(wire: pq.abc.PGconn, sql: bytes, write: Callable[[bytes], object]) -> PQGen[int]:
+    """Pass on the data of COPY; return the row count.
+
+    The driver's own method takes twice as long: it creates a generator for every row.
+    """
+    wire.send_query(sql)
+    (first,) = yield from generators.execute(wire)
+    if first.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(first)
+    chunks: list[memoryview] = []
+    size = 0
+    while True:
+        length, data = wire.get_copy_data(1)
+        if length > 0:
+            chunks.append(data)
+            size += length
+            if size >= BLOCK:
+                write(b"".join(chunks))
+                chunks, size = [], 0
+        elif length == 0:
+            while not (yield Wait.R):
+                continue
+            wire.consume_input()
+        else:
+            break
+    write(b"".join(chunks))
+    (last,) = yield from generators.fetch_many(wire)
+    if last.status != pq.ExecStatus.COMMAND_OK:
+        raise errors.error_from_result(last)
+    return last.command_tuples or 0
