@@ -21,8 +21,8 @@ _ANSWERS = Path(__file__).parents[2] / "render/answers.schema.json"
 #: Parameters whose value is a place on this machine or in its network. The agent is on another side of the border that it reads
 #: through: it could read any file, and connect to any server.
 _PLACES = re.compile(r"\b(FILE|DIR|DIRECTORY|PATH|URL|ADDRESS|A|B)\b")
-#: Options that a tool lacks: they show secrets, write, install something, do not end, or are for terminals.
-_REFUSED = frozenset({"--secrets", "--record", "--install", "--watch", "--every", "--dry-run", "--mark"})
+#: Options that a tool lacks: they show secrets, write, do not end within the default time, or are for terminals.
+_REFUSED = frozenset({"--secrets", "--record", "--watch", "--every", "--within", "--mark"})
 
 
 class Tool(Struct, frozen=True, kw_only=True):
