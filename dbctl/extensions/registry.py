@@ -96,7 +96,7 @@ BUILT_IN: Sequence[Extension] = (
 )
 
 
-_COMMAND = re.compile(r"[a-z]+( [a-z-]+)?")
+_COMMAND = r"[a-z]+( [a-z-]+)?"
 
 
 class ThirdParty(NamedTuple):
@@ -263,7 +263,7 @@ def _find_problems_of_commands(extension: Extension, others: Sequence[Extension]
     groups = {word for other in (*others, extension) for word in other.groups}
     for words in (*extension.groups, *extension.commands):
         group = words.rpartition(" ")[0]
-        if not _COMMAND.fullmatch(words):
+        if not re.fullmatch(_COMMAND, words):
             yield f"the command {words!r} has other characters than small letters"
         elif words in existing or _is_core_command(words):
             yield f"the command {words!r} exists"
