@@ -141,8 +141,8 @@ def _check_ntfy(section: NtfyConfig) -> Iterator[Problem]:
         endpoint = parse_http_address(section.url).endpoint
     except UrlInvalidError:
         return
-    if not endpoint.path:
-        yield ("ntfy", "url"), "the topic is missing; write https://ntfy.sh/TOPIC"
+    if endpoint.path.count("/") != 1:
+        yield ("ntfy", "url"), "the path is not a topic; write https://ntfy.sh/TOPIC"
     if (section.token_env or section.token_file) and not (endpoint.secure or endpoint.is_loopback):
         yield ("ntfy", "url"), "the token would be sent unencrypted; write https://, or use no token"
 

@@ -16,11 +16,11 @@ import pytest
 
 from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import AppriseConfig, EmailConfig, NotifyConfig, NtfyConfig, WebhookConfig
-from dbctl.extensions.notify.channels.apprise import Apprise
+from dbctl.extensions.notify.channels.apprise import Apprise, Ntfy
 from dbctl.extensions.notify.channels.base import SendFailedError, create_channels
 from dbctl.extensions.notify.channels.email import Email
 from dbctl.extensions.notify.channels.ping import Ping
-from dbctl.extensions.notify.channels.web import Ntfy, Webhook, sign
+from dbctl.extensions.notify.channels.webhook import Webhook, sign
 from dbctl.extensions.notify.dispatch import Task, run_tasks
 from dbctl.extensions.notify.notice import Notice
 from dbctl.model import Finding, Secret, now
@@ -75,7 +75,7 @@ def read_reason(send: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-# Pings, ntfy and webhook -----------------------------------------------------------------------------------------
+# Pings and webhook -----------------------------------------------------------------------------------------------
 
 
 def test_ping_sends_the_last_lines_of_a_long_text(receiver):
@@ -84,23 +84,6 @@ def test_ping_sends_the_last_lines_of_a_long_text(receiver):
     assert request.path.startswith("/check/143?rid=")
     assert len(request.body) <= 10_000
     assert request.body.decode().endswith("üend")
-
-
-def test_ntfy_publishes_json_with_token(receiver, tmp_path):
-    (tmp_path / "token").write_text("tk_file\n")
-    section = NtfyConfig(url=f"{receiver.url}/sub/topic", token_file="token")
-    Ntfy(section, tmp_path).send(NOTICE)
-    (request,) = receiver.requests
-    assert (request.path, request.headers["authorization"]) == ("/sub", "Bearer tk_file")
-    message = read_json(request)
-    assert (message["topic"], message["priority"]) == ("topic", 4)
-    assert (message["title"], message["message"]) == (NOTICE.title, NOTICE.text)
-
-
-def test_token_is_not_sent_without_tls(tmp_path, monkeypatch):
-    monkeypatch.setenv("PLACE", "http://ntfy.invalid")
-    section = NtfyConfig(url="${PLACE}/topic", token_env="TOKEN")
-    assert "unencrypted" in read_reason(lambda: Ntfy(section, tmp_path).send(NOTICE))
 
 
 def test_signature_is_that_of_standard_webhooks():
@@ -304,10 +287,58 @@ def test_apprise_delivers_to_each_service(receiver, tmp_path, monkeypatch, capfd
     assert "marked" not in reason + channel.place + output.out + output.err
 
 
+@pytest.mark.slow  # see above
+def test_ntfy_is_an_address_of_apprise(receiver, tmp_path):
+    (tmp_path / "token").write_text("tk_&=/file\n")
+    Ntfy(NtfyConfig(url=f"{receiver.url}/Topic-1", token_file="token"), tmp_path).send(NOTICE)
+    (request,) = receiver.requests
+    assert (request.path, request.headers["authorization"]) == ("/", "Bearer tk_&=/file")
+    assert (request.headers["x-priority"], request.headers["x-tags"]) == ("high", "rotating_light")
+    assert read_json(request) == {"topic": "Topic-1", "title": NOTICE.title, "message": NOTICE.text}
+
+
+@pytest.mark.slow  # see above
+@pytest.mark.parametrize(
+    "response",
+    [Response(status=500), Response(status=302, headers={"Location": "http://127.0.0.1:1/other"}), CUT],
+)
+def test_ntfy_that_does_not_accept_a_message_is_a_reason(receiver, tmp_path, response):
+    receiver.interfere = lambda _request: response
+    channel = Ntfy(NtfyConfig(url=f"{receiver.url}/secret"), tmp_path)
+    assert "did not accept" in read_reason(lambda: channel.send(NOTICE))
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.slow  # see above
+def test_ntfy_verifies_the_certificate(tmp_path, monkeypatch):
+    context, authority = create_contexts(tmp_path)
+    with receive_http(context) as receiver:
+        channel = Ntfy(NtfyConfig(url=f"{receiver.url}/topic", token_env="TOKEN"), tmp_path)
+        assert "did not accept" in read_reason(lambda: channel.send(NOTICE))
+        assert receiver.requests == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
+        channel.send(NOTICE)
+    (request,) = receiver.requests
+    assert request.headers["authorization"] == "Bearer tk_marked"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("https://ntfy.lan/a/topic", "not a topic"), ("http://ntfy.invalid/topic", "unencrypted")],
+)
+def test_address_of_ntfy_that_cannot_be_used_is_a_reason(tmp_path, monkeypatch, path, words):
+    monkeypatch.setenv("PLACE", path)
+    section = NtfyConfig(url="${PLACE}", token_env="TOKEN")
+    assert words in read_reason(lambda: Ntfy(section, tmp_path).send(NOTICE))
+
+
 def test_missing_apprise_is_a_reason_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
-    reason = read_reason(lambda: Apprise(AppriseConfig(urls=["json://x"]), tmp_path).send(NOTICE))
-    assert "dbctl[apprise]" in reason
+    for channel in (
+        Apprise(AppriseConfig(urls=["json://x"]), tmp_path),
+        Ntfy(NtfyConfig(url="https://ntfy.lan/topic"), tmp_path),
+    ):
+        assert "dbctl[apprise]" in read_reason(lambda channel=channel: channel.send(NOTICE))
 
 
 def test_program_of_a_secret_that_hangs_does_not_delay_the_command(tmp_path):

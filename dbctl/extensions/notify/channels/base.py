@@ -16,8 +16,8 @@ SOCKET_SECONDS = 5.0
 
 #: The module and the class of each channel, by its key in ``[notify]``; only those of configured channels are imported.
 _CLASSES = {
-    "ntfy": ("web", "Ntfy"),
-    "webhook": ("web", "Webhook"),
+    "ntfy": ("apprise", "Ntfy"),
+    "webhook": ("webhook", "Webhook"),
     "email": ("email", "Email"),
     "apprise": ("apprise", "Apprise"),
 }

@@ -1,4 +1,4 @@
-"""Push messages through ntfy, and signed requests to a webhook."""
+"""Signed requests to a webhook."""
 
 from __future__ import annotations
 
@@ -9,74 +9,34 @@ import hmac
 import json
 import time
 from pathlib import Path
-from typing import Generic, TypeVar
 from uuid import uuid4
 
 import msgspec
 from msgspec import structs
 
-from dbctl.config.model import NtfyConfig, WebhookConfig
-from dbctl.extensions.notify.channels.base import SendFailedError, cut_text, describe_address
+from dbctl.config.model import WebhookConfig
+from dbctl.extensions.notify.channels.base import SendFailedError, describe_address
 from dbctl.extensions.notify.channels.http import post
 from dbctl.extensions.notify.configuration import fill_address, read_channel_secret
 from dbctl.extensions.notify.notice import Notice
 from dbctl.model import Secret
 
-SectionT = TypeVar("SectionT", NtfyConfig, WebhookConfig)
-#: The length of a message that ntfy does not turn into an attachment, in bytes.
-MAX_MESSAGE, MAX_TITLE = 4000, 250
-#: The priority of ntfy, 1 to 5, and the tag that it shows as an emoji.
-_URGENCY = {"error": (4, "rotating_light"), "warning": (3, "warning"), "info": (3, "white_check_mark")}
 #: The prefix of a key in Base64, as Standard Webhooks writes it.
 _KEY_PREFIX = "whsec_"
 
 
-class _WebChannel(Generic[SectionT]):
-    """A channel with an address, and with a secret that a file may contain."""
+class Webhook:
+    """An address that receives notices as JSON."""
 
-    def __init__(self, section: SectionT, folder: Path) -> None:
-        self._section: SectionT = section
-        self._folder = folder
+    name = "webhook"
+
+    def __init__(self, section: WebhookConfig, folder: Path) -> None:
+        self._section, self._folder = section, folder
 
     @property
     def place(self) -> str:
         """The address for messages, without its path, which may be secret."""
         return describe_address(self._section.url)
-
-
-class Ntfy(_WebChannel[NtfyConfig]):
-    """A topic of an ntfy server."""
-
-    name = "ntfy"
-
-    def send(self, notice: Notice) -> None:
-        """Publish a message; as ``Channel.send``."""
-        address = fill_address(self._section.url)
-        root, _, topic = address.endpoint.path.rpartition("/")
-        if not topic:
-            raise SendFailedError("the topic is missing; write https://ntfy.sh/TOPIC")
-        token = read_channel_secret("ntfy", self._section, self._folder)
-        if token and not (address.endpoint.secure or address.endpoint.is_loopback):
-            raise SendFailedError("the token would be sent unencrypted; write https://, or use no token")
-        priority, tag = _URGENCY[notice.severity]
-        message = {
-            "topic": topic,
-            "title": cut_text(notice.title, MAX_TITLE),
-            "message": cut_text(notice.body, MAX_MESSAGE),
-            "priority": priority,
-            "tags": [tag],
-        }
-        headers = {"Content-Type": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token.reveal()}"
-        server = address._replace(endpoint=structs.replace(address.endpoint, path=root))
-        post(server, msgspec.json.encode(message), headers, path="" if root else "/")
-
-
-class Webhook(_WebChannel[WebhookConfig]):
-    """An address that receives notices as JSON."""
-
-    name = "webhook"
 
     def send(self, notice: Notice) -> None:
         """Send a request; as ``Channel.send``."""
