@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from dbctl.model import Struct
@@ -37,6 +37,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
     commands: Mapping[str, Place] = {}
     app_sections: Mapping[str, AppSection] = {}  #: by their names
+    #: for each set of checks (``SetName`` of ``dbctl.services.checks.base``), its ``Check``, or a sequence of them, run after those of
+    #: the core
+    checks: Mapping[str, Sequence[Place]] = {}
     #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches
     parts: Mapping[str, Place] = {}
     #: for each engine, the function that returns the parts of the engine itself, among which ``Engine.extension_part`` searches

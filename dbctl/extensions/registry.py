@@ -170,6 +170,12 @@ def list_engine_parts(engine: str) -> Sequence[Place]:
     return [item.engine_parts[engine] for item in list_extensions() if engine in item.engine_parts]
 
 
+def list_checks(set_name: str) -> Iterator[Place]:
+    """Yield the checks that extensions add to a set."""
+    for extension in list_extensions():
+        yield from extension.checks.get(set_name, ())
+
+
 def find_place(purpose: str) -> Place | None:
     """Return what an extension adds for a purpose, the name of a field of ``Extension``; None: none adds anything for it."""
     places = (getattr(extension, purpose) for extension in list_built_in())

@@ -181,3 +181,21 @@ def test_tab_completes_its_commands(app, installed, name):
         assert shell.complete("dbctl toy co") == "dbctl toy count "
         assert shell.complete("dbctl data to") == "dbctl data toy "
         assert shell.complete("dbctl users li") == "dbctl users list "
+
+
+def test_checks_that_cannot_be_imported_are_findings_of_their_sets(app, installed, tmp_path):
+    folder = tmp_path / "late"
+    metadata = folder / "dbctl_late-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dbctl-late\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[dbctl.extensions]\nlate = dbctl_late:EXTENSION\n")
+    (folder / "dbctl_late.py").write_text(
+        "from dbctl.extensions.base import Extension\n"
+        "places = ['dbctl_absent.checks:A']\n"
+        "EXTENSION = Extension(name='late', checks={'doctor': places, 'profile': places})\n"
+    )
+    for words, status in ((["doctor"], 2), (["apps", "check"], 4)):
+        answer = run(app, folder, *words, "-o", "json", status=status)
+        assert '"code": "extension-invalid"' in answer
+        assert "dbctl_absent.checks:A cannot be imported: ModuleNotFoundError" in answer
+    run(app, folder, "integrity", "check")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -13,7 +12,8 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.usage import DatabaseNotConfiguredError
+from dbctl.errors.usage import DatabaseNotConfiguredError, ExtensionInvalidError
+from dbctl.extensions import registry
 from dbctl.model import Finding, Findings, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model.cleanup import Rebuild
@@ -124,11 +124,23 @@ def list_subjects(app_subject: Subject, scope: Scope) -> Iterator[Subject]:
 
 
 def load_checks(name: SetName) -> Iterator[Check]:
-    """Yield the checks of a set in their order."""
-    for entry in SETS[name]:
-        module, _, attribute = entry.partition(":")
-        checks = getattr(import_module(f"{__package__}.{module}"), attribute)
+    """Yield the checks of a set in their order: those of the core, and then those of extensions."""
+    own = (f"{__package__}.{entry}" for entry in SETS[name])
+    for place in chain(own, registry.list_checks(name)):
+        try:
+            checks = registry.load(place)
+        except ExtensionInvalidError as error:
+            checks = create_failed(error)
         yield from [checks] if isinstance(checks, Check) else checks
+
+
+def create_failed(error: ExtensionInvalidError) -> Check:
+    """Return a check that fails with an error, as the checks of a module that cannot be imported."""
+
+    def fail(_: object) -> Iterator[Finding]:
+        raise error
+
+    return Check(error.code, fail, "app", Needs.NOTHING)
 
 
 class CheckRun:
