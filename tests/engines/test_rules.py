@@ -11,9 +11,9 @@ import pytest
 
 import dbctl
 from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.url import list_engines
 from tests.conformance.abilities import CONTRACTS
-from tests.engines.toy.engine import ToyReader
 
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -215,11 +215,11 @@ def import_engine_classes() -> Iterator[type]:
 
 
 def test_database_without_a_method_of_its_contract_cannot_be_created():
-    class Incomplete(ToyReader, Writable):
+    class Incomplete(SQLiteReader, Writable):
         """A writer that cannot write."""
 
     with pytest.raises(TypeError, match="advance_sequences"):
-        Incomplete(Path("app.json"), "toy/main")
+        Incomplete(Path("app.sqlite"), "custom/main")
 
 
 def test_each_part_is_a_property_of_the_contract():

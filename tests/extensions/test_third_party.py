@@ -6,15 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli import shells
+from tests.extensions.third_party import ROOT, run_dbctl
 
-ROOT = Path(__file__).parents[2]
-TOY = Path(__file__).parent / "toy"
 CONFIGURATION = """\
 [apps.shop]
 profile = "plain"
@@ -54,20 +52,6 @@ ENGINE = Extension(name="engine", engines={"lancedb": EngineEntry(place="dbctl_t
 """
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel of the toy, and return the folder in which it is installed."""
-    folder = tmp_path_factory.mktemp("toy")
-    source = shutil.copytree(TOY, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source], check=True
-    )
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "installed", wheel], check=True)
-    return folder / "installed"
-
-
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """Create an app with one table of two rows."""
@@ -78,17 +62,7 @@ def app(tmp_path: Path) -> Path:
 
 
 def run(app: Path, installed: Path | None, *words: str, status: int = 0) -> str:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(app), "LANG": "C.UTF-8", "COLUMNS": "100"}
-    paths = [ROOT, *([installed] if installed else [])]
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    process = subprocess.run(
-        [sys.executable, "-m", "dbctl", *words],
-        cwd=app,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = run_dbctl(app, installed, *words)
     assert process.returncode == status, process.stderr
     return process.stdout + process.stderr
 

@@ -1,11 +1,13 @@
 """What the distribution adds to dbctl."""
 
 from dbctl.extensions.base import AppSection, Extension
+from dbctl.url import EngineEntry
 
 EXTENSION = Extension(
     name="toy",
     groups={"toy": "dbctl_toy.commands"},
     commands={"data toy": "dbctl_toy.data"},
+    engines={"toy": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")},
     app_sections={
         "toy": AppSection(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
     },
