@@ -11,6 +11,12 @@ import pytest
 from tests.extensions.third_party import TOY, run_dbctl
 
 PROFILE = TOY / "dbctl_toy/profiles/toy.toml"
+COLUMNS = {
+    "id": {"type": "integer", "key": True},
+    "handle": {"required": True},
+    "role": {},
+    "active": {"type": "integer"},
+}
 USERS = [
     {"id": 1, "handle": "ada", "role": "chief", "active": 1},
     {"id": 2, "handle": "bob", "role": "cook", "active": 1},
@@ -19,7 +25,9 @@ USERS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "app.json").write_text(json.dumps({"users": USERS}), encoding="utf-8")
+    (tmp_path / "app.json").write_text(
+        json.dumps({"users": {"columns": COLUMNS, "rows": USERS}}), encoding="utf-8"
+    )
     (tmp_path / "dbctl.toml").write_text(
         f'[apps.toy]\nprofile = "{PROFILE}"\n[apps.toy.databases]\nmain = "toy:app.json"\n', encoding="utf-8"
     )  # fmt: skip
@@ -38,7 +46,9 @@ def run(folder: Path, installed: Path) -> Callable[..., tuple[int, dict[str, obj
 
 
 def read_users(folder: Path) -> list[dict[str, object]]:
-    users: list[dict[str, object]] = json.loads((folder / "app.json").read_text(encoding="utf-8"))["users"]
+    users: list[dict[str, object]] = json.loads((folder / "app.json").read_text(encoding="utf-8"))["users"][
+        "rows"
+    ]
     return users
 
 

@@ -1,54 +1,59 @@
-"""The toy engine: it reads and writes rows, and reports sizes. It has no SQL, no dumps and no checks."""
+"""The toy engine: it reads and writes rows, and reports sizes. It has no SQL, no dumps and no checks.
+
+A database is a JSON file: ``{"users": {"columns": {"id": {"type": "integer", "key": true}}, "rows": [{"id": 1}]}}``.
+"""
 
 from __future__ import annotations
 
 import copy
-import json
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from itertools import count
 from pathlib import Path
+
+import msgspec
 
 from dbctl.engines import file_locks
 from dbctl.engines.contract.checks import LockHolder, Storage, TableSize
 from dbctl.engines.contract.database import (
-    AllOf,
-    AnyOf,
     Column,
-    Condition,
     Merge,
-    Not,
     Query,
     Readable,
     Reference,
+    ShiftedTime,
     Table,
     Where,
     Writable,
 )
-from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
+from dbctl.engines.contract.dumps import Content as DumpContent
+from dbctl.engines.contract.dumps import Dump, DumpVerification, ImportedDump, RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.engines.contract.streaming import ValueCodec
-from dbctl.errors.connection import DatabaseMissingError, QueryFailedError
-from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
+from dbctl.engines.sql import codec
+from dbctl.errors.connection import ConstraintError, CorruptError, DatabaseMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.files.atomic import write_atomically
+from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.url import Url
-
-JsonRow = dict[str, object]
+from dbctl_toy.rows import Content, JsonRow, ToyTable, check_value
 
 
 class ToyReader(Readable):
-    """The rows of a JSON file."""
+    """The rows of a JSON file, which each query reads: another process may have replaced it."""
 
     engine = "toy"
     native_types: frozenset[str] = frozenset()
+    is_closed = False
 
     def __init__(self, path: Path, target: str) -> None:
         self.path, self.target = path, target
-        if not path.exists():
-            raise DatabaseMissingError(target=target, path=path)
-        self.content: dict[str, list[JsonRow]] = json.loads(path.read_text(encoding="utf-8"))
+        self.read_content()
 
     @cached_property
     def codec(self) -> ValueCodec:
@@ -58,48 +63,62 @@ class ToyReader(Readable):
     def storage(self) -> StorageManager:
         return ToyStorage(self)
 
+    def read_content(self) -> Content:
+        """Return the content of the file.
+
+        Raises:
+            DatabaseMissingError: it does not exist.
+            CorruptError: it is not a JSON file with tables.
+        """
+        if self.is_closed:
+            raise RuntimeError(f"{self.target} is closed")
+        try:
+            tables = msgspec.json.decode(self.path.read_bytes(), type=dict[str, ToyTable])
+        except FileNotFoundError as error:
+            raise DatabaseMissingError(target=self.target, path=self.path) from error
+        except msgspec.MsgspecError as error:
+            raise CorruptError(target=self.target, reason=str(error)) from error
+        return Content(tables, self.target)
+
     def tables(self) -> Mapping[str, Table]:
         return {
-            name: Table(name=name, columns={column: _define_column(column, rows) for column in rows[0]})
-            for name, rows in self.content.items()
+            name: Table(
+                name=name, columns={column: _define_column(column, table) for column in table.columns}
+            )
+            for name, table in self.read_content().tables.items()
         }
 
     def references(self, table: str) -> Sequence[Reference]:
-        del table
+        self.read_content().find_table(table)
         return ()
 
     def read_rows(self, query: Query) -> list[tuple[object, ...]]:
-        rows = sorted(self._matching(query.table, query.where), key=lambda row: str(row["id"]))
-        for order in reversed(query.order_by):
-            rows.sort(key=lambda row: str(row[order.columns[0]]), reverse=order.descending)
-        end = None if query.limit is None else query.offset + query.limit
-        return [tuple(row[column] for column in query.columns) for row in rows[query.offset : end]]
+        rows = self.read_content().read(query)
+        return [tuple(row[column] for column in query.columns) for row in rows]
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
-        return len(self._matching(table, where))
+        return len(self.read_content().find_rows(table, where))
 
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
-        del timeout
-        return bool(self._matching(table, where))
+        start = time.monotonic()
+        has_rows = bool(self.read_content().find_rows(table, where))
+        return None if time.monotonic() - start > timeout.total_seconds() else has_rows
 
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
-        return dict(Counter(row[column] for row in self._matching(table, where)))
+        content = self.read_content()
+        content.find_table(table, [column])
+        return dict(Counter(row[column] for row in content.find_rows(table, where)))
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
         del parameters
         raise QueryFailedError(target=self.target, reason=f"there is no SQL: {sql}")
 
     def close(self) -> None:
-        """Do nothing: the file is closed."""
-
-    def _matching(self, table: str, where: Sequence[Where]) -> list[JsonRow]:
-        if table not in self.content:
-            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this")
-        return [row for row in self.content[table] if _matches(row, AllOf(where))]
+        self.is_closed = True
 
 
 class ToyCodec(ValueCodec):
-    """The part ``ValueCodec``, as far as the audit log and undo use it: the values are those of JSON."""
+    """The part ``ValueCodec``: the values are those of JSON."""
 
     def __init__(self, db: ToyReader) -> None:
         self._db = db
@@ -108,47 +127,76 @@ class ToyCodec(ValueCodec):
         return self._db.read_rows(query)
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        raise NotSupportedError(feature="CSV", subject=f"{table}.{column}", hint="")
+        parse = self.text_parser(table, column)
+        return lambda text, _is_unquoted: parse(text)
 
     def text_parser(self, table: str, column: str) -> Callable[[str], object]:
-        raise NotSupportedError(feature="text", subject=f"{table}.{column}", hint="")
+        definition = self._db.tables()[table].columns[column]
+        if definition.type != "INTEGER":
+            return codec.text_parser(definition)
+        check = codec.integer_parser(definition, -(2**63), 2**63 - 1)
+        return lambda text: int(str(check(text)))
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        del table, column
-        return lambda value: value
+        del table
+
+        def parse(value: object) -> object:
+            check_value(column, value)
+            return value
+
+        return parse
 
 
 class ToyWriter(ToyReader, Writable):
-    """A JSON file whose content is written at the end of a transaction."""
+    """A JSON file that is replaced at the end of a transaction."""
+
+    def __init__(self, path: Path, target: str) -> None:
+        self._transaction: list[Content] = []  # one for each savepoint
+        super().__init__(path, target)
+
+    def read_content(self) -> Content:
+        return self._transaction[-1] if self._transaction else super().read_content()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        before = copy.deepcopy(self.content)
+        self._transaction.append(copy.deepcopy(self.read_content()))
         try:
             yield
         except BaseException:
-            self.content = before
+            self._transaction.pop()
             raise
-        self.path.write_text(json.dumps(self.content), encoding="utf-8")
+        content = self._transaction.pop()
+        if self._transaction:
+            self._transaction[-1] = content
+            return
+        with write_atomically(self.path, replace=True) as file:
+            file.write(msgspec.json.encode(content.tables).decode())
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        row = dict.fromkeys(self.content[table][0]) | dict(values)
-        row["id"] = row["id"] or 1 + max(int(str(other["id"])) for other in self.content[table])
-        self.content[table].append(row)
+        row = _NewRows(self._begin_change(table, [*values]), table, self.target).add(values)
         return row[returning] if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        return sum(self.insert(table, dict(zip(columns, row, strict=True))) is None for row in rows)
+        new = _NewRows(self._begin_change(table, columns), table, self.target)
+        number = 0
+        for number, row in enumerate(rows, 1):
+            new.add(dict(zip(columns, row, strict=True)), number)
+        return number
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        rows = self._matching(table, where)
+        stored = self._begin_change(table, [*values])
+        rows = self.read_content().find_rows(table, where)
         for row in rows:
-            row.update(values)
+            row.update({name: _resolve_value(row, value) for name, value in values.items()})
+        new = _NewRows(ToyTable(columns=stored.columns), table, self.target)
+        for row in stored.rows:
+            new.add(row)
         return len(rows)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        rows = self._matching(table, where)
-        self.content[table] = [row for row in self.content[table] if row not in rows]
+        stored = self._begin_change(table)
+        rows = {id(row) for row in self.read_content().find_rows(table, where)}
+        stored.rows[:] = [row for row in stored.rows if id(row) not in rows]
         return len(rows)
 
     def merge(self, merge: Merge) -> int:
@@ -165,6 +213,45 @@ class ToyWriter(ToyReader, Writable):
         with file_locks.write_lock(self.path, self.target, purpose, timeout=1):
             yield
 
+    def _begin_change(self, table: str, columns: Sequence[str] = ()) -> ToyTable:
+        if not self._transaction:
+            raise RuntimeError(f"{self.target}: a write outside a transaction")
+        return self.read_content().find_table(table, columns)
+
+
+class _NewRows:
+    """Adds rows to a table, with their defaults, if its keys and required columns permit them."""
+
+    def __init__(self, table: ToyTable, name: str, target: str) -> None:
+        self._table, self._name, self._target = table, name, target
+        self._keys = {tuple(row[column] for column in table.key) for row in table.rows}
+        self._numbers = count(1 + max((key[0] for key in self._keys if isinstance(key[0], int)), default=0))
+
+    def add(self, values: Mapping[str, object], number: int = 1) -> JsonRow:
+        """Add a row, and return it; ``number`` is that of the row in the statement.
+
+        Raises:
+            ConstraintError: a required value is null, or the key exists.
+            ValueInvalidError: a value cannot be stored.
+        """
+        columns, key = self._table.columns, self._table.key
+        row = {name: column.default for name, column in columns.items()} | dict(values)
+        if len(key) == 1 and row[key[0]] is None:
+            row[key[0]] = next(self._numbers)
+        reason = ""
+        for name, column in columns.items():
+            check_value(name, row[name])
+            if row[name] is None and (column.required or column.key):
+                reason = f"{self._name}.{name} is null"
+        values_of_key = tuple(row[name] for name in key)
+        if key and values_of_key in self._keys:
+            reason = f"the key exists in {self._name}"
+        if reason:
+            raise ConstraintError(target=self._target, reason=reason, row=number)
+        self._keys.add(values_of_key)
+        self._table.rows.append(row)
+        return row
+
 
 class ToyStorage(StorageManager):
     """The part that reports sizes; it has no indexes and no maintenance."""
@@ -173,13 +260,14 @@ class ToyStorage(StorageManager):
         self._db = db
 
     def measure_storage(self) -> Storage:
-        return Storage(bytes=self._db.path.stat().st_size, tables=len(self._db.content), page_size=1)
+        tables = self._db.read_content().tables
+        return Storage(bytes=self._db.path.stat().st_size, tables=len(tables), page_size=1)
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
         del exact
         return [
-            TableSize(table=name, rows=len(rows), bytes=None, indexes=())
-            for name, rows in self._db.content.items()
+            TableSize(table=name, rows=len(content.rows), bytes=None, indexes=())
+            for name, content in self._db.read_content().tables.items()
             if table in ("", name)
         ]
 
@@ -211,38 +299,29 @@ class ToyEngine(Engine):
         raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
 
     def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+        self, content: DumpContent, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, source, destination, max_bytes
         raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
 
 
-def _define_column(name: str, rows: Collection[JsonRow]) -> Column:
-    kind = "INTEGER" if all(isinstance(row[name], int) for row in rows) else "TEXT"
-    return Column(name=name, type=kind, nullable=name != "id", required=False, is_primary_key=name == "id")
+def _define_column(name: str, table: ToyTable) -> Column:
+    column, is_only_key = table.columns[name], table.key == [name]
+    required = column.required or column.key
+    return Column(
+        name=name,
+        type=column.type.upper(),
+        nullable=not required,
+        required=required and not is_only_key and column.default is None,
+        is_primary_key=column.key,
+    )
 
 
-#: The operators of conditions.
-OPERATORS: Mapping[str, Callable[[object, object], bool]] = {
-    "=": lambda stored, value: stored == value,
-    "!=": lambda stored, value: stored != value,
-    "in": lambda stored, values: stored in list(values),  # type: ignore[call-overload]
-    "same": lambda stored, value: str(stored).casefold() == str(value).casefold(),
-    "contains": lambda stored, value: str(value).casefold() in str(stored).casefold(),
-}
-
-
-def _matches(row: JsonRow, where: Where) -> bool:
-    match where:
-        case AllOf(conditions):
-            return all(_matches(row, condition) for condition in conditions)
-        case AnyOf(conditions):
-            return any(_matches(row, condition) for condition in conditions)
-        case Not(condition):
-            return not _matches(row, condition)
-        case Condition(column, op, value) if op in OPERATORS:
-            return OPERATORS[op](row[column], value)
-    raise QueryFailedError(target="toy", reason=f"unsupported condition {where}")
+def _resolve_value(row: JsonRow, value: object) -> object:
+    if not isinstance(value, ShiftedTime):
+        return value
+    stored = read_time(row[value.column])
+    return stored and TIMES[value.form](stored + value.offset)
 
 
 ENGINE = ToyEngine()
