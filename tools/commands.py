@@ -14,12 +14,13 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-from msgspec import json
+from msgspec import to_builtins
 
 import dbctl.cli
 from dbctl.cli._catalog import FILE, Catalog, CatalogGroup
 from dbctl.cli._support.group import SECTIONS, Group
 from dbctl.extensions import registry
+from tools.compact_json import format_definitions
 
 
 @cache
@@ -55,7 +56,7 @@ def _import_answers(module: ModuleType) -> None:
                 exec(ast.unparse(statement), vars(module))  # noqa: S102 - an import of dbctl itself
 
 
-def build_catalog() -> bytes:
+def build_catalog() -> str:
     """Return the content of the file."""
     groups = read_groups()
     catalog = Catalog(
@@ -75,8 +76,8 @@ def build_catalog() -> bytes:
             if example.meaning
         },
     )
-    return json.format(json.encode(catalog), indent=1) + b"\n"
+    return format_definitions(to_builtins(catalog))
 
 
 if __name__ == "__main__":
-    FILE.write_bytes(build_catalog())
+    FILE.write_text(build_catalog(), encoding="utf-8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import inspect
 import io
-import json
 import tokenize
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ from dbctl.profiles.model import (
     settings,
     users,
 )
+from tools.compact_json import format_definitions
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
 MODULES = (
@@ -94,13 +94,13 @@ def _describe(
         for key, described in definition.get("properties", {}).items():
             described["description"] = comments[name, key]
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
-    return json.dumps(header | definitions, indent=2) + "\n"
+    return format_definitions(header | definitions)
 
 
 def encode_cache(path: Path) -> str:
     """Return a TOML file as the JSON text of ``loader.Cache``."""
     values = toml.loads(toml.read_text(path))
-    return json.dumps({"source_crc32": crc32(path.read_bytes()), "profile": values}, indent=1) + "\n"
+    return format_definitions({"source_crc32": crc32(path.read_bytes()), "profile": values})
 
 
 def generated_files() -> Mapping[Path, str]:

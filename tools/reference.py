@@ -26,6 +26,7 @@ from dbctl.services.fleet.outcome import FleetResult
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.spec import CommandSpec
 from tools.commands import read_groups
+from tools.compact_json import format_definitions
 from tools.findings_page import findings_page
 from tools.schema_pages import configuration_page, profile_page
 
@@ -216,7 +217,9 @@ def metrics_page() -> str:
 
 def main() -> None:
     """Write the schemas and all pages."""
-    SCHEMAS.write_text(json.dumps(build_schemas(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    SCHEMAS.write_text(
+        format_definitions(json.loads(json.dumps(build_schemas(), sort_keys=True))), encoding="utf-8"
+    )
     PAGES.mkdir(parents=True, exist_ok=True)
     (PAGES / "commands.md").write_text(commands_page(), encoding="utf-8")
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")

@@ -286,7 +286,7 @@ def test_vector_commands_match_their_schema(words, tmp_path, monkeypatch, capsys
 
 
 def test_catalog_of_commands_is_that_of_the_declarations() -> None:
-    assert _catalog.FILE.read_bytes() == commands.build_catalog(), "run make golden"
+    assert _catalog.FILE.read_text(encoding="utf-8") == commands.build_catalog(), "run make golden"
 
 
 def test_reference_is_current() -> None:
