@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, megabytes, process, ratios
 from benchmarks.sample import cached_sample
-from dbctl import demo
+from dbctl.extensions import demo
 
 MESSAGES = 100_000
 #: The reads that any comparison requires.

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from dbctl import demo
+from dbctl.extensions import demo
 from tests.shapes import flashpoint_web
 
 CONFIGURATION = """\

@@ -12,8 +12,8 @@ from importlib import metadata
 
 import pytest
 
-from dbctl import demo
 from dbctl.cli._catalog import read_catalog
+from dbctl.extensions import demo
 from dbctl.services.events.store import EventStore
 from tools.commands import read_groups
 

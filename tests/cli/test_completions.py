@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl import demo
 from dbctl.cli._completion.bash import decode_word, quote_rest
 from dbctl.cli._completion.command import DEADLINE
 from dbctl.cli.completions import FILES, Shell
+from dbctl.extensions import demo
 from dbctl.services.completion import KINDS, LIMIT
 from tests.cli.shells import BIN, FOLDER, open_shell
 from tests.in_process import run_command

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import pytest
 
-from dbctl import demo
 from dbctl.cli.main import main
+from dbctl.extensions import demo
 from dbctl.model import ChangeResult
 from tests import servers
 from tests.cli.closings import read_closing_lines

@@ -17,12 +17,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.main import get_group
 
-from dbctl import demo
 from dbctl.cli import _catalog
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
+from dbctl.extensions import demo
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS
 from tests import examples

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl import demo
 from dbctl.cli.main import main
+from dbctl.extensions import demo
 from dbctl.render.streams import Format
 from tests import examples
 from tests.render import validators

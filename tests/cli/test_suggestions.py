@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl import demo
 from dbctl.errors.base import MAX_COMPARED, Exit, find_similar
+from dbctl.extensions import demo
 from dbctl.services.app import user_table
 
 CONFIGURATION = """\

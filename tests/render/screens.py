@@ -29,8 +29,9 @@ import pyte
 from rich.color import ColorSystem
 from rich.style import Style
 
-from dbctl import demo, model
+from dbctl import model
 from dbctl.cli.main import main
+from dbctl.extensions import demo
 from dbctl.render.terminal.roles import STYLES
 
 STORED = Path(__file__).with_name("stored")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl import demo
+from dbctl.extensions import demo
 from dbctl.render.tables import cell_width
 from tests.in_process import run_command
 from tests.render import screens

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl import demo
 from dbctl.config import loader
-from dbctl.demo import DemoBuilt
+from dbctl.extensions import demo
+from dbctl.extensions.demo import DemoBuilt
 from dbctl.model import Closing, Plan, Row, format_count
 from dbctl.services.setup.init import InitConfig, read_configuration
 

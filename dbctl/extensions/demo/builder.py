@@ -10,13 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dbctl.demo import DemoBuilt
-from dbctl.demo.definition import SampleDatabase
-from dbctl.demo.sample import RowWriter, Sample
 from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
 from dbctl.errors.databases import DatabaseNotEmptyError
+from dbctl.extensions.demo import DemoBuilt
+from dbctl.extensions.demo.definition import SampleDatabase
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.profiles.loader import load
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import ledger_detection
@@ -36,7 +36,7 @@ class Builder:
     def __init__(self, profile: str, directory: Path, sample: Sample, urls: Mapping[str, Url]) -> None:
         self._profile, self._directory, self._sample = load(profile), directory, sample
         self._urls = urls
-        self._module = import_module(f"dbctl.demo.{profile.replace('-', '_')}")
+        self._module = import_module(f"dbctl.extensions.demo.{profile.replace('-', '_')}")
         self._rows: dict[str, int] = {}
         self._bytes = 0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from dbctl.demo.flashpoint_games import fill_archive, game_name
-from dbctl.demo.random import choose_name, choose_weighted, happens, uuid4, zipf_index
-from dbctl.demo.sample import RowWriter, Sample
 from dbctl.engines.contract.database import Condition
+from dbctl.extensions.demo.flashpoint_games import fill_archive, game_name
+from dbctl.extensions.demo.random import choose_name, choose_weighted, happens, uuid4, zipf_index
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
 
 #: The ids of the roles; the first three are built in, and the sample adds a role that can be changed and deleted.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dbctl import demo
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.migrations import MigrationVariantUnknownError
+from dbctl.extensions import demo
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)

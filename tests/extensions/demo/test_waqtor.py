@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dbctl import demo
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.databases import DatabaseNotEmptyError
 from dbctl.errors.migrations import MigrationVariantMismatchError
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.extensions import demo
 from tests import servers
 from tests.databases import PostgreSQL
 from tests.observed_progress import observe_progress

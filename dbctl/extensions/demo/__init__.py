@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from dbctl.demo.definition import Account, SampleDefinition, read_definition
 from dbctl.errors.migrations import MigrationVariantUnknownError
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError, UsageError, ValueInvalidError
+from dbctl.extensions.demo.definition import Account, SampleDefinition, read_definition
 from dbctl.model import Struct
 from dbctl.url import Url
 
@@ -127,8 +127,8 @@ def build(
         FileExistsAlreadyError, DatabaseNotEmptyError: a database already exists; nothing was changed.
         FileFailedError: the directory cannot be created or written.
     """
-    from dbctl.demo.builder import Builder
-    from dbctl.demo.sample import Sample
+    from dbctl.extensions.demo.builder import Builder
+    from dbctl.extensions.demo.sample import Sample
     from dbctl.model import now
 
     all_counts = resolve_counts(profile, counts)

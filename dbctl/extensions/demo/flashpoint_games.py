@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from random import Random
 
-from dbctl.demo.random import WORDS, choose_subject, choose_weighted, happens, uuid4, zipf_rank
-from dbctl.demo.sample import RowWriter, Sample
+from dbctl.extensions.demo.random import WORDS, choose_subject, choose_weighted, happens, uuid4, zipf_rank
+from dbctl.extensions.demo.sample import RowWriter, Sample
 
 PLAY_MODES = {"Single Player": 90, "Multiplayer": 7, "Cooperative; Multiplayer": 3}
 STATES = {"Playable": 88, "Partial": 7, "Hacked": 3, "Playable; Partial": 2}

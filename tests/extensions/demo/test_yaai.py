@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dbctl import demo
 from dbctl.errors.connection import FileExistsAlreadyError
+from dbctl.extensions import demo
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 

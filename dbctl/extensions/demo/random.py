@@ -8,7 +8,7 @@ from functools import cache
 from random import Random
 from typing import TypeVar
 
-from dbctl.demo.definition import read_data
+from dbctl.extensions.demo.definition import read_data
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from random import Random
 from typing import Any
 
 from dbctl import progress
-from dbctl.demo.definition import Account, SampleDefinition
-from dbctl.demo.random import hash_password, rng_for
 from dbctl.engines.contract.database import Condition, Writable
+from dbctl.extensions.demo.definition import Account, SampleDefinition
+from dbctl.extensions.demo.random import hash_password, rng_for
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.live_table import LiveTable
 

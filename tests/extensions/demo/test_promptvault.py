@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dbctl import demo
 from dbctl.cli.main import main
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.databases import DatabaseNotEmptyError
+from dbctl.extensions import demo
 from dbctl.url import parse_url
 from tests import servers
 

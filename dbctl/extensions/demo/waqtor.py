@@ -11,8 +11,8 @@ from datetime import datetime
 from hashlib import sha256
 from random import Random
 
-from dbctl.demo.random import WORDS, choose_name, choose_subject, happens, uuid4, zipf_rank
-from dbctl.demo.sample import RowWriter, Sample
+from dbctl.extensions.demo.random import WORDS, choose_name, choose_subject, happens, uuid4, zipf_rank
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
 
 #: The number of each user's recipients, and the groups to which they belong with their colors.

@@ -9,12 +9,12 @@ from importlib import import_module
 import bcrypt
 import pytest
 
-from dbctl import demo
 from dbctl.config.environment import bundled_folder
-from dbctl.demo import random
-from dbctl.demo.definition import read_definition
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+from dbctl.extensions import demo
+from dbctl.extensions.demo import random
+from dbctl.extensions.demo.definition import read_definition
 from tests.observed_progress import observe_progress
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -316,7 +316,7 @@ def test_zipf_ranks_are_in_range_and_skewed_to_the_first():
 
 def test_each_sample_generates_the_rows_of_its_databases():
     for profile in demo.SAMPLES:
-        module = import_module(f"dbctl.demo.{profile.replace('-', '_')}")
+        module = import_module(f"dbctl.extensions.demo.{profile.replace('-', '_')}")
         databases = read_definition(profile).databases
         assert set(module.FILLS) == {
             name for name, database in databases.items() if database.rows or database.tables

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from random import Random
 
-from dbctl.demo.random import choose_subject, happens, uuid4, zipf_rank
-from dbctl.demo.sample import RowWriter, Sample
+from dbctl.extensions.demo.random import choose_subject, happens, uuid4, zipf_rank
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
 
 #: Days of history.

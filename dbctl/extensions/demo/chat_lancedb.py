@@ -13,8 +13,8 @@ from functools import cache
 from math import sqrt
 from random import Random
 
-from dbctl.demo.random import choose_name, choose_subject, happens, rng_for, uuid4, zipf_rank
-from dbctl.demo.sample import RowWriter, Sample
+from dbctl.extensions.demo.random import choose_name, choose_subject, happens, rng_for, uuid4, zipf_rank
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
 from dbctl.profiles.codecs import TIMES
 

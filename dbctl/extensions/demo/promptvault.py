@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 
-from dbctl.demo.random import choose_name, choose_subject, happens, zipf_rank
-from dbctl.demo.sample import RowWriter, Sample
+from dbctl.extensions.demo.random import choose_name, choose_subject, happens, zipf_rank
+from dbctl.extensions.demo.sample import RowWriter, Sample
 from dbctl.model import Struct
 
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
