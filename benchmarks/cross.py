@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, megabytes, process, ratios
 from benchmarks.sample import cached_sample
-from dbctl.extensions import demo
+from dbctl.extensions.demo import builder
 
 MESSAGES = 100_000
 #: The reads that any comparison requires.
@@ -25,7 +25,7 @@ GOAL, MEMORY = 3.0, 300.0
 
 def measure() -> Area:
     """Time whole processes, and measure the peak memory of the check."""
-    sources = sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]"))
+    sources = sorted(Path(builder.__file__).parent.rglob("*.[pt]*[yl]"))
     place = cached_sample(f"{MESSAGES}-messages", [Path(__file__), *sources], _create_deployment)
     check = [DBCTL, "integrity", "cross-check"]
     times = in_turn(

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from dbctl.extensions import demo
+from dbctl.extensions.demo import builder
+from dbctl.extensions.demo.builder import build_sample
 from tests.shapes import flashpoint_web
 
 CONFIGURATION = """\
@@ -31,11 +32,11 @@ def deployment(*, games: int, users: int) -> Path:
     """Return the directory of a sample with a ``dbctl.toml``; it is rebuilt when its generator changes."""
 
     def make(place: Path) -> None:
-        demo.build(place, counts={"games": games, "users": users, "plays": 1_000})
+        build_sample(place, counts={"games": games, "users": users, "plays": 1_000})
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
     return cached_sample(
-        f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]")), make
+        f"{games}-games-{users}-users", sorted(Path(builder.__file__).parent.rglob("*.[pt]*[yl]")), make
     )
 
 
@@ -63,7 +64,7 @@ def launcher(*, games: int) -> Path:
             connection.execute("vacuum")
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
-    sources = [Path(__file__), _LAUNCHER, *sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]"))]
+    sources = [Path(__file__), _LAUNCHER, *sorted(Path(builder.__file__).parent.rglob("*.[pt]*[yl]"))]
     return cached_sample(f"{games}-launcher", sources, make)
 
 

@@ -13,7 +13,7 @@ from importlib import metadata
 import pytest
 
 from dbctl.cli._catalog import read_catalog
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.events.store import EventStore
 from tools.commands import read_groups
 
@@ -82,7 +82,7 @@ def python():
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     place = tmp_path_factory.mktemp("sample")
-    demo.build(place, counts={"games": 20, "users": 5, "plays": 5})
+    build_sample(place, counts={"games": 20, "users": 5, "plays": 5})
     (place / "dbctl.toml").write_text(CONFIGURATION)
     create_event_store(place)
     return place
@@ -128,7 +128,7 @@ def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path
 
 
 def test_status_of_vectors_loads_no_library_of_vectors(tmp_path):
-    demo.build(tmp_path, profile="chat-lancedb", counts={"users": 2, "chats": 2})
+    build_sample(tmp_path, profile="chat-lancedb", counts={"users": 2, "chats": 2})
     (tmp_path / "dbctl.toml").write_text(
         '[apps.chat]\nprofile = "chat-lancedb"\n[apps.chat.databases]\nchat = "data/chat.db"\nvectors = "data/lancedb"\n'
     )

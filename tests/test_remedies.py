@@ -123,7 +123,7 @@ OTHER_TEXTS = {
     "cli/help.py",
     "cli/main.py",
     "cli/_support/options.py",
-    "extensions/demo/__init__.py",
+    "extensions/demo/definition.py",
     "extensions/lancedb/restore.py",
     "engines/mysql/restore.py",
     "engines/postgresql/restore.py",

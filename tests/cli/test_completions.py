@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dbctl.cli._completion.bash import decode_word, quote_rest
 from dbctl.cli._completion.command import DEADLINE
 from dbctl.cli.completions import FILES, Shell
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.completion import KINDS, LIMIT
 from tests.cli.shells import BIN, FOLDER, open_shell
 from tests.in_process import run_command
@@ -70,7 +70,7 @@ ESCAPES = ["Qy\x1b]0;title\x07", "Qz\u202elanoitceridib", "Qx\x9b31m"]
 def folder(tmp_path_factory):
     """A deployment with hostile logins, and one backup."""
     place = tmp_path_factory.mktemp("deployment")
-    demo.build(place, counts={"games": 20, "users": 5, "plays": 5})
+    build_sample(place, counts={"games": 20, "users": 5, "plays": 5})
     (place / "dbctl.toml").write_text(CONFIGURATION)
     with closing(sqlite3.connect(place / "backend/user.db")) as connection:
         for number, login in enumerate([*HOSTILE.values(), *ESCAPES]):

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.model import ChangeResult
 from tests import servers
 from tests.cli.closings import read_closing_lines
@@ -298,7 +298,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create the samples of the further applications, and input files."""
     folder = tmp_path_factory.mktemp("samples")
     for profile, (counts, _) in OTHER_APPS.items():
-        demo.build(folder / profile, profile=profile, counts=counts)
+        build_sample(folder / profile, profile=profile, counts=counts)
         (folder / profile / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
         (folder / profile / "users.csv").write_text("id,email,name\nUSER-MIA,mia@example.org,Mia\n")
         (folder / profile / "near.json").write_text(json.dumps([1.0, *[0.0] * 767]))
@@ -347,7 +347,7 @@ def test_effect_and_closing_line_of_waqtor_are_what_happened(
     monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
     with servers.postgresql_schema() as url:
         database = PostgreSQL(url)
-        demo.build(
+        build_sample(
             folder,
             profile="waqtor",
             counts={"users": 6, "messages": 60},

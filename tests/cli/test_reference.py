@@ -22,7 +22,7 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS
 from tests import examples
@@ -96,7 +96,7 @@ def create_deployment(folder: Path, receiver: str = "") -> Path:
     ``receiver`` is the address that receives notifications; empty: none are sent.
     """
     if folder.name == "document":
-        demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
+        build_sample(folder, counts={"games": 40, "users": 6, "plays": 20})
     else:
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")

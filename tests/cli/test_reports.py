@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.render.streams import Format
 from tests import examples
 from tests.render import validators
@@ -40,7 +40,7 @@ EXAMPLES = [
 def arcade(tmp_path_factory):
     """An app with hostile texts in its database, a damaged backup, and migrations with risks."""
     folder = tmp_path_factory.mktemp("arcade")
-    demo.build(folder, counts={"games": 5, "users": 5, "plays": 5})
+    build_sample(folder, counts={"games": 5, "users": 5, "plays": 5})
     (folder / "backend/user.db").rename(folder / "user.db")
     (folder / ".git").mkdir()
     (folder / "dbctl.toml").write_text(CONFIGURATION)

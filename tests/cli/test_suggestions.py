@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors.base import MAX_COMPARED, Exit, find_similar
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.app import user_table
 
 CONFIGURATION = """\
@@ -25,7 +25,7 @@ repository = "backups"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("deployment")
-    demo.build(place, counts={"games": 5, "users": 5, "plays": 5})
+    build_sample(place, counts={"games": 5, "users": 5, "plays": 5})
     (place / "dbctl.toml").write_text(CONFIGURATION)
     return place
 

@@ -31,7 +31,7 @@ from rich.style import Style
 
 from dbctl import model
 from dbctl.cli.main import main
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from dbctl.render.terminal.roles import STYLES
 
 STORED = Path(__file__).with_name("stored")
@@ -131,7 +131,7 @@ def stop_clock() -> Iterator[None]:
 def build(folder: Path) -> None:
     """Create the sample in a folder, with a backup and a folder of migrations."""
     with stop_clock():
-        demo.build(folder, counts={"games": 60, "users": 10, "plays": 40}, at=AT)
+        build_sample(folder, counts={"games": 60, "users": 10, "plays": 40}, at=AT)
         (folder / "dbctl.toml").write_text(
             '[apps.arcade]\nprofile = "flashpoint-web"\n[apps.arcade.databases]\nuser = "backend/user.db"\n'
             'flashpoint = "Data/flashpoint.sqlite"\n[apps.arcade.backup]\nrepository = "backups"\n'

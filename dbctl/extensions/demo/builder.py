@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,16 @@ from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
 from dbctl.errors.databases import DatabaseNotEmptyError
-from dbctl.extensions.demo import DemoBuilt
-from dbctl.extensions.demo.definition import SampleDatabase
+from dbctl.extensions.demo.definition import (
+    Account,
+    SampleDatabase,
+    check_urls,
+    check_variant,
+    read_definition,
+    resolve_counts,
+)
 from dbctl.extensions.demo.sample import RowWriter, Sample
+from dbctl.model import Struct, now
 from dbctl.profiles.loader import load
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import ledger_detection
@@ -30,7 +38,60 @@ from dbctl.url import Url
 TARGET = "demo"
 
 
-class Builder:
+class DemoBuilt(Struct, frozen=True, kw_only=True):
+    """Result of ``demo``."""
+
+    profile: str
+    directory: Path
+    databases: Mapping[str, Path]
+    servers: Mapping[str, str] = {}  #: the addresses of databases on a server, without passwords
+    rows: Mapping[str, int]  #: the numbers of created rows: games, users, plays…
+    bytes: int  #: of all databases
+    seconds: float
+    accounts: Sequence[Account]
+    password_of_others: str  #: the public password of all other users
+
+
+def build_sample(
+    directory: Path,
+    *,
+    profile: str = "flashpoint-web",
+    counts: Mapping[str, int] = {},
+    urls: Mapping[str, Url] = {},
+    variant: str = "",
+    seed: int = 0,
+    at: datetime | None = None,
+) -> DemoBuilt:
+    """Create the sample deployment of ``profile`` in ``directory``, which is created if it is missing.
+
+    Args:
+        directory: where the app would be installed.
+        profile: the profile.
+        counts: the numbers of rows by kind: ``games``, ``users``, ``messages``…; named accounts are always created.
+        urls: databases on servers, which are empty or contain only their migrations.
+        variant: the variant of the schema, if the app has several; an existing schema keeps its variant.
+        seed: determines the random data.
+        at: the current time of the sample; now by default.
+
+    Raises:
+        NotSupportedError, UsageError: see ``resolve_counts`` and ``check_urls``.
+        FeatureMissingError, MigrationVariantUnknownError: see ``check_variant``.
+        MigrationVariantMismatchError: a database already has migrations of another variant.
+        ValueInvalidError: a number is negative or too large.
+        FileExistsAlreadyError, DatabaseNotEmptyError: a database already exists; nothing was changed.
+        FileFailedError: the directory cannot be created or written.
+    """
+    all_counts = resolve_counts(profile, counts)
+    check_urls(profile, urls)
+    check_variant(profile, variant)
+    definition = read_definition(profile)
+    sample = Sample(
+        definition, all_counts, seed=seed, at=at or now(), variant=variant or definition.schema_variant
+    )
+    return _Builder(profile, directory, sample, urls).build()
+
+
+class _Builder:
     """Creates one sample; the module of the app has ``FILLS``, a function for each database."""
 
     def __init__(self, profile: str, directory: Path, sample: Sample, urls: Mapping[str, Url]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config import loader
-from dbctl.extensions import demo
-from dbctl.extensions.demo import DemoBuilt
+from dbctl.extensions.demo.builder import DemoBuilt, build_sample
+from dbctl.extensions.demo.definition import check_urls, check_variant
 from dbctl.model import Closing, Plan, Row, format_count
 from dbctl.services.setup.init import InitConfig, read_configuration
 
@@ -48,16 +48,16 @@ class Sample:
         """Check the options.
 
         Raises:
-            NotSupportedError, UsageError: see ``demo.check_urls``.
-            FeatureMissingError, MigrationVariantUnknownError: see ``demo.check_variant``.
+            NotSupportedError, UsageError: see ``check_urls``.
+            FeatureMissingError, MigrationVariantUnknownError: see ``check_variant``.
             AlreadyExistsError: the configuration in the directory already has an app with this name.
         """
         self.app = profile
         self._directory, self._seed = directory, seed
         self._counts, self._urls, self._variant = counts, urls, variant
         self._urls_by_name = loader.parse_urls(urls, Path.cwd())
-        demo.check_urls(profile, self._urls_by_name)
-        demo.check_variant(profile, variant)
+        check_urls(profile, self._urls_by_name)
+        check_variant(profile, variant)
         read_configuration(directory / loader.FILE_NAME, profile)
 
     def plan(self) -> Plan:
@@ -80,7 +80,7 @@ class Sample:
             NotSupportedError: the profile has no sample.
         """
         del confirmed  # the directory is new, so a second plan is not needed
-        built = demo.build(
+        built = build_sample(
             self._directory,
             profile=self.app,
             counts=self._counts,

@@ -11,8 +11,9 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_natural
 from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
-from dbctl.extensions.demo import command, resolve_counts
+from dbctl.extensions.demo import command
 from dbctl.extensions.demo.command import Sample
+from dbctl.extensions.demo.definition import resolve_counts
 from dbctl.model import DryRunResult
 from dbctl.spec import Example
 

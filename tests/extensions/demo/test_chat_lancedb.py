@@ -13,7 +13,7 @@ import pytest
 
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.migrations import MigrationVariantUnknownError
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import DemoBuilt, build_sample
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
@@ -22,11 +22,11 @@ KEY_COLUMN = {"deployed": "message_id", "document": "id"}
 VECTOR_COLUMN = {"deployed": "vector", "document": "embedding"}
 
 
-def build(place: Path, seed: int = 0, variant: str = "") -> demo.DemoBuilt:
-    return demo.build(place, profile="chat-lancedb", at=AT, seed=seed, counts=COUNTS, variant=variant)
+def build(place: Path, seed: int = 0, variant: str = "") -> DemoBuilt:
+    return build_sample(place, profile="chat-lancedb", at=AT, seed=seed, counts=COUNTS, variant=variant)
 
 
-def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
+def content(built: DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     with closing(sqlite3.connect(built.databases["chat"])) as connection:
         rows = {name: connection.execute(f"select * from {name} order by 1").fetchall() for name in ("users", "chats", "messages", "attachments")}  # fmt: skip
     with closing(lance.open_reader(built.databases["vectors"])) as reader:

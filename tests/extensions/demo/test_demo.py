@@ -12,9 +12,9 @@ import pytest
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
-from dbctl.extensions import demo
 from dbctl.extensions.demo import random
-from dbctl.extensions.demo.definition import read_definition
+from dbctl.extensions.demo.builder import build_sample
+from dbctl.extensions.demo.definition import MAX_ROWS, SAMPLES, read_definition
 from tests.observed_progress import observe_progress
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ SMALL = {"counts": COUNTS, "at": AT}
 def built(tmp_path_factory):
     progress = []
     with observe_progress(progress.append):
-        sample = demo.build(tmp_path_factory.mktemp("sample") / "new", **SMALL)
+        sample = build_sample(tmp_path_factory.mktemp("sample") / "new", **SMALL)
     return sample, progress
 
 
@@ -62,13 +62,13 @@ def read_tables(path, *, without=("migrations",)):
 
 
 def test_same_seed_and_time_create_the_same_rows(built, tmp_path):
-    again = demo.build(tmp_path / "again", **SMALL)
+    again = build_sample(tmp_path / "again", **SMALL)
     for name, path in built[0].databases.items():
         assert read_tables(again.databases[name]) == read_tables(path)
 
 
 def test_different_seed_creates_different_rows(built, tmp_path):
-    other = demo.build(tmp_path / "other", **SMALL, seed=1)
+    other = build_sample(tmp_path / "other", **SMALL, seed=1)
     assert read_tables(other.databases["user"])["users"] != read_tables(built[0].databases["user"])["users"]
     assert (
         read_tables(other.databases["flashpoint"])["game"]
@@ -77,7 +77,7 @@ def test_different_seed_creates_different_rows(built, tmp_path):
 
 
 def test_games_do_not_depend_on_the_number_of_games(built, tmp_path):
-    more = demo.build(tmp_path / "more", counts={"games": 400, "users": 4, "plays": 0}, at=AT)
+    more = build_sample(tmp_path / "more", counts={"games": 400, "users": 4, "plays": 0}, at=AT)
     assert (
         read_tables(more.databases["flashpoint"])["game"][:300]
         == read_tables(built[0].databases["flashpoint"])["game"]
@@ -134,7 +134,7 @@ def test_statistics_equal_a_recount_of_the_ended_plays(user_db):
 
 @pytest.mark.parametrize("plays", [3, 900])
 def test_plays_are_ended_active_and_abandoned(tmp_path, plays):
-    sample = demo.build(tmp_path, counts={"games": 20, "users": 5, "plays": plays}, at=AT)
+    sample = build_sample(tmp_path, counts={"games": 20, "users": 5, "plays": plays}, at=AT)
     day_before = (AT - timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     with closing(sqlite3.connect(sample.databases["user"])) as connection:
         states = connection.execute(
@@ -253,7 +253,7 @@ def test_other_users_share_one_password_hash(built, user_db):
 
 
 def test_named_accounts_exist_for_few_users(tmp_path):
-    sample = demo.build(tmp_path, counts={"games": 0, "users": 0, "plays": 50}, at=AT)
+    sample = build_sample(tmp_path, counts={"games": 0, "users": 0, "plays": 50}, at=AT)
     assert sample.rows["users"] == len(sample.accounts)
     assert sample.rows["plays"] == 0  # there are no games
 
@@ -269,7 +269,7 @@ def test_existing_database_is_refused_and_unchanged(tmp_path, place):
     existing.parent.mkdir(parents=True)
     existing.write_bytes(b"existing")
     with pytest.raises(FileExistsAlreadyError, match=r"already exists"):
-        demo.build(tmp_path, **SMALL)
+        build_sample(tmp_path, **SMALL)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [existing]
     assert existing.read_bytes() == b"existing"
 
@@ -279,32 +279,32 @@ def test_interrupted_build_leaves_no_database(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), observe_progress(interrupt):
-        demo.build(tmp_path, **SMALL)
+        build_sample(tmp_path, **SMALL)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_directory_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileFailedError, match="file"):
-        demo.build(tmp_path / "file" / "below", **SMALL)
+        build_sample(tmp_path / "file" / "below", **SMALL)
 
 
-@pytest.mark.parametrize("count", [-1, demo.MAX_ROWS + 1])
+@pytest.mark.parametrize("count", [-1, MAX_ROWS + 1])
 @pytest.mark.parametrize("kind", ["games", "users", "plays"])
 def test_row_count_out_of_range_is_refused(tmp_path, kind, count):
     with pytest.raises(ValueInvalidError, match=f"the number of {kind} {count}"):
-        demo.build(tmp_path / "none", counts=COUNTS | {kind: count})
+        build_sample(tmp_path / "none", counts=COUNTS | {kind: count})
     assert not (tmp_path / "none").exists()
 
 
 def test_profile_without_sample_is_refused(tmp_path):
     with pytest.raises(NotSupportedError, match="larder"):
-        demo.build(tmp_path, profile="larder")
+        build_sample(tmp_path, profile="larder")
 
 
 def test_row_count_of_other_profile_is_refused(tmp_path):
     with pytest.raises(NotSupportedError, match="prompts"):
-        demo.build(tmp_path, counts={"prompts": 5})
+        build_sample(tmp_path, counts={"prompts": 5})
 
 
 def test_zipf_ranks_are_in_range_and_skewed_to_the_first():
@@ -315,7 +315,7 @@ def test_zipf_ranks_are_in_range_and_skewed_to_the_first():
 
 
 def test_each_sample_generates_the_rows_of_its_databases():
-    for profile in demo.SAMPLES:
+    for profile in SAMPLES:
         module = import_module(f"dbctl.extensions.demo.{profile.replace('-', '_')}")
         databases = read_definition(profile).databases
         assert set(module.FILLS) == {

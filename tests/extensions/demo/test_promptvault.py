@@ -15,18 +15,18 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.databases import DatabaseNotEmptyError
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import DemoBuilt, build_sample
 from dbctl.url import parse_url
 from tests import servers
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 
 
-def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
-    return demo.build(place, profile="promptvault", at=AT, seed=seed, counts={"users": 8, "prompts": 40})
+def build(place: Path, seed: int = 0) -> DemoBuilt:
+    return build_sample(place, profile="promptvault", at=AT, seed=seed, counts={"users": 8, "prompts": 40})
 
 
-def content(built: demo.DemoBuilt) -> list[list[tuple[object, ...]]]:
+def content(built: DemoBuilt) -> list[list[tuple[object, ...]]]:
     with closing(sqlite3.connect(built.databases["main"])) as connection:
         return [
             connection.execute(f'select * from "{table}" order by 1, 2').fetchall()
@@ -64,7 +64,7 @@ def test_sample_on_each_engine_passes_all_checks(
         assert main(["search", "prompts", "--count"]) == 0
         if url:
             with pytest.raises(DatabaseNotEmptyError):
-                demo.build(
+                build_sample(
                     tmp_path / "more", profile="promptvault", urls={"main": parse_url(servers.text(url))}
                 )
             assert not (tmp_path / "more").exists()

@@ -12,7 +12,7 @@ from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.databases import DatabaseNotEmptyError
 from dbctl.errors.migrations import MigrationVariantMismatchError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import build_sample
 from tests import servers
 from tests.databases import PostgreSQL
 from tests.observed_progress import observe_progress
@@ -25,7 +25,7 @@ TABLES = ("users", "whatsapp_sessions", "messages", "campaigns", "recipients", "
 
 def build(folder, url, **overrides):
     options = {"counts": COUNTS, "at": AT, "urls": {"main": url}} | overrides
-    return demo.build(folder, profile="waqtor", **options)
+    return build_sample(folder, profile="waqtor", **options)
 
 
 #: Columns that both variants have, with the same names.

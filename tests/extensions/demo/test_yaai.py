@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from dbctl.errors.connection import FileExistsAlreadyError
-from dbctl.extensions import demo
+from dbctl.extensions.demo.builder import DemoBuilt, build_sample
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 
 
-def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
-    return demo.build(place, profile="yaai", at=AT, seed=seed, counts={"chats": 9, "messages": 300})
+def build(place: Path, seed: int = 0) -> DemoBuilt:
+    return build_sample(place, profile="yaai", at=AT, seed=seed, counts={"chats": 9, "messages": 300})
 
 
-def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
+def content(built: DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     rows = {}
     for name, path in built.databases.items():
         with closing(sqlite3.connect(path)) as connection:
