@@ -21,8 +21,8 @@ Dbctl: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 #: Modules of the package ``dbctl.extensions`` itself.
 OWN = {"__init__.py", "base.py", "installed.py", "registry.py", "__pycache__"}
-#: Durations, words with a number, an identifier or a generated password, and the width of columns, which differ from run to run.
-VARIABLE = re.compile(r"[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+")
+#: Durations, ages, words with a number, an identifier or a generated password, and the width of columns, which differ from run to run.
+VARIABLE = re.compile(r"just now|[0-9]+ \w+ ago|[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+")
 #: Lines whose result names an index that only an extension builds: the rows are the same, the note about the index is not.
 WITH_INDEX = {"search {search} {word}", "search index check"}
 CONFIGURATION = """\
