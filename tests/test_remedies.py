@@ -189,3 +189,18 @@ def test_commands_repeat_the_selection():
         f"Check: dbctl apps check {selected} blog; or write: dbctl init DIR --config /srv/my.toml;"
         " or run: dbctl data rows a --db b --app c --config /srv/my.toml"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "absent", "left"),
+    [
+        ("Write one with: `init DIR`; or try: `demo x DIR`", "demo", "Write one with: dbctl init DIR"),
+        ("Nothing changed. Salvage it with: `restore recover --to X`", "restore recover", "Nothing changed."),
+        ("Stop it, and restore; without a backup: `restore recover`", "restore recover", "Stop it, and restore"),
+        ("Adopt it: `backup adopt {x}`; or apply: `restore apply`", "backup adopt", "Apply: dbctl restore apply"),
+        ("Salvage it with: `restore recover`", "restore recover", ""),
+        ("List them with: `restore list`", "restore recover", "List them with: dbctl restore list"),
+    ],
+)  # fmt: skip
+def test_absent_command_is_omitted_with_its_introduction(text, absent, left):
+    assert Remedy(text).fill(Invocation(absent=["transfer", absent]), "", {"x": "a"}) == left

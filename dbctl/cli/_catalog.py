@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -65,3 +66,11 @@ def _add_commands(groups: dict[str, CatalogGroup], extension: Extension) -> None
     for path in extension.commands:
         name, _, word = path.rpartition(" ")
         groups[name] = structs.replace(groups[name], commands=[*groups[name].commands, word])
+
+
+def omit_absent(text: str) -> str:
+    """Return a text without its lines about commands of absent extensions, which have two spaces before ``dbctl``."""
+    from dbctl.extensions import registry
+
+    names = "|".join(registry.list_absent())
+    return re.sub(rf"^.*  dbctl ({names})\b.*\n", "", text, flags=re.MULTILINE) if names else text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from dbctl.cli._catalog import read_catalog
+from dbctl.cli._catalog import omit_absent, read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
@@ -179,7 +179,7 @@ def help_(
 def _create_text(ctx: "Context", words: Sequence[str]) -> str:
     topic = TOPICS.get(" ".join(words))
     if isinstance(topic, str):
-        return topic
+        return omit_absent(topic)
     if topic:
         formatter = ctx.make_formatter()
         topic(ctx, formatter)
@@ -192,13 +192,15 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
 def _describe_code(ctx: "Context", code: str) -> str:
     """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
     from dbctl.errors.base import Remedy, load_registry
+    from dbctl.extensions import registry
     from dbctl.render.reports.report import read_subjects
     from dbctl.services.migrations.lint_rules import LINT_RULES
 
     formatter = ctx.make_formatter()
     if error := load_registry().get(code):
         status = f"exit code {int(error.exit_status)}"
-        _write_meaning(formatter, f"Error, {status}", error.sentence, str(Remedy(error.remedy)))
+        remedy = Remedy(error.remedy).describe([*registry.list_absent()])
+        _write_meaning(formatter, f"Error, {status}", error.sentence, remedy)
     if rule := LINT_RULES.get(code):
         _write_meaning(formatter, f"Finding of migrate lint ({rule.severity})", rule.hint)
     for subject in read_subjects():

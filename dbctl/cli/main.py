@@ -179,9 +179,10 @@ class _Run:
         if type(error).__name__ == "NoArgsIsHelpError":
             if not _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
                 is_unconfigured = ctx is not None and ctx.parent is None and not _has_configuration()
+                from dbctl.cli._catalog import omit_absent
                 from dbctl.render.tables import color_help
 
-                text = FIRST_STEPS if is_unconfigured else error.format_message() + "\n"
+                text = omit_absent(FIRST_STEPS) if is_unconfigured else error.format_message() + "\n"
                 sys.stderr.write(color_help(text, sys.stderr))
                 return Exit.USAGE
             detail = "a command is missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from functools import cached_property
@@ -66,6 +67,7 @@ class Invocation(NamedTuple):
     app: str = ""  #: the name of the selected app; empty: none
     selects_app: bool = True  #: False: other options describe the only app
     others: str = ""  #: further quoted options that select the app or its database
+    absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
     def complete(self, command: str, app: str = "") -> str:
         """Return the command line of ``command`` for ``app``; default: the selected one."""
@@ -94,11 +96,15 @@ class Remedy:
     """
 
     def __init__(self, text: str) -> None:
-        self._parts = text.split("`")  #: texts and commands in turn
+        self._text = text
 
     def __str__(self) -> str:
         """Return the texts and the commands with their placeholders."""
-        return self._join(str, Invocation().complete)
+        return self.describe()
+
+    def describe(self, absent: Sequence[str] = ()) -> str:
+        """Return the texts and the commands, except those that the installation lacks, with their placeholders."""
+        return self._join(str, Invocation().complete, absent)
 
     def write(self, app: str = "", facts: Mapping[str, object] = {}) -> str:
         """Return the hint for the present invocation.
@@ -110,15 +116,29 @@ class Remedy:
         return self.fill(_describe(), app, facts)
 
     def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
-        """Return the hint for an invocation."""
-        words = {name: _quote(value) for name, value in facts.items()} if self._parts[1:] else {}
+        """Return the hint for an invocation; commands that the installation lacks are omitted."""
+        words = {name: _quote(value) for name, value in facts.items()} if "`" in self._text else {}
         return self._join(
-            lambda text: text.format(**facts), lambda line: invocation.complete(line.format(**words), app)
+            lambda text: text.format(**facts),
+            lambda line: invocation.complete(line.format(**words), app),
+            invocation.absent,
         )
 
-    def _join(self, write_text: Callable[[str], str], write_command: Callable[[str], str]) -> str:
+    def _join(
+        self, write_text: Callable[[str], str], write_command: Callable[[str], str], absent: Sequence[str]
+    ) -> str:
         writers = cycle([write_text, write_command])
-        return "".join(write(part) for write, part in zip(writers, self._parts, strict=False))
+        parts = _omit_commands(self._text, absent).split("`")  # texts and commands in turn
+        return "".join(write(part) for write, part in zip(writers, parts, strict=False))
+
+
+def _omit_commands(text: str, commands: Sequence[str]) -> str:
+    """Return the text of a remedy without some commands, and without the words that introduce each."""
+    if not commands:
+        return text
+    names = "|".join(commands)
+    text = re.sub(rf"(^|; |(?<=\.) )((?!\. )[^;`])*`({names})( [^`]*)?`", "", text)
+    return re.sub(r"^; (or )?(.)", lambda start: start[2].upper(), text)
 
 
 def _quote(value: object) -> str:

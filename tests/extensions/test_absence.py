@@ -22,7 +22,9 @@ Dbctl: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 #: Modules of the package ``dbctl.extensions`` itself.
 OWN = {"__init__.py", "base.py", "installed.py", "registry.py", "__pycache__"}
 #: Durations, ages, words with a number, an identifier or a generated password, and the width of columns, which differ from run to run.
-VARIABLE = re.compile(r"just now|[0-9]+ \w+ ago|[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+")
+VARIABLE = re.compile(
+    r"just now|[0-9]+ \w+ ago|[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+"
+)
 #: Lines whose result names an index that only an extension builds: the rows are the same, the note about the index is not.
 WITH_INDEX = {"search {search} {word}", "search index check"}
 CONFIGURATION = """\
@@ -98,6 +100,14 @@ def test_help_lists_no_command_of_an_absent_extension(core: Remainder, tmp_path:
     absent = {name for extension in registry.BUILT_IN for name in (*extension.groups, *extension.commands)}
     assert not absent & {*listed}
     assert "Prometheus" not in text
+
+
+def test_hints_name_no_command_of_an_absent_extension(core: Remainder, tmp_path: Path) -> None:
+    for words in [], ["status"], ["help", "config-missing"]:
+        shown = core.run(*words, cwd=tmp_path, environment={"HOME": str(tmp_path), "COLUMNS": "300"})
+        text = " ".join((shown.stdout + shown.stderr).split())
+        assert "dbctl init DIR" in text
+        assert "dbctl demo" not in text
 
 
 def test_every_extension_is_installed() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from dbctl.config import loader, model
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
+from dbctl.extensions import registry
 from dbctl.files.atomic import is_regular
 from dbctl.url import Url
 
@@ -60,6 +61,7 @@ def describe_invocation(selection: Selection, app: str = "", database: str = "")
         app=app or selection.app,
         selects_app=bool(selection.app or not _needs_no_config(selection)),
         others=shlex.join(others),
+        absent=[*registry.list_absent()],
     )
 
 

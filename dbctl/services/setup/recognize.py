@@ -107,8 +107,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
         if len({entry.profile for entry in known}) > 1 or len({entry.name for entry in known}) < len(known):
             raise _create_ambiguity(place, databases)
         notes = [
-            f"{entry.content}; it belongs to no known app: "
-            + DRAFT.write(facts={"place": entry.place, "file": f"{entry.label}.toml"})
+            DRAFT.write(facts={"content": entry.content, "place": entry.place, "file": f"{entry.label}.toml"})
             for entry in others
         ]
         addresses = {entry.name: entry.address for entry in known}
@@ -118,12 +117,15 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
         raise _create_ambiguity(place, databases)
     (own,) = selected
     reason = "" if profile else "it belongs to no known app: "
-    draft = Remedy("`profiles draft --to {file}`").write(facts={"file": f"{own.label}.toml"})
-    notes = [f"{own.content}; {reason}profile {PLAIN}. For users and roles: {draft}"]
+    content = f"{own.content}; {reason}profile {PLAIN}"
+    notes = [DRAFT_OWN.write(facts={"content": content, "file": f"{own.label}.toml"})]
     return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
 
 
-DRAFT = Remedy("`profiles draft {place} --to {file}`")
+DRAFT = Remedy(
+    "{content}; it belongs to no known app. Draft its profile with: `profiles draft {place} --to {file}`"
+)
+DRAFT_OWN = Remedy("{content}. For users and roles: `profiles draft --to {file}`")
 INIT, INIT_PLACE = Remedy("`init {place} --app {label}`"), Remedy("`init {place}`")
 INIT_PROFILE = Remedy("`init {profile} --url {url}`")
 
