@@ -407,12 +407,12 @@ def postgresql_schema() -> Iterator[Url]:
 
 
 @contextmanager
-def postgresql_database(*, encoding: str) -> Iterator[Url]:
-    """Yield an empty database with a unique name; drop it at the end."""
+def postgresql_database(*, encoding: str, template: str = "template0") -> Iterator[Url]:
+    """Yield a database with a unique name, empty or a copy of ``template``, which must have no connections; drop it at the end."""
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     with closing(connection(server)) as own:
-        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
+        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template {template}")
         try:
             yield structs.replace(server, path=name)
         finally:

@@ -101,6 +101,22 @@ READING_COMMANDS = (
     "data export",
     "completions",
 )
+#: Commands that open no database.
+OFFLINE_COMMANDS = (
+    "apps list",
+    "audit",
+    "completions",
+    "config",
+    "demo",
+    "help",
+    "man",
+    "profiles list",
+    "runs",
+    "schedule",
+    "version",
+)
+#: Commands that write backups and other files, but no database.
+BACKUP_WRITING_COMMANDS = ("backup", "restore files", "restore apply latest --to")
 #: Commands that depend on the backups and restores of the deployment.
 BACKUP_COMMANDS = ("backup", "restore", "status", "doctor", "schema diff", "data diff")
 
@@ -168,7 +184,8 @@ class OnFiles:
 class OnServer:
     """Deployments on a server, created one by one; the setup commands run only if the tested command needs backups.
 
-    Commands that change nothing share two deployments: one with backups, one without.
+    Commands that change nothing share two deployments: one with backups, one without. Commands that write only files have a copy of
+    the files of the one with backups, and share its database.
     """
 
     def __init__(self, engine: str, folder: Path) -> None:
@@ -186,7 +203,8 @@ class OnServer:
             is_unable: whether the command is refused because the app lacks the feature.
         """
         needs_backups = line.startswith(BACKUP_COMMANDS)
-        if not (is_unable or "--dry-run" in line or line.startswith(READING_COMMANDS)):
+        reads = is_unable or "--dry-run" in line or line.startswith(READING_COMMANDS)
+        if not (reads or line.startswith(BACKUP_WRITING_COMMANDS)):
             with self._create(folder, needs_backups=needs_backups, has_drill=False) as options, chdir(folder):
                 yield options
             return
@@ -195,7 +213,9 @@ class OnServer:
             create = self._create(place, needs_backups=needs_backups, has_drill=needs_backups)
             self._shared[needs_backups] = place, self._open.enter_context(create)
         place, options = self._shared[needs_backups]
-        with chdir(place):
+        if not reads:
+            shutil.copytree(place, folder)
+        with chdir(place if reads else folder):
             yield options
 
     @contextmanager

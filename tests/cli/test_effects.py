@@ -17,12 +17,18 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.extensions.demo.builder import build_sample
-from dbctl.model import ChangeResult
 from tests import servers
 from tests.cli.closings import read_closing_lines
-from tests.cli.test_reference import EXAMPLES, app_folder, deployment, receiver, split_line
+from tests.cli.test_reference import (
+    EXAMPLES,
+    app_folder,
+    deployment,
+    is_change,
+    receiver,
+    split_line,
+    validate,
+)
 from tests.databases import PostgreSQL
-from tools.reference import find_spec
 
 __all__ = ["app_folder", "deployment", "receiver"]
 
@@ -104,9 +110,10 @@ OTHER_APPS: dict[str, tuple[dict[str, int], list[str]]] = {
 }
 
 
-#: Lines of WaQtor by variant, empty: of both. Its database is on a server; the former one, ``legacy``, is a file.
+#: Lines of WaQtor by variant; of the documented one, those whose tables differ from the deployed ones. Its database is on a server; the
+#: former one, ``legacy``, is a file.
 WAQTOR_LINES = {
-    "": [
+    "deployed": [
         "users create mia@waqtor.example --name Mia --role user --generate",
         "users ensure mia@waqtor.example --name Mia --generate",
         "users ensure user@waqtor.example --name Zoe",
@@ -149,8 +156,6 @@ WAQTOR_LINES = {
         "maintain analyze",
         "maintain vacuum",
         "backup create",
-    ],
-    "deployed": [
         "sessions revoke user@waqtor.example --yes",
         "data add recipients user_id=user@waqtor.example name=Mia phone=491700099",
         "data set whatsapp_sessions {whatsapp_sessions} is_active=false",
@@ -160,16 +165,16 @@ WAQTOR_LINES = {
         "data delete refresh_tokens --filter is_revoked=true --yes",
     ],
     "document": [
+        "users create mia@waqtor.example --name Mia --role user --generate",
+        "users delete user@waqtor.example --yes",
+        "users delete user@waqtor.example --transfer-to admin@waqtor.example --delete-duplicates --yes",
+        "sessions cleanup --yes",
+        "sessions cleanup --rule stale-whatsapp-sessions --yes",
+        "data delete whatsapp_sessions {whatsapp_sessions} --yes",
         "data add recipients user_id=user@waqtor.example name=Mia phone_number=491700099",
         "data set whatsapp_sessions {whatsapp_sessions} status=disconnected --any-state",
     ],
 }
-
-
-def is_change(line: str) -> bool:
-    return "--dry-run" not in line and any(
-        isinstance(type_, type) and issubclass(type_, ChangeResult) for type_ in find_spec(line).answers()
-    )
 
 
 class Rows:
@@ -251,12 +256,14 @@ def read_files(folder: Path) -> dict[Path, str]:
 
 
 def run(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], str]:
-    """Run a command; return its result and its closing line."""
+    """Run a command, and compare its result with the schema; return the result and the closing line."""
     capsys.readouterr()
     status = main([*words, "-o", "json"])
     output = capsys.readouterr()
     assert status == 0, output
-    result: dict[str, object] = json.loads(output.out)["data"]
+    response = json.loads(output.out)
+    validate(response)
+    result: dict[str, object] = response["data"]
     return result, " ".join(read_closing_lines(output.err))
 
 
@@ -290,6 +297,8 @@ CHECKS: dict[str, Callable[[Difference, str, int], None]] = {
 def test_effect_and_closing_line_are_what_happened(
     line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for needed in EXAMPLES[line].needs if line in EXAMPLES else ():
+        assert needed not in EXAMPLES or main(split_line(needed, app_folder)) == 0
     compare_effect(line, split_line(line, app_folder), app_folder, capsys)
 
 
@@ -326,43 +335,69 @@ def test_effect_and_closing_line_of_other_applications_are_what_happened(
     compare_effect(line, line.format_map(keys).split(), folder, capsys)
 
 
-@pytest.mark.parametrize(
-    ("variant", "line"),
-    [
-        (variant, line)
-        for variant, more in WAQTOR_LINES.items()
-        for line in [*WAQTOR_LINES[""], *more]
-        if variant
-    ],
-)
-def test_effect_and_closing_line_of_waqtor_are_what_happened(
-    variant: str,
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert is_change(line)
-    folder = tmp_path / "waqtor"
-    monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
-    with servers.postgresql_schema() as url:
-        database = PostgreSQL(url)
+@pytest.fixture(scope="module")
+def waqtor(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """Create the sample of a variant; yield its folder and the name of its database, both to be copied."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with servers.postgresql_database(encoding="UTF8") as url:
         build_sample(
             folder,
             profile="waqtor",
             counts={"users": 6, "messages": 60},
             urls={"main": url},
-            variant=variant,
+            variant=request.param,
             at=datetime.now(UTC) - timedelta(days=40),
         )
         with closing(sqlite3.connect(folder / "runtime/server/db/waqtor.db")) as legacy, legacy:
             legacy.execute("insert into campaigns (name, message, recipients) values ('Old', 'Hi', '[]')")
             legacy.execute("insert into message_logs (phone, message) values ('491700001', 'Hi')")
-        database.run(
+        PostgreSQL(url).run(
             "update campaigns set status = 'running', sent_count = 0, completed_at = null where status = 'failed'"
         )
-        monkeypatch.chdir(folder)
         (folder / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
+        yield folder, url.path
+
+
+@pytest.mark.parametrize("waqtor", ["deployed"], indirect=True)
+@pytest.mark.parametrize("line", WAQTOR_LINES["deployed"])
+def test_effect_and_closing_line_of_waqtor_are_what_happened(
+    line: str,
+    waqtor: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compare_effect_of_waqtor(line, waqtor, tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("waqtor", ["document"], indirect=True)
+@pytest.mark.parametrize("line", WAQTOR_LINES["document"])
+def test_effect_and_closing_line_of_documented_waqtor_are_what_happened(
+    line: str,
+    waqtor: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compare_effect_of_waqtor(line, waqtor, tmp_path, monkeypatch, capsys)
+
+
+def compare_effect_of_waqtor(
+    line: str,
+    sample: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert is_change(line)
+    folder, (source, template) = tmp_path / "waqtor", sample
+    shutil.copytree(source, folder)
+    monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
+    monkeypatch.chdir(folder)
+    with servers.postgresql_database(encoding="UTF8", template=template) as url:
+        database = PostgreSQL(url)
         keys = {name: str(min(rows)[0]) for name, rows in Rows(folder, database).tables.items() if rows}
         (folder / "groups.csv").write_text(f"id,user_id,name\n{uuid4()},{keys['users']},Choir\n")
         assert main(["init", "waqtor", ".", "--url", f"main={database.url}", "--quiet"]) == 0
