@@ -41,7 +41,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 
 torture: $(READY) ## run the crash tests many times
-	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
+	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py tests/services/events $(ARGS)
 
 mutants: $(READY) ## change the source at many places, one at a time, and list the changes that no test finds
 	$(BIN)/python -m tools.mutation $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Collection, Iterator
+from itertools import count
 
 TORTURE = float(os.environ.get("DBCTL_TORTURE") or 0)
 #: The seed of all random choices; a failing test prints it, and ``DBCTL_SEED=…`` repeats the same choices.
@@ -17,6 +18,13 @@ SEED = os.environ.get("DBCTL_SEED") or str(random.SystemRandom().randrange(10**9
 def choose_count(commit: int, nightly: int) -> int:
     """Return the number of runs: for each commit, or for ``make torture``."""
     return max(commit, round(TORTURE * nightly))
+
+
+def choose_steps(name: str, stride: int) -> Iterator[int]:
+    """Yield, without end, the steps of a command before which it is killed: each of ``make torture``, otherwise every ``stride`` th."""
+    if TORTURE >= 1:
+        return count(1)
+    return count(create_rng(name).randint(1, stride), stride)
 
 
 def retry_until(min_tries: int, outcomes: Collection[object], required: int = 1) -> Iterator[int]:

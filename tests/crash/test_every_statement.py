@@ -16,14 +16,14 @@ from dbctl.cli.main import main
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.events.changes.verify import verify_log
 from tests.cli import larders, test_reference
-from tests.crash.figures import TORTURE
+from tests.crash.figures import choose_steps
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.services.events.kills import run_killed
 from tools import reference
 
-#: Commands that are killed before every step in the short form, too; the others before every ``STRIDE`` th.
-THOROUGH = ("users create", "data set", "sessions revoke")
-STRIDE = 13
+#: A command that is killed before every step in the short form, too; the others before every ``STRIDE`` th.
+THOROUGH = ("larder", "data set {table} {row} {change}")
+STRIDE = 31
 #: Commands of several transactions, each of which is complete or missing.
 GRADUAL = ("sessions cleanup", "migrate ", "transfer run", "restore apply latest --to", "search index")
 #: Commands that replace the database, and then add their record, with the id of a backup, to the app's own records.
@@ -113,8 +113,8 @@ class Case:
         outcomes = []
         for _ in range(2):
             copy = self.copy()
+            time.sleep(-time.time() % 1)  # ids of backups and times differ from second to second
             outcomes.append((self.run(copy, self.words), read_rows(copy)))
-            time.sleep(1)  # ids of backups differ from second to second
         (self.status, self.after), (_, other) = outcomes
         #: columns whose values depend on time and chance: their number in each table
         self._hidden = find_differences(self.after, other)
@@ -219,9 +219,8 @@ def run_child(words, folder):
 def test_command_killed_before_each_statement(apps, name, line, tmp_path):
     case = Case(apps(name), line, tmp_path)
     assert case.status == 0
-    stride = 1 if TORTURE >= 1 or line.startswith(THOROUGH) else STRIDE
     outcomes = Counter()
-    for step in count(1, stride):
+    for step in choose_steps(line, 1 if (name, line) == THOROUGH else STRIDE):
         folder = case.copy()
         if not run_killed(step, lambda folder=folder: run_child(case.words, folder)):
             break

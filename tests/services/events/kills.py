@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dbctl.services.events.store import FILE_NAME
 
+#: Of the steps of a write to the event store, every fourth is a kill for each commit.
+STRIDE = 4
 #: Calls of the operating system that are steps, too.
 _CALLS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.truncate", "fcntl.flock", "sqlite3.connect"}
 

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,8 @@ from dbctl.services.events.recorder import LOCKS, RunRecorder, lock_path
 from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.samples import read_samples
 from dbctl.services.events.store import FILE_NAME, LEGACY_NAME, EventStore
-from tests.services.events.kills import fork, run_killed, wait
+from tests.crash.figures import choose_steps
+from tests.services.events.kills import STRIDE, fork, run_killed, wait
 
 STORED = Path(__file__).with_name("recorded")
 CONFIG = "/tmp/shop/dbctl.toml"  # noqa: S108 - of the recorded runs
@@ -129,7 +129,7 @@ def test_ids_of_deleted_runs_are_not_used_again(old):
 
 def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(old, tmp_path):
     before = read_tables(old / LEGACY_NAME)
-    for step in count(1):
+    for step in choose_steps("import of the journal", STRIDE):
         state = tmp_path / str(step)
         shutil.copytree(old, state)
         is_killed = run_killed(step, lambda state=state: write(state))

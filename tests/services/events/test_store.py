@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
-from itertools import count
 
 import pytest
 from msgspec import structs
@@ -25,7 +24,8 @@ from dbctl.services.events.recorder import PruneRuns, RunRecorder
 from dbctl.services.events.runs import Run, RunFilter
 from dbctl.services.events.samples import Sample, save_samples
 from dbctl.services.events.store import FILE_NAME, EventStore
-from tests.services.events.kills import fork, run_killed, wait
+from tests.crash.figures import choose_steps
+from tests.services.events.kills import STRIDE, fork, run_killed, wait
 from tests.small_disk import fill
 
 TABLES = ("runs", "outcomes", "changes", "samples", "notices", "progress")
@@ -109,7 +109,7 @@ def test_process_killed_at_any_step_leaves_an_intact_store(tmp_path, record, is_
     if not is_new:
         for earlier in RECORDS:
             earlier(first)
-    for step in count(1):
+    for step in choose_steps(record.__name__, STRIDE):
         state = tmp_path / str(step)
         if not is_new:
             shutil.copytree(first, state)
@@ -133,7 +133,7 @@ def test_prune_killed_at_any_step_leaves_runs_with_their_outcomes(tmp_path, monk
     monkeypatch.setattr(recorder, "_BATCH_SECONDS", 0)
     for _ in range(6):
         record_run(tmp_path / "first")
-    for step in count(1):
+    for step in choose_steps("prune", STRIDE):
         state = tmp_path / str(step)
         shutil.copytree(tmp_path / "first", state)
         prune = PruneRuns(state, keep=1, older_than=None)
@@ -331,7 +331,7 @@ def test_store_of_an_earlier_version_is_read_and_upgraded_by_the_next_writer(tmp
 def test_upgrade_killed_at_any_step_is_repeated(tmp_path, request):
     record_run(tmp_path / "first")
     request.getfixturevalue("second_version")
-    for step in count(1):
+    for step in choose_steps("upgrade", STRIDE):
         state = tmp_path / str(step)
         shutil.copytree(tmp_path / "first", state)
         is_killed = run_killed(step, lambda state=state: record_sample(state))

@@ -11,7 +11,6 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,8 @@ from dbctl.services.events.history import list_runs
 from dbctl.services.events.legacy import list_unimported
 from dbctl.services.events.runs import RunFilter
 from dbctl.services.events.store import FILE_NAME, LEGACY_LOG, LEGACY_NAME, EventStore
-from tests.services.events.kills import fork, run_killed, wait
+from tests.crash.figures import choose_steps
+from tests.services.events.kills import STRIDE, fork, run_killed, wait
 
 #: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
 LOG = Path(__file__).with_name("audit_log")
@@ -270,7 +270,7 @@ def test_link_of_another_user_is_not_imported(state, tmp_path):
 
 def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(state, tmp_path):
     original = state
-    for step in count(1):
+    for step in choose_steps("import of the log", STRIDE):
         state = tmp_path / str(step)
         shutil.copytree(original, state)
         is_killed = run_killed(step, lambda state=state: append(state))
