@@ -16,6 +16,7 @@ from mcp.client.stdio import stdio_client
 
 from dbctl.extensions.mcp.tools import build_words, list_tools
 from tests.cli import test_reference as sample
+from tests.in_process import run_command
 from tools import reference
 
 ROOT = Path(__file__).parents[3]
@@ -142,6 +143,7 @@ def read_state(folder: Path) -> dict[str, str]:
 
 
 def test_no_tool_changes_a_file(deployment: Path) -> None:
+    """The command lines of the tools, in this process: the server starts one for each."""
     values = {
         "app": "fp",
         "login": "eve",
@@ -159,12 +161,15 @@ def test_no_tool_changes_a_file(deployment: Path) -> None:
     }
     values |= {"run": "1", "operation": "6", "shell": "bash", "keys": ["app.siteName"], "text": "puzzle"}
 
-    async def use(client: Client) -> None:
-        for name, tool in TOOLS.items():
-            required = {key: values.get(key, "app.siteName") for key in tool.offer.input_schema["required"]}
-            result = await client.call_tool(name, required | {"app": "fp"})
-            assert not (result.is_error and "internal error" in text_of(result)), text_of(result)
-
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DBCTL_STATE": str(deployment / "state"),
+        "DBCTL_RECORD": "all",
+    }
     before = read_state(deployment)
-    connect(deployment, use)
+    for tool in TOOLS.values():
+        required = {key: values.get(key, "app.siteName") for key in tool.offer.input_schema["required"]}
+        words = ["--output=json", "--quiet", *build_words(tool, required | {"app": "fp"}, max_rows=500)]
+        process = run_command(words, environment=environment, cwd=deployment)
+        assert b'"code": "internal"' not in process.stdout, words
     assert read_state(deployment) == before
