@@ -289,7 +289,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )
-    @settings(max_examples=60, suppress_health_check=INHERITED)
+    @settings(max_examples=25, suppress_health_check=INHERITED)
     def test_text_conditions_ignore_ascii_case_like_python(self, writer, texts, word):
         def lower_ascii(text: str) -> str:
             return "".join(letter.lower() if letter.isascii() else letter for letter in text)
@@ -588,7 +588,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert writer.count(name + "2") == 0
 
     @given(st.text(max_size=20))
-    @settings(max_examples=100, suppress_health_check=INHERITED)
+    @settings(max_examples=40, suppress_health_check=INHERITED)
     def test_text_is_stored_unchanged_or_refused(self, writer, text):
         try:
             with writer.transaction():
