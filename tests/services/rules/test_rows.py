@@ -441,12 +441,13 @@ def test_every_write_path_rejects_rows_that_break_a_rule(answer, guild, engine, 
     case = CASES[rule]
     db = guild(engine, case.profile)
     for lines in case.commands.values():
-        for line in lines:
-            assert_refused(answer, db, *line.split())
+        # on servers one line of each path, without the plan: rules do not depend on the engine, their queries do
+        for line in lines if engine == "sqlite" else lines[:1]:
+            assert_refused(answer, db, *line.split(), plan=engine == "sqlite")
     if case.added:
         Path("row.jsonl").write_text(json.dumps(case.added) + "\n")
         # a rule for several rows is checked after the import, not in its plan
-        is_planned = rule not in ("exclusive", "exclusive role")
+        is_planned = engine == "sqlite" and rule not in ("exclusive", "exclusive role")
         assert_refused(answer, db, "data", "import", case.table, "row.jsonl", plan=is_planned)
         if rule != "exclusive":  # ``data add`` adds one row and resets the others
             assert_refused(answer, db, "data", "add", case.table, *format_assignments(case.added))

@@ -195,7 +195,16 @@ def club(request, tmp_path, answer):
         yield Club(request.param, database, tmp_path, answer)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("club", "form"),
+    [
+        *(("sqlite", form) for form in FORMS),
+        # forms whose values another driver returns as other types
+        *(("postgresql", form) for form in ("boolean", "enum", "ranks")),
+        *(("mysql", form) for form in ("boolean", "number", "labelled enum")),
+    ],
+    indirect=["club"],
+)
 def test_role_in_columns_has_type_of_column(club, form, tmp_path):
     role, admin, user, third, columns, demotion = FORMS[form]
     club.use(role, admin)
@@ -256,7 +265,10 @@ def test_profile_that_contradicts_roles_cannot_write(club, role, admin, key):
     (finding,) = club.check()
     assert finding["code"] == "role-form"
     assert f", users.{key})" in finding["message"]
-    for words in (["set-role", "ada", "user"], ["deactivate", "ada"], ["delete", "ada"], ["create", "cy"]):
+    club.refuse("role-form", "users", "set-role", "ada", "user")
+    if club.engine != "sqlite":  # every change asks for the same findings
+        return
+    for words in (["deactivate", "ada"], ["delete", "ada"], ["create", "cy"]):
         club.refuse("role-form", "users", *words)
     club.refuse("role-form", "users", "set-role", "ada", "boss", "--demote-to", "user")
     club.refuse("role-form", "data", "delete", "people", "1")
@@ -515,7 +527,15 @@ def test_contradicting_keys_are_reported_with_position(tmp_path, answer, role, l
     assert f"line {line}, users.{key}" in [finding["message"].partition(":")[0] for finding in findings]
 
 
-@pytest.mark.parametrize("form", ["enum", "ranks", GROUPS, METADATA])
+@pytest.mark.parametrize(
+    ("club", "form"),
+    [
+        *(("sqlite", form) for form in ("enum", "ranks", GROUPS, METADATA)),
+        *(("postgresql", form) for form in ("enum", GROUPS)),
+        *(("mysql", form) for form in ("ranks", METADATA)),
+    ],
+    indirect=["club"],
+)
 def test_exclusive_role_has_one_holder(club, form, tmp_path):
     section, boss, user, other = form, "boss", "user", "guest"
     if form in FORMS:
