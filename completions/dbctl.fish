@@ -35,7 +35,7 @@ complete -c dbctl -f
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl.toml, or to…'
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'config' -d 'Keys of the configuration: values, meaning, errors'
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'apps' -d 'Configured apps and their profiles'
-complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'profiles' -d 'Draft profiles of apps, and list them'
+complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'profiles' -d 'List the profiles of apps'
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'demo' -d 'Create a sample deployment of an app, with a dbctl.toml'
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'status' -d 'Show the state of every database of every configured app, one line…'
 complete -c dbctl -n '__dbctl_at \'\' 0' -f -a 'report' -d 'Report the state, growth, activity, backups, findings, migrations and…'

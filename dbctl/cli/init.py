@@ -72,7 +72,7 @@ def init(
 
     Without a profile, dbctl compares the databases of a directory, a file, an address, a .env file or a Compose file with
     every profile. If they belong to one app, it is configured. A single database of no known app gets the profile plain:
-    backups, restores, checks, statistics, searches, rows and migrations; dbctl profiles draft adds users and roles.
+    backups, restores, checks, statistics, searches, rows and migrations; a profile of its own adds users and roles.
     If there are several, --app selects one by its name.
 
     With --new, dbctl migrate up then creates the databases.

@@ -46,6 +46,7 @@ BUILT_IN: Sequence[Extension] = (
         fleet_status="dbctl.extensions.fleet.status:collect_fleet",
     ),
     Extension(name="demo", groups={"demo": "dbctl.extensions.demo.commands"}),
+    Extension(name="drafts", commands={"profiles draft": "dbctl.extensions.drafts.commands"}),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="external_index",  # before others with parts, which a search would import, too

@@ -103,11 +103,18 @@ def test_help_lists_no_command_of_an_absent_extension(core: Remainder, tmp_path:
 
 
 def test_hints_name_no_command_of_an_absent_extension(core: Remainder, tmp_path: Path) -> None:
-    for words in [], ["status"], ["help", "config-missing"]:
+    for words in [], ["status"], ["help", "config-missing"], ["help", "profiles"]:
         shown = core.run(*words, cwd=tmp_path, environment={"HOME": str(tmp_path), "COLUMNS": "300"})
         text = " ".join((shown.stdout + shown.stderr).split())
-        assert "dbctl init DIR" in text
-        assert "dbctl demo" not in text
+        assert "dbctl profiles list" in text if "profiles" in words else "dbctl init DIR" in text
+        assert not re.search(r"dbctl (demo|profiles draft)", text)
+
+
+def test_unknown_app_is_recognized_without_a_draft(bare: Dbctl) -> None:
+    written = bare("init", "shop.db", "--app", "other", "--dry-run")
+    assert written.returncode == 0
+    assert "shop.db: 1 table; it belongs to no known app: profile plain." in written.stdout + written.stderr
+    assert "profiles draft" not in written.stdout + written.stderr
 
 
 def test_every_extension_is_installed() -> None:

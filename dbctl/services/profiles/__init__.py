@@ -1,1 +1,1 @@
-"""Profiles: inventory, and checks of a profile against a live database."""
+"""The inventory of profiles."""

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 from dbctl.engines.contract.database import Column, Condition, InSubquery, Not, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.model import Row, Struct, format_count
 from dbctl.profiles.payloads import KEY_IN_TEXT, has_row_path
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import SAMPLE_ROWS, Evidence, TableEvidence
 from dbctl.services.app.evidence.references import UserReference, find_user_references
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value, join_names
 
 #: Users from which on a row for each, or a column without NULL, is no chance; without a unique index a row for each needs more.
 LEAST_USERS, MANY_USERS = 2, 5

@@ -12,12 +12,9 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import SchemaMismatchError, UsageError
-from dbctl.files.atomic import write_atomically
-from dbctl.model import ChangeResult, Effect, Row
-from dbctl.services.app.evidence.gather import Evidence, gather_evidence
-from dbctl.services.profiles.draft.content import draft_reports, draft_searches, draft_settings
-from dbctl.services.profiles.draft.databases import MAIN, draft_database, draft_owned_rows
-from dbctl.services.profiles.draft.document import (
+from dbctl.extensions.drafts.content import draft_reports, draft_searches, draft_settings
+from dbctl.extensions.drafts.databases import MAIN, draft_database, draft_owned_rows
+from dbctl.extensions.drafts.document import (
     Decision,
     Draft,
     Entry,
@@ -28,14 +25,17 @@ from dbctl.services.profiles.draft.document import (
     write_comment,
     write_document,
 )
-from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
-from dbctl.services.profiles.draft.users import (
+from dbctl.extensions.drafts.sign_ins import SignInDraft, draft_sign_ins
+from dbctl.extensions.drafts.users import (
     UsersCandidate,
     choose_users_table,
     draft_users,
     list_similar_tables,
     rank_users_tables,
 )
+from dbctl.files.atomic import write_atomically
+from dbctl.model import ChangeResult, Effect, Row
+from dbctl.services.app.evidence.gather import Evidence, gather_evidence
 from dbctl.url import Url
 
 NAME = re.compile(r"\w[\w.-]*")

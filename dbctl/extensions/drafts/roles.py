@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, Value, write_header
 from dbctl.model import format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import find_user_references
-from dbctl.services.profiles.draft.document import Decision, Draft, Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.
 MOST_ROLES, LONGEST_ROLE = 12, 40

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.model import Row, format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value, join_names
 
 #: The most searches and columns of a search.
 MOST_SEARCHES, MOST_WORDS, MOST_SHOWN = 4, 4, 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names, write_comment
 from dbctl.model import Struct
 from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.passwords import JOINT, find_prefix_problem, identify_format, read_prefix
@@ -12,15 +13,6 @@ from dbctl.profiles.payloads import DECODERS, read_payload
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import find_user_references
-from dbctl.services.profiles.draft.document import (
-    Decision,
-    Draft,
-    Line,
-    Part,
-    Value,
-    join_names,
-    write_comment,
-)
 
 
 class SignInDraft(Draft, frozen=True, kw_only=True):

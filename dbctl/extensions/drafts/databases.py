@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, join_names, write_header
+from dbctl.extensions.drafts.new_users import contains_all, find_named_rows, find_value_references
 from dbctl.profiles.codecs import BooleanCodec
 from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
@@ -20,16 +22,6 @@ from dbctl.services.app.evidence.references import (
     find_user_references,
 )
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.document import (
-    Decision,
-    Draft,
-    Entry,
-    Line,
-    Part,
-    join_names,
-    write_header,
-)
-from dbctl.services.profiles.draft.new_users import contains_all, find_named_rows, find_value_references
 
 #: The database of a drafted profile.
 MAIN = "main"

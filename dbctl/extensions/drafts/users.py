@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.drafts.content import separate_users
+from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value
+from dbctl.extensions.drafts.new_users import LONGEST_CONSTANT, draft_new_users
+from dbctl.extensions.drafts.roles import draft_role
+from dbctl.extensions.drafts.sign_ins import draft_password, read_passwords
 from dbctl.model import Struct
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
-from dbctl.services.profiles.draft.content import separate_users
-from dbctl.services.profiles.draft.document import Decision, Draft, Line, Part, Value
-from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
-from dbctl.services.profiles.draft.roles import draft_role
-from dbctl.services.profiles.draft.sign_ins import draft_password, read_passwords
 
 #: Candidates with fewer points are not users; a second candidate is named if it has nearly as many as the first.
 LEAST_POINTS, NEAR_POINTS = 7, 3
