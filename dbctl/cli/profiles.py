@@ -18,6 +18,6 @@ def list_(session: Session) -> int:
     """List the profiles that commands find by name, with their origin.
 
     Besides the built-in ones, these are the files NAME.toml in the folder profiles of the configuration directories of
-    the user and of the system.
+    the user and of the system, and those of installed extensions.
     """
     return emit(session, inventory.list_profiles())

@@ -49,6 +49,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     summary_page: Place = ""
     search_index: Place = ""  #: the ``IndexKind`` of searches without a full-text index
     errors: Place = ""  #: the module of its classes of errors
+    profiles: Place = ""  #: the package in whose folder the files ``NAME.toml`` of its profiles are
     engines: Mapping[str, EngineEntry] = {}  #: by the names that addresses and profiles use
     #: a function that returns the observer of a recorded run, a ``RunObserver`` of ``dbctl.cli._support.runs``; None: the run needs none:
     #: ``(location, run, interrupted) -> RunObserver | None``

@@ -184,6 +184,14 @@ def find_place(purpose: str) -> Place | None:
     return next(filter(None, places), None)
 
 
+def list_profile_folders() -> Iterator[str]:
+    """Yield the folders with the profiles of extensions; a package that cannot be imported has none."""
+    for extension in list_extensions():
+        if extension.profiles:
+            with suppress(ExtensionInvalidError):
+                yield from load(extension.profiles).__path__
+
+
 def load_errors() -> None:
     """Import the classes of errors of all extensions; a module of another distribution that cannot be imported has none."""
     for extension in list_extensions():

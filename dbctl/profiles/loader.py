@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -33,7 +33,7 @@ class AvailableProfile(msgspec.Struct, frozen=True):
     """A profile that commands find by its name."""
 
     name: str
-    origin: str  #: ``built-in``, or the configuration directory: ``user`` or ``system``
+    origin: str  #: ``built-in``, the configuration directory: ``user`` or ``system``, or ``extension``
     path: Path
 
 
@@ -43,13 +43,21 @@ def names() -> list[str]:
 
 
 def list_available() -> list[AvailableProfile]:
-    """Return every profile that has a name: the built-in ones, then those of the user and of the system."""
-    from dbctl.config.environment import profile_folders
-
+    """Return every profile that has a name: the built-in ones, then those of the user, of the system, and of other distributions."""
     available = [AvailableProfile(name, "built-in", BUILTIN / f"{name}.toml") for name in names()]
-    for origin, folder in profile_folders().items():
+    for origin, folder in _list_folders():
         available += [AvailableProfile(path.stem, origin, path) for path in sorted(folder.glob("*.toml"))]
     return available
+
+
+def _list_folders() -> Iterator[tuple[str, Path]]:
+    """Yield the folders with profiles that dbctl does not ship, with their origin."""
+    from dbctl.config.environment import profile_folders
+    from dbctl.extensions import registry
+
+    yield from profile_folders().items()
+    for folder in registry.list_profile_folders():
+        yield "extension", Path(folder)
 
 
 def list_profiles_with(feature: str) -> str:
@@ -70,7 +78,7 @@ def is_built_in(name: str) -> bool:
 def path_of(name: str) -> Path:
     """Return the file of a profile, or the path itself if ``name`` ends in ``.toml``.
 
-    A built-in profile has precedence over one of the user, and that over one of the system.
+    The order of ``list_available`` is the precedence of profiles with the same name.
 
     Raises:
         ProfileMissingError: no profile has that name.
@@ -79,9 +87,7 @@ def path_of(name: str) -> Path:
         return Path(name)
     if path := _find_in(BUILTIN, name):
         return path
-    from dbctl.config.environment import profile_folders
-
-    for folder in profile_folders().values():
+    for _, folder in _list_folders():
         if path := _find_in(folder, name):
             return path
     known = dict.fromkeys(profile.name for profile in list_available())

@@ -108,11 +108,6 @@ def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):
     assert "did you mean 'toy'" in run(app, installed, "toi", status=2)
 
 
-def test_its_runs_are_recorded(app, installed):
-    run(app, installed, "toy", "count")
-    assert "toy count" in run(app, installed, "runs", "list")
-
-
 def test_versions_list_it(app, installed):
     versions = json.loads(run(app, installed, "version", "-o", "json"))["data"]["items"]
     assert [item["version"] for item in versions if item["name"] == "dbctl-toy"] == ["0.1"]
@@ -173,3 +168,37 @@ def test_checks_that_cannot_be_imported_are_findings_of_their_sets(app, installe
         assert '"code": "extension-invalid"' in answer
         assert "dbctl_absent.checks:A cannot be imported: ModuleNotFoundError" in answer
     run(app, folder, "integrity", "check")
+
+
+def test_its_command_runs_on_a_fleet_and_is_in_the_journal(app, installed):
+    (app / "shops").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(app / "shop.db", app / "shops" / name)
+    (app / "dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shops/*"\n'
+    )
+    fleet = json.loads(run_dbctl(app, installed, "toy", "count", "-o", "json").stdout)["data"]
+    assert {item["app"]: item["data"]["items"][0]["rows"] for item in fleet["items"]} == {
+        "shop/a": 2,
+        "shop/b": 2,
+    }
+    (recorded,) = json.loads(run(app, installed, "runs", "list", "-o", "json"))["data"]["items"]
+    assert (recorded["command"], recorded["exit_code"]) == ("toy count", 0)
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["apps", "check"]])
+def test_its_check_is_run_with_those_of_dbctl(app, installed, words):
+    assert "toy-large" not in run(app, installed, *words)
+    subprocess.run(
+        ["sqlite3", app / "shop.db", "insert into goods select value from generate_series(3, 1001)"],
+        check=True,
+    )
+    findings = json.loads(run_dbctl(app, installed, *words, "-o", "json").stdout)["data"]["findings"]
+    (finding,) = [item for item in findings if item["code"] == "toy-large"]
+    assert (finding["severity"], finding["target"], finding["message"]) == (
+        "warning",
+        "shop/main",
+        "goods has 1001 rows",
+    )
+    assert finding["hint"].startswith("Count the rows of all tables with: ")
+    assert finding["hint"].endswith("dbctl toy count --app shop")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.extensions.third_party import TOY, run_dbctl
+from tests.extensions.third_party import run_dbctl
 
-PROFILE = TOY / "dbctl_toy/profiles/toy.toml"
 COLUMNS = {
     "id": {"type": "integer", "key": True},
     "handle": {"required": True},
@@ -29,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
         json.dumps({"users": {"columns": COLUMNS, "rows": USERS}}), encoding="utf-8"
     )
     (tmp_path / "dbctl.toml").write_text(
-        f'[apps.toy]\nprofile = "{PROFILE}"\n[apps.toy.databases]\nmain = "toy:app.json"\n', encoding="utf-8"
+        '[apps.toy]\nprofile = "toy"\n[apps.toy.databases]\nmain = "toy:app.json"\n', encoding="utf-8"
     )  # fmt: skip
     return tmp_path
 
@@ -64,7 +63,7 @@ def test_new_engine_lists_and_changes_users_under_the_rules_of_the_app(run, fold
 
 def test_database_needs_no_configuration(run, folder: Path) -> None:
     (folder / "dbctl.toml").unlink()
-    code, result = run("--profile", str(PROFILE), "--url", "toy:app.json", "users", "list")
+    code, result = run("--profile", "toy", "--url", "toy:app.json", "users", "list")
     assert (code, [user["login"] for user in result["data"]["items"]]) == (0, ["ada", "bob"])  # type: ignore[index]
 
 
@@ -89,3 +88,11 @@ def test_missing_check_of_new_engine_is_reported(run, folder: Path) -> None:
 @pytest.mark.parametrize("group", ["status", "doctor"])
 def test_overview_of_new_engine_is_no_internal_error(run, folder: Path, group: str) -> None:
     assert run(group)[0] in {0, 4}
+
+
+def test_profile_of_the_distribution_is_listed(run, folder: Path) -> None:
+    code, result = run("profiles", "list")
+    (listed,) = [item for item in result["data"]["items"] if item["name"] == "toy"]  # type: ignore[index]
+    assert (code, listed["origin"], listed["title"]) == (0, "extension", "Toy")
+    code, result = run("apps", "show", "toy")
+    assert (code, result["data"]["file"]) == (0, listed["file"])  # type: ignore[index]

@@ -55,7 +55,7 @@ class ProfileListed(Struct, frozen=True, kw_only=True):
 
     name: str
     title: str | None  #: None: the file has an error
-    origin: str  #: ``built-in``, or the configuration directory: ``user`` or ``system``
+    origin: str  #: ``built-in``, the configuration directory: ``user`` or ``system``, or ``extension``
     file: str
     features: Sequence[str] = ()
     problem: str = ""  #: why commands do not use the profile

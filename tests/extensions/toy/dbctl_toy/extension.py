@@ -7,6 +7,8 @@ EXTENSION = Extension(
     name="toy",
     groups={"toy": "dbctl_toy.commands"},
     commands={"data toy": "dbctl_toy.data"},
+    checks={"doctor": ["dbctl_toy.checks:check_size"], "profile": ["dbctl_toy.checks:check_size"]},
+    profiles="dbctl_toy.profiles",
     engines={"toy": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")},
     app_sections={
         "toy": AppSection(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
