@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 from benchmarks.measure import BIN, DBCTL, TAB_GOAL, Area, Result, differences, in_turn, process, ratios
 from benchmarks.sample import deployment
+from tests.extensions.third_party import install_toy
 
 BARE = "python -c pass"
 SQLITE = "python -c 'import sqlite3'"
 UTILS = "sqlite-utils query"
 ROUNDS = 21
+#: An extension of another distribution on the path of the interpreter, and an empty folder there.
+WITH_TOY, WITHOUT = "users list with an extension", "users list with an empty folder"
 #: Requests of the completion files.
 TABS = {
     "Tab after users show m": ["argument:logins", "", "users", "show", "m"],
@@ -44,6 +48,11 @@ def measure() -> Area:
     for count in (FEW_PROFILES, MANY_PROFILES):
         words = ["env", f"XDG_CONFIG_HOME={_create_profiles(place, count)}", DBCTL, "users", "list"]
         runs[f"users list with {count} profiles"] = process(words, cwd=place)
+    for title, folder in (
+        (WITH_TOY, install_toy(_create_folder(place, "toy"))),
+        (WITHOUT, _create_folder(place, "none")),
+    ):
+        runs[title] = process(["env", f"PYTHONPATH={folder}", DBCTL, "users", "list"], cwd=place)
     for title, words in TABS.items():
         runs[title] = process([DBCTL, "__complete", "bash", *words], cwd=place)
     utils = BIN / "sqlite-utils"
@@ -57,6 +66,7 @@ def measure() -> Area:
         ("users list", BARE, 7.0),
         ("users list", SQLITE, 6.0),
         ("users list", UTILS, 1.0),
+        (WITH_TOY, WITHOUT, 1.1),
         (f"users list with {MANY_PROFILES} profiles", f"users list with {FEW_PROFILES} profiles", 1.1),
     ]
     return Area(
@@ -68,6 +78,14 @@ def measure() -> Area:
         ],
         () if UTILS in runs else ["sqlite-utils"],
     )
+
+
+def _create_folder(place: Path, name: str) -> Path:
+    """Return a new folder next to the deployment."""
+    folder = place.parent / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _create_profiles(place: Path, count: int) -> Path:
