@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 RELEASE := $(VENV)/release
 RELEASE_READY := $(RELEASE)/.ready
 
-.PHONY: package site demo test slow retest check lint format bench torture mutants golden screens docs completions smell clean
+.PHONY: package site demo test slow retest check lint format bench without torture mutants golden screens docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -39,6 +39,15 @@ lint: check
 format: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+without: $(READY) ## run tests of the core in a copy without an extension: make without NAME=fleet ARGS=tests/config
+	@test -d dbctl/extensions/$(NAME)/ -a -n "$(NAME)" || { echo "NAME is no extension: $(NAME)"; exit 1; }
+	rm -rf build/without/$(NAME)
+	mkdir -p build/without/$(NAME)
+	git ls-files -z --cached --others --exclude-standard -- . ':!dbctl/extensions/$(NAME)' ':!tests/extensions/$(NAME)' \
+		| tar -c --null --files-from=- | tar -x -C build/without/$(NAME)
+	cd build/without/$(NAME) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" \
+		--ignore=tests/extensions $(ARGS)
 
 torture: $(READY) ## run the crash tests many times
 	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py tests/services/events $(ARGS)

@@ -82,12 +82,18 @@ def run_command_line() -> int:
 
 
 def needs_layout() -> bool:
-    """Whether the help is wrapped for a width, has colors, or names commands of other distributions."""
-    from dbctl.extensions.installed import has_third_parties
+    """Whether the help is wrapped for a width, has colors, or names other commands than those of a whole dbctl."""
+    from dbctl.extensions.installed import has_third_parties, is_complete
 
     columns = os.environ.get("COLUMNS", "")
     is_narrow = columns.isdigit() and 0 < int(columns) < _WIDTH
-    return is_narrow or "CLICOLOR_FORCE" in os.environ or os.isatty(1) or has_third_parties()
+    return (
+        is_narrow
+        or "CLICOLOR_FORCE" in os.environ
+        or os.isatty(1)
+        or has_third_parties()
+        or not is_complete()
+    )
 
 
 def open_missing_streams() -> None:

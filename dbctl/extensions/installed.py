@@ -1,4 +1,4 @@
-"""Whether other distributions extend dbctl; it imports nothing, because ``dbctl --help`` asks it."""
+"""Which extensions are installed; it imports nothing, because ``dbctl --help`` asks it."""
 
 import os
 import sys
@@ -17,3 +17,11 @@ def has_third_parties() -> bool:
         if any(name.startswith("dbctl_") and name.endswith((".dist-info", ".egg-info")) for name in names):
             return True
     return False
+
+
+def is_complete() -> bool:
+    """Whether the packages of all extensions of dbctl itself are installed, which the generated ``names.txt`` lists."""
+    folder = os.path.dirname(__file__)  # noqa: PTH120 - pathlib is slow to import
+    with open(os.path.join(folder, "names.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+        names = file.read().split()
+    return set(names) <= set(os.listdir(folder))  # noqa: PTH208

@@ -98,6 +98,7 @@ def test_bundled_completion_file_is_current(shell):
 
 def test_bundled_help_is_current():
     assert generate.HELP.read_text() == generate.root_help()
+    assert generate.NAMES.read_text() == generate.list_extensions()
 
 
 @pytest.mark.parametrize("placeholder", CHOICES)

@@ -22,6 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: this process on it, so each entry explains why the files are not databases.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the shipped help",
+    "extensions/installed.py": "the shipped names of the extensions",
     "files/tar.py": "files that it extracts from an archive (O_EXCL) into a new folder",
     "files/atomic.py": "new files, directories, files that the user names before any database is opened, backups, and the files of a database that cannot be opened",
     "files/subprocesses.py": "dumps of servers that it creates (O_EXCL), and option files for client programs (O_EXCL)",

@@ -20,7 +20,7 @@ from tools import reference
 Dbctl: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 #: Modules of the package ``dbctl.extensions`` itself.
-OWN = {"__init__.py", "base.py", "installed.py", "registry.py", "__pycache__"}
+OWN = {"__init__.py", "base.py", "installed.py", "names.txt", "registry.py", "__pycache__"}
 #: Durations, ages, words with a number, an identifier or a generated password, and the width of columns, which differ from run to run.
 VARIABLE = re.compile(
     r"just now|[0-9]+ \w+ ago|[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+"
@@ -93,6 +93,7 @@ def test_help_lists_no_command_of_an_absent_extension(core: Remainder, tmp_path:
     results = core.run_lines(lines, tmp_path / "empty", tmp_path / "run")
     assert [status for status, _, _ in results] == [0, 0, 0, 2, 2]
     text = "".join(out + err for _, out, err in results)
+    text += core.run("--help", cwd=tmp_path).stdout  # which a whole dbctl prints from a file
     assert "no such command 'metrics'" in text
     assert "did you mean 'metrics'" not in text
     listed = [*re.findall(r"^  ([a-z]+(?: [a-z]+)?)  ", text, re.MULTILINE)]
