@@ -17,13 +17,15 @@ from dbctl.cli.main import main
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, read_vectors
 
-#: Runs a deletion that is killed before or after a given statement, counted over both databases.
+#: For each line of the input, a folder and a number, runs a deletion in the folder that is killed before or after the statement of
+#: this number, counted over both databases, and prints how it ended. The modules are loaded once; each deletion is a process.
 KILLED_DELETION = """
 import os, signal, sys
+import pyarrow.dataset, lance_namespace, deprecation, tqdm  # not lancedb itself, which starts a thread
 from dbctl.cli.main import main
 from dbctl.extensions.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.write_connection import WriteConnection
-at, seen = int(sys.argv[1]), 0
+at = seen = 0
 def counting(work):
     def counted(*words, **more):
         global seen
@@ -40,7 +42,14 @@ run = WriteConnection.run
 def statement(self, sql, *rest):
     return (counting(run) if sql.lower().startswith("commit") else run)(self, sql, *rest)
 WriteConnection.run = statement
-print(main(["users", "delete", sys.argv[2], "--yes"]), seen)
+for line in sys.stdin:
+    folder, at = line.rsplit(None, 1)
+    if not (pid := os.fork()):
+        at = int(at)
+        os.dup2(2, 1)
+        os.chdir(folder)
+        os._exit(main(["users", "delete", sys.argv[1], "--yes", "--quiet"]))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -60,24 +69,34 @@ def count_messages_and_vectors(home: Path) -> tuple[int, int]:
 
 
 def test_killed_deletion_is_completed_by_same_command(
-    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    master: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen = set[tuple[int, int]]()
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_DELETION, ANON],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    request.addfinalizer(process.communicate)
+    assert process.stdin
+    assert process.stdout
     for step in range(1, 100):
         home = tmp_path / str(step)
         shutil.copytree(master, home)
         monkeypatch.chdir(home)
         assert main(["init", "chat-lancedb"]) == 0
-        process = subprocess.run(
-            [sys.executable, "-c", KILLED_DELETION, str(step), ANON],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if process.returncode == 0:
+        process.stdin.write(f"{home} {step}\n")
+        process.stdin.flush()
+        status = int(process.stdout.readline())
+        if status == 0:
             assert count_messages_and_vectors(home) == (0, 0)
             break
-        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert status == -signal.SIGKILL
         seen.add(count_messages_and_vectors(home))
         capsys.readouterr()
         main(["integrity", "cross-check", "-o", "json"])

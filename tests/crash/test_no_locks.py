@@ -71,9 +71,10 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("calls", ["flock", "mmap", "fcntl", "flock fcntl mmap"])
-def test_no_command_fails(run, calls):
-    for words in COMMANDS:
+@pytest.mark.parametrize(("calls", "commands"), [("fcntl", COMMANDS[:1]), ("flock fcntl mmap", COMMANDS)])
+def test_no_command_fails(run, calls, commands):
+    """Each write waits for locks that it never gets, so with one call fewer, only one command runs."""
+    for words in commands:
         _, errors = run(calls, *words)
         assert errors.count("this run is not recorded") <= 1
 
