@@ -120,11 +120,14 @@ def blog(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_all(blog, capsys, commands):
+FORMS = (("-o", "table"), ("-o", "json", "-v", "--log-file", "log"))
+
+
+def run_all(blog, capsys, commands, forms=FORMS):
     """Run commands in several forms; return the outputs and files that contain the marker."""
     leaks = []
     for line in commands:
-        for options in (("-o", "table"), ("-o", "json", "-v", "--log-file", "log")):
+        for options in forms:
             main([*line.split(), "--timeout", "0", *options])
             shown = capsys.readouterr()
             leaks += [(line, part[:300]) for part in (shown.out + shown.err).splitlines() if MARKER in part]
@@ -141,7 +144,8 @@ def test_secrets_of_the_configuration_are_never_shown(blog, capsys, address):
     repository = "s3://key:hunter2@bucket/p?token=hunter2" if "mysql" in address else "backups"
     quoted = {"address": repr(address), "repository": repr(repository)}
     (blog / "dbctl.toml").write_text(CONFIGURATION.format(**quoted))
-    assert run_all(blog, capsys, COMMANDS) == []
+    # the first address with both forms, each other one with the form that writes more
+    assert run_all(blog, capsys, COMMANDS, FORMS if address == SAMPLES[0] else FORMS[1:]) == []
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ COMMANDS = [
     ["data", "set", "members", ANA, "mail=y@larder.example"],
     ["data", "import", "recipe_labels", "rows.csv"],
 ]
+#: An added row, a changed one, a deleted one with the rows that refer to it, and a setting.
+ON_SERVERS = [COMMANDS[number] for number in (0, 2, 4, 5)]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -67,7 +69,18 @@ def add_session(pantry, token):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("shared_pantry", ["sqlite"], indirect=True)
 def test_rows_are_identical_after_undo_and_after_undo_of_undo(answer, pantry, command):
+    undo_twice(answer, pantry, command)
+
+
+@pytest.mark.parametrize("command", ON_SERVERS, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("shared_pantry", ["postgresql", "mysql"], indirect=True)
+def test_rows_on_servers_are_identical_after_undo_and_after_undo_of_undo(answer, pantry, command):
+    undo_twice(answer, pantry, command)
+
+
+def undo_twice(answer, pantry, command):
     before = read_rows(pantry)
     answer(*command)
     after = read_rows(pantry)

@@ -486,6 +486,10 @@ def test_answer_matches_its_schema(shop, answer):
     Draft202012Validator({**schemas["answers"][result["schema"]], "$defs": schemas["$defs"]}).validate(result)
 
 
+#: One line of each kind of result: a list, a change, a check, and one value for each instance.
+IN_EACH_FORMAT = {"roles list", "settings set kitchen.title Shelf", "doctor", "stats overview"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -512,7 +516,7 @@ def test_answer_matches_its_schema(shop, answer):
         "doctor",
     ],
 )
-def test_command_runs_on_each_instance_in_each_format(shop, answer, run, line):
+def test_command_runs_on_each_instance(shop, answer, line):
     """Some are impossible for the app, such as a repair across databases: then the code is the same on each."""
     words = shlex.split(line)
     if words[0] == "backup":
@@ -522,5 +526,6 @@ def test_command_runs_on_each_instance_in_each_format(shop, answer, run, line):
     assert len({item["exit_code"] for item in result["data"]["items"]}) == 1
     assert "internal" not in codes(result).values()
     assert "worker-ended" not in codes(result).values()
-    for output_format in ("table", "csv"):
-        assert main([*words, "-o", output_format]) in (result["exit_code"], 0)
+    if line in IN_EACH_FORMAT:
+        for output_format in ("table", "csv"):
+            assert main([*words, "-o", output_format]) in (result["exit_code"], 0)

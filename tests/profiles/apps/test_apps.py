@@ -239,7 +239,16 @@ def test_another_version_has_the_variant_of_the_profile(app: App) -> None:
     )
 
 
+#: Each application on one of its engines: what a profile declares of settings and rules has been compared with the schema on all.
+ONE_ENGINE = [
+    (name, engines[number % len(engines)])
+    for number, name in enumerate(NAMES)
+    if (engines := read_expectations(name)["engines"])
+]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("app", ONE_ENGINE, indirect=True)
 def test_settings_cleanup_backup_and_restore(app: App) -> None:
     expected = app.expected
     if "setting" in expected:
