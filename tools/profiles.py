@@ -21,10 +21,11 @@ from dbctl.config import model as config
 from dbctl.config.extension_sections import create_file_type
 from dbctl.config.model import CONFIG_SCHEMA
 from dbctl.extensions import registry
-from dbctl.extensions.base import AppSection
+from dbctl.extensions.base import SectionOwner
 from dbctl.files import toml
 from dbctl.files.atomic import write_atomically
 from dbctl.profiles import loader
+from dbctl.profiles.extension_sections import create_type, list_unknown_keys
 from dbctl.profiles.model import (
     base,
     cleanup,
@@ -60,39 +61,54 @@ SCHEMA = Path(loader.__file__).with_name("profile.schema.json")
 
 def build_schema() -> str:
     """Return the JSON Schema of a profile."""
-    return _describe(profile.Profile, "A profile of dbctl", MODULES)
+    names, modules = _find_sections("profile_sections")
+    return _describe(
+        create_type(names), "A profile of dbctl", [*MODULES, *modules], "Profile", "profile_sections"
+    )
 
 
 def build_config_schema() -> str:
     """Return the JSON Schema of ``dbctl.toml``."""
-    entries = registry.list_app_sections(())
-    sections = {name: section for name, section in entries.items() if section}
-    modules = [import_module(section.kind.partition(":")[0]) for section in sections.values()]
-    kind = create_file_type(frozenset(sections))
-    return _describe(kind, "The configuration of dbctl", [config, *modules], sections)
+    names, modules = _find_sections("app_sections")
+    return _describe(
+        create_file_type(names), "The configuration of dbctl", [config, *modules], "AppConfig", "app_sections"
+    )
+
+
+def _find_sections(owner: SectionOwner) -> tuple[frozenset[str], Sequence[ModuleType]]:
+    """Return the names of the sections of extensions, and the modules of their types."""
+    sections = {name: section for name, section in registry.list_sections(owner, ()).items() if section}
+    places = [section.kind.partition(":")[0] for section in sections.values()]
+    return frozenset(sections), [import_module(place) for place in places]
 
 
 def _describe(
-    kind: type[msgspec.Struct],
-    title: str,
-    modules: Sequence[ModuleType],
-    sections: Mapping[str, AppSection] = {},
+    kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleType], name: str, owner: SectionOwner
 ) -> str:
-    """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys, except for ``sections``."""
+    """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys, except for sections of extensions.
+
+    Args:
+        kind: the type.
+        title: of the schema.
+        modules: the modules of the model.
+        name: the class with sections of extensions.
+        owner: which sections these are.
+    """
     definitions = msgspec.json.schema(kind)
     fields: dict[str, dict[str, str]] = {}
     comments = {name: comment for module in modules for name, comment in _key_comments(module, fields)}
-    for name, section in sections.items():
-        comments["AppConfig", name] = section.meaning
-        properties = definitions["$defs"]["AppConfig"]["properties"]
-        moved = properties.pop(name)
-        entries = [*properties.items()]
-        entries.insert(1 + [key for key, _ in entries].index(section.after), (name, moved))
-        definitions["$defs"]["AppConfig"]["properties"] = dict(entries)
-    for name, definition in definitions["$defs"].items():
+    for section_name, section in registry.list_sections(owner, ()).items():
+        if section:
+            comments[name, section_name] = section.meaning
+            properties = definitions["$defs"][name]["properties"]
+            moved = properties.pop(section_name)
+            entries = [*properties.items()]
+            entries.insert(1 + [key for key, _ in entries].index(section.after), (section_name, moved))
+            definitions["$defs"][name]["properties"] = dict(entries)
+    for class_name, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():
-            described["description"] = comments[name, key]
+            described["description"] = comments[class_name, key]
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
     return format_definitions(header | definitions)
 
@@ -100,7 +116,10 @@ def _describe(
 def encode_cache(path: Path) -> str:
     """Return a TOML file as the JSON text of ``loader.Cache``."""
     values = toml.loads(toml.read_text(path))
-    return format_definitions({"source_crc32": crc32(path.read_bytes()), "profile": values})
+    content = {"source_crc32": crc32(path.read_bytes()), "profile": values}
+    if path != loader.SOURCE and (names := list_unknown_keys(values)):
+        content["added_sections"] = sorted(names)
+    return format_definitions(content)
 
 
 def generated_files() -> Mapping[Path, str]:

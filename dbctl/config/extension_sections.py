@@ -1,45 +1,46 @@
-"""The type of a file of the configuration that has sections of extensions; only such files need it."""
+"""The type of a file that has sections of extensions; only such files need it."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from dbctl.config.model import AppConfig, ConfigFile
 from dbctl.extensions import registry
+from dbctl.extensions.base import SectionOwner
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @cache
 def create_file_type(names: frozenset[str]) -> type[ConfigFile]:
-    """Return the type of a file whose apps have keys with these names, which the core does not know.
+    """Return the type of ``dbctl.toml`` whose apps have keys with these names, which the core does not know."""
+    app = add_sections(AppConfig, "app_sections", names)
+    return _extend(ConfigFile, [("apps", dict[str, app], {})], kw_only=False)  # type: ignore[valid-type] # a type of this run
 
-    It has the sections of all extensions, because the error for an unknown key suggests them; only the modules of those in ``names``
-    are imported. A section of an absent extension may have any content, which nothing reads.
+
+def add_sections(kind: type[T], owner: SectionOwner, names: Collection[str]) -> type[T]:
+    """Return a type with the fields of ``kind``, and the sections of all extensions, which are None if they are missing.
+
+    It has all, because the error for an unknown key suggests them; only the modules of those in ``names`` are imported. A section
+    of an absent extension may have any content, which nothing reads.
     """
     fields = list[tuple[str, Any, Any]]()
-    for name, section in registry.list_app_sections(names).items():
-        kind = registry.load(section.kind) if section and name in names else None
-        fields.append((name, kind, kind()) if kind else (name, Any, None))
-    app = _extend(AppConfig, fields)
-    file: type[ConfigFile] = _extend(ConfigFile, [("apps", dict[str, app], {})])  # type: ignore[valid-type] # a type of this run
-    return file
+    for name, section in registry.list_sections(owner, names).items():
+        section_kind = registry.load(section.kind) | None if section and name in names else Any
+        fields.append((name, section_kind, None))
+    return _extend(kind, fields, kw_only=True)
 
 
-def read_extension_sections(app: AppConfig) -> Mapping[str, msgspec.Struct]:
-    """Return the sections of installed extensions."""
-    names = app.__struct_fields__[len(AppConfig.__struct_fields__) :]
-    values = {name: getattr(app, name) for name in names}
-    return {name: value for name, value in values.items() if isinstance(value, msgspec.Struct)}
-
-
-def _extend(kind: Any, fields: list[tuple[str, Any, Any]]) -> Any:
-    return msgspec.defstruct(
+def _extend(kind: type[T], fields: list[tuple[str, Any, Any]], *, kw_only: bool) -> type[T]:
+    return msgspec.defstruct(  # type: ignore[return-value] # a subclass of ``kind``
         kind.__name__,
         fields,
         bases=(kind,),
         namespace={"__doc__": kind.__doc__},
         frozen=True,
+        kw_only=kw_only,
         forbid_unknown_fields=True,
     )

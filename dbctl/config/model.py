@@ -369,10 +369,10 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         str, msgspec.Struct
     ] = {}  #: those that are configured, of installed extensions
 
-    def extension_section(self, name: str, kind: type[Section]) -> Section:
-        """Return the section of an extension; its default values, if it is not configured."""
+    def extension_section(self, name: str, kind: type[Section]) -> Section | None:
+        """Return the section of an extension; None: it is not configured."""
         section = self.extension_sections.get(name)
-        return section if isinstance(section, kind) else kind()
+        return section if isinstance(section, kind) else None
 
     @property
     def is_fleet(self) -> bool:

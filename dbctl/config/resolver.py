@@ -46,6 +46,27 @@ class AnyVariable(dict[str, str]):
         return name
 
 
+class AppSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base class of sections of apps that extensions own."""
+
+    def resolve(self, resolver: "Resolver") -> "AppSection":
+        """Return the section with resolved paths; its invalid values are reported to ``resolver``."""
+        del resolver
+        return self
+
+    @property
+    def names_program(self) -> bool:
+        """Whether it names a program that dbctl runs: then root reads it only from files that no other user may write."""
+        return False
+
+
+def list_app_sections(app: AppConfig) -> Mapping[str, AppSection]:
+    """Return the sections of installed extensions that are configured, by their names."""
+    names = [name for name in app.__struct_fields__ if name not in AppConfig.__struct_fields__]
+    sections = {name: getattr(app, name) for name in names}
+    return {name: section for name, section in sections.items() if isinstance(section, AppSection)}
+
+
 class Resolver:
     """Resolves the paths and variables of one app."""
 
@@ -88,7 +109,7 @@ class Resolver:
             maintenance_mode=self._maintenance_mode(app.maintenance_mode) if app.maintenance_mode else None,
             embedder=self._embedder(app.embedder) if app.embedder else None,
             env_file=folder / app.env_file if app.env_file else None,
-            pepper_file=Path(self._path(self._fill(app.pepper_file, "pepper_file")))
+            pepper_file=Path(self.resolve_file(self._fill(app.pepper_file, "pepper_file")))
             if app.pepper_file
             else None,
             pepper_env=app.pepper_env,
@@ -102,11 +123,12 @@ class Resolver:
 
     def _listing_url(self, section: InstancesConfig) -> Url | None:
         if bool(section.url) != bool(section.query):
-            self._report("url and query require each other", "instances", "query" if section.url else "url")
+            self.report("url and query require each other", "instances", "query" if section.url else "url")
         url = self._url(section.url, "instances", "url")
         return url and resolve_path(url, self._folder)
 
-    def _report(self, reason: str, *key: toml.Key) -> None:
+    def report(self, reason: str, *key: toml.Key) -> None:
+        """Report an invalid value of the app, with its key in ``[apps.NAME]``."""
         self._append(("apps", self._name, *key), reason)
 
     def _append(self, key: Sequence[toml.Key], reason: str) -> None:
@@ -117,7 +139,8 @@ class Resolver:
             return text
         return fill_variables(text, ("apps", self._name, *key), self._append, self._variables)
 
-    def _path(self, text: str) -> str:
+    def resolve_file(self, text: str) -> str:
+        """Return a path, which may be relative to the folder of the configuration; empty for none."""
         return str(self._folder / atomic.expand_home(text)) if text else ""
 
     def _url(self, text: str, *key: toml.Key) -> Url | None:
@@ -127,7 +150,7 @@ class Resolver:
         try:
             url = urls.parse_url(self._fill(text, *key))
         except UrlInvalidError as error:
-            self._report(str(error), *key)
+            self.report(str(error), *key)
             return None
         if url.path.startswith(urls.S3_PREFIX):
             self._check_storage(url.path, *key)
@@ -137,55 +160,53 @@ class Resolver:
         for name, section in self._app.replicas.items():
             url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
             if name not in databases:
-                self._report(f"databases has no {name!r}", "replicas", name)
+                self.report(f"databases has no {name!r}", "replicas", name)
             elif url and primary and (url.engine != primary.engine or url.is_local):
                 reason = f"it is no address of a server with the engine of {name!r}"
-                self._report(reason, "replicas", name, "url")
+                self.report(reason, "replicas", name, "url")
             elif url and primary and url.has_placeholder != primary.has_placeholder:
                 reason = f"it must contain * exactly if the address of {name!r} does"
-                self._report(reason, "replicas", name, "url")
+                self.report(reason, "replicas", name, "url")
             elif not is_duration(section.max_lag):
                 reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
-                self._report(reason, "replicas", name, "max_lag")
+                self.report(reason, "replicas", name, "max_lag")
             elif url:
                 yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
 
     def _extension_sections(self) -> Mapping[str, msgspec.Struct]:
-        if type(self._app) is AppConfig:
-            return {}
-        from dbctl.config.extension_sections import read_extension_sections
-
-        return read_extension_sections(self._app)
+        return {name: section.resolve(self) for name, section in list_app_sections(self._app).items()}
 
     def _search_folder(self, section: SearchConfig) -> Path:
         if not section.folder:
-            self._report("it is empty", "search", "folder")
+            self.report("it is empty", "search", "folder")
         return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
 
     def _embedder(self, embedder: Embedder) -> Embedder:
         from dbctl.config.embedders import SERVICES, check_embedder
 
         for name, reason in check_embedder(embedder):
-            self._report(reason, "embedder", name)
+            self.report(reason, "embedder", name)
         service = SERVICES.get(embedder.kind, ("", ""))
         if not embedder.url and not embedder.key_file:
             embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
         address = embedder.url or service[0]
         if embedder.kind in SERVICES:
             self._require_encryption(address, has_key=bool(embedder.key_env or embedder.key_file))
-        command = self._command(embedder.command)
+        command = self.resolve_command(embedder.command)
         return msgspec.structs.replace(
-            embedder, url=address, key_file=self._path(embedder.key_file), command=command
+            embedder, url=address, key_file=self.resolve_file(embedder.key_file), command=command
         )
 
-    def _command(self, words: Sequence[str]) -> Sequence[str]:
+    def resolve_command(self, words: Sequence[str]) -> Sequence[str]:
         """Return a command; a program without a slash is searched on the PATH."""
-        return [self._path(word) if not index and "/" in word else word for index, word in enumerate(words)]
+        return [
+            self.resolve_file(word) if not index and "/" in word else word for index, word in enumerate(words)
+        ]
 
     def _hooks(self, action: ActionName, section: ActionHooks) -> ActionHooks:
         commands = section.list_programs()
         self._check_programs(commands, section.timeout, "hooks", action)
-        resolved = {key: self._command(words) for key, words in commands.items()}
+        resolved = {key: self.resolve_command(words) for key, words in commands.items()}
         return ActionHooks(
             before=resolved.get("before", ()),
             after=resolved.get("after", ()),
@@ -196,37 +217,39 @@ class Resolver:
 
     def _maintenance_mode(self, section: MaintenanceModeConfig) -> MaintenanceModeConfig:
         self._check_programs({"on": section.on, "off": section.off}, section.timeout, "maintenance_mode")
-        return msgspec.structs.replace(section, on=self._command(section.on), off=self._command(section.off))
+        return msgspec.structs.replace(
+            section, on=self.resolve_command(section.on), off=self.resolve_command(section.off)
+        )
 
     def _check_programs(self, commands: Mapping[str, Sequence[str]], timeout: str, *key: toml.Key) -> None:
         for name, words in commands.items():
             if not words or not words[0].strip():
-                self._report("the program is missing", *key, name)
+                self.report("the program is missing", *key, name)
             elif "\0" in "".join(words):
-                self._report("it contains a NUL character", *key, name)
+                self.report("it contains a NUL character", *key, name)
         if not is_duration(timeout) or not timeout[:-1].strip("0"):
-            self._report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
+            self.report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
 
     def _require_encryption(self, address: str, *, has_key: bool) -> None:
         try:
             endpoint = urls.parse_endpoint(address)
         except UrlInvalidError as error:
-            self._report(str(error.context["reason"]), "embedder", "url")
+            self.report(str(error.context["reason"]), "embedder", "url")
             return
         if has_key and not (endpoint.secure or endpoint.is_loopback):
             reason = "the key would be sent unencrypted; write https://, or use no key"
-            self._report(reason, "embedder", "url")
+            self.report(reason, "embedder", "url")
 
     def _backup(self, section: BackupConfig) -> BackupConfig:
         for key in ("max_age", "verify_within", "drill_within"):
             if (text := getattr(section, key)) and not is_duration(text):
-                self._report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
+                self.report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
         for name, reason in section.keep.find_problems():
-            self._report(reason, "backup", "keep", name)
+            self.report(reason, "backup", "keep", name)
         for database, limits in section.databases.items():
             self._database_backup(limits, "backup", "databases", database)
         if not section.repository:
-            self._report("it is empty", "backup", "repository")
+            self.report("it is empty", "backup", "repository")
         repository = self._fill(section.repository, "backup", "repository")
         if urls.is_foreign_address(repository):
             self._check_storage(repository, "backup", "repository")
@@ -235,13 +258,13 @@ class Resolver:
 
     def _database_backup(self, section: DatabaseBackupConfig, *key: toml.Key) -> None:
         if section.max_age and not is_duration(section.max_age):
-            self._report(f"{section.max_age!r} is not a duration; write 26h, 30d or 1y", *key, "max_age")
+            self.report(f"{section.max_age!r} is not a duration; write 26h, 30d or 1y", *key, "max_age")
         for name, reason in section.keep.find_problems():
-            self._report(reason, *key, "keep", name)
+            self.report(reason, *key, "keep", name)
         for name in ("max_bytes", "min_free"):
             if getattr(section.keep, name):
                 reason = "it limits the backups of all databases together; set it in [apps.NAME.backup]"
-                self._report(reason, *key, "keep", name)
+                self.report(reason, *key, "keep", name)
 
     def _check_storage(self, text: str, *key: toml.Key) -> None:
         """Report an address of object storage that commands refuse."""
@@ -251,12 +274,12 @@ class Resolver:
         if not is_storage(text):
             known = ", ".join(f"{name}://" for name in PROVIDERS)
             reason = f"unknown scheme; use a directory, or one of {known}; write ./ before a directory with a colon"
-            self._report(reason, *key)
+            self.report(reason, *key)
             return
         try:
             parse_address(text)
         except StorageSettingInvalidError as error:
-            self._report(join_hint(str(error), error.hint), *key)
+            self.report(join_hint(str(error), error.hint), *key)
 
     def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
         key = ("backup", "encrypt")
@@ -265,16 +288,16 @@ class Resolver:
         for index, text in enumerate(section.recipients):
             duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
             if problem := age.recipient_problem(text) or duplicate:
-                self._report(f"recipient {index + 1}: {problem}", *key, "recipients")
+                self.report(f"recipient {index + 1}: {problem}", *key, "recipients")
         has_recipients = bool(section.recipients or section.recipients_file)
         passphrases = [name for name in ("passphrase_file", "passphrase_env") if getattr(section, name)]
         if len(passphrases) + has_recipients > 1:
             reason = "use recipients, a file with a passphrase, or a variable with it; age does not support several"
-            self._report(reason, *key, passphrases[-1])
+            self.report(reason, *key, passphrases[-1])
         if not (has_recipients or passphrases):
-            self._report("recipients, recipients_file, passphrase_file or passphrase_env is missing", *key)
+            self.report("recipients, recipients_file, passphrase_file or passphrase_env is missing", *key)
         files = {
-            name: self._path(self._fill(getattr(section, name), *key, name))
+            name: self.resolve_file(self._fill(getattr(section, name), *key, name))
             for name in ("recipients_file", "passphrase_file", "identity_file")
         }
         return msgspec.structs.replace(section, **files)

@@ -22,6 +22,7 @@ from dbctl.config.model import (
     NotifyConfig,
     SecretSource,
 )
+from dbctl.config.resolver import list_app_sections
 from dbctl.errors.connection import FileFailedError, FileMissingError, report_file_errors
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
@@ -234,7 +235,10 @@ def _has_commands(sections: Sections) -> bool:
     if sections.audit.anchor_command or any(secret.command for secret in sections.secrets.values()):
         return True
     return any(
-        app.hooks != HooksConfig() or app.maintenance_mode or (app.embedder and app.embedder.command)
+        app.hooks != HooksConfig()
+        or app.maintenance_mode
+        or (app.embedder and app.embedder.command)
+        or any(section.names_program for section in list_app_sections(app).values())
         for app in sections.apps.values()
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from dbctl.model import Struct
 from dbctl.url import EngineEntry
@@ -11,17 +11,20 @@ from dbctl.url import EngineEntry
 #: A module, or an attribute of one as ``module:NAME``; it is imported when it is used.
 Place: TypeAlias = str
 
+#: What the sections of extensions belong to: the field of ``Extension`` with them.
+SectionOwner: TypeAlias = Literal["app_sections", "profile_sections"]
+
 #: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
 #: and one for another version is reported by ``doctor`` and adds nothing.
 API = 1
 
 
-class AppSection(Struct, frozen=True, kw_only=True):
-    """A section of an app in ``dbctl.toml``: ``[apps.APP.NAME]``."""
+class SectionEntry(Struct, frozen=True, kw_only=True):
+    """A section that an extension owns, of an app in ``dbctl.toml`` (``[apps.APP.NAME]``) or of a profile (``[NAME]``)."""
 
-    kind: Place  #: its ``msgspec.Struct``, which refuses unknown keys, and whose keys all have defaults
-    meaning: str  #: for the reference of the configuration
-    after: str  #: the key of an app that precedes it in the reference
+    kind: Place  #: its type: an ``AppSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``
+    meaning: str  #: for the reference
+    after: str  #: the key that precedes it in the reference
 
 
 class Extension(Struct, frozen=True, kw_only=True):
@@ -36,7 +39,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     groups: Mapping[str, Place] = {}
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
     commands: Mapping[str, Place] = {}
-    app_sections: Mapping[str, AppSection] = {}  #: by their names
+    app_sections: Mapping[str, SectionEntry] = {}  #: of apps in the configuration, by their names
+    profile_sections: Mapping[str, SectionEntry] = {}  #: of profiles, by their names
     #: for each set of checks (``SetName`` of ``dbctl.services.checks.base``), its ``Check``, or a sequence of them, run after those of
     #: the core
     checks: Mapping[str, Sequence[Place]] = {}

@@ -15,7 +15,7 @@ from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.errors.usage import ExtensionInvalidError
-from dbctl.extensions.base import API, AppSection, Extension, Place
+from dbctl.extensions.base import API, Extension, Place, SectionEntry, SectionOwner
 from dbctl.extensions.installed import has_third_parties
 from dbctl.url import ENGINES, EngineEntry
 
@@ -74,7 +74,7 @@ BUILT_IN: Sequence[Extension] = (
         name="schedule",
         groups={"schedule": "dbctl.extensions.schedule.commands"},
         app_sections={
-            "schedule": AppSection(
+            "schedule": SectionEntry(
                 kind="dbctl.extensions.schedule.section:Schedule",
                 meaning="when scheduled jobs run",
                 after="search",
@@ -98,6 +98,11 @@ BUILT_IN: Sequence[Extension] = (
 )
 
 
+#: What has sections of extensions in addition to those of the core: what it is, and its type.
+_CORE_SECTIONS: Mapping[SectionOwner, tuple[str, Place]] = {
+    "app_sections": ("apps", "dbctl.config.model:AppConfig"),
+    "profile_sections": ("profiles", "dbctl.profiles.model.profile:Profile"),
+}
 _COMMAND = r"[a-z]+( [a-z-]+)?"
 
 
@@ -208,18 +213,18 @@ def list_engines() -> Iterator[tuple[str, EngineEntry]]:
         yield from other.extension.engines.items() if other.extension else ()
 
 
-def list_app_sections(names: Collection[str]) -> Mapping[str, AppSection | None]:
-    """Return the sections of apps that extensions own, among them ``names``; None: its extension is absent.
+def list_sections(owner: SectionOwner, names: Collection[str]) -> Mapping[str, SectionEntry | None]:
+    """Return the sections that extensions own, among them ``names``; None: its extension is absent.
 
     Extensions of other distributions are asked only for a name that those of dbctl itself lack.
     """
-    sections = dict[str, AppSection | None]()
+    sections = dict[str, SectionEntry | None]()
     for extension in BUILT_IN:
         is_installed = extension in list_built_in()
-        sections |= extension.app_sections if is_installed else dict.fromkeys(extension.app_sections)
+        sections |= getattr(extension, owner) if is_installed else dict.fromkeys(getattr(extension, owner))
     if not sections.keys() >= set(names):
         for other in list_third_party():
-            sections |= other.extension.app_sections if other.extension else {}
+            sections |= getattr(other.extension, owner, {})
     return sections
 
 
@@ -269,9 +274,11 @@ def _find_problems(extension: object, name: str, others: Sequence[Extension]) ->
     for engine in extension.engines:
         if engine in ENGINES or any(engine in other.engines for other in others):
             yield f"the engine {engine!r} exists"
-    for section in extension.app_sections:
-        if _is_core_section(section) or any(section in other.app_sections for other in others):
-            yield f"the section {section!r} of apps exists"
+    for owner, (subject, kind) in _CORE_SECTIONS.items():
+        for section in getattr(extension, owner):
+            is_core = section in load(kind).__struct_fields__
+            if is_core or any(section in getattr(other, owner) for other in others):
+                yield f"the section {section!r} of {subject} exists"
 
 
 def _find_problems_of_commands(extension: Extension, others: Sequence[Extension]) -> Iterator[str]:
@@ -285,10 +292,6 @@ def _find_problems_of_commands(extension: Extension, others: Sequence[Extension]
             yield f"the command {words!r} exists"
         elif words in extension.commands and group not in groups and not util.find_spec(f"dbctl.cli.{group}"):
             yield f"the command {words!r} belongs to no group"
-
-
-def _is_core_section(name: str) -> bool:
-    return name in import_module("dbctl.config.model").AppConfig.__struct_fields__
 
 
 def _is_core_command(words: str) -> bool:

@@ -22,7 +22,7 @@ from dbctl.profiles.model.databases import ForeignLedger, Ledger
 if TYPE_CHECKING:
     from dbctl.profiles.model.profile import Profile
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: Profiles that a message names.
 MAX_LISTED = 5
@@ -144,6 +144,7 @@ class Cache(msgspec.Struct, frozen=True):
 
     source_crc32: int  #: CRC-32 of the TOML file
     profile: msgspec.Raw  #: or the ledgers
+    added_sections: Sequence[str] = ()  #: the sections of the profile that extensions own
 
 
 @cache
@@ -151,8 +152,13 @@ def _read_cache(path: Path, kind: type[T]) -> T | None:
     """Return the content of a TOML file from its cache; None if that is missing or outdated."""
     try:
         cached = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Cache)
-        is_current = cached.source_crc32 == crc32(path.read_bytes())
-        return msgspec.json.decode(cached.profile, type=kind) if is_current else None
+        if cached.source_crc32 != crc32(path.read_bytes()):
+            return None
+        if cached.added_sections and kind.__struct_config__.forbid_unknown_fields:
+            from dbctl.profiles.extension_sections import find_type
+
+            kind = find_type(cached.added_sections)  # type: ignore[assignment] # a subclass of ``Profile``, which is ``kind``
+        return msgspec.json.decode(cached.profile, type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -181,9 +187,10 @@ def parse(text: str) -> Profile:
     Raises:
         TomlError: it has errors.
     """
-    from dbctl.profiles.model.profile import Profile
+    from dbctl.profiles.extension_sections import find_type
 
-    profile = toml.structure(toml.loads(text), Profile, text)
+    values = toml.loads(text)
+    profile = toml.structure(values, find_type(values), text)
     if profile.variants:
         from dbctl.profiles.variants import validate_variants
 

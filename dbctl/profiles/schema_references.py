@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 
@@ -66,6 +66,9 @@ def list_schema_references(profile: Profile, main: str) -> Iterator[SchemaRefere
         yield from _resolve(name)
     for index, link in enumerate(profile.link):
         yield from _list_link_targets(("link", index), link)
+    for section_name, section in profile.list_extension_sections().items():
+        for key, database, table, column in section.list_columns():
+            yield SchemaReference(key=(section_name, *key), database=database, table=table, column=column)
     if profile.semantic:
         yield from _list_source_fields(("semantic", "source"), profile.semantic)
 
@@ -85,10 +88,8 @@ def _walk_profile(profile: Profile, main: str) -> Iterator[_MarkedName]:
     for name, database in profile.databases.items():
         yield from _walk_section(database, ("databases", name), _Scope(name))
     for field in msgspec.structs.fields(profile):
-        if field.name not in (
-            "databases",
-            "variants",
-        ):  # the changes of a variant are part of its own profile
+        # The changes of a variant are part of its own profile; nothing reads a section of an extension that is absent.
+        if field.name not in ("databases", "variants") and field.type is not Any:
             scope = _Scope(users_database if field.name in IN_USERS_DATABASE else main)
             yield from _walk(getattr(profile, field.name), field.type, (field.name,), scope)
 

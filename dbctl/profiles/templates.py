@@ -113,7 +113,7 @@ def change_prefix(profile: Profile, prefix: str) -> Profile:
         return profile
     text = msgspec.json.encode(profile).decode()
     pattern = rf"(?<![A-Za-z0-9_]){re.escape(profile.prefix)}"
-    return msgspec.json.decode(re.sub(pattern, prefix, text), type=Profile)
+    return msgspec.json.decode(re.sub(pattern, prefix, text), type=type(profile))
 
 
 def find_prefixes(profile: Profile, database: str, tables: Collection[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dbctl.files import toml
+from dbctl.profiles.extension_sections import find_type
 from dbctl.profiles.model.core import ProfileVariant
 from dbctl.profiles.model.profile import Profile
 
@@ -24,7 +25,8 @@ Path = tuple[toml.Key, ...]
 
 def apply_variant(profile: Profile, variant: ProfileVariant) -> Profile:
     """Return the profile of a version of the app; ``variant`` is one of the profile."""
-    return msgspec.convert(_change_values(profile, variant), Profile)
+    values = _change_values(profile, variant)
+    return msgspec.convert(values, find_type(values))
 
 
 def list_versions(profile: Profile) -> list[Profile]:
@@ -48,7 +50,8 @@ def validate_variants(profile: Profile, text: str) -> None:
             continue
         locate = partial(locate_key, index, variant)
         try:
-            version = toml.structure(_change_values(profile, variant), Profile, text, locate=locate)
+            values = _change_values(profile, variant)
+            version = toml.structure(values, find_type(values), text, locate=locate)
         except toml.TomlError as error:
             problems += error.problems
             continue

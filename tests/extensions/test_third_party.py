@@ -34,15 +34,17 @@ BROKEN = {
     "alone": ("dbctl_broken:ALONE", "the command 'nothing toy' belongs to no group"),
     "toy_again": ("dbctl_broken:AGAIN", "the command 'toy' exists"),
     "section": ("dbctl_broken:SECTION", "the section 'backup' of apps exists"),
+    "profile_section": ("dbctl_broken:PROFILE_SECTION", "the section 'users' of profiles exists"),
     "engine": ("dbctl_broken:ENGINE", "the engine 'lancedb' exists"),
 }
 MODULE = """\
-from dbctl.extensions.base import AppSection, Extension
+from dbctl.extensions.base import Extension, SectionEntry
 from dbctl.url import EngineEntry
 FUTURE = Extension(name="future", api=99)
 GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
 COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
-SECTION = Extension(name="section", app_sections={"backup": AppSection(kind="builtins:dict", meaning="", after="url")})
+SECTION = Extension(name="section", app_sections={"backup": SectionEntry(kind="builtins:dict", meaning="", after="url")})
+PROFILE_SECTION = Extension(name="profile_section", profile_sections={"users": SECTION.app_sections["backup"]})
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
 MALFORMED = Extension(name="malformed", groups=None)
 DOTTED = Extension(name="dotted", groups={"toy.x": "dbctl_toy.commands"})
@@ -94,6 +96,25 @@ def test_it_owns_a_section_of_apps(app, installed):
     assert "unknown key" in run(app, None, "stats", "tables", status=2)
     configuration.write_text(CONFIGURATION + "[apps.shop.toy]\ngreeting = 3\n")
     assert "line 6, apps.shop.toy.greeting: " in run(app, installed, "data", "toy", status=2)
+
+
+def test_it_owns_a_section_of_profiles(app, installed):
+    profile = app / "shop.toml"
+    (app / "dbctl.toml").write_text(CONFIGURATION.replace('"plain"', '"shop.toml"'))
+    core = (
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\nengines = ["sqlite"]\n'
+    )
+    profile.write_text(core + "[toy]\ntable = 'goods'\n")
+    run(app, installed, "apps", "check")
+    assert "unknown key" in run(app, None, "apps", "check", status=2)
+    profile.write_text(core + "[toy]\ntable = 'services'\n")
+    assert "toy.table)" in run(app, installed, "apps", "check", status=4)
+    profile.write_text(core + "[toy]\ntable = 'goods'\ngoods = 2\n")
+    assert "there are more goods than databases" in run(
+        app, installed, "apps", "check", "-o", "json", status=2
+    )
+    profile.write_text(core + "[toy]\ngoods = 3\n")
+    assert "toy.table" in run(app, installed, "stats", "tables", status=2)
 
 
 def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):

@@ -6,9 +6,10 @@ from typing import Literal
 import msgspec
 
 from dbctl.config.model import App
+from dbctl.config.resolver import AppSection
 
 
-class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Schedule(AppSection, frozen=True, kw_only=True):
     """``[apps.NAME.schedule]``: cron expressions of jobs; ``off`` disables a job, empty means its default time."""
 
     search: str = ""  #: ``search index build``
@@ -26,9 +27,11 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: ``notify summary``, which includes all apps; a job of the first app whose channels have the rule ``summary``
     summary: str = ""
     #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
-    databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
+    databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = msgspec.field(
+        default_factory=dict
+    )
 
 
 def read_section(app: App) -> Schedule:
     """Return the section of an app."""
-    return app.extension_section("schedule", Schedule)
+    return app.extension_section("schedule", Schedule) or Schedule()

@@ -1,7 +1,8 @@
 """The root section of a profile. Each section describes a feature of the app; without the section, dbctl does not support the feature."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -104,6 +105,33 @@ class Backup(Section, frozen=True, kw_only=True):
     keep: Retention = Retention()
 
 
+class ProfileSection(Section, frozen=True, kw_only=True):
+    """The base class of sections that extensions own."""
+
+    def find_problems(self, profile: "Profile") -> Iterator[tuple[Sequence[str | int], str]]:  # noqa: ARG002 - for subclasses
+        """Yield the key, in the section, and the reason of each error that the schema of the profile does not detect."""
+        yield from ()
+
+    def list_columns(self) -> Iterator[tuple[Sequence[str | int], str, str, ColumnNames]]:
+        """Yield further columns that the live database must have: the key in the section, the database, the table, and the column.
+
+        Those of fields whose type has a mark (``SchemaName``) are known without it.
+        """
+        yield from ()
+
+    def list_features(self) -> Sequence[str]:
+        """Return the features of the app that the section describes."""
+        return ()
+
+    def list_special_features(self) -> Sequence[str]:
+        """Return those that only single commands require."""
+        return ()
+
+
+#: A section of an extension.
+Added = TypeVar("Added", bound=ProfileSection)
+
+
 class Profile(CoreProfile, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -147,6 +175,27 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
         if duplicates:
             raise ValueError(f"backup.names: two databases have the file {duplicates[0]!r}")
 
+    def list_extension_sections(self) -> Mapping[str, ProfileSection]:
+        """Return the sections of installed extensions, by their names."""
+        values = {name: getattr(self, name) for name in self._list_added_keys()}
+        return {name: value for name, value in values.items() if isinstance(value, ProfileSection)}
+
+    def list_absent_sections(self) -> Sequence[str]:
+        """Return the names of the sections of extensions that are not installed."""
+        return [
+            name
+            for name in self._list_added_keys()
+            if getattr(self, name) is not None and name not in self.list_extension_sections()
+        ]
+
+    def _list_added_keys(self) -> Sequence[str]:
+        return [name for name in self.__struct_fields__ if name not in Profile.__struct_fields__]
+
+    def extension_section(self, name: str, kind: type[Added]) -> Added | None:
+        """Return the section of an extension; None: the profile has none."""
+        section = self.list_extension_sections().get(name)
+        return section if isinstance(section, kind) else None
+
     def file_name(self, database: str) -> str:
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")
@@ -172,7 +221,8 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
             "reports": self.report,
             "states": self.states,
         }
-        return [feature for feature, section in sections.items() if section]
+        added = [section.list_features() for section in self.list_extension_sections().values()]
+        return [*(feature for feature, section in sections.items() if section), *chain(*added)]
 
     def list_special_features(self) -> list[str]:
         """Return the features that only single commands require."""
@@ -182,4 +232,5 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
             "duplicated columns": any(link.repeats or link.renamed_from for link in self.link),
             "new vectors": self.semantic and self.semantic.source,
         }
-        return [feature for feature, section in sections.items() if section]
+        added = [section.list_special_features() for section in self.list_extension_sections().values()]
+        return [*(feature for feature, section in sections.items() if section), *chain(*added)]

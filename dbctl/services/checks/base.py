@@ -36,7 +36,7 @@ SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-chec
 #: each subject in turn. The checks of facts, which also run before a write, are those of ``dbctl.services.app.evidence``.
 SETS: Mapping[SetName, Sequence[str]] = {
     "doctor": (
-        "files:check_files", "disk_space:check_disk", "deployment:check_server", "deployment:check_programs",
+        "files:check_files", "files:check_profile_sections", "disk_space:check_disk", "deployment:check_server", "deployment:check_programs",
         "deployment:check_indexes", "disk_space:check_storage", "deployment:check_migrations", "deployment:check_roles",
         "deployment:check_known_login", "known_problems:check_known_problems", "stored_rows:STORED_ROWS_BRIEF",
         "deployment:INTERRUPTED", "deployment:HOOKS_LEFT", "deployment:HOOKS_UNUSABLE", "deployment:LEFTOVERS", "deployment:REPLICA",

@@ -111,6 +111,17 @@ def list_configurations(selections: Sequence[Selection]) -> list[Path]:
     return list(dict.fromkeys(Path(os.path.realpath(loader.config_path(selection))) for selection in used))
 
 
+ABSENT_HINT = "Install all of dbctl, or remove it."
+
+
+@check("extension-absent", "app", Needs.NOTHING)
+def check_profile_sections(subject: Subject) -> Iterator[Finding]:
+    """Yield the sections of the profile that nothing reads."""
+    for name in subject.app.profile.list_absent_sections():
+        message = f"the section {name} of the profile has no effect, because its extension is not installed"
+        yield subject.finding("warning", "extension-absent", message, ABSENT_HINT)
+
+
 @check("readable-by-all", "file", Needs.NOTHING)
 def check_configuration(subject: FileSubject) -> Iterator[Finding]:
     """Yield problems of the permissions of a configuration file.
@@ -125,9 +136,7 @@ def check_configuration(subject: FileSubject) -> Iterator[Finding]:
         sections = read_sections(file)
     for name in _list_absent_sections(sections):
         message = f"the section {name} has no effect, because its extension is not installed"
-        yield Finding(
-            str(file), "warning", "extension-absent", message, "Install all of dbctl, or remove it."
-        )
+        yield Finding(str(file), "warning", "extension-absent", message, ABSENT_HINT)
     for source in sections.files:
         yield from _check_source(source, passwords)
     for secret in sections.secrets.values():
@@ -147,7 +156,7 @@ def _list_absent_sections(sections: Sections) -> Iterator[str]:
     configured = {
         key for source in sections.files for app in source.values.get("apps", {}).values() for key in app
     }
-    for name, section in registry.list_app_sections(()).items():
+    for name, section in registry.list_sections("app_sections", ()).items():
         if section is None and name in configured:
             yield name
 

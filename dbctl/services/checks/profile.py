@@ -99,6 +99,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     yield from _check_sections(profile)
     yield from _check_links(profile)
     yield from _check_semantic(profile)
+    yield from _check_extension_sections(profile)
     yield from _check_secrets(profile)
     yield from _check_sessions(profile)
     for field, key_name in _UNIQUE_KEYS:
@@ -137,6 +138,12 @@ def _check_semantic(profile: Profile) -> Iterator[Problem]:
     if profile.semantic:
         for key, reason in semantic.validate_semantic(profile.semantic, list(profile.databases)):
             yield ("semantic", *key), reason
+
+
+def _check_extension_sections(profile: Profile) -> Iterator[Problem]:
+    for name, section in profile.list_extension_sections().items():
+        for key, reason in section.find_problems(profile):
+            yield (name, *key), reason
 
 
 def _check_sections(profile: Profile) -> Iterator[Problem]:

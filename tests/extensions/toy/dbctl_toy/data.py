@@ -21,4 +21,4 @@ class Greeting(Struct, frozen=True, kw_only=True):
 def toy(session: Session) -> int:
     """Print a text."""
     with session.open_app() as app:
-        return emit(session, Greeting(text=app.configured.extension_section("toy", Toy).greeting))
+        return emit(session, Greeting(text=(app.configured.extension_section("toy", Toy) or Toy()).greeting))

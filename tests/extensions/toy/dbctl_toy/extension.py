@@ -1,6 +1,6 @@
 """What the distribution adds to dbctl."""
 
-from dbctl.extensions.base import AppSection, Extension
+from dbctl.extensions.base import Extension, SectionEntry
 from dbctl.url import EngineEntry
 
 EXTENSION = Extension(
@@ -11,6 +11,9 @@ EXTENSION = Extension(
     profiles="dbctl_toy.profiles",
     engines={"toy": EngineEntry(place="dbctl_toy.engine:ENGINE", kind="file")},
     app_sections={
-        "toy": AppSection(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
+        "toy": SectionEntry(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
+    },
+    profile_sections={
+        "toy": SectionEntry(kind="dbctl_toy.section:ToySection", meaning="a table of goods", after="search")
     },
 )

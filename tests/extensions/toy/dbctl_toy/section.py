@@ -1,9 +1,25 @@
-"""The section of the extension in ``dbctl.toml``."""
+"""The sections of the extension in ``dbctl.toml`` and in profiles."""
 
-import msgspec
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from collections.abc import Iterator, Sequence
+
+from dbctl.config.resolver import AppSection
+from dbctl.profiles.model.base import TableName
+from dbctl.profiles.model.profile import Profile, ProfileSection
 
 
-class Toy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Toy(AppSection, frozen=True, kw_only=True):
     """``[apps.NAME.toy]``."""
 
     greeting: str = "from another distribution"
+
+
+class ToySection(ProfileSection, frozen=True, kw_only=True):
+    """``[toy]`` of a profile."""
+
+    table: TableName
+    goods: int = 1
+
+    def find_problems(self, profile: Profile) -> Iterator[tuple[Sequence[str], str]]:
+        if self.goods > len(profile.databases):
+            yield ("goods",), "there are more goods than databases"
