@@ -51,7 +51,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
     replaces: Mapping[str, object] = {}  #: parameters that have another value on each instance
 
 
-#: Apps of the tests: a sample of Flashpoint Web, an app with a profile of its own, and each sample on each engine, in one scenario.
+#: Apps of the tests: a sample of Flashpoint Web, an app with a profile of its own, and each sample, in one scenario.
 APPS = ("flashpoint-web", "custom", "samples")
 EVERYWHERE = " ".join(APPS)
 #: What the help shows for the placeholders of examples; tests replace them with values of the app.

@@ -19,11 +19,10 @@ from tools import reference
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
 #: Profile, engine of its first database, and variant of its migrations.
+#: Each sample and variant once, and each engine with one of them: the profiles of ``tests/profiles`` run on all their engines.
 DEPLOYMENTS = [
     ("waqtor", "postgresql", ""),
     ("waqtor", "postgresql", "document"),
-    ("promptvault", "sqlite", ""),
-    ("promptvault", "postgresql", ""),
     ("promptvault", "mysql", ""),
     ("yaai", "sqlite", ""),
     ("chat-lancedb", "sqlite", ""),
