@@ -340,26 +340,27 @@ def list_ids(page: Any) -> list[str]:
     return [prompt["id"] for prompt in page["items"]]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--filter", "tag=work"], {promptvault.NOTES, promptvault.PARSER}),
-        (["--filter", "tag=work", "--filter", "tag=code"], {promptvault.PARSER}),
-        (["--filter", "visibility=team"], {promptvault.NOTES, promptvault.GARDEN}),
-        (["--filter", "owner=ben@example.org"], {promptvault.PARSER, promptvault.GARDEN}),
-        (["--filter", "owner=Ada"], {promptvault.NOTES}),
-        (["--filter", "team=Research"], {promptvault.NOTES}),
-        (["--filter", "team=development"], {promptvault.PARSER, promptvault.GARDEN}),
-        (["--filter", "public=yes"], {promptvault.NOTES}),
-        (["--filter", "share=share_k3j9x0q2a"], {promptvault.NOTES}),
-        (["--filter", "created>2026-03-06"], {promptvault.PARSER, promptvault.GARDEN}),
-        (["--filter", "versions=2"], {promptvault.NOTES}),
-        (["--filter", "rating>4"], {promptvault.NOTES}),
-        (["--filter", "tags=0"], {promptvault.GARDEN}),
-    ],
-)
-def test_prompts_are_filtered_by_every_key(run: Run, arguments: list[str], expected: set[str]) -> None:
-    assert set(list_ids(run("search", "prompts", *arguments))) == expected
+#: Keys of filters, and the prompts that they select.
+FILTERS = [
+    (["--filter", "tag=work"], {promptvault.NOTES, promptvault.PARSER}),
+    (["--filter", "tag=work", "--filter", "tag=code"], {promptvault.PARSER}),
+    (["--filter", "visibility=team"], {promptvault.NOTES, promptvault.GARDEN}),
+    (["--filter", "owner=ben@example.org"], {promptvault.PARSER, promptvault.GARDEN}),
+    (["--filter", "owner=Ada"], {promptvault.NOTES}),
+    (["--filter", "team=Research"], {promptvault.NOTES}),
+    (["--filter", "team=development"], {promptvault.PARSER, promptvault.GARDEN}),
+    (["--filter", "public=yes"], {promptvault.NOTES}),
+    (["--filter", "share=share_k3j9x0q2a"], {promptvault.NOTES}),
+    (["--filter", "created>2026-03-06"], {promptvault.PARSER, promptvault.GARDEN}),
+    (["--filter", "versions=2"], {promptvault.NOTES}),
+    (["--filter", "rating>4"], {promptvault.NOTES}),
+    (["--filter", "tags=0"], {promptvault.GARDEN}),
+]
+
+
+def test_prompts_are_filtered_by_every_key(run: Run) -> None:
+    for arguments, expected in FILTERS:
+        assert set(list_ids(run("search", "prompts", *arguments))) == expected, arguments
 
 
 def test_prompt_is_shown_with_details(run: Run) -> None:
@@ -401,10 +402,10 @@ def test_index_ranks_results_and_returns_snippets(run: Run, vault: Vault) -> Non
     assert "parser" in str(run("search", "prompts", "parser", "--explain")["parameters"])
 
 
-@pytest.mark.parametrize("word", ['"', "''", "*", "a OR b", "NEAR(", ":::", "-", "\\", "the"])
-def test_words_are_not_interpreted_as_query_syntax(run: Run, word: str) -> None:
+def test_words_are_not_interpreted_as_query_syntax(run: Run) -> None:
     run("search", "index", "repair")
-    run("search", "prompts", "--", word)
+    for word in ('"', "''", "*", "a OR b", "NEAR(", ":::", "-", "\\", "the"):
+        run("search", "prompts", "--", word)
 
 
 def test_characters_missing_in_index_match_literally(run: Run, vault: Vault) -> None:
@@ -543,25 +544,26 @@ def test_pushed_database_without_ledger_is_not_migrated(run: Run) -> None:
 # Statistics --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "answer"),
-    [
-        (["user-activity"], [["ben@example.org", 2, "2026-03-07T09:30:00.000Z"], ["ada@example.org", 1, "2026-03-05T09:30:00.000Z"], ["cleo@example.org", 0, None]]),
-        (["popular-prompts"], [[promptvault.NOTES, "Summarize a meeting", 2, 4.5], [promptvault.PARSER, "Refactor the parser", 1, 3], [promptvault.GARDEN, "Plan a garden", 0, 0]]),
-        (["tag-usage"], [["code", 1], ["garden", 0], ["work", 2]]),
-        (["most-used-tags"], [["work", 2], ["code", 1]]),
-        (["users-by-team"], [[promptvault.TEAM, "Research", 1], ["development", "development", 1]]),
-        (["teams"], [[promptvault.TEAM, "Research", 1, "2026-03-02T09:30:00.000Z"]]),
-        (["team-members", "--set", "team=Research"], [[promptvault.ADA, "ada@example.org", "Ada", "ADMIN"]]),
-        (["team-members", "--set", "team=development"], [[promptvault.BEN, "ben@example.org", "Ben", "USER"]]),
-        (["admin-users"], [[promptvault.ADA, "ada@example.org", "Ada", "2026-03-02T09:30:00.000Z"]]),
-        (["prompts-by-user", "--set", "user=ada@example.org"], [[promptvault.NOTES, "Summarize a meeting", "TEAM", "2026-03-05T09:30:00.000Z"]]),
-        (["team-prompts"], [[promptvault.GARDEN, "Plan a garden", "ben@example.org", "development", "2026-03-07T09:30:00.000Z"], [promptvault.NOTES, "Summarize a meeting", "ada@example.org", promptvault.TEAM, "2026-03-05T09:30:00.000Z"]]),
-        (["public-prompts"], [[promptvault.NOTES, "Summarize a meeting", "ada@example.org", "share_k3j9x0q2a", "2026-03-05T09:30:00.000Z"]]),
-    ],
-)  # fmt: skip
-def test_report_returns_documented_result(run: Run, arguments: list[str], answer: list[list[object]]) -> None:
-    assert [list(row.values()) for row in run("stats", "run", *arguments)["items"]] == answer
+#: Reports of the profile with their arguments, and the rows of the sample.
+REPORTS: list[tuple[list[str], list[list[object]]]] = [
+    (["user-activity"], [["ben@example.org", 2, "2026-03-07T09:30:00.000Z"], ["ada@example.org", 1, "2026-03-05T09:30:00.000Z"], ["cleo@example.org", 0, None]]),
+    (["popular-prompts"], [[promptvault.NOTES, "Summarize a meeting", 2, 4.5], [promptvault.PARSER, "Refactor the parser", 1, 3], [promptvault.GARDEN, "Plan a garden", 0, 0]]),
+    (["tag-usage"], [["code", 1], ["garden", 0], ["work", 2]]),
+    (["most-used-tags"], [["work", 2], ["code", 1]]),
+    (["users-by-team"], [[promptvault.TEAM, "Research", 1], ["development", "development", 1]]),
+    (["teams"], [[promptvault.TEAM, "Research", 1, "2026-03-02T09:30:00.000Z"]]),
+    (["team-members", "--set", "team=Research"], [[promptvault.ADA, "ada@example.org", "Ada", "ADMIN"]]),
+    (["team-members", "--set", "team=development"], [[promptvault.BEN, "ben@example.org", "Ben", "USER"]]),
+    (["admin-users"], [[promptvault.ADA, "ada@example.org", "Ada", "2026-03-02T09:30:00.000Z"]]),
+    (["prompts-by-user", "--set", "user=ada@example.org"], [[promptvault.NOTES, "Summarize a meeting", "TEAM", "2026-03-05T09:30:00.000Z"]]),
+    (["team-prompts"], [[promptvault.GARDEN, "Plan a garden", "ben@example.org", "development", "2026-03-07T09:30:00.000Z"], [promptvault.NOTES, "Summarize a meeting", "ada@example.org", promptvault.TEAM, "2026-03-05T09:30:00.000Z"]]),
+    (["public-prompts"], [[promptvault.NOTES, "Summarize a meeting", "ada@example.org", "share_k3j9x0q2a", "2026-03-05T09:30:00.000Z"]]),
+]  # fmt: skip
+
+
+def test_report_returns_documented_result(run: Run) -> None:
+    for arguments, answer in REPORTS:
+        assert [list(row.values()) for row in run("stats", "run", *arguments)["items"]] == answer, arguments
 
 
 def test_prompt_search_returns_all_columns(run: Run, vault: Vault) -> None:

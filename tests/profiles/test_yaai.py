@@ -829,8 +829,11 @@ def test_deployment_with_first_migration_continues(deployment: Deployment, run: 
 
 @of_deployment
 @pytest.mark.parametrize("recorded", [True, False], ids=["ledger", "no ledger"])
-@pytest.mark.parametrize("applied", ["006_drafts", "006_extended_model_types"])
-@pytest.mark.parametrize("completed", [True, False], ids=["columns added", "columns missing"])
+@pytest.mark.parametrize(
+    ("applied", "completed"),
+    [("006_drafts", True), ("006_drafts", False), ("006_extended_model_types", True)],
+    ids=["drafts, columns added", "drafts, columns missing", "extended_model_types"],
+)
 def test_either_history_of_duplicate_number_is_current(
     deployment: Deployment, run: Run, applied: str, *, completed: bool, recorded: bool
 ) -> None:

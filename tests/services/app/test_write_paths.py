@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import sys
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -199,19 +198,16 @@ def list_facts(profile):
 @contextmanager
 def trace_encoded_columns():
     """Yield the tables and columns for which ``LiveTable.encode`` applies the profile: to write a value, or to compare it."""
-    columns = set()
+    columns, encode = set(), LiveTable.encode
 
-    def record(frame, event, _argument):
-        if event == "call" and frame.f_code is LiveTable.encode.__code__:
-            values = frame.f_locals
-            if isinstance(values["value"], (datetime, bool)):
-                columns.add((values["self"].name, values["column"]))
+    def record(table, column, value):
+        if isinstance(value, (datetime, bool)):
+            columns.add((table.name, column))
+        return encode(table, column, value)
 
-    sys.setprofile(record)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LiveTable, "encode", record)
         yield columns
-    finally:
-        sys.setprofile(None)
 
 
 SEVERAL_ROLES = ["users add-role", "users remove-role"]
