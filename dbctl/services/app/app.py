@@ -297,17 +297,17 @@ class App:
         return database
 
     def _open_for_reading(self, name: str) -> Readable:
-        url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"
-        engine = self.engine(name)
+        url, target, section = self.url(name), self.target(name), self.database(name)
+        engine = registry.load_engine(url.engine)
         try:
             options = OpenOptions(
                 timeout=self.timeout,
                 traceless=self.session.traceless,
-                keys=self.database(name).identity_columns(),
+                keys=section.identity_columns(),
             )
             return engine.create_reader(url, target, options)
         except InterruptedWriteError:
-            if self.session.traceless or is_read_only:
+            if self.session.traceless or section.mode == "read-only":
                 raise
         # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
         engine.open_for_writing(url, target, timeout=self.timeout).close()
@@ -330,7 +330,8 @@ class App:
         from dbctl.services.app.live_table import default_times
 
         write = write or self.declared_write
-        section, engine = self.require_writable(name), self.engine(name)
+        section, url = self.require_writable(name), self.url(name)
+        engine = registry.load_engine(url.engine)
         self._mark_used(name)
         reader = self._readers.pop(name, None)
         if not (reader or create) and engine.writers_leave_traces:
@@ -344,11 +345,11 @@ class App:
             pragmas=section.pragmas,
             # An instance of a fleet may have been deleted since it was listed.
             create=section.create if create and not self.configured.fleet else None,
-            keys=self.database(name).identity_columns(),
+            keys=section.identity_columns(),
             fill=partial(default_times, self.core),
             reader=reader,
         )
-        database = engine.create_writer(self.url(name), self.target(name), options)
+        database = engine.create_writer(url, self.target(name), options)
         try:
             if not create:
                 self._require_tables(name, database)
