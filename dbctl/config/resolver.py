@@ -117,7 +117,9 @@ class Resolver:
             folder=folder,
             directory=folder / app.directory,
             instances=app.instances,
-            extension_sections=self._extension_sections(),
+            extension_sections={}
+            if type(app) is AppConfig
+            else {name: section.resolve(self) for name, section in list_app_sections(app).items()},
             listing_url=self._listing_url(app.instances) if app.instances != InstancesConfig() else None,
         )
 
@@ -172,9 +174,6 @@ class Resolver:
                 self.report(reason, "replicas", name, "max_lag")
             elif url:
                 yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
-
-    def _extension_sections(self) -> Mapping[str, msgspec.Struct]:
-        return {name: section.resolve(self) for name, section in list_app_sections(self._app).items()}
 
     def _search_folder(self, section: SearchConfig) -> Path:
         if not section.folder:

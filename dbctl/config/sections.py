@@ -203,19 +203,16 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
         raise FileMissingError(kind="configuration", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    return SourceFile(path, text, values), toml.structure(values, _find_type(values), text)
-
-
-def _find_type(values: Mapping[str, Any]) -> type[ConfigFile]:
-    """Return the type of a file, which has sections of extensions if an app has a key that the core does not know."""
-    apps = values.get("apps")
+    apps, kind = values.get("apps"), ConfigFile
     tables = [table for table in apps.values() if isinstance(table, dict)] if isinstance(apps, dict) else []
-    unknown = frozenset(key for table in tables for key in table if key not in AppConfig.__struct_fields__)
-    if not unknown:
-        return ConfigFile
-    from dbctl.config.extension_sections import create_file_type
+    # keys that the core does not know are sections of extensions
+    if unknown := frozenset(
+        key for table in tables for key in table if key not in AppConfig.__struct_fields__
+    ):
+        from dbctl.config.extension_sections import create_file_type
 
-    return create_file_type(unknown)
+        kind = create_file_type(unknown)
+    return SourceFile(path, text, values), toml.structure(values, kind, text)
 
 
 def _check_notifications(sections: Sections) -> list[toml.Problem]:
