@@ -19,7 +19,7 @@ from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import OutputFailedError, StoppedError
 from dbctl.errors.usage import ConfigMissingError, FleetSelectedError, UsageError, ValueInvalidError
 from dbctl.render import streams
-from dbctl.render.streams import ColorChoice, Format, choose_color
+from dbctl.render.streams import ColorChoice, Format
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ class _Run:
             OutputFailedError: standard output cannot be written.
             BrokenPipeError: the reader of standard output closed it.
         """
-        choose_color(_requested_color(self._words))
-        streams.prepare()
+        streams.prepare(_requested_color(self._words))
         try:
             command = _root_command()
             # not ``main`` of the command, which turns a closed pipe into its own exit

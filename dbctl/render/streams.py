@@ -87,11 +87,6 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
 _color_choice = [ColorChoice.AUTO]
 
 
-def choose_color(choice: ColorChoice) -> None:
-    """Set the choice of the user for all output of this process."""
-    _color_choice[:] = [choice]
-
-
 def supports_color(stream: TextIO) -> bool:
     """Whether text on ``stream`` has colors: the choice of the user, then the environment, then the terminal decide."""
     if _color_choice != [ColorChoice.AUTO]:
@@ -119,13 +114,14 @@ _pages: list[str] = []
 _remarks: list[str] = []
 
 
-def prepare() -> None:
-    """Write characters that the locale cannot encode as escapes, instead of failing.
+def prepare(color: ColorChoice) -> None:
+    """Set the colors of all output, and write characters that the locale cannot encode as escapes, instead of failing.
 
     Raises:
         OutputFailedError: standard output cannot be written.
         BrokenPipeError: the reader closed the pipe.
     """
+    _color_choice[:] = [color]
     _pages.clear()
     _remarks.clear()
     if isinstance(sys.stderr, io.TextIOWrapper):
