@@ -186,13 +186,20 @@ def _plan_blocks(plan: Plan) -> list[Block]:
     return lines
 
 
+#: The types whose values are aligned at the right; ``bool`` is a subclass of one.
+NUMBERS = (int, float, Decimal, timedelta)
+
+
 def _build_grid(
     rows: Sequence[Mapping[str, object]], names: Sequence[str], depth: int, *, is_requested: bool = False
 ) -> Grid:
     columns = [
         [value for row in rows if (value := row.get(name)) is not None and value != NULL] for name in names
     ]
-    right = [bool(values) and all(map(_is_number, values)) for values in columns]
+    right = [
+        bool(values) and all(isinstance(value, NUMBERS) and not isinstance(value, bool) for value in values)
+        for values in columns
+    ]
     return Grid(
         header=[escape(name) for name in names],
         rows=[[format_value(name, row.get(name)) for name in names] for row in rows],
@@ -206,10 +213,6 @@ def _build_grid(
         matrix=len(names) > 1
         and all(values and all(isinstance(value, bool) for value in values) for values in columns[1:]),
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, Decimal, timedelta)) and not isinstance(value, bool)
 
 
 def _record_blocks(fields: Mapping[str, object], depth: int) -> list[Block]:
