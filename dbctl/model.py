@@ -75,8 +75,11 @@ class Effect(Struct, frozen=True):
 
     def describe(self, *, is_timed: bool = False) -> Closing:
         """Return the closing line; it omits numbers that are zero."""
-        unnamed = self.noun if self.count is None else format_count(self.count, self.noun)
-        objects = format_names(self.names, self.noun) if self.names else unnamed
+        count, objects = len(self.names) or self.count, self.noun
+        if 1 <= len(self.names) <= _NAMED:
+            objects = f"{self.noun if count == 1 else self.noun + 's'} {', '.join(self.names)}"
+        elif count is not None:
+            objects = format_count(count, self.noun)
         text = " ".join(filter(None, [self.verb[0].upper() + self.verb[1:], objects, self.place]))
         return Closing(
             text, [*self.details, *format_counts(self.counts)], bytes=self.bytes, is_timed=is_timed
@@ -270,13 +273,6 @@ class Finding(Struct, frozen=True):
 
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}
-
-
-def format_names(names: Sequence[str], noun: str) -> str:
-    """Return ``user pip``, ``users pip, ana``, or for more than three names ``5 users``."""
-    if not 1 <= len(names) <= _NAMED:
-        return format_count(len(names), noun)
-    return f"{noun if len(names) == 1 else noun + 's'} {', '.join(names)}"
 
 
 def join_first(names: Sequence[str], limit: int) -> str:
