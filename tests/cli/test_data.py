@@ -14,13 +14,13 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.services.data import csv_jsonl
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import SHAPES, TOKEN, create_app, query_rows
+from tests.services.flashpoint_app import TOKEN, create_app, query_rows
 from tests.services.flashpoint_app import run_statements as change
 
 
-@pytest.fixture(params=SHAPES)
-def path(request, tmp_path, monkeypatch):
-    database = create_app(tmp_path / "app", request.param)
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    database = create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(database.parent)
     return database
 

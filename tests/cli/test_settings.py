@@ -10,20 +10,15 @@ import pytest
 
 from tests.cli import closings
 from tests.in_process import CLEAN_ENVIRONMENT
-from tests.services.flashpoint_app import SHAPES, create_app, query_rows, read_all_rows
+from tests.services.flashpoint_app import create_app, query_rows, read_all_rows
 from tests.services.flashpoint_app import run_statements as change
 
-SITE = {"document": "app.siteName", "deployed": "app.site_name"}
-
-
-@pytest.fixture(params=SHAPES)
-def variant(request):
-    return request.param
+SITE = "app.site_name"
 
 
 @pytest.fixture
-def path(tmp_path, variant):
-    return create_app(tmp_path / "app", variant)
+def path(tmp_path):
+    return create_app(tmp_path / "app", "deployed")
 
 
 @pytest.fixture
@@ -57,31 +52,31 @@ def answer(process):
     return json.loads(line)
 
 
-def test_value_may_begin_with_dash(dbctl, variant):
-    assert dbctl("settings", "set", SITE[variant], "--", "-x value").returncode == 0
-    assert answer(dbctl("settings", "get", SITE[variant], "-o", "json"))["data"]["value"] == "-x value"
+def test_value_may_begin_with_dash(dbctl):
+    assert dbctl("settings", "set", SITE, "--", "-x value").returncode == 0
+    assert answer(dbctl("settings", "get", SITE, "-o", "json"))["data"]["value"] == "-x value"
 
 
-def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl, variant):
-    process = dbctl("settings", "set", SITE[variant], "A")
+def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl):
+    process = dbctl("settings", "set", SITE, "A")
     assert (process.stdout, len(closings.read_closing_lines(process.stderr))) == ("", 1)
-    response = answer(dbctl("settings", "set", SITE[variant], "B", "-o", "json"))
+    response = answer(dbctl("settings", "set", SITE, "B", "-o", "json"))
     assert response["schema"] == "dbctl.settings.set/1"
     assert response["target"] == "fp/user"
     assert response["warnings"] == ["a running Flashpoint Web may use the old value for up to 60 seconds"]
     assert (response["data"]["before"], response["data"]["setting"]["value"]) == ("A", "B")
 
 
-def test_cache_note_is_written_on_terminal(path, variant):
-    child = start_on_terminal(path, "settings", "set", SITE[variant], "New")
+def test_cache_note_is_written_on_terminal(path):
+    child = start_on_terminal(path, "settings", "set", SITE, "New")
     child.expect("up to 60 seconds")
     child.expect(pexpect.EOF)
 
 
-def test_dry_run_shows_plan_and_changes_nothing(dbctl, path, variant):
+def test_dry_run_shows_plan_and_changes_nothing(dbctl, path):
     before = read_all_rows(path)
-    plan = answer(dbctl("settings", "set", SITE[variant], "New", "--dry-run", "-o", "json"))["data"]["plan"]
-    assert plan["steps"] == [f'change {SITE[variant]} from "Flashpoint Web" to "New"']
+    plan = answer(dbctl("settings", "set", SITE, "New", "--dry-run", "-o", "json"))["data"]["plan"]
+    assert plan["steps"] == [f'change {SITE} from "Flashpoint Web" to "New"']
     assert read_all_rows(path) == before
 
 
@@ -93,8 +88,8 @@ def test_apply_reads_exported_json_from_standard_input(dbctl, path):
     assert read_all_rows(path) == before
 
 
-def test_exact_mode_confirms_removal(dbctl, path, variant):
-    (path.parent / "f.json").write_text(json.dumps({SITE[variant]: "Only"}))
+def test_exact_mode_confirms_removal(dbctl, path):
+    (path.parent / "f.json").write_text(json.dumps({SITE: "Only"}))
     before = read_all_rows(path)
     process = dbctl("settings", "apply", "f.json", "--mode", "exact")
     assert process.returncode == 6
@@ -110,9 +105,9 @@ def test_exact_mode_confirms_removal(dbctl, path, variant):
     assert query_rows(path, "select value from system_settings") == [("Only",)]
 
 
-def test_validate_exits_4_on_invalid_stored_value(dbctl, path, variant):
+def test_validate_exits_4_on_invalid_stored_value(dbctl, path):
     assert dbctl("settings", "validate").returncode == 0
-    dbctl("settings", "set", SITE[variant], "fine")
+    dbctl("settings", "set", SITE, "fine")
     change(path, "update system_settings set value = '' where value = 'fine'")
     process = dbctl("settings", "validate", "-o", "json")
     assert (process.returncode, answer(process)["data"]["findings"][0]["code"]) == (4, "setting-invalid")

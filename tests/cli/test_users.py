@@ -26,13 +26,8 @@ ENVIRONMENT = CLEAN_ENVIRONMENT | {"TZ": "UTC"}
 COMMAND = [sys.executable, "-m", "dbctl"]
 
 
-@pytest.fixture(params=flashpoint_app.SHAPES)
-def path(request, tmp_path):
-    return flashpoint_app.create_app(tmp_path, request.param)
-
-
 @pytest.fixture
-def deployed(tmp_path):
+def path(tmp_path):
     return flashpoint_app.create_app(tmp_path, "deployed")
 
 
@@ -125,17 +120,17 @@ def test_list_is_filtered_sorted_and_paginated(path, words, expected):
     assert [user["login"] for user in data(path, "list", *words)["items"]] == expected
 
 
-def test_columns_apply_to_every_format(deployed):
+def test_columns_apply_to_every_format(path):
     assert (
-        dbctl(deployed, "list", "--columns", "login,role", "-o", "csv").stdout
+        dbctl(path, "list", "--columns", "login,role", "-o", "csv").stdout
         == b"login,role\nroot,admin\nann,user\nbob,user\n"
     )
-    assert dbctl(deployed, "list", "--columns", "role,id", "-o", "tsv").stdout.splitlines()[1] == b"admin\t1"
-    assert json.loads(dbctl(deployed, "list", "--columns", "id", "-o", "jsonl").stdout.splitlines()[2]) == {
+    assert dbctl(path, "list", "--columns", "role,id", "-o", "tsv").stdout.splitlines()[1] == b"admin\t1"
+    assert json.loads(dbctl(path, "list", "--columns", "id", "-o", "jsonl").stdout.splitlines()[2]) == {
         "id": 3
     }
-    assert "| root" in dbctl(deployed, "list", "-o", "markdown").stdout.decode()
-    assert dbctl(deployed, "list", "--columns", "password_hash").returncode == 2
+    assert "| root" in dbctl(path, "list", "-o", "markdown").stdout.decode()
+    assert dbctl(path, "list", "--columns", "password_hash").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -190,8 +185,8 @@ def test_columns_apply_to_every_format(deployed):
         (["import", "-"], 2, "usage"),
     ],
 )
-def test_refused_command_reports_reason_and_changes_nothing(deployed, words, status, code):
-    failure = error(deployed, *words, status=status)
+def test_refused_command_reports_reason_and_changes_nothing(path, words, status, code):
+    failure = error(path, *words, status=status)
     assert failure["code"] == code
     assert failure["message"].isprintable()
 
@@ -236,45 +231,43 @@ def test_create_and_ensure_for_scripts(path):
     assert data(path, "check-password", "dora", "--password-stdin", stdin="a password")["matches"]
 
 
-def test_ensure_retains_fields_that_are_not_passed(deployed):
-    changed = data(deployed, "ensure", "bob", "--role", "guest")
+def test_ensure_retains_fields_that_are_not_passed(path):
+    changed = data(path, "ensure", "bob", "--role", "guest")
     assert (changed["changed"], changed["user"]["active"], changed["user"]["role"]) == (True, False, "guest")
-    assert data(deployed, "ensure", "bob", "--email", "b@new.example")["user"]["role"] == "guest"
+    assert data(path, "ensure", "bob", "--email", "b@new.example")["user"]["role"] == "guest"
 
 
-def test_generated_password_is_shown_once_and_works(deployed):
-    created = data(deployed, "create", "carl", "--email", "c@example.org", "--generate", "--with-settings")
+def test_generated_password_is_shown_once_and_works(path):
+    created = data(path, "create", "carl", "--email", "c@example.org", "--generate", "--with-settings")
     assert created["default_settings"] == ["theme_mode", "primary_color"]
     assert len(created["password"]) == 20
-    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=created["password"])["matches"]
+    assert data(path, "check-password", "carl", "--password-stdin", stdin=created["password"])["matches"]
     for words in (
         ["create", "dora", "--email", "d@example.org"],
         ["ensure", "emil", "--email", "e@example.org"],
     ):
-        output = dbctl(deployed, *words, "--generate").stdout.decode()
+        output = dbctl(path, *words, "--generate").stdout.decode()
         (line,) = [line for line in output.splitlines() if line.startswith("password")]
         password = f"{line.split()[1]}\n"
-        assert data(deployed, "check-password", words[1], "--password-stdin", stdin=password)["matches"]
+        assert data(path, "check-password", words[1], "--password-stdin", stdin=password)["matches"]
     # a pipe gets only what is shown once
-    quiet = dbctl(deployed, "create", "finn", "--email", "f@example.org", "--password-stdin", stdin=password)
+    quiet = dbctl(path, "create", "finn", "--email", "f@example.org", "--password-stdin", stdin=password)
     assert (quiet.returncode, quiet.stdout) == (0, b"")
-    shown = dbctl(deployed, "set-password", "carl", "--generate").stdout.decode()
+    shown = dbctl(path, "set-password", "carl", "--generate").stdout.decode()
     (line,) = [line for line in shown.splitlines() if line.startswith("password")]
-    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=line.split()[1] + "\n")[
-        "matches"
-    ]
+    assert data(path, "check-password", "carl", "--password-stdin", stdin=line.split()[1] + "\n")["matches"]
 
 
-def test_check_password_is_an_exit_status(deployed):
+def test_check_password_is_an_exit_status(path):
     assert (
-        dbctl(deployed, "check-password", "ann", "--password-stdin", stdin=flashpoint_app.PASSWORD).returncode
+        dbctl(path, "check-password", "ann", "--password-stdin", stdin=flashpoint_app.PASSWORD).returncode
         == 0
     )
     assert (
-        error(deployed, "check-password", "ann", "--password-stdin", stdin="no", status=1)["code"]
+        error(path, "check-password", "ann", "--password-stdin", stdin="no", status=1)["code"]
         == "password-wrong"
     )
-    assert data(deployed, "check-password", "--id", "2", "--password-stdin", stdin=flashpoint_app.PASSWORD)[
+    assert data(path, "check-password", "--id", "2", "--password-stdin", stdin=flashpoint_app.PASSWORD)[
         "matches"
     ]
 
@@ -291,9 +284,9 @@ def test_check_password_is_an_exit_status(deployed):
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_invalid_password_is_refused_before_write_and_in_dry_run(deployed, password, reason, dry):
+def test_invalid_password_is_refused_before_write_and_in_dry_run(path, password, reason, dry):
     failure = error(
-        deployed,
+        path,
         "create",
         "carl",
         "--email",
@@ -304,7 +297,7 @@ def test_invalid_password_is_refused_before_write_and_in_dry_run(deployed, passw
         status=2,
     )
     assert (failure["code"], reason in failure["message"]) == ("value-invalid", True)
-    error(deployed, "set-password", "ann", "--password-stdin", *dry, stdin=password, status=2)
+    error(path, "set-password", "ann", "--password-stdin", *dry, stdin=password, status=2)
 
 
 ODD_BYTES = [
@@ -319,8 +312,8 @@ ODD_BYTES = [
 
 
 @pytest.mark.parametrize("name", ODD_BYTES)
-def test_names_with_control_characters_are_refused_in_one_line(deployed, name):
-    process = dbctl(deployed, "create", name, "--email", "c@example.org", "--generate")
+def test_names_with_control_characters_are_refused_in_one_line(path, name):
+    process = dbctl(path, "create", name, "--email", "c@example.org", "--generate")
     assert (process.returncode, process.stdout) == (2, b"")
     line, hint = process.stderr.decode().splitlines()
     assert line.isprintable()
@@ -331,7 +324,7 @@ def test_names_with_control_characters_are_refused_in_one_line(deployed, name):
         ["delete", name, "--yes"],
         ["ensure", name, "--email", "c@example.org", "--generate"],
     ):
-        process = dbctl(deployed, *words)
+        process = dbctl(path, *words)
         assert process.returncode in {2, 5}
         assert process.stderr.decode().splitlines()[0].isprintable()
         assert len(process.stderr) < 500
@@ -357,8 +350,8 @@ def test_changes_write_nothing_to_pipe_and_result_to_json(path):
     assert (result["changed"], result["password"]) == (1, None)
 
 
-def test_logins_are_read_from_standard_input(deployed):
-    result = data(deployed, "deactivate", "-", "--id", "3", stdin=b"ann\nANN\n\n  ann@example.org \n")
+def test_logins_are_read_from_standard_input(path):
+    result = data(path, "deactivate", "-", "--id", "3", stdin=b"ann\nANN\n\n  ann@example.org \n")
     assert ([user["login"] for user in result["users"]], result["changed"]) == (["ann", "bob"], 1)
 
 
@@ -402,13 +395,13 @@ def test_deletion_from_protected_app_requires_its_name(tmp_path):
     assert query_rows(path, "select username from users") == [("root",)]
 
 
-def test_deletion_of_no_user_needs_no_confirmation(deployed):
-    run_statements(deployed, "update users set last_login_at = '2031-01-01T00:00:00.000Z'")
-    assert dbctl(deployed, "delete", "--inactive", "365d").returncode == 0
+def test_deletion_of_no_user_needs_no_confirmation(path):
+    run_statements(path, "update users set last_login_at = '2031-01-01T00:00:00.000Z'")
+    assert dbctl(path, "delete", "--inactive", "365d").returncode == 0
 
 
-def test_ambiguous_login_lists_ids(deployed):
-    add_user(deployed, "ANN@example.org", email="other@example.org")
+def test_ambiguous_login_lists_ids(path):
+    add_user(path, "ANN@example.org", email="other@example.org")
     for words in (
         ["show"],
         ["delete", "--yes"],
@@ -417,13 +410,13 @@ def test_ambiguous_login_lists_ids(deployed):
         ["set-password", "--generate"],
         ["check-password"],
     ):
-        failure = error(deployed, words[0], "ann@example.org", *words[1:], status=6)
+        failure = error(path, words[0], "ann@example.org", *words[1:], status=6)
         assert (failure["code"], "2, 4" in failure["message"], "--id" in failure["hint"]) == (
             "login-ambiguous",
             True,
             True,
         )
-    assert data(deployed, "deactivate", "--id", "4")["users"][0]["email"] == "other@example.org"
+    assert data(path, "deactivate", "--id", "4")["users"][0]["email"] == "other@example.org"
 
 
 # Import, export ------------------------------------------------------------------------------------------------
@@ -455,28 +448,28 @@ def test_user_import_reports_each_invalid_line(path):
     assert "line 4" in failure["message"]
 
 
-def test_import_generates_passwords_and_skips_existing_users(deployed):
-    deployed.with_name("new.jsonl").write_text(
+def test_import_generates_passwords_and_skips_existing_users(path):
+    path.with_name("new.jsonl").write_text(
         '{"username":"zoe","email":"z@example.org"}\n{"username":"ANN","email":"q@example.org"}\n'
     )
-    result = data(deployed, "import", "new.jsonl", "--generate", "--existing", "skip")
+    result = data(path, "import", "new.jsonl", "--generate", "--existing", "skip")
     assert (result["added"], result["skipped"], [item["login"] for item in result["generated"]]) == (
         1,
         1,
         ["zoe"],
     )
-    assert data(
-        deployed, "check-password", "zoe", "--password-stdin", stdin=result["generated"][0]["password"]
-    )["matches"]
-    assert dbctl(deployed, "import", "new.jsonl", "--generate", "--existing", "skip").stdout == b""
+    assert data(path, "check-password", "zoe", "--password-stdin", stdin=result["generated"][0]["password"])[
+        "matches"
+    ]
+    assert dbctl(path, "import", "new.jsonl", "--generate", "--existing", "skip").stdout == b""
 
 
 # On a terminal -------------------------------------------------------------------------------------------------
 
 
-def test_password_prompt_follows_all_other_checks(deployed):
+def test_password_prompt_follows_all_other_checks(path):
     screen, sent, status = terminal(
-        deployed, "create", "carl", "--email", "c@example.org",
+        path, "create", "carl", "--email", "c@example.org",
         answers=[("Password: ", "marked pass"), ("Repeat password: ", "marked pass")],
     )  # fmt: skip
     assert status == 0
@@ -489,20 +482,20 @@ def test_password_prompt_follows_all_other_checks(deployed):
         ["set-password", "nobody"],
         ["check-password", "nobody"],
     ):
-        screen, _sent, status = terminal(deployed, *words)
+        screen, _sent, status = terminal(path, *words)
         assert status in {2, 5, 6}
         assert "Password" not in screen
-    assert "Password" not in terminal(deployed, "ensure", "carl", "--email", "c@example.org")[0]
+    assert "Password" not in terminal(path, "ensure", "carl", "--email", "c@example.org")[0]
 
 
-def test_deletion_shows_plan_and_prompts(deployed):
-    before = read_all_rows(deployed)
-    screen, _sent, status = terminal(deployed, "delete", "ann", answers=[("yes or no: ", "no")])
+def test_deletion_shows_plan_and_prompts(path):
+    before = read_all_rows(path)
+    screen, _sent, status = terminal(path, "delete", "ann", answers=[("yes or no: ", "no")])
     assert status == 6
     assert "keep 2 rows of activity_logs" in screen
-    assert read_all_rows(deployed) == before
-    assert terminal(deployed, "delete", "ann", answers=[("yes or no: ", "yes")])[2] == 0
-    assert query_rows(deployed, "select count(*) from users") == [(2,)]
+    assert read_all_rows(path) == before
+    assert terminal(path, "delete", "ann", answers=[("yes or no: ", "yes")])[2] == 0
+    assert query_rows(path, "select count(*) from users") == [(2,)]
 
 
 HOSTILE = [
@@ -519,11 +512,11 @@ HOSTILE = [
 ]
 
 
-def test_control_characters_in_names_are_escaped_on_terminal(deployed):
+def test_control_characters_in_names_are_escaped_on_terminal(path):
     for index, name in enumerate(HOSTILE):
-        add_user(deployed, name, email=f"h{index}@example.org")
+        add_user(path, name, email=f"h{index}@example.org")
     run_statements(
-        deployed,
+        path,
         "insert into users (username, email, password_hash, role_id) values (cast(x'fffe41' as text), 'raw@example.org', 'x', 2)",
     )
     for words in (
@@ -535,19 +528,17 @@ def test_control_characters_in_names_are_escaped_on_terminal(deployed):
         ["list", "-o", "tsv"],
         ["list", "-o", "markdown"],
     ):
-        screen, sent, status = terminal(deployed, *words, columns=120, lines=200)
+        screen, sent, status = terminal(path, *words, columns=120, lines=200)
         assert status == 0, screen
         for bad in (b"\x1b]0", b"\x1b[2J", b"\x1b]8", b"\x9b", "\u202e".encode(), "\u200b".encode(), b"\x07"):
             assert bad not in sent, (words, bad)
-    screen = terminal(deployed, "list", columns=200, lines=400)[0]
+    screen = terminal(path, "list", columns=200, lines=400)[0]
     for shown in ("[bold]x[/bold]", "[/foo]", "\\x1b]0;title\\x07", "a\\u202eb", "日", "[link=http://e]"):
         assert shown in screen
     for form in ("json", "csv", "jsonl", "tsv"):
-        process = dbctl(deployed, "list", "-o", form)
+        process = dbctl(path, "list", "-o", form)
         assert (process.returncode, process.stderr) == (0, b"")
-    assert (
-        json.loads(dbctl(deployed, "list", "-o", "json").stdout)["data"]["items"][3]["username"] == HOSTILE[0]
-    )
+    assert json.loads(dbctl(path, "list", "-o", "json").stdout)["data"]["items"][3]["username"] == HOSTILE[0]
 
 
 # Secrets -------------------------------------------------------------------------------------------------------
@@ -635,19 +626,19 @@ def run_into(path, stream, words, *options):
 
 
 @pytest.mark.parametrize("words", GENERATING)
-def test_password_is_not_generated_for_a_closed_pipe(deployed, words):
-    before = read_all_rows(deployed)
+def test_password_is_not_generated_for_a_closed_pipe(path, words):
+    before = read_all_rows(path)
     reading, writing = os.pipe()
     os.close(reading)
-    status, errors = run_into(deployed, writing, words)
+    status, errors = run_into(path, writing, words)
     assert (status, errors.count("nothing was changed")) == (141, 1)
-    assert read_all_rows(deployed) == before
+    assert read_all_rows(path) == before
 
 
 @pytest.mark.parametrize("options", [(), ("-o", "json"), ("--quiet",)])
 @pytest.mark.parametrize("words", GENERATING[:3])
-def test_lost_password_is_reported_if_the_pipe_is_closed_later(deployed, monkeypatch, words, options):
-    before = read_all_rows(deployed)
+def test_lost_password_is_reported_if_the_pipe_is_closed_later(path, monkeypatch, words, options):
+    before = read_all_rows(path)
     reading, writing = os.pipe()
 
     def close_and_create():
@@ -655,24 +646,24 @@ def test_lost_password_is_reported_if_the_pipe_is_closed_later(deployed, monkeyp
         return new_password()
 
     monkeypatch.setattr(passwords, "new_password", close_and_create)
-    status, errors = run_into(deployed, writing, words, *options)
+    status, errors = run_into(path, writing, words, *options)
     assert status == 141
     assert "Its password is lost. Set another one with: " in errors
     assert f"users set-password {words[1]} --generate" in errors
-    assert read_all_rows(deployed) != before
+    assert read_all_rows(path) != before
 
 
-def test_generated_passwords_of_an_import_are_printed_once(deployed, tmp_path):
-    status, errors = run_into(deployed, tmp_path / "out", GENERATING[3])
+def test_generated_passwords_of_an_import_are_printed_once(path, tmp_path):
+    status, errors = run_into(path, tmp_path / "out", GENERATING[3])
     assert status == 0, errors
     login, password = (tmp_path / "out").read_text().splitlines()[1].split()
     assert login == "eve"
-    assert dbctl(deployed, "check-password", "eve", "--password-stdin", stdin=password).returncode == 0
+    assert dbctl(path, "check-password", "eve", "--password-stdin", stdin=password).returncode == 0
 
 
 @pytest.mark.parametrize(("words", "change"), list(zip(GENERATING, FULL, strict=True)))
-def test_lost_password_is_reported_on_a_full_disk(deployed, words, change):
-    status, errors = run_into(deployed, "/dev/full", words)
+def test_lost_password_is_reported_on_a_full_disk(path, words, change):
+    status, errors = run_into(path, "/dev/full", words)
     assert status == 1, errors
     assert f"dbctl: {change}" in errors
     assert "Its password is lost." in errors
