@@ -86,6 +86,17 @@ def test_modules_named_on_developer_pages_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_each_guarantee_names_tests_that_exist() -> None:
+    page = ROOT / "docs/explanation/guarantees.md"
+    rows = page.read_text(encoding="utf-8").splitlines()
+    rows = rows[rows.index("| --- | --- |") + 1 :]
+    for row in rows:
+        named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", row)
+        assert named, row
+        for test, file in named:
+            assert f"\ndef {test}(" in (page.parent / file).read_text(encoding="utf-8"), test
+
+
 def test_page_of_the_architecture_lists_all_layers():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "contracts"
