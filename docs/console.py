@@ -4,7 +4,8 @@
 
 A page is Markdown. Blocks of language ``console`` contain commands after ``$ ``, each followed by its output. The blocks of a page
 run in order in a new folder; an exit code other than 0 is shown as ``[exit N]``. ``VOLATILE`` replaces output that differs
-between runs, such as times. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
+between runs, such as times. The commands of a comment ``<!-- console … -->``, which no reader sees, prepare what the page needs, and
+must succeed. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
 A page that contains ``postgres@localhost`` gets a PostgreSQL server under that name, with ``127.0.0.2`` a second one, ``mysqld.sock`` a MariaDB server with that socket,
 ``s3://example-backups`` a storage server with that bucket and its keys, ``dbctl init DIR`` the application of ``DEPLOYMENTS`` in that directory.
 """
@@ -53,7 +54,10 @@ VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
 }
 #: A command without shell syntax, except that it may discard its standard output.
 PLAIN_COMMAND = re.compile(r"(?P<words>dbctl(?: (?:[\w.,:/=@%+-]+|'[^']*'))*)(?P<discarded> > /dev/null)?")
-BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?:```console|```\w+ (?P<file>\S+)|(?P<hidden><!-- console))\n(?P<text>.*?)^(?(hidden)-->|```)$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 class Terminal:
@@ -116,6 +120,18 @@ class Terminal:
         if status:
             lines.append(f"[exit {status}]")
         return "".join(f"{line}\n" for line in lines)
+
+    def prepare(self, commands: str) -> None:
+        """Run commands, one a line, whose output a page does not show.
+
+        Raises:
+            RuntimeError: one of them failed
+        """
+        for command in commands.splitlines():
+            printed = self.run(command.removeprefix("$ "))
+            if re.search(r"^\[exit \d+\]$", printed, re.MULTILINE):
+                message = f"{command}\n{printed}"
+                raise RuntimeError(message)
 
     def _run_in_shell(self, command: str, ours: int, theirs: int) -> tuple[bytes, int]:
         """Run ``command`` with bash, and close ``theirs``; return its output and exit code."""
@@ -203,6 +219,9 @@ def render_page(text: str, terminal: Terminal) -> str:
         if match["file"]:
             terminal.put(match["file"], match["text"])
             return match[0]
+        if match["hidden"]:
+            terminal.prepare(match["text"])
+            return match[0]
         commands = [line for line in match["text"].splitlines() if line.startswith("$ ")]
         return (
             "```console\n"
@@ -224,11 +243,14 @@ def show(page: Path) -> None:
                 terminal.put(match["file"], match["text"])
                 continue  # it is shown with the prose
             print(text[end : match.start()].strip(), end="\n\n")
+            end = match.end()
+            if match["hidden"]:
+                terminal.prepare(match["text"])
+                continue
             for line in match["text"].splitlines():
                 if line.startswith("$ "):
                     print(line, flush=True)
                     print(terminal.run(line[2:]), flush=True)
-            end = match.end()
         print(text[end:].strip())
 
 

@@ -111,3 +111,11 @@ def test_page_of_the_architecture_lists_all_layers():
     page = (ROOT / "docs/design/architecture.md").read_text(encoding="utf-8")
     block = page.partition("**Layers.**")[2].split("```")[1]
     assert {*re.findall(r"\w+", block)} - {"text", "dbctl"} == packages
+
+
+def test_hidden_commands_prepare_a_page_and_must_succeed(tmp_path: Path) -> None:
+    text = "<!-- console\n$ echo shown > file\n-->\n\n```console\n$ cat file\n```\n"
+    terminal = console.Terminal(tmp_path, text)
+    assert console.render_page(text, terminal) == text.replace("cat file\n", "cat file\nshown\n")
+    with pytest.raises(RuntimeError, match="rmdir absent"):
+        console.render_page(text.replace("echo shown > file", "rmdir absent"), terminal)
