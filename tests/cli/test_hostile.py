@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from tests.cli.test_reference import KEYS, app_folder, deployment, receiver  # noqa: F401 - fixtures
+from tests.cli.test_reference import KEYS, app_folder, create_deployment  # noqa: F401 - fixtures
 
+KEY = KEYS["document"]
 IGNORE_WRITES = "create trigger {name} before {event} begin select raise(ignore); end"
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return create_deployment(tmp_path_factory.mktemp("deployment") / "document")
 
 
 def run_statements(folder: Path, *statements: str) -> None:
@@ -49,7 +55,7 @@ def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, ob
 def test_write_ignored_by_trigger_is_reported_as_failure(app_folder, capsys, event, words):  # noqa: F811
     token = "insert into refresh_tokens (user_id, token, expires_at) select id, 'x' || id, '2999-01-01' from users"
     run_statements(app_folder, token, IGNORE_WRITES.format(name="swallow", event=event))
-    result = run_command(capsys, *[word.format(key=KEYS[app_folder.name]) for word in words])
+    result = run_command(capsys, *[word.format(key=KEY) for word in words])
     assert (result["exit_code"], result["ok"]) == (6, False), result
     assert result["error"]["code"] == "constraint"  # type: ignore[index]
 
@@ -79,19 +85,19 @@ def test_view_does_not_block_deletion(app_folder, capsys):  # noqa: F811
 
 
 def test_non_text_value_is_reported_and_can_be_replaced(app_folder, capsys):  # noqa: F811
-    column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
-    run_statements(app_folder, f"update system_settings set value = x'80ff' where {column}")
+    run_statements(app_folder, "update system_settings set value = x'80ff' where key = 'siteName'")
     assert run_command(capsys, "settings", "validate")["exit_code"] == 4
-    assert run_command(capsys, "settings", "set", KEYS[app_folder.name], "Arcade")["ok"]
+    assert run_command(capsys, "settings", "set", KEY, "Arcade")["ok"]
     assert run_command(capsys, "settings", "validate")["exit_code"] == 0
 
 
 def test_endless_pattern_is_aborted(app_folder, capsys):  # noqa: F811
-    column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
     endless = json.dumps({"type": "string", "pattern": "^(a+)+$"})
-    run_statements(app_folder, f"update system_settings set validation_schema = '{endless}' where {column}")
+    run_statements(
+        app_folder, f"update system_settings set validation_schema = '{endless}' where key = 'siteName'"
+    )
     start_time = time.monotonic()
-    result = run_command(capsys, "settings", "set", KEYS[app_folder.name], "a" * 40 + "!")
+    result = run_command(capsys, "settings", "set", KEY, "a" * 40 + "!")
     assert result["exit_code"] == 2
     assert "too long" in str(result["error"])
     assert time.monotonic() - start_time < 60
@@ -109,7 +115,7 @@ def test_infinite_number_is_shown(app_folder, capsys):  # noqa: F811
 
 def test_user_with_non_text_name_can_be_unlocked(app_folder, capsys):  # noqa: F811
     run_statements(app_folder, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
-    assert run_command(capsys, "users", "unlock", "--id", "2" if app_folder.name == "deployed" else "7")["ok"]
+    assert run_command(capsys, "users", "unlock", "--id", "7")["ok"]
 
 
 def test_one_byte_file_is_not_overwritten(app_folder, capsys):  # noqa: F811
