@@ -52,8 +52,8 @@ VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"  +\d+ m?s\b"): lambda match: "N ms".rjust(len(match[0])),  # a column
     re.compile(r" \d+ ms\b"): " N ms",
 }
-#: A command without shell syntax, except that it may discard its standard output.
-PLAIN_COMMAND = re.compile(r"(?P<words>dbctl(?: (?:[\w.,:/=@%+-]+|'[^']*'))*)(?P<discarded> > /dev/null)?")
+#: A command without shell syntax.
+PLAIN_COMMAND = re.compile(r"dbctl(?: (?:[\w.,:/=@%+-]+|'[^']*'))*")
 BLOCK = re.compile(
     r"^(?:```console|```\w+ (?P<file>\S+)|(?P<hidden><!-- console))\n(?P<text>.*?)^(?(hidden)-->|```)$",
     re.MULTILINE | re.DOTALL,
@@ -110,9 +110,8 @@ class Terminal:
         """Return what ``command`` prints, each line without blanks at its end."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        if plain := PLAIN_COMMAND.fullmatch(command):
-            words, is_discarded = shlex.split(plain["words"]), bool(plain["discarded"])
-            output, status = self._run_forked(words, ours, theirs, is_discarded=is_discarded)
+        if PLAIN_COMMAND.fullmatch(command):
+            output, status = self._run_forked(shlex.split(command), ours, theirs)
         else:
             output, status = self._run_in_shell(command, ours, theirs)
         os.close(ours)
@@ -152,28 +151,25 @@ class Terminal:
             self._directory = Path(place.read_text(encoding="utf-8").strip())
         return output, process.returncode
 
-    def _run_forked(
-        self, words: list[str], ours: int, theirs: int, *, is_discarded: bool
-    ) -> tuple[bytes, int]:
+    def _run_forked(self, words: list[str], ours: int, theirs: int) -> tuple[bytes, int]:
         """Like ``_run_in_shell``, without the start of an interpreter, which takes longer than most commands."""
         child = os.fork()
         if not child:
             try:
-                self._become_command(words, theirs, is_discarded=is_discarded)
+                self._become_command(words, theirs)
             finally:
                 os._exit(99)
         os.close(theirs)
         output = b"".join(_read(ours))
         return output, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def _become_command(self, words: list[str], terminal: int, *, is_discarded: bool) -> None:
+    def _become_command(self, words: list[str], terminal: int) -> None:
         os.setsid()
         os.chdir(self._directory)
         os.environ.clear()
         os.environ.update(self._environment)
-        output = os.open(os.devnull, os.O_WRONLY) if is_discarded else terminal
-        for descriptor, source in enumerate((terminal, output, terminal)):
-            os.dup2(source, descriptor)
+        for descriptor in range(3):
+            os.dup2(terminal, descriptor)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
