@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from msgspec import structs
 
 from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.model import Row, format_count
 from dbctl.services.app.evidence import references, subjects
@@ -36,8 +37,8 @@ def draft_searches(evidence: Evidence, excluded: Collection[str], database: str)
 def _rate(evidence: Evidence, table: TableEvidence) -> int:
     """Return points for texts and rows; 0: the table has no texts for readers."""
     titles, bodies = (
-        references.find_names(table, references.TITLE),
-        references.find_names(table, references.BODY),
+        usual_names.find_names(table, usual_names.TITLE),
+        usual_names.find_names(table, usual_names.BODY),
     )
     name = references.normalize(table.name)
     if not (titles and table.key and table.rows) or any(
@@ -45,10 +46,10 @@ def _rate(evidence: Evidence, table: TableEvidence) -> int:
     ):
         return 0
     others = (
-        references.SETTINGS_TABLE,
-        references.ROLES_TABLE,
-        references.PERMISSIONS_TABLE,
-        references.SESSIONS_TABLE,
+        usual_names.SETTINGS_TABLE,
+        usual_names.ROLES_TABLE,
+        usual_names.PERMISSIONS_TABLE,
+        usual_names.SESSIONS_TABLE,
     )
     if any(pattern.search(name) for pattern in others) or "migration" in name:
         return 0
@@ -70,19 +71,19 @@ def _draft_search(table: TableEvidence, database: str) -> Part:
     texts = [
         column
         for column in [
-            *references.find_names(table, references.TITLE),
-            *references.find_names(table, references.BODY),
+            *usual_names.find_names(table, usual_names.TITLE),
+            *usual_names.find_names(table, usual_names.BODY),
         ]
         if subjects.is_text(table.columns[column])
         or not table.values(column)
         or isinstance(table.values(column)[0], str)
     ]
-    words = list(dict.fromkeys(texts))[:MOST_WORDS] or references.find_names(table, references.TITLE)[:1]
+    words = list(dict.fromkeys(texts))[:MOST_WORDS] or usual_names.find_names(table, usual_names.TITLE)[:1]
     times = [
         column.name
         for column in table.columns.values()
         if subjects.is_time(column, table.values(column.name))
-        and references.TIME_NAME.search(references.normalize(column.name))
+        and usual_names.TIME_NAME.search(references.normalize(column.name))
     ]
     shown = list(dict.fromkeys([table.key, *words, *times]))[:MOST_SHOWN]
     name = references.normalize(table.name).replace("_", "-") or "rows"
@@ -118,7 +119,7 @@ def draft_reports(
             times=[fields["created_at"]],
         )
     for table in evidence.base_tables():
-        state = references.find_name(table, STATES)
+        state = usual_names.find_name(table, STATES)
         distinct = {str(value) for value in table.values(state)} if state else set()
         if table.rows and 1 < len(distinct) <= 8 and table is not users:  # noqa: PLR2004 - more values are no states
             column, name = ident(state), ident(table.name)
@@ -172,7 +173,7 @@ MOST_TYPES = 12
 def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[Part]:
     """Yield a section for each table of settings; the app has at most one table of each scope."""
     scopes = set[str]()
-    tables = references.match_tables(evidence, references.SETTINGS_TABLE)
+    tables = usual_names.match_tables(evidence, usual_names.SETTINGS_TABLE)
     for table in sorted(tables, key=lambda table: (not table.rows, len(table.name))):
         part = _draft_table(table, users, scopes)
         if part:
@@ -180,8 +181,8 @@ def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[
 
 
 def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[str]) -> Part | None:
-    value = references.find_name(table, references.SETTING_VALUE)
-    keys = [column for column in references.find_names(table, references.SETTING_KEY) if column != value]
+    value = usual_names.find_name(table, usual_names.SETTING_VALUE)
+    keys = [column for column in usual_names.find_names(table, usual_names.SETTING_KEY) if column != value]
     keys = [column for column in keys if subjects.is_text(table.columns[column])]
     if not (value and keys):
         return None
@@ -208,7 +209,9 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     booleans = _find_booleans(table, value, kind)
     if booleans:
         lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
-    if excluded := sorted({key for key in map(str, table.values(keys[0])) if references.is_version_key(key)}):
+    if excluded := sorted(
+        {key for key in map(str, table.values(keys[0])) if usual_names.is_version_key(key)}
+    ):
         lines.append(Line("excluded", excluded, "by its name, what records migrations"))
     if secret := _list_secret_keys(table, keys[0]):
         lines.append(Line("secret", secret, "the names of the keys"))
@@ -229,16 +232,18 @@ def _map_fields(table: TableEvidence) -> dict[str, Value]:
     candidates = {
         "description": ["description"],
         "public": ["is_public", "public"],
-        "updated_at": references.FIELDS["updated_at"],
+        "updated_at": usual_names.FIELDS["updated_at"],
     }
     return {
-        field: column for field, words in candidates.items() if (column := references.find_name(table, words))
+        field: column
+        for field, words in candidates.items()
+        if (column := usual_names.find_name(table, words))
     }
 
 
 def _find_types(table: TableEvidence) -> str:
     """Return the column with the types of settings; empty if its values are other than types."""
-    for column in references.find_names(table, references.SETTING_TYPE):
+    for column in usual_names.find_names(table, usual_names.SETTING_TYPE):
         stored = {str(value) for value in table.values(column)}
         if (
             stored
@@ -304,8 +309,8 @@ def separate_users(table: TableEvidence, passwords: Sequence[str]) -> OtherRowsD
     A kind of rows without any login and password is no kind of users. Rows without a password alone may be users who sign in
     elsewhere, so their kind, or their name, is a candidate.
     """
-    logins = references.find_names(table, references.LOGINS)
-    for column in references.match_columns(table, references.KIND) if passwords and logins else ():
+    logins = usual_names.find_names(table, usual_names.LOGINS)
+    for column in references.match_columns(table, usual_names.KIND) if passwords and logins else ():
         kinds = {str(row[column]) for row in table.rows if isinstance(row.get(column), str)}
         able = [row for row in table.rows if _has_password(row, passwords)]
         users = sorted({str(row[column]) for row in able if isinstance(row.get(column), str)})
@@ -338,7 +343,8 @@ def _find_system_accounts(
         likely = [
             str(row[login])
             for row in table.rows
-            if references.SYSTEM_LOGIN.search(str(row.get(login) or "")) and not _has_password(row, passwords)
+            if usual_names.SYSTEM_LOGIN.search(str(row.get(login) or ""))
+            and not _has_password(row, passwords)
         ]
         if likely and passwords and len(likely) < len(table.rows):
             evidence = "by the name; no password"

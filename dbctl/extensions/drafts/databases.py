@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, join_names, write_header
 from dbctl.extensions.drafts.new_users import contains_all, find_named_rows, find_value_references
 from dbctl.profiles.codecs import BooleanCodec
@@ -59,7 +60,7 @@ def draft_database(
     updated = Counter(
         column
         for table in evidence.base_tables()
-        for column in references.find_names(table, references.FIELDS["updated_at"])[:1]
+        for column in usual_names.find_names(table, usual_names.FIELDS["updated_at"])[:1]
         if subjects.is_time(table.columns[column], table.values(column))
     ).most_common(1)
     if updated and updated[0][1] > 1:
@@ -84,7 +85,9 @@ def _describe_times(
     forms, forms_of_users = Counter[subjects.TimeForm](), Counter[subjects.TimeForm]()
     for table in evidence.base_tables():
         for column in table.columns.values():
-            is_named = references.TIME_NAME.search(references.normalize(column.name)) or "TIME" in column.type
+            is_named = (
+                usual_names.TIME_NAME.search(references.normalize(column.name)) or "TIME" in column.type
+            )
             if is_named and column.native != "time":
                 forms += (stored := subjects.count_time_forms(table.values(column.name)))
                 forms_of_users += stored if table is users else {}
@@ -158,7 +161,7 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
         return [Part(header=header, lines=[Line("ledger", "auto", text)])]
     if ledger.table in evidence.tables:
         return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
-    for table in references.match_tables(evidence, references.LEDGER_TABLE)[:1]:
+    for table in usual_names.match_tables(evidence, usual_names.LEDGER_TABLE)[:1]:
         if part := _describe_own_ledger(table, header):
             return [part]
         text = f"{table.name} may be a ledger of migrations; dbctl has no description of it"
@@ -171,10 +174,10 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
 def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
     """Return the section about a table that records migrations in a usual form, which dbctl only reads."""
     version, name, time = (
-        references.find_name(table, words)
-        for words in (references.LEDGER_VERSION, references.LEDGER_NAME, references.LEDGER_TIME)
+        usual_names.find_name(table, words)
+        for words in (usual_names.LEDGER_VERSION, usual_names.LEDGER_NAME, usual_names.LEDGER_TIME)
     )
-    app = references.find_name(table, ["app"])
+    app = usual_names.find_name(table, ["app"])
     if not (version or name):
         return None
     if app:
@@ -192,12 +195,12 @@ def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
 
 def _describe_version_row(table: TableEvidence, header: str) -> Part | None:
     """Return the section about the row of a table of settings that has the version of the schema."""
-    if not references.SETTINGS_TABLE.search(references.normalize(table.name)):
+    if not usual_names.SETTINGS_TABLE.search(references.normalize(table.name)):
         return None
-    value = references.find_name(table, references.SETTING_VALUE)
-    for key in references.find_names(table, references.SETTING_KEY):
+    value = usual_names.find_name(table, usual_names.SETTING_VALUE)
+    for key in usual_names.find_names(table, usual_names.SETTING_KEY):
         for row in table.rows:
-            if value and references.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
+            if value and usual_names.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
                 where = f"{ident(key)} = '{str(row[key]).replace(chr(39), chr(39) * 2)}'"
                 select = f"select {ident(value)}, null, null, 0, 'applied', null from {ident(table.name)} where {where}"
                 return _write_ledger(table, header, select)
@@ -349,7 +352,7 @@ def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collec
     column = table.columns[reference.column]
     # One row for each user; without a foreign key, rows of others may depend on it.
     is_own_key = table.is_unique(reference.column) and reference.deletion == "blocked"
-    is_personal = is_own_key or bool(references.PERSONAL_ROWS.search(references.normalize(reference.table)))
+    is_personal = is_own_key or bool(usual_names.PERSONAL_ROWS.search(references.normalize(reference.table)))
     if not has_row_path(reference.table, reference.column):
         return False
     return reference.table in signed_in or (

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from dbctl.engines.contract.database import Column, Condition, InSubquery, Not, Readable
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.model import Row, Struct, format_count
 from dbctl.profiles.payloads import KEY_IN_TEXT, has_row_path
@@ -62,7 +63,7 @@ def draft_new_users(
     same = {
         column
         for field, column in fields.items()
-        if references.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
+        if usual_names.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
     }
     own = _find_values(
         users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()} - same
@@ -140,8 +141,8 @@ def _find_optional_constant(table: TableEvidence, column: Column) -> Value | Non
     """Return the only value of a column that may be NULL; a time only if its name shows that it is that of the row."""
     stored = table.values(column.name)
     if subjects.is_time(column, stored):
-        usual = references.find_names(
-            table, [*references.FIELDS["created_at"], *references.FIELDS["updated_at"]]
+        usual = usual_names.find_names(
+            table, [*usual_names.FIELDS["created_at"], *usual_names.FIELDS["updated_at"]]
         )
         return ":now" if column.name in usual else None
     return find_constant(column, stored) if len(set(map(repr, stored))) == 1 else None
@@ -167,7 +168,7 @@ def _find_generator(column: Column, stored: Sequence[str]) -> Value | None:
     if all(map(_UUID4.fullmatch, stored)):
         return ":uuid4"
     # A row with a new key of a program would let it sign in.
-    is_key = has_secret_name(column.name) or bool(references.TOKEN.search(references.normalize(column.name)))
+    is_key = has_secret_name(column.name) or bool(usual_names.TOKEN.search(references.normalize(column.name)))
     is_random = all(map(_HEX.fullmatch, stored)) and len(set(map(len, stored))) == 1
     return f":hex-{len(stored[0])}" if is_random and not is_key else None
 
@@ -245,7 +246,7 @@ def _draft_companion(
     if shown.known:
         lines.append(Line("values", shown.known, _explain_values(table, shown.known)))
     is_own = table.is_unique(reference.column) or len(table.rows) >= MANY_USERS
-    is_personal = reference.deletion != "unhandled" or references.PERSONAL_ROWS.search(
+    is_personal = reference.deletion != "unhandled" or usual_names.PERSONAL_ROWS.search(
         references.normalize(table.name)
     )
     is_single = len(rows) == len(users_by_key) or not _is_whole(table)
@@ -334,7 +335,7 @@ def _fits(evidence: Evidence, table: TableEvidence, column: Column, source: Colu
         if word not in ("id", "key", "uuid", "name")
     ]
     word = words[-1] if words else ""
-    is_named = word in references.USER_WORDS and not any(
+    is_named = word in usual_names.USER_WORDS and not any(
         references.list_words(other.name)[-1] == word for other in evidence.base_tables()
     )
     if subjects.is_whole(source):
@@ -374,9 +375,9 @@ def find_named_rows(evidence: Evidence, users: TableEvidence) -> Mapping[str, li
     keys = set(map(str, users.values(users.key)))
     paths = dict[str, list[str]]()
     for table in evidence.base_tables():
-        for column in references.find_names(table, references.LABEL) if table.name != users.name else ():
+        for column in usual_names.find_names(table, usual_names.LABEL) if table.name != users.name else ():
             for value in map(str, table.values(column)):
-                match = references.KEY_IN_NAME.search(value)
+                match = usual_names.KEY_IN_NAME.search(value)
                 if match is None or match[1] not in keys:
                     continue
                 templates = paths.setdefault(f"{table.name}.{column}", [])

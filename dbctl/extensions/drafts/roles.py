@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, Value, write_header
 from dbctl.model import format_count
 from dbctl.services.app.evidence import references, subjects
@@ -36,7 +37,7 @@ def _has_admin_flag(users: TableEvidence) -> bool:
     """Return whether a boolean column of users is named after admins, and some of the users are admins."""
     return any(
         _is_clear_flag(users, column)
-        for column in references.match_columns(users, references.CLEAR_ADMIN_FLAG)
+        for column in references.match_columns(users, usual_names.CLEAR_ADMIN_FLAG)
     )
 
 
@@ -77,7 +78,7 @@ def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[st
     for column in candidates:
         target = users.target(column)
         table = evidence.tables.get(target[0]) if target else _find_roles_table(evidence, column)
-        if table and (label := references.find_name(table, references.LABEL)):
+        if table and (label := usual_names.find_name(table, usual_names.LABEL)):
             return _describe_table(evidence, users, column, table, target[1] if target else table.key, label)
     for column in candidates:
         if labels := list(users.columns[column].labels) or _list_labels(users, column):
@@ -92,7 +93,7 @@ def _find_roles_table(evidence: Evidence, column: str) -> TableEvidence | None:
     """Return the table that a column without a foreign key refers to by its name."""
     if references.normalize(column) not in ("role_id", "roleid", "role_uuid"):
         return None
-    tables = references.match_tables(evidence, references.ROLES_TABLE)
+    tables = usual_names.match_tables(evidence, usual_names.ROLES_TABLE)
     return tables[0] if len(tables) == 1 else None
 
 
@@ -114,7 +115,7 @@ def _describe_roles_table(table: TableEvidence, key: str, label: str) -> Part:
     fields = {"name": label} | {
         field: columns[0]
         for field in ("description", "priority", "created_at", "updated_at")
-        if (columns := references.find_names(table, references.FIELDS.get(field, [field])))
+        if (columns := usual_names.find_names(table, usual_names.FIELDS.get(field, [field])))
     }
     lines = [Line("table", table.name, format_count(len(table.rows), "role")), Line("key", key)]
     lines += [Line("codec", codec, codec_evidence)] if codec != "autoincrement" else []
@@ -127,9 +128,11 @@ def _draft_permissions(evidence: Evidence, roles: TableEvidence) -> list[Part]:
         targets = {reference.table: reference for reference in link.references if len(reference.columns) == 1}
         for name, reference in targets.items():
             permissions = evidence.tables.get(name)
-            is_permissions = permissions and references.PERMISSIONS_TABLE.search(references.normalize(name))
+            is_permissions = permissions and usual_names.PERMISSIONS_TABLE.search(references.normalize(name))
             label = (
-                references.find_name(permissions, references.LABEL) if permissions and is_permissions else ""
+                usual_names.find_name(permissions, usual_names.LABEL)
+                if permissions and is_permissions
+                else ""
             )
             if label and roles.name in targets and permissions:
                 role_column = targets[roles.name].columns[0]
@@ -264,19 +267,19 @@ def _find_role_of_pair(
     for column in others:
         target = link.target(column)
         table = evidence.tables.get(target[0]) if target else None
-        if table and table is not users and references.ROLES_TABLE.search(references.normalize(table.name)):
-            return (column, table) if references.find_name(table, references.LABEL) else None
+        if table and table is not users and usual_names.ROLES_TABLE.search(references.normalize(table.name)):
+            return (column, table) if usual_names.find_name(table, usual_names.LABEL) else None
     if any(reference.table != users.name for reference in link.references):
         return None
     for column in others:
-        if not references.ROLE_OF_PAIR.search(references.shorten(link, column)):
+        if not usual_names.ROLE_OF_PAIR.search(references.shorten(link, column)):
             continue
         tables = [
             table
-            for table in references.match_tables(evidence, references.ROLES_TABLE)
+            for table in usual_names.match_tables(evidence, usual_names.ROLES_TABLE)
             if _contains(table, link.values(column))
         ]
-        if tables and references.find_name(tables[0], references.LABEL):
+        if tables and usual_names.find_name(tables[0], usual_names.LABEL):
             return column, tables[0]
         stored = link.values(column)
         if subjects.is_text(link.columns[column]) or (
@@ -303,7 +306,7 @@ def _describe_members(
         )
     parts, stored, is_fixed = list[Part](), sorted({str(value) for value in link.values(role)}), True
     if table:
-        label = references.find_name(table, references.LABEL)
+        label = usual_names.find_name(table, usual_names.LABEL)
         target = link.target(role)
         key = target[1] if target else table.key
         lines.append(
@@ -341,8 +344,8 @@ def _draft_metadata(evidence: Evidence) -> Draft | None:
         if "meta" not in references.normalize(table.name):
             continue
         keys, stored = (
-            references.find_names(table, ["meta_key", "key"]),
-            references.find_names(table, ["meta_value", "value"]),
+            usual_names.find_names(table, ["meta_key", "key"]),
+            usual_names.find_names(table, ["meta_value", "value"]),
         )
         user = next(iter(references.match_columns(table, references.USER_REFERENCE)), "")
         rows = [
@@ -385,7 +388,7 @@ def _choose_admin(labels: Sequence[str], *, is_fixed: bool = True) -> tuple[list
 
     ``is_fixed`` is whether the rows of users have the name itself, so that the app compares it.
     """
-    known = [label for label in labels if label.lower() in references.ADMIN_ROLES]
+    known = [label for label in labels if label.lower() in usual_names.ADMIN_ROLES]
     if len(known) == 1 and is_fixed:
         return [Line("admin", known[0], "the name of the role")], []
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names, write_comment
 from dbctl.model import Struct
 from dbctl.profiles.codecs import HashFormat
@@ -71,14 +72,14 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
     ]
     token, columns = _find_token(table), [str(user.value) for user in users if isinstance(user.value, str)]
     has_token = bool(token) and _is_random(table, token)
-    is_temporary = bool(_find_time(table, references.EXPIRES) or _find_time(table, references.USED))
+    is_temporary = bool(_find_time(table, usual_names.EXPIRES) or _find_time(table, usual_names.USED))
     doubts = (
         (bool(cascading), f"their deletion also deletes rows of {join_names(cascading)}"),
         (not users, "no column with the user was recognized"),
         (len(users) > 1, f"several columns refer to users: {join_names(columns)}"),
         (kind == "key", "they look like keys of programs"),
         (
-            bool(references.find_names(table, references.KEY_COLUMNS)),
+            bool(usual_names.find_names(table, usual_names.KEY_COLUMNS)),
             "they have names or rights, as keys of programs have",
         ),
         (not table.rows, "the table has no rows" if not table.unread else table.unread),
@@ -91,10 +92,10 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
 def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
     """Return the line that names the user of a sign-in by a path in the data of a column."""
     known = set(map(str, users.values(users.key)))
-    for name in references.match_columns(table, references.PAYLOAD):
+    for name in references.match_columns(table, usual_names.PAYLOAD):
         stored = table.values(name)
         for codec in DECODERS:
-            for path in references.PAYLOAD_USER:
+            for path in usual_names.PAYLOAD_USER:
                 count = sum(read_payload(codec, path, value) in known for value in stored)
                 if count:
                     payload = {"column": name, "codec": codec, "key": path}
@@ -105,17 +106,17 @@ def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
 def _find_kind(table: TableEvidence) -> str:
     """Return ``session`` or ``key`` for a table of sign-ins, or of keys of programs."""
     name = references.normalize(table.name)
-    if references.KEYS_TABLE.search(name):
+    if usual_names.KEYS_TABLE.search(name):
         return "key"
     return (
         "session"
-        if references.SESSIONS_TABLE.search(name) and not references.NOT_SIGN_IN.search(name)
+        if usual_names.SESSIONS_TABLE.search(name) and not usual_names.NOT_SIGN_IN.search(name)
         else ""
     )
 
 
 def _find_token(table: TableEvidence) -> str:
-    columns = references.match_columns(table, references.TOKEN)
+    columns = references.match_columns(table, usual_names.TOKEN)
     is_plain = {column: references.shorten(table, column) in ("id", "key") for column in columns}
     candidates = [column for column in columns if not is_plain[column] or _is_random(table, column)]
     return min(candidates, key=lambda column: is_plain[column], default="")
@@ -129,13 +130,13 @@ def _is_random(table: TableEvidence, column: str) -> bool:
 def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
     evidence = "tokens, with a time, of one user each" if not is_candidate else "the name of the table"
     lines = [Line("table", table.name, evidence), user]
-    if expires := _find_time(table, references.EXPIRES):
+    if expires := _find_time(table, usual_names.EXPIRES):
         lines.append(Line("expires_at", expires))
     if token := _find_token(table):
         lines.append(Line("token", token))
     if ended := _find_time(table, ["revoked_at"]):
         lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
-    elif revoked := references.find_name(table, references.REVOKED):
+    elif revoked := usual_names.find_name(table, usual_names.REVOKED):
         lines.append(Line("on_end", {revoked: True}, "rows that remain after a sign-out"))
     remarks = [f"If a new password ends the rows of {table.name}:"] if is_candidate else []
     return Part(
@@ -154,14 +155,14 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
         user,
     ]
     times = {
-        "started_at": references.FIELDS["created_at"],
-        "seen_at": references.SEEN,
-        "ended_at": references.ENDED,
-        "expires_at": references.EXPIRES,
+        "started_at": usual_names.FIELDS["created_at"],
+        "seen_at": usual_names.SEEN,
+        "ended_at": usual_names.ENDED,
+        "expires_at": usual_names.EXPIRES,
     }
     columns = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
     lines += [Line(key, column) for key, column in columns.items()]
-    revoked = references.find_name(table, references.REVOKED)
+    revoked = usual_names.find_name(table, usual_names.REVOKED)
     if revoked and "ended_at" not in columns:
         lines.append(Line("open", {revoked: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
@@ -169,10 +170,10 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
 
 def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
     """Yield a rule for rows with a time of expiry; it runs only if ``--rule`` names it."""
-    expires = _find_time(table, references.EXPIRES)
+    expires = _find_time(table, usual_names.EXPIRES)
     name = references.normalize(table.name)
     is_temporary = (
-        references.SESSIONS_TABLE.search(name) or references.NOT_SIGN_IN.search(name) or "cache" in name
+        usual_names.SESSIONS_TABLE.search(name) or usual_names.NOT_SIGN_IN.search(name) or "cache" in name
     )
     if not (expires and table.key and is_temporary):
         return
@@ -193,7 +194,7 @@ def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
 
 def _find_time(table: TableEvidence, candidates: Sequence[str]) -> str:
     """Return the first of ``candidates`` that stores times, or numbers that are times of no sampled row."""
-    for column in references.find_names(table, candidates):
+    for column in usual_names.find_names(table, candidates):
         stored = table.values(column)
         if subjects.is_time(table.columns[column], stored) or (
             not stored and subjects.is_whole(table.columns[column])
@@ -220,12 +221,12 @@ class StoredPasswords(Struct, frozen=True, kw_only=True):
 
 def draft_password(evidence: Evidence, table: TableEvidence) -> Draft:
     """Return the lines about the passwords in a table of users."""
-    candidates = references.match_columns(table, references.PASSWORD)
+    candidates = references.match_columns(table, usual_names.PASSWORD)
     samples = [read_passwords(table, [column]) for column in candidates]
     samples += [
         read_passwords(table, [salt, column])
         for column in candidates
-        for salt in references.match_columns(table, references.SALT)
+        for salt in references.match_columns(table, usual_names.SALT)
         if all(subjects.is_text(table.columns[name]) for name in (salt, column))
     ]
     if not samples:
@@ -237,9 +238,9 @@ def draft_password(evidence: Evidence, table: TableEvidence) -> Draft:
 def _find_pepper(evidence: Evidence) -> str:
     """Return the stored key of a secret that the app adds to passwords before it hashes them; empty: none is stored."""
     for table in evidence.base_tables():
-        for column in references.find_names(table, references.SETTING_KEY):
+        for column in usual_names.find_names(table, usual_names.SETTING_KEY):
             for value in table.values(column):
-                if isinstance(value, str) and references.PEPPER.search(references.normalize(value)):
+                if isinstance(value, str) and usual_names.PEPPER.search(references.normalize(value)):
                     return f"{value} in {table.name}"
     return ""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.content import separate_users
 from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value
 from dbctl.extensions.drafts.new_users import LONGEST_CONSTANT, draft_new_users
@@ -59,7 +60,7 @@ def list_similar_tables(evidence: Evidence) -> list[str]:
         for candidate in _rate_tables(evidence)
         if not candidate.table.is_view
         and candidate.table.key
-        and references.USERS_TABLE.search(references.normalize(candidate.table.name))
+        and usual_names.USERS_TABLE.search(references.normalize(candidate.table.name))
     ]
 
 
@@ -77,23 +78,23 @@ def _rate_tables(evidence: Evidence) -> list[UsersCandidate]:
 
 def _rate(table: TableEvidence, incoming: int) -> UsersCandidate:
     name = references.normalize(table.name)
-    passwords = references.match_columns(table, references.PASSWORD)
-    logins = references.find_names(
-        table, ["username", "user_name", "login", "login_name", "user_login", *references.FIELDS["email"]]
+    passwords = references.match_columns(table, usual_names.PASSWORD)
+    logins = usual_names.find_names(
+        table, ["username", "user_name", "login", "login_name", "user_login", *usual_names.FIELDS["email"]]
     )
-    if references.USERS_TABLE.search(name) and incoming:
-        labels = references.find_names(table, references.FIELDS["username"])
+    if usual_names.USERS_TABLE.search(name) and incoming:
+        labels = usual_names.find_names(table, usual_names.FIELDS["username"])
         logins = list(dict.fromkeys([*logins, *(column for column in labels if table.is_unique(column))]))
     hashes = sum(read_passwords(table, [column]).formats.total() for column in passwords)
     rated = [
-        (4, bool(references.USERS_TABLE.search(name)), "the name of the table"),
-        (-6, bool(references.NOT_USERS.search(name)), "the name of another table"),
+        (4, bool(usual_names.USERS_TABLE.search(name)), "the name of the table"),
+        (-6, bool(usual_names.NOT_USERS.search(name)), "the name of another table"),
         (2, bool(passwords), f"the column {', '.join(passwords[:2])}"),
         (4, hashes > 0, f"password hashes: {hashes}"),
         (2, bool(logins), f"the login {', '.join(logins[:2])}"),
         (1, any(table.is_unique(column) for column in logins), "unique logins"),
         (min(incoming, MOST_REFERENCES), incoming > 0, f"tables that refer to it: {incoming}"),
-        (1, bool(references.find_names(table, references.FIELDS["last_login_at"])), "times of logins"),
+        (1, bool(usual_names.find_names(table, usual_names.FIELDS["last_login_at"])), "times of logins"),
     ]
     if not (passwords or logins):
         return UsersCandidate(table, 0, ())
@@ -190,7 +191,7 @@ def draft_users(
         for key in dict.fromkeys(key for _, key in several)
     ]
     if "active" not in fields:
-        has_candidate = flags or references.match_columns(table, references.INACTIVE)
+        has_candidate = flags or references.match_columns(table, usual_names.INACTIVE)
         text = f"users without the field active: {table.name}"
         decisions += [Decision("users", text)] if has_candidate else []
     return UsersDraft(
@@ -248,8 +249,8 @@ def _decide_table(best: UsersCandidate, candidates: Sequence[UsersCandidate]) ->
 def _map_fields(table: TableEvidence) -> tuple[dict[str, str], list[str]]:
     """Return the columns by field, and the fields that identify a user."""
     fields: dict[str, str] = {}
-    for field, candidates in references.FIELDS.items():
-        for column in references.find_names(table, candidates):
+    for field, candidates in usual_names.FIELDS.items():
+        for column in usual_names.find_names(table, candidates):
             if column not in fields.values() and _suits(field, table, column):
                 fields[field] = column
                 break
@@ -260,7 +261,7 @@ def _map_fields(table: TableEvidence) -> tuple[dict[str, str], list[str]]:
         fields["name"] = fields.pop("username")
     for column in table.columns:
         short = references.shorten(table, column)
-        if references.PERSONAL.search(short) and column not in fields.values() and short not in fields:
+        if usual_names.PERSONAL.search(short) and column not in fields.values() and short not in fields:
             fields[short] = column
     return fields, logins
 
@@ -269,7 +270,7 @@ def _suits(field: str, table: TableEvidence, name: str) -> bool:
     column, stored = table.columns[name], table.values(name)
     if column.is_generated or has_secret_name(name):
         return False
-    if field in references.TIME_FIELDS:
+    if field in usual_names.TIME_FIELDS:
         return subjects.is_time(column, stored)
     if field == "active":
         return subjects.is_boolean(column, stored)
@@ -318,7 +319,7 @@ def _describe_fields(
         return
     for column in _list_inactive_flags(table):
         yield Line("active", column, "with the candidate active above", is_candidate=True)
-    for column in references.match_columns(table, references.INACTIVE):
+    for column in references.match_columns(table, usual_names.INACTIVE):
         stored = Counter(map(str, table.values(column))).most_common(3)
         shown = ", ".join(value for value, _ in stored if len(value) <= LONGEST_CONSTANT)
         evidence = f"only if true means active; values: {shown or 'none'}"
@@ -329,7 +330,7 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
     stored = table.values(column)
     if field in further:
         return "NOT NULL without a default: a new user requires it"
-    if field in references.TIME_FIELDS:
+    if field in usual_names.TIME_FIELDS:
         if table.columns[column].native == "time":
             return "the type of the column"
         forms = subjects.count_time_forms(stored)
@@ -343,5 +344,5 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
 
 
 def _list_inactive_flags(table: TableEvidence) -> list[str]:
-    columns = references.match_columns(table, references.INACTIVE_FLAG)
+    columns = references.match_columns(table, usual_names.INACTIVE_FLAG)
     return [column for column in columns if _suits("active", table, column)]
