@@ -2,9 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from contextlib import ExitStack
-from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +17,6 @@ from dbctl.cli._support.backups import (
     Roles,
     load_keys,
     parse_roles,
-    parse_time,
     run_with_progress,
     select_backup,
     split_ids_and_paths,
@@ -49,7 +46,6 @@ from dbctl.spec import EVERYWHERE, Example, Fleet
 if TYPE_CHECKING:
     from dbctl.services.backup.copy import BackupsCopied
     from dbctl.services.backup.create import BackupCreated
-    from dbctl.services.backup.foreign.adopt import BackupsAdopted
     from dbctl.services.backup.repository import Backup, BackupDetail
     from dbctl.services.backup.status import BackupStatus
     from dbctl.services.restore.drill_run import DrillResult
@@ -150,12 +146,12 @@ def list_(
     Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
     path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
     """
-    from dbctl.services.backup.foreign import discovery
+    from dbctl.services.backup.named_files import find_foreign_backups
     from dbctl.services.backup.repository import list_backups
 
     with session.open_app() as app:
         repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
-        foreign_files = discovery.find_foreign_backups(repository) if kind in (None, "foreign") else []
+        foreign_files = find_foreign_backups(repository, kind)
         listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
         for folder in listed.unreadable:
             text = Remedy("backup {id}: cannot read the manifest; check it with: `backup verify {id}`")
@@ -270,44 +266,6 @@ def copy_(
     with session.open_app() as app:
         operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
         return run_with_progress(session, "copying", operation, dry_run=dry_run)
-
-
-@Example("backup adopt old/user_20260105.db.gz --dry-run")
-@Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05")
-@GROUP.command("adopt", answers=lambda: (BackupsAdopted, DryRunResult), recorded=True)
-def adopt(
-    session: Session,
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PATH...",
-            help="Files, folders of an app's own script, or backup folders of another repository.",
-        ),
-    ],
-    at: Annotated[
-        datetime | None,
-        typer.Option(
-            "--at",
-            parser=parse_time,
-            metavar="TIME",
-            help="Creation time (2026-01-31T03:00, local time without Z); default: from its name.",
-        ),
-    ] = None,
-    repository_address: RepositoryAddress = "",
-    dry_run: DryRun = False,
-) -> int:
-    """Verify files that dbctl did not create, and store them as backups.
-
-    Of a folder of a script, all files with names in the profile are adopted, except those that were adopted before. The files
-    themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
-    name.
-    """
-    from dbctl.services.backup.foreign.adopt import AdoptBackup
-
-    with session.open_app() as app:
-        keys = load_keys(session, app, (), None)
-        operation = AdoptBackup(Repository(app, repository_address), paths, keys, created_at=at)
-        return run_with_progress(session, "adopting", operation, dry_run=dry_run)
 
 
 @Example("backup status --check", on=EVERYWHERE)

@@ -264,12 +264,12 @@ def _open_backup(
         return
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
-    from dbctl.services.backup.foreign import staging
+    from dbctl.services.backup.named_files import count_bytes, stage_backup
 
     with ExitStack() as stack:
-        with show_progress(session, "reading", staging.count_bytes([file]), unit="bytes"):
+        with show_progress(session, "reading", count_bytes([file]), unit="bytes"):
             staged_backup, overlay = stack.enter_context(
-                staging.stage_backup(repository, file, trial=False, keys=keys)
+                stage_backup(repository, file, trial=False, keys=keys)
             )
         for message in staged_backup.remarks:
             warn(session, message)

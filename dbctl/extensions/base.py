@@ -60,6 +60,11 @@ class Extension(Struct, frozen=True, kw_only=True):
     on_run: Place = ""
     #: a function that yields the key and the reason of each invalid value of the sections ``notify``: ``(sections) -> Iterator[Problem]``
     check_notify: Place = ""
+    #: a function that yields a file or folder that dbctl did not create as a staged backup, and the repository through which it is read:
+    #: ``(repository, path, *, created_at, trial, keys) -> AbstractContextManager[tuple[StagedBackup, Repository]]``
+    stage_foreign: Place = ""
+    #: a function that returns the files that dbctl did not create, newest first: ``(repository) -> Sequence[Backup]``
+    find_foreign: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""
     #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.errors.usage import ExtensionInvalidError
+from dbctl.errors.usage import ExtensionInvalidError, NotSupportedError
 from dbctl.extensions.base import API, Extension, Place, SectionEntry, SectionOwner
 from dbctl.extensions.installed import has_third_parties
 from dbctl.url import ENGINES, EngineEntry
@@ -52,6 +52,12 @@ BUILT_IN: Sequence[Extension] = (
         name="external_index",  # before others with parts, which a search would import, too
         parts={"sqlite": "dbctl.extensions.external_index.build:create_parts"},
         search_index="dbctl.extensions.external_index.kind:KIND",
+    ),
+    Extension(
+        name="adopt",
+        commands={"backup adopt": "dbctl.extensions.adopt.commands"},
+        stage_foreign="dbctl.services.backup.foreign.staging:stage_foreign",
+        find_foreign="dbctl.services.backup.foreign.discovery:find_foreign_backups",
     ),
     Extension(
         name="notify",
@@ -195,6 +201,21 @@ def list_profile_folders() -> Iterator[str]:
         if extension.profiles:
             with suppress(ExtensionInvalidError):
                 yield from load(extension.profiles).__path__
+
+
+def require(purpose: str, feature: str, hint: str) -> Any:
+    """Return what an extension adds for a purpose; otherwise ``feature`` is refused, and ``hint`` names what is possible.
+
+    Raises:
+        NotSupportedError: no extension adds anything for it.
+    """
+    if place := find_place(purpose):
+        return load(place)
+    raise NotSupportedError(
+        feature=feature,
+        subject="this installation of dbctl",
+        hint=f"Its extension is not installed. {hint}",
+    )
 
 
 def load_errors() -> None:

@@ -13,9 +13,8 @@ from dbctl.model import Finding, Findings, Severity, Struct, format_count
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
-from dbctl.services.backup.foreign import staging
-from dbctl.services.backup.foreign.import_file import StagedBackup
 from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.named_files import StagedBackup, count_bytes, stage_backup
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.safety import schema_fingerprint
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, INVALID_HINT, BackupVerifier, record_result
@@ -88,7 +87,7 @@ class VerifyBackups:
 
     def size(self) -> int:
         """Return the number of bytes to read."""
-        return sum(manifest.bytes for manifest in self._selected) + staging.count_bytes(self._paths)
+        return sum(manifest.bytes for manifest in self._selected) + count_bytes(self._paths)
 
     def run(self) -> VerifyResult:
         """Verify the backups and files."""
@@ -140,7 +139,7 @@ class VerifyBackups:
     def _verify_file(self, path: Path) -> Iterator[Finding]:
         app, problems = self._app, list[Finding]()
         try:
-            with staging.stage_backup(self._repository, path, trial=True, keys=self._keys) as (
+            with stage_backup(self._repository, path, trial=True, keys=self._keys) as (
                 backup,
                 overlay,
             ):

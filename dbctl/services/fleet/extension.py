@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from dbctl.errors.usage import FleetSelectedError, NotSupportedError
+from dbctl.errors.usage import FleetSelectedError
 from dbctl.extensions import registry
 
 
@@ -14,12 +14,5 @@ def load_function(purpose: Literal["fleet_runner", "fleet_status"], selected: Fl
     Raises:
         NotSupportedError: the extension is not installed.
     """
-    place = registry.find_place(purpose)
-    if place is None:
-        app = selected.context["app"]
-        raise NotSupportedError(
-            feature=f"the fleet {app}",
-            subject="this installation of dbctl",
-            hint=f"Its extension is not installed. Select an instance with --app {app}/NAME.",
-        ) from selected
-    return registry.load(place)
+    app = selected.context["app"]
+    return registry.require(purpose, f"the fleet {app}", f"Select an instance with --app {app}/NAME.")

@@ -16,8 +16,8 @@ from dbctl.files.atomic import make_folder
 from dbctl.model import Plan
 from dbctl.services.app.audit import record_operation
 from dbctl.services.backup.encryption import is_encrypted
-from dbctl.services.backup.foreign.discovery import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.backup.member_files import MemberReader
+from dbctl.services.backup.named_files import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.result import (
     IDENTITY_MISSING,

@@ -28,9 +28,9 @@ from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.foreign.discovery import find_in_folder, find_set, list_known_files
-from dbctl.services.backup.foreign.staging import count_bytes, stage_backup
 from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.named_files import count_bytes, stage_backup
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import MemberSource, count_in_bytes
 from dbctl.services.backup.verifier import BackupVerifier

@@ -28,16 +28,6 @@ from dbctl.stores.base import MANIFEST, FolderState
 TIME = "{time}"
 #: Suffixes of files that were compressed separately.
 COMPRESSION_SUFFIXES = ("", ".gz", ".zst")
-#: Fact of a member from a foreign dump program, which may have omitted tables: the type of its content.
-CONTENT_FACT = "written_as"
-
-
-def find_missing_live_tables(app: App, database: str, tables: Mapping[str, int]) -> list[str]:
-    """Return the live tables that are not in ``tables``; empty if the database cannot be read."""
-    with suppress(DbctlError):  # a missing or damaged database is a reason for restoring
-        live = app.reader(database, allow_empty=True, familiar_tables=tables).list_dump_tables()
-        return sorted(name for name in live if name not in tables)
-    return []
 
 
 def is_dbctl_file_name(app: App, path: Path) -> bool:

@@ -33,16 +33,15 @@ from dbctl.files import atomic, compression
 from dbctl.files.atomic import FileDigest, hash_blocks
 from dbctl.model import Struct
 from dbctl.services.app.app import App
-from dbctl.services.backup.foreign.discovery import (
-    CONTENT_FACT,
-    detect_database,
-    find_missing_live_tables,
-    find_partial_match,
-    is_dbctl_file_name,
-)
+from dbctl.services.backup.foreign.discovery import detect_database, find_partial_match, is_dbctl_file_name
 from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
-from dbctl.services.backup.named_files import decompression_limit
+from dbctl.services.backup.named_files import (
+    CONTENT_FACT,
+    StagedBackup,
+    decompression_limit,
+    find_missing_live_tables,
+)
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
 
 #: Decompression leaves one tenth of the free space unused.
@@ -58,15 +57,6 @@ RECOVER_HINT = Remedy("Salvage a damaged SQLite database with: `restore recover 
 DUMP_AGAIN_HINT = Remedy(
     "{advice}Remove statements that no dump program writes. Create the dump again, or use another backup; list backups with: `backup list`"
 )
-
-
-class StagedBackup(Struct, frozen=True, kw_only=True):
-    """A foreign file or folder as a backup."""
-
-    manifest: Manifest
-    description: str
-    remarks: list[str]  #: warnings for the user
-    is_loaded: bool = False  #: whether a server has loaded it
 
 
 class _ConvertedFile(Struct, frozen=True, kw_only=True):

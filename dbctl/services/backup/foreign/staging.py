@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,43 +17,33 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import TOC_FILE, detect_file_type
-from dbctl.errors.backup import FileInvalidError, FileNotRestorableError
-from dbctl.errors.base import Remedy
-from dbctl.errors.connection import FileFailedError
+from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.databases import SameFileError
 from dbctl.files import age, atomic
 from dbctl.services.app.app import App
-from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import list_database_files
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.foreign.discovery import find_missing_files, find_set
-from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
-from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
-from dbctl.services.backup.named_files import stat_file
+from dbctl.services.backup.foreign.import_file import ForeignImport
+from dbctl.services.backup.manifest import Origin
+from dbctl.services.backup.named_files import StagedBackup, stat_file
 from dbctl.services.backup.repository import Repository
-from dbctl.stores.base import MANIFEST, MAX_MANIFEST_BYTES
+from dbctl.stores.base import MANIFEST
 
 
 @contextmanager
-def stage_backup(
+def stage_foreign(
     repository: Repository,
     path: Path,
     *,
-    created_at: datetime | None = None,
+    created_at: datetime | None,
     trial: bool,
-    keys: DecryptionKeys | None = None,
+    keys: DecryptionKeys | None,
 ) -> Iterator[tuple[StagedBackup, Repository]]:
-    """Yield the staged backup, and the repository through which it is read.
-
-    Args:
-        repository: provides temporary space; its backups are not changed.
-        path: a file, or a folder with a manifest.
-        created_at: time of the backup; None: from the name of the file or its modification time.
-        trial: whether to load a dump into a temporary database on its server.
-        keys: decrypt an encrypted file; None: it is refused.
+    """Yield a file or folder of another program as ``stage_backup`` does.
 
     Raises:
-        FileMissingError, FileFailedError: it does not exist, or cannot be read.
+        FileMissingError, FileFailedError: a file of its set does not exist, or cannot be read.
         FileNotRestorableError: it cannot be restored here.
         FileInvalidError: it is incomplete or damaged.
         FileUnsafeError: other users may write it.
@@ -66,12 +55,9 @@ def stage_backup(
         DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
     """
     app = repository.app
-    status, set_paths = stat_file(path), find_set(app, path)
-    if stat.S_ISDIR(status.st_mode) and set_paths == [path] and registry.find_folder_engine(path) is None:
-        manifest, remarks = _read_backup_folder(app, path)
-        backup = StagedBackup(manifest=manifest, description="a backup created by dbctl", remarks=remarks)
-        yield backup, repository.overlay(manifest.id, path.resolve())
-        return
+    set_paths = find_set(app, path)
+    if path.is_dir() and set_paths == [path] and registry.find_folder_engine(path) is None:
+        raise _create_folder_error(path)
     for set_path in set_paths:
         stat_file(set_path)
         _refuse_live(app, set_path)
@@ -132,11 +118,6 @@ def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
     )
 
 
-def count_bytes(paths: Sequence[Path]) -> int:
-    """Return the number of bytes to read; missing files have 0 bytes."""
-    return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
-
-
 def _refuse_live(app: App, path: Path) -> None:
     """Refuse a live database of the app: opening it would release the locks that this process has on it."""
     for url in app.configured.databases.values():
@@ -148,40 +129,11 @@ def _refuse_live(app: App, path: Path) -> None:
                 raise SameFileError(path=path)
 
 
-def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, list[str]]:
-    """Return the manifest of a folder that dbctl created on any machine, and warnings."""
-    try:
-        text = atomic.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
-        manifest = backup_manifest.parse(text)
-    except FileNotFoundError as error:
-        contents = path / TOC_FILE
-        if atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory":
-            hint = f"Convert it with: pg_restore --file=dump.sql {path}"
-            raise FileNotRestorableError(
-                path=path, reason="it is a PostgreSQL dump (directory)", hint=hint
-            ) from error
-        hint = "Name a file in it, or a folder of a backup created by dbctl."
-        raise FileNotRestorableError(
-            path=path, reason=f"it is a folder without {MANIFEST}", hint=hint
-        ) from error
-    except ManifestInvalidError as error:
-        raise FileInvalidError(path=path, reason=f"its manifest: {error}") from error
-    except OSError as error:
-        raise FileFailedError(path=path / MANIFEST, reason=error.strerror or str(error)) from error
-    if manifest.profile != app.profile.name:
-        raise FileNotRestorableError(
-            path=path,
-            reason=f"it is a backup of {manifest.app} ({manifest.profile})",
-            hint=f"{app.name} is {app.profile.title}; select another app with --app.",
-        )
-    if retained := [member.database for member in manifest.members if member.form == "kept"]:
-        raise FileNotRestorableError(
-            path=path,
-            reason=f"for {', '.join(retained)} it has no data: the server retained the database",
-            hint=Remedy("Restore it from its repository with: `restore apply ID`"),
-        )
-    remarks = []
-    if (manifest.app, manifest.host) != (app.name, os.uname().nodename):
-        remarks.append(f"{path}: it is a backup of {manifest.app} on {manifest.host}")
-    manifest = backup_manifest.mark_foreign(manifest)
-    return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
+def _create_folder_error(path: Path) -> FileNotRestorableError:
+    """Return the error about a folder without a database that dbctl can read."""
+    contents = path / TOC_FILE
+    if atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory":
+        hint = f"Convert it with: pg_restore --file=dump.sql {path}"
+        return FileNotRestorableError(path=path, reason="it is a PostgreSQL dump (directory)", hint=hint)
+    hint = "Name a file in it, or a folder of a backup created by dbctl."
+    return FileNotRestorableError(path=path, reason=f"it is a folder without {MANIFEST}", hint=hint)

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.errors.backup import AlreadyAdoptedError, FileNotRestorableError
 from dbctl.errors.databases import SameFileError
-from dbctl.services.backup.foreign import staging
+from dbctl.services.backup import named_files
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, find_backups, verify_files
@@ -74,7 +74,7 @@ def test_one_database_of_a_set_is_restored_alone(path):
     foreign_file(path, VECTORS).unlink()
     with (
         promptvault_app.open_repository(path) as (_app, repository),
-        staging.stage_backup(repository, foreign_file(path, CHAT), trial=False) as (staged, _),
+        named_files.stage_backup(repository, foreign_file(path, CHAT), trial=False) as (staged, _),
     ):
         assert staged.manifest.databases == ["chat"]
         assert any("no copy of vectors with the same time" in remark for remark in staged.remarks)
@@ -123,7 +123,7 @@ def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
     max(data.iterdir(), key=lambda entry: entry.stat().st_mtime_ns).unlink()
     with (
         promptvault_app.open_repository(path) as (_app, repository),
-        staging.stage_backup(repository, folder, trial=False) as (staged, _),
+        named_files.stage_backup(repository, folder, trial=False) as (staged, _),
     ):
         assert staged.manifest.members[1].rows == {lance.TABLE: 30}
         assert any("is incomplete" in remark for remark in staged.remarks)

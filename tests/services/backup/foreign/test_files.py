@@ -28,7 +28,7 @@ from dbctl.errors.connection import BusyError, ChangedWhileReadError, FileFailed
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.services.backup import named_files
-from dbctl.services.backup.foreign import discovery, import_file, staging
+from dbctl.services.backup.foreign import discovery, import_file
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time
 from dbctl.services.backup.repository import list_backups
@@ -110,7 +110,7 @@ def write_all_formats(path, folder):
 def stage_file(path, file, **options):
     with (
         promptvault_app.open_repository(path, only=options.pop("only", "")) as (app, repository),
-        staging.stage_backup(repository, file, trial=False, **options) as (staged, overlay),
+        named_files.stage_backup(repository, file, trial=False, **options) as (staged, overlay),
     ):
         yield app, overlay, staged
 

@@ -1,0 +1,1 @@
+"""Backups that dbctl did not create: detection, verification, adoption."""
