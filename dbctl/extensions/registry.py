@@ -56,8 +56,8 @@ BUILT_IN: Sequence[Extension] = (
     Extension(
         name="adopt",
         commands={"backup adopt": "dbctl.extensions.adopt.commands"},
-        stage_foreign="dbctl.services.backup.foreign.staging:stage_foreign",
-        find_foreign="dbctl.services.backup.foreign.discovery:find_foreign_backups",
+        stage_foreign="dbctl.extensions.adopt.staging:stage_foreign",
+        find_foreign="dbctl.extensions.adopt.discovery:find_foreign_backups",
     ),
     Extension(
         name="notify",

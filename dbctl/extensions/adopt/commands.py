@@ -16,7 +16,7 @@ from dbctl.services.backup.repository import Repository
 from dbctl.spec import Example
 
 if TYPE_CHECKING:
-    from dbctl.services.backup.foreign.adopt import BackupsAdopted
+    from dbctl.extensions.adopt.adopt import BackupsAdopted
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -51,7 +51,7 @@ def adopt(
     themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
     name.
     """
-    from dbctl.services.backup.foreign.adopt import AdoptBackup
+    from dbctl.extensions.adopt.adopt import AdoptBackup
 
     with session.open_app() as app:
         keys = load_keys(session, app, (), None)

@@ -12,9 +12,9 @@ from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors.backup import BackupUnloadableError
 from dbctl.errors.connection import UnreachableError
 from tests import caching, servers
+from tests.extensions.adopt.test_files import apply
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import apply
 from tests.services.backup.test_every_kind_postgresql import PROFILE
 from tests.services.flashpoint_app import catch_error
 

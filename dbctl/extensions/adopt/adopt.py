@@ -19,6 +19,7 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.adopt.discovery import find_in_folder, find_set, list_known_files
 from dbctl.files import atomic
 from dbctl.files.atomic import hash_blocks
 from dbctl.files.codecs import SUFFIXES
@@ -27,7 +28,6 @@ from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
-from dbctl.services.backup.foreign.discovery import find_in_folder, find_set, list_known_files
 from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.named_files import count_bytes, stage_backup

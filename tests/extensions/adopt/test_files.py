@@ -27,10 +27,10 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ChangedWhileReadError, FileFailedError, FileMissingError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import UsageError, WrongAppError
+from dbctl.extensions.adopt import discovery, import_file
+from dbctl.extensions.adopt.adopt import AdoptBackup
+from dbctl.extensions.adopt.timestamps import detect_time
 from dbctl.services.backup import named_files
-from dbctl.services.backup.foreign import discovery, import_file
-from dbctl.services.backup.foreign.adopt import AdoptBackup
-from dbctl.services.backup.foreign.timestamps import detect_time
 from dbctl.services.backup.repository import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups

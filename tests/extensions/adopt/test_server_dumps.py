@@ -24,8 +24,8 @@ from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.preview import preview
 from dbctl.services.restore.tables import RestoreTables
 from tests import servers
+from tests.extensions.adopt.test_files import adopt, apply, find_backups, stage_file, verify_files
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, apply, find_backups, stage_file, verify_files
 from tests.services.flashpoint_app import catch_error
 
 pytestmark = pytest.mark.slow

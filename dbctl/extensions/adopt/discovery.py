@@ -14,12 +14,12 @@ from dbctl.engines.file_type import FileType, detect_file_type
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError, WrongAppError
+from dbctl.extensions.adopt.timestamps import DetectedTime, detect_time
 from dbctl.files.atomic import expand_home, is_regular
 from dbctl.profiles.model.profile import ForeignFiles
 from dbctl.profiles.templates import find_prefixes
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import find_database_identities, find_identity
-from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID, Backup, Repository
 from dbctl.stores.base import MANIFEST, FolderState

@@ -24,9 +24,9 @@ from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.checks.run import examine
 from tests import hostile, servers
+from tests.extensions.adopt.test_files import adopt, apply, verify_files
+from tests.extensions.adopt.test_hostile_dumps import POSTGRESQL, QUIETLY
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, apply, verify_files
-from tests.services.backup.foreign.test_hostile_dumps import POSTGRESQL, QUIETLY
 from tests.services.flashpoint_app import catch_error
 
 LEFTOVER = "larder_dbctl_new_0badcafe"

@@ -19,12 +19,12 @@ from dbctl.engines import registry
 from dbctl.engines.file_type import TOC_FILE, detect_file_type
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.databases import SameFileError
+from dbctl.extensions.adopt.discovery import find_missing_files, find_set
+from dbctl.extensions.adopt.import_file import ForeignImport
 from dbctl.files import age, atomic
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import list_database_files
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.foreign.discovery import find_missing_files, find_set
-from dbctl.services.backup.foreign.import_file import ForeignImport
 from dbctl.services.backup.manifest import Origin
 from dbctl.services.backup.named_files import StagedBackup, stat_file
 from dbctl.services.backup.repository import Repository

@@ -29,12 +29,12 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.usage import NotSupportedError, WrongAppError
+from dbctl.extensions.adopt.discovery import detect_database, find_partial_match, is_dbctl_file_name
+from dbctl.extensions.adopt.timestamps import DetectedTime, detect_time
 from dbctl.files import atomic, compression
 from dbctl.files.atomic import FileDigest, hash_blocks
 from dbctl.model import Struct
 from dbctl.services.app.app import App
-from dbctl.services.backup.foreign.discovery import detect_database, find_partial_match, is_dbctl_file_name
-from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import Manifest, Member, Origin
 from dbctl.services.backup.named_files import (
     CONTENT_FACT,

@@ -15,8 +15,8 @@ from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.tables import RestoreTables
 from tests import hostile
+from tests.extensions.adopt.test_files import adopt, stage_file, verify_files
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, stage_file, verify_files
 
 #: Size of the rows of a large dump.
 LARGE_BYTES = 32_000_000

@@ -1,1 +1,0 @@
-"""Backups that dbctl did not create: detection, verification, adoption."""
