@@ -27,4 +27,4 @@ class AbsentEngine(Engine):
 
     create_reader = create_writer = _refuse
     list_lock_holders = restore_target = _refuse
-    verify_dump = import_dump = _refuse
+    verify_dump = _refuse

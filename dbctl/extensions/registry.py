@@ -37,6 +37,7 @@ BUILT_IN: Sequence[Extension] = (
                 drivers=("s3",),
             )
         },
+        engine_parts={"lancedb": "dbctl.extensions.lancedb.dump:create_parts"},
     ),
     Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
     Extension(
@@ -56,6 +57,11 @@ BUILT_IN: Sequence[Extension] = (
     Extension(
         name="adopt",
         commands={"backup adopt": "dbctl.extensions.adopt.commands"},
+        engine_parts={
+            "mysql": "dbctl.extensions.adopt.parts:create_mysql_parts",
+            "postgresql": "dbctl.extensions.adopt.parts:create_postgresql_parts",
+            "sqlite": "dbctl.extensions.adopt.parts:create_sqlite_parts",
+        },
         stage_foreign="dbctl.extensions.adopt.staging:stage_foreign",
         find_foreign="dbctl.extensions.adopt.discovery:find_foreign_backups",
     ),

@@ -17,11 +17,9 @@ if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
     from dbctl.engines.contract.database import Writable
     from dbctl.engines.contract.dumps import (
-        Content,
         Dump,
         Dumps,
         DumpVerification,
-        ImportedDump,
         LoadRequest,
         RestoreTarget,
         TrialRestore,
@@ -146,20 +144,6 @@ class Engine(ABC):
             NotADatabaseError, CorruptError: it cannot be opened.
         """
 
-    @abstractmethod
-    def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        """Convert a file of another program to the format of ``Dumps.dump``.
-
-        ``source`` is a private uncompressed copy, which is consumed. The result has at most ``max_bytes``.
-
-        Raises:
-            CorruptError: it is incomplete.
-            FileInvalidError: it contains more than a dump.
-            DiskFullError: there is not enough free space.
-        """
-
     @property
     def script_dialect(self) -> ScriptDialect:
         """The SQL dialect of scripts.
@@ -211,15 +195,6 @@ class Engine(ABC):
         ``columns`` has the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
         """
         raise self._unsupported(f"creating the table {table}", "Run SQL.")
-
-    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        """Convert a folder for which ``is_table_folder`` is true as ``import_dump`` does; the folder is not changed.
-
-        Raises:
-            As ``import_dump``.
-            NotSupportedError: the engine has no such folders.
-        """
-        raise self._unsupported(f"importing the folder {folder}", "Import a file.")
 
     def extension_part(self, kind: type[P]) -> P | None:
         """Return the part of an extension with the contract ``kind``, such as ``Salvage``; None if the engine lacks it."""

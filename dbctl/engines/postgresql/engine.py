@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # most commands only read a database
 
     from dbctl.engines.contract.checks import LockHolder
     from dbctl.engines.contract.database import Readable, Writable
-    from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
+    from dbctl.engines.contract.dumps import Dump, DumpVerification, RestoreTarget
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
@@ -57,14 +57,6 @@ class PostgreSQLEngine(ServerEngine):
         with self._require_driver(target):
             from dbctl.engines.postgresql.load import verify_dump
         return verify_dump(path, dump.metadata, target)
-
-    def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        del max_bytes
-        with self._require_driver(target):
-            from dbctl.engines.postgresql.foreign.dump import import_dump
-        return import_dump(source, destination, content, target)
 
     @property
     def script_dialect(self) -> ScriptDialect:

@@ -14,7 +14,7 @@ from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
     from dbctl.engines.contract.database import Readable, Writable
-    from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, RestoreTarget
+    from dbctl.engines.contract.dumps import Dump, DumpVerification, RestoreTarget
     from dbctl.engines.contract.schema import ScriptDialect
     from dbctl.url import Url
 
@@ -79,13 +79,6 @@ class SQLiteEngine(Engine):
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
             return SQLiteDumps(reader).verify_dump(quick=quick)
-
-    def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        from dbctl.engines.sqlite import foreign
-
-        return foreign.import_dump(source, destination, content, target, max_bytes=max_bytes)
 
     @property
     def script_dialect(self) -> ScriptDialect:

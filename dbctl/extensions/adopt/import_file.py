@@ -7,13 +7,21 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from msgspec import structs
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, ImportedDump, LoadRequest
+from dbctl.engines.contract.dumps import (
+    Content,
+    Dump,
+    DumpImport,
+    DumpVerification,
+    FolderImport,
+    ImportedDump,
+    LoadRequest,
+)
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
 from dbctl.errors.backup import DecompressionLimitError, FileInvalidError, FileNotRestorableError
@@ -44,6 +52,7 @@ from dbctl.services.backup.named_files import (
 )
 from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, trial_server
 
+P = TypeVar("P")
 #: Decompression leaves one tenth of the free space unused.
 RESERVED_SHARE = 10
 #: Bytes of a file name that leave space for the suffixes of SQLite side files.
@@ -144,12 +153,13 @@ class ForeignImport:
         """Write an archive of a folder of LanceDB tables, which is read in place."""
         destination, status = folder / f"{self._file_name()}.tar", self._path.stat()
         file_type = FileType(content="lancedb", compress="none")
-        engine = registry.load_engine(file_type.engine)
         return _ConvertedFile(
             path=destination,
             file_type=file_type,
             description="a folder of LanceDB tables",
-            imported=engine.import_folder(self._path, destination, self._name),
+            imported=self._find_part(file_type, FolderImport).import_folder(
+                self._path, destination, self._name
+            ),
             status=status,
             sha256="",
         )
@@ -169,7 +179,7 @@ class ForeignImport:
             path=destination,
             file_type=file_type,
             description=file_type.description,
-            imported=registry.load_engine(file_type.engine).import_dump(
+            imported=self._find_part(file_type, DumpImport).import_dump(
                 file_type.content,
                 plain,
                 destination,
@@ -178,6 +188,21 @@ class ForeignImport:
             ),
             status=before,
             sha256=decompressed.sha256,
+        )
+
+    def _find_part(self, file_type: FileType, kind: type[P]) -> P:
+        """Return the part of the engine that converts the file.
+
+        Raises:
+            NotSupportedError: the engine has none, or its extension is not installed.
+        """
+        engine = registry.load_engine(file_type.engine)
+        if part := engine.extension_part(kind):
+            return part
+        raise NotSupportedError(
+            feature=f"reading {self._name} as a backup",
+            subject=f"this installation of dbctl for {engine.title}",
+            hint="Install all of dbctl.",
         )
 
     def _file_name(self) -> str:

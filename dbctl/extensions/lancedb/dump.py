@@ -11,13 +11,23 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path, PurePosixPath
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, ImportedDump
+from dbctl.engines.contract.dumps import (
+    Content,
+    Dump,
+    DumpImport,
+    DumpRequest,
+    DumpResult,
+    Dumps,
+    DumpVerification,
+    FolderImport,
+    ImportedDump,
+)
 from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError
@@ -102,31 +112,34 @@ def extract(path: Path, destination: Path, name: str) -> Path:
     raise CorruptError(target=name, reason="it contains no LanceDB table")
 
 
-def import_dump(plain: Path, destination: Path, target: str) -> ImportedDump:
-    """Write an archive of the newest complete version of each table.
+class LanceDBImport(DumpImport, FolderImport):
+    """Archives and folders of tables, of which the newest complete version of each table is taken."""
 
-    Raises:
-        CorruptError: it is not an archive, or a table has no complete version.
-        DiskFullError: the disk is full.
-    """
-    folder = plain.with_name("extracted")
-    try:
-        root = extract(plain, folder, target)
-    except (ArchiveUnsafeError, FileInvalidError) as error:
-        raise CorruptError(target=target, reason=str(error.context.get("reason", error))) from error
-    return import_folder(root, destination, target)
+    def import_dump(
+        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+    ) -> ImportedDump:
+        del content, max_bytes
+        folder = source.with_name("extracted")
+        try:
+            root = extract(source, folder, target)
+        except (ArchiveUnsafeError, FileInvalidError) as error:
+            raise CorruptError(target=target, reason=str(error.context.get("reason", error))) from error
+        return self.import_folder(root, destination, target)
+
+    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
+        with closing(snapshot.create_snapshot(folder, target, allow_older=True)) as source:
+            if not source.tables:
+                raise CorruptError(target=target, reason="it contains no LanceDB table")
+            with create_file(destination) as file:
+                for block in blocks(source):
+                    file.write(block)
+            remarks = [f"{target}: {remark}" for remark in source.remarks]
+            return ImportedDump(metadata={"format": "lance", **source.versions}, remarks=remarks)
 
 
-def import_folder(folder: Path, destination: Path, target: str) -> ImportedDump:
-    """Write an archive of a folder of tables, which is not changed; raises as ``import_dump``."""
-    with closing(snapshot.create_snapshot(folder, target, allow_older=True)) as source:
-        if not source.tables:
-            raise CorruptError(target=target, reason="it contains no LanceDB table")
-        with create_file(destination) as file:
-            for block in blocks(source):
-                file.write(block)
-        remarks = [f"{target}: {remark}" for remark in source.remarks]
-        return ImportedDump(metadata={"format": "lance", **source.versions}, remarks=remarks)
+def create_parts() -> Sequence[object]:
+    """Return the parts of the engine LanceDB."""
+    return [LanceDBImport()]
 
 
 def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:

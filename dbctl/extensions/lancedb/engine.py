@@ -13,14 +13,7 @@ from dbctl.errors.connection import FolderMissingError
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
     from dbctl.engines.contract.database import Readable, Writable
-    from dbctl.engines.contract.dumps import (
-        Content,
-        Dump,
-        Dumps,
-        DumpVerification,
-        ImportedDump,
-        RestoreTarget,
-    )
+    from dbctl.engines.contract.dumps import Dump, Dumps, DumpVerification, RestoreTarget
     from dbctl.url import Url
 
 #: Why remote storage cannot be backed up.
@@ -95,14 +88,6 @@ class LanceEngine(Engine):
             else archives.verify_archive(path, target, make_temp_dir)
         )
 
-    def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        del content, max_bytes
-        from dbctl.extensions.lancedb import dump as archives
-
-        return archives.import_dump(source, destination, target)
-
     def is_table_folder(self, folder: Path) -> bool:
         from dbctl.extensions.lancedb import snapshot
 
@@ -115,11 +100,6 @@ class LanceEngine(Engine):
         from dbctl.extensions.lancedb.location import Location
 
         create_table(Location(url, target, timeout=timeout), table, columns)
-
-    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.extensions.lancedb import dump as archives
-
-        return archives.import_folder(folder, destination, target)
 
 
 def _find_folder(url: Url) -> Path | None:

@@ -13,12 +13,12 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql import dump_programs
-from dbctl.engines.mysql.foreign import import_dump
 from dbctl.engines.postgresql.dump_statements import PsqlCommandError, PsqlScanner
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupPartialError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import WrongAppError
+from dbctl.extensions.adopt.mysql import import_dump
 from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.preview import preview
@@ -376,7 +376,7 @@ def test_replication_statements_of_dump_are_removed(mysql_pantry, foreign_dir):
     mysql_pantry.change_data()
     apply(mysql_pantry.path, foreign_dir / "gtids.sql")
     assert mysql_pantry.content() == before
-    import_dump(foreign_dir / "gtids.sql", foreign_dir / "imported.sql.gz", "mysql-sql", "larder/pantry")
+    import_dump(foreign_dir / "gtids.sql", foreign_dir / "imported.sql.gz", "larder/pantry")
     loaded = gzip.decompress((foreign_dir / "imported.sql.gz").read_bytes())
     assert b"INSERT INTO" in loaded
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)

@@ -30,8 +30,7 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
-from dbctl.engines.contract.dumps import Content as DumpContent
-from dbctl.engines.contract.dumps import Dump, DumpVerification, ImportedDump, RestoreTarget
+from dbctl.engines.contract.dumps import Dump, DumpVerification, RestoreTarget
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.engines.contract.streaming import ValueCodec
@@ -296,12 +295,6 @@ class ToyEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del path, dump, quick, make_temp_dir
-        raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
-
-    def import_dump(
-        self, content: DumpContent, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        del content, source, destination, max_bytes
         raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
 
 

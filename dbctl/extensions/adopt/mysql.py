@@ -1,0 +1,89 @@
+"""Convert dumps of mysqldump to those that dbctl restores."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from dbctl import signals
+from dbctl.engines.contract.dumps import ImportedDump
+from dbctl.engines.mysql.foreign import split_lines
+from dbctl.engines.mysql.load import DumpScanner
+from dbctl.errors.backup import FileNotRestorableError
+from dbctl.errors.connection import CorruptError
+from dbctl.files.atomic import create_file
+from dbctl.files.codecs import open_parallel_gzip
+from dbctl.files.subprocesses import BLOCK
+
+INSTEAD = "dbctl accepts dumps of mysqldump DATABASE, without --databases and --all-databases."
+#: Statements that select another database than the target; values never begin a line.
+_USE = re.compile(rb"\s*(?:/\*!\d*\s*)?USE\s+(`(?:[^`]|``)+`|\w+)", re.IGNORECASE)
+_CREATE = re.compile(rb"\s*(?:/\*!\d*\s*)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.IGNORECASE)
+#: Statements for the whole server, such as its GTID state: applied changes, replication source, and binary logging, which
+#: replicas need. They extend to the end of the statement, which may be on a later line.
+_WHOLE_SERVER = re.compile(
+    rb"\s*SET\s+(?:@@GLOBAL\.GTID_PURGED|@@SESSION\.SQL_LOG_BIN|@MYSQLDUMP_TEMP_LOG_BIN|GLOBAL\s+gtid_slave_pos)\b"
+    rb"|\s*CHANGE\s+(?:MASTER|REPLICATION\s+SOURCE)\s+TO\b",
+    re.IGNORECASE,
+)
+#: Commands of the client at the beginning of a line.
+_CLIENT_COMMAND = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
+_SERVER = re.compile(rb"-- Server version\s+(\S+)")
+#: The database of the dump. Defaults with a sequence, and views whose definer is missing, contain its name.
+_DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
+
+
+def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
+    """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
+
+    Statements that name its database are removed, so that it can be loaded into another one. Statements for the whole
+    server are removed, too: only one database is restored, and replicas must receive the changes.
+
+    Raises:
+        CorruptError: the dump is incomplete.
+        FileNotRestorableError: it contains several databases, or commands for the client.
+    """
+    scanner, metadata, databases, is_skipping = DumpScanner(), {"format": "plain"}, set[bytes](), False
+    with (
+        copy.open("rb") as file,
+        create_file(destination, temporary=True) as output,
+        open_parallel_gzip() as compressor,
+    ):
+        for line in split_lines(iter(partial(file.read, BLOCK), b""), target):
+            signals.raise_if_interrupted()
+            if not scanner.in_rows:
+                if is_skipping or _WHOLE_SERVER.match(line):
+                    is_skipping = not line.rstrip().endswith(b";")
+                    continue
+                if match := _USE.match(line):
+                    databases.add(match[1].strip(b"`"))
+                    _require_single_database(databases, target)
+                    continue
+                if _CREATE.match(line) and not databases:
+                    continue
+                if _CLIENT_COMMAND.match(line):
+                    command = line.decode(errors="replace").strip()[:40]
+                    raise FileNotRestorableError(
+                        path=target, reason=f"it contains a client command ({command})", hint=INSTEAD
+                    )
+                if match := _DATABASE.match(line):
+                    metadata.setdefault("database", match[1].decode(errors="replace"))
+                if match := _SERVER.match(line):
+                    metadata.setdefault("server", match[1].decode(errors="replace"))
+            scanner.feed(line)
+            output.write(compressor.compress(line))
+        scanner.finish()
+        output.write(compressor.flush())
+    copy.unlink()
+    if scanner.problem:
+        raise CorruptError(target=target, reason=scanner.problem)
+    return ImportedDump(metadata=metadata)
+
+
+def _require_single_database(databases: set[bytes], target: str) -> None:
+    if len(databases) > 1:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in databases))
+        raise FileNotRestorableError(
+            path=target, reason=f"it contains several databases ({names})", hint=INSTEAD
+        )
