@@ -73,5 +73,5 @@ def test_adopted_dump_of_a_server_is_restored(tmp_path, remainder, engine, dump)
         before = pantry.content()
         (adopted,) = adopt(pantry.path, dump(pantry, tmp_path / "backup_20260105_030000.sql")).adopted
         pantry.change_data()
-        restored = remainder.run("restore", "apply", adopted.id, "--yes", cwd=pantry.path.parent)
+        restored = remainder.run("restore", "apply", adopted.id, "--replace", "--yes", cwd=pantry.path.parent)
         assert (restored.returncode, pantry.content()) == (0, before), restored.stderr
