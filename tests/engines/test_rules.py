@@ -67,7 +67,7 @@ CONNECTORS = {
     "extensions/lancedb/verify.py": "a private folder with the content of a backup",
     "engines/mysql/opening.py": "the socket of a server, to test whether it has a listener",
     "engines/mysql/session.py": "every database on a server",
-    "engines/postgresql/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
+    "engines/postgresql/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
     "engines/postgresql/session.py": "every database on a server, also for the state of a session with a silent connection",
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app, and the files of the other modules of SQLite",

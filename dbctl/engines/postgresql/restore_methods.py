@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
-from dbctl.engines.postgresql import dump_statements, scratch_role
+from dbctl.engines.postgresql import dump_statements
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.connection import lock_key
@@ -18,7 +18,8 @@ from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
 from dbctl.engines.postgresql.dump_limits import RESTORE_DEFAULT_PRIVILEGES, empty_statement, row_count_check
 from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas, remove_tail
-from dbctl.engines.postgresql.foreign import make_statement_filter
+from dbctl.engines.postgresql.foreign import scratch_role
+from dbctl.engines.postgresql.foreign.statement_filter import make_statement_filter
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
 from dbctl.engines.postgresql.properties import Properties, RoleChanges, Roles
 from dbctl.engines.postgresql.restore_strategy import (

@@ -12,11 +12,12 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, RestoreStrategy
-from dbctl.engines.postgresql import dump_statements, scratch_role
+from dbctl.engines.postgresql import dump_statements
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PUBLIC, resolve_scope
 from dbctl.engines.postgresql.dump_programs import major_version
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
+from dbctl.engines.postgresql.foreign import scratch_role
 from dbctl.engines.postgresql.load import list_sessions
 from dbctl.engines.postgresql.properties import Properties
 from dbctl.engines.postgresql.session import Session, open_session
