@@ -120,6 +120,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     # The event store is dbctl's own file; `dbctl version` prints the version of SQLite.
     permitted = (
         "engines/",
+        "extensions/adopt/sqlite.py",
         "extensions/lancedb/",
         "extensions/salvage/sqlite/",
         "extensions/transfer/engines/",
