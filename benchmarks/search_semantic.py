@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import cached_sample
 from dbctl.config.sections import Selection
-from dbctl.services.search.semantic.search import Reference, SemanticRequest, SemanticSearch
+from dbctl.extensions.semantic.search import Reference, SemanticRequest, SemanticSearch
 from tests.shapes import chat_lancedb
 
 ROWS, NUMBERS, TOP, LIKE = 100_000, 768, 5, "msg-00042"

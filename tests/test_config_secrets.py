@@ -15,7 +15,6 @@ import pytest
 
 from dbctl.config import environment, loader, secrets
 from dbctl.config.sections import Selection, read_sections
-from dbctl.errors.search import EmbedderKeyMissingError
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.errors.users import PepperMissingError
 
@@ -192,19 +191,18 @@ def test_unreadable_file_is_reported(folder):
     assert "regular" in catch_reason()
 
 
-def test_keys_passphrases_and_peppers_are_secrets(folder):
+def test_passphrases_and_peppers_are_secrets(folder):
     write_program(folder, f"echo {MARK}-$1")
-    names = ("KEY", "PASSPHRASE", "PEPPER", "AWS_SECRET_ACCESS_KEY")
+    names = ("PASSPHRASE", "PEPPER", "AWS_SECRET_ACCESS_KEY")
     write_config(
         folder,
-        'pepper_env = "PEPPER"\n[apps.shop.embedder]\nkind = "openai"\nmodel = "m"\nkey_env = "KEY"\n'
+        'pepper_env = "PEPPER"\n'
         '[apps.shop.backup]\nrepository = "backups"\nencrypt = { passphrase_env = "PASSPHRASE" }\n'
         + "".join(
             f'[secrets.{name}]\ncommand = ["./program", "{name}"]\n' for name in (*names, "SHOP_PASSWORD")
         ),
     )
     app = loader.find_app(Selection())
-    assert secrets.embedder_key(app).reveal() == f"{MARK}-KEY"
     assert secrets.read_pepper(app).reveal() == f"{MARK}-PEPPER"
     assert secrets.find_decryption_files(app).read_passphrase().reveal() == f"{MARK}-PASSPHRASE"
     assert environment.read_storage_variables(["AWS_SECRET_ACCESS_KEY", "AWS_REGION"]) == {
@@ -213,13 +211,9 @@ def test_keys_passphrases_and_peppers_are_secrets(folder):
     write_program(folder, f"echo {MARK}; exit 1")
     environment.use_secrets({}, folder)
     environment.use_secrets(read_sections(folder / "dbctl.toml").secrets, folder)
-    for read, error in (
-        (secrets.embedder_key, EmbedderKeyMissingError),
-        (secrets.read_pepper, PepperMissingError),
-    ):
-        with pytest.raises(error) as caught:
-            read(app)
-        assert MARK not in f"{caught.value}{caught.value.hint}"
+    with pytest.raises(PepperMissingError) as caught:
+        secrets.read_pepper(app)
+    assert MARK not in f"{caught.value}{caught.value.hint}"
 
 
 def test_backup_is_encrypted_with_the_passphrase_of_a_command(folder, answer):

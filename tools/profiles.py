@@ -35,7 +35,6 @@ from dbctl.profiles.model import (
     profile,
     roles,
     search,
-    semantic,
     settings,
     users,
 )
@@ -52,7 +51,6 @@ MODULES = (
     settings,
     integrity,
     profile,
-    semantic,
     search,
     cleanup,
 )

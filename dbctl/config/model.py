@@ -1,4 +1,4 @@
-"""The values of ``dbctl.toml``: apps, their backups and embedders."""
+"""The values of ``dbctl.toml``: apps and their backups."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -88,32 +88,6 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption
-
-
-#: The kinds of programs and services that compute the vector of a text.
-EmbedderKind: TypeAlias = Literal["gemini", "openai", "command", "local"]
-
-
-class Embedder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[apps.NAME.embedder]``: computes the vector of a text, with the model that the app uses.
-
-    Kinds: ``gemini``, Google's service; ``openai``, any service with an OpenAI-compatible ``/embeddings`` endpoint;
-    ``command``, a program that reads the text from standard input and writes a JSON array; ``local``, a Python package in
-    dbctl's environment.
-    """
-
-    kind: EmbedderKind  #: the program or service
-    model: str = ""  #: the name of the model
-    url: str = ""  #: base URL of another service, with its version: ``https://host/v1``
-    key_env: str = ""  #: the variable or secret with the key; default without ``url``: that of the service
-    key_file: str = ""  #: a file whose first line is the key
-    #: the numbers of a vector, for models that support several
-    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
-    task: str = ""  #: gemini: the purpose of the vector, ``RETRIEVAL_QUERY``
-    command: Sequence[str] = ()  #: the program and its arguments, run without a shell
-    #: local: the package that computes vectors
-    package: Literal["", "fastembed", "sentence-transformers"] = ""
-    timeout: str = "30s"  #: for all attempts together
 
 
 class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -288,7 +262,6 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: dict[str, ReplicaConfig] = {}  #: the replica of each database, for ``--replica``
     migrations: dict[str, str] = {}  #: the folder with the migrations of each database; ``none``: it has none
     backup: BackupConfig | None = None  #: where backups are stored, and how long
-    embedder: Embedder | None = None  #: computes vectors for semantic search
     search: SearchConfig | None = None  #: external search indexes
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
@@ -347,7 +320,6 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     unmigrated: Collection[str] = ()  #: databases that are configured without migrations
     backup: BackupConfig | None = None
     scratch: Url | None = None  #: a server for drills
-    embedder: Embedder | None = None
     env_file: Path | None = None  #: the app's env file
     pepper_file: Path | None = None  #: the file with the secret that the app appends to passwords
     pepper_env: str = ""  #: the variable or secret with it

@@ -16,7 +16,6 @@ from dbctl.config.model import (
     AppConfig,
     BackupConfig,
     DatabaseBackupConfig,
-    Embedder,
     EncryptionConfig,
     HooksConfig,
     InstancesConfig,
@@ -107,7 +106,6 @@ class Resolver:
             if app.hooks != HooksConfig()
             else {},
             maintenance_mode=self._maintenance_mode(app.maintenance_mode) if app.maintenance_mode else None,
-            embedder=self._embedder(app.embedder) if app.embedder else None,
             env_file=folder / app.env_file if app.env_file else None,
             pepper_file=Path(self.resolve_file(self._fill(app.pepper_file, "pepper_file")))
             if app.pepper_file
@@ -180,24 +178,8 @@ class Resolver:
             self.report("it is empty", "search", "folder")
         return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
 
-    def _embedder(self, embedder: Embedder) -> Embedder:
-        from dbctl.config.embedders import SERVICES, check_embedder
-
-        for name, reason in check_embedder(embedder):
-            self.report(reason, "embedder", name)
-        service = SERVICES.get(embedder.kind, ("", ""))
-        if not embedder.url and not embedder.key_file:
-            embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
-        address = embedder.url or service[0]
-        if embedder.kind in SERVICES:
-            self._require_encryption(address, has_key=bool(embedder.key_env or embedder.key_file))
-        command = self.resolve_command(embedder.command)
-        return msgspec.structs.replace(
-            embedder, url=address, key_file=self.resolve_file(embedder.key_file), command=command
-        )
-
     def resolve_command(self, words: Sequence[str]) -> Sequence[str]:
-        """Return a command; a program without a slash is searched on the PATH."""
+        """Return a program and its arguments; a program without a slash is searched on the PATH."""
         return [
             self.resolve_file(word) if not index and "/" in word else word for index, word in enumerate(words)
         ]
@@ -228,16 +210,6 @@ class Resolver:
                 self.report("it contains a NUL character", *key, name)
         if not is_duration(timeout) or not timeout[:-1].strip("0"):
             self.report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
-
-    def _require_encryption(self, address: str, *, has_key: bool) -> None:
-        try:
-            endpoint = urls.parse_endpoint(address)
-        except UrlInvalidError as error:
-            self.report(str(error.context["reason"]), "embedder", "url")
-            return
-        if has_key and not (endpoint.secure or endpoint.is_loopback):
-            reason = "the key would be sent unencrypted; write https://, or use no key"
-            self.report(reason, "embedder", "url")
 
     def _backup(self, section: BackupConfig) -> BackupConfig:
         for key in ("max_age", "verify_within", "drill_within"):

@@ -1,4 +1,4 @@
-"""The keys of embedders, the files that decrypt backups, and the removal of secrets from what is shown, logged or sent."""
+"""The secrets of apps, the files that decrypt backups, and the removal of secrets from what is shown, logged or sent."""
 
 import os
 import re
@@ -17,45 +17,8 @@ from dbctl.model import Secret
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
 
-#: The characters and lengths that the key of a service may have.
-_KEY_PATTERN = r"[!-~]{1,4096}"
-
 #: Of the first line of a file, with its line break.
 _MAX_KEY_BYTES = 4098
-
-
-def embedder_key(app: App) -> Secret | None:
-    """Return the key of an app's embedder, from the configured variable or file; None: neither is configured.
-
-    Raises:
-        EmbedderKeyMissingError: the variable or file is missing, or its value is not a key.
-    """
-    embedder = app.embedder
-    if embedder is None or not (embedder.key_env or embedder.key_file):
-        return None
-    from dbctl.errors.search import EmbedderKeyMissingError
-
-    source = embedder.key_file or embedder.key_env
-    try:
-        text = (
-            _read_first_line(Path(embedder.key_file))
-            if embedder.key_file
-            else read_app_variable(app, embedder.key_env).reveal()
-        ).strip()
-    except VariableUnreadableError as error:
-        raise EmbedderKeyMissingError(app=app.name, place=source, reason=str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise EmbedderKeyMissingError(
-            app=app.name, place=source, reason=atomic.explain_failure(error)
-        ) from error
-    if not re.fullmatch(_KEY_PATTERN, text):
-        reason = (
-            "it is empty"
-            if not text
-            else "it contains characters that keys do not have (blanks or non-ASCII)"
-        )
-        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason)
-    return Secret(text)
 
 
 def read_pepper(app: App) -> Secret:
@@ -70,7 +33,7 @@ def read_pepper(app: App) -> Secret:
         if app.pepper_env:
             return read_app_variable(app, app.pepper_env)
         if app.pepper_file:
-            return Secret(_read_first_line(app.pepper_file))
+            return Secret(read_first_line(app.pepper_file))
     except VariableUnreadableError as error:
         raise PepperMissingError(app=app.name, reason=str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -98,7 +61,12 @@ def read_app_variable(app: App, name: str) -> Secret:
     return Secret(read_variable(name))
 
 
-def _read_first_line(path: Path) -> str:
+def read_first_line(path: Path) -> str:
+    """Return the first line of a file with a secret.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, is too long, or is no text.
+    """
     with atomic.open_named(path) as file:
         line = file.readline(_MAX_KEY_BYTES + 1)
     if len(line) > _MAX_KEY_BYTES:

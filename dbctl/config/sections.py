@@ -234,7 +234,6 @@ def _has_commands(sections: Sections) -> bool:
     return any(
         app.hooks != HooksConfig()
         or app.maintenance_mode
-        or (app.embedder and app.embedder.command)
         or any(section.names_program for section in list_app_sections(app).values())
         for app in sections.apps.values()
     )

@@ -52,6 +52,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: ``(selections, location, *, timeout, since, jobs) -> bytes``
     summary_page: Place = ""
     search_index: Place = ""  #: the ``IndexKind`` of searches without a full-text index
+    #: a function that yields its indexes of an app that belong to no search: ``(app, name) -> Iterator[SearchIndex]``
+    app_indexes: Place = ""
     errors: Place = ""  #: the module of its classes of errors
     profiles: Place = ""  #: the package in whose folder the files ``NAME.toml`` of its profiles are
     engines: Mapping[str, EngineEntry] = {}  #: by the names that addresses and profiles use

@@ -94,6 +94,30 @@ BUILT_IN: Sequence[Extension] = (
         },
     ),
     Extension(
+        name="semantic",
+        groups={
+            "search semantic": "dbctl.extensions.semantic.commands",
+            "search vectors": "dbctl.extensions.semantic.vector_commands",
+        },
+        app_sections={
+            "embedder": SectionEntry(
+                kind="dbctl.extensions.semantic.section:Embedder",
+                meaning="computes vectors for semantic search",
+                after="backup",
+            )
+        },
+        profile_sections={
+            "semantic": SectionEntry(
+                kind="dbctl.extensions.semantic.profile:Semantic",
+                meaning="the table of vectors, for ``search semantic``",
+                after="search",
+            )
+        },
+        checks={"doctor": ["dbctl.extensions.semantic.checks:check_embedder"]},
+        app_indexes="dbctl.extensions.semantic.index:list_indexes",
+        errors="dbctl.extensions.semantic.errors",
+    ),
+    Extension(
         name="transfer",
         groups={"transfer": "dbctl.extensions.transfer.commands"},
         commands={

@@ -12,7 +12,6 @@ from dbctl.model import Struct
 from dbctl.profiles.model.base import ColumnNames, SchemaName, Section, is_optional
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.profiles.model.profile import Profile
-from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.payloads import parse_row_path
 
 #: A path of keys and indexes in a profile.
@@ -69,8 +68,6 @@ def list_schema_references(profile: Profile, main: str) -> Iterator[SchemaRefere
     for section_name, section in profile.list_extension_sections().items():
         for key, database, table, column in section.list_columns():
             yield SchemaReference(key=(section_name, *key), database=database, table=table, column=column)
-    if profile.semantic:
-        yield from _list_source_fields(("semantic", "source"), profile.semantic)
 
 
 def list_database_references(profile: Profile) -> Iterator[tuple[Key, str]]:
@@ -211,16 +208,3 @@ def _list_link_targets(key: Key, link: CrossLink) -> Iterator[SchemaReference]:
         columns.append(("renamed_from", former_table, former_column))
     for name, table_name, column_name in columns:
         yield SchemaReference(key=(*key, name), database=link.to, table=table_name, column=column_name)
-
-
-def _list_source_fields(key: Key, section: Semantic) -> Iterator[SchemaReference]:
-    """Yield the columns of the source of vectors, which are in the table of a section ``related``."""
-    for related in section.related:
-        if section.source and section.source.related == related.name:
-            for name, column in section.source.fields.items():
-                yield SchemaReference(
-                    key=(*key, "fields", name),
-                    database=related.database,
-                    table=related.table,
-                    column=column,
-                )

@@ -24,7 +24,6 @@ from dbctl.profiles.model.integrity import (
 )
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
-from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.model.settings import Audit, Settings
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
@@ -138,7 +137,6 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
     roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users
     search: Sequence[Search] = ()  #: searches, for ``search NAME``
-    semantic: Semantic | None = None  #: the table of vectors, for ``search semantic``
     sessions: Sequence[Sessions] = ()  #: the first is the default of ``--kind``
     cleanup: Sequence[Cleanup] = ()  #: rules for ``sessions cleanup``
     audit: Audit | None = None  #: the table in which dbctl records its changes as the app does
@@ -212,7 +210,6 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
             "user settings": any(section.scope == "user" for section in self.settings),
             "migrations": any(section.migrations for section in self.databases.values()),
             "search": self.search,
-            "semantic search": self.semantic,
             "sessions": self.sessions,
             "cleanup": self.cleanup,
             "audit": self.audit,
@@ -230,7 +227,6 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
             "inactive users": self.users and "active" in (*self.users.fields, *self.users.joined),
             "transfer of rows": self.users and self.users.transfer,
             "duplicated columns": any(link.repeats or link.renamed_from for link in self.link),
-            "new vectors": self.semantic and self.semantic.source,
         }
         added = [section.list_special_features() for section in self.list_extension_sections().values()]
         return [*(feature for feature, section in sections.items() if section), *chain(*added)]

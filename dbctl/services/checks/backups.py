@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import structs
 
 from dbctl.config import secrets
-from dbctl.config.secrets import embedder_key
 from dbctl.errors.backup import RepositoryNotConfiguredError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, FileMissingError
-from dbctl.errors.search import EmbedderKeyMissingError, EmbedderPackageMissingError
 from dbctl.errors.usage import KeyMissingError
 from dbctl.model import Finding, Secret
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
-from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
+from dbctl.services.app.evidence.subjects import Needs, Subject, check
 from dbctl.services.backup import status
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
 from dbctl.services.checks import files
@@ -65,10 +60,6 @@ def check_runs(subject: Subject) -> Iterator[Finding]:
         yield subject.finding("warning", f"run-{problem.kind}", problem.message, problem.hint)
 
 
-#: Package → module.
-MODULES = {"fastembed": "fastembed", "sentence-transformers": "sentence_transformers"}
-MODEL_HINT = "Configure the model of the stored vectors, or recompute the vectors with this model."
-SECTION_HINT = "Its profile has no [semantic]; remove the section, or add one to the profile."
 IDENTITY_HINT = "Without it, this machine cannot decrypt backups; --identity FILE names another file."
 NO_MATCH = "no identity on this machine decrypts new backups"
 NO_MATCH_HINT = "Add the matching identity to identity_file, or use --identity FILE."
@@ -124,39 +115,6 @@ def _can_decrypt(policy: EncryptionPolicy, decryption_keys: DecryptionKeys) -> b
 
 def _refuse_passphrase(label: str) -> Secret:
     raise KeyMissingError(target=label, reason="doctor does not prompt for passphrases")
-
-
-@check("embedder-missing", "app", Needs.NOTHING)
-def check_embedder(subject: Subject) -> Iterator[Finding]:
-    """Yield problems of an app's embedder, and of the permissions of its key file."""
-    app, config = subject.app, require(subject.app.configured.embedder)
-    semantic = app.profile.semantic
-    if semantic is None:
-        yield _warn(app, "embedder-unused", f"{app.profile.title} has no semantic search", SECTION_HINT)
-    elif config.model and semantic.model and config.model.removeprefix("models/") != semantic.model:
-        message = f"its embedder uses {config.model}, its vectors are from {semantic.model}: similarities may be meaningless"
-        yield _warn(app, "embedder-model-mismatch", message, MODEL_HINT)
-    try:
-        embedder_key(app.configured)
-    except EmbedderKeyMissingError as error:
-        yield _warn(app, error.code, str(error), error.hint)
-    if config.command and not (shutil.which(config.command[0]) or os.access(config.command[0], os.X_OK)):
-        message = f"the program of the embedder does not exist: {config.command[0]}"
-        yield _warn(app, "embedder-missing", message, "Check command under [apps.NAME.embedder].")
-    if config.package and find_spec(MODULES[config.package]) is None:
-        missing = EmbedderPackageMissingError(
-            app=app.name, package=config.package, reason="it is not installed"
-        )
-        yield _warn(app, missing.code, str(missing), missing.hint)
-    if config.key_file:
-        with suppress(OSError):  # reported above
-            file_stats = {Path(config.key_file): Path(config.key_file).stat()}
-            yield from files.check_access(
-                app.name,
-                file_stats,
-                "this allows redirecting the requests",
-                "it contains the key of the embedder",
-            )
 
 
 def _warn(app: App, code: str, message: str, hint: str) -> Finding:

@@ -11,7 +11,7 @@ from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import KEYS
-from dbctl.profiles.model import cleanup, semantic
+from dbctl.profiles.model import cleanup
 from dbctl.profiles.model import cleanup as rebuild_model
 from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
@@ -83,7 +83,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
         yield ("databases",), "no database"
         return
     for key, database in list_database_references(profile):
-        if database not in profile.databases and key[0] != "semantic":  # reported by ``validate_semantic``
+        if database not in profile.databases:
             yield key, f"no section [databases.{database}]"
     if profile.users:
         yield from _check_users(profile.users)
@@ -98,7 +98,6 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
             yield from _check_migrations(profile, ("databases", name, "migrations"), section.migrations)
     yield from _check_sections(profile)
     yield from _check_links(profile)
-    yield from _check_semantic(profile)
     yield from _check_extension_sections(profile)
     yield from _check_secrets(profile)
     yield from _check_sessions(profile)
@@ -132,12 +131,6 @@ def _check_sessions(profile: Profile) -> Iterator[Problem]:
             yield ("sessions", index, "abandoned"), f"no [[cleanup]] rule {sessions.abandoned}"
         if reason := sessions_model.validate_sessions(sessions):
             yield ("sessions", index), reason
-
-
-def _check_semantic(profile: Profile) -> Iterator[Problem]:
-    if profile.semantic:
-        for key, reason in semantic.validate_semantic(profile.semantic, list(profile.databases)):
-            yield ("semantic", *key), reason
 
 
 def _check_extension_sections(profile: Profile) -> Iterator[Problem]:

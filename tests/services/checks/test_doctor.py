@@ -511,7 +511,7 @@ import contextlib, importlib, io, os, pkgutil, sys
 import dbctl
 from dbctl.cli.main import main
 for module in pkgutil.walk_packages(dbctl.__path__, "dbctl."):
-    if not any(part in module.name for part in ("lancedb", "embedders", "demo", "__main__")):
+    if not any(part in module.name for part in ("lancedb", "demo", "__main__")):
         importlib.import_module(module.name)
 with contextlib.redirect_stdout(io.StringIO()):  # imports modules that the unprivileged user may be unable to read
     main(["doctor", "-o", "json"])

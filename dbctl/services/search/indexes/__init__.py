@@ -1,1 +1,1 @@
-"""Indexes of searches: full-text indexes, external indexes, and the vector index of the semantic search."""
+"""Indexes of searches: full-text indexes, and those of extensions."""

@@ -73,6 +73,18 @@ def find_kind(search: Search, profile: Profile) -> IndexKind | None:
     return kind if kind and kind.covers(search, profile) else None
 
 
+def list_app_indexes(app: App, name: str) -> Iterator[SearchIndex]:
+    """Yield the indexes with a name, or all, that extensions add to an app besides those of its searches.
+
+    Raises:
+        FeatureMissingError: the app lacks the feature of the index.
+    """
+    from dbctl.extensions import registry
+
+    place = registry.find_place("app_indexes")
+    yield from registry.load(place)(app, name) if place else ()
+
+
 def list_added_indexes(app: App, database: str) -> Iterator[tuple[Search, SearchIndex]]:
     """Yield the searches of one database with an index that an extension adds, and that index."""
     for search in app.profile.search:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from dbctl import signals
-from dbctl.errors.search import (
+from dbctl.extensions.semantic.errors import (
     EmbedderBusyError,
     EmbedderFailedError,
     EmbedderRefusedError,

@@ -16,6 +16,10 @@ from dbctl.profiles.model.base import (
     Section,
     TableName,
 )
+from dbctl.profiles.model.profile import Profile, ProfileSection
+
+#: Fields of every result, before the others.
+FIXED_FIELDS = ("id", "similarity")
 
 
 class LookupTable(Section, frozen=True, kw_only=True):
@@ -54,7 +58,7 @@ class Source(Section, frozen=True, kw_only=True):
     constants: Mapping[ColumnName, str] = {}  #: further columns of a new row
 
 
-class Semantic(Section, frozen=True, kw_only=True):
+class Semantic(ProfileSection, frozen=True, kw_only=True):
     """``dbctl search semantic``."""
 
     database: DatabaseReference  #: the database with the vectors
@@ -75,47 +79,49 @@ class Semantic(Section, frozen=True, kw_only=True):
     #: fields, and names of ``related`` rows, in tables on a terminal (default: all)
     summary: Sequence[str] = ()
 
+    def find_problems(self, profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
+        for name in self.fields:
+            if name in FIXED_FIELDS:
+                yield ("fields", name), f"every result has the field {name}"
+        fields = {("text",): [self.text] if self.text else [], ("times",): self.times}
+        for list_key, names in fields.items():
+            yield from _find_unknown(list_key, names, self.fields)
+        yield from _find_unknown(
+            ("summary",), self.summary, [*self.fields, *(related.name for related in self.related)]
+        )
+        for name, row_filter in self.filters.items():
+            if row_filter.lookup and row_filter.lookup.database not in profile.databases:
+                yield ("filters", name, "lookup"), f"no database {row_filter.lookup.database!r}"
+        for index, related in enumerate(self.related):
+            yield from _find_unknown(("related", index, "by"), [related.by], ["id", *self.fields])
+            yield from _find_unknown(("related", index, "fields"), related.fields, self.fields)
+            if related.name in (*FIXED_FIELDS, *self.fields):
+                yield ("related", index, "name"), f"duplicate field {related.name}"
+        if self.source:
+            related_by_id = {related.name for related in self.related if related.by == "id"}
+            if self.source.related not in related_by_id:
+                yield (
+                    ("source", "related"),
+                    f"no section `related` with by = 'id' is called {self.source.related}",
+                )
+            yield from _find_unknown(("source", "fields"), self.source.fields, self.fields)
 
-#: Fields of every result, before the others.
-FIXED_FIELDS = ("id", "similarity")
+    def list_columns(self) -> Iterator[tuple[Sequence[str | int], str, str, ColumnNames]]:
+        for related in self.related:
+            if self.source and self.source.related == related.name:
+                for name, column in self.source.fields.items():
+                    yield ("source", "fields", name), related.database, related.table, column
+
+    def list_features(self) -> Sequence[str]:
+        return ["semantic search"]
+
+    def list_special_features(self) -> Sequence[str]:
+        return ["new vectors"] if self.source else []
 
 
-def validate_semantic(
-    section: Semantic, databases: Sequence[str]
-) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Yield key and reason of each error in the section."""
-    for name in section.fields:
-        if name in FIXED_FIELDS:
-            yield ("fields", name), f"every result has the field {name}"
-    fields = {("text",): [section.text] if section.text else [], ("times",): section.times}
-    for list_key, names in fields.items():
-        yield from _find_unknown(list_key, names, section.fields)
-    yield from _find_unknown(
-        ("summary",), section.summary, [*section.fields, *(related.name for related in section.related)]
-    )
-    databases_by_key: dict[Sequence[str | int], str] = {("database",): section.database}
-    databases_by_key |= {
-        ("filters", name, "lookup"): row_filter.lookup.database
-        for name, row_filter in section.filters.items()
-        if row_filter.lookup
-    }
-    for index, related in enumerate(section.related):
-        databases_by_key["related", index, "database"] = related.database
-        yield from _find_unknown(("related", index, "by"), [related.by], ["id", *section.fields])
-        yield from _find_unknown(("related", index, "fields"), related.fields, section.fields)
-        if related.name in (*FIXED_FIELDS, *section.fields):
-            yield ("related", index, "name"), f"duplicate field {related.name}"
-    if section.source:
-        related_by_id = {related.name for related in section.related if related.by == "id"}
-        if section.source.related not in related_by_id:
-            yield (
-                ("source", "related"),
-                f"no section `related` with by = 'id' is called {section.source.related}",
-            )
-        yield from _find_unknown(("source", "fields"), section.source.fields, section.fields)
-    for key, database in databases_by_key.items():
-        if database not in databases:
-            yield key, f"no database {database!r}"
+def find_semantic(profile: Profile) -> Semantic | None:
+    """Return the section of a profile; None: it has none."""
+    return profile.extension_section("semantic", Semantic)
 
 
 def _find_unknown(

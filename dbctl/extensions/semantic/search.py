@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from dbctl.embedders.base import create_embedder
 from dbctl.engines.contract.database import Condition, Readable, Where, require_supported
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.errors.base import DbctlError, Exit
@@ -20,13 +19,15 @@ from dbctl.errors.usage import (
     SchemaMismatchError,
     UsageError,
 )
+from dbctl.extensions.semantic import vector_input
+from dbctl.extensions.semantic.embedders import create_embedder
+from dbctl.extensions.semantic.profile import FIXED_FIELDS, RelatedRows, Semantic, find_semantic
+from dbctl.extensions.semantic.section import find_section
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.search.query_parser import check_text
-from dbctl.services.search.semantic import vector_input
 
 
 def add_related(app: App, section: Semantic, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
@@ -106,6 +107,15 @@ class SemanticResult(Struct, frozen=True, kw_only=True):
     problems: Sequence[str] = ()  #: errors of other databases, whose fields are missing in the rows
 
 
+def require_semantic(app: App) -> Semantic:
+    """Return the section of the profile.
+
+    Raises:
+        FeatureMissingError: the profile has none.
+    """
+    return app.require_section(find_semantic(app.profile), "semantic search")
+
+
 class SemanticSearch:
     """The semantic search of one app, on its live databases."""
 
@@ -118,7 +128,7 @@ class SemanticSearch:
             SchemaMismatchError: the table or a column does not exist.
             CorruptError: the files of the table exist, but are damaged.
         """
-        self.app, self.section = app, app.require_section(app.profile.semantic, "semantic search")
+        self.app, self.section = app, require_semantic(app)
         self.db = app.reader(self.section.database)
         self.vectors = require_supported(
             self.db, self.db.vectors, "search semantic", "Its engine cannot search vectors."
@@ -352,7 +362,7 @@ def _create_vector(search: SemanticSearch, reference: Reference) -> tuple[Sequen
 
 def warn_about_model(search: SemanticSearch) -> list[str]:
     """Return a note if the vectors of the app and of the text come from different models."""
-    embedder, app_model = search.app.configured.embedder, search.section.model
+    embedder, app_model = find_section(search.app.configured), search.section.model
     embedder_model = embedder.model.removeprefix("models/") if embedder else ""
     if not (embedder_model and app_model) or embedder_model == app_model:
         return []

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
-from dbctl.embedders.base import Embedder, create_embedder
 from dbctl.engines.contract.database import Condition, Readable, Where, after_key
 from dbctl.errors.base import Exit
-from dbctl.errors.search import EmbedderFailedError
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.semantic.embedders import Embedder, create_embedder
+from dbctl.extensions.semantic.errors import EmbedderFailedError
+from dbctl.extensions.semantic.search import SemanticSearch, require_semantic, warn_about_model
+from dbctl.extensions.semantic.store_vector import VectorSource
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
-from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
-from dbctl.services.search.semantic.store_vector import VectorSource
 
 #: Rows per read, and vectors per transaction.
 READ_BATCH, WRITE_BATCH = 2_000, 50
@@ -77,7 +77,7 @@ class MakeVectors(Operation):
             FeatureMissingError: the profile defines no vectors.
             EmbedderNotConfiguredError: the configuration names no embedder.
         """
-        section = app.require_section(app.profile.semantic, "semantic search")
+        section = require_semantic(app)
         super().__init__(app, app.target(section.database))
         self._filters, self._limit = filters, limit
         self._database = section.database

@@ -12,11 +12,11 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, read_file
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
+from dbctl.extensions.semantic import search
+from dbctl.extensions.semantic.search import Reference, SemanticRequest
+from dbctl.extensions.semantic.vector_input import MAX_BYTES
 from dbctl.model import Page
 from dbctl.render.streams import Format, is_terminal
-from dbctl.services.search.semantic import search
-from dbctl.services.search.semantic.search import Reference, SemanticRequest
-from dbctl.services.search.semantic.vector_input import MAX_BYTES
 from dbctl.spec import Example
 
 GROUP = Group("search semantic", section="Inspect", position=8, help="Semantic search (vector similarity).")

@@ -8,8 +8,8 @@ from array import array
 
 import msgspec
 
-from dbctl.embedders.base import MAX_DIMENSIONS, find_problem
 from dbctl.errors.search import VectorInvalidError
+from dbctl.extensions.semantic.embedders import MAX_DIMENSIONS, find_problem
 from dbctl.model import JSON_ERRORS
 
 #: Bytes; the longest vector as text is shorter.

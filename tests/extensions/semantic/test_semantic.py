@@ -16,16 +16,10 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Embedder
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError, DatabaseMissingError
-from dbctl.errors.search import (
-    EmbedderFailedError,
-    EmbedderNotConfiguredError,
-    VectorInvalidError,
-    VectorMissingError,
-)
+from dbctl.errors.search import VectorInvalidError, VectorMissingError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     FeatureMissingError,
@@ -35,9 +29,11 @@ from dbctl.errors.usage import (
     ValueInvalidError,
 )
 from dbctl.extensions.lancedb.vectors import LanceVectors
+from dbctl.extensions.semantic import vector_input
+from dbctl.extensions.semantic.errors import EmbedderFailedError, EmbedderNotConfiguredError
+from dbctl.extensions.semantic.search import MAX_ROWS, Reference, SemanticRequest, find
+from dbctl.extensions.semantic.section import Embedder
 from dbctl.services.checks.run import examine
-from dbctl.services.search.semantic import vector_input
-from dbctl.services.search.semantic.search import MAX_ROWS, Reference, SemanticRequest, find
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 from tests.shapes import chat_lancedb
@@ -88,7 +84,7 @@ def search(folder, embedder=None, *, summary=False, columns=(), **options):
     )
     reference = {name: options.pop(name) for name in ("row", "file", "text") if name in options}
     with open_app(selection, timeout=2) as app:
-        app.configured = structs.replace(app.configured, embedder=embedder)
+        app.configured = structs.replace(app.configured, extension_sections={"embedder": embedder})
         return find(
             app,
             SemanticRequest(reference=Reference(**reference), **options),

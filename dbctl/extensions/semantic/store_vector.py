@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.databases import RowNotFoundError
+from dbctl.extensions.semantic import vector_input
+from dbctl.extensions.semantic.profile import RelatedRows
+from dbctl.extensions.semantic.search import SemanticSearch, require_semantic, select_fields
 from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.semantic import RelatedRows
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange, require_row_count
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.search.query_parser import check_text
-from dbctl.services.search.semantic import vector_input
-from dbctl.services.search.semantic.search import SemanticSearch, select_fields
 
 
 class VectorStored(ChangeResult, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
         RowNotFoundError: no database has this row.
     """
     key = check_text(key, "the id")
-    database = app.require_section(app.profile.semantic, "semantic search").database
+    database = require_semantic(app).database
 
     def draft(db: Readable) -> PreparedChange[VectorStored]:
         search = SemanticSearch(app)

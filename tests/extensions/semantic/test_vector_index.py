@@ -8,7 +8,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.search import VectorIndexUnsuitableError
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError
-from dbctl.services.search.semantic.search import Reference, SemanticRequest, find
+from dbctl.extensions.semantic.search import Reference, SemanticRequest, find
 from tests.engines import lance
 from tests.engines.lance import TABLE
 from tests.shapes import chat_lancedb

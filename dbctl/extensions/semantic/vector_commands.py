@@ -11,14 +11,14 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun, read_file
 from dbctl.cli._support.session import Session
+from dbctl.extensions.semantic import store_vector
+from dbctl.extensions.semantic.vector_input import MAX_BYTES
 from dbctl.model import DryRunResult
-from dbctl.services.search.semantic import store_vector
-from dbctl.services.search.semantic.vector_input import MAX_BYTES
 from dbctl.spec import Example, Write
 
 if TYPE_CHECKING:
-    from dbctl.services.search.semantic.make_vectors import MakeVectorsResult
-    from dbctl.services.search.semantic.store_vector import VectorStored
+    from dbctl.extensions.semantic.make_vectors import MakeVectorsResult
+    from dbctl.extensions.semantic.store_vector import VectorStored
 
 
 GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of semantic search.")
@@ -65,7 +65,7 @@ def make(
     Vectors are written in small batches. If the embedder fails, the stored ones remain; run the command again to
     continue.
     """
-    from dbctl.services.search.semantic.make_vectors import MakeVectors
+    from dbctl.extensions.semantic.make_vectors import MakeVectors
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with (

@@ -12,16 +12,16 @@ import msgspec
 
 from dbctl import url
 from dbctl.config.model import App
-from dbctl.config.model import Embedder as EmbedderConfig
-from dbctl.config.secrets import embedder_key
-from dbctl.embedders import http_client
-from dbctl.embedders.http_client import HttpRequest
-from dbctl.errors.search import (
+from dbctl.extensions.semantic import http_client
+from dbctl.extensions.semantic.errors import (
     EmbedderFailedError,
     EmbedderNotConfiguredError,
     EmbedderPackageMissingError,
     EmbedderUnreachableError,
 )
+from dbctl.extensions.semantic.http_client import HttpRequest
+from dbctl.extensions.semantic.section import Embedder as EmbedderConfig
+from dbctl.extensions.semantic.section import find_section, read_key
 from dbctl.files import limited_program
 from dbctl.model import JSON_ERRORS
 from dbctl.units import parse_duration
@@ -91,7 +91,7 @@ def create_embedder(app: App, *, vector_model: str = "") -> Embedder:
     Raises:
         EmbedderNotConfiguredError: no embedder is configured.
     """
-    section = app.embedder
+    section = find_section(app)
     if section is None:
         raise EmbedderNotConfiguredError(
             app=app.name,
@@ -155,7 +155,7 @@ class Service:
         self.place = f"{self._endpoint} ({section.model})"
 
     def embed(self, text: str) -> Sequence[float]:
-        key = embedder_key(self._app)
+        key = read_key(self._app)
         request = HttpRequest(
             endpoint=self._endpoint,
             path=self._provider.path(self._section),

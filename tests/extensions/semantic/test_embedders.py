@@ -16,12 +16,12 @@ import pytest
 import trustme
 from msgspec import structs
 
-from dbctl.config import loader
-from dbctl.config.model import App, Embedder
-from dbctl.embedders import http_client
-from dbctl.embedders.base import create_embedder
+from dbctl.config import environment, loader
+from dbctl.config.model import App
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.search import (
+from dbctl.extensions.semantic import http_client
+from dbctl.extensions.semantic.embedders import create_embedder
+from dbctl.extensions.semantic.errors import (
     EmbedderBusyError,
     EmbedderFailedError,
     EmbedderKeyMissingError,
@@ -30,6 +30,7 @@ from dbctl.errors.search import (
     EmbedderRefusedError,
     EmbedderUnreachableError,
 )
+from dbctl.extensions.semantic.section import Embedder, find_section, read_key
 from dbctl.files import toml
 from tests.fault_proxy import CUT, FaultProxy, Response
 
@@ -54,7 +55,7 @@ def create_app(section: Embedder | None, folder: Path = Path("/nonexistent")) ->
         migrations={},
         folder=folder,
         directory=folder,
-        embedder=section,
+        extension_sections={"embedder": section} if section else {},
     )
 
 
@@ -509,6 +510,25 @@ def test_missing_package_error_contains_the_install_command(package):
     assert error.exit_status == Exit.USAGE
 
 
+def test_key_of_a_program_is_a_secret(tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho the-key\n")
+    program.chmod(0o755)
+    file = tmp_path / "dbctl.toml"
+    file.write_text(
+        '[apps.chat]\nprofile = "plain"\n[apps.chat.embedder]\nkind = "openai"\nmodel = "m"\nkey_env = "KEY"\n'
+        '[secrets.KEY]\ncommand = ["./program"]\n'
+    )
+    app = loader.read(file).apps["chat"]
+    assert read_key(app).reveal() == "the-key"
+    program.write_text("#!/bin/sh\necho the-key; exit 1\n")
+    environment.use_secrets({}, tmp_path)  # forgets the value that was read
+    app = loader.read(file).apps["chat"]
+    with pytest.raises(EmbedderKeyMissingError) as caught:
+        read_key(app)
+    assert "the-key" not in f"{caught.value}{caught.value.hint}"
+
+
 # The configuration -----------------------------------------------------------------------------------------------
 
 
@@ -516,7 +536,7 @@ def find_problems(tmp_path, text):
     file = tmp_path / "dbctl.toml"
     file.write_text(f'[apps.chat]\nprofile = "plain"\n[apps.chat.embedder]\n{text}\n')
     try:
-        section = loader.parse(file).apps["chat"].embedder
+        section = find_section(loader.parse(file).apps["chat"])
     except toml.TomlError as error:
         return {
             problem.key.removeprefix("apps.chat.embedder").lstrip("."): problem.reason

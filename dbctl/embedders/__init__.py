@@ -1,1 +1,0 @@
-"""Embedders: services, programs and packages that compute vectors of text."""
