@@ -117,7 +117,7 @@ ABSENT_HINT = "Install all of dbctl, or remove it."
 @check("extension-absent", "app", Needs.NOTHING)
 def check_profile_sections(subject: Subject) -> Iterator[Finding]:
     """Yield the sections of the profile that nothing reads."""
-    for name in subject.app.profile.list_absent_sections():
+    for name in require(subject.app.profile.list_absent_sections()):
         message = f"the section {name} of the profile has no effect, because its extension is not installed"
         yield subject.finding("warning", "extension-absent", message, ABSENT_HINT)
 
