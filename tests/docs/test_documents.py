@@ -30,15 +30,3 @@ def test_every_document_table_is_read(app: str) -> None:
         r"^\| the (?:document|script) \| dbctl \|\n\| --- \| --- \|\n((?:\|.+\n?)+)", text, re.MULTILINE
     )
     assert sum(table.count("\n") for table in tables) == len(documents.read_rows(app))
-
-
-def test_every_promise_in_readme_links_to_existing_test() -> None:
-    """A promise is an item that begins with bold text; the text of a link to a test is the name of its function."""
-    readme = (documents.DOCS.parent / "README.md").read_text(encoding="utf-8")
-    promises = re.findall(r"^\* \*\*.+(?:\n  .+)*", readme, re.MULTILINE)
-    assert len(promises) > 11
-    for promise in promises:
-        links = re.findall(r"\[`(\w+)`\]\((tests/[\w/]+\.py)\)", promise)
-        assert links, promise
-        for name, file in links:
-            assert f"def {name}(" in (documents.DOCS.parent / file).read_text(encoding="utf-8"), (name, file)
