@@ -188,7 +188,7 @@ NotifyEvent: TypeAlias = Literal["failed", "recovered", "overdue", "finding", "s
 
 
 class NtfyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify.ntfy]``: push messages through ntfy.sh, or another ntfy server."""
+    """``[notify.ntfy]``: push messages through ntfy.sh, or another ntfy server, by the Python package Apprise."""
 
     url: str  #: the address of the topic
     token_env: str = ""  #: the variable or secret with the access token

@@ -68,6 +68,7 @@ BUILT_IN: Sequence[Extension] = (
     Extension(
         name="notify",
         groups={"notify": "dbctl.extensions.notify.commands"},
+        checks={"doctor": ["dbctl.extensions.notify.package_check:check_package"]},
         on_run="dbctl.extensions.notify.observer:observe_run",
         check_notify="dbctl.extensions.notify.configuration:find_problems",
     ),

@@ -16,6 +16,7 @@ import pytest
 
 from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import AppriseConfig, EmailConfig, NotifyConfig, NtfyConfig, WebhookConfig
+from dbctl.extensions.notify import package_check
 from dbctl.extensions.notify.channels.apprise import Apprise, Ntfy
 from dbctl.extensions.notify.channels.base import SendFailedError, create_channels
 from dbctl.extensions.notify.channels.email import Email
@@ -350,3 +351,21 @@ def test_program_of_a_secret_that_hangs_does_not_delay_the_command(tmp_path):
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=25, check=False)
     (item,) = json.loads(process.stdout)["data"]["items"]
     assert (process.returncode, item["delivered"]) == (10, False)
+
+
+@pytest.mark.parametrize(
+    ("channel", "is_needed"), [('[notify.ntfy]\nurl = "https://ntfy.lan/x"', True), ("", False)]
+)
+def test_doctor_reports_channels_whose_package_is_missing(tmp_path, monkeypatch, answer, channel, is_needed):
+    (tmp_path / "dbctl.toml").write_text(
+        f'{channel}\n[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n'
+    )
+    (tmp_path / "blog.db").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def list_codes():
+        return {item["code"] for item in answer("doctor", status=None)["data"]["findings"]}
+
+    assert "notify-package-missing" not in list_codes()
+    monkeypatch.setattr(package_check, "find_spec", lambda _name: None)
+    assert ("notify-package-missing" in list_codes()) == is_needed
