@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 import msgspec
 
@@ -54,23 +55,25 @@ MODULES = (
     search,
     cleanup,
 )
+#: Classes with sections of extensions, and which sections these are.
+Owners: TypeAlias = Mapping[str, SectionOwner]
 SCHEMA = Path(loader.__file__).with_name("profile.schema.json")
 
 
 def build_schema() -> str:
     """Return the JSON Schema of a profile."""
     names, modules = _find_sections("profile_sections")
-    return _describe(
-        create_type(names), "A profile of dbctl", [*MODULES, *modules], "Profile", "profile_sections"
-    )
+    owners: Owners = {"Profile": "profile_sections"}
+    return _describe(create_type(names), "A profile of dbctl", [*MODULES, *modules], owners)
 
 
 def build_config_schema() -> str:
     """Return the JSON Schema of ``dbctl.toml``."""
-    names, modules = _find_sections("app_sections")
-    return _describe(
-        create_file_type(names), "The configuration of dbctl", [config, *modules], "AppConfig", "app_sections"
-    )
+    names, modules = _find_sections("config_sections")
+    of_apps, app_modules = _find_sections("app_sections")
+    owners: Owners = {"ConfigFile": "config_sections", "AppConfig": "app_sections"}
+    kind = create_file_type(names, of_apps)
+    return _describe(kind, "The configuration of dbctl", [config, *modules, *app_modules], owners)
 
 
 def _find_sections(owner: SectionOwner) -> tuple[frozenset[str], Sequence[ModuleType]]:
@@ -80,29 +83,27 @@ def _find_sections(owner: SectionOwner) -> tuple[frozenset[str], Sequence[Module
     return frozenset(sections), [import_module(place) for place in places]
 
 
-def _describe(
-    kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleType], name: str, owner: SectionOwner
-) -> str:
+def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleType], owners: Owners) -> str:
     """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys, except for sections of extensions.
 
     Args:
         kind: the type.
         title: of the schema.
         modules: the modules of the model.
-        name: the class with sections of extensions.
-        owner: which sections these are.
+        owners: the classes with sections of extensions, and which sections these are.
     """
     definitions = msgspec.json.schema(kind)
     fields: dict[str, dict[str, str]] = {}
     comments = {name: comment for module in modules for name, comment in _key_comments(module, fields)}
-    for section_name, section in registry.list_sections(owner, ()).items():
-        if section:
-            comments[name, section_name] = section.meaning
-            properties = definitions["$defs"][name]["properties"]
-            moved = properties.pop(section_name)
-            entries = [*properties.items()]
-            entries.insert(1 + [key for key, _ in entries].index(section.after), (section_name, moved))
-            definitions["$defs"][name]["properties"] = dict(entries)
+    for name, owner in owners.items():
+        for section_name, section in registry.list_sections(owner, ()).items():
+            if section:
+                comments[name, section_name] = section.meaning
+                properties = definitions["$defs"][name]["properties"]
+                moved = properties.pop(section_name)
+                entries = [*properties.items()]
+                entries.insert(1 + [key for key, _ in entries].index(section.after), (section_name, moved))
+                definitions["$defs"][name]["properties"] = dict(entries)
     for class_name, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():

@@ -15,10 +15,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 @cache
-def create_file_type(names: frozenset[str]) -> type[ConfigFile]:
-    """Return the type of ``dbctl.toml`` whose apps have keys with these names, which the core does not know."""
-    app = add_sections(AppConfig, "app_sections", names)
-    return _extend(ConfigFile, [("apps", dict[str, app], {})], kw_only=False)  # type: ignore[valid-type] # a type of this run
+def create_file_type(names: frozenset[str], of_apps: frozenset[str]) -> type[ConfigFile]:
+    """Return the type of ``dbctl.toml`` with keys that the core does not know: those of the file, and those of its apps."""
+    app = add_sections(AppConfig, "app_sections", of_apps)
+    file = _extend(ConfigFile, [("apps", dict[str, app], {})], kw_only=False)  # type: ignore[valid-type] # a type of this run
+    return add_sections(file, "config_sections", names)
 
 
 def add_sections(kind: type[T], owner: SectionOwner, names: Collection[str]) -> type[T]:

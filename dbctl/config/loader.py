@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from dbctl import url as urls
 from dbctl.config import environment
-from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration, NotifyConfig, NotifyEvent
+from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration
 from dbctl.config.resolver import Resolver, resolve_path
 from dbctl.config.sections import (
     Sections,
@@ -172,40 +172,16 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
     """
     environment.use_secrets(sections.secrets, sections.folder)
     apps, problems = dict[str, App](), list[toml.Problem]()
-    events = dict[str, Sequence[NotifyEvent]]()
-    if sections.notifies and _is_notifying():
-        events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
-    summarized = next((name for name, rules in events.items() if "summary" in rules), "")
     for name, app in sections.apps.items():
         if only in ("", name) or only.startswith(f"{name}/"):
             resolver = Resolver(name, app, sections.folder)
-            apps[name] = msgspec.structs.replace(
-                resolver.resolve(),
-                state=sections.journal.folder,
-                has_messages=bool({*events.get(name, ())} - {"summary"}),
-                has_summary=name == summarized,
-            )
+            apps[name] = msgspec.structs.replace(resolver.resolve(), state=sections.journal.folder)
             if resolver.problems:
                 problems += locate_problems(sections.origins["apps", name], resolver.problems)
     if problems:
         raise sort_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=sections.files[0].path, apps=apps, files=files)
-
-
-def _is_notifying() -> bool:
-    """Whether the extension with the jobs of notifications is installed."""
-    from dbctl.extensions import registry
-
-    return registry.find_place("on_run") is not None
-
-
-def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEvent]:
-    """Return the reasons for messages about an app; none without a channel."""
-    if not (shared.channels or own.channels):
-        return ()
-    rules = shared.on if own.on is None else own.on
-    return get_args(NotifyEvent) if rules is None else rules
 
 
 def find_problems(sections: Sections) -> list[toml.Problem]:

@@ -183,67 +183,6 @@ JobCommand: TypeAlias = Literal[
     "sessions cleanup",
 ]
 
-#: The reasons for a message.
-NotifyEvent: TypeAlias = Literal["failed", "recovered", "overdue", "finding", "summary"]
-
-
-class NtfyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify.ntfy]``: push messages through ntfy.sh, or another ntfy server, by the Python package Apprise."""
-
-    url: str  #: the address of the topic
-    token_env: str = ""  #: the variable or secret with the access token
-    token_file: str = ""  #: a file with the access token, instead of a variable
-
-
-class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify.webhook]``: HTTP requests with JSON, signed as Standard Webhooks specifies."""
-
-    url: str  #: the address that receives the requests
-    #: the variable or secret with the key of the signature; none: requests are not signed
-    secret_env: str = ""
-    secret_file: str = ""  #: a file with the key, instead of a variable
-
-
-class EmailConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify.email]``: e-mail through an SMTP server."""
-
-    to: Sequence[str]  #: the addresses of the recipients
-    sender: str = ""  #: the address of the sender; default: ``dbctl@`` and the name of the machine
-    host: str  #: the SMTP server
-    #: default: 587, with ``implicit`` 465, without TLS 25
-    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
-    tls: Literal["starttls", "implicit", "none"] = "starttls"  #: ``none``: not encrypted, and without a login
-    user: str = ""  #: the login
-    password_env: str = ""  #: the variable or secret with the password
-    password_file: str = ""  #: a file with the password, instead of a variable
-
-
-class AppriseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify.apprise]``: the services of the Python package Apprise."""
-
-    urls: Sequence[str]  #: the addresses of services, in the form that Apprise defines
-
-
-class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: channels and rules of notifications."""
-
-    #: the ping address of each job (Healthchecks protocol); a text with ``{command}`` and ``{app}`` is that of every job
-    ping: dict[JobCommand, str] | str = {}
-    ntfy: NtfyConfig | None = None  #: push messages
-    webhook: WebhookConfig | None = None  #: HTTP requests
-    email: EmailConfig | None = None  #: e-mail
-    apprise: AppriseConfig | None = None  #: the services of Apprise
-    #: the reasons for messages; default: all
-    on: Sequence[NotifyEvent] | None = None
-    severity: Literal["", "info", "warning", "error"] = ""  #: of findings that are sent; default: ``error``
-    repeat: str = ""  #: a problem that continues is sent again after this time; default: ``3d``
-
-    @property
-    def channels(self) -> Mapping[str, msgspec.Struct]:
-        """The configured channels for messages, which are the sections below it, by their keys."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {name: value for name, value in values.items() if isinstance(value, msgspec.Struct)}
-
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME]``: one deployed application. Paths are relative to the folder of ``dbctl.toml``."""
@@ -265,8 +204,6 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search: SearchConfig | None = None  #: external search indexes
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
-    #: channels and rules of notifications, instead of those of ``[notify]``
-    notify: NotifyConfig = NotifyConfig()
 
 
 class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -304,7 +241,6 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secrets: dict[str, SecretSource] = {}  #: where secrets are stored, by the names of their variables
     journal: JournalConfig = JournalConfig()  #: the records of runs
     audit: AuditConfig = AuditConfig()  #: the log of changes
-    notify: NotifyConfig = NotifyConfig()  #: channels and rules of notifications, for all apps
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,10 +266,6 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     hooks: Mapping[ActionName, ActionHooks] = {}
     maintenance_mode: MaintenanceModeConfig | None = None
     state: str = ""  #: the folder of the journal, if configured
-    has_messages: bool = False  #: whether messages about its problems are sent
-    has_summary: bool = (
-        False  #: whether it is the first app of the configuration whose channels get the summary
-    )
     instances: InstancesConfig = InstancesConfig()
     listing_url: Url | None = None  #: the database that lists the instances of a fleet
     fleet: str = ""  #: the fleet of which it is an instance

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -45,11 +45,19 @@ class AnyVariable(dict[str, str]):
         return name
 
 
-class AppSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base class of sections of apps that extensions own."""
+class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base class of sections that extensions own."""
 
-    def resolve(self, resolver: "Resolver") -> "AppSection":
-        """Return the section with resolved paths; its invalid values are reported to ``resolver``."""
+    def find_problems(self, apps: Collection[str]) -> Iterator[tuple[Sequence[str], str]]:  # noqa: ARG002 - for subclasses
+        """Yield the key, in the section, and the reason of each invalid value, without reading a variable or a file.
+
+        Args:
+            apps: those to which the section applies.
+        """
+        yield from ()
+
+    def resolve(self, resolver: "Resolver") -> "ConfigSection":
+        """Return the section of an app with resolved paths; its invalid values are reported to ``resolver``."""
         del resolver
         return self
 
@@ -58,12 +66,17 @@ class AppSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Whether it names a program that dbctl runs: then root reads it only from files that no other user may write."""
         return False
 
+    @property
+    def observes_runs(self) -> bool:
+        """Whether its extension observes runs (``Extension.on_run``), also those that are not recorded."""
+        return False
 
-def list_app_sections(app: AppConfig) -> Mapping[str, AppSection]:
+
+def list_app_sections(app: AppConfig) -> Mapping[str, ConfigSection]:
     """Return the sections of installed extensions that are configured, by their names."""
     names = [name for name in app.__struct_fields__ if name not in AppConfig.__struct_fields__]
     sections = {name: getattr(app, name) for name in names}
-    return {name: section for name, section in sections.items() if isinstance(section, AppSection)}
+    return {name: section for name, section in sections.items() if isinstance(section, ConfigSection)}
 
 
 class Resolver:

@@ -164,10 +164,10 @@ def redact_message(text: str) -> str:
     return _ADDRESS.sub(lambda match: redact_text(match[0]), text)
 
 
-def redact_channel(value: object) -> object:
-    """Return a value of ``[notify]`` with only scheme and host of addresses, whose other parts may be secret."""
+def redact_addresses(value: object) -> object:
+    """Return a value of the configuration with only scheme and host of addresses, whose other parts are secret."""
     if isinstance(value, list):
-        return [redact_channel(item) for item in value]
+        return [redact_addresses(item) for item in value]
     if not isinstance(value, str) or "://" not in value:
         return value
     scheme, _, rest = value.partition("://")

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from dbctl.config.model import (
     ConfigFile,
     HooksConfig,
     JournalConfig,
-    NotifyConfig,
     SecretSource,
+    Section,
 )
-from dbctl.config.resolver import list_app_sections
+from dbctl.config.resolver import ConfigSection, list_app_sections
 from dbctl.errors.connection import FileFailedError, FileMissingError, report_file_errors
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
@@ -30,8 +30,8 @@ from dbctl.units import is_duration
 
 #: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
 PARTS_FOLDER = "dbctl.d"
-#: Sections for all apps, of which only one file may have each.
-SHARED = ("journal", "audit", "notify")
+#: The tables of sections that users name; of the other sections, only one file may have each.
+_TABLES = ("apps", "secrets")
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -51,10 +51,29 @@ class Sections(msgspec.Struct, frozen=True):
     secrets: Mapping[str, SecretSource]
     journal: JournalConfig
     audit: AuditConfig
-    notify: NotifyConfig
-    notifies: bool  #: whether a section ``notify`` exists
+    #: those for all apps that are configured, of installed extensions
+    extension_sections: Mapping[str, ConfigSection]
     #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
     origins: Mapping[tuple[str, ...], SourceFile]
+
+    def extension_section(self, name: str, kind: type[Section], app: str = "") -> Section | None:
+        """Return the section of an extension, for all apps or of one; None: it is not configured."""
+        sections = list_app_sections(self.apps[app]) if app else self.extension_sections
+        section = sections.get(name)
+        return section if isinstance(section, kind) else None
+
+    def list_extension_sections(self) -> Iterator[tuple[tuple[str, ...], Collection[str], ConfigSection]]:
+        """Yield the key of each section of an installed extension, the apps to which it applies, and the section."""
+        for name, section in self.extension_sections.items():
+            yield (name,), self.apps, section
+        for app, entry in self.apps.items():
+            for name, section in list_app_sections(entry).items():
+                yield ("apps", app, name), [app], section
+
+    @property
+    def observes_runs(self) -> bool:
+        """Whether a section requires that runs are observed."""
+        return any(section.observes_runs for _, _, section in self.list_extension_sections())
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +111,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
         reasons = [*_find_problems(content)]
         sections: dict[tuple[str, ...], Any] = {("apps", name): app for name, app in content.apps.items()}
         sections |= {("secrets", name): secret for name, secret in content.secrets.items()}
-        sections |= {(name,): getattr(content, name) for name in SHARED if name in source.values}
+        sections |= {(name,): getattr(content, name) for name in source.values if name not in _TABLES}
         for key, entry in sections.items():
             if other := origins.get(key):
                 line = toml.line_of(other.text, key)
@@ -103,7 +122,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     if problems:
         raise sort_problems(problems, paths)
     configuration = _create_sections(file, files, entries, origins)
-    if configuration.notifies and (problems := _check_notifications(configuration)):
+    if problems := _check_extension_sections(configuration):
         raise sort_problems(problems, paths)
     if _has_commands(configuration) and os.geteuid() == 0:
         for source in files:
@@ -126,17 +145,15 @@ def _create_sections(
         journal = msgspec.structs.replace(journal, folder=str(folder / atomic.expand_home(journal.folder)))
     if audit.anchor_command:
         audit = _resolve_command(audit, folder)
-    notify = entries.pop(("notify",), NotifyConfig())
-    apps = {name: entry for (kind, name), entry in entries.items() if kind == "apps"}
+    shared = {key[0]: entry for key, entry in entries.items() if isinstance(entry, ConfigSection)}
     return Sections(
         files=files,
         folder=folder,
-        apps=apps,
-        secrets={name: entry for (kind, name), entry in entries.items() if kind == "secrets"},
+        apps={key[1]: entry for key, entry in entries.items() if key[0] == "apps"},
+        secrets={key[1]: entry for key, entry in entries.items() if key[0] == "secrets"},
         journal=journal,
         audit=audit,
-        notify=notify,
-        notifies=notify != NotifyConfig() or any(app.notify != NotifyConfig() for app in apps.values()),
+        extension_sections=shared,
         origins=origins,
     )
 
@@ -206,24 +223,20 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
     apps, kind = values.get("apps"), ConfigFile
     tables = [table for table in apps.values() if isinstance(table, dict)] if isinstance(apps, dict) else []
     # keys that the core does not know are sections of extensions
-    if unknown := frozenset(
-        key for table in tables for key in table if key not in AppConfig.__struct_fields__
-    ):
+    unknown = frozenset(key for key in values if key not in ConfigFile.__struct_fields__)
+    of_apps = frozenset(key for table in tables for key in table if key not in AppConfig.__struct_fields__)
+    if unknown or of_apps:
         from dbctl.config.extension_sections import create_file_type
 
-        kind = create_file_type(unknown)
+        kind = create_file_type(unknown, of_apps)
     return SourceFile(path, text, values), toml.structure(values, kind, text)
 
 
-def _check_notifications(sections: Sections) -> list[toml.Problem]:
-    """Return the invalid values of the sections ``notify``; none without their extension, because nothing reads them."""
-    from dbctl.extensions import registry
-
-    place = registry.find_place("check_notify")
+def _check_extension_sections(sections: Sections) -> list[toml.Problem]:
     problems = list[toml.Problem]()
-    for key, reason in registry.load(place)(sections) if place else ():
-        section = key[:2] if key[0] == "apps" else key[:1]
-        problems += locate_problems(sections.origins[section], [(key, reason)])
+    for key, apps, section in sections.list_extension_sections():
+        reasons = [((*key, *inner), reason) for inner, reason in section.find_problems(apps)]
+        problems += locate_problems(sections.origins[key[:2]], reasons)
     return problems
 
 
@@ -231,12 +244,9 @@ def _has_commands(sections: Sections) -> bool:
     """Whether the configuration names programs that dbctl runs."""
     if sections.audit.anchor_command or any(secret.command for secret in sections.secrets.values()):
         return True
-    return any(
-        app.hooks != HooksConfig()
-        or app.maintenance_mode
-        or any(section.names_program for section in list_app_sections(app).values())
-        for app in sections.apps.values()
-    )
+    if any(section.names_program for _, _, section in sections.list_extension_sections()):
+        return True
+    return any(app.hooks != HooksConfig() or app.maintenance_mode for app in sections.apps.values())
 
 
 def _resolve_command(section: AuditConfig, folder: Path) -> AuditConfig:

@@ -1,4 +1,4 @@
-"""Failures of what surrounds commands: journal, audit log, undo, hooks, maintenance mode, notifications, timers, replication; internal errors."""
+"""Failures of what surrounds commands: journal, audit log, undo, hooks, maintenance mode, timers, replication; internal errors."""
 
 from __future__ import annotations
 
@@ -58,11 +58,6 @@ class MaintenanceNotConfiguredError(DbctlError, status=Exit.USAGE):
 class MaintenanceStateError(DbctlError, status=Exit.FAILED, code="maintenance-state-failed"):
     sentence = "the maintenance mode of {app} cannot be recorded in {path}: {reason}"
     remedy = "Set DBCTL_STATE to another directory for state."
-
-
-class NotifyNotConfiguredError(DbctlError, status=Exit.USAGE):
-    sentence = "no {channel} is configured for notifications"
-    remedy = "Add a section such as [notify.email]; list its keys with: `config explain notify`"
 
 
 class UnitForeignError(DbctlError, status=Exit.REFUSED):

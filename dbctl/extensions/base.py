@@ -12,7 +12,7 @@ from dbctl.url import EngineEntry
 Place: TypeAlias = str
 
 #: What the sections of extensions belong to: the field of ``Extension`` with them.
-SectionOwner: TypeAlias = Literal["app_sections", "profile_sections"]
+SectionOwner: TypeAlias = Literal["config_sections", "app_sections", "profile_sections"]
 
 #: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
 #: and one for another version is reported by ``doctor`` and adds nothing.
@@ -20,11 +20,12 @@ API = 1
 
 
 class SectionEntry(Struct, frozen=True, kw_only=True):
-    """A section that an extension owns, of an app in ``dbctl.toml`` (``[apps.APP.NAME]``) or of a profile (``[NAME]``)."""
+    """A section that an extension owns: of ``dbctl.toml`` or a profile (``[NAME]``), or of an app (``[apps.APP.NAME]``)."""
 
-    kind: Place  #: its type: an ``AppSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``
+    kind: Place  #: its type: a ``ConfigSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``
     meaning: str  #: for the reference
     after: str  #: the key that precedes it in the reference
+    has_secret_addresses: bool = False  #: whether only scheme and host of its addresses may be shown
 
 
 class Extension(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     groups: Mapping[str, Place] = {}
     #: the module of each command that joins a group of the core, such as ``data diff``; its ``GROUP`` has the name of that group
     commands: Mapping[str, Place] = {}
+    config_sections: Mapping[str, SectionEntry] = {}  #: of the configuration, for all apps, by their names
     app_sections: Mapping[str, SectionEntry] = {}  #: of apps in the configuration, by their names
     profile_sections: Mapping[str, SectionEntry] = {}  #: of profiles, by their names
     #: for each set of checks (``SetName`` of ``dbctl.services.checks.base``), its ``Check``, or a sequence of them, run after those of
@@ -60,8 +62,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that returns the observer of a recorded run, a ``RunObserver`` of ``dbctl.cli._support.runs``; None: the run needs none:
     #: ``(location, run, interrupted) -> RunObserver | None``
     on_run: Place = ""
-    #: a function that yields the key and the reason of each invalid value of the sections ``notify``: ``(sections) -> Iterator[Problem]``
-    check_notify: Place = ""
+    #: a function that returns the names of the jobs that the configuration requests for each app, by the names of the apps:
+    #: ``(sections) -> Mapping[str, Collection[str]]``
+    find_jobs: Place = ""
     #: a function that yields a file or folder that dbctl did not create as a staged backup, and the repository through which it is read:
     #: ``(repository, path, *, created_at, trial, keys) -> AbstractContextManager[tuple[StagedBackup, Repository]]``
     stage_foreign: Place = ""

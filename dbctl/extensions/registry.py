@@ -69,8 +69,25 @@ BUILT_IN: Sequence[Extension] = (
         name="notify",
         groups={"notify": "dbctl.extensions.notify.commands"},
         checks={"doctor": ["dbctl.extensions.notify.package_check:check_package"]},
+        config_sections={
+            "notify": SectionEntry(
+                kind="dbctl.extensions.notify.section:NotifyConfig",
+                meaning="channels and rules of notifications, for all apps",
+                after="audit",
+                has_secret_addresses=True,
+            )
+        },
+        app_sections={
+            "notify": SectionEntry(
+                kind="dbctl.extensions.notify.section:NotifyConfig",
+                meaning="channels and rules of notifications, instead of those of ``[notify]``",
+                after="maintenance_mode",
+                has_secret_addresses=True,
+            )
+        },
+        errors="dbctl.extensions.notify.errors",
         on_run="dbctl.extensions.notify.observer:observe_run",
-        check_notify="dbctl.extensions.notify.configuration:find_problems",
+        find_jobs="dbctl.extensions.notify.section:find_jobs",
     ),
     Extension(
         name="reports",
@@ -137,6 +154,7 @@ BUILT_IN: Sequence[Extension] = (
 
 #: What has sections of extensions in addition to those of the core: what it is, and its type.
 _CORE_SECTIONS: Mapping[SectionOwner, tuple[str, Place]] = {
+    "config_sections": ("the configuration", "dbctl.config.model:ConfigFile"),
     "app_sections": ("apps", "dbctl.config.model:AppConfig"),
     "profile_sections": ("profiles", "dbctl.profiles.model.profile:Profile"),
 }

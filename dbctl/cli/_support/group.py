@@ -160,14 +160,14 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
             ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
             records = session.spec.recorded or os.environ.get("DBCTL_RECORD") == "all"
             records = records and not ctx.params.get("dry_run")
-            records = records and bool(session.journal.folder or session.journal.notifies)
+            records = records and bool(session.journal.folder or session.journal.observes_runs)
             if records or session.options.log_file:
                 from dbctl.cli._support.runs import ObservedRun
 
                 with signals.defer_signals():  # between the record and the session that finishes it
                     session.run = ObservedRun(session, is_recorded=records)
                 signals.raise_if_interrupted()
-                session.run.notify_begin()
+                session.run.observe_begin()
         return super().invoke(ctx)
 
 

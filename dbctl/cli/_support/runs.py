@@ -170,7 +170,7 @@ class ObservedRun:
         self._findings: Sequence[Finding] = ()
         self._observer: RunObserver | None = None  #: None: no extension observes it
         interrupted = self._recorder.interrupted if self._recorder else ()
-        if is_recorded and (location.notifies or interrupted):
+        if is_recorded and (location.observes_runs or interrupted):
             from dbctl.extensions import registry
 
             if place := registry.find_place("on_run"):
@@ -196,10 +196,10 @@ class ObservedRun:
         self._is_reported = False
         self._report(text)
 
-    def notify_begin(self) -> None:
-        """Ping at the beginning of a job; the context must have this run, because a signal may end the command here."""
+    def observe_begin(self) -> None:
+        """Pass the beginning of the run to the observer; the context must have this run, because a signal may end the command here."""
         for text in self._observer.begin() if self._observer else ():
-            self._report_notification(text)
+            self._remark(text)
 
     def use_databases(self, names: Sequence[str]) -> None:
         """Record the databases of an app that the command uses; ``names`` may grow until the end."""
@@ -286,7 +286,7 @@ class ObservedRun:
         self._record(self._finish)
         self._publish(anchor)
         if self._observer:
-            self._notify(self._observer)
+            self._observe_end(self._observer)
         if self._log:
             self._end_log(self._log)
 
@@ -305,18 +305,18 @@ class ObservedRun:
         from dbctl.services.events.changes.log import publish_anchor
 
         for text in publish_anchor(self._location.folder, self._location.audit, anchor, self._run.audit):
-            self._report_notification(f"the end of the audit log was not stored: {text}")
+            self._remark(f"the end of the audit log was not stored: {text}")
 
-    def _notify(self, observer: RunObserver) -> None:
-        """Notify users of the result; a failure is a warning, also for a scheduled job, because nothing else reports it."""
+    def _observe_end(self, observer: RunObserver) -> None:
+        """Pass the result to the observer; its failure is a warning, also for a scheduled job, because nothing else reports it."""
         warnings = observer.finish(self._run, self._outcomes, self._findings)
         for text in warnings:
-            self._report_notification(text)
+            self._remark(text)
         if warnings:
             self._run = structs.replace(self._run, warnings=self._warnings[:MAX_WARNINGS])
             self._record(self._finish)
 
-    def _report_notification(self, text: str) -> None:
+    def _remark(self, text: str) -> None:
         streams.remark(f"dbctl: {text}", "due")
         self.add_warning(text)
 

@@ -11,9 +11,9 @@ from msgspec import structs
 
 from dbctl.config.sections import Sections, Selection
 from dbctl.errors.base import DbctlError
-from dbctl.errors.operations import NotifyNotConfiguredError
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.extensions.notify.dispatch import Dispatcher, ProblemsSent, group_by_settings
+from dbctl.extensions.notify.errors import NotifyNotConfiguredError
 from dbctl.extensions.notify.notice import Attachment, Notice, list_findings
 from dbctl.extensions.notify.observer import list_run_problems, report_findings, report_group
 from dbctl.model import Finding, Severity, format_count, time_before

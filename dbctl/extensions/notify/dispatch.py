@@ -14,14 +14,16 @@ import msgspec
 from msgspec import structs
 
 from dbctl.config.environment import VariableUnreadableError
-from dbctl.config.model import JobCommand, NotifyConfig, NotifyEvent
+from dbctl.config.model import JobCommand
 from dbctl.config.sections import Sections
 from dbctl.errors.base import Exit
-from dbctl.errors.operations import NotifyNotConfiguredError
-from dbctl.extensions.notify.channels.base import Channel, SendFailedError, create_channels
+from dbctl.extensions import registry
+from dbctl.extensions.notify.addresses import fill_placeholders
+from dbctl.extensions.notify.channels.base import Channel, SendFailedError
 from dbctl.extensions.notify.channels.ping import Ping
-from dbctl.extensions.notify.configuration import fill_placeholders, merge_notify
+from dbctl.extensions.notify.errors import NotifyNotConfiguredError
 from dbctl.extensions.notify.notice import Event, Notice
+from dbctl.extensions.notify.section import merge_sections
 from dbctl.files.temp import start_call
 from dbctl.model import ChangeResult, Closing, Effect, Page, Severity, Struct, format_count
 from dbctl.services.events.notices import SentNotices
@@ -102,32 +104,22 @@ SEVERITIES: Sequence[Severity] = ("info", "warning", "error")
 class NotifySettings:
     """The merged sections ``[notify]`` and ``[apps.NAME.notify]``."""
 
-    def __init__(self, section: NotifyConfig, folder: Path) -> None:
-        """Read nothing yet: channels read their secrets when they send."""
-        self.section = section
-        self.rules = frozenset(get_args(NotifyEvent) if section.on is None else section.on)
+    def __init__(self, sections: Sections, app: str) -> None:
+        """Read nothing yet: channels read their secrets when they send. ``app`` may be an instance of a fleet; empty: those of all apps."""
+        section, channels = merge_sections(sections, app)
+        #: equal for apps with the same settings
+        self.key = msgspec.json.encode([section, channels])
+        self.ping, self.rules = section.ping, section.rules
         self.repeat = parse_duration(section.repeat) if section.repeat else DEFAULT_REPEAT
         self.severity = SEVERITIES.index(section.severity or "error")
-        self.channels: Sequence[Channel] = create_channels(section, folder)
-
-    @property
-    def key(self) -> bytes:
-        """Equal for apps with the same settings."""
-        return msgspec.json.encode(self.section)
+        self.channels: Sequence[Channel] = [
+            registry.load(channel.channel)(channel, sections.folder) for channel in channels.values()
+        ]
 
     def find_ping(self, app: str, command: str) -> str:
         """Return the address that is pinged for a job, with its variables; empty: none is configured."""
-        ping = self.section.ping
-        text = ping if isinstance(ping, str) else dict[str, str](**ping).get(command, "")
+        text = self.ping if isinstance(self.ping, str) else dict[str, str](**self.ping).get(command, "")
         return fill_placeholders(text, {"app": _slug(app), "command": _slug(command)})
-
-
-def read_settings(sections: Sections, app: str) -> NotifySettings:
-    """Return the settings of an app or of an instance of a fleet; empty: those of all apps."""
-    section = merge_notify(
-        sections.notify, sections.apps.get(app) or sections.apps.get(app.partition("/")[0])
-    )
-    return NotifySettings(section, sections.folder)
 
 
 def group_by_settings(
@@ -136,7 +128,7 @@ def group_by_settings(
     """Return the apps with equal settings together, so that one message is about all of them."""
     groups: dict[bytes, tuple[NotifySettings, list[str]]] = {}
     for app in apps or [""]:
-        settings = read_settings(sections, app)
+        settings = NotifySettings(sections, app)
         groups.setdefault(settings.key, (settings, []))[1].append(app)
     return list(groups.values())
 
@@ -371,7 +363,7 @@ def send_tests(sections: Sections, apps: Sequence[str], channel: str) -> Channel
 
 
 def _list_tasks(settings: NotifySettings, apps: Sequence[str]) -> Iterator[Task]:
-    jobs = [_SAMPLE_JOB] if isinstance(settings.section.ping, str) else get_args(JobCommand)
+    jobs = [_SAMPLE_JOB] if isinstance(settings.ping, str) else get_args(JobCommand)
     addresses = (settings.find_ping(app, job) for app in apps for job in jobs)
     for ping in [Ping(address) for address in dict.fromkeys(addresses) if address]:
         yield Task(ping.name, ping.place, ping.test)

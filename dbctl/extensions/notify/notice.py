@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import field
 
-from dbctl.config.model import NotifyEvent
 from dbctl.errors.base import Remedy
+from dbctl.extensions.notify.section import NotifyEvent
 from dbctl.model import Finding, Severity, Struct, now
 from dbctl.services.events.runs import CommandHistory, Run, RunOutcome
 

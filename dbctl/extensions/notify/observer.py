@@ -14,9 +14,9 @@ from dbctl.extensions.notify.dispatch import (
     BEGIN_SECONDS,
     SEVERITIES,
     Dispatcher,
+    NotifySettings,
     Problem,
     Task,
-    read_settings,
     run_tasks,
 )
 from dbctl.extensions.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
@@ -44,7 +44,7 @@ def observe_run(location: JournalLocation, run: Run, interrupted: Sequence[Run])
         interrupted: runs that the journal found without a process when this one began.
     """
     interrupted = [other for other in interrupted if other.command in UNATTENDED and other.config]
-    is_job = run.command in UNATTENDED and location.notifies
+    is_job = run.command in UNATTENDED and location.observes_runs
     return RunNotifier(location, run, interrupted) if is_job or interrupted else None
 
 
@@ -59,7 +59,7 @@ class RunNotifier:
         if self._sections:
             use_secrets(self._sections.secrets, self._sections.folder)
             addresses = [
-                read_settings(self._sections, app).find_ping(app, run.command)
+                NotifySettings(self._sections, app).find_ping(app, run.command)
                 for app in location.apps or [""]
             ]
             self._pings = [Ping(address) for address in dict.fromkeys(addresses) if address]
@@ -89,7 +89,7 @@ class RunNotifier:
                     foreign = read_sections(Path(config))
                 warnings += self._notify(foreign, config, None, (), ())
         sections = self._location.configuration
-        if sections and self._location.notifies:
+        if sections and self._location.observes_runs:
             warnings += self._notify(sections, self._location.config, run, outcomes, findings)
         return warnings
 
@@ -158,7 +158,7 @@ class RunNotifier:
     ) -> None:
         """Report the findings of a run, except to users who receive those of a failed run with the failure."""
         for app in self._location.apps or ("",):
-            if not (failed and "failed" in read_settings(sections, app).rules):
+            if not (failed and "failed" in NotifySettings(sections, app).rules):
                 report_findings(dispatcher, sections, app, f"{run.command} findings", findings, run)
 
     def _report_missing(self, dispatcher: Dispatcher, sections: Sections) -> None:
@@ -216,7 +216,7 @@ def report_findings(
     run: Run | None = None,
 ) -> None:
     """Report the findings that are at least as severe as configured, or that there are none any more."""
-    minimum = read_settings(sections, app).severity
+    minimum = NotifySettings(sections, app).severity
     severe = [finding for finding in findings if SEVERITIES.index(finding.severity) >= minimum]
     severities: list[Severity] = [finding.severity for finding in severe]
     notice = Notice(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
@@ -17,6 +17,7 @@ from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
+from dbctl.extensions import registry as extensions
 from dbctl.extensions.schedule.section import read_section
 from dbctl.model import Struct
 from dbctl.profiles.formats import CRON_FIELDS, FORMATS
@@ -188,6 +189,9 @@ class _JobKind(NamedTuple):
     is_destructive: bool = False  #: requires a confirmation
     is_silent: bool = False  #: its output is only for people
     is_for_all_apps: bool = False
+    is_requested: bool = (
+        False  #: only an app for which the configuration requests it has the job (``Extension.find_jobs``)
+    )
 
 
 def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]:
@@ -306,7 +310,7 @@ KINDS = (
         arguments=("notify", "check"),
         minute=3,
         hours="8 * * *",
-        list_targets=lambda app, _: WHOLE_APP if app.has_messages else (),
+        is_requested=True,
     ),
     _JobKind(
         name="summary",
@@ -314,7 +318,7 @@ KINDS = (
         arguments=("notify", "summary", "--report"),
         minute=19,
         hours="10 * * 1",
-        list_targets=lambda app, _: WHOLE_APP if app.has_summary else (),
+        is_requested=True,
         is_for_all_apps=True,
     ),
 )
@@ -361,7 +365,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
     app_names = list_app_names(selection)
     offset = 60 * app_names.index(app.name) // len(app_names)
     options = command_line.app_options(selection, app)
-    section = read_section(app)
+    section, requested = read_section(app), _find_requested(selection, app.name)
     unknown = [name for name in section.databases if name not in app.databases]
     if unknown:
         raise UsageError(
@@ -374,7 +378,8 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             for database, schedules in section.databases.items()
             if kind.name in schedules
         ]
-        if targets := kind.list_targets(app, profile):
+        targets = kind.list_targets(app, profile) if not kind.is_requested or kind.name in requested else ()
+        if targets:
             minute = (kind.minute + offset) % 60
             default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
             entries[:0] = [(configured or default, target) for target in targets]
@@ -406,6 +411,15 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     is_silent=kind.is_silent,
                 )
             )
+
+
+def _find_requested(selection: Selection, app: str) -> Collection[str]:
+    """Return the names of the jobs that the configuration requests for an app, as their extension reads it."""
+    place = extensions.find_place("find_jobs")
+    if not place or (selection.profile and selection.urls):
+        return ()
+    jobs: Mapping[str, Collection[str]] = extensions.load(place)(config.load_sections(selection))
+    return jobs[app]
 
 
 def list_app_names(selection: Selection) -> Sequence[str]:

@@ -6,10 +6,10 @@ from typing import Literal
 import msgspec
 
 from dbctl.config.model import App
-from dbctl.config.resolver import AppSection
+from dbctl.config.resolver import ConfigSection
 
 
-class Schedule(AppSection, frozen=True, kw_only=True):
+class Schedule(ConfigSection, frozen=True, kw_only=True):
     """``[apps.NAME.schedule]``: cron expressions of jobs; ``off`` disables a job, empty means its default time."""
 
     search: str = ""  #: ``search index build``

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.config.environment import VARIABLE_PATTERN, VariableUnreadableError
 from dbctl.config.model import App
-from dbctl.config.resolver import AppSection, Resolver
+from dbctl.config.resolver import ConfigSection, Resolver
 from dbctl.config.secrets import read_app_variable, read_first_line
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.extensions.semantic.errors import EmbedderKeyMissingError
@@ -29,7 +29,7 @@ _KEY_PATTERN = r"[!-~]{1,4096}"
 EmbedderKind: TypeAlias = Literal["gemini", "openai", "command", "local"]
 
 
-class Embedder(AppSection, frozen=True, kw_only=True):
+class Embedder(ConfigSection, frozen=True, kw_only=True):
     """``[apps.NAME.embedder]``: computes the vector of a text, with the model that the app uses.
 
     Kinds: ``gemini``, Google's service; ``openai``, any service with an OpenAI-compatible ``/embeddings`` endpoint;

@@ -151,14 +151,18 @@ def check_configuration(subject: FileSubject) -> Iterator[Finding]:
 
 def _list_absent_sections(sections: Sections) -> Iterator[str]:
     """Yield the configured sections that nothing reads: who waits for a message or a job would wait in vain."""
-    if sections.notifies and registry.find_place("on_run") is None:
-        yield "notify"
-    configured = {
-        key for source in sections.files for app in source.values.get("apps", {}).values() for key in app
-    }
-    for name, section in registry.list_sections("app_sections", ()).items():
-        if section is None and name in configured:
-            yield name
+    shared = [source.values for source in sections.files]
+    apps = [app for values in shared for app in values.get("apps", {}).values()]
+    listed = [
+        (registry.list_sections("config_sections", ()), shared),
+        (registry.list_sections("app_sections", ()), apps),
+    ]
+    yield from dict.fromkeys(
+        name
+        for entries, tables in listed
+        for name, entry in entries.items()
+        if entry is None and any(name in table for table in tables)
+    )
 
 
 def _check_source(source: SourceFile, passwords: Sequence[str]) -> Iterator[Finding]:

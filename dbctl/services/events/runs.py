@@ -232,9 +232,9 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
         return self.folder
 
     @property
-    def notifies(self) -> bool:
-        """Whether the configuration has a section ``notify``."""
-        return self.configuration is not None and self.configuration.notifies
+    def observes_runs(self) -> bool:
+        """Whether a section of the configuration requires that runs are observed."""
+        return self.configuration is not None and self.configuration.observes_runs
 
 
 def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLocation:

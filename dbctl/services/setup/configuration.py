@@ -12,16 +12,16 @@ import msgspec
 
 from dbctl.config import loader as config
 from dbctl.config.model import CONFIG_SCHEMA
-from dbctl.config.secrets import redact_channel, redact_value
+from dbctl.config.secrets import redact_addresses, redact_value
 from dbctl.config.sections import Selection
 from dbctl.errors.usage import ConfigKeyMissingError
+from dbctl.extensions import registry
+from dbctl.extensions.base import SectionOwner
 from dbctl.files import toml
 from dbctl.model import Page, Row, Struct
 
 #: The part of a key that the user chooses, such as the name of an app.
 NAME = "NAME"
-#: The section whose addresses may be secret.
-NOTIFY = "notify"
 #: Keys can be written without it.
 APP_PREFIX = ("apps", NAME)
 _KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -77,7 +77,7 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         items += [
             ConfiguredKey(
                 key=toml.dotted(key),
-                value=redact_channel(value) if NOTIFY in key else redact_value(value),
+                value=redact_addresses(value) if _has_secret_addresses(key) else redact_value(value),
                 line=toml.line_of(source.text, key),
                 file=str(source.path),
             )
@@ -85,6 +85,15 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         ]
         items += _list_defaults(section[1], configured) if with_defaults and section[0] == "apps" else ()
     return path, Page(items=items, total=len(items), column_names=ConfiguredKey.__struct_fields__)
+
+
+def _has_secret_addresses(key: Sequence[str]) -> bool:
+    """Whether the addresses of a section of an extension are secret; those of an absent extension may be."""
+    owner: SectionOwner = "app_sections" if key[0] == "apps" else "config_sections"
+    name = key[2 if key[0] == "apps" else 0]
+    sections = registry.list_sections(owner, [name])
+    section = sections.get(name)
+    return name in sections and (section is None or section.has_secret_addresses)
 
 
 def _list_values(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:

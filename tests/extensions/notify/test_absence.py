@@ -54,6 +54,16 @@ def test_doctor_reports_the_section_that_has_no_effect(blog, remainder):
     assert "extension-absent" not in Remainder(blog / "whole").run("doctor", "-o", "json", cwd=blog).stdout
 
 
+def test_section_of_an_app_may_have_any_content_and_its_addresses_are_not_shown(blog, remainder):
+    with (blog / "dbctl.toml").open("a") as file:
+        file.write('[apps.blog.notify]\nnothing = 3\nplaces = ["https://example.org/marked"]\n')
+    shown = remainder.run("config", "show", cwd=blog)
+    assert (shown.returncode, "marked" in shown.stdout, "/hook" in shown.stdout) == (0, False, False)
+    examined = remainder.run("doctor", "-q", "-o", "json", cwd=blog)
+    messages = [finding["message"] for finding in json.loads(examined.stdout)["data"]["findings"]]
+    assert sum("the section notify has no effect" in message for message in messages) == 1
+
+
 def test_configuration_is_valid_and_has_no_jobs_of_the_extension(blog, remainder):
     assert remainder.run("config", "validate", cwd=blog).returncode == 0
     jobs = remainder.run("schedule", "cron", cwd=blog)

@@ -15,15 +15,22 @@ from typing import get_type_hints
 import pytest
 
 from dbctl.config.environment import VariableUnreadableError
-from dbctl.config.model import AppriseConfig, EmailConfig, NotifyConfig, NtfyConfig, WebhookConfig
+from dbctl.extensions import registry
 from dbctl.extensions.notify import package_check
 from dbctl.extensions.notify.channels.apprise import Apprise, Ntfy
-from dbctl.extensions.notify.channels.base import SendFailedError, create_channels
+from dbctl.extensions.notify.channels.base import SendFailedError
 from dbctl.extensions.notify.channels.email import Email
 from dbctl.extensions.notify.channels.ping import Ping
 from dbctl.extensions.notify.channels.webhook import Webhook, sign
 from dbctl.extensions.notify.dispatch import Task, run_tasks
 from dbctl.extensions.notify.notice import Notice
+from dbctl.extensions.notify.section import (
+    AppriseConfig,
+    EmailConfig,
+    NotifyConfig,
+    NtfyConfig,
+    WebhookConfig,
+)
 from dbctl.model import Finding, Secret, now
 from dbctl.signals import Interrupted
 from tests.fault_proxy import CUT, Response
@@ -66,7 +73,10 @@ def test_each_section_below_notify_has_a_channel(tmp_path):
     )
     sections = {key for key, kind in get_type_hints(NotifyConfig).items() if "Config" in str(kind)}
     assert set(section.channels) == sections, "add the section to this test"
-    assert {channel.name for channel in create_channels(section, tmp_path)} == sections
+    created = {
+        name: registry.load(channel.channel)(channel, tmp_path) for name, channel in section.channels.items()
+    }
+    assert {name: channel.name for name, channel in created.items()} == {name: name for name in sections}
 
 
 def read_reason(send: Callable[[], object]) -> str:

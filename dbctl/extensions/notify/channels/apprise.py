@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from dbctl.config.model import AppriseConfig, NtfyConfig
-from dbctl.extensions.notify.channels.base import SendFailedError, cut_text, describe_address
-from dbctl.extensions.notify.configuration import fill_address, fill_text, read_channel_secret
+from dbctl.extensions.notify.addresses import fill_address, fill_text
+from dbctl.extensions.notify.channels.base import (
+    SendFailedError,
+    cut_text,
+    describe_address,
+    read_channel_secret,
+)
 from dbctl.extensions.notify.notice import Notice
+from dbctl.extensions.notify.section import AppriseConfig, NtfyConfig
 
 _KINDS = {"error": "failure", "warning": "warning", "info": "info"}
 #: The length of a message that ntfy does not turn into an attachment, in bytes.
@@ -74,7 +79,7 @@ class Ntfy:
         priority, tag = _URGENCY[notice.severity]
         # A redirect could lead the message and the token to another server.
         query = {"redirect": "no", "image": "no", "priority": priority, "tags": tag}
-        if token := read_channel_secret("ntfy", self._section, self._folder):
+        if token := read_channel_secret(self._section, self._folder):
             if not (endpoint.secure or endpoint.is_loopback):
                 raise SendFailedError("the token would be sent unencrypted; write https://, or use no token")
             query |= {"auth": "token", "token": token.reveal()}

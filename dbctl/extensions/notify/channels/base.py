@@ -1,26 +1,19 @@
-"""The protocol of channels, and the channels of a section."""
+"""The protocol of channels, and what they have in common."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from dbctl.config.model import NotifyConfig
+from dbctl.config.environment import VariableUnreadableError, read_variable
 from dbctl.extensions.notify.notice import Notice
+from dbctl.extensions.notify.section import ChannelSection
+from dbctl.files import atomic
+from dbctl.model import Secret
 
 #: Seconds for one connection, and for each wait for a reply.
 SOCKET_SECONDS = 5.0
-
-#: The module and the class of each channel, by its key in ``[notify]``; only those of configured channels are imported.
-_CLASSES = {
-    "ntfy": ("apprise", "Ntfy"),
-    "webhook": ("webhook", "Webhook"),
-    "email": ("email", "Email"),
-    "apprise": ("apprise", "Apprise"),
-}
 
 
 class SendFailedError(Exception):
@@ -47,18 +40,23 @@ class Channel(Protocol):
         ...
 
 
-def create_channels(section: NotifyConfig, folder: Path) -> Sequence[Channel]:
-    """Return the configured channels.
+def read_channel_secret(channel: ChannelSection, folder: Path) -> Secret | None:
+    """Return the token, key or password of a channel; None: none is configured. ``folder`` is the base of relative paths.
 
-    Args:
-        section: the merged section of an app.
-        folder: the base of relative paths.
+    Raises:
+        VariableUnreadableError: it cannot be read, or is empty.
     """
-    channels = list[Channel]()
-    for name, channel in section.channels.items():
-        module, class_name = _CLASSES[name]
-        channels.append(getattr(import_module(f"{__package__}.{module}"), class_name)(channel, folder))
-    return channels
+    variable, file = (getattr(channel, key) for key in channel.secret_keys or ())
+    if not (variable or file):
+        return None
+    try:
+        text = atomic.read_settings(folder / atomic.expand_home(file)) if file else read_variable(variable)
+    except (OSError, UnicodeDecodeError) as error:
+        raise VariableUnreadableError(f"{file} cannot be read: {atomic.explain_failure(error)}") from error
+    text = text.partition("\n")[0].removesuffix("\r")
+    if not text:
+        raise VariableUnreadableError(f"{file or variable} is empty")
+    return Secret(text)
 
 
 def describe_address(text: str) -> str:

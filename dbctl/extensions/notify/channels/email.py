@@ -12,10 +12,14 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
-from dbctl.config.model import EmailConfig
-from dbctl.extensions.notify.channels.base import SOCKET_SECONDS, SendFailedError, cut_text
-from dbctl.extensions.notify.configuration import read_channel_secret
+from dbctl.extensions.notify.channels.base import (
+    SOCKET_SECONDS,
+    SendFailedError,
+    cut_text,
+    read_channel_secret,
+)
 from dbctl.extensions.notify.notice import Notice
+from dbctl.extensions.notify.section import EmailConfig
 from dbctl.http_client import explain_error
 from dbctl.model import join_hint
 
@@ -77,7 +81,7 @@ class Email:
             SendFailedError: the server does not offer STARTTLS; nothing was sent unencrypted.
         """
         section, context = self._section, ssl.create_default_context()
-        password = read_channel_secret("email", section, self._folder)
+        password = read_channel_secret(section, self._folder)
         # Without a name of this machine, smtplib looks it up in the DNS.
         host, name = section.host, os.uname().nodename
         server: smtplib.SMTP

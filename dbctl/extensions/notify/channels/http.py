@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
+from dbctl.extensions.notify.addresses import HttpAddress
 from dbctl.extensions.notify.channels.base import SOCKET_SECONDS, SendFailedError
-from dbctl.extensions.notify.configuration import HttpAddress
 from dbctl.http_client import REDIRECT_STATUSES, create_opener, explain_error
 from dbctl.model import join_hint
 

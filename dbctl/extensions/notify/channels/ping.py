@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from dbctl.extensions.notify.addresses import fill_address
 from dbctl.extensions.notify.channels.base import cut_text, describe_address
-from dbctl.extensions.notify.configuration import fill_address
 
 #: Bytes of the text that a ping sends.
 MAX_BODY = 10_000

@@ -14,11 +14,11 @@ from uuid import uuid4
 import msgspec
 from msgspec import structs
 
-from dbctl.config.model import WebhookConfig
-from dbctl.extensions.notify.channels.base import SendFailedError, describe_address
+from dbctl.extensions.notify.addresses import fill_address
+from dbctl.extensions.notify.channels.base import SendFailedError, describe_address, read_channel_secret
 from dbctl.extensions.notify.channels.http import post
-from dbctl.extensions.notify.configuration import fill_address, read_channel_secret
 from dbctl.extensions.notify.notice import Notice
+from dbctl.extensions.notify.section import WebhookConfig
 from dbctl.model import Secret
 
 #: The prefix of a key in Base64, as Standard Webhooks writes it.
@@ -41,7 +41,7 @@ class Webhook:
     def send(self, notice: Notice) -> None:
         """Send a request; as ``Channel.send``."""
         address = fill_address(self._section.url)
-        key = read_channel_secret("webhook", self._section, self._folder)
+        key = read_channel_secret(self._section, self._folder)
         data = {"title": notice.title, **structs.asdict(notice)}
         del data["attachment"]
         payload = {"type": f"dbctl.{notice.event}", "timestamp": notice.time, "data": data}

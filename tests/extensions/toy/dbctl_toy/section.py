@@ -3,12 +3,12 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
 
-from dbctl.config.resolver import AppSection
+from dbctl.config.resolver import ConfigSection
 from dbctl.profiles.model.base import TableName
 from dbctl.profiles.model.profile import Profile, ProfileSection
 
 
-class Toy(AppSection, frozen=True, kw_only=True):
+class Toy(ConfigSection, frozen=True, kw_only=True):
     """``[apps.NAME.toy]``."""
 
     greeting: str = "from another distribution"
