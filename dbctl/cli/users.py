@@ -179,7 +179,7 @@ def create(
         # report errors before prompting for a password
         plan = create_user(app, new).plan() if dry_run or not any(sources) else None
         new = _add_password(session, app, new, sources, dry_run=dry_run)
-        lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
+        lacks_settings = app.core.users and app.core.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
@@ -599,7 +599,7 @@ def _user_fields(
     app: "App", username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
     """Return the fields of a user; ``username`` is the value of the first login field of the profile."""
-    login = app.require_section(app.profile.users, "users").login[0]
+    login = app.require_section(app.core.users, "users").login[0]
     options = {field: text for field, text in options.items() if field != login}
     active_text = "" if active is None else "true" if active else "false"
     values = _merge_fields(fields, **options, active=active_text)
@@ -612,7 +612,7 @@ def _add_password(
     session: Session, app: "App", new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
 ) -> U:
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
-    has_passwords = app.profile.users is not None and app.profile.users.password is not None
+    has_passwords = app.core.users is not None and app.core.users.password is not None
     _, _, generate = options
     if (dry_run or not has_passwords) and not any(options):
         return new

@@ -1,4 +1,4 @@
-"""The part of a profile that most commands need: what the app and its databases are, and its users."""
+"""The part of a profile that most commands need: what the app and its databases are, its users and their roles, its settings and its audit log."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +11,8 @@ from dbctl.errors.usage import WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.databases import Database, Ledger
+from dbctl.profiles.model.roles import Roles
+from dbctl.profiles.model.settings import Audit, Settings
 from dbctl.profiles.model.users import Users
 
 #: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
@@ -54,6 +56,9 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     #: entries; delete an entry after the decision
     undecided: Mapping[Topic, Sequence[str]] = {}
     users: Users | None = None  #: the users of the app
+    roles: Roles | None = None  #: roles, if the app stores them as rows
+    settings: Sequence[Settings] = ()  #: settings of the app and of users
+    audit: Audit | None = None  #: the table in which dbctl records its changes as the app does
 
     @property
     def variants(self) -> Sequence[ProfileVariant]:

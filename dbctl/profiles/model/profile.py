@@ -22,9 +22,7 @@ from dbctl.profiles.model.integrity import (
     States,
     Values,
 )
-from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
-from dbctl.profiles.model.settings import Audit, Settings
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 
@@ -134,12 +132,9 @@ Added = TypeVar("Added", bound=ProfileSection)
 class Profile(CoreProfile, frozen=True, kw_only=True):
     """One kind of application."""
 
-    roles: Roles | None = None  #: roles, if the app stores them as rows
-    settings: Sequence[Settings] = ()  #: settings of the app and of users
     search: Sequence[Search] = ()  #: searches, for ``search NAME``
     sessions: Sequence[Sessions] = ()  #: the first is the default of ``--kind``
     cleanup: Sequence[Cleanup] = ()  #: rules for ``sessions cleanup``
-    audit: Audit | None = None  #: the table in which dbctl records its changes as the app does
     link: Sequence[CrossLink] = ()  #: links between databases, for ``integrity cross-check``
     recount: Sequence[Recount] = ()  #: stored counts, for ``integrity cross-check``
     known_login: Sequence[KnownLogin] = ()  #: accounts with published passwords, for ``doctor``

@@ -42,9 +42,9 @@ def check_acting(app: App) -> None:
         NotSupportedError: the app has no users.
         UserMissingError, AmbiguousLoginError, ActingUserInactiveError: as for ``acting_user``.
     """
-    if app.profile.users is None:
+    if app.core.users is None:
         hint = "It has no users. Omit --acting-as."
-        raise NotSupportedError(feature="--acting-as", subject=app.profile.title, hint=hint)
+        raise NotSupportedError(feature="--acting-as", subject=app.core.title, hint=hint)
     acting_user(app, app.reader(users_database(app)))
 
 
@@ -57,10 +57,10 @@ def record(
     the name of the operator. The profile may map ``action``, such as ``users.create``, to the app's name. ``resource`` is the kind
     of the changed row, ``resource_id`` its key. ``details`` never contain a secret.
     """
-    section = app.profile.audit
+    section = app.core.audit
     if section is None or section.table not in db.tables():
         return
-    live = LiveTable(app.profile, db, section.table, "the app's record of actions")
+    live = LiveTable(app.core, db, section.table, "the app's record of actions")
     operator = f"dbctl ({environment.operator_name()})"
     user = acting_user(app, db)
     facts = {
@@ -94,7 +94,7 @@ def record_writes(app: App, name: str, write: Write, database: Writable) -> Iter
     from dbctl.services.app.secrets import find_table_secrets, list_key_columns, list_row_secrets
     from dbctl.services.audit.capture import RecordedWriter
 
-    audit = app.profile.audit
+    audit = app.core.audit
     writer = RecordedWriter(
         database,
         name,

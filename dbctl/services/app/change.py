@@ -263,7 +263,7 @@ def _describe_lost_rows(
         database: the database.
         secrets: the secret columns of each table with deleted rows whose images are recorded.
     """
-    users, tables = app.profile.users, database.tables()
+    users, tables = app.core.users, database.tables()
     if users is not None and app.resolve_database(users) != name:
         users = None
     lost = {table.table.removesuffix("?") for table in users.signed_in} & secrets.keys() if users else set()

@@ -43,7 +43,7 @@ def selected_databases(app: App) -> Iterator[str]:
     Raises:
         DatabaseNotConfiguredError: a required database is not configured.
     """
-    for name, section in app.profile.databases.items():
+    for name, section in app.core.databases.items():
         if app.only not in ("", name):
             continue
         try:

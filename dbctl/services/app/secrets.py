@@ -171,7 +171,7 @@ def list_row_secrets(
         keys = find_keys(table)
         identifiers = [row[name] for name in keys if name in row]
         secret |= {name for name in random.difference(keys) if row[name] not in identifiers}
-    for settings in app.profile.settings:
+    for settings in app.core.settings:
         if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
             secret -= _list_public_values(settings, row)
@@ -356,14 +356,14 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
     for column_path in app.database(database).secret:
         table, _, column = column_path.rpartition(".")
         yield table, column
-    users = app.profile.users
+    users = app.core.users
     if users and app.resolve_database(users) == database:
         if users.password:
             for name in users.password.columns:
                 yield users.table, name
         for sign_in_table in users.signed_in:
             yield sign_in_table.table.removesuffix("?"), sign_in_table.token
-    for settings in app.profile.settings:
+    for settings in app.core.settings:
         if settings.secret and app.resolve_database(settings) == database:
             yield settings.table, settings.fields["value"]
 

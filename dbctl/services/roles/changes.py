@@ -209,7 +209,7 @@ def change_permissions(
         return ChangePermissions(table, name, permissions, granted=granted, built_in=built_in)
 
     def list_expendable_tables() -> set[str]:
-        section = app.profile.roles.permissions if app.profile.roles else None
+        section = app.core.roles.permissions if app.core.roles else None
         return {section.link.table} if section and not granted else set()
 
     return Change(app, users_database(app), draft, expendable_tables=list_expendable_tables)
@@ -316,7 +316,7 @@ def _require_custom_role(table: RoleTable, name: str | KeyText) -> Role:
     """
     role = table.find(name)
     if role.built_in:
-        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice="")
+        raise BuiltInRoleError(name=role.name, profile=table.app.core.title, advice="")
     return role
 
 
@@ -327,11 +327,11 @@ def _refuse_guarded_role(table: RoleTable, role: Role) -> None:
         BuiltInRoleError: it is one of them.
     """
     if _is_guarded_role(table, role):
-        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice="")
+        raise BuiltInRoleError(name=role.name, profile=table.app.core.title, advice="")
 
 
 def _is_guarded_role(table: RoleTable, role: Role) -> bool:
-    users = table.app.profile.users
+    users = table.app.core.users
     names = [users.admin_role, users.role.exclusive if users.role else ""] if users else []
     return role.name.casefold() in map(str.casefold, filter(None, names))
 
@@ -350,7 +350,7 @@ def _refuse_permissions(table: RoleTable, role: Role, changed: Sequence[str], *,
     if not is_allowed:
         has_option = granted or not _is_guarded_role(table, role)
         advice = "Change it nevertheless with --built-in. " if has_option else ""
-        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice=advice)
+        raise BuiltInRoleError(name=role.name, profile=table.app.core.title, advice=advice)
 
 
 def _require_role_table(app: App, db: Readable) -> RoleTable:
@@ -359,12 +359,12 @@ def _require_role_table(app: App, db: Readable) -> RoleTable:
     Raises:
         NotSupportedError: roles are values in the rows of users, without a table.
     """
-    users = app.profile.users
-    if app.profile.roles is None and users and users.role:
+    users = app.core.users
+    if app.core.roles is None and users and users.role:
         known = ", ".join(role.name for role in read_roles(app, db))
         section = users.role
         place = section.role_table or f"{users.table}.{section.column}" if section.column else "users"
         raise NotSupportedError(
-            feature="changing roles", subject=app.profile.title, hint=ROLES_HINT, place=place, known=known
+            feature="changing roles", subject=app.core.title, hint=ROLES_HINT, place=place, known=known
         )
     return RoleTable(app, db)

@@ -91,9 +91,9 @@ def show_role(app: App, name: str | KeyText) -> RoleDetail:
 
 def read_roles(app: App, db: Readable) -> list[Role]:
     """Return the rows of the table of roles, and the roles that are only values in the rows of users."""
-    stored = RoleTable(app, db).read() if app.profile.roles else []
+    stored = RoleTable(app, db).read() if app.core.roles else []
     names = {role.name for role in stored}
-    users = UserTable(app, db) if app.profile.users else None
+    users = UserTable(app, db) if app.core.users else None
     known = list_permission_names(app, db) if _has_permissions(app) else None
     if users is None or (users.roles is None and stored):
         return stored
@@ -120,7 +120,7 @@ def _add_fixed_permissions(
 
 
 def _has_permissions(app: App) -> bool:
-    roles, users = app.profile.roles, app.profile.users
+    roles, users = app.core.roles, app.core.users
     return bool((roles and roles.permissions) or (users and users.role and users.role.permissions))
 
 
@@ -130,9 +130,9 @@ def list_permission_names(app: App, db: Readable) -> list[str]:
     Raises:
         FeatureMissingError: the app has no permissions.
     """
-    if app.profile.roles and app.profile.roles.permissions:
+    if app.core.roles and app.core.roles.permissions:
         return list(RoleTable(app, db).permission_keys())
-    users = app.profile.users
+    users = app.core.users
     fixed = users.role.permissions if users and users.role else {}
     names = [name for names in fixed.values() for name in names if "*" not in name]
     return list(dict.fromkeys(app.require_section(names, "permissions")))
@@ -149,7 +149,7 @@ def read_permissions(app: App, db: Readable, user: User) -> Sequence[str] | None
 
 def _read_grants(app: App, db: Readable, user: User) -> list[str]:
     """Return the permissions that a user has without a role."""
-    section = app.profile.roles.permissions if app.profile.roles else None
+    section = app.core.roles.permissions if app.core.roles else None
     link = section.user_link if section else None
     if link is None:
         return []
@@ -177,10 +177,10 @@ def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
 
 def _read_details(app: App, db: Readable) -> dict[str, dict[str, str | None]]:
     """Return the description, resource and action of each permission in a table."""
-    section = app.profile.roles.permissions if app.profile.roles else None
+    section = app.core.roles.permissions if app.core.roles else None
     if section is None:
         return {}
-    live = LiveTable(app.profile, db, section.table, "permissions")
+    live = LiveTable(app.core, db, section.table, "permissions")
     columns = live.map_columns(
         {field: getattr(section, field) for field in ("description", "resource", "action")}
     )

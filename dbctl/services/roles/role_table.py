@@ -64,8 +64,8 @@ class RoleTable:
             FeatureMissingError: the app has no table of roles.
         """
         self.app, self.db = app, db
-        self.section: Roles = app.require_section(app.profile.roles, feature)
-        self.live = LiveTable(app.profile, db, self.section.table, "roles")
+        self.section: Roles = app.require_section(app.core.roles, feature)
+        self.live = LiveTable(app.core, db, self.section.table, "roles")
         self.fields = self.live.map_columns(self.section.fields)
 
     def read(self, where: Sequence[Where] = ()) -> list[Role]:
@@ -113,11 +113,11 @@ class RoleTable:
         return self.read([Condition(self.section.key, "=", key)])[0]
 
     def _refuse_fixed_role(self, name: str) -> None:
-        users = UserTable(self.app, self.db) if self.app.profile.users else None
+        users = UserTable(self.app, self.db) if self.app.core.users else None
         if users and users.roles and name.casefold() in map(str.casefold, users.roles.names()):
             hint = f"The rows of users contain it; change roles of {self.live.name} only."
             raise NotSupportedError(
-                feature=f"changing the role {name}", subject=self.app.profile.title, hint=hint
+                feature=f"changing the role {name}", subject=self.app.core.title, hint=hint
             )
 
     def permission_keys(self) -> dict[str, object]:
@@ -148,7 +148,7 @@ class RoleTable:
 
         Empty in an app whose users have no roles.
         """
-        roles = UserTable(self.app, self.db).roles if self.app.profile.users else None
+        roles = UserTable(self.app, self.db).roles if self.app.core.users else None
         return roles.count_users(with_others=with_others) if roles else {}
 
 

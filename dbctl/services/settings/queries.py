@@ -154,9 +154,9 @@ def defaults_for_new_user(app: App, db: Readable) -> dict[str, str]:
         UsageError: it adds none.
         ProfileContradictionError: the stored settings contradict how the profile writes their times.
     """
-    users = app.require_section(app.profile.users, "users")
+    users = app.require_section(app.core.users, "users")
     if not users.new_settings:
-        raise UsageError(detail=f"{app.profile.title} has no settings for new users")
+        raise UsageError(detail=f"{app.core.title} has no settings for new users")
     refuse_contradictions(app, users_database(app), db, ("setting-times",))
     stored = open_settings(app, db).read() if find_section(app, "system") else ()
     live = {setting.key: setting.value for setting in stored if setting.value is not None}
@@ -217,7 +217,7 @@ class SingleRowSettings(SettingStore):
     def create_setting(self, key: str, value: object) -> Setting:
         known = ", ".join(self._columns)
         raise UsageError(
-            detail=f"{self.app.profile.title} has no setting {key!r} and accepts no new ones ({value!r}); it has: {known}"
+            detail=f"{self.app.core.title} has no setting {key!r} and accepts no new ones ({value!r}); it has: {known}"
         )
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:

@@ -75,7 +75,7 @@ class SettingRows(SettingStore):
 
     def _read_updating_users(self) -> dict[object, str]:
         column = self._fields.get("updated_by")
-        if column is None or self.app.profile.users is None:
+        if column is None or self.app.core.users is None:
             return {}
         users = open_users(self.app, self.db)
         keys = [key for key in self.db.count_by(self.live.name, column) if key is not None]

@@ -96,7 +96,7 @@ class SettingStore(ABC):
         """
         self.app, self.db, self.section, self.user = app, db, section, user
         self.live = LiveTable(
-            app.profile, db, section.table, f"{section.scope} settings" if user else "settings"
+            app.core, db, section.table, f"{section.scope} settings" if user else "settings"
         )
         self._fields = self.live.map_columns(section.fields)
 
@@ -301,7 +301,7 @@ def declare_setting(section: Settings, key: str, value: object, kind: str) -> Se
 
 def find_section(app: App, scope: str) -> Settings | None:
     """Return the section of the profile for a scope, or None."""
-    return next((section for section in app.profile.settings if section.scope == scope), None)
+    return next((section for section in app.core.settings if section.scope == scope), None)
 
 
 def scope_of(owner: SettingOwner) -> str:

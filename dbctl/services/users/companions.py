@@ -52,7 +52,7 @@ class CompanionRows:
         )
         first_tables = {name.partition(".")[0] for name in _list_references(section.new.values())}
         companions = [
-            _find_companion(LiveTable(users.app.profile, users.db, name, "new users"), row, references)
+            _find_companion(LiveTable(users.app.core, users.db, name, "new users"), row, references)
             for row in section.create
             if (name := row.table.removesuffix("?")) in tables or name == row.table
         ]

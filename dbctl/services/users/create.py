@@ -94,7 +94,7 @@ def check_password(app: App, password: Secret) -> None:
         NotSupportedError: the profile names no hash format that the app writes.
         ValueInvalidError: the password violates a rule of the app; the message does not contain it.
     """
-    users = app.require_section(app.profile.users, "users")
+    users = app.require_section(app.core.users, "users")
     require_prefix(app)
     check_secret("password", password, users.rules.get("password"))
 
@@ -169,7 +169,7 @@ class CreateUser:
             default_settings=list(self._settings),
             undecided=[
                 f"the profile leaves it open: {decision}"
-                for decision in users.app.profile.undecided.get("new-users", ())
+                for decision in users.app.core.undecided.get("new-users", ())
             ],
             password=new.generated_password.reveal() if new.generated_password else None,
         )
@@ -199,7 +199,7 @@ class NewUserRows:
         """
         if reason := users.section.only_app_creates:
             hint = f"Create the user in the app: {reason}."
-            raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+            raise NotSupportedError(feature="creating users", subject=users.app.core.title, hint=hint)
         users.app.require_decision("login", "a login")
         if users.section.password is None:
             users.app.require_decision("passwords", "new users")
@@ -288,7 +288,7 @@ class NewUserRows:
             from dbctl.services.users.companions import name_option
 
             options = " and ".join(map(name_option, missing))
-            detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
+            detail = f"a user of {users.app.core.title} requires {' and '.join(missing)}: add {options}"
             raise UsageError(detail=detail)
         if uncovered:
             missing_value = f"a value for {', '.join(uncovered)} (not in the profile)"

@@ -116,7 +116,7 @@ def delete_users(
             has_state = "active" in users.field_names and users.can_deactivate
             hint = DEACTIVATE_HINT if has_state else f"Only the app deletes users: {reason}."
             raise NotSupportedError(
-                feature="users delete", subject=app.profile.title, hint=hint, cause=reason
+                feature="users delete", subject=app.core.title, hint=hint, cause=reason
             )
         app.require_decision("rights", "users delete")
         leaving = users.find_users(selector)
@@ -215,7 +215,7 @@ class DeleteUsers:
             steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")
         self._undecided = [
             f"the profile leaves it open: {decision}"
-            for decision in users.app.profile.undecided.get("deletion", ())
+            for decision in users.app.core.undecided.get("deletion", ())
         ]
         steps += self._undecided if leaving else []
         self._guarded = GuardedInvariants(users.app, users.db, users_database(users.app))

@@ -106,7 +106,7 @@ def _read_related(users: UserTable, user: User) -> dict[str, object]:
         needed = [f"{table}.{column}" for column in [*columns, *([order] if order else [])]]
         if not has_all(tables, [*(step.path for step in steps), *needed]):
             continue
-        live = LiveTable(users.app.profile, users.db, table, name)
+        live = LiveTable(users.app.core, users.db, table, name)
         secret = find_secret_columns(users.app, users_database(users.app), users.db, [table]).get(table, ())
         time_names = time_columns(users.app, users_database(users.app), live)
         times = {name for name, column in live.table.columns.items() if is_time(users.db, column, time_names)}
@@ -142,7 +142,7 @@ def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
         return {name: _count_rows(users, user, parse_row_path(steps)) for name, steps in counts.items()}
     if section is None or section.table not in users.db.tables():
         return None
-    live = LiveTable(users.app.profile, users.db, section.table, "statistics")
+    live = LiveTable(users.app.core, users.db, section.table, "statistics")
     columns = [column for name in section.columns if (column := live.optional_column(name))]
     rows = users.db.select(section.table, columns, [Condition(live.column(section.user), "=", user.id)])
     values = dict(zip(columns, rows[0], strict=True)) if rows else dict.fromkeys(columns)
@@ -157,10 +157,10 @@ def _count_rows(users: UserTable, user: User, steps: Sequence[RowStep]) -> int |
 
 
 def _last_activity(app: App, db: Readable, user: User) -> Activity | None:
-    audit = app.profile.audit
+    audit = app.core.audit
     if audit is None or audit.table not in db.tables():
         return None
-    live = LiveTable(app.profile, db, audit.table, "the audit log")
+    live = LiveTable(app.core, db, audit.table, "the audit log")
     user_column, time_column, action_column = (
         find_column(live.table, audit.fields.get(field)) for field in ("user", "at", "action")
     )

@@ -330,7 +330,7 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
 
 def _hash_passwords(app: App, entries: Mapping[int, Entry]) -> dict[int, Entry]:
     """Return the entries with hashes of all passwords, computed on all available cores; missing passwords are generated."""
-    if not app.require_section(app.profile.users, "users").password:
+    if not app.require_section(app.core.users, "users").password:
         return dict(entries)
     from concurrent.futures import ThreadPoolExecutor
 

@@ -44,9 +44,9 @@ def require_admin_decision(users: UserTable) -> None:
         AdminUndecidedError: see above.
     """
     if users.section.admin == "":
-        candidates = "; ".join(users.app.profile.undecided.get("admin", ()))
+        candidates = "; ".join(users.app.core.undecided.get("admin", ()))
         raise AdminUndecidedError(
-            profile=users.app.profile.name, reason=f" ({candidates})" if candidates else ""
+            profile=users.app.core.name, reason=f" ({candidates})" if candidates else ""
         )
 
 
@@ -62,7 +62,7 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
         RoleExclusiveError: several users, or none, have the exclusive role.
         AdminUndecidedError, RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
-    section = app.profile.users
+    section = app.core.users
     exclusive = section.role.exclusive if section and section.role else ""
     if not (section and app.resolve_database(section) == database) or (
         section.admin is False and not exclusive

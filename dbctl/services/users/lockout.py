@@ -102,7 +102,7 @@ def find_locks(users: UserTable) -> Locks:
         FeatureMissingError: the app has no lockout.
     """
     config = users.app.require_section(users.section.lockout, "lockout")
-    live = LiveTable(users.app.profile, users.db, config.table, "failed sign-ins")
+    live = LiveTable(users.app.core, users.db, config.table, "failed sign-ins")
     typed, time_column = live.column(config.login), live.column(config.attempted_at)
     address = live.optional_column(config.address)
     window = timedelta(minutes=_read_number(users, config.minutes))
@@ -187,7 +187,7 @@ def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> C
         return UnlockUsers(users, selected, addresses)
 
     def list_expendable_tables() -> set[str]:
-        users = app.require_section(app.profile.users, "users")
+        users = app.require_section(app.core.users, "users")
         return {app.require_section(users.lockout, "lockout").table}
 
     return Change(app, users_database(app), draft, expendable_tables=list_expendable_tables)

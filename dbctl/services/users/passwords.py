@@ -115,7 +115,7 @@ class Passwords:
 
         Of other users none is read, however few of these have a password.
         """
-        section = self._app.require_section(self._app.profile.users, "users")
+        section = self._app.require_section(self._app.core.users, "users")
         live = self._live
         where = [Condition(self.columns[-1], "!=", None), *live.conditions(section.only)]
         sample = live.db.sample(live.name, self.columns, where, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
@@ -158,10 +158,10 @@ def require_passwords(app: App) -> Password:
         FeatureMissingError: the app has no passwords.
         NotSupportedError: only the app can set them; the hint has the reason.
     """
-    users = app.require_section(app.profile.users, "users")
+    users = app.require_section(app.core.users, "users")
     if reason := users.only_app_sets_passwords:
         hint = f"Set the password in the app: {reason}."
-        raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
+        raise NotSupportedError(feature="setting passwords", subject=app.core.title, hint=hint)
     if users.password is None:
         app.require_decision("passwords", "passwords")
     return app.require_section(users.password, "passwords")
@@ -204,5 +204,5 @@ def require_prefix(app: App) -> str:
     app.require_decision("passwords", "setting passwords")
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
-        raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
+        raise NotSupportedError(feature="setting passwords", subject=app.core.title, hint=hint)
     return prefix

@@ -61,7 +61,7 @@ def find_signed_in(users: UserTable, selected: Sequence[User]) -> list[User]:
 
 def list_expendable_tables(app: App) -> set[str]:
     """Return the tables from which changes of users delete rows: their sessions and roles."""
-    users = app.require_section(app.profile.users, "users")
+    users = app.require_section(app.core.users, "users")
     members = users.role.members if users.role else None
     names = {section.table for section in users.signed_in} | ({members.table} if members else set())
     return {name.removesuffix("?") for name in names}
@@ -103,7 +103,7 @@ class SignOut:
     def apply(self, db: Writable) -> int:
         """End the sessions; return the number of rows that stored them."""
         ended, app = 0, self._users.app
-        names = app.profile.databases[users_database(app)].updated_at
+        names = app.core.databases[users_database(app)].updated_at
         for table, where in self._open_rows:
             live, values = table.live, dict(table.values)
             changed = find_column(live.table, names) if values else None
@@ -158,7 +158,7 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
 
 def list_undecided(users: UserTable) -> Sequence[str]:
     """Return notes about tables that may have sign-ins, which no command ends."""
-    decisions = users.app.profile.undecided.get("sign-ins", ())
+    decisions = users.app.core.undecided.get("sign-ins", ())
     return [f"not ended, because the profile leaves it open: {decision}" for decision in decisions]
 
 
@@ -171,7 +171,7 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
         UsageError: ``addresses`` is not empty, but the app stores no addresses.
     """
     lockout = users.app.require_section(users.section.lockout, "lockout")
-    live = LiveTable(users.app.profile, users.db, lockout.table, "failed sign-ins")
+    live = LiveTable(users.app.core, users.db, lockout.table, "failed sign-ins")
     failed = live.conditions(lockout.failed)
     typed = live.column(lockout.login)
     by_login = match_logins(typed, locked)
@@ -234,7 +234,7 @@ def _token_tables(users: UserTable, db: Readable) -> Iterator[TokenTable]:
     for section in users.section.signed_in:
         table = section.table.removesuffix("?")
         if table in db.tables() or table == section.table:
-            yield TokenTable(section, LiveTable(users.app.profile, db, table, "sign-in tokens"))
+            yield TokenTable(section, LiveTable(users.app.core, db, table, "sign-in tokens"))
 
 
 def _not_ended(live: LiveTable, section: SignInTable) -> Iterator[Where]:
@@ -305,7 +305,7 @@ class SignInChanges:
     @staticmethod
     def list_columns(app: App, db: Readable, database: str, table: str) -> Sequence[str] | None:
         """Return the columns of a table that end sign-ins; None: its rows are sign-ins."""
-        users = app.profile.users
+        users = app.core.users
         if users is None or users_database(app) != database:
             return ()
         if any(section.table.removesuffix("?") == table for section in users.signed_in):
@@ -318,7 +318,7 @@ class SignInChanges:
 
 def _read_states(app: App) -> Mapping[object, object] | None:
     """Return roles and active state by the key of the user; None if the change does not write the users."""
-    if app.profile.users is None:
+    if app.core.users is None:
         return None
     try:
         db = app.writers[users_database(app)]

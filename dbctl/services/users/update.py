@@ -102,7 +102,7 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
     Raises:
         FeatureMissingError: the app has no inactive users.
     """
-    users = app.require_section(app.profile.users, "users")
+    users = app.require_section(app.core.users, "users")
     has_state = "active" in (*users.fields, *users.joined)
     app.require_section(has_state or users.only_app_deactivates, "inactive users")
     verb = "activate" if active else "deactivate"

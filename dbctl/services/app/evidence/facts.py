@@ -76,12 +76,12 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
 
 
 def _check_user_keys(subject: Subject) -> Iterator[Contradiction]:
-    users = require(subject.app.profile.users if subject.has_users else None)
+    users = require(subject.app.core.users if subject.has_users else None)
     yield from _check_keys(subject, ("users", "id"), users.table, users.id.column, users.id.codec)
 
 
 def _check_role_keys(subject: Subject) -> Iterator[Contradiction]:
-    roles = require(subject.app.profile.roles if subject.has_users else None)
+    roles = require(subject.app.core.roles if subject.has_users else None)
     yield from _check_keys(subject, ("roles",), roles.table, roles.key, roles.codec)
 
 
@@ -129,7 +129,7 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
         name = find_column(table, written.names)
         if table is None or name is None or table.columns[name].native == "time":
             continue
-        form = LiveTable(subject.app.profile, subject.db, table.name, "times").time_form(name)
+        form = LiveTable(subject.app.core, subject.db, table.name, "times").time_form(name)
         stored = _sample(subject, table, name)
         forms = Counter(
             "text" if known in _TEXT_FORMS else known
@@ -153,7 +153,7 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
 
 def _list_times(fact: Fact, subject: Subject) -> Iterator[_Column]:
     """Yield the columns of a fact in which commands write the current time."""
-    profile, (name, written) = subject.app.profile, _WRITTEN_TIMES[fact]
+    profile, (name, written) = subject.app.core, _WRITTEN_TIMES[fact]
     sections: list[tuple[tuple[str | int, ...], Any]] = []
     if name == "settings":
         sections += [(("settings", index), section) for index, section in enumerate(profile.settings)]
@@ -176,9 +176,9 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
 
 
 def _check_active(subject: Subject) -> Iterator[Contradiction]:
-    users = require(subject.app.profile.users if subject.has_users else None)
+    users = require(subject.app.core.users if subject.has_users else None)
     if not users.active:
-        yield from _check_booleans(users, subject.app.profile.boolean, subject)
+        yield from _check_booleans(users, subject.app.core.boolean, subject)
 
 
 def _check_booleans(users: Users, codec: BooleanCodec, subject: Subject) -> Iterator[Contradiction]:
@@ -206,10 +206,10 @@ def _check_booleans(users: Users, codec: BooleanCodec, subject: Subject) -> Iter
 
 def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is that of an active or an inactive user: the last admin would not be known."""
-    users = require(subject.app.profile.users if subject.has_users else None)
+    users = require(subject.app.core.users if subject.has_users else None)
     active = users.active
     if active is None:
-        contradictions = _check_booleans(users, subject.app.profile.boolean, subject)
+        contradictions = _check_booleans(users, subject.app.core.boolean, subject)
         yield from (entry for entry in contradictions if entry.key != _BOOLEAN_KEY)
         return
     table = subject.db.tables().get(users.table)
@@ -231,12 +231,12 @@ def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
 
 
 def _check_audit(subject: Subject) -> Iterator[Contradiction]:
-    audit = require(subject.app.profile.audit)
+    audit = require(subject.app.core.audit)
     yield from _find_uncovered(subject.db, ("audit", "fields"), audit.table, [*audit.fields.values()])
 
 
 def _check_permission_links(subject: Subject) -> Iterator[Contradiction]:
-    roles = subject.app.profile.roles
+    roles = subject.app.core.roles
     if roles and roles.permissions and subject.has_users:
         link = roles.permissions.link
         columns: list[ColumnNames] = [link.role, link.permission]
@@ -245,11 +245,11 @@ def _check_permission_links(subject: Subject) -> Iterator[Contradiction]:
 
 def _find_uncovered_rows(subject: Subject) -> Iterator[Contradiction]:
     """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
-    app, db, roles = subject.app, subject.db, subject.app.profile.roles
+    app, db, roles = subject.app, subject.db, subject.app.core.roles
     if roles and subject.has_users:
         columns = [roles.key, *roles.fields.values()]
         yield from _find_uncovered(db, ("roles", "fields"), roles.table, columns, "warning")
-    for index, settings in enumerate(app.profile.settings):
+    for index, settings in enumerate(app.core.settings):
         if app.resolve_database(settings) == subject.database and _adds_rows(settings, db):
             columns = _list_setting_columns(settings)
             yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns, "warning")

@@ -122,7 +122,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     @cached_property
     def databases(self) -> Mapping[str, Subject]:
         """The selected databases of the app, by name."""
-        names = [name for name in self.app.profile.databases if self.app.only in ("", name)]
+        names = [name for name in self.app.core.databases if self.app.only in ("", name)]
         return {name: structs.replace(self, database=name) for name in names}
 
     def open(self, needs: Needs) -> None:
@@ -153,7 +153,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     @property
     def has_users(self) -> bool:
         """Whether the users of the app, or what belongs to them, are in the database."""
-        return self.app.resolve_database(self.app.profile.users) == self.database
+        return self.app.resolve_database(self.app.core.users) == self.database
 
     def finding(
         self, severity: Severity, code: str, message: str, hint: Remedy | str = "", **facts: object
@@ -196,7 +196,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         """
         if not self.opened and set(columns) <= set(self.named_columns.get(table, ((), ()))[1]):
             self._sample_named(table)  # if the role may read some columns only, each check reads its own
-        return LiveTable(self.app.profile, self.db, table, "checks").sample(columns)
+        return LiveTable(self.app.core, self.db, table, "checks").sample(columns)
 
     @cached_property
     def _denials(self) -> dict[str, DbctlError | None]:
@@ -207,7 +207,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         if table not in self._denials:
             self._denials[table] = None
             try:
-                LiveTable(self.app.profile, self.db, table, "checks").sample(self.named_columns[table][1])
+                LiveTable(self.app.core, self.db, table, "checks").sample(self.named_columns[table][1])
             except DbctlError as error:
                 self._denials[table] = error
         return self._denials[table]
