@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
+from typing import Any
 
 from dbctl.startup import DeferredModule
 
@@ -27,6 +29,21 @@ class _HiddenModules:
             raise ModuleNotFoundError(f"{name} is hidden from sqlite-utils", name=name)
 
 
+class _DeferredPattern:
+    """A regular expression that is compiled when it is used."""
+
+    def __init__(self, pattern: str, flags: int) -> None:
+        self._arguments = pattern, flags
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(re.compile(*self._arguments), name)
+
+
+def _compile_late(pattern: str, flags: int = 0, *, compile_now: Any = re.compile) -> Any:
+    # of a pattern with most letters of Unicode in both cases, this takes as long as all imports of sqlite-utils
+    return _DeferredPattern(pattern, flags) if flags & re.IGNORECASE else compile_now(pattern, flags)
+
+
 @contextmanager
 def _import_sparingly() -> Iterator[None]:
     finder = _HiddenModules()
@@ -35,9 +52,11 @@ def _import_sparingly() -> Iterator[None]:
     sys.meta_path.insert(0, finder)
     for name, module in deferred.items():
         sys.modules.setdefault(name, module)
+    compile_now, re.compile = re.compile, _compile_late  # type: ignore[assignment] # of both calls of the original
     try:
         yield
     finally:
+        re.compile = compile_now
         for name, module in deferred.items():
             if sys.modules.get(name) is module:  # only sqlite-utils imports it late
                 del sys.modules[name]

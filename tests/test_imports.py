@@ -175,8 +175,14 @@ def test_reading_command_compiles_no_regular_expression_on_import(sample, words)
     assert {name for name in patterns if not name.startswith("dbctl.profiles.")} == set()
 
 
-def test_list_of_users_loads_only_the_core_of_the_profile(sample):
-    modules = list_imports(RUN, "users", "list", cwd=sample)
+@pytest.mark.parametrize(
+    "words",
+    ["users list", "users create robin --email robin@example.org --generate", "roles list", "settings list"],
+)
+def test_command_about_users_loads_only_the_core_of_the_profile(sample, tmp_path, words):
+    place = tmp_path / "home"
+    shutil.copytree(sample, place)
+    modules = list_imports(RUN, *words.split(), cwd=place)
     assert "dbctl.profiles.model.core" in modules
     assert "dbctl.profiles.model.profile" not in modules
 
@@ -227,8 +233,10 @@ print(dis.code_info(compile("pass", "", "exec")))
 
 def test_sqlite_utils_is_imported_without_what_dbctl_does_not_use_of_it():
     code = """
-import sys
+import re, sys
+compile_now = re.compile
 from dbctl.sqlite_library import Database
+assert re.compile is compile_now
 assert not {"click", "dateutil.parser", "numpy"} & set(sys.modules)
 assert not any(type(finder).__name__ == "_HiddenModules" for finder in sys.meta_path)
 database = Database(memory=True, execute_plugins=False)

@@ -19,9 +19,7 @@ def cache_folder() -> Path | None:
         from platformdirs import user_cache_path
 
         return user_cache_path("dbctl") / "search"
-    # The same path as platformdirs, without importing it for every search; users of containers may have no home.
-    configured = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = configured if configured.is_absolute() else atomic.expand_home("~/.cache") if has_home() else None
+    base = _base_folder("XDG_CACHE_HOME", "~/.cache")
     return base and base / "dbctl" / "search"
 
 
@@ -33,10 +31,20 @@ def state_folder(configured: str = "") -> Path | None:
     selected = os.environ.get("DBCTL_STATE", "").strip() or configured
     if selected:
         return None if selected == STATE_OFF else Path(selected).absolute()
+    base = _base_folder("XDG_STATE_HOME", "~/.local/state")
+    if base is None or sys.platform == "linux":
+        return base and base / "dbctl"
     from platformdirs import user_state_path
 
-    has_state = Path(os.environ.get("XDG_STATE_HOME", "").strip()).is_absolute() or has_home()
-    return user_state_path("dbctl") if has_state else None
+    return user_state_path("dbctl")
+
+
+def _base_folder(variable: str, default: str) -> Path | None:
+    """Return a folder of the user as platformdirs does on Linux, whose import takes longer than a search; None: there is no home."""
+    configured = Path(os.environ.get(variable, "").strip())
+    if configured.is_absolute():
+        return configured
+    return atomic.expand_home(default) if has_home() else None
 
 
 def profile_folders() -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import check_secret, truncate
-from dbctl.services.users.passwords import LOST_PASSWORD, Passwords, add_pepper, require_prefix
+from dbctl.services.users.passwords import Passwords, add_pepper, describe_lost_password, require_prefix
 
 if TYPE_CHECKING:
     from dbctl.services.users.companions import CompanionRows
@@ -72,8 +72,8 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         )
 
     @property
-    def lost_output(self) -> str:
-        return LOST_PASSWORD.write(facts={"login": self.user.login}) if self.password else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return describe_lost_password(self.user.login) if self.password else None
 
     @property
     def remarks(self) -> Sequence[str]:

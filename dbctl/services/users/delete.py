@@ -115,9 +115,7 @@ def delete_users(
         if reason := users.section.only_app_deletes:
             has_state = "active" in users.field_names and users.can_deactivate
             hint = DEACTIVATE_HINT if has_state else f"Only the app deletes users: {reason}."
-            raise NotSupportedError(
-                feature="users delete", subject=app.core.title, hint=hint, cause=reason
-            )
+            raise NotSupportedError(feature="users delete", subject=app.core.title, hint=hint, cause=reason)
         app.require_decision("rights", "users delete")
         leaving = users.find_users(selector)
         removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
-from dbctl.services.users.passwords import LOST_PASSWORD, Passwords
+from dbctl.services.users.passwords import Passwords, describe_lost_password
 
 #: Columns of a file that are not fields of the profile.
 EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
@@ -214,8 +214,8 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
         return Effect("imported", "user", count=self.added, counts={"skipped": self.skipped})
 
     @property
-    def lost_output(self) -> str:
-        return LOST_PASSWORD.write(facts={"login": "LOGIN"}) if self.generated else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return describe_lost_password("LOGIN") if self.generated else None
 
     def summary(self) -> Row | Sequence[Row]:
         return [{"login": item.login, "password": item.password} for item in self.generated] or {}

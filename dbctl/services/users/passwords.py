@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 
 from dbctl.engines.contract.database import Condition
 from dbctl.errors.base import Remedy
@@ -26,8 +26,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_table import User, open_users
 
-#: If the output with a generated password cannot be written.
-LOST_PASSWORD = Remedy("Its password is lost. Set another one with: `users set-password {login} --generate`")
 #: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
 SAMPLE_ROWS, SAMPLE_LIMIT = 500, timedelta(seconds=2)
 
@@ -148,6 +146,12 @@ class Passwords:
             )
         count = f"{stored.unknown} of {stored.row_count}"
         raise PasswordUnknownError(target=self._live.db.target, count=count)
+
+
+def describe_lost_password(login: str) -> Callable[[], str]:
+    """Return a function that describes the loss if the output with a generated password cannot be written."""
+    lost = Remedy("Its password is lost. Set another one with: `users set-password {login} --generate`")
+    return partial(lost.write, facts={"login": login})
 
 
 def require_passwords(app: App) -> Password:

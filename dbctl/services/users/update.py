@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from msgspec import structs
@@ -33,7 +33,7 @@ from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.last_admin import find_exclusive_role, list_holders, refuse_shared_role
-from dbctl.services.users.passwords import LOST_PASSWORD, Passwords, require_prefix
+from dbctl.services.users.passwords import Passwords, describe_lost_password, require_prefix
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
@@ -69,8 +69,8 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
         return super().closing if self.effect else Closing(NOTHING_TO_DO.text, places)
 
     @property
-    def lost_output(self) -> str:
-        return LOST_PASSWORD.write(facts={"login": self.users[0].login}) if self.password else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return describe_lost_password(self.users[0].login) if self.password else None
 
     @property
     def remarks(self) -> Sequence[str]:
