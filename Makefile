@@ -13,6 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 RELEASE := $(VENV)/release
 RELEASE_READY := $(RELEASE)/.ready
 
+# Of make without: all extensions, those that the copy lacks, and its folder.
+EXTENSIONS = $(shell cat dbctl/extensions/names.txt)
+ABSENT = $(if $(filter all,$(NAME)),$(EXTENSIONS),$(NAME))
+REMAINDER = build/without/$(subst $() ,-,$(NAME))
+
 .PHONY: package site demo test slow retest check lint format bench without torture mutants golden screens docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
@@ -40,13 +45,13 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-without: $(READY) ## run tests of the core in a copy without an extension: make without NAME=fleet ARGS=tests/config
-	@test -d dbctl/extensions/$(NAME)/ -a -n "$(NAME)" || { echo "NAME is no extension: $(NAME)"; exit 1; }
-	rm -rf build/without/$(NAME)
-	mkdir -p build/without/$(NAME)
-	git ls-files -z --cached --others --exclude-standard -- . ':!dbctl/extensions/$(NAME)' ':!tests/extensions/$(NAME)' \
-		| tar -c --null --files-from=- | tar -x -C build/without/$(NAME)
-	cd build/without/$(NAME) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" \
+without: $(READY) ## run tests of the core in a copy without extensions: make without NAME='fleet demo' ARGS=tests/config, or NAME=all
+	@test -n "$(ABSENT)" -a -z "$(filter-out $(EXTENSIONS),$(ABSENT))" || { echo "NAME is no extension: $(NAME)"; exit 1; }
+	rm -rf $(REMAINDER)
+	mkdir -p $(REMAINDER)
+	git ls-files -z --cached --others --exclude-standard -- . $(foreach name,$(ABSENT),':!dbctl/extensions/$(name)' ':!tests/extensions/$(name)') \
+		| tar -c --null --files-from=- | tar -x -C $(REMAINDER)
+	cd $(REMAINDER) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" \
 		--ignore=tests/extensions $(ARGS)
 
 torture: $(READY) ## run the crash tests many times
