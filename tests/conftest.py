@@ -16,8 +16,11 @@ from hypothesis import HealthCheck, settings
 
 from dbctl import signals
 from dbctl.cli.main import main
+from dbctl.extensions import registry
 from tests import servers
 from tests.small_disk import disk  # noqa: F401 - a fixture
+
+EXTENSIONS = {extension.name for extension in registry.BUILT_IN}
 
 # No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,6 +63,11 @@ def pytest_collection():
 
 
 def pytest_runtest_setup(item):
+    for marker in item.iter_markers("needs_extension"):
+        names = marker.args or EXTENSIONS
+        assert set(names) <= EXTENSIONS, f"no extensions: {names}"
+        if absent := set(names) - {extension.name for extension in registry.list_built_in()}:
+            pytest.skip(f"requires the extension {', '.join(sorted(absent))}")
     if item.get_closest_marker("mariadb") and not servers.mysql_server().is_mariadb:
         pytest.skip("requires MariaDB")
 

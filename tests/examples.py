@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.extensions import registry
 from dbctl.spec import APPS, Example
 from tests.further_examples import FURTHER_EXAMPLES
 from tools import reference
@@ -15,7 +16,7 @@ _OUTPUT = re.compile(r" -o \S+| [>|] .*")
 
 
 def read_examples(app: str) -> Mapping[str, Example]:
-    """Return the examples that run on ``app`` by line, in the order of the help of dbctl.
+    """Return the examples that run on ``app`` by line, in the order of the help of dbctl; those of absent extensions are omitted.
 
     Raises:
         ValueError: two examples differ only in the output.
@@ -23,7 +24,7 @@ def read_examples(app: str) -> Mapping[str, Example]:
     assert app in APPS
     specs = reference.read_specs()
     lines: dict[str, list[Example]] = {name: [] for name in specs}
-    for line in FURTHER_EXAMPLES:
+    for line in list_further_examples():
         lines[reference.find_spec(line.line).name].append(line)
     examples = [
         example
@@ -36,6 +37,12 @@ def read_examples(app: str) -> Mapping[str, Example]:
         message = f"examples of {app} are equal"
         raise ValueError(message)
     return by_line
+
+
+def list_further_examples() -> Sequence[Example]:
+    """Return the further examples of the commands that exist."""
+    absent = tuple(f"{name} " for name in registry.list_absent())
+    return [example for example in FURTHER_EXAMPLES if not f"{example.line} ".startswith(absent)]
 
 
 def order_lines(examples: Mapping[str, Example]) -> Iterator[str]:

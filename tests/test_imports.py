@@ -13,8 +13,9 @@ from importlib import metadata
 import pytest
 
 from dbctl.cli._catalog import read_catalog
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.events.store import EventStore
+from tests.services.flashpoint_app import copy_deployment
+from tests.shapes import chat_lancedb
 from tools.commands import read_groups
 
 RUN = "from dbctl.__main__ import run; run()"
@@ -82,7 +83,7 @@ def python():
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     place = tmp_path_factory.mktemp("sample")
-    build_sample(place, counts={"games": 20, "users": 5, "plays": 5})
+    copy_deployment(place)
     (place / "dbctl.toml").write_text(CONFIGURATION)
     create_event_store(place)
     return place
@@ -128,7 +129,8 @@ def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path
 
 
 def test_status_of_vectors_loads_no_library_of_vectors(tmp_path):
-    build_sample(tmp_path, profile="chat-lancedb", counts={"users": 2, "chats": 2})
+    chat_lancedb.deployed(tmp_path / "data/chat.db")
+    chat_lancedb.create_vectors(tmp_path / "data/lancedb")
     (tmp_path / "dbctl.toml").write_text(
         '[apps.chat]\nprofile = "chat-lancedb"\n[apps.chat.databases]\nchat = "data/chat.db"\nvectors = "data/lancedb"\n'
     )

@@ -19,7 +19,6 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app
 from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.connection import StoppedError
-from dbctl.extensions.metrics.families import FAMILIES, PREFIX
 from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services.fleet.outcome import FleetResult
@@ -202,6 +201,9 @@ def _rendered_schema(schema: dict[str, Any], name: str, *, is_change: bool) -> d
 
 def metrics_page() -> str:
     """Return a page with every metric, its labels and its meaning."""
+    # in a copy without the extension, tests of the core read the commands of this module
+    from dbctl.extensions.metrics.families import FAMILIES, PREFIX
+
     lines = [
         "# Metrics\n",
         "Generated from `dbctl/extensions/metrics/families.py`. `dbctl metrics` exports these gauges; their names, labels and units are stable. `_bytes` and `_seconds` are units,",

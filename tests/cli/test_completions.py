@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from dbctl.cli._completion.bash import decode_word, quote_rest
 from dbctl.cli._completion.command import DEADLINE
 from dbctl.cli.completions import FILES, Shell
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.completion import KINDS, LIMIT
 from tests.cli.shells import BIN, FOLDER, open_shell
 from tests.in_process import run_command
+from tests.services.flashpoint_app import copy_deployment
 from tests.test_imports import HEAVY
 from tools import reference
 from tools.completion import generate
@@ -70,7 +70,7 @@ ESCAPES = ["Qy\x1b]0;title\x07", "Qz\u202elanoitceridib", "Qx\x9b31m"]
 def folder(tmp_path_factory):
     """A deployment with hostile logins, and one backup."""
     place = tmp_path_factory.mktemp("deployment")
-    build_sample(place, counts={"games": 20, "users": 5, "plays": 5})
+    copy_deployment(place)
     (place / "dbctl.toml").write_text(CONFIGURATION)
     with closing(sqlite3.connect(place / "backend/user.db")) as connection:
         for number, login in enumerate([*HOSTILE.values(), *ESCAPES]):

@@ -23,17 +23,16 @@ from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.model import ChangeResult
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS
 from tests import examples
 from tests.cli import closings
-from tests.engines import lance
 from tests.fault_proxy import FaultProxy
 from tests.further_examples import FURTHER_EXAMPLES
 from tests.receivers import receive_http
-from tests.shapes import chat_lancedb, flashpoint_web
+from tests.services.flashpoint_app import copy_deployment
+from tests.shapes import flashpoint_web
 from tools import commands, reference, schema_pages
 from tools import profiles as generate
 
@@ -98,7 +97,7 @@ def create_deployment(folder: Path, receiver: str = "") -> Path:
     ``receiver`` is the address that receives notifications; empty: none are sent.
     """
     if folder.name == "document":
-        build_sample(folder, counts={"games": 40, "users": 6, "plays": 20})
+        copy_deployment(folder)
     else:
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")
@@ -278,36 +277,11 @@ def test_examples_name_apps_and_lines_that_exist() -> None:
         assert example.shown or example.on or example.meaning, f"nothing uses {example}"
 
 
-def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:
-    chat_lancedb.deployed(tmp_path / "chat.db")
-    lance.create_table(tmp_path / "lancedb")
-    urls = ["--url", f"chat={tmp_path}/chat.db", "--url", f"vectors=lancedb:{tmp_path}/lancedb"]
-    words = ["search", "semantic", "--similar-to", "msg-00003", "--limit", "3", "-o", "json"]
-    assert main(["--profile", "chat-lancedb", *urls, *words]) == 0
-    response = json.loads(capsys.readouterr().out)
-    validate(response)
-    assert [row["stored"] for row in response["data"]["items"]] == [False] * 3
-
-
-@pytest.mark.parametrize("words", [["make"], ["make", "--dry-run"], ["store", "msg-1", "near.json"]])
-def test_vector_commands_match_their_schema(words, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    chat_lancedb.deployed(tmp_path / "data/chat.db")
-    chat_lancedb.create_vectors(tmp_path / "data/lancedb")
-    assert main(["init", "chat-lancedb"]) == 0
-    (tmp_path / "near.json").write_text(json.dumps([1.0] * lance.SIZE))
-    with (tmp_path / "dbctl.toml").open("a") as file:
-        file.write('[apps.chat-lancedb.embedder]\nkind = "command"\ncommand = ["cat", "near.json"]\n')
-    capsys.readouterr()
-    assert main(["search", "vectors", *words, "--yes", "-o", "json"]) == 0
-    response = json.loads(capsys.readouterr().out)
-    validate(response)
-
-
 def test_catalog_of_commands_is_that_of_the_declarations() -> None:
     assert _catalog.FILE.read_text(encoding="utf-8") == commands.build_catalog(), "run make golden"
 
 
+@pytest.mark.needs_extension
 def test_reference_is_current() -> None:
     assert json.loads(json.dumps(reference.build_schemas())) == SCHEMAS, "run make golden"
     assert (reference.PAGES / "commands.md").read_text(encoding="utf-8") == reference.commands_page(), (

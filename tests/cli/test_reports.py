@@ -9,11 +9,11 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.render.streams import Format
 from tests import examples
 from tests.render import validators
 from tests.render.test_reports import FORMATS, HOSTILE, READERS
+from tests.services.flashpoint_app import copy_deployment
 from tests.services.fleet_app import NAMES, create_fleet, tenant_path
 from tools import reference
 
@@ -40,7 +40,7 @@ EXAMPLES = [
 def arcade(tmp_path_factory):
     """An app with hostile texts in its database, a damaged backup, and migrations with risks."""
     folder = tmp_path_factory.mktemp("arcade")
-    build_sample(folder, counts={"games": 5, "users": 5, "plays": 5})
+    copy_deployment(folder)
     (folder / "backend/user.db").rename(folder / "user.db")
     (folder / ".git").mkdir()
     (folder / "dbctl.toml").write_text(CONFIGURATION)

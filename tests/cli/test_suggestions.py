@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors.base import MAX_COMPARED, Exit, find_similar
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.services.app import user_table
+from tests.services.flashpoint_app import copy_deployment
 
 CONFIGURATION = """\
 [apps.arcade]
@@ -25,7 +25,7 @@ repository = "backups"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("deployment")
-    build_sample(place, counts={"games": 5, "users": 5, "plays": 5})
+    copy_deployment(place)
     (place / "dbctl.toml").write_text(CONFIGURATION)
     return place
 

@@ -6,6 +6,7 @@ The commands run in this process at a fixed time, on a sample whose rows depend 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyte
 from rich.color import ColorSystem
@@ -31,8 +32,8 @@ from rich.style import Style
 
 from dbctl import model
 from dbctl.cli.main import main
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.render.terminal.roles import STYLES
+from tests.in_process import run_command
 
 STORED = Path(__file__).with_name("stored")
 WIDTHS = (60, 80, 120)
@@ -128,10 +129,19 @@ def stop_clock() -> Iterator[None]:
         model.datetime = saved
 
 
+def create_sample(folder: Path, *words: str) -> dict[str, Any]:
+    """Run ``demo`` for an app in a folder, which has to exist; return its result."""
+    created = run_command(
+        ["demo", words[0], ".", *words[1:], "-o", "json"], environment=ENVIRONMENT, cwd=folder
+    )
+    result: dict[str, Any] = json.loads(created.stdout)["data"]
+    return result
+
+
 def build(folder: Path) -> None:
     """Create the sample in a folder, with a backup and a folder of migrations."""
     with stop_clock():
-        build_sample(folder, counts={"games": 60, "users": 10, "plays": 40}, at=AT)
+        create_sample(folder, "flashpoint-web", "--games", "60", "--users", "10", "--plays", "40")
         (folder / "dbctl.toml").write_text(
             '[apps.arcade]\nprofile = "flashpoint-web"\n[apps.arcade.databases]\nuser = "backend/user.db"\n'
             'flashpoint = "Data/flashpoint.sqlite"\n[apps.arcade.backup]\nrepository = "backups"\n'

@@ -10,12 +10,14 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl.extensions.demo.builder import build_sample
 from dbctl.render.tables import cell_width
 from tests.in_process import run_command
 from tests.render import screens
 
-pytestmark = pytest.mark.slow  # each command runs on several terminals
+pytestmark = [
+    pytest.mark.slow,  # each command runs on several terminals
+    pytest.mark.needs_extension("demo"),  # the sample
+]
 
 ROOT = Path(__file__).parents[2]
 #: Commands with tables, cards, names and values, findings, plans, remarks, SQL.
@@ -226,8 +228,8 @@ def test_no_database_is_open_while_the_user_reads(folder):
 @pytest.mark.parametrize("width", [80, 120])
 def test_address_that_is_the_login_is_shown_once_and_complete(tmp_path, width):
     with screens.stop_clock():
-        built = build_sample(tmp_path / "vault", profile="promptvault", at=screens.AT)
-    words = f"--profile promptvault --url main={built.databases['main']} users list --limit 5 --quiet"
+        database = screens.create_sample(tmp_path, "promptvault")["databases"]["main"]
+    words = f"--profile promptvault --url main={database} users list --limit 5 --quiet"
     logins = screens.show(tmp_path, f"{words} -o csv --columns login,email", width).text.split()[1:]
     shown = screens.show(tmp_path, words, width).text
     assert "email" not in shown.splitlines()[0].split()

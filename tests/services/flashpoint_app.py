@@ -7,12 +7,15 @@ import shutil
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 from dbctl.config.sections import Selection
+from dbctl.model import now
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
+from tests.in_process import run_command
 from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,85 @@ def template(shape):
                 ('bob', '10.0.0.2', 0), ('bob', '10.0.0.9', 0), ('ann', '10.0.0.1', 1);
         """)
     return path
+
+
+def _format_past(days):
+    """Return the time before a number of days, as the app stores it."""
+    return (now() - timedelta(days=days)).isoformat("T", "milliseconds").replace("+00:00", "Z")
+
+
+@cache
+def _create_deployment():
+    """Return a folder with both databases of the document, and rows in every table.
+
+    The users are admin, morgan (moderator), demo, visitor (guest), quinn (locked out) and robin (inactive, never signed in).
+    """
+    folder = Path(_TEMP_FOLDER) / "deployment"
+    flashpoint_web.document_flashpoint_db(folder / "Data/flashpoint.sqlite", games=24)
+    path = folder / "backend/user.db"
+    path.parent.mkdir()
+    words = [
+        "migrate",
+        "up",
+        "--profile",
+        "flashpoint-web",
+        "--url",
+        f"user={path}",
+        "--variant",
+        "document",
+        "--quiet",
+    ]
+    migrated = run_command(words, environment={"HOME": str(folder)}, cwd=folder)
+    assert migrated.returncode == 0, migrated.stderr
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript("""
+            insert into roles (id, name, description, priority) values (4, 'moderator', 'Manages playlists', 70);
+            insert into role_permissions (role_id, permission_id)
+                select 4, id from permissions where name like 'playlists.%' or name in ('games.read', 'games.play', 'users.read');
+        """)
+    for name, role in {"admin": 1, "morgan": 4, "demo": 2, "visitor": 3, "quinn": 2, "robin": 2}.items():
+        flashpoint_web.add_user(path, name, role, active=name != "robin")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.create_function("ago", 1, _format_past)
+        connection.executescript("""
+            update users set created_at = ago(200 - id), updated_at = ago(200 - id);
+            update users set last_login_at = ago(id) where username <> 'robin';
+            insert into refresh_tokens (user_id, token, created_at, expires_at, revoked_at)
+                select id, printf('%0127d%d', id, age), ago(age), ago(age - 30), iif(age = 9, ago(8), null)
+                from users, (select 70 as age union select 9 union select 2) where id < 5;
+            insert into user_settings (user_id, setting_key, setting_value)
+                select id, 'theme_mode', 'dark' from users where true on conflict do nothing;
+            insert into login_attempts (username, ip_address, success, attempted_at)
+                select upper(username), '203.0.113.66', 0, ago(n / 1000.0) from users,
+                    (with recursive c(n) as (select 1 union all select n + 1 from c where n < 9) select n from c)
+                where username = 'quinn';
+            insert into login_attempts (username, ip_address, success, attempted_at)
+                select username, '198.51.100.7', 1, ago(0.5) from users where id < 3;
+            insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)
+                select 2 + n % 3, printf('00000000-0000-4000-8000-%012d', 1 + n % 4), 'Game ' || n % 4, ago(n + 2),
+                    iif(n < 15, ago(n + 2 - 0.01), null), iif(n < 15, 864, null), 'session-' || n
+                from (with recursive c(n) as (select 1 union all select n + 1 from c where n < 20) select n from c);
+            insert into user_game_plays (user_id, game_id, game_title, started_at, session_id)
+                values (3, '00000000-0000-4000-8000-000000000001', 'Game 0', ago(0.01), 'session-now');
+            insert into user_game_stats
+                (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)
+                select user_id, game_id, max(game_title), count(*), sum(duration_seconds), min(started_at), max(ended_at)
+                from user_game_plays where ended_at is not null group by user_id, game_id;
+            insert into user_stats
+                (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at, updated_at)
+                select user_id, count(distinct game_id), sum(duration_seconds), count(*), min(started_at), max(ended_at), max(ended_at)
+                from user_game_plays where ended_at is not null group by user_id;
+            insert into activity_logs (user_id, username, action, resource, ip_address, created_at)
+                select id, username, 'login', 'auth', '198.51.100.7', last_login_at from users where last_login_at is not null;
+            insert into activity_logs (username, action, resource, created_at) values ('former.member', 'logout', 'auth', ago(20));
+            update system_settings set value = 'Sample Arcade', updated_at = ago(40), updated_by = 1 where key = 'siteName';
+        """)
+    return folder
+
+
+def copy_deployment(folder):
+    """Copy both databases of the document, with users, into ``folder``: ``backend/user.db`` and ``Data/flashpoint.sqlite``."""
+    shutil.copytree(_create_deployment(), folder, dirs_exist_ok=True)
 
 
 @cache
