@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
+from dbctl.extensions import registry
 from tools import smell
 
 ROOT = Path(dbctl.__file__).parent
@@ -60,6 +62,24 @@ def list_imports(path):
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             yield from ((node.module, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_no_test_of_the_core_imports_an_extension():
+    """Nor in the code of another process: without the folder of an extension, the tests of the core pass (``make without``)."""
+    names = "|".join(extension.name for extension in registry.BUILT_IN)
+    imported = re.compile(rf"\b(?:dbctl|tests)\.extensions(?:\.| import )(?:{names})\b")
+    tests = Path(__file__).parent
+    for path in tests.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "extensions" not in text or path.is_relative_to(tests / "extensions"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            texts = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+            if isinstance(node, ast.ImportFrom):
+                texts = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                texts = [alias.name for alias in node.names]
+            assert not any(map(imported.search, texts)), f"{path}:{node.lineno}: move it to tests/extensions"
 
 
 def test_no_modules_import_each_other():

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import lancedb
 import pyarrow as pa
 
-from dbctl.extensions.lancedb.reader import LanceReader
-from dbctl.extensions.lancedb.writer import LanceWriter
-from dbctl.url import parse_url
-
 TABLE = "chat_embeddings"
-KEYS = {TABLE: ["id", "message_id"]}
 #: Dimensions of a vector: fewer than the 768 of the app, so that tests are fast.
 SIZE = 16
 
@@ -79,21 +74,3 @@ def create_table(
     table_schema = create_schema(deployed=deployed, size=size)
     rows = [create_row(number, deployed=deployed, size=size) for number in numbers]
     return connection.create_table(TABLE, pa.Table.from_pylist(rows, table_schema))
-
-
-def open_reader(location: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceReader:
-    return LanceReader(
-        parse_url(f"lancedb:{location}" if isinstance(location, Path) else location),
-        "chat/vectors",
-        timeout=1,
-        keys=keys,
-    )
-
-
-def open_writer(location: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceWriter:
-    return LanceWriter(
-        parse_url(f"lancedb:{location}" if isinstance(location, Path) else location),
-        "chat/vectors",
-        timeout=1,
-        keys=keys,
-    )

@@ -14,7 +14,8 @@ from dbctl.errors.databases import SameFileError
 from dbctl.services.backup import named_files
 from tests.engines import lance
 from tests.extensions.adopt.test_files import adopt, apply, find_backups, verify_files
-from tests.services import chat_app, promptvault_app
+from tests.extensions.lancedb import chat_app
+from tests.services import promptvault_app
 from tests.services.flashpoint_app import catch_error
 
 TIMESTAMP = "20250119_140530"

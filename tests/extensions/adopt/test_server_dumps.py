@@ -113,6 +113,16 @@ def test_dump_of_every_format_is_restored_and_undone(pantry, foreign_dir):
     assert pantry.content() == changed_content
 
 
+def test_dump_without_table_rows_restores_empty_table(postgresql_pantry, tmp_path):
+    pantry = postgresql_pantry
+    pantry.run("create table log (line text)", "insert into log values ('x')")
+    before = pantry.content()
+    file = pg_dump(pantry, tmp_path / "backup.sql", "--exclude-table-data=log")
+    pantry.change_data()
+    apply(pantry.path, file)
+    assert pantry.content() == {**before, "log": []}
+
+
 def test_dump_is_loaded_for_trial_and_adopted(pantry, foreign_dir):
     before = pantry.content()
     file = write_all_formats(pantry, foreign_dir)[0]

@@ -14,7 +14,7 @@ import pytest
 from dbctl.errors.connection import FileExistsAlreadyError
 from dbctl.errors.migrations import MigrationVariantUnknownError
 from dbctl.extensions.demo.builder import DemoBuilt, build_sample
-from tests.engines import lance
+from tests.extensions.lancedb import opening
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 COUNTS = {"users": 6, "chats": 24, "messages": 200}
@@ -29,7 +29,7 @@ def build(place: Path, seed: int = 0, variant: str = "") -> DemoBuilt:
 def content(built: DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     with closing(sqlite3.connect(built.databases["chat"])) as connection:
         rows = {name: connection.execute(f"select * from {name} order by 1").fetchall() for name in ("users", "chats", "messages", "attachments")}  # fmt: skip
-    with closing(lance.open_reader(built.databases["vectors"])) as reader:
+    with closing(opening.open_reader(built.databases["vectors"])) as reader:
         columns = [name for name in reader.tables()["chat_embeddings"].columns if name != "metadata"]
         rows["vectors"] = reader.select("chat_embeddings", columns)
     return rows
@@ -85,7 +85,7 @@ def test_sample_of_each_variant_passes_all_checks(
 @pytest.mark.parametrize("variant", ["deployed", "document"])
 def test_nearest_vectors_have_the_same_topic_and_unit_length(variant: str, tmp_path: Path) -> None:
     built = build(tmp_path / "new", variant=variant)
-    with closing(lance.open_reader(built.databases["vectors"])) as reader:
+    with closing(opening.open_reader(built.databases["vectors"])) as reader:
         searcher, column, key = reader.vectors, VECTOR_COLUMN[variant], KEY_COLUMN[variant]
         with closing(sqlite3.connect(built.databases["chat"])) as connection:
             topics = {

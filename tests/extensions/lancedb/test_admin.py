@@ -22,6 +22,7 @@ from dbctl.extensions.lancedb.manifest import ManifestError
 from dbctl.extensions.lancedb.vectors import find_faults
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
+from tests.extensions.lancedb import opening
 
 #: Prunes all versions, which commands do not allow.
 PRUNE = MaintenanceTask(table=TABLE, statement="prune it", older_than=timedelta(0))
@@ -32,7 +33,7 @@ def two_fragments(tmp_path):
     """Create a table with two fragments; return its folder and its data files, the newest last."""
     table = lance.create_table(tmp_path, range(100))
     table.add([lance.create_row(number) for number in range(100, 150)])
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     newest = manifest.parse(find_newest_manifest(tmp_path).read_bytes())
     files = [
         tmp_path / f"{TABLE}.lance" / data_file.path
@@ -65,10 +66,10 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     content = files[0].read_bytes()
     files[0].write_bytes(content[:-36] + b"\xff" + content[-35:])  # in the offset of the columns
     assert any(
-        "panic" in line and files[0].name in line for line in lance.open_reader(folder).checks.find_damage()
+        "panic" in line and files[0].name in line for line in opening.open_reader(folder).checks.find_damage()
     )
     with pytest.raises(CorruptError):
-        lance.open_reader(folder).vectors.find_nearest(
+        opening.open_reader(folder).vectors.find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5
         )
     files[0].write_bytes(content)
@@ -77,8 +78,8 @@ def test_library_panic_is_reported_as_damage(two_fragments):
         manifest_bytes[:-16] + (len(manifest_bytes) - 3).to_bytes(8, "little") + manifest_bytes[-8:]
     )
     with pytest.raises(CorruptError, match="panic"):
-        lance.open_reader(folder).tables()
-    assert any("cannot be read" in line for line in lance.open_reader(folder).checks.find_damage())
+        opening.open_reader(folder).tables()
+    assert any("cannot be read" in line for line in opening.open_reader(folder).checks.find_damage())
 
 
 def test_truncated_manifest_is_refused(two_fragments):
@@ -97,13 +98,13 @@ def test_missing_or_truncated_file_is_reported_with_row_count(two_fragments):
     content = second.read_bytes()
     for quick in (True, False):
         second.write_bytes(content[: len(content) // 2])
-        (line,) = lance.open_reader(folder).checks.find_damage(quick=quick)
+        (line,) = opening.open_reader(folder).checks.find_damage(quick=quick)
         assert f"{second.name}, with 50 rows, has {len(content) // 2} bytes instead of" in line
         second.unlink()
-        (line,) = lance.open_reader(folder).checks.find_damage(quick=quick)
+        (line,) = opening.open_reader(folder).checks.find_damage(quick=quick)
         assert f"{second.name} is missing, with 50 rows" in line
     with pytest.raises(CorruptError):
-        lance.open_reader(folder).select(TABLE, ["content"])
+        opening.open_reader(folder).select(TABLE, ["content"])
 
 
 def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
@@ -111,7 +112,7 @@ def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
     content = bytearray(second.read_bytes())
     content[-45] ^= 0xFF
     second.write_bytes(content)
-    (line,) = lance.open_reader(folder).checks.find_damage()
+    (line,) = opening.open_reader(folder).checks.find_damage()
     assert second.name in line
     assert "50 rows" in line
 
@@ -120,19 +121,19 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
     folder, _ = two_fragments
     newest = find_newest_manifest(folder)
     newest.write_bytes(newest.read_bytes()[:50])
-    (line,) = lance.open_reader(folder).checks.find_damage()
+    (line,) = opening.open_reader(folder).checks.find_damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
     with pytest.raises(
         CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
     ):
-        lance.open_reader(folder).tables()
+        opening.open_reader(folder).tables()
 
 
 def test_missing_newest_version_is_reported(two_fragments):
     folder, _ = two_fragments
     find_newest_manifest(folder).unlink()
-    (line,) = lance.open_reader(folder).checks.find_damage(quick=True)
+    (line,) = opening.open_reader(folder).checks.find_damage(quick=True)
     assert "version 2 is missing: all changes since version 1 are lost" in line
 
 
@@ -140,7 +141,7 @@ def test_table_without_version_is_reported(two_fragments):
     folder, _ = two_fragments
     (folder / "half.lance/data").mkdir(parents=True)
     (folder / "half.lance/data/x.lance").write_bytes(b"cut")
-    reader = lance.open_reader(folder)
+    reader = opening.open_reader(folder)
     assert list(reader.tables()) == [TABLE]
     (line,) = reader.checks.find_damage()
     assert line.startswith("half: not a table")
@@ -157,7 +158,7 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
         )
     )
     table.add([lance.create_row(5), lance.create_row(5)])
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     messages = {finding.code: finding.message for finding in reader.checks.schema_findings()}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
     assert messages["vector-zeros"].startswith("1 rows")
@@ -177,7 +178,7 @@ def test_vectors_of_different_length_are_reported():
 def test_size_and_bloat_are_measured(two_fragments):
     folder, _ = two_fragments
     lancedb.connect(folder).open_table(TABLE).delete("role = 'user'")
-    reader = lance.open_reader(folder)
+    reader = opening.open_reader(folder)
     (size,) = reader.storage.measure_tables()
     total_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert (size.rows, size.dead_rows, size.fragments, size.versions, size.bytes) == (
@@ -197,8 +198,8 @@ def test_compaction_preserves_rows_and_format(tmp_path):
     for number in range(100, 110):
         table.add([lance.create_row(number)])
     table.delete("role = 'user'")
-    before = sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"]))
-    writer = lance.open_writer(tmp_path)
+    before = sorted(opening.open_reader(tmp_path).select(TABLE, ["message_id", "vector"]))
+    writer = opening.open_writer(tmp_path)
     (task,) = writer.storage.maintenance_tasks("optimize", [])
     assert "6 fragments, 30 deleted rows" in task.statement
     assert "older Lance" in task.statement
@@ -206,14 +207,14 @@ def test_compaction_preserves_rows_and_format(tmp_path):
     (size,) = writer.storage.measure_tables()
     assert (size.fragments, size.dead_rows, size.format) == (1, 0, "2.0")
     assert size.versions > 12, "no version is removed"
-    assert sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"])) == before
+    assert sorted(opening.open_reader(tmp_path).select(TABLE, ["message_id", "vector"])) == before
     with pytest.raises(NotSupportedError):
         writer.storage.maintenance_tasks("checkpoint", [])
 
 
 def test_pruning_preserves_recent_and_tagged_versions(two_fragments):
     folder, _ = two_fragments
-    writer = lance.open_writer(folder)
+    writer = opening.open_writer(folder)
     (task,) = writer.storage.maintenance_tasks("vacuum", [])
     assert "older than 7 days" in task.statement
     writer.storage.maintain(task)
@@ -227,16 +228,16 @@ def test_pruning_preserves_recent_and_tagged_versions(two_fragments):
     table.tags.delete("backup-of-today")
     writer.storage.maintain(PRUNE)
     assert writer.storage.measure_tables()[0].versions == 1
-    assert lance.open_reader(folder).count(TABLE) == 150
+    assert opening.open_reader(folder).count(TABLE) == 150
 
 
 def test_version_pruned_while_read_is_reported(two_fragments):
     folder, _ = two_fragments
-    reader = lance.open_reader(folder)
+    reader = opening.open_reader(folder)
     assert reader.count(TABLE) == 150
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
-    lance.open_writer(folder).storage.maintain(PRUNE)
+    opening.open_writer(folder).storage.maintain(PRUNE)
     for query in (
         lambda: reader.select(TABLE, ["content", "vector"]),
         reader.storage.measure_tables,
@@ -244,18 +245,18 @@ def test_version_pruned_while_read_is_reported(two_fragments):
     ):
         with pytest.raises(ChangedWhileReadError):
             query()
-    assert lance.open_reader(folder).count(TABLE) == 75
+    assert opening.open_reader(folder).count(TABLE) == 75
 
 
 @pytest.mark.parametrize("kind", ["ivf-flat", "ivf-sq", "ivf-pq"])
 def test_index_is_created_and_finds_neighbours(tmp_path, kind):
     lance.create_table(tmp_path, range(1100))
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     index = writer.vector_indexes.create_vector_index(
         VectorIndexSpec(table=TABLE, column="vector", kind=kind, partitions=4)
     )
     assert (index.metric, index.rows, index.unindexed_rows, index.partitions) == ("cosine", 1100, 0, 4)
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     neighbours = reader.vectors.find_nearest(
         TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5, exact=False
     )
@@ -279,35 +280,35 @@ def test_recall_counts_ties_as_hits(tmp_path):
         ]
         table.add(rows[::-1])
     spec = VectorIndexSpec(table=TABLE, column="vector", partitions=2)
-    lance.open_writer(tmp_path).vector_indexes.create_vector_index(spec)
+    opening.open_writer(tmp_path).vector_indexes.create_vector_index(spec)
     assert (
-        lance.open_reader(tmp_path).vectors.measure_recall(TABLE, "vector", query_count=51, limit=10).share
+        opening.open_reader(tmp_path).vectors.measure_recall(TABLE, "vector", query_count=51, limit=10).share
         > 0.99
     )
 
 
 def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     lance.create_table(tmp_path, range(300))
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     writer.vector_indexes.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     files = list((tmp_path / f"{TABLE}.lance/_indices").glob("*/*.idx"))
     for damage in (lambda path: path.write_bytes(b"x" * path.stat().st_size), lambda path: path.unlink()):
         for file in files:
             damage(file)
-        (line,) = lance.open_reader(tmp_path).checks.find_damage()
-        assert lance.open_reader(tmp_path).checks.parse_index_damage(line).index == "vector_idx"
+        (line,) = opening.open_reader(tmp_path).checks.find_damage()
+        assert opening.open_reader(tmp_path).checks.parse_index_damage(line).index == "vector_idx"
     (task,) = writer.storage.maintenance_tasks("reindex", [])
     writer.storage.maintain(task)
-    assert lance.open_reader(tmp_path).checks.find_damage() == []
+    assert opening.open_reader(tmp_path).checks.find_damage() == []
 
 
 def test_unsuitable_index_is_refused(tmp_path):
     table = lance.create_table(tmp_path, range(200))
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="200 vectors"):
         writer.vector_indexes.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     table.add([lance.create_row(number) for number in range(200, 1000)])
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="64 partitions") as caught:
         writer.vector_indexes.create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", kind="ivf-pq", partitions=64)
@@ -318,7 +319,7 @@ def test_unsuitable_index_is_refused(tmp_path):
 
 def test_file_cells_are_converted_to_column_types(tmp_path):
     lance.create_table(tmp_path, deployed=False)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     columns = ["id", "timestamp", "embedding", "metadata"]
     parsers = [writer.codec.csv_parser(TABLE, name) for name in columns]
     numbers = [0.1, *[0.5] * (SIZE - 1)]

@@ -18,7 +18,7 @@ from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from tests.conformance.contract import HOSTILE_NAMES, ROWS, EngineContract, first_values
 from tests.conformance.fulltext import FullTextContract
 from tests.conformance.text_scan import TextScanContract
-from tests.engines import lance
+from tests.extensions.lancedb import opening
 
 STRING, INTEGER = pa.string(), pa.int64()
 SCHEMAS = {
@@ -91,10 +91,10 @@ class LanceFolder:
         self.connection.create_table(name, schema=pa.schema(fields))
 
     def reader(self):
-        return lance.open_reader(self.path, {})
+        return opening.open_reader(self.path, {})
 
     def writer(self):
-        return lance.open_writer(self.path, {})
+        return opening.open_writer(self.path, {})
 
 
 class TestLanceDB(EngineContract):

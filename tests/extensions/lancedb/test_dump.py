@@ -31,6 +31,7 @@ from dbctl.extensions.lancedb.verify import verify_snapshot
 from dbctl.url import Url
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.extensions.lancedb import opening
 
 TARGET = "chat/vectors"
 
@@ -191,11 +192,11 @@ def test_missing_newest_version_is_reported(root):
         assert source.remarks == [
             f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
         ]
-    (line,) = lance.open_reader(root).checks.find_damage()
+    (line,) = opening.open_reader(root).checks.find_damage()
     assert line.startswith(f"{TABLE}: version {newest} is missing")
-    (line,) = lance.open_reader(root).checks.find_damage(quick=True)
+    (line,) = opening.open_reader(root).checks.find_damage(quick=True)
     open_table(root).add([lance.create_row(91)])  # reuses the number, so the loss can no longer be detected
-    assert lance.open_reader(root).checks.find_damage() == []
+    assert opening.open_reader(root).checks.find_damage() == []
 
 
 def test_files_removed_while_a_folder_is_listed_hide_no_other(tmp_path):

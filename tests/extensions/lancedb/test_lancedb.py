@@ -34,6 +34,7 @@ from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
+from tests.extensions.lancedb import opening
 
 VARIANTS = pytest.mark.parametrize("deployed", [True, False], ids=["deployed", "document"])
 
@@ -45,19 +46,19 @@ def key_and_vector_columns(deployed: bool) -> tuple[str, str]:
 @VARIANTS
 def test_columns_have_arrow_types(tmp_path, deployed):
     lance.create_table(tmp_path, deployed=deployed)
-    columns = lance.open_reader(tmp_path).tables()[TABLE].columns
+    columns = opening.open_reader(tmp_path).tables()[TABLE].columns
     key, vector = key_and_vector_columns(deployed)
     assert [name for name, description in columns.items() if description.is_primary_key] == [key]
     assert (columns[key].type, columns["timestamp"].type) == ("STRING", "DOUBLE")
     assert columns[vector].type == f"FIXED_SIZE_LIST<ITEM: FLOAT>[{SIZE}]"
-    (column,) = lance.open_reader(tmp_path).vectors.vector_columns(TABLE)
+    (column,) = opening.open_reader(tmp_path).vectors.vector_columns(TABLE)
     assert (column.column, column.dimension) == (vector, SIZE)
 
 
 @VARIANTS
 def test_rows_are_sorted_by_key_and_paged(tmp_path, deployed):
     lance.create_table(tmp_path, [5, 3, 9, 1], deployed=deployed)
-    reader, (key, _) = lance.open_reader(tmp_path), key_and_vector_columns(deployed)
+    reader, (key, _) = opening.open_reader(tmp_path), key_and_vector_columns(deployed)
     assert reader.select(TABLE, [key]) == [(f"msg-{n:05}",) for n in (1, 3, 5, 9)]
     assert reader.select(TABLE, [key, "role"], limit=2, offset=1) == [
         ("msg-00003", "assistant"),
@@ -70,7 +71,7 @@ def test_rows_are_sorted_by_key_and_paged(tmp_path, deployed):
 
 def test_quote_in_condition_is_literal(tmp_path):
     lance.create_table(tmp_path)
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     assert reader.count(TABLE, [Condition("content", "=", "It's text 3")]) == 1
     assert reader.count(TABLE, [Condition("content", "=", "x' or '1' = '1")]) == 0
     assert reader.count(TABLE, [Condition("content", "same", "IT'S TEXT 3")]) == 1
@@ -90,7 +91,7 @@ def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
     secret, link = tmp_path / "of-root", folder / "data/second-name"
     secret.write_text("of root")
     link.hardlink_to(secret)
-    writer, before = lance.open_writer(tmp_path), os.umask(0o077)
+    writer, before = opening.open_writer(tmp_path), os.umask(0o077)
     try:
         with pytest.raises(RuntimeError, match="rolled back"), writer.transaction():
             writer.delete(TABLE, [Condition("role", "=", "user")])
@@ -120,7 +121,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     )
     rows = pa.Table.from_pylist([lance.create_row(number) for number in range(20)], schema)
     lancedb.connect(tmp_path).create_table(TABLE, rows)
-    reader, writer = lance.open_reader(tmp_path), lance.open_writer(tmp_path)
+    reader, writer = opening.open_reader(tmp_path), opening.open_writer(tmp_path)
     assert reader.tables()[TABLE].columns["user_id"].type == "STRING"
     condition = [Condition("user_id", "in", ["USER-1"])]
     assert reader.count(TABLE, condition) == 7
@@ -140,7 +141,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     with writer.transaction():
         assert writer.update(TABLE, {"user_id": "other"}, condition) == 7
         assert writer.delete(TABLE, [Condition("user_id", "=", "other")]) == 7
-    assert lance.open_reader(tmp_path).count(TABLE) == 13
+    assert opening.open_reader(tmp_path).count(TABLE) == 13
 
 
 def test_times_are_sorted_in_every_kind_of_text(tmp_path):
@@ -152,7 +153,7 @@ def test_times_are_sorted_in_every_kind_of_text(tmp_path):
         "large": pa.array(texts, pa.large_string()),
     }
     lancedb.connect(tmp_path).create_table("times", pa.table(columns))
-    reader = lance.open_reader(tmp_path, {"times": ["number"]})
+    reader = opening.open_reader(tmp_path, {"times": ["number"]})
     for name in ("plain", "encoded", "large"):
         rows = reader.select("times", ["number"], order_by=[Order([name], time=True)])
         assert [number for (number,) in rows] == [4, 1, 3, 0, 2, 5]
@@ -164,7 +165,7 @@ def test_truth_value_is_number_in_column_of_integers(tmp_path):
     lancedb.connect(tmp_path).create_table(
         "flags", schema=pa.schema([("id", pa.string()), ("on", pa.int64())])
     )
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with writer.transaction():
         writer.insert("flags", {"id": "a", "on": True})
         writer.update("flags", {"on": False}, [Condition("id", "=", "a")])
@@ -173,19 +174,19 @@ def test_truth_value_is_number_in_column_of_integers(tmp_path):
 
 def test_parts_match_protocols(tmp_path):
     lance.create_table(tmp_path)
-    assert find_mismatches(lance.open_reader(tmp_path)) == []
+    assert find_mismatches(opening.open_reader(tmp_path)) == []
 
 
 def test_opening_creates_nothing(tmp_path):
-    for open_database in (lance.open_reader, lance.open_writer):
+    for open_database in (opening.open_reader, opening.open_writer):
         with pytest.raises(DatabaseMissingError):
             open_database(tmp_path / "nosuch")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "notes.txt").write_text("no table")
     with pytest.raises(NotADatabaseError):
-        lance.open_reader(tmp_path)
+        opening.open_reader(tmp_path)
     (tmp_path / "half.lance").mkdir()
-    assert lance.open_reader(tmp_path).tables() == {}
+    assert opening.open_reader(tmp_path).tables() == {}
 
 
 def _truncate(path):
@@ -210,20 +211,20 @@ def test_names_of_tables_are_those_that_the_library_opens(tmp_path, damage, is_n
     lancedb.connect(tmp_path).create_table("notes", [{"id": 1}])
     versions = sorted((tmp_path / f"{TABLE}.lance/_versions").glob("*.manifest"))  # the newest first
     damage(versions[0] if is_newest else versions[-1])
-    with_library = lance.open_reader(tmp_path)
+    with_library = opening.open_reader(tmp_path)
     try:
         expected = [*with_library.catalog._describe_tables()]
     except DbctlError as error:
         with pytest.raises(type(error), match=re.escape(str(error))):
-            lance.open_reader(tmp_path).tables()
+            opening.open_reader(tmp_path).tables()
         assert is_newest
     else:
-        assert [*lance.open_reader(tmp_path).tables()] == expected
+        assert [*opening.open_reader(tmp_path).tables()] == expected
 
 
 def test_table_that_is_removed_between_its_name_and_its_columns_is_reported(tmp_path):
     lance.create_table(tmp_path)
-    tables = lance.open_reader(tmp_path).tables()
+    tables = opening.open_reader(tmp_path).tables()
     assert [*tables] == [TABLE]
     lancedb.connect(tmp_path).drop_table(TABLE)
     with pytest.raises(ChangedWhileReadError):
@@ -232,42 +233,42 @@ def test_table_that_is_removed_between_its_name_and_its_columns_is_reported(tmp_
 
 def test_reader_sees_one_version(tmp_path):
     table = lance.create_table(tmp_path)
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     assert reader.count(TABLE) == 20
     table.delete("role = 'user'")
     assert (reader.count(TABLE), len(reader.select(TABLE, ["role"]))) == (20, 20)
-    assert lance.open_reader(tmp_path).count(TABLE) == 10
+    assert opening.open_reader(tmp_path).count(TABLE) == 10
 
 
 def test_each_statement_creates_one_version(tmp_path):
     lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with writer.transaction():
         writer.insert(TABLE, {"message_id": "new", "vector": [1.0] * SIZE, "metadata": "{}"})
         assert writer.update(TABLE, {"content": "it's new"}, [Condition("message_id", "=", "new")]) == 1
         assert writer.delete(TABLE, [Condition("role", "=", "user")]) == 10
         assert writer.delete(TABLE, [Condition("role", "=", "nobody")]) == 0
     assert writer.catalog.versions() == {TABLE: 4}
-    assert lance.open_reader(tmp_path).select(TABLE, ["content"], [Condition("message_id", "=", "new")]) == [
-        ("it's new",)
-    ]
+    assert opening.open_reader(tmp_path).select(
+        TABLE, ["content"], [Condition("message_id", "=", "new")]
+    ) == [("it's new",)]
 
 
 def test_failed_transaction_is_rolled_back(tmp_path):
     table = lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(LookupError), writer.transaction():
         writer.delete(TABLE, [Condition("role", "=", "user")])
         writer.update(TABLE, {"content": "changed"}, [])
         raise LookupError
     table.checkout_latest()
-    assert table.count_rows() == lance.open_reader(tmp_path).count(TABLE) == 20
+    assert table.count_rows() == opening.open_reader(tmp_path).count(TABLE) == 20
     assert table.count_rows("content = 'changed'") == 0
 
 
 def test_rollback_preserves_concurrent_writes(tmp_path):
     table = lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(LookupError), writer.transaction():
         table.add([lance.create_row(98)])
         writer.delete(TABLE, [Condition("role", "=", "user")])
@@ -278,7 +279,7 @@ def test_rollback_preserves_concurrent_writes(tmp_path):
         table.delete("message_id = 'msg-00099'")
         table.add([lance.create_row(97)])
         raise LookupError
-    rows = lance.open_reader(tmp_path).select(TABLE, ["message_id", "content", "vector"])
+    rows = opening.open_reader(tmp_path).select(TABLE, ["message_id", "content", "vector"])
     assert [row[0] for row in rows] == [f"msg-{n:05}" for n in (*range(20), 97, 98)]
     assert {row[1][:9] for row in rows} == {"It's text"}
     assert None not in {row[2] for row in rows}
@@ -286,41 +287,43 @@ def test_rollback_preserves_concurrent_writes(tmp_path):
 
 def test_rollback_conflict_is_reported(tmp_path):
     table = lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(PartialWriteError, match="boom"), writer.transaction():
         writer.update(TABLE, {"content": "mine"}, [Condition("message_id", "=", "msg-00001")])
         table.checkout_latest()
         table.update(where="message_id = 'msg-00001'", values={"content": "theirs"})
         raise LookupError("boom")
-    rows = lance.open_reader(tmp_path).select(TABLE, ["content"], [Condition("message_id", "=", "msg-00001")])
+    rows = opening.open_reader(tmp_path).select(
+        TABLE, ["content"], [Condition("message_id", "=", "msg-00001")]
+    )
     assert rows == [("theirs",)]
 
 
 def test_app_can_write_after_rollback(tmp_path):
     app = lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises(LookupError), writer.transaction():
         writer.update(TABLE, {"content": "mine"}, [])
         writer.delete(TABLE, [])
         raise LookupError
     app.add([lance.create_row(50)])  # fails after ``restore()`` of the library
-    assert lance.open_reader(tmp_path).count(TABLE) == 21
+    assert opening.open_reader(tmp_path).count(TABLE) == 21
 
 
 def test_table_without_key_is_rolled_back_by_version(tmp_path):
     table = lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path, {})
+    writer = opening.open_writer(tmp_path, {})
     with pytest.raises(LookupError), writer.transaction():
         writer.insert(TABLE, {"message_id": "msg-00001"})
         writer.delete(TABLE, [Condition("role", "=", "user")])
         raise LookupError
-    assert lance.open_reader(tmp_path).count(TABLE) == 20
+    assert opening.open_reader(tmp_path).count(TABLE) == 20
     with pytest.raises(PartialWriteError), writer.transaction():
         writer.delete(TABLE, [Condition("role", "=", "user")])
         table.checkout_latest()
         table.add([lance.create_row(99)])
         raise LookupError
-    assert lance.open_reader(tmp_path).count(TABLE) == 11
+    assert opening.open_reader(tmp_path).count(TABLE) == 11
 
 
 @pytest.mark.parametrize(
@@ -335,7 +338,7 @@ def test_table_without_key_is_rolled_back_by_version(tmp_path):
 )
 def test_invalid_row_is_refused_without_change(tmp_path, values):
     lance.create_table(tmp_path)
-    writer = lance.open_writer(tmp_path)
+    writer = opening.open_writer(tmp_path)
     with pytest.raises((ConstraintError, ValueInvalidError)), writer.transaction():
         writer.insert(TABLE, values)
     assert writer.catalog.versions() == {TABLE: 1}
@@ -344,13 +347,13 @@ def test_invalid_row_is_refused_without_change(tmp_path, values):
 def test_sql_query_is_refused(tmp_path):
     lance.create_table(tmp_path)
     with pytest.raises(NotSupportedError, match="SQL"):
-        lance.open_reader(tmp_path).query("select 1")
+        opening.open_reader(tmp_path).query("select 1")
 
 
 @VARIANTS
 def test_nearest_rows_come_first(tmp_path, deployed):
     lance.create_table(tmp_path, range(200), deployed=deployed)
-    reader, (key, vector) = lance.open_reader(tmp_path), key_and_vector_columns(deployed)
+    reader, (key, vector) = opening.open_reader(tmp_path), key_and_vector_columns(deployed)
     neighbours = reader.vectors.find_nearest(TABLE, lance.create_vector(7), [key], column=vector, limit=3)
     assert neighbours[0][0] == "msg-00007"
     assert neighbours[0][1] == pytest.approx(0, abs=1e-6)
@@ -375,7 +378,7 @@ def test_equally_near_rows_are_sorted_by_key(tmp_path):
         table.add(duplicates[start : start + (100 if start == 50 else 50)][::-1])
     expected = ["msg-00007", *(row["message_id"] for row in duplicates)]
     for limit in (1, 2, 3, 20, 200, 201):
-        neighbours = lance.open_reader(tmp_path).vectors.find_nearest(
+        neighbours = opening.open_reader(tmp_path).vectors.find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=limit
         )
         assert [row[0] for row in neighbours] == expected[:limit]
@@ -384,7 +387,7 @@ def test_equally_near_rows_are_sorted_by_key(tmp_path):
 @pytest.mark.parametrize("length", [1e-300, 1e-40, 1e-22, 1e15, 1e25, 1e300])
 def test_cosine_ignores_length_of_vector(tmp_path, length):
     lance.create_table(tmp_path, range(50))
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     unscaled, scaled = (
         reader.vectors.find_nearest(TABLE, vector, ["message_id"], column="vector", limit=50)
         for vector in (lance.create_vector(7), [component * length for component in lance.create_vector(7)])
@@ -405,7 +408,7 @@ def test_cosine_ignores_length_of_vector(tmp_path, length):
 def test_unsuitable_query_vector_is_refused(tmp_path, vector, metric, word):
     lance.create_table(tmp_path)
     with pytest.raises(ValueInvalidError, match=word):
-        lance.open_reader(tmp_path).vectors.find_nearest(
+        opening.open_reader(tmp_path).vectors.find_nearest(
             TABLE, vector, ["role"], column="vector", limit=1, metric=metric
         )
 
@@ -421,10 +424,10 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
     }
     url = f"s3://{bucket.name}/app/lancedb"
     lance.create_table(url, options=options)
-    writer = lance.open_writer(url)
+    writer = opening.open_writer(url)
     with writer.lock("x"), writer.transaction():
         writer.delete(TABLE, [Condition("role", "=", "user")])
-    reader = lance.open_reader(url)
+    reader = opening.open_reader(url)
     assert reader.count(TABLE) == 10
     assert (
         reader.vectors.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)[
@@ -432,20 +435,20 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
         ][0]
         == "msg-00007"
     )
-    assert lance.open_reader(f"s3://{bucket.name}/nosuch").tables() == {}
+    assert opening.open_reader(f"s3://{bucket.name}/nosuch").tables() == {}
 
 
 @pytest.mark.slow
 def test_unreachable_storage_is_reported_quickly(monkeypatch, tmp_path):
     storage.use_new_bucket(monkeypatch, tmp_path)
     with pytest.raises(UnreachableError, match="bucket does not exist"):
-        lance.open_reader("s3://nosuch-bucket/x").tables()
+        opening.open_reader("s3://nosuch-bucket/x").tables()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
     with pytest.raises(UnreachableError, match="Connection refused"):
-        lance.open_reader("s3://nosuch-bucket/x").tables()
+        opening.open_reader("s3://nosuch-bucket/x").tables()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(StorageKeysMissingError):
-        lance.open_reader("s3://nosuch-bucket/x").tables()
+        opening.open_reader("s3://nosuch-bucket/x").tables()
 
 
 def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
@@ -453,13 +456,13 @@ def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
     url = f"s3://{bucket.name}/lancedb"
     options = {"endpoint": storage.endpoint(), "region": "us-east-1", "allow_http": "true"}
     lance.create_table(url, options={**options, "access_key_id": "other", "secret_access_key": "other"})
-    reader = lance.open_reader(url)
+    reader = opening.open_reader(url)
     (size,) = reader.storage.measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("lancedb"))
     assert reader.checks.find_damage() == []
     (file,) = bucket.keys(f"lancedb/{TABLE}.lance/data")
     bucket.put(file, bucket.get(file)[:-20])
-    (line,) = lance.open_reader(url).checks.find_damage(quick=True)
+    (line,) = opening.open_reader(url).checks.find_damage(quick=True)
     assert "instead of" in line
 
 
@@ -467,7 +470,7 @@ def test_missing_library_fails_on_use_only(tmp_path, monkeypatch):
     lance.create_table(tmp_path)
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(DriverMissingError, match="lancedb"):
-        lance.open_reader(tmp_path).tables()
+        opening.open_reader(tmp_path).tables()
     registry.load_engine("lancedb").open_for_reading(
         parse_url(f"lancedb:{tmp_path}"), "chat/vectors", timeout=1
     ).close()

@@ -13,6 +13,7 @@ from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.extensions.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.extensions.lancedb import opening
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 FIELDS = st.integers(1, (1 << 29) - 1)
@@ -24,12 +25,12 @@ def list_open_files(folder: Path) -> list[str]:
 
 
 def test_database_in_bucket_has_no_dumps():
-    assert lance.open_reader("s3://team@bucket/vectors").dumps is None
+    assert opening.open_reader("s3://team@bucket/vectors").dumps is None
 
 
 def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
     lance.create_table(tmp_path)
-    reader, writer = lance.open_reader(tmp_path), lance.open_writer(tmp_path)
+    reader, writer = opening.open_reader(tmp_path), opening.open_writer(tmp_path)
     assert (reader.vector_indexes, writer.fulltext) == (None, None)
     assert writer.vector_indexes is writer.vector_indexes, "a part is created once"
     with pytest.raises(RuntimeError):
@@ -39,7 +40,7 @@ def test_only_writer_changes_indexes_and_runs_maintenance(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists open files")
 def test_close_releases_pinned_snapshot(tmp_path):
     lance.create_table(tmp_path)
-    reader = lance.open_reader(tmp_path)
+    reader = opening.open_reader(tmp_path)
     dumps = reader.dumps
     assert dumps.pin_snapshot()
     assert list_open_files(tmp_path)

@@ -12,7 +12,8 @@ from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.services import chat_app, promptvault_app
+from tests.extensions.lancedb import chat_app, opening
+from tests.services import promptvault_app
 from tests.storage_servers import CEPH, SEAWEEDFS
 
 pytestmark = [
@@ -36,10 +37,10 @@ def create_table(server, url):
 def test_table_is_read_searched_written_and_measured(server, bucket):
     url = f"s3://{bucket.name}/app/lancedb"
     create_table(server, url)
-    writer = lance.open_writer(url)
+    writer = opening.open_writer(url)
     with writer.lock("x"), writer.transaction():
         writer.delete(TABLE, [Condition("role", "=", "user")])
-    reader = lance.open_reader(url)
+    reader = opening.open_reader(url)
     assert reader.count(TABLE) == 10
     search = reader.vectors
     (row,) = search.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)
@@ -49,7 +50,7 @@ def test_table_is_read_searched_written_and_measured(server, bucket):
     assert reader.checks.find_damage() == []
     file = bucket.keys(f"app/lancedb/{TABLE}.lance/data")[0]
     bucket.put(file, bucket.get(file)[:-20])
-    (line,) = lance.open_reader(url).checks.find_damage(quick=True)
+    (line,) = opening.open_reader(url).checks.find_damage(quick=True)
     assert "instead of" in line
 
 
@@ -60,7 +61,7 @@ def test_concurrent_writers_lose_no_deletion(server, bucket):
     conflicts, barrier = list[str](), threading.Barrier(len(ids))
 
     def delete(message_id: str) -> None:
-        writer = lance.open_writer(url)
+        writer = opening.open_writer(url)
         barrier.wait()
         try:
             with writer.transaction():
@@ -73,7 +74,7 @@ def test_concurrent_writers_lose_no_deletion(server, bucket):
         thread.start()
     for thread in threads:
         thread.join()
-    assert lance.open_reader(url).count(TABLE) == 20 - len(ids) + len(conflicts)
+    assert opening.open_reader(url).count(TABLE) == 20 - len(ids) + len(conflicts)
     assert len(conflicts) < len(ids)
 
 

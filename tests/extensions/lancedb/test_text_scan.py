@@ -9,6 +9,7 @@ import pytest
 from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.extensions.lancedb import opening
 
 TIMEOUT = timedelta(seconds=20)
 
@@ -25,7 +26,7 @@ def test_word_is_found_in_every_text_with_context(tmp_path, deployed):
             }
         ]
     )
-    db = lance.open_reader(tmp_path).text_scanner
+    db = opening.open_reader(tmp_path).text_scanner
     assert {"content", "role"} < set(db.text_columns(TABLE))
     assert ("metadata" in db.text_columns(TABLE)) == deployed  # an object in the documented variant
     (match,) = db.scan_text(TABLE, db.text_columns(TABLE), "needle%", limit=9, timeout=TIMEOUT) or ()
@@ -42,7 +43,7 @@ def test_word_is_found_in_every_text_with_context(tmp_path, deployed):
 def test_scan_stops_after_timeout(tmp_path):
     lance.create_table(tmp_path, range(50))
     assert (
-        lance.open_reader(tmp_path).text_scanner.scan_text(
+        opening.open_reader(tmp_path).text_scanner.scan_text(
             TABLE, ["content"], "x y", limit=9, timeout=timedelta(0)
         )
         is None

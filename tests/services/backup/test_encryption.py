@@ -28,7 +28,6 @@ from dbctl.config.sections import Selection
 from dbctl.errors.backup import BackupCorruptError, KeyInvalidError, KeyWrongError
 from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import ConfigInvalidError, DriverMissingError, KeyMissingError
-from dbctl.extensions.schedule import jobs
 from dbctl.files import mounts
 from dbctl.files.atomic import NewFile
 from dbctl.services.backup import manifest as backup_manifest
@@ -760,14 +759,6 @@ def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, kind):
         with promptvault_app.open_repository(pantry.path) as (app, _repository):
             catch_error(KeyMissingError, lambda: RunDrills([app], promptvault_app.create_keys))
         assert has_no_plain_files(pantry.path)
-
-
-def test_crontab_contains_drills_only_with_available_key(encrypted_app):
-    selections = [Selection(config=str(encrypted_app.with_name("dbctl.toml")))]
-    assert "drill" in [job.name for job in jobs.list_jobs(selections)]
-    encrypt_backups(encrypted_app, with_identity=False)
-    assert "drill" not in [job.name for job in jobs.list_jobs(selections)]
-    assert "backup" in [job.name for job in jobs.list_jobs(selections)]
 
 
 # Doctor -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors.backup import BackupUnloadableError
 from dbctl.errors.connection import UnreachableError
 from tests import caching, servers
-from tests.extensions.adopt.test_files import apply
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_every_kind_postgresql import PROFILE
@@ -156,16 +155,6 @@ def test_extension_with_another_version_is_reported(pantry):
             continue
     (remark,) = promptvault_app.create_app_backup(pantry.path).remarks
     assert f"pg_trgm is of version {version}" in remark
-
-
-def test_dump_without_table_rows_restores_empty_table(pantry, tmp_path):
-    pantry.run("create table log (line text)", "insert into log values ('x')")
-    before, file = pantry.content(), tmp_path / "backup.sql"
-    options = ["--exclude-table-data=log", "-f", file, "-d", servers.text(pantry.own)]
-    subprocess.run([servers.client("pg_dump"), *options], check=True)
-    pantry.change_data()
-    apply(pantry.path, file)
-    assert pantry.content() == {**before, "log": []}
 
 
 def test_subscription_is_restored_disabled_and_reported(tmp_path):

@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError, TableNotSampledError
-from dbctl.extensions.reports.history import list_table_points
-from dbctl.model import PageRequest, now
+from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
+from dbctl.model import now
 from dbctl.services.events import samples, store
 from dbctl.services.events.samples import Sample, TableSample
 from dbctl.services.history import growth
@@ -71,7 +70,7 @@ def test_planned_backup_is_not_sampled(blog, answer):
 
 def test_commands_without_record_write_no_sample(blog, answer):
     answer("status")
-    answer("stats", "history")
+    answer("stats", "tables")
     assert not (blog / "state").exists()
 
 
@@ -250,11 +249,3 @@ def test_another_disk_allows_no_prediction():
     moved = [*old, create_sample(now(), free_bytes=GIB, disk="/new")]
     assert predict_full_disk(moved).state == "too-few-samples"
     assert predict_full_disk([create_sample(now())]).state == "unknown"
-
-
-def test_unknown_table_is_not_found():
-    series = {("blog", "main"): [create_sample(now())]}
-    with pytest.raises(TableNotSampledError):
-        list_table_points(series, "post", PageRequest())
-    page = list_table_points(series, "posts", PageRequest(limit=1))
-    assert [(point.rows, point.rows_change) for point in page.items] == [(10, None)]

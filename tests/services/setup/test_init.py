@@ -22,7 +22,6 @@ from dbctl.errors.usage import (
     ProfileMissingError,
     UsageError,
 )
-from dbctl.extensions.schedule.section import read_section
 from dbctl.services.setup.init import InitConfig
 from tests.services.flashpoint_app import template
 from tests.shapes import waqtor
@@ -435,7 +434,8 @@ def test_commented_options_are_valid_and_the_schema_accepts_them(folder):
     values = tomllib.loads("\n".join(lines))
     jsonschema.validate(values, json.loads(schema.read_text()))
     app = loader.find_app(Selection())
-    assert (app.protected, app.backup.compress, read_section(app).cleanup) == (True, "zstd", "off")
+    assert (app.protected, app.backup.compress) == (True, "zstd")
+    assert values["apps"]["a.b"]["schedule"]["cleanup"] == "off"
     assert app.backup.encrypt.passphrase_env == "BACKUP_PASSPHRASE"
 
 

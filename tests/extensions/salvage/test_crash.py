@@ -17,6 +17,8 @@ from tests.crash.forge import KillTimer
 from tests.crash.test_no_room import run_with_file_size_limit
 from tests.engines.sqlite import damaged_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path):

@@ -21,8 +21,10 @@ from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
 from tests.crash.test_every_call import KINDS, FaultRuns
-from tests.services import chat_app, flashpoint_app, promptvault_app
+from tests.extensions.lancedb import chat_app
+from tests.services import flashpoint_app, promptvault_app
 
+pytestmark = pytest.mark.slow
 SINGLE_FAULTS = [kind for kind in KINDS if kind[0] != "fail on"]
 
 

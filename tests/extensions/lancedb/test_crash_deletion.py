@@ -17,6 +17,7 @@ from dbctl.cli.main import main
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, read_vectors
 
+pytestmark = pytest.mark.slow
 #: For each line of the input, a folder and a number, runs a deletion in the folder that is killed before or after the statement of
 #: this number, counted over both databases, and prints how it ended. The modules are loaded once; each deletion is a process.
 KILLED_DELETION = """

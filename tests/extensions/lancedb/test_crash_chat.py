@@ -15,6 +15,7 @@ from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
 
+pytestmark = pytest.mark.slow
 SAMPLE = ("--users", "4", "--chats", "6", "--messages", "60")
 
 

@@ -12,6 +12,7 @@ from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 
+pytestmark = pytest.mark.slow
 KILLS, SIGNALS = choose_count(6, 500), choose_count(6, 120)
 TENANTS, ROWS = 12, 20_000
 FILL = f"insert into items with recursive c (n) as (select 1 union all select n + 1 from c limit {ROWS}) select n from c;"

@@ -33,7 +33,8 @@ from dbctl.services.restore.preview import preview
 from dbctl.url import parse_url
 from tests import storage
 from tests.engines import lance
-from tests.services import chat_app, promptvault_app
+from tests.extensions.lancedb import chat_app, opening
+from tests.services import promptvault_app
 from tests.services.flashpoint_app import catch_error
 
 ROOT = Path(__file__).parents[3]
@@ -373,7 +374,7 @@ def test_restore_waits_for_lock_of_vector_folder(path):
     backup = promptvault_app.create_app_backup(path)
     with (
         promptvault_app.open_repository(path) as (app, repository),
-        lance.open_writer(chat_app.vector_folder(path)).lock("a test"),
+        opening.open_writer(chat_app.vector_folder(path)).lock("a test"),
     ):
         app.timeout = 0.1
         catch_error(BusyError, promptvault_app.create_restore(repository, backup.id).apply)
