@@ -67,7 +67,7 @@ def _format_past(days):
 def _create_deployment():
     """Return a folder with both databases of the document, and rows in every table.
 
-    The users are admin, morgan (moderator), demo, visitor (guest), quinn (locked out) and robin (inactive, never signed in).
+    The users are admin, morgan (moderator), demo, visitor (guest), quinn (locked out) and sasha (inactive, never signed in).
     """
     folder = Path(_TEMP_FOLDER) / "deployment"
     flashpoint_web.document_flashpoint_db(folder / "Data/flashpoint.sqlite", games=24)
@@ -92,13 +92,13 @@ def _create_deployment():
             insert into role_permissions (role_id, permission_id)
                 select 4, id from permissions where name like 'playlists.%' or name in ('games.read', 'games.play', 'users.read');
         """)
-    for name, role in {"admin": 1, "morgan": 4, "demo": 2, "visitor": 3, "quinn": 2, "robin": 2}.items():
-        flashpoint_web.add_user(path, name, role, active=name != "robin")
+    for name, role in {"admin": 1, "morgan": 4, "demo": 2, "visitor": 3, "quinn": 2, "sasha": 2}.items():
+        flashpoint_web.add_user(path, name, role, active=name != "sasha")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.create_function("ago", 1, _format_past)
         connection.executescript("""
             update users set created_at = ago(200 - id), updated_at = ago(200 - id);
-            update users set last_login_at = ago(id) where username <> 'robin';
+            update users set last_login_at = ago(id) where username <> 'sasha';
             insert into refresh_tokens (user_id, token, created_at, expires_at, revoked_at)
                 select id, printf('%0127d%d', id, age), ago(age), ago(age - 30), iif(age = 9, ago(8), null)
                 from users, (select 70 as age union select 9 union select 2) where id < 5;
