@@ -72,7 +72,7 @@ def build_config_schema() -> str:
     names, modules = _find_sections("config_sections")
     of_apps, app_modules = _find_sections("app_sections")
     owners: Owners = {"ConfigFile": "config_sections", "AppConfig": "app_sections"}
-    kind = create_file_type(names, of_apps)
+    kind = create_file_type(frozenset((name,) for name in names), frozenset((name,) for name in of_apps))
     return _describe(kind, "The configuration of dbctl", [config, *modules, *app_modules], owners)
 
 

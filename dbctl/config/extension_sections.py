@@ -3,36 +3,49 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from dbctl.config.model import AppConfig, ConfigFile
 from dbctl.extensions import registry
-from dbctl.extensions.base import SectionOwner
+from dbctl.extensions.base import SectionEntry, SectionOwner
+
+#: A key, with the keys of the tables that contain it.
+Path: TypeAlias = tuple[str, ...]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 @cache
-def create_file_type(names: frozenset[str], of_apps: frozenset[str]) -> type[ConfigFile]:
+def create_file_type(keys: frozenset[Path], of_apps: frozenset[Path]) -> type[ConfigFile]:
     """Return the type of ``dbctl.toml`` with keys that the core does not know: those of the file, and those of its apps."""
     app = add_sections(AppConfig, "app_sections", of_apps)
     file = _extend(ConfigFile, [("apps", dict[str, app], {})], kw_only=False)  # type: ignore[valid-type] # a type of this run
-    return add_sections(file, "config_sections", names)
+    return add_sections(file, "config_sections", keys)
 
 
-def add_sections(kind: type[T], owner: SectionOwner, names: Collection[str]) -> type[T]:
+def add_sections(kind: type[T], owner: SectionOwner, keys: Collection[Path]) -> type[T]:
     """Return a type with the fields of ``kind``, and the sections of all extensions, which are None if they are missing.
 
-    It has all, because the error for an unknown key suggests them; only the modules of those in ``names`` are imported. A section
+    It has all, because the error for an unknown key suggests them; only the modules of those in ``keys`` are imported. A section
     of an absent extension may have any content, which nothing reads.
     """
-    fields = list[tuple[str, Any, Any]]()
-    for name, section in registry.list_sections(owner, names).items():
-        section_kind = registry.load(section.kind) | None if section and name in names else Any
-        fields.append((name, section_kind, None))
+    sections = registry.list_sections(owner, {key[0] for key in keys}).items()
+    fields: list[tuple[str, Any, Any]] = [
+        (name, _load_kind(entry, [key for key in keys if key[0] == name]), None) for name, entry in sections
+    ]
     return _extend(kind, fields, kw_only=True)
+
+
+def _load_kind(entry: SectionEntry | None, keys: Collection[Path]) -> Any:
+    """Return the type of a section, for those of ``keys`` that are below it; without any key its module is not imported."""
+    if entry is None or not keys:
+        return Any
+    kind = registry.load(entry.kind)
+    if entry.contains and (inner := {key[1:] for key in keys if {*key[1:2]} - {*kind.__struct_fields__}}):
+        kind = add_sections(kind, entry.contains, inner)
+    return kind | None
 
 
 def _extend(kind: type[T], fields: list[tuple[str, Any, Any]], *, kw_only: bool) -> type[T]:

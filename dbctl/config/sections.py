@@ -223,13 +223,25 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
     apps, kind = values.get("apps"), ConfigFile
     tables = [table for table in apps.values() if isinstance(table, dict)] if isinstance(apps, dict) else []
     # keys that the core does not know are sections of extensions
-    unknown = frozenset(key for key in values if key not in ConfigFile.__struct_fields__)
-    of_apps = frozenset(key for table in tables for key in table if key not in AppConfig.__struct_fields__)
+    unknown, of_apps = _list_unknown([values], ConfigFile), _list_unknown(tables, AppConfig)
     if unknown or of_apps:
         from dbctl.config.extension_sections import create_file_type
 
         kind = create_file_type(unknown, of_apps)
     return SourceFile(path, text, values), toml.structure(values, kind, text)
+
+
+def _list_unknown(
+    tables: Sequence[Mapping[str, Any]], kind: type[msgspec.Struct]
+) -> frozenset[tuple[str, ...]]:
+    """Return the keys of tables that a type does not have, and those of the tables below them."""
+    keys = set[tuple[str, ...]]()
+    for table in tables:
+        for key in table.keys() - {*kind.__struct_fields__}:
+            keys.add((key,))
+            if isinstance(table[key], dict):
+                keys |= {(key, inner) for inner, value in table[key].items() if isinstance(value, dict)}
+    return frozenset(keys)
 
 
 def _check_extension_sections(sections: Sections) -> list[toml.Problem]:

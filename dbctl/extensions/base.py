@@ -12,7 +12,7 @@ from dbctl.url import EngineEntry
 Place: TypeAlias = str
 
 #: What the sections of extensions belong to: the field of ``Extension`` with them.
-SectionOwner: TypeAlias = Literal["config_sections", "app_sections", "profile_sections"]
+SectionOwner: TypeAlias = Literal["config_sections", "app_sections", "profile_sections", "channels"]
 
 #: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
 #: and one for another version is reported by ``doctor`` and adds nothing.
@@ -20,11 +20,16 @@ API = 1
 
 
 class SectionEntry(Struct, frozen=True, kw_only=True):
-    """A section that an extension owns: of ``dbctl.toml`` or a profile (``[NAME]``), or of an app (``[apps.APP.NAME]``)."""
+    """A section that an extension owns: of ``dbctl.toml`` or a profile (``[NAME]``), of an app (``[apps.APP.NAME]``), or of another section."""
 
-    kind: Place  #: its type: a ``ConfigSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``
+    #: its type: a ``ConfigSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``; of a channel,
+    #: a ``ChannelSection`` of ``dbctl.extensions.notify.section``
+    kind: Place
     meaning: str  #: for the reference
     after: str  #: the key that precedes it in the reference
+    contains: SectionOwner | None = (
+        None  #: the field of ``Extension`` with the sections that extensions add below it
+    )
     has_secret_addresses: bool = False  #: whether only scheme and host of its addresses may be shown
 
 
@@ -43,6 +48,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     config_sections: Mapping[str, SectionEntry] = {}  #: of the configuration, for all apps, by their names
     app_sections: Mapping[str, SectionEntry] = {}  #: of apps in the configuration, by their names
     profile_sections: Mapping[str, SectionEntry] = {}  #: of profiles, by their names
+    channels: Mapping[
+        str, SectionEntry
+    ] = {}  #: of ``[notify]``, by their names: ways to deliver notifications
     #: for each set of checks (``SetName`` of ``dbctl.services.checks.base``), its ``Check``, or a sequence of them, run after those of
     #: the core
     checks: Mapping[str, Sequence[Place]] = {}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module, util
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.errors.usage import ExtensionInvalidError, NotSupportedError
@@ -74,6 +75,7 @@ BUILT_IN: Sequence[Extension] = (
                 kind="dbctl.extensions.notify.section:NotifyConfig",
                 meaning="channels and rules of notifications, for all apps",
                 after="audit",
+                contains="channels",
                 has_secret_addresses=True,
             )
         },
@@ -82,6 +84,7 @@ BUILT_IN: Sequence[Extension] = (
                 kind="dbctl.extensions.notify.section:NotifyConfig",
                 meaning="channels and rules of notifications, instead of those of ``[notify]``",
                 after="maintenance_mode",
+                contains="channels",
                 has_secret_addresses=True,
             )
         },
@@ -344,11 +347,18 @@ def _find_problems(extension: object, name: str, others: Sequence[Extension]) ->
     for engine in extension.engines:
         if engine in ENGINES or any(engine in other.engines for other in others):
             yield f"the engine {engine!r} exists"
-    for owner, (subject, kind) in _CORE_SECTIONS.items():
+    for owner, (subject, kind) in _list_owners().items():
         for section in getattr(extension, owner):
             is_core = section in load(kind).__struct_fields__
             if is_core or any(section in getattr(other, owner) for other in others):
                 yield f"the section {section!r} of {subject} exists"
+
+
+def _list_owners() -> Mapping[SectionOwner, tuple[str, Place]]:
+    """Return what has sections of extensions: what it is, and its type."""
+    own = (extension.config_sections.items() for extension in list_built_in())
+    inner = {entry.contains: (f"[{name}]", entry.kind) for name, entry in chain(*own) if entry.contains}
+    return {**_CORE_SECTIONS, **inner}
 
 
 def _find_problems_of_commands(extension: Extension, others: Sequence[Extension]) -> Iterator[str]:

@@ -23,4 +23,4 @@ def create_type(names: frozenset[str]) -> type[Profile]:
     """Return the type of a profile with these keys, which the core does not know; see ``add_sections``."""
     from dbctl.config.extension_sections import add_sections
 
-    return add_sections(Profile, "profile_sections", names)
+    return add_sections(Profile, "profile_sections", {(name,) for name in names})

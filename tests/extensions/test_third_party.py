@@ -35,6 +35,7 @@ BROKEN = {
     "toy_again": ("dbctl_broken:AGAIN", "the command 'toy' exists"),
     "section": ("dbctl_broken:SECTION", "the section 'backup' of apps exists"),
     "profile_section": ("dbctl_broken:PROFILE_SECTION", "the section 'users' of profiles exists"),
+    "channel": ("dbctl_broken:CHANNEL", "the section 'email' of [notify] exists"),
     "engine": ("dbctl_broken:ENGINE", "the engine 'lancedb' exists"),
 }
 MODULE = """\
@@ -45,6 +46,7 @@ GROUP = Extension(name="group", groups={"users": "dbctl_toy.commands"})
 COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
 SECTION = Extension(name="section", app_sections={"backup": SectionEntry(kind="builtins:dict", meaning="", after="url")})
 PROFILE_SECTION = Extension(name="profile_section", profile_sections={"users": SECTION.app_sections["backup"]})
+CHANNEL = Extension(name="channel", channels={"email": SECTION.app_sections["backup"]})
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
 MALFORMED = Extension(name="malformed", groups=None)
 DOTTED = Extension(name="dotted", groups={"toy.x": "dbctl_toy.commands"})
@@ -115,6 +117,58 @@ def test_it_owns_a_section_of_profiles(app, installed):
     )
     profile.write_text(core + "[toy]\ngoods = 3\n")
     assert "toy.table" in run(app, installed, "stats", "tables", status=2)
+
+
+def test_it_owns_a_channel_of_notifications(app, installed):
+    configuration, file = app / "dbctl.toml", app / "titles"
+    toyfile = '[notify.toyfile]\npath = "titles"\n'
+    configuration.write_text(CONFIGURATION + toyfile)
+    tested = json.loads(run_dbctl(app, installed, "notify", "test", "toyfile", "-o", "json").stdout)["data"][
+        "items"
+    ]
+    assert [(item["channel"], item["place"], item["delivered"]) for item in tested] == [
+        ("toyfile", "titles", True)
+    ]
+    assert file.read_text() == "test: shop: test of dbctl notify test\n"
+    run(app, installed, "notify", "summary", "--app", "shop")
+    assert file.read_text().splitlines()[1] == "summary: shop: summary: no problems"
+    assert "line 5, notify.toyfile: unknown key" in run(app, None, "notify", "test", status=2)
+    assert "did you mean 'toyfile'" in run_with_channel(app, installed, "[notify.toyfil]\n")
+    assert "notify.toyfile.path: it is empty" in run_with_channel(
+        app, installed, '[notify.toyfile]\npath = ""\n'
+    )
+
+
+def test_a_channel_of_an_app_is_added_to_those_of_all(app, installed):
+    (app / "dbctl.d").mkdir()
+    (app / "dbctl.d/all.toml").write_text('[notify.toyfile]\npath = "all"\n')
+    own = '[apps.shop.notify.toyfile]\npath = "own"\n[apps.shop.notify]\non = ["failed"]\n'
+    other = (
+        '[apps.other]\nprofile = "plain"\ndatabases = "missing.db"\n[apps.other.backup]\nrepository = "b"\n'
+    )
+    (app / "dbctl.toml").write_text(CONFIGURATION + own + other)
+    run(app, installed, "notify", "test")
+    assert [(app / name).read_text().partition(" test")[0] for name in ("own", "all")] == [
+        "test: shop:",
+        "test: other:",
+    ]
+    run(app, installed, "backup", "create", "--app", "other", status=10)
+    assert (app / "all").read_text().splitlines()[1].startswith("failed: other: backup create failed")
+
+
+def test_channel_that_cannot_be_imported_fails_no_command(app, installed, tmp_path):
+    folder = shutil.copytree(installed, tmp_path / "changed")
+    channel = folder / "dbctl_toy/channel.py"
+    channel.write_text(channel.read_text().replace("class FileChannel", "class OtherChannel"))
+    backup = '[apps.shop.backup]\nrepository = "backups"\n'
+    (app / "dbctl.toml").write_text(f'{CONFIGURATION}{backup}[notify.toyfile]\npath = "titles"\n')
+    assert "has no attribute 'FileChannel'" in run(app, folder, "notify", "test", "-o", "json", status=10)
+    assert "Backed up" in run(app, folder, "backup", "create")
+
+
+def run_with_channel(app: Path, installed: Path, text: str) -> str:
+    (app / "dbctl.toml").write_text(CONFIGURATION + text)
+    return run(app, installed, "stats", "tables", status=2)
 
 
 def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from msgspec import structs
 from typer.core import TyperGroup, TyperOption
@@ -14,14 +14,22 @@ from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.options import add_common_options, common_parameter_names
 from dbctl.cli.help import TOPICS
 from dbctl.cli.main import app
+from dbctl.extensions.notify.section import ChannelSection, NotifyConfig
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
 
 
+#: The channels of ``[notify]`` of dbctl itself.
+_CHANNELS = [
+    name
+    for name, hint in get_type_hints(NotifyConfig).items()
+    if any(isinstance(kind, type) and issubclass(kind, ChannelSection) for kind in get_args(hint))
+]
 #: Values of arguments that do not depend on a configuration, by their placeholder in the help.
 CHOICES: Mapping[str, Sequence[str]] = {
+    "[CHANNEL]": ["ping", *_CHANNELS],
     "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in read_catalog().groups)],
     "[TOPIC|COMMAND|CODE]": [*TOPICS, *(name for name in read_catalog().groups if " " not in name)],
 }

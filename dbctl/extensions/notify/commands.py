@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,16 +32,6 @@ GROUP = Group(
 )
 
 
-class ChannelName(StrEnum):
-    """The channels."""
-
-    PING = "ping"
-    NTFY = "ntfy"
-    WEBHOOK = "webhook"
-    EMAIL = "email"
-    APPRISE = "apprise"
-
-
 def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
     """Return the configuration and its apps, or the selected one.
 
@@ -66,8 +55,8 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
 def send_test(
     session: Session,
     channel: Annotated[
-        ChannelName | None, typer.Argument(metavar="[CHANNEL]", help="Default: every configured channel.")
-    ] = None,
+        str, typer.Argument(metavar="[CHANNEL]", help="Default: every configured channel.")
+    ] = "",
 ) -> int:
     """Send a test message through each configured channel of every app, and print the results; --app NAME selects one app.
 
@@ -78,9 +67,7 @@ def send_test(
 
     sections, selections = _read_apps(session)
     with show_progress(session, "sending"):
-        result = send_tests(
-            sections, [selection.app for selection in selections], channel.value if channel else ""
-        )
+        result = send_tests(sections, [selection.app for selection in selections], channel)
     return emit(session, result, status=result.exit_status)
 
 

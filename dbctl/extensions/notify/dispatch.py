@@ -17,9 +17,8 @@ from dbctl.config.environment import VariableUnreadableError
 from dbctl.config.model import JobCommand
 from dbctl.config.sections import Sections
 from dbctl.errors.base import Exit
-from dbctl.extensions import registry
 from dbctl.extensions.notify.addresses import fill_placeholders
-from dbctl.extensions.notify.channels.base import Channel, SendFailedError
+from dbctl.extensions.notify.channels.base import Channel, SendFailedError, create_channel
 from dbctl.extensions.notify.channels.ping import Ping
 from dbctl.extensions.notify.errors import NotifyNotConfiguredError
 from dbctl.extensions.notify.notice import Event, Notice
@@ -113,7 +112,7 @@ class NotifySettings:
         self.repeat = parse_duration(section.repeat) if section.repeat else DEFAULT_REPEAT
         self.severity = SEVERITIES.index(section.severity or "error")
         self.channels: Sequence[Channel] = [
-            registry.load(channel.channel)(channel, sections.folder) for channel in channels.values()
+            create_channel(name, channel, sections.folder) for name, channel in channels.items()
         ]
 
     def find_ping(self, app: str, command: str) -> str:

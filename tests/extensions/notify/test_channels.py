@@ -15,10 +15,9 @@ from typing import get_type_hints
 import pytest
 
 from dbctl.config.environment import VariableUnreadableError
-from dbctl.extensions import registry
 from dbctl.extensions.notify import package_check
 from dbctl.extensions.notify.channels.apprise import Apprise, Ntfy
-from dbctl.extensions.notify.channels.base import SendFailedError
+from dbctl.extensions.notify.channels.base import SendFailedError, create_channel
 from dbctl.extensions.notify.channels.email import Email
 from dbctl.extensions.notify.channels.ping import Ping
 from dbctl.extensions.notify.channels.webhook import Webhook, sign
@@ -73,9 +72,7 @@ def test_each_section_below_notify_has_a_channel(tmp_path):
     )
     sections = {key for key, kind in get_type_hints(NotifyConfig).items() if "Config" in str(kind)}
     assert set(section.channels) == sections, "add the section to this test"
-    created = {
-        name: registry.load(channel.channel)(channel, tmp_path) for name, channel in section.channels.items()
-    }
+    created = {name: create_channel(name, channel, tmp_path) for name, channel in section.channels.items()}
     assert {name: channel.name for name, channel in created.items()} == {name: name for name in sections}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dbctl.config.environment import VariableUnreadableError, read_variable
+from dbctl.errors.usage import ExtensionInvalidError
+from dbctl.extensions import registry
 from dbctl.extensions.notify.notice import Notice
 from dbctl.extensions.notify.section import ChannelSection
 from dbctl.files import atomic
@@ -23,7 +25,10 @@ class SendFailedError(Exception):
 class Channel(Protocol):
     """A way to deliver notices."""
 
-    name: str  #: its key in ``[notify]``
+    @property
+    def name(self) -> str:
+        """Its key in ``[notify]``."""
+        ...
 
     @property
     def place(self) -> str:
@@ -38,6 +43,27 @@ class Channel(Protocol):
             VariableUnreadableError: a secret cannot be read.
         """
         ...
+
+
+class FailedChannel(NamedTuple):
+    """A channel of another distribution that cannot be used."""
+
+    name: str
+    reason: str
+    place: str = ""
+
+    def send(self, _notice: Notice) -> None:
+        """Raise the reason; as ``Channel.send``."""
+        raise SendFailedError(self.reason)
+
+
+def create_channel(name: str, section: ChannelSection, folder: Path) -> Channel:
+    """Return the channel of a section; ``folder`` is the base of relative paths."""
+    try:
+        channel: Channel = registry.load(section.channel)(section, folder)
+    except ExtensionInvalidError as error:  # it fails no command
+        return FailedChannel(name, str(error))
+    return channel
 
 
 def read_channel_secret(channel: ChannelSection, folder: Path) -> Secret | None:

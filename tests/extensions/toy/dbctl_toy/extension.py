@@ -13,6 +13,9 @@ EXTENSION = Extension(
     app_sections={
         "toy": SectionEntry(kind="dbctl_toy.section:Toy", meaning="the text of a command", after="search")
     },
+    channels={
+        "toyfile": SectionEntry(kind="dbctl_toy.channel:ToyFile", meaning="a file of titles", after="apprise")
+    },
     profile_sections={
         "toy": SectionEntry(kind="dbctl_toy.section:ToySection", meaning="a table of goods", after="search")
     },
