@@ -27,6 +27,14 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles draft:--name') candidates='' ;;
         'profiles draft:--users') candidates='@option:tables' ;;
         'profiles draft:--to') candidates='@file' ;;
+        'profiles learn:--to') candidates='@file' ;;
+        'profiles learn:--login') candidates='@option:logins' ;;
+        'profiles learn:--before') candidates='@file' ;;
+        'profiles learn:--after') candidates='@file' ;;
+        'profiles learn:--email') candidates='' ;;
+        'profiles learn:--role') candidates='@option:roles' ;;
+        'profiles learn:--users') candidates='@option:tables' ;;
+        'profiles learn:--interface') candidates='' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
         'demo:--plays') candidates='' ;;
@@ -446,6 +454,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'apps instances') path=$next; count=0; return 0 ;;
         'profiles list') path=$next; count=0; return 0 ;;
         'profiles draft') path=$next; count=0; return 0 ;;
+        'profiles learn') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross-check') path=$next; count=0; return 0 ;;
         'integrity repair') path=$next; count=0; return 0 ;;
@@ -650,9 +659,10 @@ _dbctl() {
         'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
         'apps instances') children=''; flags='' ;;
-        'profiles') children='list draft'; flags='' ;;
+        'profiles') children='list draft learn'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
+        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --interface' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;
@@ -834,6 +844,7 @@ _dbctl() {
             'init:'1) candidates='@file' ;;
             'apps show:'0) candidates='@argument:profiles' ;;
             'apps maintenance:'0) candidates='on off' ;;
+            'profiles learn:'0) candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
             'demo:'0) candidates='@argument:profiles' ;;
             'demo:'1) candidates='@directory' ;;
             'stats user:'0) candidates='@argument:logins' ;;

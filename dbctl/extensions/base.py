@@ -78,6 +78,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     stage_foreign: Place = ""
     #: a function that returns the files that dbctl did not create, newest first: ``(repository) -> Sequence[Backup]``
     find_foreign: Place = ""
+    #: a function that yields what differs between two states of a database, with exact values:
+    #: ``(first, second, database, *, limit) -> Iterator[TableChange]``
+    read_changes: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""
     #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``

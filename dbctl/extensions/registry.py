@@ -48,7 +48,14 @@ BUILT_IN: Sequence[Extension] = (
         fleet_status="dbctl.extensions.fleet.status:collect_fleet",
     ),
     Extension(name="demo", groups={"demo": "dbctl.extensions.demo.commands"}),
-    Extension(name="drafts", commands={"profiles draft": "dbctl.extensions.drafts.commands"}),
+    Extension(
+        name="drafts",
+        commands={
+            "profiles draft": "dbctl.extensions.drafts.commands",
+            "profiles learn": "dbctl.extensions.drafts.learning.commands",
+        },
+        errors="dbctl.extensions.drafts.learning.errors",
+    ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="external_index",  # before others with parts, which a search would import, too
@@ -150,6 +157,7 @@ BUILT_IN: Sequence[Extension] = (
             "postgresql": "dbctl.extensions.transfer.engines.postgresql.native:create_parts",
             "sqlite": "dbctl.extensions.transfer.engines.sqlite.native:create_parts",
         },
+        read_changes="dbctl.extensions.transfer.comparison.differing_rows:read_changes",
         errors="dbctl.extensions.transfer.errors",
     ),
 )

@@ -62,8 +62,17 @@ class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
         return {"name": self.name, "file": self.file, "users": self.users, "decisions": self.decisions}
 
 
-def draft_profile(url: Url, *, name: str = "", users: str = "", timeout: float) -> ProfileDraft:
-    """Read the database at ``url``, and return a profile of its app; ``users`` names the table of users, if it is known.
+def draft_profile(
+    url: Url, *, name: str = "", users: str = "", timeout: float, origin: str = ""
+) -> ProfileDraft:
+    """Read the database at ``url``, and return a profile of its app.
+
+    Args:
+        url: the database.
+        name: of the profile; empty: the name of the database.
+        users: the table of users; empty: the one that looks most like it.
+        timeout: seconds to wait for a lock.
+        origin: the file of which the database is a temporary copy; empty: it is none.
 
     Raises:
         UsageError: the name is no name of a profile, or ``users`` cannot be the table of users.
@@ -83,7 +92,7 @@ def draft_profile(url: Url, *, name: str = "", users: str = "", timeout: float) 
             raise SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
         evidence = gather_evidence(db, url.engine)
         candidates = [choose_users_table(evidence, users)] if users else rank_users_tables(evidence)
-        return _draft(evidence, db, url, name, candidates)
+        return _draft(evidence, db, url, name, candidates, origin)
     finally:
         db.close()
 
@@ -94,7 +103,12 @@ def _default_name(url: Url) -> str:
 
 
 def _draft(
-    evidence: Evidence, db: Readable, url: Url, name: str, candidates: Sequence[UsersCandidate]
+    evidence: Evidence,
+    db: Readable,
+    url: Url,
+    name: str,
+    candidates: Sequence[UsersCandidate],
+    origin: str,
 ) -> ProfileDraft:
     best = next((candidate for candidate in candidates if not candidate.table.is_view), None)
     best = best if best and best.table.key else None
@@ -118,7 +132,7 @@ def _draft(
         db,
         name=name,
         title=name,
-        file=Path(url.path).absolute() if url.is_file else None,
+        file=Path(url.path).absolute() if url.is_file and not origin else None,
         users=table,
         covered=[*(users.secrets if users else ()), *sign_ins.secrets],
         tokens=sign_ins.tokens,
@@ -138,7 +152,7 @@ def _draft(
     excluded = {*sign_ins.tables, *([table.name] if table else [])}
     root, *others_of_database = database.parts
     parts = [
-        *_introduce(url),
+        *_introduce(origin or str(url)),
         root,
         *_write_decisions(decisions),
         *others_of_database,
@@ -159,9 +173,9 @@ def _draft(
     )
 
 
-def _introduce(url: Url) -> list[Part]:
+def _introduce(origin: str) -> list[Part]:
     lines = [
-        f"Drafted by dbctl from {url}. A comment after a line is the evidence for it.",
+        f"Drafted by dbctl from {origin}. A comment after a line is the evidence for it.",
         "A line that begins with # is a candidate: the database does not show whether it is right.",
     ]
     return [Part(lines=lines)]

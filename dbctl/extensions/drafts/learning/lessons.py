@@ -1,0 +1,21 @@
+"""The rules of each action: from the rows that it changed to keys of the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dbctl.extensions import registry
+from dbctl.extensions.base import Place
+from dbctl.extensions.drafts.learning.recordings import Action
+from dbctl.extensions.drafts.learning.scene import Lesson, Scene
+
+_PACKAGE = "dbctl.extensions.drafts.learning.rules"
+RULES: Mapping[Action, Place] = {
+    "set-password": f"{_PACKAGE}.passwords:learn_password",
+}
+
+
+def find_rule(action: Action) -> Callable[[Scene], Lesson]:
+    """Return the function that explains the rows of an action."""
+    rule: Callable[[Scene], Lesson] = registry.load(RULES[action])
+    return rule

@@ -1,0 +1,108 @@
+"""Recordings of demonstrations: folders next to the profile, each with the state before an action and the rows that it changed.
+
+A recording is a backup folder with one more file, so that every command that reads a backup folder can restore the state. It contains
+what the app stores, such as password hashes: only its owner may read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+
+from dbctl.extensions.drafts.learning.errors import RecordingInvalidError
+from dbctl.files import atomic
+from dbctl.model import Struct
+from dbctl.services.backup.manifest import Timestamp
+from dbctl.services.events.changes.records import TableChange
+
+#: What an admin or a user does in the app.
+Action: TypeAlias = Literal[
+    "create-user", "create-admin", "set-password", "set-role", "deactivate", "activate", "delete-user", "sign-in", "sign-out",
+    "change-setting", "create-token",
+]  # fmt: skip
+ACTIONS: Sequence[Action] = get_args(Action)
+
+CONTENT = "recording.json"
+_FOLDER = re.compile(r"(\d{2,})-([a-z-]+)")
+_MAX_BYTES = 64 << 20
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """The account on which the app acts, and what the admin entered besides; empty: not entered."""
+
+    login: str
+    email: str = ""
+    role: str = ""  #: set-role, create-admin: the name of the role
+    setting: str = ""  #: change-setting: its key
+    value: str = ""
+
+
+class Recording(Struct, frozen=True, kw_only=True):
+    """One demonstration. Passwords are not recorded."""
+
+    schema: Literal["dbctl.recording/1"] = "dbctl.recording/1"
+    action: Action
+    subject: Subject
+    interface: str = ""  #: how the action was done, such as ``the form of the app``; an app may write other rows in another one
+    recorded_at: Timestamp  #: of the state after the action
+    changes: Sequence[TableChange]
+    #: why rows do not belong to the action, by ``table`` or ``table.column``: what the control, or another user, changed
+    unrelated: Mapping[str, str] = {}
+
+
+class StoredRecording(Struct, frozen=True):
+    """A recording and its folder."""
+
+    folder: Path
+    recording: Recording
+
+
+def folder_of(profile: Path) -> Path:
+    """Return the folder with the recordings of a profile: ``shop.recordings`` of ``shop.toml``."""
+    return profile.with_suffix(".recordings")
+
+
+def list_recordings(profile: Path) -> list[StoredRecording]:
+    """Return the recordings of a profile, the oldest first; none without the folder.
+
+    Raises:
+        RecordingInvalidError: a file is damaged.
+    """
+    folder = folder_of(profile)
+    folders = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        StoredRecording(path, _read(path / CONTENT))
+        for path in sorted(folders, key=_read_number)
+        if _FOLDER.fullmatch(path.name)
+    ]
+
+
+def _read(path: Path) -> Recording:
+    try:
+        return msgspec.json.decode(atomic.read_whole(path, _MAX_BYTES), type=Recording)
+    except OSError as error:
+        raise RecordingInvalidError(path=path, reason=error.strerror or str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordingInvalidError(path=path, reason=str(error)) from error
+
+
+def _read_number(path: Path) -> int:
+    match = _FOLDER.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def choose_folder(profile: Path, action: Action) -> Path:
+    """Return the path of the next recording, which does not exist yet."""
+    folder = folder_of(profile)
+    used = [_read_number(path) for path in folder.iterdir()] if folder.is_dir() else []
+    return folder / f"{max(used, default=0) + 1:02}-{action}"
+
+
+def write_content(folder: Path, recording: Recording) -> None:
+    """Write the file of a recording into its folder."""
+    with atomic.write_atomically(folder / CONTENT, mode=0o600, replace=False) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(recording), indent=1).decode())

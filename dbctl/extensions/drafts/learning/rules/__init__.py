@@ -1,0 +1,1 @@
+"""The rules of each action: from the rows that it changed to keys of the profile."""

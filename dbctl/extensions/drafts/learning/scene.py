@@ -1,0 +1,136 @@
+"""What a demonstration shows, and what it teaches: the input and the output of the rules of each action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dbctl.engines.contract.database import Condition, Readable
+from dbctl.engines.sql.codec import from_json
+from dbctl.errors.base import Remedy
+from dbctl.extensions.drafts.document import Decision, Value
+from dbctl.extensions.drafts.learning.errors import DemonstrationWrongError
+from dbctl.extensions.drafts.learning.recordings import Action, Recording, Subject
+from dbctl.model import Row, Secret, Struct
+from dbctl.profiles.model.core import Topic
+from dbctl.profiles.model.profile import Profile
+from dbctl.profiles.model.users import Users
+from dbctl.services.app.evidence.gather import Evidence
+from dbctl.services.events.changes.records import RowImage, TableChange
+
+
+class ChangedRow(NamedTuple):
+    """A row that an action added, changed or deleted, with decoded values; a changed row has only its changed columns."""
+
+    database: str
+    table: str
+    key: Row  #: empty in a table without a key
+    before: Row | None
+    after: Row | None
+
+
+class Scene(Struct, frozen=True, kw_only=True):
+    """A demonstration, and what is known about the app before it."""
+
+    action: Action
+    subject: Subject
+    password: Secret | None  #: that the admin entered in the app, if the action has one
+    changes: Sequence[TableChange]  #: those that may belong to the action
+    earlier: Sequence[Recording]  #: of the same action, the oldest first
+    before: Mapping[str, Readable]  #: by the name of the database
+    after: Mapping[str, Readable]
+    evidence: Mapping[str, Evidence]  #: of the state before the action
+    profile: Profile  #: as it is before the lesson
+
+    @property
+    def users(self) -> Users:
+        """The section about users.
+
+        Raises:
+            DemonstrationWrongError: the profile has none.
+        """
+        if self.profile.users:
+            return self.profile.users
+        raise self.create_error(
+            "no table of users was recognized", hint="Draft the profile with --users TABLE, and learn again."
+        )
+
+    @property
+    def users_database(self) -> str:
+        """The name of the database with the users."""
+        return self.users.database or self.profile.main_database
+
+    @property
+    def evidence_count(self) -> str:
+        """The evidence of a line: ``learned: set-password, 2 demonstrations``."""
+        count = len(self.earlier) + 1
+        return f"learned: {self.action}, {count} demonstration{'s' if count > 1 else ''}"
+
+    def list_rows(self, table: str = "") -> Iterator[ChangedRow]:
+        """Yield the changed rows, of one table or of all."""
+        yield from decode_changes(self.changes, table)
+
+    def find_user(self, *, after: bool = False) -> Row:
+        """Return the row of the subject before the action, or after it, with all its columns.
+
+        Raises:
+            DemonstrationWrongError: no user, or several, have the login.
+        """
+        db = (self.after if after else self.before)[self.users_database]
+        table = db.tables()[self.users.table]
+        columns = [*table.columns]
+        logins = [column for field in self.users.login if isinstance(column := self.users.fields[field], str)]
+        matches = dict[str, Row]()
+        for column in logins:
+            for values in db.select(table.name, columns, [Condition(column, "same", self.subject.login)]):
+                row = dict(zip(columns, values, strict=True))
+                matches[str(row[self.users.id.column])] = row
+        if len(matches) == 1:
+            return next(iter(matches.values()))
+        state, count = (
+            "after" if after else "before",
+            f"{len(matches)} users have" if matches else "no user has",
+        )
+        raise self.create_error(f"{count} the login {self.subject.login!r} {state} the action")
+
+    def create_error(self, reason: str, hint: Remedy | str | None = None) -> DemonstrationWrongError:
+        """Return the error of a demonstration that does not show its action."""
+        return DemonstrationWrongError(
+            action=self.action, reason=reason, hint=hint or DemonstrationWrongError.default_hint
+        )
+
+
+def decode_changes(changes: Sequence[TableChange], table: str = "") -> Iterator[ChangedRow]:
+    """Yield the rows of recorded changes, of one table or of all."""
+    for change in changes:
+        if table in ("", change.table):
+            for image in change.images or ():
+                yield _decode(change, image)
+
+
+def _decode(change: TableChange, image: RowImage) -> ChangedRow:
+    key, before, after = (
+        None if row is None else {name: from_json(value) for name, value in row.items()}
+        for row in (image.key, image.before, image.after)
+    )
+    return ChangedRow(change.database, change.table, key or {}, before, after)
+
+
+class LearnedKey(Struct, frozen=True, kw_only=True):
+    """A key of the profile with its new value."""
+
+    path: Sequence[str]  #: ``("users", "password")``
+    #: the value; None: the key is removed; a sequence of mappings is an array of tables
+    value: Value | None
+    evidence: str
+
+
+class Lesson(Struct, frozen=True, kw_only=True):
+    """What a demonstration teaches."""
+
+    keys: Sequence[LearnedKey] = ()
+    decided: Sequence[Topic] = ()  #: topics whose open decisions the demonstration decides
+    decisions: Sequence[Decision] = ()  #: what it leaves open
+    notes: Sequence[str] = ()  #: facts for the admin
+    #: by ``table`` or ``table.column``, why these rows do not belong to the action
+    unrelated: Mapping[str, str] = {}
