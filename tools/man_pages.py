@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typer.core import TyperGroup
-from typer.main import get_group
 
 from dbctl import __version__
 from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.group import read_spec
-from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import CONFIG, ENVIRONMENT, EXIT_CODES, SIGNALS, describe_common_options
-from dbctl.cli.main import app
+from dbctl.cli.main import create_root
 from dbctl.cli.man import MARK
 from dbctl.config.environment import bundled_folder
 from dbctl.services.setup.configuration import list_keys
@@ -42,7 +40,7 @@ LINE = 78  #: columns of a line of the source
 
 def generate() -> Mapping[str, str]:
     """Return the pages by file name."""
-    root = add_common_options(get_group(app))
+    root = create_root()
     ctx = root.make_context("dbctl", [], resilient_parsing=True)
     pages = {"dbctl.1": _root_page(ctx), "dbctl.toml.5": _configuration_page()}
     assert isinstance(root, TyperGroup)  # noqa: S101 - for the type checker

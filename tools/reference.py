@@ -13,10 +13,8 @@ from typing import Any, get_args
 
 import msgspec
 from typer.core import TyperGroup
-from typer.main import get_group
 
-from dbctl.cli._support.options import add_common_options
-from dbctl.cli.main import app
+from dbctl.cli.main import create_root
 from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.connection import StoppedError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
@@ -103,7 +101,7 @@ def commands_page() -> str:
 @cache
 def command_helps() -> Sequence[tuple[str, str]]:
     """Return the path and the help of every command, starting with the root."""
-    root = add_common_options(get_group(app))
+    root = create_root()
     context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
     return tuple(_helps(root, context, ""))
 

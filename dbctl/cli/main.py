@@ -7,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from typer.main import get_group
+from typer.core import TyperOption
 
 from dbctl import __version__, signals
 from dbctl.cli._support.group import Root, find_spec
@@ -27,16 +27,10 @@ if TYPE_CHECKING:
 
     from dbctl.cli._support.session import Session
 
-app = typer.Typer(
-    name="dbctl",
-    cls=Root,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+#: The help of dbctl.
+HELP = """Operate the databases of self-hosted applications.
 
-
+Help about a command: dbctl COMMAND --help. Options of every command: dbctl help options."""
 #: The text that ``dbctl`` prints without arguments and without a configuration.
 FIRST_STEPS = """\
 No configuration found. Write one for an app:  dbctl init DIR
@@ -45,23 +39,10 @@ List all commands:                             dbctl help
 """
 
 
-def _print_version(requested: bool) -> None:  # the signature is Typer's
+def _print_version(_ctx: "Context", _option: object, requested: bool) -> None:
     if requested:
         streams.write(f"dbctl {__version__}\n")
         raise typer.Exit
-
-
-@app.callback()
-def root(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Operate the databases of self-hosted applications.
-
-    Help about a command: dbctl COMMAND --help. Options of every command: dbctl help options.
-    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,7 +98,7 @@ class _Run:
         """
         streams.prepare(_requested_color(self._words))
         try:
-            command = _root_command()
+            command = create_root()
             # not ``main`` of the command, which turns a closed pipe into its own exit
             with command.make_context("dbctl", list(self._words)) as self._ctx:
                 try:
@@ -215,9 +196,25 @@ def _has_configuration() -> bool:
 
 
 @cache
-def _root_command() -> "Command":
-    """Build the command tree once per process, so that the parameters of a command are read once."""
-    return add_common_options(get_group(app))
+def create_root() -> "Command":
+    """Create the command tree once per process, so that the parameters of a command are read once."""
+    version = TyperOption(
+        param_decls=["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Show the version.",
+    )
+    root = Root(
+        name="dbctl",
+        params=[version],
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    return add_common_options(root)
 
 
 def _requested_color(arguments: Sequence[str]) -> ColorChoice:

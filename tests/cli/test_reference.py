@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from typer.main import get_group
 
 from dbctl.cli import _catalog
-from dbctl.cli._support.options import add_common_options
-from dbctl.cli.main import app, main
+from dbctl.cli.main import create_root, main
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.base import DbctlError, load_registry
 from dbctl.model import ChangeResult
@@ -233,7 +231,7 @@ def test_help_has_two_valid_examples_of_the_command(words: str, text: str) -> No
     examples = re.findall(r"^    (dbctl .*)$", text.partition("\n  Examples:\n")[2], re.MULTILINE)
     assert len(set(examples)) == 2
     for example in examples:
-        command, arguments = add_common_options(get_group(app)), shlex.split(re.split(" [>|] ", example)[0])
+        command, arguments = create_root(), shlex.split(re.split(" [>|] ", example)[0])
         names, context = ["dbctl"], None
         while True:
             context = command.make_context(names[-1], arguments[1:], parent=context)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typer.main import get_group
-
-from dbctl.cli._support.options import add_common_options
 from dbctl.cli.completions import FILES
-from dbctl.cli.main import app
+from dbctl.cli.main import create_root
 from dbctl.config.environment import bundled_folder
 from dbctl.extensions import registry
 from tools.completion.fish import render_fish
@@ -45,7 +42,7 @@ def list_extensions() -> str:
 
 def root_help() -> str:
     """Return the output of ``dbctl --help`` for 80 columns."""
-    root = add_common_options(get_group(app))
+    root = create_root()
     # 78 is Typer's value for 80 columns.
     ctx = root.make_context("dbctl", [], resilient_parsing=True, terminal_width=78)
     return root.get_help(ctx) + "\n"

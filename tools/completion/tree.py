@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from msgspec import structs
 from typer.core import TyperGroup, TyperOption
-from typer.main import get_group
 
 from dbctl.cli._catalog import read_catalog
-from dbctl.cli._support.options import add_common_options, common_parameter_names
+from dbctl.cli._support.options import common_parameter_names
 from dbctl.cli.help import TOPICS
-from dbctl.cli.main import app
+from dbctl.cli.main import create_root
 from dbctl.extensions.notify.section import ChannelSection, NotifyConfig
 from dbctl.model import Struct
 
@@ -118,7 +117,7 @@ class Node(Struct, frozen=True, kw_only=True):
 
 def build_tree() -> tuple[Sequence[Node], Sequence[Slot]]:
     """Return all commands, and the common options."""
-    root = add_common_options(get_group(app))
+    root = create_root()
     nodes = [
         _add_nested_groups(node, root)
         for node in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")

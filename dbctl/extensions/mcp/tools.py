@@ -10,11 +10,9 @@ from typing import Any
 
 from mcp import types
 from typer.core import TyperOption
-from typer.main import get_group
 
 from dbctl.cli._catalog import read_catalog
-from dbctl.cli._support.options import add_common_options
-from dbctl.cli.main import app as dbctl
+from dbctl.cli.main import create_root
 from dbctl.model import Struct
 
 _ANSWERS = Path(__file__).parents[2] / "render/answers.schema.json"
@@ -57,7 +55,7 @@ def build_words(tool: Tool, arguments: Mapping[str, Any], *, max_rows: int) -> l
 
 
 def _list_commands() -> Iterator[tuple[list[str], Any]]:
-    root: Any = add_common_options(get_group(dbctl))
+    root: Any = create_root()
     context = root.make_context("dbctl", [], resilient_parsing=True)
     for name, group in read_catalog().groups.items():
         command = root.get_command(context, name)
