@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from dbctl.errors.base import Remedy
-from dbctl.errors.usage import WrongAppError
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.databases import Database, Ledger
@@ -70,21 +69,6 @@ class CoreProfile(Section, frozen=True, kw_only=True):
         """The name of the first writable database, or of the first if none is writable."""
         writable = [name for name, section in self.databases.items() if section.mode == "read-write"]
         return next(iter([*writable, *self.databases]))
-
-    def require_tables(self, section: Database, target: str, tables: Collection[str]) -> None:
-        """Check that the tables of a database include those that identify it.
-
-        Raises:
-            WrongAppError: one is missing.
-        """
-        missing_tables = [table for table in section.needs if table not in tables]
-        if missing_tables:
-            raise WrongAppError(
-                target=target,
-                profile=self.title,
-                missing=f"table {', '.join(missing_tables)}" if tables else "every table",
-                hint=self.suggest_cause(section, tables),
-            )
 
     def suggest_cause(self, section: Database, tables: Collection[str]) -> str:
         """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""

@@ -20,6 +20,7 @@ from dbctl.errors.usage import (
     DatabaseUnknownError,
     FeatureMissingError,
     UsageError,
+    WrongAppError,
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model.databases import NO_LEDGER, Database
@@ -60,6 +61,8 @@ class App:
             for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
+        #: by name, the replicas from which databases are read, instead of their own servers
+        self.replicas = configured.replicas if configured.reads_replicas else {}
         self.session = session
         self.spec, self.timeout, self.only = session.spec, session.timeout, session.only
         self.core = profile  #: the profile, or the part of it that most commands need
@@ -234,17 +237,13 @@ class App:
             )
         return section
 
-    def find_replica(self, name: str) -> model.Replica | None:
-        """Return the replica from which a database is read; None if it is read from its own server."""
-        return self.configured.replicas.get(name) if self.configured.reads_replicas else None
-
     def require_primary(self, name: str) -> None:
         """Refuse to change a database that is read from its replica.
 
         Raises:
             ReplicaReadOnlyError: it is.
         """
-        if self.find_replica(name):
+        if name in self.replicas:
             from dbctl.errors.operations import ReplicaReadOnlyError
 
             raise ReplicaReadOnlyError(target=self.target(name))
@@ -273,7 +272,7 @@ class App:
                     tables
                 )
                 if not (is_alike if tables else allow_empty):
-                    self.core.require_tables(self.database(name), self.target(name), tables)
+                    self._require_tables(name, tables)
             except BaseException:  # an open connection must not outlive the failure
                 database.close()
                 raise
@@ -287,7 +286,7 @@ class App:
             ReplicaPromotedError, ReplicaLagError: it is read from its replica, which is none, or too far behind.
         """
         database = self._open_for_reading(name)
-        if replica := self.find_replica(name):
+        if replica := self.replicas.get(name):
             from dbctl.engines.contract.monitoring import require_replica
 
             with ExitStack() as stack:
@@ -339,7 +338,7 @@ class App:
         if reader:
             with closing(reader):  # closing it later would drop this process's locks on the file
                 if not create:  # the file of another app must not even be opened for writing
-                    self._require_tables(name, reader)
+                    self._require_tables(name, reader.tables())
         options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
@@ -352,7 +351,7 @@ class App:
         database = engine.create_writer(url, self.target(name), options)
         try:
             if not create:
-                self._require_tables(name, database)
+                self._require_tables(name, database.tables())
             refuse_contradictions(self, name, database, write.facts)
             with database.lock(self.spec.name), record_writes(self, name, write, database) as recorded:
                 self.writers[name] = recorded
@@ -361,12 +360,18 @@ class App:
             self.writers.pop(name, None)
             database.close()
 
-    def _require_tables(self, name: str, database: Readable) -> None:
-        """Check that a database which the command is about to write is the app's; raises as ``writer``."""
-        tables, has_variants = database.tables(), name == self._main and self._base.variants
+    def _require_tables(self, name: str, tables: Mapping[str, Table]) -> None:
+        """Check that a database with these tables is the app's; raises as ``writer``."""
+        has_variants, section = name == self._main and self._base.variants, self.database(name)
         if has_variants and self._find_variant(tables) != self.variant:
             raise ConcurrentChangeError(target=self.target(name))
-        self.core.require_tables(self.database(name), self.target(name), tables)
+        if missing_tables := [table for table in section.needs if table not in tables]:
+            raise WrongAppError(
+                target=self.target(name),
+                profile=self.core.title,
+                missing=f"table {', '.join(missing_tables)}" if tables else "every table",
+                hint=self.core.suggest_cause(section, tables),
+            )
 
     @property
     def declared_write(self) -> Write:

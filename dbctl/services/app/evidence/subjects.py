@@ -148,7 +148,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     @property
     def is_writable(self) -> bool:
         """Whether dbctl may write the database."""
-        return self.section.mode == "read-write" and not self.app.find_replica(self.database)
+        return self.section.mode == "read-write" and self.database not in self.app.replicas
 
     @property
     def has_users(self) -> bool:
