@@ -187,7 +187,7 @@ class SQLiteConnection:
             return None
 
     def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one reading statement once and return its rows; its errors are those of the driver."""
+        """Run one statement that changes no row, and return its rows; its errors are those of the driver."""
         connection = self.driver
         try:
             return connection.execute(sql, parameters).fetchall()
@@ -196,10 +196,6 @@ class SQLiteConnection:
                 raise
         connection.text_factory = decode_leniently
         return connection.execute(sql, parameters).fetchall()
-
-    def execute(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one statement once, which may write, and return its rows; its errors are those of the driver."""
-        return self.driver.execute(sql, parameters).fetchall()
 
     @contextmanager
     def stream_rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Iterator[RowStream]:
@@ -234,8 +230,8 @@ class SQLiteConnection:
         self.driver.set_authorizer(authorizer)
 
     def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one statement, waiting for locks, and return its rows."""
-        return self.retry_while_locked(partial(self.execute, sql, parameters))
+        """Run one statement as ``rows`` does, waiting for locks."""
+        return self.retry_while_locked(partial(self.rows, sql, parameters))
 
     def retry_while_locked(self, call: Callable[[], T], *, seconds: float | None = None) -> T:
         """Return the result of ``call``, which uses the driver, with translated errors.

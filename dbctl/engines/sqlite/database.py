@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,7 +216,8 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         if returning is not None:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
         # Fetch all rows, because an unfinished statement would stay open.
-        rows = self.connection.write(partial(self.connection.execute, sql, statement.parameters))
+        driver = self.connection.driver
+        rows = self.connection.write(lambda: driver.execute(sql, statement.parameters).fetchall())
         return rows[0][0] if rows else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

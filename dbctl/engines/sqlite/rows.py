@@ -68,9 +68,8 @@ class Rows:
 
     def insert(self, table: str, values: Mapping[str, object]) -> int | None:
         """Insert one row, without values a row of defaults; return its rowid, None if a trigger ignored it."""
-        self._require_storable(values, values.values())
         known = KnownTable(self._database, table)
-        known.insert(dict(values), conversions=_cast_texts(values, values.values()))
+        known.insert(dict(values), conversions=self._convert(values, values.values()))
         return known.last_rowid if self._database.row_count else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
@@ -116,11 +115,12 @@ class Rows:
     def _insert_batch(
         self, table: KnownTable, columns: Sequence[str], rows: Sequence[Sequence[object]]
     ) -> int:
+        conversions = dict[str, str]()
         for row in rows:
             if len(row) != len(columns):  # sqlite-utils would fill or cut the row
                 raise self._refuse(f"a row has {len(row)} values for {len(columns)} columns")
-            self._require_storable(columns, row)
-        table.insert_all([columns, *rows], conversions=_cast_texts(columns, rows[0]), batch_size=len(rows))
+            conversions = self._convert(columns, row)  # a row that has any is alone in its batch
+        table.insert_all([columns, *rows], conversions=conversions, batch_size=len(rows))
         return self._database.row_count
 
     def delete(self, table: str, where: str, parameters: Mapping[str, object]) -> int:
@@ -128,14 +128,23 @@ class Rows:
         KnownTable(self._database, table).delete_where(where or None, dict(parameters))
         return self._database.row_count
 
-    def _require_storable(self, columns: Iterable[str], values: Collection[object]) -> None:
+    def _convert(self, columns: Iterable[str], values: Collection[object]) -> dict[str, str]:
+        """Return the SQL of each value that is text in bytes, which a column of any type would store as a BLOB.
+
+        Raises:
+            QueryFailedError, ValueInvalidError: SQLite cannot store one of the values as it is.
+        """
+        conversions = dict[str, str]()
         if PLAIN.issuperset(map(type, values)):
-            return
+            return conversions
         for name, value in zip(columns, values, strict=True):
             if not isinstance(value, STORABLE):
                 raise self._refuse(f"{name}: the type {type(value).__name__} is not supported")
             if isinstance(value, float) and isnan(value):
                 raise ValueInvalidError(name=name, value="NaN", reason="SQLite would store it as NULL")
+            if type(value) is RawText:
+                conversions[name] = "cast(? as text)"
+        return conversions
 
     def _refuse(self, reason: str) -> QueryFailedError:
         return QueryFailedError(target=self._connection.target, reason=reason)
@@ -156,10 +165,3 @@ def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list
             size += sum([len(value) for value in row if type(value) is str or type(value) is bytes])  # noqa: C419 - faster than a generator
     if batch:
         yield batch
-
-
-def _cast_texts(columns: Iterable[str], values: Iterable[object]) -> dict[str, str]:
-    """Return the SQL of each value that is text in bytes, which a column of any type would store as a BLOB."""
-    return {
-        name: "cast(? as text)" for name, value in zip(columns, values, strict=True) if type(value) is RawText
-    }
