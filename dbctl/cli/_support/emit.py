@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -101,20 +101,18 @@ def emit(
     )
     if session.run:
         session.run.receive_output(command_output)
-    # The result of a change is written even if a signal arrives.
-    with signals.block_signals() if isinstance(result, ChangeResult) else nullcontext():
-        if session.receive:
-            session.receive(command_output)
-        else:
-            try:
-                result_output.show(command_output, output)
-                streams.flush()
-            except (BrokenPipeError, OutputFailedError):
-                _report_lost_output(session, result)
-                raise
-        session.exit_status = int(status)
-        if isinstance(result, ChangeResult):
-            signals.ignore_signals_until_exit()
+    if isinstance(result, ChangeResult):  # it is written even if a signal arrives
+        signals.ignore_signals_until_exit()
+    if session.receive:
+        session.receive(command_output)
+    else:
+        try:
+            result_output.show(command_output, output)
+            streams.flush()
+        except (BrokenPipeError, OutputFailedError):
+            _report_lost_output(session, result)
+            raise
+    session.exit_status = int(status)
     return int(status)
 
 
