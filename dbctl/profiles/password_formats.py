@@ -358,10 +358,10 @@ _REDMINE_SHA1 = PasswordFormat(
 )
 
 PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {
-    "bcrypt": create_bcrypt("", lambda password: password, BCRYPT_BYTES),
+    "bcrypt": create_bcrypt("", bytes, BCRYPT_BYTES),
     "wordpress-bcrypt": create_bcrypt(r"\$wp", digest_wordpress),
     "django-bcrypt": create_bcrypt(r"bcrypt_sha256\$", digest_django),
-    "nextcloud-bcrypt": create_bcrypt(r"1\|", lambda password: password, BCRYPT_BYTES),
+    "nextcloud-bcrypt": create_bcrypt(r"1\|", bytes, BCRYPT_BYTES),
     "argon2": create_argon2(""),
     "django-argon2": create_argon2("argon2"),
     "nextcloud-argon2": create_argon2(r"[23]\|"),

@@ -87,16 +87,17 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         return {"password": self.password} if self.password else {}
 
 
-def check_password(app: App, password: Secret) -> None:
-    """Refuse a password that the app does not accept.
+def check_password(app: App, password: Secret) -> str:
+    """Refuse a password that the app does not accept; return the prefix of new hashes.
 
     Raises:
         NotSupportedError: the profile names no hash format that the app writes.
         ValueInvalidError: the password violates a rule of the app; the message does not contain it.
     """
     users = app.require_section(app.core.users, "users")
-    require_prefix(app)
+    prefix = require_prefix(app)
     check_secret("password", password, users.rules.get("password"))
+    return prefix
 
 
 def hash_password(app: App, password: Secret) -> str:
@@ -108,8 +109,8 @@ def hash_password(app: App, password: Secret) -> str:
         PepperMissingError: the app appends a secret to passwords, which is not available.
         ValueInvalidError: the app or the hash format does not accept the password; the message does not contain it.
     """
-    check_password(app, password)
-    return passwords.hash_password(add_pepper(app, password), require_prefix(app))
+    prefix = check_password(app, password)
+    return passwords.hash_password(add_pepper(app, password), prefix)
 
 
 def create_user(app: App, new: NewUser) -> Change[UserCreated]:
