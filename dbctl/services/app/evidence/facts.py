@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from dbctl.engines.contract.database import Readable, Table
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BOOLEANS, BooleanCodec, KeyCodec
+from dbctl.profiles.codecs import BOOLEANS, BooleanCodec
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.profiles.model.databases import Ledger
+from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
@@ -75,20 +76,13 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
 # Keys -----------------------------------------------------------------------------------------------------------------
 
 
-def _check_user_keys(subject: Subject) -> Iterator[Contradiction]:
-    users = require(subject.app.core.users if subject.has_users else None)
-    yield from _check_keys(subject, ("users", "id"), users.table, users.id.column, users.id.codec)
-
-
-def _check_role_keys(subject: Subject) -> Iterator[Contradiction]:
-    roles = require(subject.app.core.roles if subject.has_users else None)
-    yield from _check_keys(subject, ("roles",), roles.table, roles.key, roles.codec)
-
-
-def _check_keys(
-    subject: Subject, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
-) -> Iterator[Contradiction]:
-    table = subject.db.tables().get(table_name)
+def _check_keys(name: Literal["users", "roles"], subject: Subject) -> Iterator[Contradiction]:
+    section: Users | Roles = require(getattr(subject.app.core, name) if subject.has_users else None)
+    if isinstance(section, Users):
+        key, column_name, codec = ["users", "id"], section.id.column, section.id.codec
+    else:
+        key, column_name, codec = ["roles"], section.key, section.codec
+    table = subject.db.tables().get(section.table)
     column = table.columns.get(column_name) if table else None
     if table is None or column is None or codec == "given":
         return
@@ -102,7 +96,7 @@ def _check_keys(
     yield Contradiction(
         (*key, "codec"),
         "key-format",
-        f"keys of {table_name} are not {codec}: {evidence}{_show(stored)}",
+        f"keys of {section.table} are not {codec}: {evidence}{_show(stored)}",
         f'Write codec = "{actual}".',
     )
 
@@ -339,10 +333,10 @@ def _show(stored: Sequence[object]) -> str:
 
 # The checks -----------------------------------------------------------------------------------------------------------
 
-USER_KEY = Check("key-format", _check_user_keys, fact="user-key")
+USER_KEY = Check("key-format", partial(_check_keys, "users"), fact="user-key")
 ACTIVE = Check("boolean-format", _check_active, fact="active")
 ACTIVE_KNOWN = Check("boolean-format", _check_known_states, fact="active-known")
-ROLE_KEY = Check("key-format", _check_role_keys, fact="role-key")
+ROLE_KEY = Check("key-format", partial(_check_keys, "roles"), fact="role-key")
 PERMISSION_LINK = Check("column-uncovered", _check_permission_links, fact="permission-link")
 _TIMES = [Check("time-format", partial(_check_times, fact), fact=fact) for fact in _WRITTEN_TIMES]
 AUDIT = Check("column-uncovered", _check_audit, fact="audit")
