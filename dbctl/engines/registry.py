@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from dbctl.engines.contract.engine import Engine
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import ENGINES, find_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dbctl.engines.contract.engine import Engine
     from dbctl.url import EngineEntry
+
+
+class AbsentEngine(Engine):
+    """An engine whose databases have an error each, so that a command can continue with the others."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name = self.title = name
+        self._hint = hint
+
+    def _refuse(self, *_values: object, **_options: object) -> NoReturn:
+        """Refuse what needs a database or a dump.
+
+        Raises:
+            NotSupportedError: always.
+        """
+        raise NotSupportedError(
+            feature=f"the engine {self.name}", subject="this installation of dbctl", hint=self._hint
+        )
+
+    create_reader = create_writer = _refuse
+    list_lock_holders = restore_target = _refuse
+    verify_dump = _refuse
 
 
 def load_engine(name: str) -> Engine:
@@ -36,8 +58,6 @@ def load_engine(name: str) -> Engine:
         return engine
     hint = f"Supported: {', '.join([*ENGINES, *installed])}."
     if find_engine(name):
-        from dbctl.engines.absent import AbsentEngine
-
         return AbsentEngine(name, f"Its extension is not installed. {hint}")
     raise NotSupportedError(feature=f"the engine {name}", subject="this installation of dbctl", hint=hint)
 

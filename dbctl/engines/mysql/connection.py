@@ -35,7 +35,7 @@ from dbctl.engines.mysql.read_only import find_rejection
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import bind_parameters, format_literal
 from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
-from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, is_storable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError

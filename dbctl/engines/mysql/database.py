@@ -137,7 +137,7 @@ class MySQLDatabase(ServerDatabase):
 
     @cached_property
     def streams(self) -> RowStreams:
-        from dbctl.engines.mysql.stream import MySQLStreams
+        from dbctl.engines.mysql.queries import MySQLStreams
 
         return MySQLStreams(self)
 

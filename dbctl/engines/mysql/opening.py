@@ -17,7 +17,7 @@ from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
-from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

@@ -29,7 +29,7 @@ from dbctl.engines.servers.database import (
     new_scratch_name,
     scratch_name_pattern,
 )
-from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.base import DbctlError

@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.values import (
     encode_statement,
 )
 from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
-from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError

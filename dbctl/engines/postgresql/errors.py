@@ -6,7 +6,7 @@ import re
 
 import psycopg
 
-from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

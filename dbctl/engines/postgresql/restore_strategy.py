@@ -22,7 +22,7 @@ from dbctl.engines.postgresql.load import list_sessions
 from dbctl.engines.postgresql.properties import Properties
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.servers.database import SHORT_TIMEOUT
-from dbctl.engines.servers.errors import ErrorContext
+from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError

@@ -1,14 +1,27 @@
-"""What the engines of servers share: a driver, which may be missing."""
+"""What the engines of servers share: a driver, which may be missing, and errors by their codes, because the texts are in the server's language."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from dbctl.engines.contract.engine import Engine
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import (
+    BusyError,
+    ConcurrentChangeError,
+    ConstraintError,
+    DiskFullError,
+    PrivilegeMissingError,
+    ReadOnlyError,
+    UnreachableError,
+)
+from dbctl.errors.operations import CommitInDoubtError, ReplicaConflictError
 from dbctl.errors.usage import require_driver
+from dbctl.model import Struct
 
-if TYPE_CHECKING:  # most commands only read a database
-    from contextlib import AbstractContextManager
+CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
+DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
 
 
 class ServerEngine(Engine):
@@ -21,3 +34,51 @@ class ServerEngine(Engine):
 
     def _require_driver(self, target: str) -> AbstractContextManager[None]:
         return require_driver(target, driver=self.driver, extra=self.name)
+
+
+class ErrorContext(Struct, frozen=True, kw_only=True):
+    """The database that failed, for messages."""
+
+    target: str  #: ``app/database``
+    timeout: float  #: seconds of waiting for a lock
+    account: str = ""  #: the role, or the user and host, quoted for GRANT
+    in_standby: bool = (
+        False  #: whether the server is a replica, which cancels reads that conflict with replicated changes
+    )
+    schema: str = ""  #: the schema, or the database on a server without schemas
+    #: describes the lock holders as `` by …``, from the server's message
+    blockers: Callable[[str], str] = lambda _message: ""
+
+    def disconnected_error(self, reason: str, *, committing: bool) -> UnreachableError:
+        if committing:
+            return CommitInDoubtError(target=self.target, reason=reason)
+        return UnreachableError(target=self.target, reason=reason, hint=DISCONNECTED)
+
+    def create_error(
+        self,
+        kind: type[DbctlError],
+        reason: str,
+        *,
+        message: str = "",
+        grant_hint: Callable[[], str] = str,
+        row: int | None = None,
+    ) -> DbctlError:
+        """Return the error of class ``kind``, to which a code of the server maps.
+
+        ``reason`` contains no values of a row, ``message`` describes a wait for a lock, ``grant_hint`` returns the hint for a
+        missing privilege, and ``row`` is the number of the rejected row, from 1.
+        """
+        facts: dict[str, object] = {"target": self.target}
+        if kind is BusyError:
+            facts |= {"holder": self.blockers(message), "waited": f"{self.timeout:g}"}
+        elif kind is ConcurrentChangeError and self.in_standby:
+            kind = ReplicaConflictError
+        elif kind not in (ConcurrentChangeError, DiskFullError):
+            facts["reason"] = reason
+        if kind is PrivilegeMissingError:
+            facts["hint"] = grant_hint()
+        elif kind is ReadOnlyError:
+            facts["hint"] = "Nothing was changed."
+        elif kind is ConstraintError:
+            facts["row"] = row
+        return kind(**facts)

@@ -139,7 +139,7 @@ class SQLiteReader(SQLiteDatabase):
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
 
     def create_index_order_builder(self) -> QueryBuilder:
-        from dbctl.engines.sqlite.index_order import IndexOrderBuilder
+        from dbctl.engines.sqlite.queries import IndexOrderBuilder
 
         return IndexOrderBuilder(self.connection, self.catalog, self.dialect)
 

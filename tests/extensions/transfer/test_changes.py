@@ -135,7 +135,7 @@ def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases,
     modules = (
         "dbctl.extensions.transfer.engines.sqlite.rows",
         "dbctl.extensions.transfer.engines.postgresql.rows",
-        "dbctl.engines.mysql.stream",
+        "dbctl.engines.mysql.queries",
     )
     for module in modules:
         monkeypatch.setattr(f"{module}.BATCH_ROWS", 5)

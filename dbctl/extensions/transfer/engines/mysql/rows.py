@@ -13,7 +13,7 @@ from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.opening import error_number, quote
-from dbctl.engines.mysql.stream import stream_rows
+from dbctl.engines.mysql.queries import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
