@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import pytest
 
 from dbctl.extensions import registry
 from dbctl.spec import APPS, Example
@@ -13,6 +15,13 @@ from tools import reference
 
 #: The format and the redirection of the output, which the tests select.
 _OUTPUT = re.compile(r" -o \S+| [>|] .*")
+#: Lines of commands of the core with a file or an index that only an extension reads, and the extension.
+READ_BY_EXTENSIONS = {
+    "backup verify ./copy_20260105_030000.db": "adopt",
+    "restore preview --file {dump}": "adopt",
+    "restore apply --file {dump} --yes": "adopt",
+    "search index check": "external_index",
+}
 
 
 def read_examples(app: str) -> Mapping[str, Example]:
@@ -24,13 +33,14 @@ def read_examples(app: str) -> Mapping[str, Example]:
     assert app in APPS
     specs = reference.read_specs()
     lines: dict[str, list[Example]] = {name: [] for name in specs}
-    for line in list_further_examples():
-        lines[reference.find_spec(line.line).name].append(line)
+    for line in FURTHER_EXAMPLES:
+        if is_installed(line.line):
+            lines[reference.find_spec(line.line).name].append(line)
     examples = [
         example
         for name, spec in specs.items()
         for example in [*spec.examples, *lines[name]]
-        if app in example.on.split()
+        if app in example.on.split() and is_installed(example.line)
     ]
     by_line = {_OUTPUT.sub("", example.line): example for example in examples}
     if len(by_line) != len(examples):
@@ -39,10 +49,25 @@ def read_examples(app: str) -> Mapping[str, Example]:
     return by_line
 
 
-def list_further_examples() -> Sequence[Example]:
-    """Return the further examples of the commands that exist."""
-    absent = tuple(f"{name} " for name in registry.list_absent())
-    return [example for example in FURTHER_EXAMPLES if not f"{example.line} ".startswith(absent)]
+def is_installed(line: str) -> bool:
+    """Whether no extension that a line needs is absent."""
+    absent = {extension.name for extension in registry.BUILT_IN if extension not in registry.list_built_in()}
+    return find_extension(line) not in absent
+
+
+def mark_command(line: str) -> Sequence[pytest.MarkDecorator]:
+    """Return the mark of a test that runs a line, if it needs an extension."""
+    name = find_extension(line)
+    return [pytest.mark.needs_extension(name)] if name else []
+
+
+def find_extension(line: str) -> str | None:
+    """Return the extension that a line needs."""
+    for extension in registry.BUILT_IN:
+        commands = (*extension.groups, *extension.commands)
+        if any(f"{line} ".startswith(f"{command} ") for command in commands):
+            return extension.name
+    return READ_BY_EXTENSIONS.get(line)
 
 
 def order_lines(examples: Mapping[str, Example]) -> Iterator[str]:
@@ -65,6 +90,7 @@ def split_line(line: str, values: Mapping[str, str]) -> list[str]:
     return shlex.split(line.format_map(values))
 
 
-def list_untested(examples: Mapping[str, Example]) -> set[str]:
-    """Return the commands of which no example is among ``examples``."""
-    return set(reference.read_specs()) - {reference.find_spec(line).name for line in examples}
+def list_untested(examples: Collection[str]) -> set[str]:
+    """Return the commands of which no example is among ``examples``, or is read only by an absent extension."""
+    lines = [*examples, *(line for line in READ_BY_EXTENSIONS if not is_installed(line))]
+    return set(reference.read_specs()) - {reference.find_spec(line).name for line in lines}

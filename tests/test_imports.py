@@ -102,7 +102,15 @@ def find_unneeded(modules):
 
 
 @pytest.mark.parametrize(
-    ("word", "names"), [("--version", set()), ("--help", {"dbctl.extensions", "dbctl.extensions.installed"})]
+    ("word", "names"),
+    [
+        ("--version", set()),
+        pytest.param(
+            "--help",
+            {"dbctl.extensions", "dbctl.extensions.installed"},
+            marks=pytest.mark.needs_extension(),  # the help of a whole dbctl is a file
+        ),
+    ],
 )
 def test_version_and_help_import_only_the_entry_point(word, names, python):
     additional = list_imports(RUN, word) - python - {"gc"}
@@ -121,13 +129,16 @@ def test_reading_command_imports_only_modules_of_its_query(sample, words):
     [
         "users list", "users show morgan", "users delete morgan --dry-run", "search games wizard", "data rows users",
         "schema show users", "data export users {place}/users.csv", "stats tables", "stats bloat", "integrity check", "migrate status",
-        "stats indexes", "search index status", "search index build", "sessions cleanup --dry-run", "maintain vacuum --dry-run", "backup create --repository {place}/backups",
+        "stats indexes", "sessions cleanup --dry-run", "maintain vacuum --dry-run", "backup create --repository {place}/backups",
+        pytest.param("search index status", marks=pytest.mark.needs_extension("external_index")),
+        pytest.param("search index build", marks=pytest.mark.needs_extension("external_index")),
     ],
 )  # fmt: skip
 def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path, words):
     assert "sqlite_utils" not in list_imports(RUN, *words.format(place=tmp_path).split(), cwd=sample)
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_status_of_vectors_loads_no_library_of_vectors(tmp_path):
     chat_lancedb.deployed(tmp_path / "data/chat.db")
     chat_lancedb.create_vectors(tmp_path / "data/lancedb")

@@ -18,6 +18,7 @@ from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.restore import UndoMissingError
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.errors.users import SettingMissingError
+from tests.examples import mark_command
 from tools import reference
 
 PACKAGE = Path(dbctl.__file__).parent
@@ -84,7 +85,9 @@ def parse_command(line: str) -> None:
         name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
-@pytest.mark.parametrize(("place", "line"), COMMANDS)
+@pytest.mark.parametrize(
+    ("place", "line"), [pytest.param(place, line, marks=mark_command(line)) for place, line in COMMANDS]
+)
 def test_command_of_remedy_is_declared_with_its_options(place, line):
     parse_command(line)
 

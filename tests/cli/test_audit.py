@@ -359,6 +359,7 @@ def test_imported_rows_with_generated_keys_are_recorded(answer, blog):
     assert read_rows(blog) == before
 
 
+@pytest.mark.needs_extension("fleet")
 def test_log_that_was_truncated_after_a_run_on_a_fleet_is_detected(answer, blog):
     section = '[apps.shop]\nprofile = "plain"\ndatabases = "shops/*.db"\n'
     (blog / "dbctl.toml").write_text(f"{CONFIGURATION}{section}")

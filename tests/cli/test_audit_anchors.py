@@ -195,6 +195,7 @@ def test_ends_of_the_system_log_are_compared(answer, blog, monkeypatch):
     answer("audit", "verify", "--anchor", "-", status=2)
 
 
+@pytest.mark.needs_extension("fleet")
 def test_end_of_a_fleet_is_stored_once(answer, blog):
     (blog / "store.sh").write_text('#!/bin/sh\ncat >> "$0.log"\n')
     (blog / "store.sh").chmod(0o755)

@@ -91,11 +91,13 @@ def shell(request, folder):
         yield session
 
 
+@pytest.mark.needs_extension
 @pytest.mark.parametrize("shell", list(Shell))
 def test_bundled_completion_file_is_current(shell):
     assert (FOLDER / FILES[shell]).read_text() == generate.generate(shell)
 
 
+@pytest.mark.needs_extension
 def test_bundled_help_is_current():
     assert generate.HELP.read_text() == generate.root_help()
     assert generate.NAMES.read_text() == generate.list_extensions()

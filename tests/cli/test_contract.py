@@ -146,6 +146,7 @@ def test_missing_arguments_print_help_to_standard_error():
     assert "Usage:" in process.stderr
 
 
+@pytest.mark.needs_extension("demo")
 def test_next_steps_are_printed_without_arguments_and_configuration():
     process = dbctl()
     assert (process.returncode, process.stdout) == (2, "")
@@ -182,7 +183,8 @@ def list_imports(*words):
     }
 
 
-@pytest.mark.parametrize("word", ["--version", "--help"])
+#: The help of a whole dbctl is a file.
+@pytest.mark.parametrize("word", ["--version", pytest.param("--help", marks=pytest.mark.needs_extension())])
 def test_version_and_help_import_no_heavy_modules(word):
     assert (
         list_imports(word) & {"typer", "msgspec", "rich", "enum", "re", "dbctl.errors.base", "dbctl.cli.main"}

@@ -142,6 +142,7 @@ def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
     assert "select" in view["definition"].lower()
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_describe_lancedb_table(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     lance.create_table(tmp_path / "lancedb")
@@ -197,6 +198,7 @@ def test_row_without_text_key_is_refused(tmp_path, monkeypatch, answer):
     assert answer("--url", "words.db", "data", "rows", "words")["data"]["total"] == 0
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_row_is_added_to_lancedb(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     lance.create_table(tmp_path / "lancedb")
@@ -300,6 +302,7 @@ def test_refused_filtered_deletion_deletes_nothing(dbctl, words, code):
     assert titles(dbctl) == ["One", "Two", "Three"]
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_deleting_vectors_by_filter_retains_messages(answer, tmp_path):
     stored, folder = (
         chat_lancedb.deployed(tmp_path / "chat.db"),

@@ -19,7 +19,7 @@ from tools import reference
 
 def test_every_variable_of_the_environment_is_described():
     code = "\n".join(path.read_text(encoding="utf-8") for path in Path(dbctl.__file__).parent.rglob("*.py"))
-    names = set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", code)) | set(
+    names = set(re.findall(r"(?:environ(?:\.get\(|\[)|_base_folder\()\"([A-Z_]+)\"", code)) | set(
         re.findall(r"envvar=\"([A-Z_]+)\"", code)
     )
     assert names == {name for name in help_command.ENVIRONMENT if name not in ("AWS_…", "NAME_FILE")}
@@ -90,6 +90,7 @@ def test_unknown_topic_is_reported(words, answer):
     assert answer("help", *words, status=5)["error"]["code"] == "help-topic-missing"
 
 
+@pytest.mark.needs_extension("demo")
 def test_first_steps_are_commands(start, tmp_path):
     environment = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}
     process = start(environment=environment, cwd=tmp_path)

@@ -38,11 +38,13 @@ def read(*words, **variables):
     return process.stdout
 
 
+@pytest.mark.needs_extension
 def test_bundled_pages_are_current():
     folder = bundled_folder("man")
     assert {path.name: path.read_text() for path in folder.iterdir()} == man_pages.generate()
 
 
+@pytest.mark.needs_extension
 def test_each_group_has_a_page():
     names = {f"dbctl-{group.replace(' ', '-')}.1" for group in read_catalog().groups}
     assert set(PAGES) == names | {"dbctl.1", "dbctl.toml.5"}

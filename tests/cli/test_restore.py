@@ -175,6 +175,7 @@ def test_preview_lists_different_settings_and_migrations(app_with_backups, answe
     assert differences["not_compared"] == []
 
 
+@pytest.mark.needs_extension("salvage")
 def test_damaged_database_is_salvaged_with_backup_as_reference(app_with_backups, answer):
     path, (old, _) = app_with_backups
     damaged = path.with_name("damaged.db")

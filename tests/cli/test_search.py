@@ -69,6 +69,7 @@ def test_page_contains_total(dbctl):
     assert (page["total"], page["limit"], page["offset"], page["has_more"]) == (26, 3, 1, True)
 
 
+@pytest.mark.needs_extension("external_index")
 def test_full_scan_note_is_not_written_if_quiet(dbctl):
     response = json.loads(dbctl("games", "plain", "-o", "json").stdout)
     (warning,) = response["warnings"]

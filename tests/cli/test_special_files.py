@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from dbctl.files.toml import MAX_CHARACTERS
+from tests.services.flashpoint_app import copy_configured_deployment
 
 CONFIG = """[apps.w]
 profile = "plain"
@@ -89,8 +90,7 @@ def test_configured_special_file_is_refused(reference, special, start, tmp_path)
 @pytest.mark.parametrize("special", SPECIAL)
 def test_password_file_must_be_regular(special, start, tmp_path):
     special(tmp_path / "special")
-    small = ("--games", "1", "--users", "1", "--plays", "1")
-    assert start("demo", "flashpoint-web", "app", *small, environment={}, cwd=tmp_path).returncode == 0
+    copy_configured_deployment(tmp_path / "app")
     words = ("users", "set-password", "admin", "--password-file", tmp_path / "special")
     process = start(*words, "-o", "json", environment={}, cwd=tmp_path / "app")
     if special is make_large_file:  # its first line is a password

@@ -9,24 +9,13 @@ import pytest
 
 from dbctl.errors.base import MAX_COMPARED, Exit, find_similar
 from dbctl.services.app import user_table
-from tests.services.flashpoint_app import copy_deployment
-
-CONFIGURATION = """\
-[apps.arcade]
-profile = "flashpoint-web"
-[apps.arcade.databases]
-user = "backend/user.db"
-flashpoint = "Data/flashpoint.sqlite"
-[apps.arcade.backup]
-repository = "backups"
-"""
+from tests.services.flashpoint_app import copy_configured_deployment
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("deployment")
-    copy_deployment(place)
-    (place / "dbctl.toml").write_text(CONFIGURATION)
+    copy_configured_deployment(place)
     return place
 
 

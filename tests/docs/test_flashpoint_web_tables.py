@@ -13,16 +13,17 @@ import pytest
 
 from dbctl.cli.main import main
 from docs.documents import read_rows
+from tests.examples import mark_command
+from tests.services.flashpoint_app import copy_configured_deployment
 
 ROWS = read_rows("Flashpoint Web")
-COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
+COMMANDS = dict.fromkeys(command for row in ROWS for command in row.commands)
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "sample"
-    words = ["demo", "flashpoint-web", str(folder), "--games", "60", "--users", "6", "--plays", "30"]
-    assert main(words) == 0
+    copy_configured_deployment(folder)
     assert main(["roles", "create", "unused", "--config", str(folder / "dbctl.toml")]) == 0
     return folder
 
@@ -37,7 +38,9 @@ def test_every_table_of_document_has_row() -> None:
     assert {table for table in tables if f"`{table}" not in functions} == set()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, marks=mark_command(command)) for command in COMMANDS]
+)
 def test_command_of_row_works(
     command: str,
     sample: Path,

@@ -64,12 +64,14 @@ def test_pages_show_no_rejected_column() -> None:
     assert [str(page) for page in PAGES if "--columns: no column" in page.read_text(encoding="utf-8")] == []
 
 
+@pytest.mark.needs_extension
 @pytest.mark.parametrize("page", LINKED_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
 
 
+@pytest.mark.needs_extension
 @pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_modules_named_on_developer_pages_exist(page: Path) -> None:
     """Check names in backticks: modules, by the end of their path, and paths from the root without placeholders."""
@@ -86,6 +88,7 @@ def test_modules_named_on_developer_pages_exist(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.needs_extension
 def test_each_guarantee_names_tests_that_exist() -> None:
     page = ROOT / "docs/explanation/guarantees.md"
     rows = page.read_text(encoding="utf-8").splitlines()

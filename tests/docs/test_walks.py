@@ -14,6 +14,7 @@ import pytest
 
 from tests.docs.walk import ROOT
 from tests.in_process import run_command
+from tests.services.flashpoint_app import copy_configured_deployment
 
 PAGE = (ROOT / "docs/design/walks.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## `dbctl (.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
@@ -47,13 +48,23 @@ def trace(command: str, folder: Path, state: str = "off") -> dict[str, Any]:
 def deployment(tmp_path: Path) -> Path:
     """Create a sample with one backup, and a folder of migrations."""
     environment = {"HOME": str(tmp_path)}
-    words = ["demo", "flashpoint-web", ".", "--games", "20", "--users", "5", "--plays", "20"]
-    assert run_command(words, environment=environment, cwd=tmp_path).returncode == 0
+    copy_configured_deployment(tmp_path)
     assert run_command(["backup", "create"], environment=environment, cwd=tmp_path).returncode == 0
     return tmp_path
 
 
-@pytest.mark.parametrize(("command", "table"), SECTIONS, ids=[command for command, _ in SECTIONS])
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        pytest.param(
+            command,
+            table,
+            id=command,
+            marks=[*map(pytest.mark.needs_extension, re.findall("dbctl/extensions/([a-z_]+)/", table))],
+        )
+        for command, table in SECTIONS
+    ],
+)
 def test_walk_lists_calls_in_their_order(deployment: Path, command: str, table: str) -> None:
     if "--url" in command:  # without the configuration of the sample
         deployment = deployment / "migrating"

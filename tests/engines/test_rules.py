@@ -108,6 +108,7 @@ def find_callers(name: str) -> list[str]:
     ]
 
 
+@pytest.mark.needs_extension
 def test_only_listed_engine_modules_import_drivers_and_connect():
     assert set(find_callers("connect")) == set(CONNECTORS)
     importers = {
@@ -224,6 +225,7 @@ def test_database_without_a_method_of_its_contract_cannot_be_created():
         Incomplete(Path("app.sqlite"), "custom/main")
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_each_part_is_a_property_of_the_contract():
     parts = {
         (cls.__name__, name)

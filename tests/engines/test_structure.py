@@ -9,6 +9,8 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import dbctl
 from dbctl import engines
 from dbctl.engines import registry
@@ -36,6 +38,7 @@ def list_classes():
     return [value for value in values if value.__module__.startswith(tuple(packages))]
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_classes_have_few_bases_and_methods():
     kinds = (property, classmethod, staticmethod, cached_property)
     excessive = []

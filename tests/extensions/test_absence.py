@@ -13,6 +13,7 @@ import pytest
 
 from dbctl.extensions import registry
 from tests.cli import test_reference as sample
+from tests.examples import find_extension
 from tests.extensions.absence import ALL, Remainder
 from tests.in_process import ROOT
 from tools import reference
@@ -25,14 +26,8 @@ OWN = {"__init__.py", "base.py", "installed.py", "names.txt", "registry.py", "__
 VARIABLE = re.compile(
     r"just now|[0-9]+ \w+ ago|[0-9.]+ m?s\b|\S*[0-9]\S*|(?<=password )\S+|\b[A-Za-z0-9_-]{16,}\b|[\s─]+"
 )
-#: Lines whose result names an index that only an extension builds: the rows are the same, the note about the index is not.
-WITH_INDEX = {"search {search} {word}", "search index check"}
-#: Lines with a file of another program, which only an extension reads.
-WITH_FOREIGN_FILE = {
-    "backup verify ./copy_20260105_030000.db",
-    "restore preview --file {dump}",
-    "restore apply --file {dump} --yes",
-}
+#: The line whose result names an index that only an extension builds: the rows are the same, the note about the index is not.
+WITH_INDEX = "search {search} {word}"
 CONFIGURATION = """\
 [apps.shop]
 profile = "plain"
@@ -72,10 +67,8 @@ def bare(tmp_path: Path, core: Remainder) -> Dbctl:
 
 
 def list_core_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines whose commands belong to no extension."""
-    names = {name for extension in registry.BUILT_IN for name in (*extension.groups, *extension.commands)}
-    core = [line for line in lines if not any(f"{line} ".startswith(f"{name} ") for name in names)]
-    return [line for line in core if line not in WITH_INDEX | WITH_FOREIGN_FILE]
+    """Return the lines that need no extension."""
+    return [line for line in lines if find_extension(line) is None and line != WITH_INDEX]
 
 
 def test_all_commands_of_the_core_have_the_same_results(core: Remainder, tmp_path: Path) -> None:

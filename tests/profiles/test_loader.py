@@ -25,6 +25,7 @@ SECTIONS = [
 ]
 
 
+@pytest.mark.needs_extension
 def test_generated_files_are_current():
     outdated = [
         path.name

@@ -206,6 +206,13 @@ def test_migrated_and_restored_databases_select_their_own_version(answer, write_
         assert answer("apps", "list")["data"]["items"][0]["variant"] == "3.x"
         answer("users", "set-role", "bob", "member")
         assert database.rows(ROLE["3.x"].format(p="g_")) == [(0, 0)]
+
+
+@pytest.mark.needs_extension("adopt")
+def test_database_restored_from_a_dump_of_its_app_selects_its_own_version(answer, write_app, tmp_path):
+    with empty_database("sqlite", tmp_path / "guild.db") as database:
+        create_schema(database, "3.x")
+        write_app(database.url)
         dump = tmp_path / "earlier.sql"
         with closing(sqlite3.connect(database.path)) as connection:
             dump.write_text("\n".join(connection.iterdump()), encoding="utf-8")

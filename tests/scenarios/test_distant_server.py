@@ -37,6 +37,7 @@ def database(request):
         yield url
 
 
+@pytest.mark.needs_extension("demo")
 def test_commands_send_few_requests(database, tmp_path):
     environment = {"HOME": str(tmp_path)}
     with open_relay(database.host, database.port or PORTS[database.engine]) as relay:

@@ -85,6 +85,7 @@ def list_subjects(mail):
     return [message["subject"] for message in messages]
 
 
+@pytest.mark.needs_extension("metrics", "notify", "reports")
 def test_failed_backup_is_reported_everywhere_until_the_next_success(blog, receiver, mail, answer, capsys):
     assert main(NIGHTLY) == 0
     (blog / "blog.db").rename(blog / "moved.db")
@@ -120,6 +121,7 @@ def test_failed_backup_is_reported_everywhere_until_the_next_success(blog, recei
     assert read_metric(capsys, "dbctl_run_last_success_timestamp_seconds") > failed_since
 
 
+@pytest.mark.needs_extension("notify")
 def test_failure_is_reported_although_a_channel_fails(blog, receiver, mail, answer):
     receiver.interfere = lambda request: (
         Response(status=500) if request.path.startswith("/hook") else Response()

@@ -280,6 +280,7 @@ def test_missing_or_old_backup_requires_an_action(path, run_status):
     assert "backup create" in warning
 
 
+@pytest.mark.needs_extension("reports")
 def test_failed_job_is_named_with_its_app_and_its_command_once(path, run_status, answer, monkeypatch):
     monkeypatch.setenv("DBCTL_STATE", str(path.parent / "state"))
     configure(path, 'repository = "backups"', 'repository = "user.db"')

@@ -24,6 +24,17 @@ SHAPES = ("document", "deployed")
 TOKEN = "aaaa-marked-token-" + "0" * 110
 PASSWORD = flashpoint_web.PASSWORD
 
+#: The configuration of the databases that ``copy_deployment`` creates.
+CONFIGURATION = """\
+[apps.arcade]
+profile = "flashpoint-web"
+[apps.arcade.databases]
+user = "backend/user.db"
+flashpoint = "Data/flashpoint.sqlite"
+[apps.arcade.backup]
+repository = "backups"
+"""
+
 _TEMP_FOLDER = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, _TEMP_FOLDER, ignore_errors=True)
 
@@ -98,7 +109,7 @@ def _create_deployment():
         connection.create_function("ago", 1, _format_past)
         connection.executescript("""
             update users set created_at = ago(200 - id), updated_at = ago(200 - id);
-            update users set last_login_at = ago(id) where username <> 'sasha';
+            update users set last_login_at = ago(id * 9) where username <> 'sasha';
             insert into refresh_tokens (user_id, token, created_at, expires_at, revoked_at)
                 select id, printf('%0127d%d', id, age), ago(age), ago(age - 30), iif(age = 9, ago(8), null)
                 from users, (select 70 as age union select 9 union select 2) where id < 5;
@@ -135,6 +146,12 @@ def _create_deployment():
 def copy_deployment(folder):
     """Copy both databases of the document, with users, into ``folder``: ``backend/user.db`` and ``Data/flashpoint.sqlite``."""
     shutil.copytree(_create_deployment(), folder, dirs_exist_ok=True)
+
+
+def copy_configured_deployment(folder):
+    """Copy both databases of the document, with users and a configuration, into ``folder``."""
+    copy_deployment(folder)
+    (folder / "dbctl.toml").write_text(CONFIGURATION, encoding="utf-8")
 
 
 @cache

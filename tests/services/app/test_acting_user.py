@@ -80,6 +80,7 @@ def test_deleted_user_cannot_be_acting_user(path, run_json):
     assert "ann" in read_user_ids(path)
 
 
+@pytest.mark.needs_extension("demo")
 def test_author_is_in_the_audit_log_of_dbctl_if_the_app_stores_none(tmp_path, monkeypatch, run_json):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
@@ -89,6 +90,7 @@ def test_author_is_in_the_audit_log_of_dbctl_if_the_app_stores_none(tmp_path, mo
     assert run_json("audit", "list")["data"]["items"][0]["acting_as"] == author
 
 
+@pytest.mark.needs_extension("demo")
 def test_acting_user_requires_users(tmp_path, monkeypatch, run_json):
     monkeypatch.chdir(tmp_path)
     run_json("demo", "yaai", ".")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteReader, SQLiteWriter
 from dbctl.profiles.codecs import find_time_form
+from tests.services.flashpoint_app import copy_configured_deployment
 
 DAY = st.dates().map(str)
 TEXTS = st.one_of(
@@ -68,7 +69,7 @@ def read_content(folder):
 
 def test_commands_have_same_results_without_memory(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
-    answer("demo", "flashpoint-web", "first", "--games", "10", "--users", "4", "--plays", "10")
+    copy_configured_deployment(tmp_path / "first")
     shutil.copytree("first", "second")
     results = {}
     for folder in ("first", "second"):

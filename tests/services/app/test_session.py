@@ -16,6 +16,7 @@ from dbctl.services.app import session
 from dbctl.services.app.session import Session
 from dbctl.spec import LIBRARY, CommandSpec
 from tests.in_process import run_command
+from tests.services.flashpoint_app import copy_configured_deployment
 
 CONFIGURATION = '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shop.db"\n'
 READ_FILE = "read_sections"
@@ -41,10 +42,8 @@ def count_reads(words, folder, *, status=0):
 
 @pytest.fixture
 def shop(tmp_path):
-    environment = {"HOME": str(tmp_path)}
-    words = ["demo", "flashpoint-web", "shop", "--games", "5", "--users", "3", "--plays", "5"]
-    assert run_command(words, environment=environment, cwd=tmp_path).returncode == 0
-    return tmp_path / "shop"
+    copy_configured_deployment(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,7 @@ def test_rules_of_one_database_retain_all_backups_of_the_others(pair):  # noqa: 
         assert operation.apply().deleted == ids["two"][:1]
 
 
+@pytest.mark.needs_extension("schedule")
 def test_prune_is_scheduled_for_the_rules_of_one_database(pair, answer, monkeypatch):  # noqa: F811
     monkeypatch.chdir(pair[0].parent)
     assert "backup prune" not in str(answer("schedule", "cron")["data"])

@@ -182,6 +182,7 @@ def test_damaged_index_is_one_finding(folder, run_json):
     assert "rowid 10, resource: 'resource 10' in the table, 'action 10' in the index" in messages[0]
 
 
+@pytest.mark.needs_extension("salvage")
 def test_damaged_value_is_reported_with_index_value(folder, run_json):
     path = folder / "user.db"
     execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")

@@ -133,6 +133,7 @@ def test_error_of_one_check_does_not_end_the_others(larder, answer):
     assert codes >= {"corrupt", "backup-due"}
 
 
+@pytest.mark.needs_extension("demo", "lancedb")
 def test_table_whose_files_are_missing_is_damage_and_no_unreadable_table(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     answer("demo", "chat-lancedb", ".")

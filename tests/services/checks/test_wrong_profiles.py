@@ -165,6 +165,7 @@ def test_wrong_fact_refuses_exactly_the_writes_in_which_it_takes_part(club):
     club.run("users", "delete", "ada")
 
 
+@pytest.mark.needs_extension("drafts")
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
 def test_unreadable_tables_are_reported_and_the_rest_is_checked(engine, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)

@@ -74,6 +74,7 @@ def test_existing_file_and_unknown_user_are_refused(tmp_path, export):
     assert Path("user.json").read_text() == "mine"
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_export_contains_related_rows_of_other_databases(tmp_path, export):
     chat_lancedb.deployed(tmp_path / "chat.db")
     chat_lancedb.create_vectors(tmp_path / "lancedb")

@@ -192,6 +192,7 @@ def test_query_lists_instances(tmp_path, engine):
             list_problems(tmp_path)
 
 
+@pytest.mark.needs_extension("fleet")
 def test_schemas_of_a_server_are_instances(tmp_path, answer, monkeypatch):
     with servers.postgresql_database(encoding="UTF8") as url:
         with closing(servers.connection(url)) as connection:

@@ -19,6 +19,7 @@ from tests.shapes.chat_lancedb import ANON, GOOGLE, OLD, PLANTS, PYTHON, read_ve
 
 Run = Callable[..., Any]
 FOLDER = Path("data/lancedb")
+pytestmark = pytest.mark.needs_extension("lancedb")
 
 
 with_both_schemas = pytest.mark.parametrize("master", ["deployed", "document"], indirect=True, scope="module")

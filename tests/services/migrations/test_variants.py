@@ -101,9 +101,9 @@ NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # unreachable: a ref
         ("--profile promptvault --url {nowhere} migrate verify --variant document", 5, "migration-variant-unknown", "deployed, indexed"),
         ("--profile yaai --url code=x.db migrate verify --db code --variant document", 2, "feature-missing", "waqtor"),
         ("--config own.toml migrate baseline --variant document", 2, "usage", "[apps.NAME.migrations]"),
-        ("demo waqtor new --url {nowhere} --variant paper", 5, "migration-variant-unknown", "deployed, document"),
-        ("demo waqtor new --url {nowhere} --variant paper --dry-run", 5, "migration-variant-unknown", "document"),
-        ("demo flashpoint-web new --variant document", 2, "feature-missing", "waqtor"),
+        pytest.param(*("demo waqtor new --url {nowhere} --variant paper", 5, "migration-variant-unknown", "deployed, document"), marks=pytest.mark.needs_extension("demo")),
+        pytest.param(*("demo waqtor new --url {nowhere} --variant paper --dry-run", 5, "migration-variant-unknown", "document"), marks=pytest.mark.needs_extension("demo")),
+        pytest.param(*("demo flashpoint-web new --variant document", 2, "feature-missing", "waqtor"), marks=pytest.mark.needs_extension("demo")),
     ],
 )  # fmt: skip
 def test_unusable_variant_is_refused_before_anything_is_opened(

@@ -50,6 +50,7 @@ def desk(request, tmp_path):
         yield app, ending
 
 
+@pytest.mark.needs_extension("adopt")
 def test_partial_dump_does_not_replace_a_database(desk):
     app, ending = desk
     file = write_dump(app.base, app.folder / f"some.{ending}", PEOPLE)
@@ -72,6 +73,7 @@ def test_partial_dump_does_not_replace_a_database(desk):
     assert app.base.content()[OTHERS] == before[OTHERS]
 
 
+@pytest.mark.needs_extension("adopt")
 def test_complete_dump_replaces_the_database(desk):
     app, ending = desk
     file, before = write_dump(app.base, app.folder / f"all.{ending}"), app.base.content()

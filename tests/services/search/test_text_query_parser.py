@@ -266,12 +266,12 @@ KINDS = (
     "json",
     "no index",
     "read-only",
-    "external index",
+    pytest.param("external index", marks=pytest.mark.needs_extension("external_index")),
     "postgresql",
     "postgresql, no index",
     "mysql",
     "mysql, no index",
-    "lancedb",
+    pytest.param("lancedb", marks=pytest.mark.needs_extension("lancedb")),
 )
 
 

@@ -36,7 +36,16 @@ def test_facts_of_profile_match_no_other_application(name, tmp_path):
         assert list_matches(parse_url(database.url)) == [name, *PARENTS.get(name, [])]
 
 
-@pytest.mark.parametrize("name", ["chat-lancedb", "flashpoint-web", "promptvault", "yaai"])
+@pytest.mark.needs_extension("demo")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("chat-lancedb", marks=pytest.mark.needs_extension("lancedb")),
+        "flashpoint-web",
+        "promptvault",
+        "yaai",
+    ],
+)
 def test_facts_of_profile_match_its_own_sample_data(name, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     answer("demo", name, "app")

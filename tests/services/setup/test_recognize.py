@@ -76,6 +76,7 @@ def test_several_files_of_no_known_app_are_refused_with_commands(answer):
     answer("stats", "tables", "--app", "second")
 
 
+@pytest.mark.needs_extension("drafts")
 def test_plain_profile_needs_no_url(answer):
     create_file("odd:name.db")
     result = answer("init", "plain", ".")
