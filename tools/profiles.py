@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from dbctl.config import model as config
-from dbctl.config.extension_sections import create_file_type
+from dbctl.config.extension_sections import create_file_type, insert_after
 from dbctl.config.model import CONFIG_SCHEMA
 from dbctl.extensions import registry
 from dbctl.extensions.base import SectionOwner
@@ -99,11 +99,11 @@ def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleTy
         for section_name, section in registry.list_sections(owner, ()).items():
             if section:
                 comments[name, section_name] = section.meaning
-                properties = definitions["$defs"][name]["properties"]
-                moved = properties.pop(section_name)
-                entries = [*properties.items()]
-                entries.insert(1 + [key for key, _ in entries].index(section.after), (section_name, moved))
-                definitions["$defs"][name]["properties"] = dict(entries)
+                definition = definitions["$defs"][name]
+                moved = definition["properties"].pop(section_name)
+                definition["properties"] = insert_after(
+                    definition["properties"], section.after, section_name, moved
+                )
     for class_name, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():

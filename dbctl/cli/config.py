@@ -1,6 +1,7 @@
 """``dbctl config``: keys of the configuration, their values and their meaning."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,14 +12,14 @@ import typer
 from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.config.extension_sections import read_schema
 from dbctl.errors.base import Exit
 from dbctl.files import toml
 from dbctl.model import Findings, Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.services.profiles import inventory
-from dbctl.services.setup.configuration import explain_config_key, read_config_schema, show_configuration
+from dbctl.services.setup.configuration import explain_config_key, show_configuration
 from dbctl.services.setup.edit import edit_configuration, find_editor, select_file
 from dbctl.spec import EVERYWHERE, Example
 
@@ -106,6 +107,6 @@ def validate(session: Session) -> int:
 def schema(session: Session) -> int:
     """Print the JSON Schema of the configuration, for editors."""
     if session.options.output is Format.TABLE:
-        streams.write(CONFIG_SCHEMA.read_text(encoding="utf-8"), utf8=True)
+        streams.write(f"{json.dumps(read_schema(), indent=1, ensure_ascii=False)}\n", utf8=True)
         return Exit.OK
-    return emit(session, read_config_schema())
+    return emit(session, read_schema())

@@ -1,13 +1,15 @@
 """The type of a file that has sections of extensions; only such files need it."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from dbctl.config.model import AppConfig, ConfigFile
+from dbctl.config.model import CONFIG_SCHEMA, AppConfig, ConfigFile
+from dbctl.errors.usage import ExtensionInvalidError
 from dbctl.extensions import registry
 from dbctl.extensions.base import SectionEntry, SectionOwner
 
@@ -46,6 +48,37 @@ def _load_kind(entry: SectionEntry | None, keys: Collection[Path]) -> Any:
     if entry.contains and (inner := {key[1:] for key in keys if {*key[1:2]} - {*kind.__struct_fields__}}):
         kind = add_sections(kind, entry.contains, inner)
     return kind | None
+
+
+def read_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``dbctl.toml``, with the sections of other distributions; one that cannot be imported is missing."""
+    schema: dict[str, Any] = msgspec.json.decode(CONFIG_SCHEMA.read_bytes())
+    added = [other.extension for other in registry.list_third_party() if other.extension]
+    for owner, (_, place) in registry.list_owners().items():
+        definition = schema["$defs"].get(place.rpartition(":")[2])
+        for extension in added if definition else ():
+            template = f"#/$defs/{extension.name}.{{name}}"
+            for name, entry in getattr(extension, owner).items():
+                with suppress(ExtensionInvalidError):
+                    kind = registry.load(entry.kind)
+                    (reference,), parts = msgspec.json.schema_components([kind], ref_template=template)
+                    schema["$defs"] |= {f"{extension.name}.{key}": part for key, part in parts.items()}
+                    described = {
+                        "anyOf": [reference, {"type": "null"}],
+                        "default": None,
+                        "description": entry.meaning,
+                    }
+                    definition["properties"] = insert_after(
+                        definition["properties"], entry.after, name, described
+                    )
+    return schema
+
+
+def insert_after(properties: Mapping[str, Any], after: str, name: str, described: object) -> dict[str, Any]:
+    """Return the properties of a definition with a further one after another; at the end if there is none with that name."""
+    items = [*properties.items()]
+    items.insert([*properties, after].index(after) + 1, (name, described))
+    return dict(items)
 
 
 def _extend(kind: type[T], fields: list[tuple[str, Any, Any]], *, kw_only: bool) -> type[T]:

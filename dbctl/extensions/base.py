@@ -24,6 +24,7 @@ class SectionEntry(Struct, frozen=True, kw_only=True):
 
     #: its type: a ``ConfigSection`` of ``dbctl.config.resolver``, or a ``ProfileSection`` of ``dbctl.profiles.model.profile``; of a channel,
     #: a ``ChannelSection`` of ``dbctl.extensions.notify.section``
+    #: The ``Meta`` of a field describes its key.
     kind: Place
     meaning: str  #: for the reference
     after: str  #: the key that precedes it in the reference

@@ -355,14 +355,14 @@ def _find_problems(extension: object, name: str, others: Sequence[Extension]) ->
     for engine in extension.engines:
         if engine in ENGINES or any(engine in other.engines for other in others):
             yield f"the engine {engine!r} exists"
-    for owner, (subject, kind) in _list_owners().items():
+    for owner, (subject, kind) in list_owners().items():
         for section in getattr(extension, owner):
             is_core = section in load(kind).__struct_fields__
             if is_core or any(section in getattr(other, owner) for other in others):
                 yield f"the section {section!r} of {subject} exists"
 
 
-def _list_owners() -> Mapping[SectionOwner, tuple[str, Place]]:
+def list_owners() -> Mapping[SectionOwner, tuple[str, Place]]:
     """Return what has sections of extensions: what it is, and its type."""
     own = (extension.config_sections.items() for extension in list_built_in())
     inner = {entry.contains: (f"[{name}]", entry.kind) for name, entry in chain(*own) if entry.contains}

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.cli import shells
 from tests.extensions.third_party import ROOT, run_dbctl
@@ -169,6 +170,40 @@ def test_channel_that_cannot_be_imported_fails_no_command(app, installed, tmp_pa
 def run_with_channel(app: Path, installed: Path, text: str) -> str:
     (app / "dbctl.toml").write_text(CONFIGURATION + text)
     return run(app, installed, "stats", "tables", status=2)
+
+
+def test_its_sections_are_in_the_schema_of_the_configuration(app, installed):
+    schema = json.loads(run(app, installed, "config", "schema"))
+    own = json.loads(run(app, None, "config", "schema"))
+    assert schema == json.loads(run(app, installed, "config", "schema", "-o", "json"))["data"]
+    assert schema["$defs"].keys() - own["$defs"].keys() == {"toy.Toy", "toy.ToyFile"}
+    keys = [*schema["$defs"]["AppConfig"]["properties"]]
+    assert keys[keys.index("search") + 1] == "toy"
+    content = {
+        "apps": {"shop": {"profile": "plain", "toy": {"greeting": "a"}}},
+        "notify": {"toyfile": {"path": "b"}},
+    }
+    validator = Draft202012Validator(schema)
+    assert validator.is_valid(content)
+    assert not Draft202012Validator(own).is_valid(content)
+    content["notify"]["toyfile"]["path"] = 3
+    (error,) = validator.iter_errors(content)
+    assert [*error.path][:1] == ["notify"]
+    explained = json.loads(run(app, installed, "config", "explain", "toy.greeting", "-o", "json"))["data"]
+    assert (explained["key"], explained["type"], explained["meaning"]) == (
+        "apps.NAME.toy.greeting",
+        "text",
+        "the text",
+    )
+    (app / "dbctl.toml").write_text(CONFIGURATION + "[apps.shop.toy]\n")
+    assert "from another distribution" in run(app, installed, "config", "show", "--defaults")
+
+
+def test_section_that_cannot_be_imported_is_not_in_the_schema(app, installed, tmp_path):
+    folder = shutil.copytree(installed, tmp_path / "changed")
+    (folder / "dbctl_toy/channel.py").write_text("import nothing_here\n")
+    definitions = json.loads(run(app, folder, "config", "schema"))["$defs"]
+    assert ("toy.Toy" in definitions, "toy.ToyFile" in definitions) == (True, False)
 
 
 def test_its_commands_are_in_the_help_and_in_suggestions(app, installed):

@@ -8,10 +8,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from dbctl.config import loader as config
-from dbctl.config.model import CONFIG_SCHEMA
+from dbctl.config.extension_sections import read_schema
 from dbctl.config.secrets import redact_addresses, redact_value
 from dbctl.config.sections import Selection
 from dbctl.errors.usage import ConfigKeyMissingError
@@ -48,11 +46,6 @@ class KeyDescription(Struct, frozen=True, kw_only=True):
     required: bool
     default: object  #: of a section: None if it is optional
     meaning: str
-
-
-def read_config_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of ``dbctl.toml``."""
-    return dict(msgspec.json.decode(CONFIG_SCHEMA.read_bytes()))
 
 
 def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Path, Page[ConfiguredKey]]:
@@ -151,7 +144,7 @@ def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
 
 def list_keys() -> Iterator[KeyDescription]:
     """Yield every key of the configuration, sections before their keys."""
-    schema = read_config_schema()
+    schema = read_schema()
     sections = schema["$defs"]
     yield from _list_section(sections, sections[schema["$ref"].rpartition("/")[2]], ())
 
@@ -168,7 +161,7 @@ def _list_section(
             type="section" if inner else _format_type(described),
             required=name in section.get("required", ()),
             default=(default and {}) if inner else None if default in ("", [], {}) else default,
-            meaning=described["description"].replace("``", ""),
+            meaning=described.get("description", "").replace("``", ""),
         )
         if inner:
             yield from _list_section(sections, inner, (*key, NAME) if is_table else key)
@@ -191,7 +184,8 @@ def _format_type(described: Mapping[str, Any]) -> str:
     if "enum" in option:
         return " or ".join(f'"{value}"' for value in option["enum"])
     if option.get("type") == "array":
-        return f"list of {_format_type(option['items'])}"
+        return f"list of {_format_type(option.get('items', {}))}"
     if option.get("type") == "object":
-        return f"table of {_format_type(option['additionalProperties'])}"
-    return _KINDS[option["type"]]
+        values = option.get("additionalProperties")
+        return f"table of {_format_type(values if isinstance(values, dict) else {})}"
+    return _KINDS.get(option.get("type", ""), "any")

@@ -2,6 +2,9 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from msgspec import Meta
 
 from dbctl.config.resolver import ConfigSection
 from dbctl.profiles.model.base import TableName
@@ -11,7 +14,7 @@ from dbctl.profiles.model.profile import Profile, ProfileSection
 class Toy(ConfigSection, frozen=True, kw_only=True):
     """``[apps.NAME.toy]``."""
 
-    greeting: str = "from another distribution"
+    greeting: Annotated[str, Meta(description="the text")] = "from another distribution"
 
 
 class ToySection(ProfileSection, frozen=True, kw_only=True):
