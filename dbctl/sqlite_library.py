@@ -13,8 +13,8 @@ from dbctl.startup import DeferredModule
 
 #: Optional modules that it would use, which it does not find.
 _HIDDEN = frozenset({"numpy", "pandas"})
-#: Modules that only its command line and its conversions of values use, with the names that it reads on import.
-_DEFERRED = {"click": ("Group",), "dateutil.parser": ()}
+#: Modules that only its command line, its conversions of values, and new event stores use, with the names that it reads on import.
+_DEFERRED = {"click": ("Group",), "dateutil.parser": (), "sqlite_utils.migrations": ("Migrations",)}
 
 
 class _HiddenModules:

@@ -23,10 +23,7 @@ MAX_LENGTH = 1024
 #: Longer passwords are refused: the time of some formats is proportional to the length.
 MAX_PASSWORD_BYTES = 4096
 #: Fields of a modular format, a scheme in braces, or the digits of a digest.
-_ANY_HASH = re.compile(
-    r"\$[\w.,=-]+\$.{8,}|\{[\w.-]+\}.{8,}|[\w-]+[$:][^\s$:]+[$:]\S{16,}|(?:[0-9a-fA-F]{8}){4,}|[A-Za-z0-9+/_-]{40,}={0,2}",
-    re.ASCII,
-)
+_ANY_HASH = r"(?a)\$[\w.,=-]+\$.{8,}|\{[\w.-]+\}.{8,}|[\w-]+[$:][^\s$:]+[$:]\S{16,}|(?:[0-9a-fA-F]{8}){4,}|[A-Za-z0-9+/_-]{40,}={0,2}"
 #: Letters and digits that cannot be confused.
 READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
@@ -44,7 +41,7 @@ def has_hash_form(stored: str) -> bool:
     begins_known = any(
         entry.prefix and re.match(entry.prefix, stored, re.ASCII) for entry in PASSWORD_FORMATS.values()
     )
-    return not begins_known and len(stored) <= MAX_LENGTH and bool(_ANY_HASH.fullmatch(stored))
+    return not begins_known and len(stored) <= MAX_LENGTH and bool(re.fullmatch(_ANY_HASH, stored))
 
 
 def read_prefix(stored: str) -> str:

@@ -184,20 +184,20 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
-    from dbctl.cli._support.hooks import apply_operation, combine_findings, find_status, note_programs
-
-    action = session.action
+    if action := session.action:
+        from dbctl.cli._support import hooks
     if dry_run:
         plan = plan or operation.plan()
         if action:
-            note_programs(session, action, plan)
+            hooks.note_programs(session, action, plan)
         return emit(session, DryRunResult(plan=plan), target=operation.target)
     digest = _confirm(session, operation, plan)
     session.started = time.monotonic()
     with signals.critical_result():
-        result = (
-            apply_operation(session, action, operation, digest, plan) if action else operation.apply(digest)
-        )
+        if action:
+            result = hooks.apply_operation(session, action, operation, digest, plan)
+        else:
+            result = operation.apply(digest)
         status = 0
         if isinstance(result, ChangeResult):
             status = result.exit_status
@@ -208,8 +208,8 @@ def run_change(
         is_changed = not isinstance(result, ChangeResult) or result.effect is not None
         findings = getattr(result, "all_findings", None)
         if action:
-            findings = combine_findings(action, findings, result)
-            status = status or find_status(action)
+            findings = hooks.combine_findings(action, findings, result)
+            status = status or hooks.find_status(action)
         return emit(
             session,
             result,
