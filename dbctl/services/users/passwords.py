@@ -118,9 +118,9 @@ class Passwords:
         where = [Condition(self.columns[-1], "!=", None), *live.conditions(section.only)]
         sample = live.db.sample(live.name, self.columns, where, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
         rows = [self.join(values) or "" for values in sample if any(values)]
-        hashes = [stored for stored in rows if not self._is_unusable(stored)]
-        formats = Counter(name for stored in hashes if (name := identify_format(stored)))
-        unknown = [stored for stored in hashes if identify_format(stored) is None]
+        hashes = [(stored, identify_format(stored)) for stored in rows if not self._is_unusable(stored)]
+        formats = Counter(name for _, name in hashes if name)
+        unknown = [stored for stored, name in hashes if name is None]
         declared = sum(formats.pop(name, 0) for name in self.formats)
         return StoredFormats(
             len(rows), declared, formats, len(unknown), sum(has_hash_form(stored) for stored in unknown)
