@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sql.query_builder import QueryBuilder
-    from dbctl.engines.sqlite.rows import Rows
 
 
 class SQLiteDatabase(SqlDatabase):
@@ -177,14 +176,10 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         return SQLiteStagingTables(self)
 
     def transaction(self) -> AbstractContextManager[None]:
-        _ = self._rows  # imports sqlite-utils, which takes longer than most changes, before the lock
+        _ = (
+            self.connection.database
+        )  # imports sqlite-utils, which takes longer than most changes, before the lock
         return self.connection.transaction()
-
-    @cached_property
-    def _rows(self) -> Rows:
-        from dbctl.engines.sqlite.rows import Rows
-
-        return Rows(self.connection, self.catalog)
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
         """Return the values of further columns for each new row, besides ``columns``."""
@@ -197,7 +192,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         values = {**values, **self.fill_values(table, values)}
         for name in values:
             self.catalog.require_column(table, name)
-        rowid = self._rows.insert(table, values)
+        rowid = self.connection.database.known_table(table).insert_row(values)
         return rowid if returning else None
 
     def insert_directly(
@@ -226,7 +221,10 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             source_rows, constants = rows, tuple(filled.values())
             columns, rows = [*columns, *filled], ((*row, *constants) for row in source_rows)
         names = [self.catalog.require_column(table, name).name for name in columns]
-        return self._rows.insert_many(table, names, rows)
+        # a row may refer to a later one
+        if any(reference.table == table for reference in self.catalog.references(table)):
+            self.defer_references()
+        return self.connection.database.known_table(table).insert_rows(names, rows)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
@@ -276,7 +274,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         condition = " and ".join(
             self.builder.condition(statement, table, test, self.catalog.quote_table(table)) for test in where
         )
-        return self._rows.delete(table, condition, statement.parameters)
+        return self.connection.database.known_table(table).delete_rows(condition, statement.parameters)
 
     def advance_sequences(self, table: str) -> None:
         self.catalog.require_table(table)  # SQLite advances its sequences itself

@@ -18,7 +18,6 @@ from dbctl.errors.usage import ValueInvalidError
 from dbctl.sqlite_library import SQLITE_MAX_VARS, Database, Table
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.catalog import SQLiteCatalog
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 #: Maximum number of rows in a statement, and about the bytes of their values, because SQLite copies each value that it binds.
@@ -37,98 +36,90 @@ class GuardedDatabase(Database):
     def __init__(self, connection: WriteConnection) -> None:
         # Recursive triggers would change what the app's triggers do; a plugin of another program may do anything.
         super().__init__(connection.driver, recursive_triggers=False, execute_plugins=False)
-        self._connection = connection
+        self.connection = connection
         #: rows of the last statement, without those that triggers and foreign keys changed
         self.row_count = 0
 
     def execute(self, sql: str, parameters: Sequence[object] | dict[str, Any] | None = None) -> Cursor:
-        cursor = self._connection.retry_while_locked(partial(super().execute, sql, parameters))
+        cursor = self.connection.retry_while_locked(partial(super().execute, sql, parameters))
         self.row_count = cursor.rowcount
         return cursor
 
     @contextmanager
     def atomic(self) -> Iterator[GuardedDatabase]:
         """Begin neither a transaction nor a savepoint, because each write is part of a transaction of dbctl."""
-        self._connection.require_transaction()
+        self.connection.require_transaction()
         yield self
+
+    def known_table(self, name: str) -> KnownTable:
+        """Return a table of the catalog."""
+        return KnownTable(self, name)
 
 
 class KnownTable(Table):
-    """A table of the catalog: sqlite-utils does not ask whether it exists, and would not create a missing one."""
+    """A table of the catalog: sqlite-utils does not ask whether it exists, and would not create a missing one.
+
+    Each method runs inside a transaction of the connection.
+    """
+
+    db: GuardedDatabase
 
     def exists(self) -> bool:
         return True
 
-
-class Rows:
-    """Inserts and deletes the rows of a file; every method runs inside a transaction of the connection."""
-
-    def __init__(self, connection: WriteConnection, catalog: SQLiteCatalog) -> None:
-        self._connection, self._catalog, self._database = connection, catalog, connection.database
-
-    def insert(self, table: str, values: Mapping[str, object]) -> int | None:
+    def insert_row(self, values: Mapping[str, object]) -> int | None:
         """Insert one row, without values a row of defaults; return its rowid, None if a trigger ignored it."""
-        known = KnownTable(self._database, table)
-        known.insert(dict(values), conversions=self._convert(values, values.values()))
-        return known.last_rowid if self._database.row_count else None
+        self.insert(dict(values), conversions=self._list_conversions(values, values.values()))
+        return self.last_rowid if self.db.row_count else None
 
-    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    def insert_rows(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         """Insert rows from an iterator, in bounded memory; return their number.
 
-        A row may refer to a later row of the same table. The context of an error has the number of the row, from 1, that
-        caused it, unless SQLite retained earlier rows of its batch (``on conflict fail``).
+        The context of an error has the number of the row, from 1, that caused it, unless SQLite retained earlier rows of its
+        batch (``on conflict fail``).
         """
-        if any(reference.table == table for reference in self._catalog.references(table)):
-            self._connection.defer_references()
-        driver, known, inserted, before = self._connection.driver, KnownTable(self._database, table), 0, 0
+        driver, inserted, before = self.db.connection.driver, 0, 0
         for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
             signals.raise_if_interrupted()
             changes = driver.total_changes
             try:
-                inserted += self._insert_batch(known, columns, batch)
+                inserted += self._insert_batch(columns, batch)
             except (ConstraintError, QueryFailedError, ValueInvalidError):
                 if not driver.in_transaction:  # each row would be a transaction
                     raise
                 # The total includes what triggers changed before they were rolled back, and changes() is of an earlier
                 # statement if this one did not run.
-                if (
-                    driver.total_changes > changes
-                    and self._database.execute("select changes()").fetchone()[0]
-                ):
+                if driver.total_changes > changes and self.db.execute("select changes()").fetchone()[0]:
                     raise
-                inserted += self._insert_singly(known, columns, batch, before)
+                inserted += self._insert_singly(columns, batch, before)
             before += len(batch)
         return inserted
 
-    def _insert_singly(
-        self, table: KnownTable, columns: Sequence[str], rows: Sequence[Sequence[object]], before: int
-    ) -> int:
+    def _insert_singly(self, columns: Sequence[str], rows: Sequence[Sequence[object]], before: int) -> int:
         inserted = 0
         for number, row in enumerate(rows, before + 1):
             try:
-                inserted += self._insert_batch(table, columns, [row])
+                inserted += self._insert_batch(columns, [row])
             except DbctlError as error:
                 error.context["row"] = number
                 raise
         return inserted
 
-    def _insert_batch(
-        self, table: KnownTable, columns: Sequence[str], rows: Sequence[Sequence[object]]
-    ) -> int:
+    def _insert_batch(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
         conversions = dict[str, str]()
         for row in rows:
             if len(row) != len(columns):  # sqlite-utils would fill or cut the row
                 raise self._refuse(f"a row has {len(row)} values for {len(columns)} columns")
-            conversions = self._convert(columns, row)  # a row that has any is alone in its batch
-        table.insert_all([columns, *rows], conversions=conversions, batch_size=len(rows))
-        return self._database.row_count
+            conversions = self._list_conversions(columns, row)  # a row that has any is alone in its batch
+        self.insert_all([columns, *rows], conversions=conversions, batch_size=len(rows))
+        return self.db.row_count
 
-    def delete(self, table: str, where: str, parameters: Mapping[str, object]) -> int:
+    def delete_rows(self, where: str, parameters: Mapping[str, object]) -> int:
         """Delete the rows that meet a condition, in which the name of the table qualifies its columns; return their number."""
-        KnownTable(self._database, table).delete_where(where or None, dict(parameters))
-        return self._database.row_count
+        self.delete_where(where or None, dict(parameters))
+        return self.db.row_count
 
-    def _convert(self, columns: Iterable[str], values: Collection[object]) -> dict[str, str]:
+    def _list_conversions(self, columns: Iterable[str], values: Collection[object]) -> dict[str, str]:
         """Return the SQL of each value that is text in bytes, which a column of any type would store as a BLOB.
 
         Raises:
@@ -147,7 +138,7 @@ class Rows:
         return conversions
 
     def _refuse(self, reason: str) -> QueryFailedError:
-        return QueryFailedError(target=self._connection.target, reason=reason)
+        return QueryFailedError(target=self.db.connection.target, reason=reason)
 
 
 def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
