@@ -119,9 +119,11 @@ def load(selection: Selection, *, only: str = "") -> Configuration:
 
 def load_sections(selection: Selection) -> Sections:
     """Return the sections of the configuration, without resolving apps; raises as ``load``."""
+    if selection.sections:
+        return selection.sections
     file = config_path(selection)
     with report_first_problem(file):
-        return selection.sections or read_sections(file)
+        return read_sections(file)
 
 
 def read(file: Path) -> Configuration:

@@ -124,7 +124,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     configuration = _create_sections(file, files, entries, origins)
     if problems := _check_extension_sections(configuration):
         raise sort_problems(problems, paths)
-    if _has_commands(configuration) and os.geteuid() == 0:
+    if os.geteuid() == 0 and _has_commands(configuration):
         for source in files:
             require_trusted(source.path)
     return configuration
