@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock  # noqa: PLC2701 - threading takes longer to import than this module
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-#: Modules that Typer, msgspec, psycopg and others import, but that most commands do not use, with the functions that they import by name.
+#: Modules that Typer, msgspec, psycopg and others import, but that most commands do not use, with the names that they import from them.
 _RARELY_USED: dict[str, tuple[str, ...]] = {
     "ast": (),
     "bz2": (),
@@ -46,22 +47,30 @@ _FLAGS = {
 _REPLACEMENT = allocate_lock()  # only one thread replaces a deferred module
 
 
-class DeferredModule(ModuleType):
-    """A module that is imported when one of its names is used, or one of its functions is called."""
+class _DeferredName:
+    """A name of a deferred module, which is imported when it is called or has to have an attribute."""
 
-    def __init__(self, name: str, functions: tuple[str, ...]) -> None:
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
+
+    def __call__(self, *args: Any, **options: Any) -> object:
+        return self._load()(*args, **options)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._load(), name)
+
+
+class DeferredModule(ModuleType):
+    """A module that is imported when one of its names is used; ``names`` are those that others import from it."""
+
+    def __init__(self, name: str, names: tuple[str, ...]) -> None:
         super().__init__(name)
-        self._functions = functions
+        self._names = names
 
     def __getattr__(self, name: str) -> object:
         if name == "__path__":  # every import of a name looks it up
             raise AttributeError(name)
-        if name not in self._functions:
-            return self._load(name)
-        return partial(self._call, name)
-
-    def _call(self, name: str, *args: Any, **options: Any) -> object:
-        return self._load(name)(*args, **options)
+        return _DeferredName(partial(self._load, name)) if name in self._names else self._load(name)
 
     def _load(self, name: str) -> Any:
         with _REPLACEMENT:

@@ -250,11 +250,13 @@ import re, sys
 compile_now = re.compile
 from dbctl.sqlite_library import Database
 assert re.compile is compile_now
-assert not {"click", "dateutil.parser", "numpy"} & set(sys.modules)
+assert not {"click", "dateutil.parser", "numpy", "pluggy"} & set(sys.modules)
 assert not any(type(finder).__name__ == "_HiddenModules" for finder in sys.meta_path)
 database = Database(memory=True, execute_plugins=False)
 database.execute("create virtual table words using fts5(word)")
 assert database.table("words").virtual_table_using == "FTS5"
+assert Database(memory=True).execute("select 1").fetchone() == (1,)  # with plugins
+assert "pluggy" in sys.modules
 from sqlite_utils import hookspecs, recipes, utils
 assert recipes.parsedate("1 May 2030") == "2030-05-01"
 assert utils.click.Group("app").name == "app"
