@@ -19,7 +19,7 @@ def cache_folder() -> Path | None:
         from platformdirs import user_cache_path
 
         return user_cache_path("dbctl") / "search"
-    base = _base_folder("XDG_CACHE_HOME", "~/.cache")
+    base = _base_folder(os.environ.get("XDG_CACHE_HOME", ""), "~/.cache")
     return base and base / "dbctl" / "search"
 
 
@@ -31,7 +31,7 @@ def state_folder(configured: str = "") -> Path | None:
     selected = os.environ.get("DBCTL_STATE", "").strip() or configured
     if selected:
         return None if selected == STATE_OFF else Path(selected).absolute()
-    base = _base_folder("XDG_STATE_HOME", "~/.local/state")
+    base = _base_folder(os.environ.get("XDG_STATE_HOME", ""), "~/.local/state")
     if base is None or sys.platform == "linux":
         return base and base / "dbctl"
     from platformdirs import user_state_path
@@ -39,11 +39,11 @@ def state_folder(configured: str = "") -> Path | None:
     return user_state_path("dbctl")
 
 
-def _base_folder(variable: str, default: str) -> Path | None:
+def _base_folder(configured: str, default: str) -> Path | None:
     """Return a folder of the user as platformdirs does on Linux, whose import takes longer than a search; None: there is no home."""
-    configured = Path(os.environ.get(variable, "").strip())
-    if configured.is_absolute():
-        return configured
+    folder = Path(configured.strip())
+    if folder.is_absolute():
+        return folder
     return atomic.expand_home(default) if has_home() else None
 
 
