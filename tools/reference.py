@@ -11,14 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
 from typer.core import TyperGroup
 
 from dbctl.cli.main import create_root
 from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.connection import StoppedError
-from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
-from dbctl.render.envelope import schema as schema_name
+from dbctl.model import Severity
+from dbctl.render.answers import SCHEMAS, describe_answers
 from dbctl.services.fleet.outcome import FleetResult
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.spec import CommandSpec
@@ -28,66 +27,18 @@ from tools.findings_page import findings_page
 from tools.schema_pages import configuration_page, profile_page
 
 ROOT = Path(__file__).parents[1]
-SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
 PAGES = ROOT / "docs/reference"
 WIDTH = 100
 
 #: Names of schemas that are not those of commands: every command on a fleet has the same.
 OTHER_RESULTS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
 
-ERROR = {
-    "type": "object",
-    "required": ["code", "message", "hint"],
-    "properties": {"code": {"enum": []}, "message": {"type": "string"}, "hint": {"type": "string"}},
-    "additionalProperties": False,
-}
-
 
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
-    types_by_name = {**{name: spec.answers() for name, spec in read_specs().items()}, **OTHER_RESULTS}
-    types = [type_ for types in types_by_name.values() for type_ in types] + [Effect]
-    definitions, components = msgspec.json.schema_components(
-        types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
+    return describe_answers(
+        {**{name: spec.answers() for name, spec in read_specs().items()}, **OTHER_RESULTS}
     )
-    schema_by_type = dict(zip(map(str, types), definitions, strict=True))
-    changes = {
-        definition["$ref"].rpartition("/")[2]
-        for type_, definition in zip(types, definitions, strict=True)
-        if isinstance(type_, type) and issubclass(type_, ChangeResult)
-    }
-    components = {
-        name: _rendered_schema(part, name, is_change=name in changes) for name, part in components.items()
-    }
-    for kind in types:
-        summary = getattr(kind, "summary", None)
-        if isinstance(kind, type) and summary and summary.__annotations__["return"] == "Sequence[Row]":
-            components[kind.__name__]["x-rows"] = True  # tables and templates have the rows of its summary
-    error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(load_registry())}}}  # type: ignore[dict-item]
-    answers = {
-        schema_name(command.split()): {
-            "title": f"dbctl {command} -o json",
-            "type": "object",
-            "required": ["schema", "ok", "exit_code", "target", "data", "warnings", "error"],
-            "additionalProperties": False,
-            "properties": {
-                "schema": {"const": schema_name(command.split())},
-                "ok": {"type": "boolean"},
-                "exit_code": {"type": "integer"},
-                "target": {"type": ["string", "null"]},
-                "data": {"anyOf": [*(schema_by_type[str(type_)] for type_ in types), {"type": "null"}]},
-                "warnings": {"type": "array", "items": {"type": "string"}},
-                "error": {"anyOf": [{"$ref": "#/$defs/error"}, {"type": "null"}]},
-            },
-        }
-        for command, types in types_by_name.items()
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Answers of dbctl with -o json, each under its name",
-        "answers": answers,
-        "$defs": {**components, "error": error},
-    }
 
 
 def commands_page() -> str:
@@ -164,37 +115,6 @@ def _helps(command: Any, ctx: Any, words: str) -> Iterator[tuple[str, str]]:
             if child is not None:
                 inner = child.make_context(name, [], parent=ctx, resilient_parsing=True)
                 yield from _helps(child, inner, f"{words} {name}".strip())
-
-
-def _any_schema(kind: type) -> dict[str, Any]:
-    """Return the schema of types that msgspec does not support: paths are strings, others any value."""
-    return {"type": "string"} if issubclass(kind, Path) else {"description": "Any value."}
-
-
-def _rendered_schema(schema: dict[str, Any], name: str, *, is_change: bool) -> dict[str, Any]:
-    """Return the schema of a struct as it is written: with derived fields, and extra columns as fields."""
-    rendered = {**schema, "properties": dict(schema.get("properties", {}))}
-    is_page = set(Page.__struct_fields__) <= set(rendered["properties"])
-    derived: dict[str, Any] = {"has_more": {"type": "boolean"}} if is_page else {}
-    if is_change:
-        derived["effect"] = {"anyOf": [{"$ref": "#/$defs/Effect"}, {"type": "null"}]}
-    if is_page:  # fields for drawing are not written
-        rendered["properties"] = {
-            key: property_schema
-            for key, property_schema in rendered["properties"].items()
-            if key not in {"column_names", "empty_message", "omitted_columns", "next_key"}
-        }
-    derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
-    rendered["properties"] |= derived
-    rendered["properties"].pop("extra", None)
-    # Every field is written, including those with a default.
-    rendered["required"] = list(rendered["properties"])
-    for property_schema in rendered["properties"].values():
-        property_schema.pop("default", None)
-    text = json.dumps(rendered).replace(
-        '"type": "string", "format": "duration"', '"type": "number"'
-    )  # seconds
-    return dict(json.loads(text))
 
 
 def metrics_page() -> str:

@@ -63,9 +63,10 @@ def _add_commands(groups: dict[str, CatalogGroup], extension: Extension) -> None
             group = registry.load(f"{place}:GROUP")
             words = [str(info.name) for info in group.infos if info.name != name]
             groups[name] = CatalogGroup(section=group.section, help=group.help, commands=words)
-    for path in extension.commands:
+    for path, place in extension.commands.items():
         name, _, word = path.rpartition(" ")
-        groups[name] = structs.replace(groups[name], commands=[*groups[name].commands, word])
+        if name in groups and registry.is_usable(f"{place}:GROUP"):
+            groups[name] = structs.replace(groups[name], commands=[*groups[name].commands, word])
 
 
 def omit_absent(text: str) -> str:

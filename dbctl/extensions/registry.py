@@ -223,14 +223,25 @@ def find_group(name: str) -> Place | None:
     return next((item.groups[name] for item in list_extensions() if name in item.groups), None)
 
 
-def list_commands(group: str) -> Mapping[str, Place]:
-    """Return the modules of the commands that extensions add to a group of the core, by their names in it."""
+def list_commands(group: str, *, only_usable: bool = False) -> Mapping[str, Place]:
+    """Return the modules of the commands that extensions add to a group of the core, by their names in it.
+
+    ``only_usable``: without those that cannot be imported.
+    """
     return {
         words.removeprefix(f"{group} "): place
         for extension in list_extensions()
         for words, place in extension.commands.items()
-        if words.rpartition(" ")[0] == group
+        if words.rpartition(" ")[0] == group and (not only_usable or is_usable(f"{place}:GROUP"))
     }
+
+
+def is_usable(place: Place) -> bool:
+    """Whether a place can be imported, which that of another distribution may not."""
+    with suppress(ExtensionInvalidError):
+        load(place)
+        return True
+    return False
 
 
 def list_parts(engine: str) -> Sequence[Place]:

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -251,6 +253,50 @@ def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installe
     assert f"dbctl_toy.commands:GROUP cannot be imported: {reason}" in text
     assert "from another distribution" in run(app, folder, "data", "toy")
     assert run(app, folder, "--help") == run(app, None, "--help")
+
+
+def test_module_of_a_joined_command_that_cannot_be_imported_fails_only_this_command(app, installed, tmp_path):
+    folder = shutil.copytree(installed, tmp_path / "changed")
+    (folder / "dbctl_toy/data.py").write_text("import nothing_here\n")
+    assert "dbctl_toy.data:GROUP cannot be imported" in run(app, folder, "data", "toy", status=2)
+    assert run(app, folder, "data", "--help") == run(app, None, "data", "--help")
+    assert "did you mean 'rows'" in run(app, folder, "data", "row", status=2)
+    assert "goods" in run(app, folder, "toy", "count")
+    assert "data_toy" not in list_answers(app, folder)
+
+
+def list_answers(app: Path, installed: Path) -> dict[str, Any]:
+    """Return the JSON Schema of the answers of each tool of ``dbctl mcp``, in a process that has other distributions."""
+    code = (
+        "import json\nfrom dbctl.extensions.mcp.tools import list_tools\n"
+        "print(json.dumps({name: tool.offer.output_schema for name, tool in list_tools(max_rows=9).items()}))\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(app),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{installed}",
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=app, env=environment, capture_output=True, check=True
+    )
+    return dict(json.loads(process.stdout))
+
+
+def test_schema_of_its_answers_is_that_of_its_types(app, installed, tmp_path):
+    schemas = list_answers(app, installed)
+    assert "toy_count" not in schemas  # its runs are recorded
+    answer = json.loads(run(app, installed, "data", "toy", "-o", "json"))
+    schema = schemas["data_toy"]
+    validator = Draft202012Validator(schema)
+    validator.validate(answer)
+    answer["data"]["text"] = 3
+    assert [[*error.path] for error in validator.iter_errors(answer)] == [["data"]]
+    own = schemas["users_list"]
+    assert own["$defs"]["error"].keys() == schema["$defs"]["error"].keys()
+    folder = shutil.copytree(installed, tmp_path / "changed")
+    module = folder / "dbctl_toy/data.py"
+    module.write_text(module.read_text().replace("(Greeting,)", "(nothing.Here,)"))
+    assert list_answers(app, folder) == {**schemas, "data_toy": None}
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

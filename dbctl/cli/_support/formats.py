@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dbctl.render
 from dbctl.cli._support.group import read_spec
-from dbctl.cli._support.options import command_path
-from dbctl.errors.usage import FormatNotSupportedError, UsageError
-from dbctl.render.envelope import schema
+from dbctl.errors.usage import ExtensionInvalidError, FormatNotSupportedError, UsageError
 from dbctl.render.streams import Format
 from dbctl.render.template import parse_template
+from dbctl.spec import CommandSpec
 
 if TYPE_CHECKING:
     from typer._click import Context
-
-#: The JSON Schemas of all results.
-SCHEMAS = Path(dbctl.render.__file__).with_name("answers.schema.json")
 
 
 def require_findings(ctx: Context, output: Format) -> None:
@@ -48,28 +42,30 @@ def check_template(ctx: Context, text: str, *, explicit_output: str | None) -> N
         raise UsageError(detail=f"--template cannot be combined with -o {explicit_output}")
     template = parse_template(text)
     if not hasattr(ctx.command, "commands"):
-        template.check_fields(_list_fields_of_change(schema(command_path(ctx))))
+        template.check_fields(_list_fields_of_change(read_spec(ctx)))
 
 
-def _list_fields_of_change(name: str) -> Sequence[str]:
+def _list_fields_of_change(spec: CommandSpec) -> Sequence[str]:
     """Return the fields of the results of a command with a plan; empty if it has none, or if they are not known."""
-    import json
+    from dbctl.render.answers import find_schema
 
-    schemas = json.loads(SCHEMAS.read_text(encoding="utf-8"))
-    answer = schemas["answers"].get(name, {"properties": {"data": {"anyOf": []}}})
-    results = [_resolve(schemas, part) for part in answer["properties"]["data"]["anyOf"]]
+    try:
+        answer = find_schema(spec)
+    except ExtensionInvalidError:  # the types of another distribution, which its command does not need
+        return ()
+    results = [_resolve(answer, part) for part in answer["properties"]["data"]["anyOf"]]
     if not any(result.get("title") == "DryRunResult" for result in results):
         return ()
     fields = dict[str, None]()
     for result in results[:-1]:  # the last is null
         is_page = "has_more" in result.get("properties", ())
-        row = _resolve(schemas, result["properties"]["items"]["items"]) if is_page else result
+        row = _resolve(answer, result["properties"]["items"]["items"]) if is_page else result
         if "x-rows" in row or "properties" not in row:
             return ()
         fields |= dict.fromkeys(row["properties"])
     return list(fields)
 
 
-def _resolve(schemas: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    definition: dict[str, Any] = schemas["$defs"].get(part.get("$ref", "").rpartition("/")[2], part)
+def _resolve(answer: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    definition: dict[str, Any] = answer["$defs"].get(part.get("$ref", "").rpartition("/")[2], part)
     return definition

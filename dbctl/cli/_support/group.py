@@ -189,16 +189,16 @@ class LazyGroup(_ColoredHelp, TyperGroup):
 
     loaders: Mapping[str, Callable[[], Command]] = {}  #: by the name of the command
 
-    def join_extensions(self) -> None:
+    def join_extensions(self, *, only_usable: bool = False) -> None:
         """Add the commands that extensions add to this group; only for a name that the group lacks, or to list all."""
         from dbctl.extensions import registry
 
-        places = registry.list_commands(str(self.name))
+        places = registry.list_commands(str(self.name), only_usable=only_usable)
         joined = {name: partial(_create_joined, place, name) for name, place in places.items()}
         self.loaders = {**self.loaders, **joined}
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        self.join_extensions()
+        self.join_extensions(only_usable=True)
         return list(self.loaders)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - the signature is Typer's

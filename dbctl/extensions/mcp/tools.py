@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from mcp import types
@@ -13,9 +12,10 @@ from typer.core import TyperOption
 
 from dbctl.cli._catalog import read_catalog
 from dbctl.cli.main import create_root
+from dbctl.errors.usage import ExtensionInvalidError
 from dbctl.model import Struct
+from dbctl.render.answers import find_schema
 
-_ANSWERS = Path(__file__).parents[2] / "render/answers.schema.json"
 #: Parameters whose value is a place on this machine or in its network. The agent is on another side of the border that it reads
 #: through: it could read any file, and connect to any server.
 _PLACES = re.compile(r"\b(FILE|DIR|DIRECTORY|PATH|URL|ADDRESS|A|B)\b")
@@ -33,8 +33,7 @@ class Tool(Struct, frozen=True, kw_only=True):
 
 def list_tools(*, max_rows: int) -> Mapping[str, Tool]:
     """Return the tools by name; ``max_rows`` is the greatest ``limit`` that a call can request."""
-    answers = json.loads(_ANSWERS.read_text(encoding="utf-8"))
-    tools = (_create_tool(words, command, answers, max_rows) for words, command in _list_commands())
+    tools = (_create_tool(words, command, max_rows) for words, command in _list_commands())
     return {tool.offer.name: tool for tool in tools if tool}
 
 
@@ -64,9 +63,7 @@ def _list_commands() -> Iterator[tuple[list[str], Any]]:
             yield name.split(), command
 
 
-def _create_tool(
-    words: Sequence[str], command: Any, answers: Mapping[str, Any], max_rows: int
-) -> Tool | None:
+def _create_tool(words: Sequence[str], command: Any, max_rows: int) -> Tool | None:
     """Return a command as a tool; None: it does not only read, or requires what no tool may pass."""
     spec = command.callback.spec
     offered: dict[str, Any] = {}
@@ -85,11 +82,14 @@ def _create_tool(
         "required": [name for name, parameter in offered.items() if parameter.required],
         "additionalProperties": False,
     }
+    output = None
+    with suppress(ExtensionInvalidError):  # its tool has no schema
+        output = find_schema(spec)
     offer = types.Tool(
         name="_".join(words).replace("-", "_"),
         description=str(command.help),
         input_schema=schema,
-        output_schema=_find_answer(answers, f"dbctl.{'.'.join(words)}/1"),
+        output_schema=output,
         annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=False),
     )
     return Tool(words=words, parameters=offered, offer=offer)
@@ -111,16 +111,3 @@ def _describe(parameter: Any, max_rows: int) -> Mapping[str, Any]:
     if parameter.nargs != 1 or getattr(parameter, "multiple", False):
         schema = {"type": "array", "items": schema}
     return schema | {"description": str(getattr(parameter, "help", None) or parameter.metavar)}
-
-
-def _find_answer(answers: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Return the schema of the answers of a command with the definitions that it uses; None: it answers with a text."""
-    if name not in answers["answers"]:
-        return None
-    used, unread = dict[str, Any](), [answers["answers"][name]]
-    while unread:
-        for key in re.findall(r'"#/\$defs/([^"]+)"', json.dumps(unread.pop())):
-            if key not in used:
-                used[key] = answers["$defs"][key]
-                unread.append(used[key])
-    return {"type": "object", **answers["answers"][name], "$defs": used}
