@@ -186,6 +186,17 @@ def test_sqlite3_text_dump_restores_full_text_table(path, foreign_dir):
         ]
 
 
+def test_dump_with_json_in_constraint_is_restored(path, foreign_dir):
+    # Django writes such constraints; SQLite up to 3.40 does not mark its JSON functions as harmless
+    run_statements(path, "create table labels (meta text check ((json_valid(meta) or meta is null)))")
+    run_statements(path, "insert into labels values ('{}')")
+    dump_database(path, foreign_dir / "backup_20260105.sql")
+    run_statements(path, "delete from labels")
+    apply(path, foreign_dir / "backup_20260105.sql")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select meta from labels").fetchall() == [("{}",)]
+
+
 def test_wal_next_to_file_is_included_with_remark(path, foreign_dir):
     run_statements(path, "pragma journal_mode = wal")
     with closing(sqlite3.connect(path)) as app:
@@ -401,6 +412,8 @@ HOSTILE = {
     "sets a pragma": "PRAGMA temp_store_directory = '/tmp';",
     "makes the schema writable": "PRAGMA writable_schema=ON; ATTACH '{evil}' AS e;",
     "loads code": "SELECT load_extension('{evil}');",
+    "loads code in a trigger": "CREATE TRIGGER t AFTER INSERT ON users BEGIN SELECT load_extension('{evil}'); END;",
+    "loads code in a view": "CREATE VIEW v AS SELECT load_extension('{evil}'); SELECT * FROM v;",
     "creates a temporary trigger": "CREATE TEMP TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",
     "creates a virtual table of an extension": "CREATE VIRTUAL TABLE v USING csv(filename='/etc/passwd');",
     "inserts a virtual table into the schema": "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','v','v',0,"
