@@ -51,6 +51,8 @@ without: $(READY) ## run tests of the core in a copy without extensions: make wi
 	mkdir -p $(REMAINDER)
 	git ls-files -z --cached --others --exclude-standard -- . $(foreach name,$(ABSENT),':!dbctl/extensions/$(name)' ':!tests/extensions/$(name)') \
 		| tar -c --null --files-from=- | tar -x -C $(REMAINDER)
+	cd $(REMAINDER) && git init --quiet && git add --all && \
+		git -c user.name=without -c user.email=without@localhost commit --quiet --message "Without $(NAME)"
 	cd $(REMAINDER) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" \
 		--ignore=tests/extensions $(ARGS)
 

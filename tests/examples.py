@@ -20,6 +20,7 @@ READ_BY_EXTENSIONS = {
     "backup verify ./copy_20260105_030000.db": "adopt",
     "restore preview --file {dump}": "adopt",
     "restore apply --file {dump} --yes": "adopt",
+    "restore apply --file dump.sql --repository backups --yes": "adopt",
     "search index check": "external_index",
 }
 

@@ -149,7 +149,7 @@ LINES = [
     ("dbctl --app arc", "dbctl --app arcade "),
     ("dbctl --app=arc", "dbctl --app=arcade "),
     ("dbctl --db us", "dbctl --db user "),
-    ("dbctl demo chat", "dbctl demo chat-lancedb "),
+    pytest.param("dbctl demo chat", "dbctl demo chat-lancedb ", marks=pytest.mark.needs_extension("demo")),
 ]
 
 

@@ -341,6 +341,7 @@ def test_operation_of_another_app_is_refused(answer, pantry):
     answer("undo", "999999", "--yes", status=5)
 
 
+@pytest.mark.needs_extension("demo", "lancedb")
 @pytest.mark.slow
 def test_undo_of_a_deletion_from_two_databases(answer, tmp_path, monkeypatch):
     answer("demo", "chat-lancedb", str(tmp_path / "app"))

@@ -71,7 +71,13 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize(("calls", "commands"), [("fcntl", COMMANDS[:1]), ("flock fcntl mmap", COMMANDS)])
+@pytest.mark.parametrize(
+    ("calls", "commands"),
+    [
+        ("fcntl", COMMANDS[:1]),
+        pytest.param("flock fcntl mmap", COMMANDS, marks=pytest.mark.needs_extension("fleet", "reports")),
+    ],
+)
 def test_no_command_fails(run, calls, commands):
     """Each write waits for locks that it never gets, so with one call fewer, only one command runs."""
     for words in commands:
@@ -79,6 +85,7 @@ def test_no_command_fails(run, calls, commands):
         assert errors.count("this run is not recorded") <= 1
 
 
+@pytest.mark.needs_extension("fleet", "reports")
 @pytest.mark.parametrize("calls", ["flock", "mmap"])
 def test_runs_are_recorded_when_they_end(run, calls):
     for words in COMMANDS:

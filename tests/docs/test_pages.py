@@ -47,6 +47,7 @@ def read_aligned(page: Path) -> str:
     return re.sub(r"(?<=\S)   +(?=\S)", "  ", page.read_text(encoding="utf-8"))
 
 
+@pytest.mark.needs_extension
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None:

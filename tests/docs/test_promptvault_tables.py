@@ -12,6 +12,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit
 from docs.documents import Row, read_rows
+from tests.examples import mark_command
 from tests.shapes import promptvault
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,12 @@ def test_every_query_of_document_has_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "command"), CASES, indirect=["url"], ids=[f"{engine} {command}" for engine, command in CASES]
+    ("url", "command"),
+    [
+        pytest.param(engine, command, id=f"{engine} {command}", marks=mark_command(command))
+        for engine, command in CASES
+    ],
+    indirect=["url"],
 )
 def test_command_of_row_works(
     url: str,

@@ -15,6 +15,7 @@ from dbctl.errors.base import Exit
 from docs.documents import read_rows
 from tests import servers
 from tests.caching import postgresql_database
+from tests.examples import mark_command
 from tests.shapes import waqtor
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ PLACEHOLDERS = {
     "GROUP": waqtor.key("9", 2),
 }
 CASES = [
-    pytest.param(variant, words, id=f"{variant}: {words}")
+    pytest.param(variant, words, id=f"{variant}: {words}", marks=mark_command(words))
     for words in COMMANDS
     for variant in ("deployed", "document")
     if variant == ONLY.get(words.split()[-1], variant)

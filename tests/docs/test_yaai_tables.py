@@ -12,6 +12,7 @@ import pytest
 
 from dbctl.cli.main import main
 from docs.documents import read_rows
+from tests.examples import mark_command
 from tests.shapes import yaai
 
 ROWS = read_rows("YAAI")
@@ -28,7 +29,9 @@ def test_every_function_of_document_has_row() -> None:
     assert functions <= {name for row in ROWS for name in re.findall(r"(\w+)\(", row.function)}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, marks=mark_command(command)) for command in COMMANDS]
+)
 def test_command_of_row_works(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

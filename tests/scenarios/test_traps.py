@@ -217,6 +217,7 @@ def test_trap_integrity_check_reports_lost_commits_of_a_damaged_wal(deployed, an
     assert {finding["severity"] for finding in findings} == {"warning"}
 
 
+@pytest.mark.needs_extension("salvage")
 @pytest.mark.slow
 def test_trap_recover_of_sqlite3_shell_may_fail_so_dbctl_recovers_without_it(tmp_path):
     """The ``sqlite3`` of Debian recovers no row even from an undamaged file; dbctl must not require external programs."""

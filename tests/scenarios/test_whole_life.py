@@ -25,7 +25,7 @@ DEPLOYMENTS = [
     ("waqtor", "postgresql", "document"),
     ("promptvault", "mysql", ""),
     ("yaai", "sqlite", ""),
-    ("chat-lancedb", "sqlite", ""),
+    pytest.param("chat-lancedb", "sqlite", "", marks=pytest.mark.needs_extension("lancedb")),
 ]
 
 COMMON_VALUES = {"variant": "", "operation": "2", "run": "1", "value": "false"}
@@ -241,6 +241,7 @@ def list_further_databases(profile, folder):
     return [legacy]
 
 
+@pytest.mark.needs_extension("demo")
 @pytest.mark.slow
 @pytest.mark.parametrize(("profile", "engine", "variant"), DEPLOYMENTS)
 def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases(

@@ -13,22 +13,31 @@ from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.options import common_parameter_names
 from dbctl.cli.help import TOPICS
 from dbctl.cli.main import create_root
-from dbctl.extensions.notify.section import ChannelSection, NotifyConfig
+from dbctl.extensions import registry
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
 
 
-#: The channels of ``[notify]`` of dbctl itself.
-_CHANNELS = [
-    name
-    for name, hint in get_type_hints(NotifyConfig).items()
-    if any(isinstance(kind, type) and issubclass(kind, ChannelSection) for kind in get_args(hint))
-]
+def _list_channels() -> Mapping[str, Sequence[str]]:
+    """Return the choices of the argument with a channel, which no command has without the extension ``notify``."""
+    if all(extension.name != "notify" for extension in registry.list_built_in()):
+        return {}
+    from dbctl.extensions.notify.section import ChannelSection, NotifyConfig
+
+    kinds = {name: get_args(hint) for name, hint in get_type_hints(NotifyConfig).items()}
+    names = [
+        name
+        for name, arguments in kinds.items()
+        if any(isinstance(kind, type) and issubclass(kind, ChannelSection) for kind in arguments)
+    ]
+    return {"[CHANNEL]": ["ping", *names]}
+
+
 #: Values of arguments that do not depend on a configuration, by their placeholder in the help.
 CHOICES: Mapping[str, Sequence[str]] = {
-    "[CHANNEL]": ["ping", *_CHANNELS],
+    **_list_channels(),
     "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in read_catalog().groups)],
     "[TOPIC|COMMAND|CODE]": [*TOPICS, *(name for name in read_catalog().groups if " " not in name)],
 }
