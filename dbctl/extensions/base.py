@@ -14,6 +14,9 @@ Place: TypeAlias = str
 #: What the sections of extensions belong to: the field of ``Extension`` with them.
 SectionOwner: TypeAlias = Literal["config_sections", "app_sections", "profile_sections", "channels"]
 
+#: The sets of checks, which ``dbctl.services.checks.base`` lists.
+SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-check", "profile"]
+
 #: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
 #: and one for another version is reported by ``doctor`` and adds nothing.
 API = 1
@@ -38,6 +41,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     """The places of what one extension adds; the object itself imports none of them.
 
     The test of what belongs into an extension: every command of the core works, with the same result, if its package is absent.
+    A place that is the only one for its purpose, such as ``on_run``, is that of an extension of dbctl itself.
     """
 
     name: str  #: of its package, or of its entry point
@@ -52,9 +56,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     channels: Mapping[
         str, SectionEntry
     ] = {}  #: of ``[notify]``, by their names: ways to deliver notifications
-    #: for each set of checks (``SetName`` of ``dbctl.services.checks.base``), its ``Check``, or a sequence of them, run after those of
-    #: the core
-    checks: Mapping[str, Sequence[Place]] = {}
+    #: for each set of checks, its ``Check``, or a sequence of them, run after those of the core
+    checks: Mapping[SetName, Sequence[Place]] = {}
     #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches
     parts: Mapping[str, Place] = {}
     #: for each engine, the function that returns the parts of the engine itself, among which ``Engine.extension_part`` searches

@@ -39,6 +39,11 @@ BROKEN = {
     "section": ("dbctl_broken:SECTION", "the section 'backup' of apps exists"),
     "profile_section": ("dbctl_broken:PROFILE_SECTION", "the section 'users' of profiles exists"),
     "channel": ("dbctl_broken:CHANNEL", "the section 'email' of [notify] exists"),
+    "set": (
+        "dbctl_broken:SET",
+        "the set of checks 'docter' does not exist; there are doctor, configuration,",
+    ),
+    "purpose": ("dbctl_broken:PURPOSE", "it has 'on_run', which only extensions of dbctl itself have"),
     "engine": ("dbctl_broken:ENGINE", "the engine 'lancedb' exists"),
 }
 MODULE = """\
@@ -50,6 +55,8 @@ COMMAND = Extension(name="command", commands={"data rows": "dbctl_toy.data"})
 SECTION = Extension(name="section", app_sections={"backup": SectionEntry(kind="builtins:dict", meaning="", after="url")})
 PROFILE_SECTION = Extension(name="profile_section", profile_sections={"users": SECTION.app_sections["backup"]})
 CHANNEL = Extension(name="channel", channels={"email": SECTION.app_sections["backup"]})
+SET = Extension(name="set", checks={"doctor": [], "docter": ["dbctl_toy.checks:check_size"]})
+PURPOSE = Extension(name="purpose", on_run="dbctl_toy.checks:check_size")
 EXTENSION = Extension(name="extension", groups={"metrics": "dbctl_toy.commands"})
 MALFORMED = Extension(name="malformed", groups=None)
 DOTTED = Extension(name="dotted", groups={"toy.x": "dbctl_toy.commands"})

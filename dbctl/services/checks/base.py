@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -14,6 +14,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import DatabaseNotConfiguredError, ExtensionInvalidError
 from dbctl.extensions import registry
+from dbctl.extensions.base import SetName
 from dbctl.model import Finding, Findings, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model.cleanup import Rebuild
@@ -29,8 +30,6 @@ from dbctl.services.app.evidence.subjects import (
     Subject,
 )
 from dbctl.services.app.user_table import users_database
-
-SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-check", "profile"]
 
 #: The checks of each set as ``module:NAME`` of this package, in the order of their findings: adjacent checks of one scope run for
 #: each subject in turn. The checks of facts, which also run before a write, are those of ``dbctl.services.app.evidence``.
