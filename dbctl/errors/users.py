@@ -104,6 +104,13 @@ class PepperMissingError(DbctlError, status=Exit.USAGE):
     remedy = "Write it to a file, and set pepper_file to its path in [apps.{app}] of the configuration, or pepper_env to the name of a secret. If the app has none, the file is empty."
 
 
+class PasswordKeyMissingError(DbctlError, status=Exit.REFUSED):
+    """Context: ``target``, ``table`` and the ``reason``, which does not contain the key."""
+
+    sentence = "{target}: the key that the app applies to passwords before it hashes them is missing: {reason} in {table}"
+    remedy = "Nothing was changed. Start the app, which creates the key, or correct users.password.hmac_key of the profile."
+
+
 class InvariantViolatedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: after the deletion there would be further {name}: {keys}"
     remedy = "Nothing was changed. Change the rows that refer to the user first, or transfer them."

@@ -124,12 +124,27 @@ def hash_password(password: Secret, prefix: str) -> str:
     return (prefix if hash_format.prefix else "") + hash_format.template.format(salt=salt, hash=digest)
 
 
+def compute_hmac(password: str, key: Secret) -> Secret:
+    """Return the text that Flask-Security hashes instead of a password: base64 of HMAC-SHA512."""
+    import hmac
+    from base64 import b64encode
+
+    digest = hmac.digest(key.reveal().encode(), password.encode("utf-8", "surrogateescape"), "sha512")
+    return Secret(b64encode(digest).decode())
+
+
 def find_prefix_problem(prefix: str) -> str:
     """Return why a text is not the prefix of hashes that dbctl can write; empty: it is one."""
     match = match_prefix(prefix)
     if match is None:
         return "no known hash begins with it; it must end where the salt begins"
     return "" if PASSWORD_FORMATS[match[0]].cost(match[1]).is_accepted else "its cost is too high"
+
+
+def has_byte_limit(prefix: str) -> bool:
+    """Return whether the format of hashes with a prefix ignores bytes after the first ones of a password."""
+    match = match_prefix(prefix)
+    return match is not None and PASSWORD_FORMATS[match[0]].max_bytes is not None
 
 
 def new_password(length: int = 20) -> Secret:

@@ -25,6 +25,17 @@ from dbctl.profiles.model.databases import Key
 from dbctl.profiles.model.roles import UserRole
 
 
+class PasswordKey(Section, frozen=True, kw_only=True):
+    """A row with a secret key in the database of the users.
+
+    The app hashes no password, but the base64 text of HMAC-SHA512 with this key, as Flask-Security does.
+    """
+
+    table: TableName  #: the table
+    column: ColumnName  #: the column with the key, a secret
+    only: Mapping[ColumnName, Constant] = {}  #: values of the row, if the table has several
+
+
 class Password(Section, frozen=True, kw_only=True):
     """The columns and hash formats of passwords."""
 
@@ -37,7 +48,12 @@ class Password(Section, frozen=True, kw_only=True):
     accepts: Sequence[HashFormat] = ()  #: further formats that the app verifies
     #: whether the app appends a secret of its configuration to passwords: ``pepper_file`` of the app in ``dbctl.toml``
     pepper: bool = False
-    normal_form: Literal["NFC", "NFKC"] | None = None  #: the Unicode normal form of hashed passwords
+    #: the row with the key of an HMAC that the app computes of a password before it hashes it
+    hmac_key: PasswordKey | None = None
+    #: the Unicode normal form of hashed passwords
+    normal_form: Literal["NFC", "NFKC", "NFKD"] | None = None
+    #: columns of the user that change with the password, with the new value: such as ``:now``, ``:null``, ``:next`` or a constant
+    also: Mapping[SubjectColumn, NewValue] = {}
     #: values that the app stores for accounts without password sign-in; ``*``: any text
     unusable: Sequence[str] = ()
 

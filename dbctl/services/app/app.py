@@ -29,6 +29,7 @@ from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:  # most commands only read a database, of which ``core`` has what they need
     from dbctl.engines.contract.dumps import RestoreTarget
+    from dbctl.model import Secret
     from dbctl.profiles.model.core import CoreProfile, ProfileVariant, Topic
     from dbctl.profiles.model.profile import Profile
     from dbctl.services.app.session import Session
@@ -70,6 +71,7 @@ class App:
         self.variant: ProfileVariant | None = None  #: the variant of the profile that the live schema has
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = session.trust_clock, session.acting_as
+        self.password_key: Secret | None = None  #: of ``users.password.hmac_key``, from its first read on
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self.writers: dict[str, Writable] = {}  #: the databases that are open for writing

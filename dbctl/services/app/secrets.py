@@ -361,6 +361,8 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
         if users.password:
             for name in users.password.columns:
                 yield users.table, name
+            if key := users.password.hmac_key:
+                yield key.table, key.column
         for sign_in_table in users.signed_in:
             yield sign_in_table.table.removesuffix("?"), sign_in_table.token
     for settings in app.core.settings:

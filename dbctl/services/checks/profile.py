@@ -15,12 +15,13 @@ from dbctl.profiles.model import cleanup
 from dbctl.profiles.model import cleanup as rebuild_model
 from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
+from dbctl.profiles.model.base import NewValue
 from dbctl.profiles.model.databases import Database, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Password, Users
-from dbctl.profiles.passwords import find_prefix_problem
+from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit
 from dbctl.profiles.schema_references import list_database_references
 from dbctl.profiles.templates import find_filter_problem, find_generator_problem, list_fields
 from dbctl.profiles.variants import apply_variant, locate_key
@@ -217,6 +218,9 @@ def _check_password(password: Password) -> Iterator[Problem]:
         yield PREFIX_KEY[:-1], "it requires writes or accepts"
     if password.writes and (reason := find_prefix_problem(password.writes)):
         yield PREFIX_KEY, reason
+    if password.hmac_key and password.writes and has_byte_limit(password.writes):
+        yield PREFIX_KEY, "the format reads only the first bytes of an HMAC, which dbctl does not write"
+    yield from _check_renewed(("users", "password", "also"), password.also)
 
 
 def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
@@ -312,10 +316,14 @@ def find_value_problems(users: Users) -> Iterator[Problem]:
     for index, table in enumerate(users.signed_in):
         if bool(table.user) == bool(table.payload):
             yield ("users", "signed_in", index), "it requires user or payload"
-    for column, value in users.on_sign_out.items():
+    yield from _check_renewed(("users", "on_sign_out"), users.on_sign_out)
+
+
+def _check_renewed(key: Sequence[str], values: Mapping[str, NewValue]) -> Iterator[Problem]:
+    for column, value in values.items():
         reason = find_generator_problem(value) if value != NEXT else ""
         if reason or any(list_fields(value)):
-            yield ("users", "on_sign_out", column), reason or "it must not depend on fields of the user"
+            yield (*key, column), reason or "it must not depend on fields of the user"
 
 
 def _check_new_values(users: Users) -> Iterator[Problem]:

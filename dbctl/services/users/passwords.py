@@ -8,14 +8,15 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 
-from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.base import Remedy
-from dbctl.errors.usage import NotSupportedError, PasswordWrongError
+from dbctl.errors.usage import NotSupportedError, PasswordWrongError, PlanChangedError
 from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles.codecs import HashFormat, text_or_none
-from dbctl.profiles.model.users import Password
+from dbctl.profiles.model.users import Password, PasswordKey
 from dbctl.profiles.passwords import (
     JOINT,
+    compute_hmac,
     find_hash_problem,
     has_hash_form,
     identify_format,
@@ -132,7 +133,10 @@ class Passwords:
         Raises:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
             PasswordUnknownError: hashes have an unknown format, or no stored value shows that the app accepts that format.
+            Others, as ``read_key``.
         """
+        if self.section.hmac_key:
+            read_key(self._app, self._live.db, self.section.hmac_key)
         stored = self.stored_formats
         if not (stored.undeclared or stored.is_unknown):
             return
@@ -187,8 +191,35 @@ def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
     return PasswordChecked(login=user.login, matches=True)
 
 
+def read_key(app: App, db: Readable, section: PasswordKey) -> Secret:
+    """Return the key that the app applies to passwords, from the database of the users.
+
+    Raises:
+        PasswordKeyMissingError: there is no key, or there are several.
+        PlanChangedError: a password of this command was hashed with another key.
+    """
+    live = LiveTable(app.core, db, section.table, "passwords")
+    keys = list(db.select(live.name, [live.column(section.column)], live.conditions(section.only), limit=2))
+    value = text_or_none(keys[0][0]) if len(keys) == 1 else None
+    if not value:
+        from dbctl.errors.users import PasswordKeyMissingError
+
+        reason = "several rows" if len(keys) > 1 else "an empty value" if keys else "no row"
+        raise PasswordKeyMissingError(target=db.target, table=live.name, reason=reason)
+    key = app.password_key or Secret(value)
+    if key.reveal() != value:
+        raise PlanChangedError(target=db.target)
+    app.password_key = key
+    return key
+
+
 def add_pepper(app: App, password: Secret) -> Secret:
-    """Return the text that the app hashes: the password in the normal form of the app, and its secret."""
+    """Return the text that the app hashes: the password in the normal form of the app, and its secret, or the HMAC with its key.
+
+    Raises:
+        PepperMissingError: the secret is not available.
+        PasswordKeyMissingError: the database has no key.
+    """
     section = require_passwords(app)
     text = password.reveal()
     if section.normal_form:
@@ -199,6 +230,9 @@ def add_pepper(app: App, password: Secret) -> Secret:
         from dbctl.config.secrets import read_pepper
 
         text += read_pepper(app.configured).reveal()
+    if section.hmac_key:
+        key = app.password_key or read_key(app, open_users(app).db, section.hmac_key)
+        text = compute_hmac(text, key).reveal()
     return Secret(text)
 
 

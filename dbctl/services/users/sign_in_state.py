@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where, Writable, after_key
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
+from dbctl.profiles.model.base import NewValue
 from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
@@ -16,7 +17,7 @@ from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.users.companions import fill_row
 
-#: The value of a column of ``on_sign_out`` that counts sign-outs: the stored number plus one.
+#: The value of a column that counts changes, such as sign-outs: the stored number plus one.
 NEXT = ":next"
 PAGE_ROWS = 1000  #: rows with encoded data that one query reads
 
@@ -114,22 +115,24 @@ class SignOut:
             require_row_count(changed_count, open_count, db)
             ended += changed_count
         if self._users.section.on_sign_out:
-            _renew_columns(self._users, db, self._leaving)
+            renew_columns(self._users, db, self._leaving, self._users.section.on_sign_out)
         return ended
 
 
-def _renew_columns(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> None:
-    """Write new values to the columns that end all sign-ins, different ones for each user.
+def renew_columns(
+    users: UserTable, db: Writable, changed: Sequence[User], section: Mapping[str, NewValue]
+) -> None:
+    """Write new values to columns, such as those that end all sign-ins; random ones differ between users.
 
     Raises:
-        ValueInvalidError: a number that counts sign-outs is not an integer.
+        ValueInvalidError: a number that counts changes is not an integer.
     """
-    live, section = users.live, users.section.on_sign_out
+    live = users.live
     counters = [
         column for name, value in section.items() if value == NEXT and (column := live.optional_column(name))
     ]
     others = {name: value for name, value in section.items() if value != NEXT}
-    for key, *numbers in db.select(live.name, [users.id, *counters], [users.where_ids(users_to_sign_out)]):
+    for key, *numbers in db.select(live.name, [users.id, *counters], [users.where_ids(changed)]):
         values = fill_row(live, others, {})
         for column, number in zip(counters, numbers, strict=True):
             if not isinstance(number, int | None):

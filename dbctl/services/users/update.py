@@ -24,6 +24,7 @@ from dbctl.model import (
     join_first,
     now,
 )
+from dbctl.profiles.model.base import NewValue
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
@@ -188,11 +189,13 @@ class UpdateUsers:
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
         self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
+        self._also: Mapping[str, NewValue] = {}
         if update.sets_password:
             passwords = Passwords(users.app, users.live)
             require_prefix(users.app)
             passwords.require_declared_formats()
             self._names.append("password")
+            self._also = passwords.section.also
             if update.password_hash:  # the first plan precedes the prompt for the password
                 self._values |= passwords.split(update.password_hash)
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
@@ -200,6 +203,8 @@ class UpdateUsers:
         has_several_roles = users.roles is not None and users.roles.has_several
         changed_names = [name for name in self._names if name != "role" or not has_several_roles]
         steps = [f"change {', '.join(changed_names)} of {join_logins(touched)}"] if changed_names else []
+        if renewed := users.live.map_columns({name: name for name in self._also}):
+            steps.append(f"change {', '.join(renewed.values())}, as the app does with a new password")
         steps += self._plan_role_steps() if has_several_roles else []
         steps += self._sign_out.plan_steps()
         plan = Plan(
@@ -274,6 +279,8 @@ class UpdateUsers:
             with last_admin.guard_unknown_admin(users, [users.live.name]):
                 changed = db.update(users.live.name, stored, [users.where_ids(touched)])
                 require_row_count(changed, len(touched), db)
+        if self._also:
+            sign_in_state.renew_columns(users, db, touched, self._also)
         users.write_joined(db, [user.id for user in touched], self._new_values)
         if users.roles:
             users.roles.write(db, list(self._assignments.values()))

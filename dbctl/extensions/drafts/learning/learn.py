@@ -140,6 +140,7 @@ def learn(request: LearnRequest) -> Learned:
         ]
         scene = Scene(
             action=request.action,
+            interface=request.interface,
             subject=request.subject,
             password=request.password,
             changes=changes,

@@ -33,6 +33,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     """A demonstration, and what is known about the app before it."""
 
     action: Action
+    interface: str = ""  #: how the action was done
     subject: Subject
     password: Secret | None  #: that the admin entered in the app, if the action has one
     changes: Sequence[TableChange]  #: those that may belong to the action
