@@ -147,6 +147,14 @@ def _cuid() -> str:
     return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
 
 
+def _cuid2() -> str:
+    """Return 24 random characters, of which the first is a letter."""
+    import secrets
+
+    first, letters = secrets.choice(BASE_36_DIGITS[10:]), range(23)
+    return first + "".join(secrets.choice(BASE_36_DIGITS) for _ in letters)
+
+
 def _object_id() -> str:
     """Return 24 hexadecimal digits: the seconds since 1970, and a random part."""
     import secrets
@@ -154,13 +162,14 @@ def _object_id() -> str:
     return f"{_seconds(datetime.now(UTC)):08x}{secrets.token_hex(8)}"
 
 
-KeyCodec = Literal["autoincrement", "uuid4", "cuid", "object-id", "given"]
+KeyCodec = Literal["autoincrement", "uuid4", "cuid", "cuid2", "object-id", "given"]
 
 #: Generators of the keys of new rows; with ``autoincrement`` the database creates them, with ``given`` the caller.
 KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
     "autoincrement": None,
     "uuid4": _uuid4,
     "cuid": _cuid,
+    "cuid2": _cuid2,
     "object-id": _object_id,
     "given": None,
 }

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import msgspec
 
 from dbctl.errors.usage import AmbiguousPrefixError
-from dbctl.profiles.codecs import KEYS
+from dbctl.profiles.codecs import BASE_36_DIGITS, KEYS
 from dbctl.profiles.model.profile import Profile
 
 #: Generators of keys, by the name of their codec.
@@ -16,13 +16,18 @@ KEY_GENERATORS = {str(codec): generator for codec, generator in KEYS.items() if 
 
 #: A field, alternatives to it, and a filter. Other text in braces, such as JSON, is not a placeholder.
 PLACEHOLDER = r"\{([A-Za-z_][\w.]*(?:,[A-Za-z_][\w.]*)*)(?::([a-z]+))?\}"
-FILTERS = ("lower", "slug")
+FILTERS = ("lower", "slug", "local")
 #: Constants with the values of ``LiveTable.encode_constants``.
 NAMED = (":now", ":null")
 HEX_DIGITS = "0123456789abcdef"
 ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: Random texts of a length: ``:hex-32``.
-ALPHABETS = {"hex": HEX_DIGITS, "alphanumeric": ALPHANUMERIC}
+ALPHABETS = {
+    "hex": HEX_DIGITS,
+    "base36": BASE_36_DIGITS,
+    "alphanumeric": ALPHANUMERIC,
+    "base64url": f"{ALPHANUMERIC}-_",
+}
 MAX_LENGTH = 512
 
 
@@ -90,9 +95,14 @@ def _first(names: str, fields: Mapping[str, object]) -> object:
 
 def _filter(value: object, name: str | None) -> str:
     text = "" if value is None else str(value)
+    return filter_text(text, name) if name else text
+
+
+def filter_text(text: str, name: str) -> str:
+    """Return a text changed by a filter of ``FILTERS``: ``lower``; ``slug``; ``local``: the part before the ``@`` of an address."""
     if name == "lower":
         return text.lower()
-    return slugify(text) if name == "slug" else text
+    return slugify(text) if name == "slug" else text.rpartition("@")[0] or text
 
 
 def slugify(text: str) -> str:

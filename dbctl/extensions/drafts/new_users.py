@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
@@ -23,8 +22,6 @@ LEAST_USERS, MANY_USERS = 2, 5
 LONGEST_CONSTANT = 40
 #: The time limit of a query about all users.
 QUERY_LIMIT = timedelta(seconds=1)
-_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_HEX = re.compile(r"(?=.*[a-f])([0-9a-f]{2}){16,64}")
 #: Names of fields with a meaning of their own.
 _RESERVED = ("role", "roles", "active")
 #: Fields that each new user has.
@@ -77,7 +74,7 @@ def draft_new_users(
     decisions = list[Decision]()
     parts = list[Part]()
     sources = {**known_before, "id": users.key}
-    for reference in _find_companions(evidence, db, users, described):
+    for reference in find_companions(evidence, db, users, described):
         part, decision = _draft_companion(evidence, users, reference, sources)
         parts.append(part)
         decisions += [decision] if decision else []
@@ -165,12 +162,10 @@ def _derive(
 
 
 def _find_generator(column: Column, stored: Sequence[str]) -> Value | None:
-    if all(map(_UUID4.fullmatch, stored)):
-        return ":uuid4"
     # A row with a new key of a program would let it sign in.
     is_key = has_secret_name(column.name) or bool(usual_names.TOKEN.search(references.normalize(column.name)))
-    is_random = all(map(_HEX.fullmatch, stored)) and len(set(map(len, stored))) == 1
-    return f":hex-{len(stored[0])}" if is_random and not is_key else None
+    generator = subjects.guess_generator(stored)
+    return generator if generator and (generator == ":uuid4" or not is_key) else None
 
 
 def _find_empty_texts(users: TableEvidence, fields: Mapping[str, str]) -> dict[str, Value]:
@@ -200,7 +195,7 @@ def _explain_values(table: TableEvidence, known: Mapping[str, Value]) -> str:
 # Rows of other tables -------------------------------------------------------------------------------------------------
 
 
-def _find_companions(
+def find_companions(
     evidence: Evidence, db: Readable, users: TableEvidence, described: Collection[str]
 ) -> Iterator[UserReference]:
     """Yield the columns of tables in which every user has one row, or each of many users has rows."""

@@ -31,7 +31,7 @@ def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
     signed_in, tables, parts, decisions = list[Part](), list[TableEvidence](), list[Part](), list[Decision]()
     candidates = list[TableEvidence]()
     for table in evidence.base_tables():
-        kind = _find_kind(table)
+        kind = find_kind(table)
         if not kind or table.name == users.name:
             continue
         own_columns = dict.fromkeys(columns.get(table.name, []))
@@ -103,7 +103,7 @@ def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
     return None
 
 
-def _find_kind(table: TableEvidence) -> str:
+def find_kind(table: TableEvidence) -> str:
     """Return ``session`` or ``key`` for a table of sign-ins, or of keys of programs."""
     name = references.normalize(table.name)
     if usual_names.KEYS_TABLE.search(name):

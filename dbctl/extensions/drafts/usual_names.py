@@ -146,6 +146,11 @@ SETTING_KEY = ("key", "name", "option_name", "config_key", "configkey", "setting
 SETTING_VALUE = ("value", "option_value", "config_value", "configvalue", "setting_value", "val", "content")
 SETTING_TYPE = ("type", "value_type", "data_type", "kind", "setting_type")
 
+#: Tables that record what happened.
+LOG_TABLE = re.compile(
+    r"(^|_)(logs?|logentry|history|histories|audits?|audit_\w+|activit(y|ies)|events?|revisions?)($|_)"
+)
+
 #: Rows that have no meaning without their user, and are deleted with the user.
 PERSONAL_ROWS = re.compile(
     r"session|token|key|preference|setting|option|meta|group|role|permission|polic|device|otp|totp|mfa|twofactor|2fa|webauthn"

@@ -87,9 +87,10 @@ FindingHint = str
 #: A value that a profile writes to a column: a constant, or ``:now`` for the current time.
 Constant = str | int | float | bool
 
-#: A value of a new row of a user: a constant, ``:now``, ``:null``, a generator (``:uuid4``, ``:cuid``, ``:object-id``, ``:hex-N``,
-#: ``:alphanumeric-N``), or a text with fields of the user: ``{username}``, ``{name,username}`` (the first with a value),
-#: ``{username:lower}``, ``{name:slug}``, and ``{id}``, the key of the user.
+#: A value of a new row of a user: a constant, ``:now``, ``:null``, a generator (``:uuid4``, ``:cuid``, ``:cuid2``, ``:object-id``,
+#: ``:hex-N``, ``:base36-N``, ``:alphanumeric-N``, ``:base64url-N``), or a text with fields of the user: ``{username}``,
+#: ``{name,username}`` (the first with a value), ``{username:lower}``, ``{name:slug}``, ``{email:local}`` (the part before the @), and
+#: ``{id}``, the key of the user.
 NewValue = str | int | float | bool
 
 #: The value of a column, or a list of possible values.

@@ -11,6 +11,7 @@ from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageErro
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_time, text_or_none
 from dbctl.profiles.model.base import Constant, Lookup
+from dbctl.profiles.model.users import ActiveValues
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
 from dbctl.services.app.user_roles.form import RoleForm, create_role_form
@@ -72,6 +73,18 @@ def open_users(app: App, db: Readable | None = None) -> UserTable:
     database = users_database(app)
     is_users_database = db is not None and db.target == app.target(database)
     return UserTable(app, db if db and is_users_database else app.reader(database))
+
+
+def is_active(active: ActiveValues | None, stored: object) -> bool:
+    """Return whether a stored value of the field ``active`` lets a user sign in."""
+    if active is None:
+        return read_boolean(stored)
+    return any(
+        stored is None
+        if value == ":null"
+        else stored is not None and (read_boolean(stored) is value or str(stored) == str(value))
+        for value in active.values
+    )
 
 
 class UserTable:
@@ -147,7 +160,7 @@ class UserTable:
             login=read_text(login),
             role=roles[0] if roles else None,
             roles=roles if self.roles and self.roles.has_several else None,
-            active=self._is_active(values["active"]) if "active" in values else None,
+            active=is_active(self.section.active, values["active"]) if "active" in values else None,
             username=text_or_none(values.get("username")),
             email=text_or_none(values.get("email")),
             name=text_or_none(values.get("name")),
@@ -155,17 +168,6 @@ class UserTable:
             updated_at=updated,
             last_login_at=seen,
             extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
-        )
-
-    def _is_active(self, stored: object) -> bool:
-        """Return whether a stored value of the field ``active`` lets a user sign in."""
-        if self.section.active is None:
-            return read_boolean(stored)
-        return any(
-            stored is None
-            if value == ":null"
-            else stored is not None and (read_boolean(stored) is value or str(stored) == str(value))
-            for value in self.section.active.values
         )
 
     def column(self, field: str) -> str:

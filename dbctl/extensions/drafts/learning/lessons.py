@@ -11,6 +11,7 @@ from dbctl.extensions.drafts.learning.scene import Lesson, Scene
 
 _PACKAGE = "dbctl.extensions.drafts.learning.rules"
 RULES: Mapping[Action, Place] = {
+    "create-user": f"{_PACKAGE}.new_users:learn_user",
     "set-password": f"{_PACKAGE}.passwords:learn_password",
 }
 

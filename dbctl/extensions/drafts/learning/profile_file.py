@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbctl.extensions.drafts.document import Decision, write_comment
-from dbctl.extensions.drafts.learning.scene import Lesson
+from dbctl.extensions.drafts.document import (
+    COMMENT_COLUMN,
+    Decision,
+    Line,
+    Part,
+    write_comment,
+    write_document,
+    write_header,
+    write_value,
+)
+from dbctl.extensions.drafts.learning.scene import LearnedKey, Lesson
 from dbctl.files import toml
 
 if TYPE_CHECKING:
@@ -18,7 +28,7 @@ LONGEST_LIST = 80
 
 
 def extend_profile(text: str, lesson: Lesson) -> str:
-    """Return the text of a profile with the keys and decisions of a lesson.
+    """Return the text of a profile with the keys and decisions of a lesson; candidates for these keys disappear.
 
     Raises:
         TomlError: the text is not TOML.
@@ -26,11 +36,22 @@ def extend_profile(text: str, lesson: Lesson) -> str:
     import tomlkit
 
     toml.loads(text)  # its errors have lines
+    for key in lesson.keys:
+        text = _remove_candidates(text, key.path)
     document = tomlkit.parse(text)
     for key in lesson.keys:
-        _set(document, key.path, key.value, key.evidence)
+        _set(document, key)
     _decide(document, lesson)
-    return tomlkit.dumps(document)
+    text = tomlkit.dumps(document)
+    for key in lesson.keys:
+        if _is_array(key.value) or key.value in (None, []):
+            text = _replace_array(text, key)
+    return text
+
+
+def _is_array(value: object) -> bool:
+    """Return whether a value is an array of tables."""
+    return isinstance(value, Sequence) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
 
 
 def find_value(values: Mapping[str, Any], path: Sequence[str]) -> object:
@@ -41,24 +62,45 @@ def find_value(values: Mapping[str, Any], path: Sequence[str]) -> object:
     return value
 
 
-def _set(document: TOMLDocument, path: Sequence[str], value: object, evidence: str) -> None:
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+
+def _set(document: TOMLDocument, key: LearnedKey) -> None:
+    """Set a key, or remove it; a line with the same value only gets the new evidence."""
     import tomlkit
+    from tomlkit.items import AoT, InlineTable
 
     section: Any = document
-    for name in path[:-1]:
+    line, inner = None, ""  # the line of an inline table, and the name of the key in it
+    for name in key.path[:-1]:
         if name not in section:
             section[name] = tomlkit.table()
         section = section[name]
-    name = path[-1]
-    if value is None:
-        section.pop(name, None)
+        if line is None and isinstance(section, InlineTable):
+            line, inner = section, key.path[-1]
+    name = key.path[-1]
+    if key.value in (None, []) or _is_array(key.value):
+        if not isinstance(section.get(name), AoT):
+            section.pop(name, None)
         return
-    item = _create_item(value)
-    item.comment(write_comment(evidence))
-    if name in section:
-        section[name] = item
+    if name not in section:
+        _insert(section, name, _create_item(name, key.value))
+    elif section[name].unwrap() != key.value:
+        section[name] = _create_item(name, key.value)
+    if line is None:
+        _comment(section[name], name, key.evidence)
     else:
-        _insert(section, name, item)
+        marker = f"; {inner}: "
+        _comment(
+            line, "", line.trivia.comment.removeprefix("# ").partition(marker)[0] + marker + key.evidence
+        )
+
+
+def _comment(item: Item, name: str, evidence: str) -> None:
+    item.comment(write_comment(evidence))
+    first = item.as_string().splitlines() or [""]
+    if name and len(first) == 1:
+        item.trivia.comment_ws = " " * max(1, COMMENT_COLUMN + 1 - len(f"{toml.quoted(name)} = {first[0]}"))
 
 
 def _insert(section: Any, name: str, item: Item) -> None:
@@ -67,35 +109,97 @@ def _insert(section: Any, name: str, item: Item) -> None:
 
     container = getattr(section, "value", section)
     plain = [key for key, other in container.body if key and not isinstance(other, AoT | Table)]
-    if isinstance(item, AoT | Table) or not plain:
+    if not plain:
         section[name] = item
     else:
         container._insert_after(plain[-1], name, item)  # noqa: SLF001 - the library has no public function
 
 
-def _create_item(value: object) -> Any:
-    """Return a value as TOML: mappings inline, and a sequence of mappings as an array of tables."""
+def _create_item(name: str, value: object) -> Any:
+    """Return a value in the form of a draft; a long list has a line for each entry."""
     import tomlkit
 
-    if isinstance(value, Mapping):
-        table = tomlkit.inline_table()
-        for name, entry in value.items():
-            table[name] = _create_item(entry)
-        return table
+    item = tomlkit.parse(f"{toml.quoted(name)} = {write_value(value)}\n")[name]
     if isinstance(value, Sequence) and not isinstance(value, str):
-        if value and all(isinstance(entry, Mapping) for entry in value):
-            tables = tomlkit.aot()
-            for entry in value:
-                section = tomlkit.table()
-                for name, inner in entry.items():
-                    section[name] = _create_item(inner)
-                tables.append(section)
-            return tables
-        array = tomlkit.array()
-        for entry in value:
-            array.append(_create_item(entry))
-        return array.multiline(len(array.as_string()) > LONGEST_LIST)
-    return tomlkit.item(value)
+        item.multiline(len(item.as_string()) > LONGEST_LIST)
+    return item
+
+
+# Candidates and arrays of tables --------------------------------------------------------------------------------------
+
+#: The header of a section; a comment with ``# `` before it is a candidate.
+_HEADER = re.compile(r"(# )?\[{1,2} *([^\]]+?) *\]{1,2} *(#.*)?")
+
+
+def _remove_candidates(text: str, path: Sequence[str]) -> str:
+    """Remove the lines that are comments and would set a key, and the sections that are comments and would add to an array."""
+    section, name, lines = write_header(*path[:-1]), f"# {toml.quoted(path[-1])} = ", list[str]()
+    current = ""
+    for line in text.splitlines(keepends=True):
+        header = _HEADER.fullmatch(line.rstrip("\n"))
+        current = header[2] if header and not header[1] else current
+        if not (current == section and line.startswith(name)):
+            lines.append(line)
+    paragraphs = "".join(lines).split("\n\n")
+    return "\n\n".join(part for part in paragraphs if not _is_candidate(part, write_header(*path)))
+
+
+def _is_candidate(paragraph: str, header: str) -> bool:
+    """Return whether a paragraph is a section of an array, written as a comment."""
+    lines = paragraph.strip("\n").splitlines()
+    return all(line.startswith("#") for line in lines) and f"# [[{header}]]" in lines
+
+
+def _replace_array(text: str, key: LearnedKey) -> str:
+    """Replace the sections of an array, with the comments above each; the first ones follow those of the enclosing section."""
+    header, parent = write_header(*key.path), write_header(*key.path[:-1])
+    sections = _split_sections(text)
+    own = [index for index, section in enumerate(sections) if section.header == header]
+    around = [
+        index + 1
+        for index, section in enumerate(sections)
+        if section.header == parent or section.header.startswith(f"{parent}.")
+    ]
+    place = own[0] if own else around[-1] if around else len(sections)
+    entries: Any = key.value or ()
+    parts = [
+        Part(
+            header=header,
+            is_array=True,
+            remarks=[key.evidence],
+            lines=[Line(name, value) for name, value in entry.items()],
+        )
+        for entry in entries
+    ]
+    texts = [section.text for section in sections]
+    above = "".join(texts[:place])
+    below = "".join(texts[index] for index in range(place, len(texts)) if index not in own)
+    written = [part.strip("\n") for part in (above, write_document(parts), below)]
+    return "\n\n".join(filter(None, written)) + "\n"
+
+
+class _Section(NamedTuple):
+    """A section of a file, with the comments directly above it."""
+
+    header: str  #: without brackets; empty: the root
+    text: str
+
+
+def _split_sections(text: str) -> list[_Section]:
+    sections: list[tuple[str, list[str]]] = [("", [])]
+    for line in text.splitlines(keepends=True):
+        header = _HEADER.fullmatch(line.rstrip("\n"))
+        if header and not header[1]:
+            remarks, above = list[str](), sections[-1][1]
+            while above and above[-1].startswith("#"):
+                remarks.insert(0, above.pop())
+            sections.append((header[2], [*remarks, line]))
+        else:
+            sections[-1][1].append(line)
+    return [_Section(header, "".join(lines)) for header, lines in sections]
+
+
+# Decisions ------------------------------------------------------------------------------------------------------------
 
 
 def _decide(document: TOMLDocument, lesson: Lesson) -> None:

@@ -16,6 +16,7 @@ from dbctl.profiles.model.core import Topic
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.evidence.gather import Evidence
+from dbctl.services.app.live_table import find_column
 from dbctl.services.events.changes.records import RowImage, TableChange
 
 
@@ -62,6 +63,13 @@ class Scene(Struct, frozen=True, kw_only=True):
         return self.users.database or self.profile.main_database
 
     @property
+    def user_fields(self) -> Mapping[str, str]:
+        """The columns of users by field; without missing optional ones."""
+        table = self.before[self.users_database].tables()[self.users.table]
+        columns = ((field, find_column(table, names)) for field, names in self.users.fields.items())
+        return {field: column for field, column in columns if column}
+
+    @property
     def evidence_count(self) -> str:
         """The evidence of a line: ``learned: set-password, 2 demonstrations``."""
         count = len(self.earlier) + 1
@@ -80,7 +88,8 @@ class Scene(Struct, frozen=True, kw_only=True):
         db = (self.after if after else self.before)[self.users_database]
         table = db.tables()[self.users.table]
         columns = [*table.columns]
-        logins = [column for field in self.users.login if isinstance(column := self.users.fields[field], str)]
+        fields = self.user_fields
+        logins = [fields[field] for field in self.users.login if field in fields]
         matches = dict[str, Row]()
         for column in logins:
             for values in db.select(table.name, columns, [Condition(column, "same", self.subject.login)]):

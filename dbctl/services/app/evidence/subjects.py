@@ -227,6 +227,17 @@ _KEYS: Mapping[KeyCodec, tuple[str, str]] = {
     "uuid4": (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUIDs"),
     "cuid": (r"c[0-9a-z]{24}", "CUIDs"),
     "object-id": (r"[0-9a-f]{24}", "object ids"),
+    "cuid2": (r"(?=.*[0-9])[a-z][0-9a-z]{23}", "CUIDs of version 2"),
+}
+#: The form of the random texts of each generator of profiles, the narrowest first.
+_GENERATORS: Mapping[str, str] = {
+    "uuid4": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "cuid": _KEYS["cuid"][0],
+    "hex-{}": r"(?=.*[a-f])((?=.*[0-9])[0-9a-f]{16,31}|[0-9a-f]{32,128})",
+    "cuid2": _KEYS["cuid2"][0],
+    "base36-{}": r"(?=.*[a-z])(?=.*[0-9])[0-9a-z]{16,128}",
+    "alphanumeric-{}": r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[0-9A-Za-z]{16,128}",
+    "base64url-{}": r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[0-9A-Za-z_-]{16,128}",
 }
 
 TimeForm = TimeCodec | Literal["other"]
@@ -301,6 +312,16 @@ def guess_key_codec(column: Column, values: list[object]) -> tuple[KeyCodec, str
         "given",
         f"no known form of keys in {total} rows: a new user requires --set id=KEY" if total else "no rows",
     )
+
+
+def guess_generator(texts: Sequence[str]) -> str:
+    """Return the generator of a profile (``:uuid4``) that creates texts of the form of all these; empty: none does, or one is repeated."""
+    if not texts or len(set(texts)) < len(texts) or len(set(map(len, texts))) > 1:
+        return ""
+    for name, pattern in _GENERATORS.items():
+        if all(re.fullmatch(pattern, text) for text in texts):
+            return f":{name.format(len(texts[0]))}"
+    return ""
 
 
 def boolean_form(values: Iterable[object]) -> Counter[BooleanCodec]:

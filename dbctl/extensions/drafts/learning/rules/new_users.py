@@ -1,0 +1,334 @@
+"""What a new user is: the values of its row, rows of other tables, and its role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from dbctl.engines.contract.database import Condition
+from dbctl.extensions.drafts import new_users, sign_ins, usual_names
+from dbctl.extensions.drafts.document import Decision, Value
+from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.model import Struct
+from dbctl.profiles.codecs import read_text, read_time
+from dbctl.profiles.templates import FILTERS, filter_text
+from dbctl.services.app.evidence import references, subjects
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_roles.form import RoleForm, create_role_form
+from dbctl.services.app.user_table import is_active
+
+#: Fields to which dbctl itself writes the time of the change.
+_WRITTEN_TIMES = ("created_at", "updated_at")
+#: Kinds of values that a row of ``users.new`` or ``users.create`` can have.
+_WRITABLE = ("entered", "time", "key", "random", "constant", "derived")
+
+
+def learn_user(scene: Scene) -> Lesson:
+    """Return the values and rows of a new user, and its role as the default.
+
+    Raises:
+        DemonstrationWrongError: not exactly one user, with the entered login, was added.
+    """
+    return _NewUser(scene).learn()
+
+
+# The new user ---------------------------------------------------------------------------------------------------------
+
+
+def find_new_user(scene: Scene) -> ChangedRow:
+    """Return the added row of users, of which exactly one has the entered login.
+
+    Raises:
+        DemonstrationWrongError: none, or several, were added, or the new user has another login.
+    """
+    users, login = scene.users, scene.subject.login
+    added = [row for row in list_added(scene) if _is_user(scene, row)]
+    if len(added) > 1:
+        raise scene.create_error(
+            f"{len(added)} users were added", "Restore the state before, and create a single user."
+        )
+    if added:
+        if _has_text(added[0], login):
+            return added[0]
+        raise scene.create_error(f"the new user has not the login {login!r}")
+    columns = [scene.user_fields[field] for field in users.login if field in scene.user_fields]
+    db = scene.before[scene.users_database]
+    if any(db.select(users.table, [column], [Condition(column, "same", login)]) for column in columns):
+        raise scene.create_error(
+            f"{login!r} was a user before the action", "Repeat it in the app with a login that no user has."
+        )
+    others = [row.table for row in list_added(scene) if _has_text(row, login)]
+    if others:
+        raise scene.create_error(
+            f"no row was added to {users.table}, but a row of {others[0]} has the login",
+            f"If that is a table of users, learn it in another file: --users {others[0]}.",
+        )
+    raise scene.create_error(
+        f"no row was added to {users.table}", "Check that the app created the user, in this database."
+    )
+
+
+def _is_user(scene: Scene, row: ChangedRow) -> bool:
+    return row.table == scene.users.table and row.database == scene.users_database
+
+
+def _has_text(row: ChangedRow, text: str) -> bool:
+    """Return whether a column of an added row has a text, in any case."""
+    texts = [read_text(value) for value in (row.after or {}).values() if isinstance(value, str | bytes)]
+    return text.casefold() in map(str.casefold, texts)
+
+
+class _Values(Struct, frozen=True, kw_only=True):
+    """The explained columns of an added row."""
+
+    values: Mapping[str, Value]
+    explained: Mapping[str, Explanation]  #: of ``values``
+
+
+class _NewUser:
+    """The rows of a demonstration that created a user."""
+
+    def __init__(self, scene: Scene) -> None:
+        """Find the user; raises as ``find_new_user``."""
+        self._scene, self._users, self._row = scene, scene.users, find_new_user(scene)
+        self._explainer = Explainer(scene, self._row.after or {})
+        self._decisions, self._unrelated = list[Decision](), dict[str, str]()
+
+    def learn(self) -> Lesson:
+        login, fields = self._learn_login()
+        tables = self._sort_tables(self._select_companions())
+        first = {
+            rows[0].table for rows in tables if any(self._explainer.refers(self._row, row) for row in rows)
+        }
+        sections = [self._learn_companion(rows) for rows in tables if rows[0].table in first]
+        own = self._explain_user(login, fields)
+        sections += [self._learn_companion(rows) for rows in tables if rows[0].table not in first]
+        keys = [
+            *fields,
+            self._create_key("login", login),
+            self._create_key("new", own.values, summarize(own.explained)),
+            self._create_key("create", [section for section in sections if section]),
+            *self._learn_role(),
+        ]
+        self._judge_changes()
+        return Lesson(
+            keys=[key for key in keys if key.value or self._has_key(key)],
+            decided=["new-users", "login"],
+            decisions=self._decisions,
+            unrelated=self._unrelated,
+        )
+
+    def _create_key(self, name: str, value: Value, summary: str = "") -> LearnedKey:
+        evidence = f"{self._scene.evidence_count}; {summary}" if summary else self._scene.evidence_count
+        return LearnedKey(path=("users", *name.split(".")), value=value, evidence=evidence)
+
+    def _has_key(self, key: LearnedKey) -> bool:
+        """Return whether the profile has a key, which an empty value replaces."""
+        return bool(getattr(self._users, key.path[1]))
+
+    def _leave_open(self, place: str, reason: str) -> None:
+        self._decisions.append(Decision("new-users", f"{place}: {reason}"))
+
+    # The row of the user -----------------------------------------------------------------------------------------
+
+    def _learn_login(self) -> tuple[list[str], list[LearnedKey]]:
+        """Return the fields that identify users, the entered one first, and the keys of a field that the profile lacks."""
+        entered, columns = self._scene.subject.login, self._scene.user_fields
+        texts = {
+            name: read_text(value)
+            for name, value in (self._row.after or {}).items()
+            if isinstance(value, str | bytes)
+        }
+        same = [name for name, text in texts.items() if text.casefold() == entered.casefold()]
+        known = [field for field, column in columns.items() if column in same]
+        own = [field for field in self._users.login if field in known] or known
+        keys = []
+        if not own:
+            own = ["username" if "username" not in columns else same[0]]
+            keys.append(self._create_key(f"fields.{own[0]}", same[0]))
+        if texts[columns.get(own[0], same[0])] == entered.lower() != entered:
+            keys.append(self._create_key(f"rules.{own[0]}.lowercase", value=True))
+        others = [
+            field
+            for field in self._users.login
+            if field not in own
+            and texts.get(columns.get(field, ""))
+            and not self._is_derived(own[0], field, texts)
+        ]
+        return [*own, *others], keys
+
+    def _is_derived(self, login: str, field: str, texts: Mapping[str, str]) -> bool:
+        """Return whether the value of a field is a form of the login, which the app wrote without an entry."""
+        columns = self._scene.user_fields
+        source = texts[columns[login]] if login in columns else self._scene.subject.login
+        return any(texts[columns[field]] == filter_text(source, name) for name in FILTERS)
+
+    def _explain_user(self, login: Sequence[str], keys: Sequence[LearnedKey]) -> _Values:
+        users, table, values = self._users, self._row.table, self._row.after or {}
+        evidence = self._explainer.read_table(self._row.database, table)
+        fields = {column: field for field, column in self._scene.user_fields.items()}
+        fields |= {str(key.value): key.path[2] for key in keys if key.path[1] == "fields"}
+        covered = {users.id.column, *users.only, *(users.password.columns if users.password else ())}
+        covered |= set(role.columns) if (role := self._open_roles()) else set()
+        explained = dict[str, Explanation]()
+        for column, value in values.items():
+            field = fields.get(column, "")
+            if column in covered or evidence.columns[column].is_generated or value is None:
+                continue
+            explanation = self._explainer.explain(self._row, column, field=field)
+            if field and self._is_covered(field, login, explanation, value):
+                continue
+            place = f"{table}.{column}"
+            if explanation.kind == "actor" or (field == "last_login_at" and explanation.kind == "time"):
+                is_actor = explanation.kind == "actor"
+                self._unrelated[place] = (
+                    explanation.reason if is_actor else "the time of a sign-in, not of the creation"
+                )
+            elif explanation.kind in _WRITABLE:
+                explained[column] = explanation
+            elif explanation.kind != "password" or users.password:
+                self._leave_open(place, explanation.reason)
+        return _Values(values=_list_values(explained), explained=explained)
+
+    def _is_covered(self, field: str, login: Sequence[str], explanation: Explanation, value: object) -> bool:
+        """Return whether dbctl writes the field of a new user without a value of the profile."""
+        if field == "active":
+            return is_active(self._users.active, value)
+        if field in _WRITTEN_TIMES:
+            return explanation.kind == "time"
+        if field == login[0] or (field == "email" and self._scene.subject.email):
+            return True
+        is_text = isinstance(value, str | bytes) and not read_time(value)
+        return is_text and explanation.kind not in ("entered", "constant")
+
+    # Rows of other tables -------------------------------------------------------------------------------------------
+
+    def _select_companions(self) -> list[ChangedRow]:
+        """Return the added rows of other tables that belong to the user, and note the others."""
+        rows = [
+            row for row in list_added(self._scene) if not (row.table == self._row.table or self._is_role(row))
+        ]
+        rows = [row for row in rows if not self._is_record(row)]
+        connected = [self._row]
+        while linked := [row for row in rows if row not in connected and self._is_linked(row, connected)]:
+            connected += linked
+        for row in rows:
+            if row not in connected:
+                self._unrelated[row.table] = "its new rows do not refer to the new user"
+        return connected[1:]
+
+    def _is_linked(self, row: ChangedRow, connected: Sequence[ChangedRow]) -> bool:
+        refers = self._explainer.refers
+        return any(refers(row, other) or refers(other, row) for other in connected)
+
+    def _is_role(self, row: ChangedRow) -> bool:
+        role = self._users.role
+        tables = [part.table for part in (role.members, role.metadata) if part] if role else []
+        return row.table in tables
+
+    def _is_record(self, row: ChangedRow) -> bool:
+        """Return whether a row only records the action, or signs the user in."""
+        name = references.normalize(row.table)
+        if usual_names.LOG_TABLE.search(name):
+            self._unrelated[row.table] = "it records what happened"
+        elif row.table in self._sign_in_tables:
+            self._unrelated[row.table] = "it signs the user in"
+        else:
+            return False
+        return True
+
+    @cached_property
+    def _sign_in_tables(self) -> set[str]:
+        """The tables of sign-ins: those of the profile, and those named after sessions in which not every user has a row."""
+        scene, evidence = self._scene, self._scene.evidence[self._row.database]
+        table = evidence.tables[self._row.table]
+        companions = new_users.find_companions(evidence, scene.before[self._row.database], table, ())
+        of_each = {reference.table for reference in companions}
+        named = {other.name for other in evidence.base_tables() if sign_ins.find_kind(other) == "session"}
+        return {*(section.table.removesuffix("?") for section in self._users.signed_in), *(named - of_each)}
+
+    def _sort_tables(self, rows: Sequence[ChangedRow]) -> list[list[ChangedRow]]:
+        """Return the rows by table: a table after those to which it refers."""
+        tables = dict[str, list[ChangedRow]]()
+        for row in rows:
+            tables.setdefault(row.table, []).append(row)
+        waiting, ordered = [*tables.values()], list[list[ChangedRow]]()
+        while waiting:
+            ready = [rows for rows in waiting if not self._refer(rows, waiting)] or waiting
+            ordered.append(ready[0])
+            waiting.remove(ready[0])
+        return ordered
+
+    def _refer(self, rows: Sequence[ChangedRow], tables: Sequence[Sequence[ChangedRow]]) -> bool:
+        """Return whether any of the rows refers to one of another table."""
+        others = [other for table in tables if table is not rows for other in table]
+        return any(self._explainer.refers(row, other) for row in rows for other in others)
+
+    def _learn_companion(self, rows: Sequence[ChangedRow]) -> Mapping[str, Value]:
+        """Return the section about added rows of one table."""
+        table = self._explainer.read_table(rows[0].database, rows[0].table)
+        all_values, user = list[dict[str, Value]](), ""
+        for position, row in enumerate(rows):
+            explained = dict[str, Explanation]()
+            for column, value in (row.after or {}).items():
+                is_key = (
+                    column == table.key
+                    and subjects.guess_key_codec(table.columns[column], [])[0] == "autoincrement"
+                )
+                if is_key or table.columns[column].is_generated or value is None:
+                    continue
+                explanation = self._explainer.explain(row, column, position=position)
+                if explanation.value == "{id}" and user in ("", column):
+                    user = column
+                elif explanation.kind in _WRITABLE:
+                    explained[column] = explanation
+                elif explanation.kind == "actor":
+                    self._unrelated[f"{row.table}.{column}"] = explanation.reason
+                else:
+                    self._leave_open(f"{row.table}.{column}", explanation.reason)
+            all_values.append(_list_values(explained))
+        self._explainer.add_known(rows[0].database, table.name, rows[0].after or {})
+        section: dict[str, Value] = {"table": table.name}
+        section |= {"user": user} if user else {}
+        common = {
+            name: value
+            for name, value in all_values[0].items()
+            if all(other.get(name) == value for other in all_values)
+        }
+        section |= {"values": common} if common else {}
+        differing = [
+            {name: value for name, value in values.items() if name not in common} for values in all_values
+        ]
+        return section | ({"rows": differing} if len(rows) > 1 else {})
+
+    # Roles and other changes ----------------------------------------------------------------------------------------
+
+    def _open_roles(self) -> RoleForm | None:
+        db = self._scene.after[self._row.database]
+        return create_role_form(self._users, LiveTable(self._scene.profile, db, self._row.table, "users"), [])
+
+    def _learn_role(self) -> Iterator[LearnedKey]:
+        """Yield the role of the new user, which is the default."""
+        roles = self._open_roles()
+        names = roles.read([self._row.after or {}])[0] if roles else []
+        if len(names) == 1:
+            yield self._create_key("role.default", names[0])
+
+    def _judge_changes(self) -> None:
+        """Note the rows that existed before: they do not belong to the action, unless they name the new user."""
+        for row in self._scene.list_rows():
+            if row.before is None:
+                continue
+            for column, value in (row.after or row.before).items():
+                place = f"{row.table}.{column}"
+                if row.after is not None and read_time(value):
+                    self._unrelated.setdefault(place, "a time of a row that existed before")
+                elif isinstance(value, str) and self._scene.subject.login in value:
+                    self._leave_open(place, "the value of a row that existed before names the new user")
+                else:
+                    self._unrelated.setdefault(place, "a change of a row that existed before")
+
+
+def _list_values(explained: Mapping[str, Explanation]) -> dict[str, Value]:
+    return {column: item.value for column, item in explained.items() if item.value is not None}

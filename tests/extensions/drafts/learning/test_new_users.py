@@ -1,0 +1,72 @@
+"""``profiles learn create-user``: the values of a new user, its rows in other tables, and its role."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.files import toml
+
+ENGINES = ["sqlite", "postgresql"]
+
+
+def read_users(profile):
+    return toml.loads(profile.read_text())["users"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_values_and_rows_of_new_user_of_label_studio_are_learned(learn, tmp_path, engine):
+    profile = tmp_path / "app.toml"
+    learned = learn("label-studio", 1, profile, engine=engine)["data"]
+    users = read_users(profile)
+    assert users["login"] == ["email"]
+    assert users["new"] == {
+        "username": "{email:local}",
+        **dict.fromkeys(["first_name", "last_name", "phone", "avatar"], ""),
+        **dict.fromkeys(["last_activity", "activity_at"], ":now"),
+        "active_organization_id": 1,
+        "allow_newsletters": False,
+        "custom_hotkeys": "{}",
+    }
+    member = {"created_at": ":now", "updated_at": ":now", "organization_id": 1}
+    assert [(row["table"], row["user"], row["values"]) for row in users["create"]] == [
+        ("authtoken_token", "user_id", {"key": ":hex-40", "created": ":now"}),
+        ("organizations_organizationmember", "user_id", member),
+    ]
+    assert [entry.partition(":")[0] for entry in learned["unrelated"]] == ["htx_user.last_login"]
+    assert "new-users" not in toml.loads(profile.read_text())["undecided"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_group_of_new_user_of_pgadmin_is_learned(learn, tmp_path, engine):
+    profile = tmp_path / "app.toml"
+    learn("pgadmin4", 1, profile, engine=engine)
+    users = read_users(profile)
+    assert users["create"] == [{"table": "servergroup", "user": "user_id", "values": {"name": "Servers"}}]
+    assert users["new"] == {
+        "username": "{email}",
+        "auth_source": "internal",
+        "fs_uniquifier": ":hex-32",
+        "locked": False,
+        "login_attempts": 0,
+    }
+    assert users["role"]["default"] == "User"
+
+
+def test_sign_in_with_registration_is_unrelated(learn, tmp_path):
+    profile = tmp_path / "app.toml"
+    learned = learn("strapi", 1, profile)["data"]
+    users = read_users(profile)
+    assert users["new"] == {
+        "document_id": ":cuid2",
+        "provider": "local",
+        "confirmed": True,
+        "published_at": ":now",
+    }
+    assert [entry.partition(":")[0] for entry in learned["unrelated"]] == ["strapi_sessions"]
+    assert users["role"]["default"] == "Authenticated"
+
+
+def test_refused_user_is_no_demonstration(learn, tmp_path):
+    profile = tmp_path / "app.toml"
+    assert learn("strapi", 15, profile, status=4)["error"]["code"] == "demonstration-wrong"
+    assert not profile.exists()
