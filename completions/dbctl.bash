@@ -35,6 +35,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--role') candidates='@option:roles' ;;
         'profiles learn:--users') candidates='@option:tables' ;;
         'profiles learn:--interface') candidates='' ;;
+        'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
         'demo:--plays') candidates='' ;;
@@ -455,6 +456,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'profiles list') path=$next; count=0; return 0 ;;
         'profiles draft') path=$next; count=0; return 0 ;;
         'profiles learn') path=$next; count=0; return 0 ;;
+        'profiles prove') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross-check') path=$next; count=0; return 0 ;;
         'integrity repair') path=$next; count=0; return 0 ;;
@@ -659,10 +661,11 @@ _dbctl() {
         'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
         'apps instances') children=''; flags='' ;;
-        'profiles') children='list draft learn'; flags='' ;;
+        'profiles') children='list draft learn prove'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
         'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --interface' ;;
+        'profiles prove') children=''; flags='--action' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;
@@ -845,6 +848,7 @@ _dbctl() {
             'apps show:'0) candidates='@argument:profiles' ;;
             'apps maintenance:'0) candidates='on off' ;;
             'profiles learn:'0) candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
+            'profiles prove:'0) candidates='@file' ;;
             'demo:'0) candidates='@argument:profiles' ;;
             'demo:'1) candidates='@directory' ;;
             'stats user:'0) candidates='@argument:logins' ;;

@@ -53,6 +53,7 @@ BUILT_IN: Sequence[Extension] = (
         commands={
             "profiles draft": "dbctl.extensions.drafts.commands",
             "profiles learn": "dbctl.extensions.drafts.learning.commands",
+            "profiles prove": "dbctl.extensions.drafts.learning.proof_commands",
         },
         errors="dbctl.extensions.drafts.learning.errors",
     ),

@@ -24,6 +24,13 @@ class StatesUnrelatedError(DbctlError, status=Exit.CHECK_FAILED):
     remedy = f"{_NOTHING} Pass the states directly before and after the action."
 
 
+class RecordingsMissingError(DbctlError, status=Exit.NOT_FOUND):
+    """Context: ``path`` of the profile, and ``action``."""
+
+    sentence = "{path} has no recording of {action}"
+    remedy = "Record a demonstration with: `profiles learn ACTION --before FILE --after FILE --login LOGIN --to {path}`"
+
+
 class RecordingInvalidError(DbctlError, status=Exit.FAILED):
     sentence = "{path} is no recording: {reason}"
     remedy = "Delete its folder, and learn the action again."

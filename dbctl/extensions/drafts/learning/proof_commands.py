@@ -1,0 +1,51 @@
+"""``dbctl profiles prove``: replay the recordings of a profile."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
+from dbctl.cli._support.session import Session
+from dbctl.config import loader
+from dbctl.errors.usage import UsageError
+from dbctl.extensions.drafts.learning.recordings import Action
+from dbctl.spec import Example
+
+if TYPE_CHECKING:
+    from dbctl.extensions.drafts.learning.proving import ProfileProved
+
+GROUP = Group("profiles")
+
+
+@Example("profiles prove app.toml")
+@Example("profiles prove app.toml --action create-user --url postgresql://postgres@127.0.0.1/postgres")
+@GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
+def prove(
+    session: Session,
+    profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="The file of the profile.")],
+    action: Annotated[
+        Action | None,
+        typer.Option("--action", metavar="ACTION", help="Replay only the recordings of this action."),
+    ] = None,
+) -> int:
+    """Replay the recorded demonstrations of a profile with dbctl's own commands, and compare the rows.
+
+    Each command changes a private copy of the state before the action. Its rows must be those that the app wrote, except for
+    times, new keys, random values, and hashes of passwords of the same format. Exit 4 if they are not.
+    """
+    from dbctl.extensions.drafts.learning import proving
+
+    urls = loader.parse_urls(session.options.url or (), Path.cwd())
+    if len(urls) > 1:
+        raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
+    request = proving.ProveRequest(
+        profile=profile,
+        action=action,
+        server=next(iter(urls.values()), None),
+        timeout=session.options.timeout,
+    )
+    result = proving.prove(request)
+    return emit(session, result, status=result.status)

@@ -1,0 +1,164 @@
+"""``profiles prove``: replay each recording of a profile by dbctl's own command, and compare the rows that both changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from dbctl.errors.base import Exit
+from dbctl.extensions.drafts.learning.errors import RecordingsMissingError
+from dbctl.extensions.drafts.learning.learn import read_changes
+from dbctl.extensions.drafts.learning.matching import Comparer, Difference
+from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
+from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, find_command
+from dbctl.extensions.drafts.learning.scene import ChangedRow, decode_changes
+from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
+from dbctl.files import temp
+from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts
+from dbctl.profiles import loader
+from dbctl.profiles.model.profile import Profile
+from dbctl.url import Url
+
+#: ``not-possible``: dbctl has no command for the action.
+Status: TypeAlias = Literal["proven", "failed", "not-possible"]
+
+
+class ProveRequest(Struct, frozen=True, kw_only=True):
+    """What is proven."""
+
+    profile: Path
+    action: Action | None = None  #: only its recordings
+    server: Url | None = None  #: where dumps of servers are loaded
+    timeout: float
+
+
+class RecordingProved(Struct, frozen=True, kw_only=True):
+    """The replay of one recording."""
+
+    recording: str  #: the name of its folder
+    action: Action
+    status: Status
+    command: str = ""  #: the command of dbctl, without options that select the app; empty: there is none
+    rows: int = 0  #: compared rows
+    ignored: int = 0  #: rows of the recording that do not belong to the action
+    own: int = 0  #: further rows that dbctl changed by its own rules: sign-ins that it ended, and its record of the change
+    reason: str = ""  #: why it failed before rows were compared, or why there is no command
+    differences: Sequence[Difference] = ()
+
+    def summary(self) -> Row:
+        names = ("recording", "action", "status", "command", "rows", "ignored", "own", "reason")
+        return {name: getattr(self, name) for name in names} | {"differences": len(self.differences)}
+
+
+class ProfileProved(Struct, frozen=True, kw_only=True):
+    """Result of ``profiles prove``."""
+
+    profile: str  #: the file
+    recordings: Sequence[RecordingProved]
+
+    def summary(self) -> Sequence[Row]:
+        return [entry.summary() for entry in self.recordings]
+
+    def sections(self) -> dict[str, Sequence[object]]:
+        return {entry.recording: entry.differences for entry in self.recordings if entry.differences}
+
+    @property
+    def status(self) -> Exit:
+        """The exit code."""
+        is_failed = any(entry.status == "failed" for entry in self.recordings)
+        return Exit.CHECK_FAILED if is_failed else Exit.OK
+
+    @property
+    def closing(self) -> Closing:
+        counts = {"failed": "failed", "without a command of dbctl": "not-possible"}
+        details = {
+            text: sum(entry.status == status for entry in self.recordings) for text, status in counts.items()
+        }
+        return Closing(
+            f"Replayed {format_count(len(self.recordings), 'recording')}",
+            format_counts(details) or ["all proven"],
+            is_timed=True,
+        )
+
+
+def prove(request: ProveRequest) -> ProfileProved:
+    """Replay the recordings of a profile.
+
+    Raises:
+        RecordingsMissingError: it has none.
+        RecordingInvalidError: a recording is damaged.
+        NotSupportedError: the installation or the engine cannot compare rows.
+        Others, as ``open_state`` and ``loader.load``.
+    """
+    profile = loader.load(str(request.profile.absolute()))
+    recordings = [
+        stored
+        for stored in list_recordings(request.profile)
+        if request.action in (None, stored.recording.action)
+    ]
+    if not recordings:
+        raise RecordingsMissingError(path=request.profile, action=request.action or "any action")
+    results = [_prove_recording(request, profile, stored) for stored in recordings]
+    return ProfileProved(profile=str(request.profile), recordings=results)
+
+
+def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredRecording) -> RecordingProved:
+    recording, name = stored.recording, stored.folder.name
+    words = find_command(recording, profile)
+    if words is None:
+        return RecordingProved(
+            recording=name,
+            action=recording.action,
+            status="not-possible",
+            reason=f"dbctl has no command for {recording.action}",
+        )
+    options = StateOptions(profile=request.profile, server=request.server, timeout=request.timeout)
+    with ExitStack() as stack:
+        folder = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
+        before, copy = (stack.enter_context(open_state([stored.folder], options)) for _ in range(2))
+        runner = CommandRunner(request.profile, copy, folder, timeout=request.timeout)
+        replayed = runner.run(words)
+        reason = replayed.failure or _check_password(runner, stored, replayed)
+        result = RecordingProved(
+            recording=name, action=recording.action, status="failed", command=" ".join(words), reason=reason
+        )
+        return result if reason else _compare(result, stored, profile, before, copy)
+
+
+def _check_password(runner: CommandRunner, stored: StoredRecording, replayed: Replayed) -> str:
+    """Return why the password that the command set cannot be checked; empty: it is correct, or there is none."""
+    password = replayed.data.get("password")
+    if not password:
+        return ""
+    words = ["users", "check-password", "--password-stdin", "--", stored.recording.subject.login]
+    return runner.run(words, Secret(password)).failure
+
+
+def _compare(
+    result: RecordingProved, stored: StoredRecording, profile: Profile, before: State, copy: State
+) -> RecordingProved:
+    changes = [*read_changes(before, copy)]
+    comparer = Comparer(stored.recording.unrelated, is_own=partial(_is_own, profile))
+    compared = comparer.compare([*decode_changes(stored.recording.changes)], [*decode_changes(changes)])
+    return RecordingProved(
+        recording=result.recording,
+        action=result.action,
+        status="failed" if compared.differences else "proven",
+        command=result.command,
+        rows=compared.rows,
+        ignored=compared.ignored,
+        own=compared.own,
+        differences=compared.differences,
+    )
+
+
+def _is_own(profile: Profile, row: ChangedRow) -> bool:
+    """Whether a row is dbctl's record of the change, or a sign-in, which dbctl ends even if the app does not."""
+    audit, users = profile.audit, profile.users
+    if row.before is None:
+        return audit is not None and row.table == audit.table
+    return users is not None and row.table in {section.table.removesuffix("?") for section in users.signed_in}

@@ -1,0 +1,173 @@
+"""Run dbctl's own commands on a private copy of a state, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dbctl.config.model import STATE_OFF
+from dbctl.extensions.drafts.learning.recordings import Action, Recording
+from dbctl.extensions.drafts.learning.scene import decode_changes
+from dbctl.extensions.drafts.learning.states import State
+from dbctl.files import toml
+from dbctl.files.atomic import create_file
+from dbctl.model import Row, Secret, Struct, now
+from dbctl.profiles.model.profile import Profile
+from dbctl.url import Url
+
+#: The name of the app of the temporary configuration, and of the environment variable with a password of its server.
+_APP, _VARIABLE = "proof", "PROOF_SERVER_PASSWORD"
+#: Seconds until a command that does not end is killed.
+_TIME_LIMIT = 300
+#: Variables of dbctl itself that would change what a command does.
+_OWN = re.compile(r"DBCTL_")
+#: Fields of a new user with options of their own, or with values that the app creates.
+_OTHER_FIELDS = frozenset(
+    {"id", "email", "role", "active", "created_at", "updated_at", "last_login_at", "password"}
+)
+
+
+class Replayed(Struct, frozen=True, kw_only=True):
+    """What a command did."""
+
+    words: Sequence[str]  #: the command, without options that select the app
+    data: Mapping[str, Any]  #: its result
+    failure: str = ""  #: the message of its error; empty: it succeeded
+    begin: datetime
+    end: datetime
+
+
+class CommandRunner:
+    """Runs commands on a state."""
+
+    def __init__(self, profile: Path, state: State, folder: Path, *, timeout: float) -> None:
+        """Write the configuration into ``folder``, which only its owner may read."""
+        self._folder, self._timeout = folder, timeout
+        passwords = [url.password.reveal() for url in state.urls.values() if url.password]
+        #: the variables of the commands; all databases are on one server
+        self._environment = {name: value for name, value in os.environ.items() if not _OWN.match(name)}
+        self._environment[_VARIABLE] = next(iter(passwords), "")
+        lines = [f"[journal]\nfolder = {toml.quoted(STATE_OFF, value=True)}\n\n[apps.{_APP}]\n"]
+        lines.append(
+            f"profile = {toml.quoted(str(profile.absolute()), value=True)}\n\n[apps.{_APP}.databases]\n"
+        )
+        lines += [
+            f"{toml.quoted(name)} = {toml.quoted(_write(url), value=True)}\n"
+            for name, url in state.urls.items()
+        ]
+        self._config = folder / "dbctl.toml"
+        with create_file(self._config) as file:
+            file.write("".join(lines).encode())
+
+    def run(self, words: Sequence[str], secret: Secret | None = None) -> Replayed:
+        """Run a command, with a secret on its standard input; it is confirmed."""
+        options = [f"--config={self._config}", f"--app={_APP}", "--output=json", "--quiet", "--yes"]
+        begin = now()
+        done = subprocess.run(  # noqa: S603 - this Python, without a shell
+            [sys.executable, "-m", "dbctl", *options, f"--timeout={self._timeout}", *words],
+            cwd=self._folder,
+            env=self._environment,
+            input=f"{secret.reveal()}\n" if secret else "",
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.stdout.startswith("{") else {}
+        failure = ""
+        if done.returncode:
+            error = answer.get("error") or {}
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            failure = error.get("message") or lines[-1]
+        return Replayed(words=words, data=answer.get("data") or {}, failure=failure, begin=begin, end=now())
+
+
+def _write(url: Url) -> str:
+    """Return an address whose password is a variable."""
+    text = str(url).replace(":***@", f":${{{_VARIABLE}}}@") if url.password else str(url)
+    return f"{text}?{url.options}" if url.options else text
+
+
+def find_command(recording: Recording, profile: Profile) -> Sequence[str] | None:
+    """Return the command that does what a recording shows; None: dbctl has none."""
+    build = _COMMANDS.get(recording.action)
+    return [*build(recording, profile)] if build else None
+
+
+def _create_user(recording: Recording, profile: Profile) -> Iterator[str]:
+    subject = recording.subject
+    role = subject.role
+    if recording.action == "create-admin" and not role and profile.users:
+        role = profile.users.admin_role
+    yield from ("users", "create")
+    yield from _pass("--email", subject.email)
+    yield from _pass("--role", role)
+    yield from (f"--set={field}={value}" for field, value in _list_entered(recording, profile))
+    if profile.users and profile.users.password:
+        yield "--generate"
+    yield from ("--", subject.login)
+
+
+def _list_entered(recording: Recording, profile: Profile) -> Iterator[tuple[str, str]]:
+    """Yield the further fields of a new user with the texts that the app stored: the admin entered them."""
+    users = profile.users
+    if users is None:
+        return
+    row = find_new_user(recording, profile)
+    for field, column in users.fields.items():
+        is_own = field in _OTHER_FIELDS or field in users.login or field in users.lookup
+        if not is_own and isinstance(column, str) and column not in users.new:
+            text = row.get(column)
+            if isinstance(text, str) and text:
+                yield field, text
+
+
+def find_new_user(recording: Recording, profile: Profile) -> Row:
+    """Return the row of the user that a recording created; empty: it has none."""
+    table = profile.users.table if profile.users else ""
+    rows = (row.after for row in decode_changes(recording.changes, table) if row.before is None and row.after)
+    return next(rows, {})
+
+
+def _pass(option: str, value: str) -> Iterator[str]:
+    if value:
+        yield f"{option}={value}"
+
+
+def _act(
+    *words: str, options: Sequence[str] = (), further: str = ""
+) -> Callable[[Recording, Profile], Iterator[str]]:
+    """Return what builds a command about the login of a recording, with ``further`` of its subject."""
+
+    def build(recording: Recording, _profile: Profile) -> Iterator[str]:
+        subject = recording.subject
+        yield from (*words, *options, "--", subject.login)
+        if further:
+            yield getattr(subject, further)
+
+    return build
+
+
+def _change_setting(recording: Recording, _profile: Profile) -> Iterator[str]:
+    yield from ("settings", "set", "--", recording.subject.setting, recording.subject.value)
+
+
+#: By action, what builds the command of dbctl; dbctl neither signs users in nor creates tokens.
+_COMMANDS: Mapping[Action, Callable[[Recording, Profile], Iterator[str]]] = {
+    "create-user": _create_user,
+    "create-admin": _create_user,
+    "set-password": _act("users", "set-password", options=["--generate"]),
+    "set-role": _act("users", "set-role", further="role"),
+    "deactivate": _act("users", "deactivate"),
+    "activate": _act("users", "activate"),
+    "delete-user": _act("users", "delete"),
+    "sign-out": _act("sessions", "revoke"),
+    "change-setting": _change_setting,
+}

@@ -1,0 +1,141 @@
+"""``profiles prove``: dbctl's commands write the rows that the app wrote, or the differences are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.extensions.drafts.learning.recorded_app import RecordedApp, hash_password
+
+CREATED = "2026-03-04 05:06:07"
+CREATE = f"""
+    insert into users values (9, 'cy', 'cy@example.org', 'customer', '{hash_password()}', '{"0a" * 16}', 'free', 1, '{CREATED}');
+    insert into carts values ('6d1d8a5b-0c6f-4b8f-8a53-1c11f5dca4f5', 9, 'user-9');
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return RecordedApp(tmp_path)
+
+
+@pytest.fixture
+def prove(shop, answer):
+    def run(*words: str, status: int = 0) -> dict:
+        return answer("profiles", "prove", str(shop.profile), *words, status=status)["data"]
+
+    return run
+
+
+def record_creation(shop, statements: str = CREATE) -> None:
+    shop.record("create-user", "cy", statements, email="cy@example.org")
+
+
+def test_new_user_is_proven_with_other_keys_times_random_values_and_hash(shop, prove):
+    record_creation(shop)
+    (result,) = prove()["recordings"]
+    assert (result["status"], result["rows"], result["differences"]) == ("proven", 2, [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "column", "values"),
+    [
+        ('plan = "free"', 'plan = "paid"', "plan", ('"free"', '"paid"')),
+        ('default = "customer"', 'default = "admin"', "role", ('"customer"', '"admin"')),
+        ('":hex-32"', '":hex-40"', "token", ("***", "***")),
+        ('"user-{id}"', '"user-{username}"', "owner", ('"user-9"', '"user-cy"')),
+        ("$600000$", "$500000$", "hash", ("***", "***")),
+    ],
+)
+def test_wrong_value_of_a_new_row_is_a_difference(shop, prove, old, new, column, values):
+    record_creation(shop)
+    shop.replace(old, new)
+    (result,) = prove(status=4)["recordings"]
+    (difference,) = result["differences"]
+    assert (result["status"], difference["column"], difference["recorded"]) == ("failed", column, values[0])
+    assert values[1] in (None, difference["replayed"])
+
+
+def test_other_form_of_time_is_a_difference(shop, prove):
+    shop.execute("update users set created = null")
+    record_creation(shop)
+    shop.replace('time = "sqlite-time"', 'time = "iso-ms"')
+    (difference,) = prove(status=4)["recordings"][0]["differences"]
+    assert (difference["column"], difference["recorded"]) == ("created", f'"{CREATED}"')
+
+
+def test_missing_row_of_a_new_user_is_a_difference(shop, prove):
+    record_creation(shop, CREATE + "insert into orders values (7, 9, 'welcome');")
+    (difference,) = prove(status=4)["recordings"][0]["differences"]
+    assert (difference["table"], difference["column"], difference["replayed"]) == ("main.orders", "", None)
+    assert difference["recorded"] == 'added id=7 user_id=9 item="welcome"'
+
+
+def test_time_far_from_the_others_is_a_difference(shop, prove):
+    shop.execute("alter table users add expires text")
+    shop.replace('plan = "free"', 'plan = "free", expires = ":now"')
+    columns = "(id, username, email, role, hash, token, plan, active, created, expires)"
+    record_creation(
+        shop,
+        CREATE.replace("into users", f"into users {columns}").replace(
+            f"'{CREATED}'", f"'{CREATED}', '2026-03-05 05:06:07'"
+        ),
+    )
+    (difference,) = prove(status=4)["recordings"][0]["differences"]
+    assert difference["column"] in ("created", "expires")
+
+
+def test_password_is_proven_and_sign_ins_that_dbctl_ends_are_its_own(shop, prove):
+    shop.record("set-password", "bo", f"update users set hash = '{hash_password('second')}' where id = 2")
+    (result,) = prove()["recordings"]
+    assert (result["status"], result["rows"], result["own"]) == ("proven", 1, 1)
+
+
+def test_deletion_is_proven_and_a_missing_cascade_fails(shop, prove):
+    deletions = (
+        "delete from orders where user_id = 2",
+        "delete from carts where user_id = 2",
+        "delete from users where id = 2",
+    )
+    shop.record("delete-user", "bo", ";".join([*deletions, "delete from sessions where user_id = 2"]))
+    assert prove()["recordings"][0]["rows"] == 4
+    shop.replace('cascade = ["orders.user_id", ', 'clear = ["orders.user_id"]\ncascade = [')
+    differences = prove(status=4)["recordings"][0]["differences"]
+    assert {(entry["table"], entry["key"]) for entry in differences} == {("main.orders", "id=2")}
+
+
+def test_deactivation_activation_and_role_are_proven(shop, prove):
+    shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
+    shop.record("activate", "bo", "update users set active = 1 where id = 2")
+    shop.record("set-role", "bo", "update users set role = 'admin' where id = 2", role="admin")
+    assert [entry["status"] for entry in prove()["recordings"]] == ["proven"] * 3
+    (result,) = prove("--action", "activate")["recordings"]
+    assert (result["action"], result["command"]) == ("activate", "users activate -- bo")
+
+
+def test_unrelated_changes_are_counted_and_not_compared(shop, prove):
+    shop.record(
+        "deactivate",
+        "bo",
+        "update users set active = 0 where id = 2; insert into log values (1, 'bo'); update users set created = 'x' where id = 1",
+        unrelated=["log", "users.created"],
+    )
+    (result,) = prove()["recordings"]
+    assert (result["status"], result["rows"], result["ignored"]) == ("proven", 1, 2)
+
+
+def test_failure_of_the_command_is_the_reason(shop, prove):
+    shop.record("delete-user", "ada", "delete from users where id = 1")
+    (result,) = prove(status=4)["recordings"]
+    assert (result["status"], result["differences"]) == ("failed", [])
+    assert "no active 'admin' left" in result["reason"]
+
+
+def test_action_without_a_command_is_neither_proven_nor_failed(shop, prove):
+    shop.record("sign-in", "bo", "insert into sessions values ('s3', 2)")
+    (result,) = prove()["recordings"]
+    assert (result["status"], result["command"]) == ("not-possible", "")
+
+
+def test_profile_without_recordings_is_not_proven(shop, answer):
+    result = answer("profiles", "prove", str(shop.profile), status=5)
+    assert result["error"]["code"] == "recordings-missing"
