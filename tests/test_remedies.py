@@ -13,6 +13,7 @@ import pytest
 import typer
 
 import dbctl
+from dbctl.cli.main import create_root
 from dbctl.errors.base import Invocation, Remedy, load_registry, set_invocation
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.restore import UndoMissingError
@@ -75,7 +76,7 @@ def parse_command(line: str) -> None:
     Raises:
         TyperException: no such command or option is declared, or an argument is missing.
     """
-    command = reference.add_common_options(reference.get_group(reference.app))
+    command = create_root()
     arguments, context = shlex.split(re.sub(r"\{\w+\}|\b[A-Z]{2,}\b", "1", line)), None
     name = "dbctl"
     while True:
