@@ -1,33 +1,38 @@
 """``dbctl profiles learn``: learn what an app writes."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import structs
 
-from dbctl.cli._support.emit import emit
+from dbctl import progress, signals
+from dbctl.cli._support.emit import emit, end_line_on_interrupt, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.drafts.learning.recordings import Action
+from dbctl.render import streams
 from dbctl.spec import Example
 
 if TYPE_CHECKING:
-    from dbctl.extensions.drafts.learning.learn import Learned
+    from dbctl.extensions.drafts.learning.learn import Learned, LearnRequest
 
 GROUP = Group("profiles")
 
 
+@Example("profiles learn create-user --after 'flask users create \"$DBCTL_LOGIN\"' --to app.toml")
 @Example(
     "profiles learn create-user --before 1.sql.gz --after 2.sql.gz --login ida --password-stdin --to app.toml"
 )
-@Example("profiles learn set-password --before before.db --after after.db --login alice --to app.toml")
 @GROUP.command("learn", answers=lambda: (Learned,), only_answers=False)
 def learn(
     session: Session,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="What was done in the app.")],
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="What is done in the app.")],
     to: Annotated[
         Path,
         typer.Option(
@@ -37,25 +42,42 @@ def learn(
         ),
     ],
     login: Annotated[
-        str, typer.Option("--login", metavar="LOGIN", help="Login of the user on whom the app acted.")
-    ],
+        str,
+        typer.Option(
+            "--login",
+            metavar="LOGIN",
+            help="Login of the user on whom the app acts; default for a new user of a running app: a generated one.",
+        ),
+    ] = "",
     before: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--before",
             metavar="FILE",
             help="Backup, dump or file of the database before the action; repeatable for several databases.",
         ),
-    ],
-    after: Annotated[list[Path], typer.Option("--after", metavar="FILE", help="The same after the action.")],
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="FILE|COMMAND",
+            help="With --before, the same after the action. Otherwise a command line for sh that does the action; "
+            "it has DBCTL_LOGIN, DBCTL_EMAIL, DBCTL_PASSWORD and DBCTL_ROLE.",
+        ),
+    ] = None,
     email: Annotated[
-        str, typer.Option("--email", metavar="EMAIL", help="E-mail address that was entered.")
+        str, typer.Option("--email", metavar="EMAIL", help="E-mail address that is entered.")
     ] = "",
     role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="Name of the role that was selected.")
+        str, typer.Option("--role", metavar="ROLE", help="Name of the role that is selected.")
     ] = "",
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password that was entered from standard input.")
+        bool,
+        typer.Option(
+            "--password-stdin",
+            help="Read the password that is entered from standard input; default for a running app: a generated one.",
+        ),
     ] = False,
     users: Annotated[
         str, typer.Option("--users", metavar="TABLE", help="Of a new profile: the table of users.")
@@ -63,31 +85,91 @@ def learn(
     interface: Annotated[
         str, typer.Option("--interface", metavar="TEXT", help="How the action was done, such as 'the API'.")
     ] = "",
+    watch: Annotated[
+        float,
+        typer.Option(
+            "--watch",
+            metavar="SECONDS",
+            min=0,
+            help="Seconds for which a running app is watched without an action, to see what changes by itself.",
+        ),
+    ] = 2,
 ) -> int:
     """Learn from two states of an app's database what one of its actions writes, and extend the profile.
 
-    The rows of all tables are compared. Each changed value is explained by what was entered, by the time, by a new key, or as a
-    random or constant value. Each line of the profile that follows has the demonstrations as evidence; what stays unexplained is an
-    open decision. The state before the action, and the changes, are recorded next to the profile.
+    Without --before, the databases of --app or --url are read before and after the action, which you do in the running app, or
+    which the command of --after does. The rows of all tables are compared. Each changed value is explained by what was entered,
+    by the time, by a new key, or as a random or constant value. Each line of the profile that follows has the demonstrations as
+    evidence; what stays unexplained is an open decision. The state before the action, and the changes, are recorded next to the
+    profile.
     """
     from dbctl.cli._support.emit import PasswordSource, read_password
-    from dbctl.extensions.drafts.learning import learn as learning
+    from dbctl.extensions.drafts.learning.learn import LearnRequest
     from dbctl.extensions.drafts.learning.recordings import Subject
 
-    password = read_password(session, PasswordSource(stdin=True)) if password_stdin else None
+    request = LearnRequest(
+        action=action,
+        subject=Subject(login=login, email=email, role=role),
+        password=read_password(session, PasswordSource(stdin=True)) if password_stdin else None,
+        interface=interface,
+        profile=to,
+        users=users,
+        timeout=session.options.timeout,
+    )
+    with signals.critical_result():
+        if before:
+            return emit(session, _learn_files(session, request, before, after or ()))
+        return emit(session, _learn_live(session, request, after or (), watch))
+
+
+def _learn_files(
+    session: Session, request: "LearnRequest", before: Sequence[Path], after: Sequence[str]
+) -> "Learned":
+    from dbctl.extensions.drafts.learning.learn import learn
+
     urls = loader.parse_urls(session.options.url or (), Path.cwd())
     if len(urls) > 1:
         raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
-    request = learning.LearnRequest(
-        action=action,
-        subject=Subject(login=login, email=email, role=role),
-        password=password,
-        interface=interface,
-        before=before,
-        after=after,
-        profile=to,
-        users=users,
-        server=next(iter(urls.values()), None),
-        timeout=session.options.timeout,
+    if not after:
+        raise UsageError(detail="--before: pass the state after the action, too: --after FILE")
+    if not request.subject.login and request.action != "change-setting":
+        raise UsageError(detail="--before: name the user on whom the app acted: --login LOGIN")
+    return learn(
+        structs.replace(
+            request, before=before, after=[*map(Path, after)], server=next(iter(urls.values()), None)
+        )
     )
-    return emit(session, learning.learn(request))
+
+
+def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str], watch: float) -> "Learned":
+    from dbctl.extensions.drafts.learning import live
+
+    if len(after) > 1:
+        raise UsageError(detail="--after: without --before, it is one command line")
+    if not (after or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise UsageError(
+            detail="no terminal to wait for the action: pass --after COMMAND, or --before FILE and --after FILE"
+        )
+    action, subject = request.action, live.generate_subject(request.action, request.subject)
+    if not subject.login and action != "change-setting":
+        raise UsageError(detail=f"{action}: name the user on whom the app acts: --login LOGIN")
+    password = request.password
+    if action in live.SETS_PASSWORD and not password:
+        password = live.generate_password()
+    request = structs.replace(request, subject=subject, password=password)
+    source = live.LiveSource(
+        app=loader.find_app(session.selection), database=session.options.db, watch_seconds=watch
+    )
+
+    def perform() -> None:
+        if after:
+            live.run_command(after[0], subject, password)
+            return
+        with progress.pause(), end_line_on_interrupt():
+            streams.remark(live.describe_action(action, subject, password))
+            streams.remark("Then press Enter: ")
+            if not sys.stdin.readline():
+                raise typer.Abort
+
+    with show_progress(session, "comparing"):
+        return live.learn_live(request, source, perform)

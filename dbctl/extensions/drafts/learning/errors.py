@@ -19,6 +19,13 @@ class DemonstrationWrongError(DbctlError, status=Exit.CHECK_FAILED):
     default_hint = "Repeat the action in the app, with the login that --login names."
 
 
+class ActionFailedError(DbctlError, status=Exit.CHECK_FAILED):
+    """Context: ``output`` is the last line of the command."""
+
+    sentence = "the command of the action failed: {reason}; its output ends with {output!r}"
+    remedy = f"{_NOTHING} Run the command until it succeeds, and learn again."
+
+
 class StatesUnrelatedError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "the two states are not of one database: {reason}"
     remedy = f"{_NOTHING} Pass the states directly before and after the action."

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dbctl.errors.base import DbctlError
+from dbctl import signals
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.extensions import registry
 from dbctl.extensions.drafts.draft import NAME, draft_profile
-from dbctl.extensions.drafts.learning.errors import DemonstrationEmptyError, DemonstrationWrongError
+from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
 from dbctl.extensions.drafts.learning.lessons import find_rule
 from dbctl.extensions.drafts.learning.profile_file import describe_decisions, extend_profile, find_value
 from dbctl.extensions.drafts.learning.recordings import (
@@ -26,6 +26,7 @@ from dbctl.extensions.drafts.learning.recordings import (
 )
 from dbctl.extensions.drafts.learning.scene import Lesson, Scene
 from dbctl.extensions.drafts.learning.states import (
+    OpenDatabases,
     State,
     StateOptions,
     open_state,
@@ -52,8 +53,10 @@ class LearnRequest(Struct, frozen=True, kw_only=True):
     subject: Subject
     password: Secret | None = None  #: that was entered in the app
     interface: str = ""  #: how the action was done
-    before: Sequence[Path]  #: files of the state before the action
-    after: Sequence[Path]
+    before: Sequence[
+        Path
+    ] = ()  #: files of the state before the action; empty: the database of the running app is read
+    after: Sequence[Path] = ()
     profile: Path  #: the file that is extended, or created
     users: str = ""  #: of a new profile: the table of users; empty: the one that looks most like it
     server: Url | None = None  #: where dumps of servers are loaded
@@ -122,52 +125,74 @@ def learn(request: LearnRequest) -> Learned:
         NotSupportedError: the installation or the engine cannot compare rows.
         Others, as ``open_state`` and ``draft_profile``.
     """
-    exists = request.profile.exists()
     options = StateOptions(
-        profile=request.profile if exists else None, server=request.server, timeout=request.timeout
+        profile=request.profile if request.profile.exists() else None,
+        server=request.server,
+        timeout=request.timeout,
+        in_place=True,
     )
     with open_state(request.before, options) as before, open_state(request.after, options) as after:
-        require_same_database(before, after)
-        changes = list(read_changes(before, after))
-        if not changes:
-            raise DemonstrationEmptyError
-        refuse_mass_changes(request.action, changes)
-        text = _read_profile(request, before)
-        earlier = [
-            stored.recording
-            for stored in list_recordings(request.profile)
-            if stored.recording.action == request.action
-        ]
-        scene = Scene(
-            action=request.action,
-            interface=request.interface,
-            subject=request.subject,
-            password=request.password,
-            changes=changes,
-            earlier=earlier,
-            before=before.databases,
-            after=after.databases,
-            evidence={
-                name: gather_evidence(db, before.urls[name].engine) for name, db in before.databases.items()
-            },
-            profile=_parse(request.profile, text),
-        )
-        lesson = find_rule(request.action)(scene)
-        extended = extend_profile(text, lesson)
-        _require_consistent(request.profile, extended)
-        recording = Recording(
-            action=request.action,
-            subject=request.subject,
-            interface=request.interface,
-            recorded_at=now(),
-            changes=changes,
-            unrelated=lesson.unrelated,
-        )
-        folder = _write(request.profile, extended, before, recording, profile=scene.profile.name)
-    return _create_result(request, lesson, recording, folder, text=text, created=not exists)
+        text = read_profile(request, before, origin=", ".join(map(str, request.before)))
+        return learn_difference(request, before, after, text=text)
 
 
-def read_changes(before: State, after: State) -> Iterator[TableChange]:
+def learn_difference(
+    request: LearnRequest,
+    before: State,
+    after: OpenDatabases,
+    *,
+    text: str,
+    control: Sequence[TableChange] = (),
+) -> Learned:
+    """Explain what differs between two states, and extend the profile; raises as ``learn``.
+
+    Args:
+        request: the demonstration.
+        before: the state before the action.
+        after: the state after it.
+        text: of the profile, from ``read_profile``.
+        control: what the app changed without an action.
+    """
+    is_new = not request.profile.exists()
+    require_same_database(before, after)
+    changes = list(read_changes(before, after))
+    earlier = [
+        stored.recording
+        for stored in list_recordings(request.profile)
+        if stored.recording.action == request.action
+    ]
+    scene = Scene(
+        action=request.action,
+        interface=request.interface,
+        subject=request.subject,
+        password=request.password,
+        changes=changes,
+        earlier=earlier,
+        before=before.databases,
+        after=after.databases,
+        evidence={
+            name: gather_evidence(db, before.urls[name].engine) for name, db in before.databases.items()
+        },
+        profile=parse_profile(request.profile, text),
+    )
+    scene, noise = remove_noise(scene, control)
+    refuse_wrong(scene)
+    lesson = find_rule(request.action)(scene)
+    extended = extend_profile(text, lesson)
+    _require_consistent(request.profile, extended)
+    recording = Recording(
+        action=request.action,
+        subject=request.subject,
+        interface=request.interface,
+        recorded_at=now(),
+        changes=scene.changes,
+        unrelated=lesson.unrelated,
+    )
+    folder = _write(request.profile, extended, before, recording, profile=scene.profile.name)
+    return _create_result(request, lesson, recording, folder, text=text, created=is_new, noise=noise)
+
+
+def read_changes(before: OpenDatabases, after: OpenDatabases) -> Iterator[TableChange]:
     """Yield what differs between two states; raises as ``Extension.read_changes``."""
     hint = "Install all of dbctl."
     read: Callable[..., Iterator[TableChange]] = registry.require("read_changes", "comparing rows", hint)
@@ -175,28 +200,21 @@ def read_changes(before: State, after: State) -> Iterator[TableChange]:
         yield from read(db, after.databases[name], name, limit=MOST_ROWS)
 
 
-def refuse_mass_changes(action: Action, changes: Sequence[TableChange]) -> None:
-    """Refuse changes of so many rows that they are not those of one action."""
-    for change in changes:
-        if change.images is None:
-            raise DemonstrationWrongError(
-                action=action,
-                reason=f"in {change.table}, {change.reason}",
-                hint="Pass the states directly before and after the action.",
-            )
-
-
-def _read_profile(request: LearnRequest, before: State) -> str:
-    """Return the text of the profile, or a draft if there is none."""
+def read_profile(request: LearnRequest, before: State, *, origin: str) -> str:
+    """Return the text of the profile, or a draft from ``origin`` if there is none."""
     if request.profile.exists():
         return toml.read_text(request.profile)
     name = request.profile.stem if NAME.fullmatch(request.profile.stem) else "app"
     main = next(iter(before.urls.values()))
-    origin = ", ".join(map(str, request.before))
     return draft_profile(main, name=name, users=request.users, timeout=request.timeout, origin=origin).profile
 
 
-def _parse(path: Path, text: str) -> Any:
+def parse_profile(path: Path, text: str) -> Any:
+    """Return the profile with this text.
+
+    Raises:
+        ProfileInvalidError: it is invalid.
+    """
     try:
         return loader.parse(text)
     except toml.TomlError as error:
@@ -206,36 +224,41 @@ def _parse(path: Path, text: str) -> Any:
 
 def _require_consistent(path: Path, text: str) -> None:
     """Check the extended profile, so that no invalid one is written."""
-    for key, reason in find_inconsistencies(_parse(path, text)):
+    for key, reason in find_inconsistencies(parse_profile(path, text)):
         problem = toml.create_problem(text, key, reason)
         raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=problem.reason)
 
 
 def _write(path: Path, text: str, before: State, recording: Recording, *, profile: str) -> Path:
-    """Write the recording, and then the profile; after an error, neither is there."""
+    """Write the recording, and then the profile; after an error or a signal, neither is there."""
     if not path.parent.is_dir():
         raise FileFailedError(path=path, reason="its folder does not exist")
     folder = choose_folder(path, recording.action)
-    store_state(before, folder, profile=profile)
-    with remove_on_error(folder):
+    try:
+        store_state(before, folder, profile=profile)
         write_content(folder, recording)
-        with write_atomically(path, mode=0o644, replace=True) as file:
-            file.write(text)
+        with signals.block_signals():
+            with write_atomically(path, mode=0o644, replace=True) as file:
+                file.write(text)
+            signals.commit_point()
+    except BaseException:  # also a signal: there must be no recording that the profile does not have
+        with signals.block_signals():
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # other recordings are in it
+                folder.parent.rmdir()
+        raise
     return folder
 
 
-@contextmanager
-def remove_on_error(folder: Path) -> Iterator[None]:
-    """Delete a folder if the block fails."""
-    try:
-        yield
-    except (DbctlError, OSError):
-        shutil.rmtree(folder)
-        raise
-
-
 def _create_result(
-    request: LearnRequest, lesson: Lesson, recording: Recording, folder: Path, *, text: str, created: bool
+    request: LearnRequest,
+    lesson: Lesson,
+    recording: Recording,
+    folder: Path,
+    *,
+    text: str,
+    created: bool,
+    noise: Sequence[str],
 ) -> Learned:
     earlier = toml.loads(text)
     own = [change for change in recording.changes if change.table not in recording.unrelated]
@@ -256,6 +279,6 @@ def _create_result(
             for key in lesson.keys
         ],
         decisions=describe_decisions(lesson.decisions),
-        unrelated=[f"{place}: {reason}" for place, reason in lesson.unrelated.items()],
+        unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
         learned_notes=lesson.notes,
     )

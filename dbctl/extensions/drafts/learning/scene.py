@@ -79,24 +79,32 @@ class Scene(Struct, frozen=True, kw_only=True):
         """Yield the changed rows, of one table or of all."""
         yield from decode_changes(self.changes, table)
 
+    @property
+    def login_columns(self) -> Sequence[str]:
+        """The columns of users that contain logins."""
+        fields = self.user_fields
+        return [fields[field] for field in self.users.login if field in fields]
+
+    def list_users(self, *, after: bool = False) -> Sequence[Row]:
+        """Return the rows with the login of the subject before the action, or after it, with all their columns."""
+        db = (self.after if after else self.before)[self.users_database]
+        table = db.tables()[self.users.table]
+        columns, matches = [*table.columns], dict[str, Row]()
+        for column in self.login_columns:
+            for values in db.select(table.name, columns, [Condition(column, "same", self.subject.login)]):
+                row = dict(zip(columns, values, strict=True))
+                matches[str(row[self.users.id.column])] = row
+        return list(matches.values())
+
     def find_user(self, *, after: bool = False) -> Row:
         """Return the row of the subject before the action, or after it, with all its columns.
 
         Raises:
             DemonstrationWrongError: no user, or several, have the login.
         """
-        db = (self.after if after else self.before)[self.users_database]
-        table = db.tables()[self.users.table]
-        columns = [*table.columns]
-        fields = self.user_fields
-        logins = [fields[field] for field in self.users.login if field in fields]
-        matches = dict[str, Row]()
-        for column in logins:
-            for values in db.select(table.name, columns, [Condition(column, "same", self.subject.login)]):
-                row = dict(zip(columns, values, strict=True))
-                matches[str(row[self.users.id.column])] = row
+        matches = self.list_users(after=after)
         if len(matches) == 1:
-            return next(iter(matches.values()))
+            return matches[0]
         state, count = (
             "after" if after else "before",
             f"{len(matches)} users have" if matches else "no user has",

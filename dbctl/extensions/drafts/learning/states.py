@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -15,23 +14,25 @@ from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import LoadRequest
+from dbctl.engines.contract.dumps import DumpRequest, LoadRequest
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.drafts.learning.errors import StatesUnrelatedError
-from dbctl.files import atomic, compression, temp
+from dbctl.files import atomic, compression, mounts, temp
 from dbctl.files.codecs import SUFFIXES
 from dbctl.model import Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
 from dbctl.services.backup import verifier
+from dbctl.services.backup.create import create_backup
+from dbctl.services.backup.databases import open_dumps, select_databases
 from dbctl.services.backup.encryption import is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member, serialize
 from dbctl.services.backup.member_files import MemberReader, open_reader
 from dbctl.services.backup.named_files import stage_backup
 from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import Source
 from dbctl.stores.base import MANIFEST
 from dbctl.url import Url
 
@@ -46,14 +47,21 @@ class StateOptions(Struct, frozen=True, kw_only=True):
     profile: Path | None = None  #: None: there is no profile yet, and each file is one database
     server: Url | None = None  #: where dumps of servers are loaded
     timeout: float
+    #: whether the copies are only read: a file that needs no load is not copied again
+    in_place: bool = False
 
 
-class State(Struct, frozen=True, kw_only=True):
-    """The databases of an app at one moment, as private copies, which may be changed."""
+class OpenDatabases(Struct, frozen=True, kw_only=True):
+    """The databases of an app, open for reading."""
 
-    manifest: Manifest
     urls: Mapping[str, Url]
     databases: Mapping[str, Readable]
+
+
+class State(OpenDatabases, frozen=True, kw_only=True):
+    """The databases of an app at one moment, as private copies, which may be changed unless they are read in place."""
+
+    manifest: Manifest
     members: Mapping[str, Path]  #: the decoded file of each database
 
 
@@ -82,13 +90,10 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
                     subject=str(path),
                     hint="Restore it with --to, and learn from the copy.",
                 )
-            reader = stack.enter_context(open_reader(repository.store, None))  # type: ignore[arg-type] # nothing is encrypted
-            for member in manifest.members:
-                if member.form != "dump" or not member.database:
-                    continue
-                if member.database in urls:
-                    raise UsageError(detail=f"{path}: {member.database} is in several files")
-                _load_member(stack, app, _Part(manifest, member, reader, folder), urls, databases, members)
+            if twice := next((name for name in manifest.databases if name in urls), ""):
+                raise UsageError(detail=f"{path}: {twice} is in several files")
+            loader = _Loader(app, folder, urls, databases, members, in_place=options.in_place)
+            loader.load(stack, manifest, repository)
             manifests.append(manifest)
         yield State(
             manifest=structs.replace(
@@ -100,36 +105,85 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
         )
 
 
-class _Part(Struct, frozen=True):
-    """One file of a state."""
+class _Loader(Struct, frozen=True):
+    """What loads the members of backups, and collects the databases."""
 
-    manifest: Manifest
-    member: Member
-    reader: MemberReader
+    app: App
     folder: Path
+    urls: dict[str, Url]
+    databases: dict[str, Readable]
+    members: dict[str, Path]
+    in_place: bool
+
+    def load(self, stack: ExitStack, manifest: Manifest, repository: Repository) -> None:
+        """Load each database of a backup into a temporary one, and open it, until the stack is closed."""
+        reader = stack.enter_context(open_reader(repository.store, None))  # type: ignore[arg-type] # nothing is encrypted
+        for member in manifest.members:
+            if member.form == "dump" and member.database:
+                self._load_member(stack, manifest, member, reader)
+
+    def _load_member(
+        self, stack: ExitStack, manifest: Manifest, member: Member, reader: MemberReader
+    ) -> None:
+        app, name, target = self.app, member.database, self.app.target(member.database)
+        file = reader.decode(manifest, member, target)
+        url = verifier.trial_server(app, member) or app.url(name)
+        if url.is_file:
+            url = Url(engine=url.engine, path=str(self.folder / f"{name}.db"))
+        engine = registry.load_engine(url.engine)
+        request = LoadRequest(path=file, dump=member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES)
+        restore_target = engine.restore_target(url, target)
+        if self.in_place:
+            url = stack.enter_context(restore_target.restored_copy(request))
+        else:
+            url = stack.enter_context(restore_target.trial_restore(request)).url
+        self.urls[name], self.members[name] = url, file
+        self.databases[name] = stack.enter_context(
+            closing(engine.open_for_reading(url, target, timeout=app.timeout))
+        )
 
 
-def _load_member(
-    stack: ExitStack,
-    app: App,
-    part: _Part,
-    urls: dict[str, Url],
-    databases: dict[str, Readable],
-    members: dict[str, Path],
-) -> None:
-    """Load one member into a temporary database, and open it."""
-    name, target = part.member.database, app.target(part.member.database)
-    file = part.reader.decode(part.manifest, part.member, target)
-    url = verifier.trial_server(app, part.member) or app.url(name)
-    if url.is_file:
-        url = Url(engine=url.engine, path=str(part.folder / f"{name}.db"))
-    engine = registry.load_engine(url.engine)
-    request = LoadRequest(path=file, dump=part.member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES)
-    trial = stack.enter_context(engine.restore_target(url, target).trial_restore(request))
-    urls[name], members[name] = trial.url, file
-    databases[name] = stack.enter_context(
-        closing(engine.open_for_reading(trial.url, target, timeout=app.timeout))
-    )
+@contextmanager
+def open_snapshot(app: App, folder: Path) -> Iterator[State]:
+    """Yield a consistent copy of each database of a running app, which ``store_state`` can store.
+
+    Raises:
+        InsufficientSpaceError: the folder has not enough free space.
+        Others, as ``create_backup`` and ``RestoreTarget.restored_copy``.
+    """
+    names, _ = select_databases(app)
+    repository = Repository(app, str(folder))
+    manifest = create_backup(repository, [Source(app, name, is_plain=True) for name in names])
+    app.close()
+    with ExitStack() as stack:
+        loader = _Loader(app, folder, {}, {}, {}, in_place=True)
+        loader.load(stack, manifest, repository)
+        yield State(manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members)
+
+
+@contextmanager
+def open_current(app: App, folder: Path, names: Collection[str]) -> Iterator[OpenDatabases]:
+    """Yield databases of a running app as they are now: a copy of a file, so that its writers do not wait, and those of a server.
+
+    Raises:
+        InsufficientSpaceError: the folder has not enough free space.
+    """
+    with ExitStack() as stack:
+        urls, databases = dict[str, Url](), dict[str, Readable]()
+        for name in names:
+            url = app.url(name)
+            if not app.restore_target(name).requires_load:
+                dumps, path = open_dumps(app, name), folder / f"{name}.db"
+                mounts.require_space(folder, dumps.estimate_dump_size())
+                stack.callback(path.unlink, missing_ok=True)
+                dumps.dump(DumpRequest(path))
+                url = Url(engine=url.engine, path=str(path))
+            urls[name] = url
+            databases[name] = stack.enter_context(
+                closing(app.engine(name).open_for_reading(url, app.target(name), timeout=app.timeout))
+            )
+        app.close()
+        yield OpenDatabases(urls=urls, databases=databases)
 
 
 @contextmanager
@@ -156,7 +210,7 @@ def _open_app(paths: Sequence[Path], options: StateOptions, folder: Path) -> Ite
         yield app
 
 
-def require_same_database(before: State, after: State) -> None:
+def require_same_database(before: OpenDatabases, after: OpenDatabases) -> None:
     """Check that two states have the same databases, tables and columns.
 
     Raises:
@@ -175,7 +229,7 @@ def require_same_database(before: State, after: State) -> None:
 
 
 def store_state(state: State, folder: Path, *, profile: str) -> None:
-    """Write a state as a backup folder that ``open_state`` reads; on failure, the folder is deleted.
+    """Write a state as a backup folder that ``open_state`` reads; the caller deletes the folder after a failure.
 
     Raises:
         FileFailedError, DiskFullError: it cannot be written.
@@ -185,20 +239,16 @@ def store_state(state: State, folder: Path, *, profile: str) -> None:
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
-    try:
-        members = [
-            _store_member(member, state.members[member.database], folder)
-            for member in state.manifest.members
-            if member.database in state.members
-        ]
-        manifest = structs.replace(
-            state.manifest, id=folder.name, app=profile, profile=profile, members=members, left_out=()
-        )
-        with atomic.create_file(folder / MANIFEST) as file:
-            file.write(serialize(manifest).encode())
-    except (DbctlError, OSError):
-        shutil.rmtree(folder)
-        raise
+    members = [
+        _store_member(member, state.members[member.database], folder)
+        for member in state.manifest.members
+        if member.database in state.members
+    ]
+    manifest = structs.replace(
+        state.manifest, id=folder.name, app=profile, profile=profile, members=members, left_out=()
+    )
+    with atomic.create_file(folder / MANIFEST) as file:
+        file.write(serialize(manifest).encode())
 
 
 def _store_member(member: Member, file: Path, folder: Path) -> Member:
