@@ -61,10 +61,13 @@ def find_affected_rows(
         ConstraintError: rows without ON DELETE action reference the deleted rows.
     """
     deleted, set_null = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...]], list[Where]]()
+    earlier = dict[str, Sequence[Where]]()
     for table, conditions in starts.items():
         paths = _CascadePaths(deleted={}, set_null={}, blocking={})
         _follow(db, table, [AnyOf(conditions)], before, paths)
-        _refuse_blocking_rows(db, paths)
+        deleted_before = {name: [*deleted.get(name, ()), *where] for name, where in earlier.items()}
+        _refuse_blocking_rows(db, paths, deleted | deleted_before)
+        earlier[table] = conditions
         for name, where in paths.deleted.items():
             deleted.setdefault(name, []).extend(where)
         for place, where in paths.set_null.items():
@@ -143,11 +146,15 @@ def count_affected_rows(
     return {table: rows for table, rows in counts.items() if rows}
 
 
-def _refuse_blocking_rows(db: Readable, paths: _CascadePaths) -> None:
+def _refuse_blocking_rows(
+    db: Readable, paths: _CascadePaths, deleted_before: Mapping[str, Sequence[Where]]
+) -> None:
+    """Refuse rows that reference deleted rows; ``deleted_before`` are those that were deleted before."""
     for (name, action), where in paths.blocking.items():
         # Rows that another path deletes do not block, except with RESTRICT, which is checked immediately.
+        others = {} if action == "RESTRICT" else paths.deleted
         rows = db.count(
-            name, [AnyOf(where), *_not_deleted(name, {} if action == "RESTRICT" else paths.deleted)]
+            name, [AnyOf(where), *_not_deleted(name, others), *_not_deleted(name, deleted_before)]
         )
         if rows:
             reason = f"{format_count(rows, 'row')} of {name} still reference the rows"

@@ -207,3 +207,12 @@ def test_rows_below_a_row_with_a_key_of_two_columns_are_those_of_both(tmp_path):
         connection.execute("pragma foreign_keys = on")
         connection.execute("delete from people where id = 1")
         assert connection.execute("select id, team from people").fetchall() == [(2, 8), (3, 8)]
+
+
+def test_rows_deleted_before_their_parents_do_not_block(tmp_path):
+    path = create_database(tmp_path / "app.db", "on delete restrict")
+    with closing(SQLiteReader(path, "app/user")) as db:
+        with pytest.raises(ConstraintError):
+            find_affected_rows(db, {"people": [Condition("id", "=", 2)]})
+        starts = {"marks": [Condition("id", "in", [2, 3])], "people": [Condition("id", "=", 2)]}
+        assert find_affected_rows(db, starts)
