@@ -229,6 +229,8 @@ def draft_owned_rows(
     logins: Sequence[str],
     signed_in: Collection[str],
     described: Collection[str],
+    cascade: Collection[str] = (),
+    retained: Collection[str] = (),
 ) -> Draft:
     """Return the sections.
 
@@ -239,8 +241,15 @@ def draft_owned_rows(
         logins: its columns with logins.
         signed_in: the tables whose rows end with a sign-in.
         described: other tables whose rows belong to users in other sections.
+        cascade: paths of rows that a profile deletes.
+        retained: paths of rows that it clears or keeps.
     """
-    owned = list(find_user_references(evidence, users, users.key))
+    covered = {*cascade, *retained}
+    owned = [
+        reference
+        for reference in find_user_references(evidence, users, users.key)
+        if reference.path not in covered
+    ]
     handled = [reference.path for reference in owned if reference.deletion == "handled"]
     others = [reference for reference in owned if reference.deletion != "handled"]
     deleted = [reference for reference in others if _is_personal(evidence, reference, signed_in)]
@@ -260,8 +269,12 @@ def draft_owned_rows(
     lines: list[Line | str] = []
     if handled:
         lines.append(f"Foreign keys delete these, or set them to NULL: {join_names(handled)}")
-    below = _BlockedRows(evidence, users, [reference.path for reference in deleted])
-    named = find_named_rows(evidence, users)
+    below = _BlockedRows(evidence, users, [*cascade, *(reference.path for reference in deleted)], covered)
+    named = {
+        place: paths
+        for place, paths in find_named_rows(evidence, users).items()
+        if not paths or not covered.issuperset(paths)
+    }
     copied = [
         reference
         for reference in find_value_references(
@@ -269,9 +282,9 @@ def draft_owned_rows(
             db,
             users,
             logins,
-            {*signed_in, *described, *named, *(reference.path for reference in owned)},
+            {*signed_in, *described, *named, *covered, *(reference.path for reference in owned)},
         )
-        if reference.path
+        if reference.path and reference.path not in covered
     ]
     entries = [
         *(
@@ -324,12 +337,16 @@ def draft_owned_rows(
 class _BlockedRows:
     """Rows that refer to rows which are deleted with their user, where a foreign key would prevent it."""
 
-    def __init__(self, evidence: Evidence, users: TableEvidence, deleted: Sequence[str]) -> None:
+    def __init__(
+        self, evidence: Evidence, users: TableEvidence, deleted: Sequence[str], covered: Collection[str]
+    ) -> None:
         owners = {reference.table for reference in find_user_references(evidence, users, users.key)}
         self.cleared, self.undecided = list[str](), list[str]()
         self._deleted, self._steps = list[BlockingReference](), dict[str, int]()
         for blocking in find_blocking_references(evidence, users, users.key, deleted):
             self._steps[blocking.table] = blocking.steps  # those of the longest path, which is the last
+            if blocking.path in covered:
+                continue
             if not blocking.path or (blocking.is_required and blocking.table in owners):
                 self.undecided.append(blocking.place)  # the rows have users of their own
             elif blocking.is_required:

@@ -122,19 +122,20 @@ def _write_line(line: Line | str) -> list[str]:
     key = toml.quoted(line.key)
     if isinstance(line.value, list) and line.value and isinstance(line.value[0], Entry):
         return [
-            _add_comment(f"{key} = [", line.evidence),
+            add_comment(f"{key} = [", line.evidence),
             *(
-                _add_comment(
+                add_comment(
                     f"    {'# ' if entry.is_candidate else ''}{write_value(entry.value)},", entry.evidence
                 )
                 for entry in line.value
             ),
             "]",
         ]
-    return [_add_comment(f"{key} = {write_value(line.value)}", line.evidence)]
+    return [add_comment(f"{key} = {write_value(line.value)}", line.evidence)]
 
 
-def _add_comment(text: str, evidence: str) -> str:
+def add_comment(text: str, evidence: str) -> str:
+    """Return a line of TOML with its evidence."""
     return f"{text.ljust(COMMENT_COLUMN)} # {write_comment(evidence)}" if evidence else text
 
 

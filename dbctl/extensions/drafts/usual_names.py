@@ -174,6 +174,10 @@ TIME_NAME = re.compile(
     r"(^|_)(at|on|ts|date|time|datetime|timestamp|created|updated|modified|changed|expires?|expiry|expiration|joined|since"
     r"|registered|start(ed)?|end(ed)?|applied|last_(login|seen|activity|used|check))(_ms)?$"
 )
+#: Tables in which an app records what its users do.
+LOG_TABLE = re.compile(
+    r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal)$"
+)
 TITLE = ("title", "name", "subject", "label", "summary", "headline", "display_name")
 BODY = ("description", "content", "body", "text", "excerpt", "notes", "note", "comment", "message", "abstract")  # fmt: skip
 

@@ -11,6 +11,7 @@ from dbctl.extensions.drafts.document import (
     Decision,
     Line,
     Part,
+    add_comment,
     write_comment,
     write_document,
     write_header,
@@ -67,33 +68,42 @@ def find_value(values: Mapping[str, Any], path: Sequence[str]) -> object:
 
 def _set(document: TOMLDocument, key: LearnedKey) -> None:
     """Set a key, or remove it; a line with the same value only gets the new evidence."""
-    import tomlkit
-    from tomlkit.items import AoT, InlineTable
+    from tomlkit.items import AoT
 
-    section: Any = document
-    line, inner = None, ""  # the line of an inline table, and the name of the key in it
-    for name in key.path[:-1]:
-        if name not in section:
-            section[name] = tomlkit.table()
-        section = section[name]
-        if line is None and isinstance(section, InlineTable):
-            line, inner = section, key.path[-1]
+    section, line, inner = _open_section(document, key.path)
     name = key.path[-1]
     if key.value in (None, []) or _is_array(key.value):
         if not isinstance(section.get(name), AoT):
             section.pop(name, None)
         return
+    item = _create_list(key, section.get(name)) if key.shown else _create_item(name, key.value)
     if name not in section:
-        _insert(section, name, _create_item(name, key.value))
-    elif section[name].unwrap() != key.value:
-        section[name] = _create_item(name, key.value)
-    if line is None:
-        _comment(section[name], name, key.evidence)
-    else:
+        _insert(section, name, item)
+    elif key.shown or section[name].unwrap() != key.value:
+        section[name] = item
+    if line is not None:
         marker = f"; {inner}: "
         _comment(
             line, "", line.trivia.comment.removeprefix("# ").partition(marker)[0] + marker + key.evidence
         )
+    elif not key.shown:
+        _comment(section[name], name, key.evidence)
+
+
+def _open_section(document: TOMLDocument, path: Sequence[str]) -> tuple[Any, Item | None, str]:
+    """Return the section of a key, and of an inline table its line, and the name of the key in it."""
+    import tomlkit
+    from tomlkit.items import InlineTable
+
+    section: Any = document
+    line, inner = None, ""
+    for name in path[:-1]:
+        if name not in section:
+            section[name] = tomlkit.table()
+        section = section[name]
+        if line is None and isinstance(section, InlineTable):
+            line, inner = section, path[-1]
+    return section, line, inner
 
 
 def _comment(item: Item, name: str, evidence: str) -> None:
@@ -107,6 +117,8 @@ def _insert(section: Any, name: str, item: Item) -> None:
     """Add a key to a section: a plain key before its subsections, which TOML requires."""
     from tomlkit.items import AoT, Table
 
+    # The parts of a section in different places of the file: a new key belongs to the first.
+    section = getattr(section, "_tables", [section])[0]
     container = getattr(section, "value", section)
     plain = [key for key, other in container.body if key and not isinstance(other, AoT | Table)]
     if not plain:
@@ -123,6 +135,27 @@ def _create_item(name: str, value: object) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         item.multiline(len(item.as_string()) > LONGEST_LIST)
     return item
+
+
+def _create_list(key: LearnedKey, earlier: Any) -> Any:
+    """Return a list whose entries each have their evidence: new, or as in the earlier list, whose other comments remain."""
+    import tomlkit
+    from tomlkit.items import Null
+
+    values, comments, title = key.value if isinstance(key.value, Sequence) else (), dict[object, str](), ""
+    lines = list[str]()
+    for index, group in enumerate(getattr(earlier, "_value", ())):  # the library has no public function
+        comment = group.comment.as_string().strip() if group.comment else ""
+        if group.value is not None and not isinstance(group.value, Null):
+            comments[group.value] = comment.removeprefix("#").strip()
+        elif comment and index == 0:
+            title = comment.removeprefix("#").strip()
+        elif comment and not any(str(write_value(value)) in comment for value in values):
+            lines.append(f"    {comment}")
+    evidence = {value: key.evidence if value in key.shown else comments.get(value, "") for value in values}
+    lines += [add_comment(f"    {write_value(value)},", evidence[value]) for value in values]
+    text = "\n".join([add_comment("entries = [", title), *lines, "]\n"])
+    return tomlkit.parse(text)["entries"]
 
 
 # Candidates and arrays of tables --------------------------------------------------------------------------------------

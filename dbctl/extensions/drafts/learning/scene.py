@@ -141,6 +141,8 @@ class LearnedKey(Struct, frozen=True, kw_only=True):
     #: the value; None: the key is removed; a sequence of mappings is an array of tables
     value: Value | None
     evidence: str
+    #: of a list: the entries that the demonstration shows; the others keep the evidence that they have. Empty: all
+    shown: Sequence[str] = ()
 
 
 class Lesson(Struct, frozen=True, kw_only=True):

@@ -148,7 +148,7 @@ def find_blocking_references(
             for reference in table.references:
                 if reference.table != parent.table or reference.on_delete in ("SET NULL", "SET DEFAULT"):
                     continue
-                path = _extend_path(evidence.tables.get(parent.table), parent.path, table, reference)
+                path = extend_path(evidence.tables.get(parent.table), parent.path, table, reference)
                 if path in paths:
                     continue
                 is_required = not all(
@@ -182,10 +182,10 @@ def _list_cascading(evidence: Evidence, users: TableEvidence, key: str) -> Itera
                 yield f"{table.name}.{reference.columns[0]}"
 
 
-def _extend_path(
+def extend_path(
     parent: TableEvidence | None, path: str, table: TableEvidence, reference: SchemaReference
 ) -> str:
-    """Return the path of rows that refer to those of ``path``; empty if a profile cannot express it."""
+    """Return the path of rows that refer to those of ``path`` of ``parent``; empty if a profile cannot express it."""
     column = reference.columns[0]
     if parent is None or not path or len(reference.columns) > 1 or not has_row_path(table.name, column):
         return ""
