@@ -6,8 +6,13 @@ import sqlite3
 
 import pytest
 
+from dbctl.config.sections import Selection
+from dbctl.errors.usage import PlanChangedError
 from dbctl.model import Secret
-from dbctl.profiles.passwords import hash_password, identify_format, verify_password
+from dbctl.profiles.passwords import compute_hmac, hash_password, identify_format, verify_password
+from dbctl.services.app.session import open_app
+from dbctl.services.app.user_table import open_users
+from dbctl.services.users import create
 
 PASSWORD = "a long passphrase"
 PROFILE = """
@@ -392,3 +397,85 @@ def test_user_without_a_password_matches_none(answer, forge):
     forge.add("invited", None)
     error = answer("users", "check-password", "invited", "--password-file", "password", status=1)["error"]
     assert error["code"] == "password-wrong"
+
+
+# Keys of an HMAC, and columns that change with the password --------------------------------------------------------------
+
+KEY = "k3y-of-the-hmac"
+KEYED = 'writes = "$pbkdf2-sha512$9$", normal_form = "NFKD", hmac_key = { table = "keys", column = "value", only = { name = "SALT" } }'
+
+
+@pytest.fixture
+def keyed(forge):
+    forge.run("create table keys (name text primary key, value text)")
+    forge.run("insert into keys values ('SALT', ?), ('OTHER', 'x')", KEY)
+    forge.declare(KEYED)
+    return forge
+
+
+def test_password_is_hashed_after_hmac_with_stored_key(answer, keyed, tmp_path):
+    answer("users", "create", "ann", "--generate", "--yes")
+    write_users_file(tmp_path, login="cy", password=PASSWORD)
+    for words in WRITES:
+        answer(*words, status=None)
+    for login, stored in keyed.run("select login, passwd from people"):
+        assert verify_password(compute_hmac(PASSWORD, Secret(KEY)), stored, ["passlib-pbkdf2"]), login
+        assert not verify_password(Secret(PASSWORD), stored, ["passlib-pbkdf2"])
+        answer("users", "check-password", login, "--password-file", "password")
+    assert {row["value"] for row in answer("data", "rows", "keys")["data"]["items"]} == {MASK}
+    answer("apps", "check")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("delete from keys where name = 'SALT'", "no row"),
+        ("update keys set value = '' where name = 'SALT'", "an empty value"),
+        ("update keys set value = null where name = 'SALT'", "an empty value"),
+    ],
+)
+def test_missing_key_of_hmac_is_refused(answer, keyed, change, reason):
+    answer("users", "create", "ann", "--password-file", "password", "--yes")
+    keyed.run(change)
+    before = keyed.rows()
+    for words in (*WRITES[:1], WRITES[2], ("users", "check-password", "ann", "--password-file", "password")):
+        error = answer(*words, status=6)["error"]
+        assert (error["code"], reason in error["message"]) == ("password-key-missing", True)
+    assert keyed.rows() == before
+
+
+def test_key_that_changes_after_the_hash_is_refused(keyed):
+    with open_app(Selection(app="forge"), timeout=1) as app:
+        hashed = create.hash_password(app, Secret(PASSWORD))
+        keyed.run("update keys set value = 'another one' where name = 'SALT'")
+        new = create.NewUser(fields={"login": "ann"}, password_hash=hashed)
+        with pytest.raises(PlanChangedError):
+            create.CreateUser(open_users(app), new)
+
+
+def test_format_that_cuts_an_hmac_is_not_written(answer, forge):
+    forge.declare(KEYED.replace("$pbkdf2-sha512$9$", "$2b$04$"))
+    error = answer("users", "list", status=2)["error"]
+    assert (error["code"], "HMAC" in error["message"]) == ("profile-invalid", True)
+
+
+def test_columns_change_with_the_password(answer, forge):
+    for column in (
+        "changed_at text",
+        "must_change integer default 1",
+        "version integer default 4",
+        "note text",
+    ):
+        forge.run(f"alter table people add column {column}")
+    also = 'also = { changed_at = ":now", must_change = 0, version = ":next", note = ":null" }'
+    forge.declare(f'writes = "$pbkdf2-sha512$9$", {also}')
+    answer("users", "create", "ann", "--password-file", "password", "--yes")
+    forge.run("update people set note = 'x'")
+    (plan,) = [
+        step for step in answer(*WRITES[2], "--dry-run")["data"]["plan"]["steps"] if "must_change" in step
+    ]
+    assert "version" in plan
+    answer(*WRITES[2])
+    ((changed_at, *values),) = forge.run("select changed_at, must_change, version, note from people")
+    assert changed_at
+    assert values == [0, 5, None]
