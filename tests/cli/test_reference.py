@@ -263,7 +263,10 @@ def test_every_command_has_schema_help_and_example() -> None:
     # other tests compare them with their schema
     tested |= {"maintain cancel", "stats connections", "stats slow", "integrity repair"}
     tested |= {"users check-password", "mcp"}  # they read standard input
-    tested |= {"profiles learn", "profiles prove"}  # with the states of applications, in tests/extensions/drafts/learning
+    tested |= {
+        "profiles learn",
+        "profiles prove",
+    }  # with the states of applications, in tests/extensions/drafts/learning
     tested &= reference.read_specs().keys()
     assert examples.list_untested(EXAMPLES) == tested, "add an example of the command on flashpoint-web"
 

@@ -296,7 +296,8 @@ def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases
 
 
 def test_scenario_runs_every_command():
-    # SETUP has the first; the second reads standard input until it ends, and the last has tests of its own.
+    # SETUP has the first; the second reads standard input until it ends, and the last have tests of their own.
     assert (
-        examples.list_untested(EXAMPLES) == {"demo", "mcp", "profiles learn"} & reference.read_specs().keys()
+        examples.list_untested(EXAMPLES)
+        == {"demo", "mcp", "profiles learn", "profiles prove"} & reference.read_specs().keys()
     ), "add an example of the command on samples"
