@@ -83,10 +83,18 @@ def fill(name: str, database: ComparedDatabase) -> Mapping[str, str]:
         words[word] = str(encode(time)) if encode else text
     password = profile.users and profile.users.password
     writes = password.writes if password else ""
-    words |= {"hash": hashes.create_hash(writes, PASSWORD + expected.get("pepper", "")), "salt": hashes.SALT}
+    words |= {"hash": hashes.create_hash(writes, hash_input(name, PASSWORD)), "salt": hashes.SALT}
     for part in ("schema", "rows"):
         run_sql(database, words, expected[part])
     return words
+
+
+def hash_input(name: str, password: str) -> str:
+    """Return the text that an application hashes of a password: with its pepper, or an HMAC."""
+    users = load_profile(name).users
+    if users and users.password and users.password.hmac_key:
+        return hashes.compute_hmac(password)
+    return password + str(read_expectations(name).get("pepper", ""))
 
 
 def run_sql(database: ComparedDatabase, words: Mapping[str, str], text: str) -> None:

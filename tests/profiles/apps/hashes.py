@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 
 import argon2
@@ -11,6 +12,7 @@ import bcrypt
 import django
 from django.conf import settings
 from django.contrib.auth import hashers
+from passlib.hash import pbkdf2_sha512
 from werkzeug import security
 
 SALT = "4571430df544de5d10033f0788162d26"
@@ -24,6 +26,12 @@ def create_hash(prefix: str, password: str) -> str:
 def accepts(password: str, stored: str) -> bool:
     """Return whether the library of the application accepts a password."""
     return next(verify(password, stored) for name, verify in VERIFIERS.items() if stored.startswith(name))
+
+
+def compute_hmac(password: str) -> str:
+    """Return what Flask-Security hashes of a password, with the salt as the key."""
+    digest = hmac.new(SALT.encode(), password.encode(), "sha512").digest()
+    return base64.b64encode(digest).decode()
 
 
 def _hash_argon2(_prefix: str, password: str) -> str:
@@ -93,6 +101,7 @@ HASHES: Mapping[str, Callable[[str, str], str]] = {
     "$P$": lambda _, password: _hash_phpass(password, "$P$5saltsalt"),
     ":pbkdf2": lambda _, password: _hash_mediawiki(password, b"salt", 1000),
     "pbkdf2_sha256": _hash_django,
+    "$pbkdf2-sha512": lambda _, password: pbkdf2_sha512.using(rounds=1000).hash(password),
     "redmine-sha1": lambda _, password: _hash_redmine(password, SALT),
     "scrypt:": lambda _, password: security.generate_password_hash(password, "scrypt:1024:8:1"),
 }
@@ -103,6 +112,7 @@ VERIFIERS: Mapping[str, Callable[[str, str], bool]] = {
     "$P$": lambda password, stored: stored == _hash_phpass(password, stored[:12]),
     ":pbkdf2": _check_mediawiki,
     "pbkdf2_sha256": _check_django,
+    "$pbkdf2-sha512": lambda password, stored: bool(pbkdf2_sha512.verify(password, stored)),
     "scrypt:": lambda password, stored: security.check_password_hash(stored, password),
     "": _check_redmine,
 }

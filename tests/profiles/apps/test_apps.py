@@ -17,7 +17,15 @@ import pytest
 from dbctl.profiles.model.users import Users
 from tests.databases import ComparedDatabase, empty_database
 from tests.profiles.apps import hashes
-from tests.profiles.apps.deployments import NAMES, PASSWORD, fill, load_profile, read_expectations, run_sql
+from tests.profiles.apps.deployments import (
+    NAMES,
+    PASSWORD,
+    fill,
+    hash_input,
+    load_profile,
+    read_expectations,
+    run_sql,
+)
 
 NEW_PASSWORD = "another horse 43"
 
@@ -140,7 +148,7 @@ def change_password(app: App, users: Users) -> None:
     columns = ", ".join(f'"{name}"' for name in users.password.columns)
     (stored,) = app.select(f"""select {columns} from "{users.table}" where "{users.id.column}" = '{key}'""")
     stored_hash = "$".join(map(_to_text, stored))
-    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), stored_hash)
+    assert hashes.accepts(hash_input(app.name, NEW_PASSWORD), stored_hash)
 
 
 def _to_text(value: object) -> str:
