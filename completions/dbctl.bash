@@ -666,7 +666,7 @@ _dbctl() {
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
         'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --interface --watch' ;;
-        'profiles prove') children=''; flags='--action' ;;
+        'profiles prove') children=''; flags='--action --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;

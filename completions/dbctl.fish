@@ -244,6 +244,7 @@ complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l interface -x -d 'How the
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l watch -x -d 'Seconds for which a running app is watched without an action, to see what changes by itself'
 complete -c dbctl -n '__dbctl_at \'profiles learn\' 0' -f -a 'create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token'
 complete -c dbctl -n '__dbctl_at \'profiles prove\'' -l action -x -a 'create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' -d 'Replay only the recordings of this action'
+complete -c dbctl -n '__dbctl_at \'profiles prove\'' -l dry-run -s n -d 'Compare only, and write no proofs to the profile'
 complete -c dbctl -n '__dbctl_at \'profiles prove\' 0' -F
 complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'Number of games (flashpoint-web)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l users -x -d 'Number of users'

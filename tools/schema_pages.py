@@ -25,6 +25,20 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("RowOwner", "user"): "bt_user",
     ("Users", "database"): "main",
     ("Profile", "undecided"): {"admin": ["accounts.flags may be a bit mask of roles"]},
+    ("Profile", "proven"): {
+        "create-user": {
+            "at": "2026-11-25",
+            "ledger": "0042",
+            "recordings": 1,
+            "rows": 2,
+            "digest": "5f1d7c84a3b2e690",
+        }
+    },
+    ("Proof", "at"): "2026-11-25",
+    ("Proof", "ledger"): "0042",
+    ("Proof", "recordings"): 1,
+    ("Proof", "rows"): 2,
+    ("Proof", "digest"): "5f1d7c84a3b2e690",
     ("Password", "prefix_columns"): ["passwd_hash_algo", "salt"],
     ("Password", "accepts"): ["bcrypt", "phpass"],
     ("Password", "pepper"): True,
@@ -144,6 +158,7 @@ COMMON_EXAMPLES: dict[str, object] = {
 CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("AppConfig", "profile"): "wordpress",
     ("AppConfig", "protected"): True,
+    ("AppConfig", "require"): "proven",
     ("AppConfig", "directory"): "/srv/blog",
     ("AppConfig", "env_file"): ".env",
     ("AppConfig", "pepper_file"): "secrets/pepper",

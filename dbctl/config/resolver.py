@@ -98,6 +98,7 @@ class Resolver:
             name=self._name,
             profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
             protected=app.protected,
+            require=app.require,
             prefix=app.prefix,
             databases={name: resolve_path(url, folder) for name, url in databases.items() if url},
             replicas=dict(self._replicas(databases)) if app.replicas else {},

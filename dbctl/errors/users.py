@@ -50,6 +50,14 @@ class DecisionOpenError(DbctlError, status=Exit.REFUSED):
     remedy = "Nothing was changed. Decide it in the profile, then delete the entry {topic} from its section [undecided]."
 
 
+class CommandUnprovenError(DbctlError, status=Exit.REFUSED):
+    sentence = "{command} is not proven for {app}, which requires it: {reason}"
+    remedy = (
+        "Nothing was changed. Record the action in the app with: `profiles learn {action} --login LOGIN --to {profile}`;"
+        " then replay it with: `profiles prove {profile}`"
+    )
+
+
 class AdminUndecidedError(DbctlError, status=Exit.REFUSED):
     sentence = "profile {profile} does not say which users are admins{reason}"
     remedy = (

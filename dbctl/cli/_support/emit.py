@@ -190,7 +190,15 @@ def run_change(
         plan = plan or operation.plan()
         if action:
             hooks.note_programs(session, action, plan)
-        return emit(session, DryRunResult(plan=plan), target=operation.target)
+        from dbctl.services.app.change import Change
+
+        proof = operation.describe_proof() if isinstance(operation, Change) else ""
+        return emit(
+            session,
+            DryRunResult(plan=plan),
+            target=operation.target,
+            notes=[f"{session.spec.name} is {proof}"] if proof else (),
+        )
     digest = _confirm(session, operation, plan)
     session.started = time.monotonic()
     with signals.critical_result():

@@ -19,6 +19,24 @@ Topic = Literal[
     "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
 ]
 
+#: What an admin or a user does in the app, and a demonstration shows.
+Action = Literal[
+    "create-user", "create-admin", "set-password", "set-role", "deactivate", "activate", "delete-user", "sign-in", "sign-out",
+    "change-setting", "create-token",
+]  # fmt: skip
+
+
+class Proof(Section, frozen=True, kw_only=True):
+    """The record of ``profiles prove``: dbctl's command changed the rows of the recordings of an action as the app did."""
+
+    at: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]  #: the day of the replay
+    ledger: str = (
+        ""  #: the last migration of the app's ledger in the newest recording; empty: it has no ledger
+    )
+    recordings: int  #: the replayed recordings
+    rows: int  #: their compared rows
+    digest: str  #: of the keys of the profile that the command uses; after a change of one, it is not proven any more
+
 
 class ProfileVariant(Section, frozen=True, kw_only=True):
     """A version of the app with another schema, and the keys of the profile that differ for it.
@@ -54,6 +72,8 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     #: what the database does not show, by the subject that depends on it: commands that need a subject refuse, or name its
     #: entries; delete an entry after the decision
     undecided: Mapping[Topic, Sequence[str]] = {}
+    #: by action, the record of ``profiles prove`` that dbctl's command changes the rows that the app changes
+    proven: Mapping[Action, Proof] = {}
     users: Users | None = None  #: the users of the app
     roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users

@@ -223,6 +223,17 @@ class App:
                 profile=self.core.name, feature=feature, decisions="; ".join(decisions), topic=topic
             )
 
+    def require_proof(self) -> None:
+        """Refuse a command about users that is not proven, if the configuration requires proofs.
+
+        Raises:
+            CommandUnprovenError: it is not.
+        """
+        if self.configured.require:
+            from dbctl.services.app import proofs
+
+            proofs.require_proof(self)
+
     def require_writable(self, name: str) -> Database:
         """Return the profile's section about a database that dbctl may change.
 

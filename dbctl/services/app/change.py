@@ -178,6 +178,15 @@ class Change(Operation, Generic[R]):
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
         return self._announce(self.draft(database).plan, database)
 
+    def describe_proof(self) -> str:
+        """Return whether the command is proven, for its plan; empty: the profile has no proofs, or none of such commands."""
+        if not self._app.core.proven:
+            return ""
+        from dbctl.services.app import proofs
+
+        command = self._app.spec.name
+        return proofs.find_proof(self._app, command).describe() if command in proofs.COMMANDS else ""
+
     def _announce(self, plan: Plan, database: Readable) -> Plan:
         """Add what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""
         recorder = self._app.recorder

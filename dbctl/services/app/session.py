@@ -88,6 +88,7 @@ class Session:
 
         Raises:
             DatabaseUnknownError: its profile lacks a configured database, or the only one that may be opened.
+            CommandUnprovenError: the app requires proofs, and the command has none.
         """
         from dbctl.profiles import loader as profile_loader
         from dbctl.services.app.app import App
@@ -103,6 +104,7 @@ class Session:
             if name not in app.core.databases:
                 names = app.core.databases
                 raise DatabaseUnknownError(app=app.name, name=name, names=", ".join(names), candidates=names)
+        app.require_proof()
         outer = set_invocation(lambda: _describe_app(selection, app, outer))
         try:
             yield app

@@ -112,6 +112,23 @@ def find_targets(
     return targets
 
 
+def read_version(app: App, database: str) -> str:
+    """Return the name of the last applied migration in the ledger of a database; empty: it has no ledger, or none is applied.
+
+    Raises as ``find_targets`` and ``read_state``.
+    """
+    if app.database(database).migrations is None:
+        return ""
+    (target,) = find_targets(app, database, may_lack_folder=True)
+    state = read_state(target, app.reader(database))
+    applied = [
+        migration
+        for migration in state.migrations
+        if migration.state not in ("pending", "out-of-order", "failed")
+    ]
+    return applied[-1].name or applied[-1].version if applied else ""
+
+
 def create_shipped_target(
     profile: Profile, database: str, app: str, engine: str, *, variant: str = ""
 ) -> MigrationTarget:

@@ -21,6 +21,7 @@ GROUP = Group("profiles")
 
 
 @Example("profiles prove app.toml")
+@Example("profiles prove app.toml --dry-run")
 @Example("profiles prove app.toml --action create-user --url postgresql://postgres@127.0.0.1/postgres")
 @GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
 def prove(
@@ -30,11 +31,18 @@ def prove(
         Action | None,
         typer.Option("--action", metavar="ACTION", help="Replay only the recordings of this action."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", "-n", help="Compare only, and write no proofs to the profile."),
+    ] = False,
 ) -> int:
     """Replay the recorded demonstrations of a profile with dbctl's own commands, and compare the rows.
 
     Each command changes a private copy of the state before the action. Its rows must be those that the app wrote, except for
     times, new keys, random values, and hashes of passwords of the same format. Exit 4 if they are not.
+
+    The section proven of the profile has the actions whose recordings all agree. A later change of the users of the profile makes
+    the proofs outdated.
     """
     from dbctl.extensions.drafts.learning import proving
 
@@ -46,6 +54,7 @@ def prove(
         action=action,
         server=next(iter(urls.values()), None),
         timeout=session.options.timeout,
+        stored=not dry_run,
     )
     result = proving.prove(request)
     return emit(session, result, status=result.status)

@@ -9,18 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from msgspec import structs
+
+from dbctl.config.model import App as ConfiguredApp
+from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
+from dbctl.extensions.drafts.document import Value
 from dbctl.extensions.drafts.learning.errors import RecordingsMissingError
 from dbctl.extensions.drafts.learning.learn import read_changes
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
+from dbctl.extensions.drafts.learning.profile_file import extend_profile
 from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
 from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, find_command
-from dbctl.extensions.drafts.learning.scene import ChangedRow, decode_changes
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, decode_changes
 from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
-from dbctl.files import temp
-from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts
+from dbctl.files import temp, toml
+from dbctl.files.atomic import write_atomically
+from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.proofs import compute_digest
+from dbctl.services.app.session import open_app
+from dbctl.services.migrations.status import read_version
 from dbctl.url import Url
 
 #: ``not-possible``: dbctl has no command for the action.
@@ -34,6 +44,7 @@ class ProveRequest(Struct, frozen=True, kw_only=True):
     action: Action | None = None  #: only its recordings
     server: Url | None = None  #: where dumps of servers are loaded
     timeout: float
+    stored: bool = True  #: whether the result is written to the profile
 
 
 class RecordingProved(Struct, frozen=True, kw_only=True):
@@ -46,11 +57,12 @@ class RecordingProved(Struct, frozen=True, kw_only=True):
     rows: int = 0  #: compared rows
     ignored: int = 0  #: rows of the recording that do not belong to the action
     own: int = 0  #: further rows that dbctl changed by its own rules: sign-ins that it ended, and its record of the change
+    ledger: str = ""  #: the last migration of the app in the state before the action
     reason: str = ""  #: why it failed before rows were compared, or why there is no command
     differences: Sequence[Difference] = ()
 
     def summary(self) -> Row:
-        names = ("recording", "action", "status", "command", "rows", "ignored", "own", "reason")
+        names = ("recording", "action", "status", "command", "rows", "ignored", "own", "ledger", "reason")
         return {name: getattr(self, name) for name in names} | {"differences": len(self.differences)}
 
 
@@ -59,6 +71,7 @@ class ProfileProved(Struct, frozen=True, kw_only=True):
 
     profile: str  #: the file
     recordings: Sequence[RecordingProved]
+    written: bool  #: whether the proofs in the profile have changed
 
     def summary(self) -> Sequence[Row]:
         return [entry.summary() for entry in self.recordings]
@@ -103,7 +116,35 @@ def prove(request: ProveRequest) -> ProfileProved:
     if not recordings:
         raise RecordingsMissingError(path=request.profile, action=request.action or "any action")
     results = [_prove_recording(request, profile, stored) for stored in recordings]
-    return ProfileProved(profile=str(request.profile), recordings=results)
+    written = request.stored and _store(request.profile, results)
+    return ProfileProved(profile=str(request.profile), recordings=results, written=written)
+
+
+def _store(path: Path, results: Sequence[RecordingProved]) -> bool:
+    """Write the proofs of the replayed actions to the profile, and remove those of failed ones; return whether it changed."""
+    text = toml.read_text(path)
+    earlier = loader.parse(text).proven
+    keys = list[LearnedKey]()
+    for action in dict.fromkeys(result.action for result in results):
+        replayed = [result for result in results if result.action == action]
+        is_proven = all(result.status == "proven" for result in replayed)
+        if not is_proven and action not in earlier:
+            continue
+        proof: dict[str, Value] = {
+            "at": now().date().isoformat(),
+            "ledger": replayed[-1].ledger,
+            "recordings": len(replayed),
+            "rows": sum(result.rows for result in replayed),
+            "digest": compute_digest(text, action),
+        }
+        value = proof if is_proven else None
+        keys.append(LearnedKey(path=("proven", action), value=value, evidence="profiles prove"))
+    changed = extend_profile(text, Lesson(keys=keys))
+    if changed == text:
+        return False
+    with write_atomically(path, mode=0o644, replace=True) as file:
+        file.write(changed)
+    return True
 
 
 def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredRecording) -> RecordingProved:
@@ -126,7 +167,7 @@ def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredReco
         result = RecordingProved(
             recording=name, action=recording.action, status="failed", command=" ".join(words), reason=reason
         )
-        return result if reason else _compare(result, stored, profile, before, copy)
+        return result if reason else _compare(request, result, stored, profile, before, copy)
 
 
 def _check_password(runner: CommandRunner, stored: StoredRecording, replayed: Replayed) -> str:
@@ -139,21 +180,43 @@ def _check_password(runner: CommandRunner, stored: StoredRecording, replayed: Re
 
 
 def _compare(
-    result: RecordingProved, stored: StoredRecording, profile: Profile, before: State, copy: State
+    request: ProveRequest,
+    result: RecordingProved,
+    stored: StoredRecording,
+    profile: Profile,
+    before: State,
+    copy: State,
 ) -> RecordingProved:
     changes = [*read_changes(before, copy)]
     comparer = Comparer(stored.recording.unrelated, is_own=partial(_is_own, profile))
     compared = comparer.compare([*decode_changes(stored.recording.changes)], [*decode_changes(changes)])
-    return RecordingProved(
-        recording=result.recording,
-        action=result.action,
+    return structs.replace(
+        result,
         status="failed" if compared.differences else "proven",
-        command=result.command,
         rows=compared.rows,
+        ledger=_read_ledger(request, profile, before),
         ignored=compared.ignored,
         own=compared.own,
         differences=compared.differences,
     )
+
+
+def _read_ledger(request: ProveRequest, profile: Profile, state: State) -> str:
+    """Return the last migration of the app in a state, in the database of its users."""
+    database = (profile.users.database if profile.users else "") or profile.main_database
+    if database not in state.urls:
+        return ""
+    configured = ConfiguredApp(
+        name=profile.name,
+        profile=str(request.profile.absolute()),
+        protected=False,
+        databases=state.urls,
+        migrations={},
+        folder=request.profile.parent,
+        directory=request.profile.parent,
+    )
+    with open_app(Selection(configured=configured), timeout=request.timeout) as app:
+        return read_version(app, database)
 
 
 def _is_own(profile: Profile, row: ChangedRow) -> bool:

@@ -16,14 +16,11 @@ import msgspec
 from dbctl.extensions.drafts.learning.errors import RecordingInvalidError
 from dbctl.files import atomic
 from dbctl.model import Struct
+from dbctl.profiles.model import core
 from dbctl.services.backup.manifest import Timestamp
 from dbctl.services.events.changes.records import TableChange
 
-#: What an admin or a user does in the app.
-Action: TypeAlias = Literal[
-    "create-user", "create-admin", "set-password", "set-role", "deactivate", "activate", "delete-user", "sign-in", "sign-out",
-    "change-setting", "create-token",
-]  # fmt: skip
+Action: TypeAlias = core.Action
 ACTIONS: Sequence[Action] = get_args(Action)
 
 CONTENT = "recording.json"

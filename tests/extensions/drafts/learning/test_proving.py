@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from tests.extensions.drafts.learning.recorded_app import RecordedApp, hash_password
@@ -139,3 +141,34 @@ def test_action_without_a_command_is_neither_proven_nor_failed(shop, prove):
 def test_profile_without_recordings_is_not_proven(shop, answer):
     result = answer("profiles", "prove", str(shop.profile), status=5)
     assert result["error"]["code"] == "recordings-missing"
+
+
+def read_proofs(shop) -> dict:
+    return tomllib.loads(shop.profile.read_text()).get("proven", {})
+
+
+def test_proof_is_written_to_the_profile_and_checked(shop, prove, answer):
+    record_creation(shop)
+    text = shop.profile.read_text()
+    assert prove("--dry-run")["written"] is False
+    assert shop.profile.read_text() == text
+    assert prove()["written"] is True
+    proof = read_proofs(shop)["create-user"]
+    assert (proof["recordings"], proof["rows"], proof["ledger"]) == (1, 2, "")
+    options = ("--profile", str(shop.profile), "--url", str(shop.path))
+    codes = [finding["code"] for finding in answer("apps", "check", *options)["data"]["findings"]]
+    assert "commands-proven" in codes
+    assert "proof-outdated" not in codes
+    (note,) = answer("users", "create", "di", "--generate", "--dry-run", *options)["warnings"]
+    assert note.startswith("users create is proven")
+
+
+def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
+    record_creation(shop)
+    shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
+    prove()
+    shop.replace('plan = "free"', 'plan = "paid"')
+    prove("--action", "deactivate")
+    assert read_proofs(shop).keys() == {"create-user", "deactivate"}
+    prove(status=4)
+    assert read_proofs(shop).keys() == {"deactivate"}
