@@ -12,6 +12,9 @@ from dbctl.extensions.drafts.learning.scene import Lesson, Scene
 _PACKAGE = "dbctl.extensions.drafts.learning.rules"
 RULES: Mapping[Action, Place] = {
     "create-user": f"{_PACKAGE}.new_users:learn_user",
+    "activate": f"{_PACKAGE}.states:learn_activity",
+    "deactivate": f"{_PACKAGE}.states:learn_activity",
+    "set-role": f"{_PACKAGE}.roles:learn_role",
     "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
     "set-password": f"{_PACKAGE}.passwords:learn_password",
 }

@@ -81,13 +81,16 @@ def _set(document: TOMLDocument, key: LearnedKey) -> None:
         _insert(section, name, item)
     elif key.shown or section[name].unwrap() != key.value:
         section[name] = item
+        item = section[name]
+    else:
+        item = section[name]
     if line is not None:
         marker = f"; {inner}: "
         _comment(
             line, "", line.trivia.comment.removeprefix("# ").partition(marker)[0] + marker + key.evidence
         )
     elif not key.shown:
-        _comment(section[name], name, key.evidence)
+        _comment(item, name, key.evidence)
 
 
 def _open_section(document: TOMLDocument, path: Sequence[str]) -> tuple[Any, Item | None, str]:

@@ -1,0 +1,238 @@
+"""What changes when a user gets another role: columns of the user, or rows of a table of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from dbctl.engines.contract.database import Condition
+from dbctl.extensions.drafts import usual_names
+from dbctl.extensions.drafts.document import Value
+from dbctl.extensions.drafts.learning.rules.states import UserChange
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.extensions.drafts.roles import ADMIN, USER
+from dbctl.model import Row
+from dbctl.profiles.model.core import Topic
+from dbctl.profiles.model.roles import UserRole
+from dbctl.services.app.evidence import references, subjects
+from dbctl.services.app.evidence.gather import TableEvidence
+
+#: Words of the names of roles that are those of admins.
+_ADMIN_WORDS = frozenset(["admin", "administrator", "superadmin", "superuser", "sysadmin", "root"])
+
+
+def learn_role(scene: Scene) -> Lesson:
+    """Return the keys about the role of a user.
+
+    Raises:
+        DemonstrationWrongError: neither the row of the user nor a row with roles changed, or the user got another role.
+    """
+    change = UserChange(scene)
+    role, name, tables = _learn_pairs(scene, change) or _learn_columns(scene, change)
+    evidence = scene.evidence_count
+    keys = [LearnedKey(path=("users", "role"), value=role, evidence=evidence)] if role else []
+    decided = list[Topic]()
+    if name and _is_admin(name) and not scene.users.admin:
+        keys.append(LearnedKey(path=("users", "admin"), value=name, evidence=evidence))
+        decided.append("admin")
+    change.explain_others(tables)
+    return change.create_lesson(keys, decided)
+
+
+def _is_admin(name: str) -> bool:
+    words = references.normalize(name).split("_")
+    return name.lower() in usual_names.ADMIN_ROLES or bool(_ADMIN_WORDS.intersection(words))
+
+
+def _describe(role: UserRole | None) -> dict[str, Value]:
+    """Return the section of a profile as it is written."""
+    return {} if role is None else _clean(msgspec.to_builtins(role))
+
+
+def _clean(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a section without the keys that have their default."""
+    defaults = msgspec.to_builtins(UserRole())
+    return {name: value for name, value in values.items() if value != defaults.get(name)}
+
+
+# Pairs ----------------------------------------------------------------------------------------------------------------
+
+
+def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], str, Sequence[str]] | None:
+    """Return the section about a table of pairs whose rows of the user changed, and the role that the user got."""
+    for table in dict.fromkeys(row.table for row in change.rows if None in (row.before, row.after)):
+        evidence = change.evidence.tables[table]
+        user, role = _find_pair(change, evidence)
+        rows = [row for row in change.rows if row.table == table and user and _has_user(row, user, change)]
+        if not rows or not role:
+            continue
+        target = evidence.target(role)
+        roles = change.evidence.tables[target[0]] if target else None
+        label = usual_names.find_name(roles, usual_names.LABEL) if roles else ""
+        added = [row.after[role] for row in rows if row.after is not None]
+        name = ""
+        if added and target and label:
+            name = _read_name(scene, target, label, added[0])
+            _require_role(scene, name)
+        section = _describe(scene.users.role)
+        new = _learn_further(change, evidence, {user, role, evidence.key}, rows)
+        members = scene.users.role.members if scene.users.role else None
+        if members and members.table == table:
+            known = msgspec.to_builtins(members)
+            if not new or dict(members.new) == new:
+                return {}, name, [table]
+            pair = {key: value for key, value in known.items() if value}
+            return {**section, "members": pair | {"new": new}}, name, [table]
+        pair = {"table": table, "user": user, "role": role} | ({"new": new} if new else {})
+        if target and label:
+            pair["roles"] = {"table": target[0], "key": target[1], "name": label}
+        if evidence.key and evidence.columns[evidence.key].required:
+            codec, _ = subjects.guess_key_codec(evidence.columns[evidence.key], evidence.values(evidence.key))
+            pair["id"] = {"column": evidence.key, "codec": codec}
+        return {**_keep_columns(section), "members": pair}, name, [table]
+    return None
+
+
+def _learn_further(
+    change: UserChange, table: TableEvidence, covered: Collection[str], rows: Sequence[ChangedRow]
+) -> dict[str, Value]:
+    """Return the further columns of a new pair that have one value in all rows; other values belong to no rule."""
+    new = dict[str, Value]()
+    for row in rows:
+        for column, value in (row.after or {}).items():
+            if column in covered or value is None:
+                continue
+            stored = table.values(column)
+            if len(stored) > 1 and len(stored) == len(table.rows) and all(other == value for other in stored):
+                new[column] = value if isinstance(value, bool | int | str) else float(str(value))
+            elif subjects.is_time(table.columns[column], [value]):
+                new[column] = ":now"
+            elif table.columns[column].required:
+                change.leave_open(
+                    "other", f"the value of {table.name}.{column} in a new row is not explained"
+                )
+            else:
+                change.ignore(f"{table.name}.{column}", "it differs in each row")
+    return new
+
+
+def _find_pair(change: UserChange, table: TableEvidence) -> tuple[str, str]:
+    """Return the columns with the user and with the role of a table of pairs; empty: it is none."""
+    user = role = ""
+    for column in table.columns:
+        target = table.target(column)
+        if target == (change.table.name, change.users.id.column):
+            user = user or column
+        elif target and usual_names.ROLES_TABLE.search(references.normalize(target[0])):
+            role = role or column
+    return user, role
+
+
+def _has_user(row: ChangedRow, user: str, change: UserChange) -> bool:
+    values = row.after or row.before or {}
+    return None in (row.before, row.after) and str(values.get(user)) == str(change.key)
+
+
+def _read_name(scene: Scene, target: tuple[str, str], label: str, key: object) -> str:
+    db = scene.after[scene.users_database]
+    return next(
+        (str(name) for (name,) in db.select(target[0], [label], [Condition(target[1], "=", key)])), ""
+    )
+
+
+def _require_role(scene: Scene, name: str) -> None:
+    if scene.subject.role and scene.subject.role.casefold() != name.casefold():
+        raise scene.create_error(f"the user got the role {name!r}", "Pass it: --role ROLE.")
+
+
+def _keep_columns(section: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a section as ranks, which may be combined with members; labels of a boolean column are two ranks."""
+    column, labels = section.get("column"), section.get("labels")
+    if isinstance(column, str) and isinstance(labels, Mapping):
+        ranks = [
+            {"name": name, "columns": {column: {"true": True, "false": False}.get(text, text)}}
+            for text, name in labels.items()
+        ]
+        return {"ranks": ranks, **({"default": section["default"]} if "default" in section else {})}
+    return {name: value for name, value in section.items() if name in ("ranks", "default", "permissions")}
+
+
+# Columns --------------------------------------------------------------------------------------------------------------
+
+
+def _learn_columns(scene: Scene, change: UserChange) -> tuple[dict[str, Value], str, Sequence[str]]:
+    """Return the section about the columns of the user that changed, and the role that the user got."""
+    columns = change.columns
+    if not columns:
+        raise scene.create_error(f"neither the row of {scene.subject.login!r} nor one with a role changed")
+    before, after = change.row.before or {}, change.row.after or {}
+    section = _describe(scene.users.role)
+    if len(columns) > 1 or section.get("ranks"):
+        return _learn_ranks(scene, section, {name: (before[name], after[name]) for name in columns})
+    column = columns[0]
+    target = change.table.target(column)
+    if target and target[0] in change.evidence.tables:
+        label = usual_names.find_name(change.evidence.tables[target[0]], usual_names.LABEL)
+        name = _read_name(scene, target, label, after[column]) if label else ""
+        _require_role(scene, name)
+        return {"column": column, "table": target[0], "key": target[1], "name": label}, name, ()
+    return _learn_labels(scene, change, section, column)
+
+
+def _learn_labels(
+    scene: Scene, change: UserChange, section: Mapping[str, Value], column: str
+) -> tuple[dict[str, Value], str, Sequence[str]]:
+    """Return the section about one column with a value for each role."""
+    before, after = (change.row.before or {})[column], (change.row.after or {})[column]
+    definition = change.table.columns[column]
+    if isinstance(after, str) and definition.native != "boolean":
+        _require_role(scene, after)
+        return ({} if section.get("column") == column else {"column": column}), after, ()
+    is_flag = subjects.is_boolean(definition, [before, after])
+    former = section.get("labels") if section.get("column") == column else {}
+    labels = dict(former) if isinstance(former, Mapping) else {}
+    texts = [str(bool(value)).lower() if is_flag else str(value) for value in (before, after)]
+    opposite = USER if _is_admin(scene.subject.role or ADMIN) else ADMIN
+    name = scene.subject.role or str(labels.get(texts[1], "")) or (ADMIN if is_flag and after else USER)
+    labels |= {texts[1]: name}
+    labels.setdefault(texts[0], opposite)
+    role: dict[str, Value] = {"column": column, "labels": labels}
+    if default := section.get("default"):
+        role["default"] = default if default in labels.values() else labels.get("false", name)
+    return ({} if labels == former else role), name, ()
+
+
+def _learn_ranks(
+    scene: Scene, section: Mapping[str, Value], columns: Mapping[str, tuple[object, object]]
+) -> tuple[dict[str, Value], str, Sequence[str]]:
+    """Return the section about several columns that store a role together."""
+    ranks = scene.users.role.ranks if scene.users.role else ()
+    own: list[Row] = [dict(zip(columns, state, strict=True)) for state in zip(*columns.values(), strict=True)]
+    former, current = (_find_rank(scene, state) for state in own)
+    if ranks and former and current:
+        _require_role(scene, current)
+        return {}, current, ()
+    name = scene.subject.role or ADMIN
+    opposite = USER if _is_admin(name) else ADMIN
+    entries: list[dict[str, Value]] = [
+        {"name": label, "columns": {column: _read_boolean(value) for column, value in state.items()}}
+        for label, state in ((name, own[1]), (opposite, own[0]))
+    ]
+    entries.sort(key=lambda entry: not _is_admin(str(entry["name"])))
+    rest = {key: value for key, value in section.items() if key in ("members", "permissions")}
+    return {"ranks": entries, "default": USER if USER in (name, opposite) else name, **rest}, name, ()
+
+
+def _find_rank(scene: Scene, values: Row) -> str:
+    """Return the name of the first rank that has these values; empty: there is none."""
+    for rank in scene.users.role.ranks if scene.users.role else ():
+        names = rank.match or [*rank.columns]
+        if all(name in values and rank.columns[name] == _read_boolean(values[name]) for name in names):
+            return rank.name
+    return ""
+
+
+def _read_boolean(value: object) -> Value:
+    """Return a stored value in the language of profiles, in which columns of roles are often booleans."""
+    return bool(value) if value in (0, 1) else value if isinstance(value, int | str) else str(value)

@@ -1,0 +1,97 @@
+"""Learning from changes of a user's state: who can sign in, and who has which role, as dbctl's commands write it afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.files import toml
+from tests.extensions.drafts.learning.demonstrations import find_pair
+from tests.extensions.drafts.learning.replays import list_differences, load_states
+
+OF_DJANGO = {"htx_user": (0, 0, ["activity_at", "last_activity"]), "django_admin_log": (0, 1, [])}
+OF_STRAPI = {"up_users": (0, 0, ["published_at", "updated_at"])}
+#: By number of the demonstration, the command that repeats it, and in what the rows differ besides.
+STATES = [
+    ("label-studio", 10, ["deactivate"], OF_DJANGO),
+    ("label-studio", 11, ["activate"], OF_DJANGO),
+    ("pgadmin4", 15, ["deactivate"], {}),
+    ("pgadmin4", 16, ["activate"], {}),
+    ("strapi", 10, ["deactivate"], OF_STRAPI),
+    ("strapi", 11, ["activate"], OF_STRAPI),
+    ("strapi", 27, ["deactivate"], {"admin_users": (0, 0, ["updated_at"])}),
+    ("mlflow", 3, ["set-role", "admin"], {}),
+    ("mlflow", 6, ["set-role", "user"], {}),
+    ("mlflow", 7, ["set-role", "reviewers"], {}),
+    ("label-studio", 9, ["set-role", "user"], OF_DJANGO),
+    ("pgadmin4", 13, ["set-role", "Administrator"], {}),
+    (
+        "strapi",
+        25,
+        ["set-role", "Super Admin"],
+        {"admin_users": (0, 0, ["updated_at"]), "admin_users_roles_lnk": (0, 0, ["user_ord"])},
+    ),
+]
+ON_POSTGRESQL = [("label-studio", 10), ("pgadmin4", 13), ("mlflow", 7)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "app", "number", "command", "unrelated"),
+    [
+        *(("sqlite", *entry) for entry in STATES),
+        *(("postgresql", *entry) for entry in STATES if entry[:2] in ON_POSTGRESQL),
+    ],
+)
+def test_command_writes_rows_of_demonstration(
+    learn, answer, tmp_path, engine, app, number, command, unrelated
+):
+    profile = tmp_path / "app.toml"
+    learn(app, number, profile, engine=engine)
+    if "admin" in toml.loads(text := profile.read_text()).get("undecided", {}):
+        profile.write_text(text.replace("\n[users]\n", "\n[users]\nadmin = false\n", 1))
+    pair = find_pair(app, number, engine)
+    verb, *roles = command
+    with load_states(pair, tmp_path) as (before, after):
+        answer("users", verb, pair.login, *roles, "--yes", "--profile", str(profile), "--url", before)
+        assert list_differences(answer, before, after) == unrelated
+
+
+def test_column_that_is_true_for_blocked_users_is_inverted(learn, tmp_path):
+    profile = tmp_path / "strapi.toml"
+    learn("strapi", 10, profile)
+    users = toml.loads(profile.read_text())["users"]
+    assert users["fields"]["active"] == "blocked"
+    assert users["active"] == {"values": [False], "inactive": True}
+
+
+def test_promotion_decides_role_of_admins(learn, tmp_path):
+    profile = tmp_path / "pgadmin.toml"
+    learn("pgadmin4", 13, profile)
+    learned = toml.loads(profile.read_text())
+    assert learned["users"]["admin"] == "Administrator"
+    assert "admin" not in learned["undecided"]
+
+
+def test_role_of_another_user_decides_nothing(learn, tmp_path):
+    profile = tmp_path / "strapi.toml"
+    learn("strapi", 8, profile)
+    assert toml.loads(profile.read_text())["undecided"]["admin"]
+
+
+def test_memberships_are_added_to_boolean_column(learn, tmp_path):
+    profile = tmp_path / "mlflow.toml"
+    learn("mlflow", 7, profile)
+    role = toml.loads(profile.read_text())["users"]["role"]
+    assert [rank["name"] for rank in role["ranks"]] == ["admin", "user"]
+    assert role["members"]["table"] == "user_role_assignments"
+
+
+def test_other_role_than_that_of_demonstration_is_refused(learn, tmp_path):
+    profile = tmp_path / "strapi.toml"
+    refused = learn("strapi", 25, profile, "--role", "Editor", status=4)
+    assert refused["error"]["code"] == "demonstration-wrong"
+    assert not profile.exists()
+
+
+def test_order_of_other_users_is_unrelated(learn, tmp_path):
+    learned = learn("strapi", 8, tmp_path / "strapi.toml")["data"]
+    assert any(text.startswith("up_users_role_lnk.user_ord:") for text in learned["unrelated"])
