@@ -14,6 +14,7 @@ RULES: Mapping[Action, Place] = {
     "create-user": f"{_PACKAGE}.new_users:learn_user",
     "activate": f"{_PACKAGE}.states:learn_activity",
     "deactivate": f"{_PACKAGE}.states:learn_activity",
+    "change-setting": f"{_PACKAGE}.settings:learn_setting",
     "set-role": f"{_PACKAGE}.roles:learn_role",
     "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
     "set-password": f"{_PACKAGE}.passwords:learn_password",

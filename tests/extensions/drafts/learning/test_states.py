@@ -85,6 +85,13 @@ def test_memberships_are_added_to_boolean_column(learn, tmp_path):
     assert role["members"]["table"] == "user_role_assignments"
 
 
+def test_bits_stay_open(learn, tmp_path):
+    profile = tmp_path / "calibre.toml"
+    learned = learn("calibre-web", 7, profile)["data"]
+    assert learned["lines"] == []
+    assert any("has bits" in decision for decision in learned["decisions"])
+
+
 def test_other_role_than_that_of_demonstration_is_refused(learn, tmp_path):
     profile = tmp_path / "strapi.toml"
     refused = learn("strapi", 25, profile, "--role", "Editor", status=4)

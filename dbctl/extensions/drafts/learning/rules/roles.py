@@ -190,6 +190,10 @@ def _learn_labels(
         _require_role(scene, after)
         return ({} if section.get("column") == column else {"column": column}), after, ()
     is_flag = subjects.is_boolean(definition, [before, after])
+    if isinstance(before, int) and isinstance(after, int) and before & after:
+        text = f"{change.table.name}.{column} has bits: the role sets {before ^ after} in it, and a profile has no roles of bits"
+        change.leave_open("admin", text)
+        return {}, "", ()
     former = section.get("labels") if section.get("column") == column else {}
     labels = dict(former) if isinstance(former, Mapping) else {}
     texts = [str(bool(value)).lower() if is_flag else str(value) for value in (before, after)]

@@ -1,0 +1,87 @@
+"""Learning from a changed setting: the table with its key and value, or the column of one row."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dbctl.files import toml
+
+SCHEMA = """
+    create table users (id integer primary key, username text not null unique, password text not null);
+    create table site (id integer primary key, title text not null, uploads integer not null, changed_at text);
+    create table audit_log (id integer primary key, action text not null);
+    insert into users values (1, 'root', '$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy');
+    insert into site values (1, 'Home', 100, '2026-01-01T00:00:00.000Z');
+"""
+ROWS = """
+    create table settings (name text primary key, value text);
+    insert into settings values ('theme', 'dark'), ('language', 'en');
+"""
+
+
+@pytest.fixture
+def demonstrate(answer, tmp_path):
+    """Learn from statements that change a setting; return the result and the sections about settings."""
+
+    def run(*statements: str, schema=SCHEMA, status=0):
+        files, profile = [tmp_path / "before.db", tmp_path / "after.db"], tmp_path / "app.toml"
+        for file, script in zip(files, (schema, schema + ";".join(statements)), strict=True):
+            file.unlink(missing_ok=True)
+            with closing(sqlite3.connect(file)) as connection:
+                connection.executescript(script)
+        words = ["--before", str(files[0]), "--after", str(files[1]), "--login", "root", "--to", str(profile)]
+        result = answer("profiles", "learn", "change-setting", *words, status=status)
+        return result, toml.loads(profile.read_text()).get("settings", []) if status == 0 else []
+
+    return run
+
+
+def test_row_with_key_is_setting(demonstrate):
+    _, sections = demonstrate(
+        "update settings set value = 'light' where name = 'theme'", schema=SCHEMA + ROWS
+    )
+    assert [(section["table"], section["key"], section["fields"]["value"]) for section in sections] == [
+        ("settings", "name", "value")
+    ]
+
+
+def test_column_of_one_row_is_setting(demonstrate):
+    _, sections = demonstrate("update site set uploads = 200, changed_at = '2026-02-01T00:00:00.000Z'")
+    (section,) = [section for section in sections if section["table"] == "site"]
+    assert section["row"] == {"key": "id", "value": 1, "types": {"uploads": "integer"}}
+
+
+def test_second_column_extends_section(demonstrate):
+    demonstrate("update site set uploads = 200")
+    _, sections = demonstrate("update site set title = 'Start'")
+    (section,) = [section for section in sections if section["table"] == "site"]
+    assert section["row"]["types"] == {"uploads": "integer", "title": "string"}
+
+
+def test_learned_setting_is_changed_by_command(demonstrate, answer, tmp_path):
+    demonstrate("update site set uploads = 200")
+    options = ["--profile", str(tmp_path / "app.toml"), "--url", str(tmp_path / "before.db")]
+    answer("settings", "set", "uploads", "300", "--yes", *options)
+    with closing(sqlite3.connect(tmp_path / "before.db")) as connection:
+        assert connection.execute("select uploads from site").fetchall() == [(300,)]
+
+
+def test_second_table_of_same_scope_stays_open(demonstrate):
+    learned, sections = demonstrate("update site set uploads = 200", schema=SCHEMA + ROWS)
+    assert [section["table"] for section in sections] == ["settings"]
+    assert len(learned["data"]["decisions"]) == 1
+
+
+def test_several_changed_rows_are_refused(demonstrate):
+    refused, _ = demonstrate("update settings set value = 'x'", schema=SCHEMA + ROWS, status=4)
+    assert refused["error"]["code"] == "demonstration-wrong"
+
+
+def test_row_of_log_is_unrelated(demonstrate):
+    learned, _ = demonstrate(
+        "update site set uploads = 200", "insert into audit_log values (1, 'changed uploads')"
+    )
+    assert [text.partition(":")[0] for text in learned["data"]["unrelated"]] == ["audit_log"]
