@@ -78,6 +78,13 @@ def test_rows_of_log_and_of_caller_are_unrelated(learn, tmp_path):
     assert [text.partition(":")[0] for text in unrelated] == ["htx_user.last_activity", "django_admin_log"]
 
 
+def test_new_user_shows_format_of_passwords_and_how_logins_are_compared(learn, tmp_path):
+    profile = tmp_path / "pgadmin.toml"
+    learn("pgadmin4", 21, profile)
+    users = toml.loads(profile.read_text())["users"]
+    assert (users["password"], users["match"]) == (PGADMIN, "exact")
+
+
 # A small app ----------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import new_users, sign_ins, usual_names
 from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
+from dbctl.extensions.drafts.learning.rules.passwords import learn_first_password
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Struct
 from dbctl.profiles.codecs import read_text, read_time
@@ -110,12 +111,15 @@ class _NewUser:
             self._create_key("new", own.values, summarize(own.explained)),
             self._create_key("create", [section for section in sections if section]),
             *self._learn_role(),
+            *self._learn_match(login),
         ]
         self._judge_changes()
+        passwords = learn_first_password(self._scene, self._row.after or {})
         return Lesson(
-            keys=[key for key in keys if key.value or self._has_key(key)],
-            decided=["new-users", "login"],
-            decisions=self._decisions,
+            keys=[*(key for key in keys if key.value or self._has_key(key)), *passwords.keys],
+            decided=["new-users", "login", *passwords.decided],
+            decisions=[*self._decisions, *passwords.decisions],
+            notes=passwords.notes,
             unrelated=self._unrelated,
         )
 
@@ -129,6 +133,13 @@ class _NewUser:
 
     def _leave_open(self, place: str, reason: str) -> None:
         self._decisions.append(Decision("new-users", f"{place}: {reason}"))
+
+    def _learn_match(self, login: Sequence[str]) -> Iterator[LearnedKey]:
+        """Yield how logins are compared, if a user with the entered one in another case existed."""
+        db, column = self._scene.before[self._scene.users_database], self._scene.user_fields.get(login[0])
+        same = [Condition(column, "same", self._scene.subject.login)] if column else []
+        if column and self._users.match != "exact" and db.select(self._users.table, [column], same):
+            yield self._create_key("match", "exact")
 
     # The row of the user -----------------------------------------------------------------------------------------
 

@@ -71,6 +71,27 @@ def learn_password(scene: Scene) -> Lesson:
     return _create_lesson(scene, rows, learned, explained)
 
 
+def learn_first_password(scene: Scene, user: Row) -> Lesson:
+    """Return the section about passwords that the entered password of a new user shows; nothing if no format verifies it."""
+    if scene.password is None:
+        return Lesson()
+    columns = [
+        name for name, value in user.items() if isinstance(value, str | bytes) and len(value) >= SHORTEST_HASH
+    ]
+    learned = find_hash(scene, user, columns, scene.password)
+    if learned is None:
+        return Lesson()
+    section, problem = _describe_section(scene, learned)
+    if scene.users.password and scene.users.password.also:
+        section["also"] = dict(scene.users.password.also)
+    return Lesson(
+        keys=[LearnedKey(path=("users", "password"), value=section, evidence=scene.evidence_count)],
+        decided=["passwords"],
+        decisions=[Decision("passwords", problem)] if problem else [],
+        notes=learned.notes,
+    )
+
+
 def _group_rows(scene: Scene, key: object) -> _Rows:
     users = scene.users
     own, others, rest = None, list[ChangedRow](), list[ChangedRow]()
@@ -202,7 +223,8 @@ def _explain_value(
 # The lesson --------------------------------------------------------------------------------------------------------
 
 
-def _create_lesson(scene: Scene, rows: _Rows, learned: LearnedHash, explained: _Explained) -> Lesson:
+def _describe_section(scene: Scene, learned: LearnedHash) -> tuple[dict[str, Value], str]:
+    """Return the section about passwords, and why dbctl cannot write the format."""
     prefix = read_prefix(learned.stored)
     problem = find_prefix_problem(prefix)
     if not problem and learned.hmac_key and has_byte_limit(prefix):
@@ -217,6 +239,11 @@ def _create_lesson(scene: Scene, rows: _Rows, learned: LearnedHash, explained: _
         section["accepts"] = accepts
     if earlier and earlier.unusable and earlier.column == learned.column:
         section["unusable"] = list(earlier.unusable)
+    return section, problem
+
+
+def _create_lesson(scene: Scene, rows: _Rows, learned: LearnedHash, explained: _Explained) -> Lesson:
+    section, problem = _describe_section(scene, learned)
     if explained.also:
         section["also"] = explained.also
     via = f" ({scene.interface})" if scene.interface else ""

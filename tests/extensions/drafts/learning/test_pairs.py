@@ -1,0 +1,79 @@
+"""Every demonstration by the five applications: what is learned from it is proven by it, and wrong ones are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.extensions.drafts.learning.lessons import RULES
+from tests import servers
+from tests.extensions.drafts.learning.demonstrations import APPS, Pair, list_pairs
+
+pytestmark = pytest.mark.slow
+
+ENGINES = ("sqlite", "postgresql")
+PAIRS = [
+    pair for app in APPS for engine in ENGINES for pair in list_pairs(app, engine) if pair.action in RULES
+]
+#: Pairs that differ from what dbctl does, by application and number.
+DIFFERENT = {}
+#: The actions of administration, which one profile of each application learns.
+ADMINISTRATION = ("create-user", "create-admin", "set-password", "deactivate", "delete-user")
+
+#: Applications of which a profile from nothing but the first demonstration of each action is proven.
+PROVEN = ("mlflow", "label-studio")
+
+
+def is_wrong(pair: Pair) -> bool:
+    return pair.wrong or pair.before == pair.after
+
+
+def name_pair(pair: Pair) -> str:
+    return f"{pair.app}-{pair.number}-{pair.name}-{pair.engine}"
+
+
+@pytest.fixture
+def prove(answer):
+    """Run ``profiles prove`` on the engine of a pair, and return its recordings, with what differs."""
+
+    def run(profile, engine):
+        url = ["--url", str(servers.postgresql())] if engine == "postgresql" else []
+        recordings = answer(*url, "profiles", "prove", str(profile), status=None)["data"]["recordings"]
+        return {
+            entry["recording"]: (entry["reason"], entry["differences"])
+            for entry in recordings
+            if entry["status"] == "failed"
+        }
+
+    return run
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if is_wrong(pair)], ids=name_pair)
+def test_wrong_demonstration_is_refused(learn, tmp_path, pair):
+    profile = tmp_path / "app.toml"
+    error = learn(pair.app, pair.number, profile, engine=pair.engine, status=4)["error"]
+    assert error["code"] in ("demonstration-empty", "demonstration-wrong")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if not is_wrong(pair)], ids=name_pair)
+def test_learned_profile_is_proven_by_its_demonstration(learn, prove, tmp_path, pair):
+    profile = tmp_path / "app.toml"
+    learn(pair.app, pair.number, profile, engine=pair.engine)
+    failed = prove(profile, pair.engine)
+    if (pair.app, pair.number) not in DIFFERENT:
+        assert failed == {}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("app", PROVEN)
+def test_profile_learns_administration_from_first_demonstrations(learn, prove, tmp_path, app, engine):
+    profile, pairs = tmp_path / "app.toml", list_pairs(app, engine)
+    users = next(pair.users for pair in pairs)
+    for action in [action for action in ADMINISTRATION if action in RULES]:
+        first = next(
+            (pair for pair in pairs if (pair.action, pair.users) == (action, users) and not is_wrong(pair)),
+            None,
+        )
+        if first:
+            learn(app, first.number, profile, engine=engine)
+    assert prove(profile, engine) == {}
