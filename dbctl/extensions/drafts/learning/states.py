@@ -128,6 +128,10 @@ class _Loader(Struct, frozen=True):
         app, name, target = self.app, member.database, self.app.target(member.database)
         file = reader.decode(manifest, member, target)
         url = verifier.trial_server(app, member) or app.url(name)
+        if member.engine != url.engine:  # a recording, without the address of a server
+            title = registry.load_engine(member.engine).title
+            detail = f"{manifest.id} is a dump of {title}: pass --url ADDRESS of a server to load it"
+            raise UsageError(detail=detail)
         if url.is_file:
             url = Url(engine=url.engine, path=str(self.folder / f"{name}.db"))
         engine = registry.load_engine(url.engine)

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from tests import servers
 from tests.extensions.drafts.learning.recorded_app import RecordedApp, hash_password
 
 CREATED = "2026-03-04 05:06:07"
@@ -172,3 +173,14 @@ def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
     assert read_proofs(shop).keys() == {"create-user", "deactivate"}
     prove(status=4)
     assert read_proofs(shop).keys() == {"deactivate"}
+
+
+def test_recording_of_a_server_is_replayed_on_one(tmp_path, learn, answer):
+    profile = tmp_path / "mlflow.toml"
+    learn("mlflow", 1, profile, engine="postgresql")
+    error = answer("profiles", "prove", str(profile), status=2)["error"]
+    assert "--url" in error["message"]
+    (result,) = answer("profiles", "prove", str(profile), "--url", str(servers.postgresql()))["data"][
+        "recordings"
+    ]
+    assert (result["status"], result["rows"]) == ("proven", 1)
