@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import bcrypt
 import pytest
@@ -26,7 +27,9 @@ def test_command_of_the_app_is_the_action(running_app):
     recording = read_recording(running_app)
     assert recording["subject"]["login"] == "bob"
     assert {change["table"] for change in recording["changes"]} >= {"accounts", "event_log"}
-    assert 'writes = "$2b$04$"} # learned: set-password, 1 demonstration' in running_app.profile.read_text()
+    text = running_app.profile.read_text()
+    assert tomllib.loads(text)["users"]["password"] == {"column": "password_hash", "writes": "$2b$04$"}
+    assert "# learned: set-password, 1 demonstration" in text
 
 
 def test_second_demonstration_extends_the_profile(running_app):
