@@ -83,7 +83,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that returns the files that dbctl did not create, newest first: ``(repository) -> Sequence[Backup]``
     find_foreign: Place = ""
     #: a function that yields what differs between two states of a database, with exact values:
-    #: ``(first, second, database, *, limit) -> Iterator[TableChange]``
+    #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""

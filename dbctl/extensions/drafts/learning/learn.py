@@ -197,7 +197,7 @@ def read_changes(before: OpenDatabases, after: OpenDatabases) -> Iterator[TableC
     hint = "Install all of dbctl."
     read: Callable[..., Iterator[TableChange]] = registry.require("read_changes", "comparing rows", hint)
     for name, db in before.databases.items():
-        yield from read(db, after.databases[name], name, limit=MOST_ROWS)
+        yield from read(db, after.databases[name], name, limit=MOST_ROWS, private=True)
 
 
 def read_profile(request: LearnRequest, before: State, *, origin: str) -> str:

@@ -7,6 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import structs
@@ -31,8 +32,10 @@ from dbctl.extensions.drafts.learning.states import PREFIX, open_current, open_s
 from dbctl.files import limited_program, mounts, temp
 from dbctl.model import Secret, Struct
 from dbctl.profiles.passwords import new_password
+from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
 from dbctl.services.backup.sources import COMPRESSION_RATIO
+from dbctl.services.events.changes.records import TableChange
 
 #: Actions on a user that does not exist yet.
 CREATES: frozenset[Action] = frozenset({"create-user", "create-admin"})
@@ -126,25 +129,37 @@ def learn_live(request: LearnRequest, source: LiveSource, perform: Callable[[], 
     if not os.access(folder, os.W_OK):
         reason = "its folder is read-only" if folder.is_dir() else "its folder does not exist"
         raise FileFailedError(path=request.profile, reason=reason)
-    with (
-        temp.folder(Path(tempfile.gettempdir()), PREFIX) as temp_dir,
-        open_app(
-            Selection(configured=_configure(request, source)),
-            timeout=request.timeout,
-            only=source.database if request.profile.exists() else "",
-        ) as app,
-        open_snapshot(app, temp_dir) as before,
-    ):
+    with ExitStack() as stack:
+        temp_dir = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
+        selection = Selection(configured=_configure(request, source))
+        only = source.database if request.profile.exists() else ""
+        app = stack.enter_context(open_app(selection, timeout=request.timeout, only=only))
+        marks = _mark_files(app)
+        before = stack.enter_context(open_snapshot(app, temp_dir))
         stored_bytes = sum(path.stat().st_size for path in before.members.values()) // COMPRESSION_RATIO
         mounts.require_space(folder, stored_bytes)
         text = read_profile(request, before, origin=", ".join(map(str, app.configured.databases.values())))
         parse_profile(request.profile, text)
         _watch(source.watch_seconds)
-        with open_current(app, temp_dir, before.databases) as current:
-            control = list(read_changes(before, current))
+        control = list[TableChange]()
+        if not marks or marks != _mark_files(app):
+            with open_current(app, temp_dir, before.databases) as current:
+                control += read_changes(before, current)
         perform()
-        with open_current(app, temp_dir, before.databases) as after:
-            return learn_difference(request, before, after, text=text, control=control)
+        after = stack.enter_context(open_current(app, temp_dir, before.databases))
+        return learn_difference(request, before, after, text=text, control=control)
+
+
+def _mark_files(app: App) -> list[tuple[int, int]]:
+    """Return the size and the time of the last write of each file of the databases; empty if one is not a file, or vanishes."""
+    files = [app.restore_target(name).files() for name in app.configured.databases]
+    if not all(files):
+        return []
+    try:
+        statuses = [path.stat() for group in files for path in group]
+    except FileNotFoundError:  # the app has removed a side file at this moment
+        return []
+    return [(status.st_size, status.st_mtime_ns) for status in statuses]
 
 
 def _watch(seconds: float) -> None:

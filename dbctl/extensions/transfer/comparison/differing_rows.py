@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from math import isfinite
 from typing import Literal, NamedTuple, TypeAlias
@@ -15,6 +15,7 @@ from dbctl.extensions.transfer.portable import lines as line_batches
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
     Line,
+    LineBatch,
     LineColumn,
     LogicalKind,
     PortableSchemas,
@@ -23,6 +24,7 @@ from dbctl.extensions.transfer.portable.contract import (
     exchange_kind,
 )
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
+from dbctl.extensions.transfer.portable.pages import PageSource, Positions
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
 from dbctl.model import Row, Struct
 from dbctl.services.app.secrets import MASK
@@ -150,7 +152,7 @@ class RowComparison:
 
     def __init__(self, first: Readable, second: Readable) -> None:
         self.databases = first, second
-        self.sources = require(first, RowSource), require(second, RowSource)
+        self.sources: tuple[RowSource, RowSource] = require(first, RowSource), require(second, RowSource)
         schemas = [require(db, PortableSchemas).read_portable() for db in self.databases]
         self.tables = [{table.name: table for table in schema.tables} for schema in schemas]
         self.pairs: dict[str, dict[str, ColumnPair]] = {}
@@ -238,16 +240,59 @@ class RowComparison:
         return {key_of(line, table.key_width): line for line in rows}
 
 
-def read_changes(first: Readable, second: Readable, database: str, *, limit: int) -> Iterator[TableChange]:
+class _SelectedRows(RowSource):
+    """The rows of a source that may differ, so that the others are not read."""
+
+    def __init__(self, source: RowSource, positions: Mapping[str, Sequence[Positions]]) -> None:
+        self._source, self._positions = source, positions
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._source.snapshot()
+
+    def has_integer_order(self, table: str, column: str) -> bool:
+        return self._source.has_integer_order(table, column)
+
+    @contextmanager
+    def stream_lines(
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
+    ) -> Iterator[Iterator[LineBatch]]:
+        yield self._read(table, columns, Positions(position, end))
+
+    def _read(self, table: str, columns: Sequence[LineColumn], outer: Positions) -> Iterator[LineBatch]:
+        for inner in self._positions.get(table, [Positions("", "")]):
+            start = max(filter(None, (outer.start, inner.start)), key=int, default="")
+            end = min(filter(None, (outer.end, inner.end)), key=int, default="")
+            if not (start and end) or int(start) < int(end):
+                with self._source.stream_lines(table, columns, position=start, end=end) as batches:
+                    yield from batches
+
+    def fetch_lines(
+        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
+    ) -> Sequence[Line]:
+        return self._source.fetch_lines(table, columns, key, keys)
+
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        return self._source.value_reader(table, column)
+
+
+def read_changes(
+    first: Readable, second: Readable, database: str, *, limit: int, private: bool = False
+) -> Iterator[TableChange]:
     """Yield the tables that differ between two states of a database, with the images of their rows; values are exact.
 
     Each state is read in one snapshot, in limited memory. A table with more than ``limit`` rows that differ has a reason instead of
-    images. Tables and columns that only one state has are not compared.
+    images. Tables and columns that only one state has are not compared. ``private`` states are copies that no other process uses, so
+    that rows on equal pages of files need not be read.
 
     Raises:
         NotSupportedError: the engine has no SQL.
     """
     comparison = RowComparison(first, second)
+    parts = [db.extension_part(PageSource) for db in comparison.databases] if private else []
+    pages = parts[0] if all(parts) and parts else None
+    if pages and (positions := pages.find_positions(second)) is not None:
+        left, right = comparison.sources
+        comparison.sources = _SelectedRows(left, positions), _SelectedRows(right, positions)
     with comparison.snapshots():
         for name in sorted(comparison.pairs):
             rows = comparison.find_differences(name, limit)

@@ -11,6 +11,7 @@ from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.errors.base import DbctlError
+from dbctl.extensions.transfer.engines.sqlite.pages import SQLitePages
 from dbctl.extensions.transfer.engines.sqlite.rows import (
     SQLiteRowSink,
     SQLiteRowSource,
@@ -238,6 +239,7 @@ def create_parts(db: SQLiteDatabase) -> list[object]:
     """Return the parts that only transfers use."""
     parts: list[object] = [
         SQLiteNativeSchemas(db),
+        SQLitePages(db),
         SQLitePortableSchemas(db),
         SQLiteRowSource(db),
         SQLiteValueScreen(db),
