@@ -28,6 +28,7 @@ AREAS = (
     "fleet",
     "transfer",
     "data_diff",
+    "learn",
 )
 
 
