@@ -34,6 +34,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--email') candidates='' ;;
         'profiles learn:--role') candidates='@option:roles' ;;
         'profiles learn:--users') candidates='@option:tables' ;;
+        'profiles learn:--admin') candidates='@option:roles' ;;
         'profiles learn:--interface') candidates='' ;;
         'profiles learn:--watch') candidates='' ;;
         'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
@@ -665,7 +666,7 @@ _dbctl() {
         'profiles') children='list draft learn prove'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
-        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --interface --watch' ;;
+        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --admin --interface --watch' ;;
         'profiles prove') children=''; flags='--action --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;

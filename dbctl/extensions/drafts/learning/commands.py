@@ -82,6 +82,14 @@ def learn(
     users: Annotated[
         str, typer.Option("--users", metavar="TABLE", help="Of a new profile: the table of users.")
     ] = "",
+    admin: Annotated[
+        str,
+        typer.Option(
+            "--admin",
+            metavar="ROLE",
+            help="Decide which role admins have; none: the app has no admins among its users.",
+        ),
+    ] = "",
     interface: Annotated[
         str, typer.Option("--interface", metavar="TEXT", help="How the action was done, such as 'the API'.")
     ] = "",
@@ -114,6 +122,7 @@ def learn(
         interface=interface,
         profile=to,
         users=users,
+        admin=admin,
         timeout=session.options.timeout,
     )
     with signals.critical_result():

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from dbctl import signals
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import ProfileInvalidError
@@ -24,7 +26,7 @@ from dbctl.extensions.drafts.learning.recordings import (
     list_recordings,
     write_content,
 )
-from dbctl.extensions.drafts.learning.scene import Lesson, Scene
+from dbctl.extensions.drafts.learning.scene import LearnedKey, Lesson, Scene
 from dbctl.extensions.drafts.learning.states import (
     OpenDatabases,
     State,
@@ -44,6 +46,8 @@ from dbctl.url import Url
 
 #: Rows of one table that an action may change; more are no action of one user.
 MOST_ROWS = 2_000
+#: The value of ``--admin`` for an app without admins among its users.
+NO_ADMINS = "none"
 
 
 class LearnRequest(Struct, frozen=True, kw_only=True):
@@ -59,6 +63,7 @@ class LearnRequest(Struct, frozen=True, kw_only=True):
     after: Sequence[Path] = ()
     profile: Path  #: the file that is extended, or created
     users: str = ""  #: of a new profile: the table of users; empty: the one that looks most like it
+    admin: str = ""  #: the decision which role admins have; ``none``: the app has no admins among its users
     server: Url | None = None  #: where dumps of servers are loaded
     timeout: float
 
@@ -177,7 +182,7 @@ def learn_difference(
     )
     scene, noise = remove_noise(scene, control)
     refuse_wrong(scene)
-    lesson = find_rule(request.action)(scene)
+    lesson = _decide_admin(request, find_rule(request.action)(scene))
     extended = extend_profile(text, lesson)
     _require_consistent(request.profile, extended)
     recording = Recording(
@@ -190,6 +195,17 @@ def learn_difference(
     )
     folder = _write(request.profile, extended, before, recording, profile=scene.profile.name)
     return _create_result(request, lesson, recording, folder, text=text, created=is_new, noise=noise)
+
+
+def _decide_admin(request: LearnRequest, lesson: Lesson) -> Lesson:
+    """Return a lesson with the admin's decision which role admins have, which no demonstration of another user shows."""
+    if not request.admin:
+        return lesson
+    value = False if request.admin == NO_ADMINS else request.admin
+    decided = LearnedKey(path=("users", "admin"), value=value, evidence="decided with --admin")
+    keys = [*(key for key in lesson.keys if key.path != decided.path), decided]
+    decisions = [decision for decision in lesson.decisions if decision.topic != "admin"]
+    return structs.replace(lesson, keys=keys, decided=[*lesson.decided, "admin"], decisions=decisions)
 
 
 def read_changes(before: OpenDatabases, after: OpenDatabases) -> Iterator[TableChange]:

@@ -89,6 +89,9 @@ def _set(document: TOMLDocument, key: LearnedKey) -> None:
         _comment(
             line, "", line.trivia.comment.removeprefix("# ").partition(marker)[0] + marker + key.evidence
         )
+    elif not key.shown and isinstance(section[name], bool):  # which the library returns without its comment
+        _comment(item, name, key.evidence)
+        section[name] = item
     elif not key.shown:
         _comment(item, name, key.evidence)
 
@@ -134,7 +137,7 @@ def _create_item(name: str, value: object) -> Any:
     """Return a value in the form of a draft; a long list has a line for each entry."""
     import tomlkit
 
-    item = tomlkit.parse(f"{toml.quoted(name)} = {write_value(value)}\n")[name]
+    item: Any = tomlkit.parse(f"{toml.quoted(name)} = {write_value(value)}\n").item(name)
     if isinstance(value, Sequence) and not isinstance(value, str):
         item.multiline(len(item.as_string()) > LONGEST_LIST)
     return item

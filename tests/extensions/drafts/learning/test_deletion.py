@@ -202,3 +202,12 @@ def test_row_of_log_is_unrelated(demonstrate):
 
 def test_deletion_of_two_users_is_refused(demonstrate):
     demonstrate(*DELETION, "delete from users where id = 3", status=4)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("none", False), ("Moderator", "Moderator")])
+def test_admin_decides_which_role_admins_have(learn, tmp_path, value, expected):
+    profile = tmp_path / "app.toml"
+    learn("strapi", 12, profile, "--users", "up_users", "--admin", value)
+    values = toml.loads(profile.read_text())
+    assert values["users"]["admin"] == expected
+    assert "admin" not in values.get("undecided", {})
