@@ -91,6 +91,9 @@ class UserRole(Section, frozen=True, kw_only=True):
     name: ColumnName = "name"  #: the column of ``table`` with the name of the role
     #: by stored value, the name of the role: ``{ true = "admin", false = "user" }``; numbers and texts are possible, too
     labels: Mapping[str, str] = {}
+    #: by role, the bits of the number in ``column`` that it has: a user has the first role whose bits are all set, and a change keeps
+    #: the bits of no role; ``{ admin = 1, user = 0 }``
+    bits: Mapping[str, int] = {}
     ranks: Sequence[Rank] = ()  #: roles in several columns; a user has the first rank that matches
     members: Membership | None = None  #: the table of pairs: user and role
     metadata: RoleMetadata | None = None  #: the row of metadata
@@ -114,11 +117,13 @@ def validate_user_role(role: UserRole) -> Iterator[tuple[Sequence[str | int], st
         yield (), "it requires column, ranks, members or metadata"
     if len(forms) > 1 and forms != ["ranks", "members"]:
         yield (forms[1],), f"it contradicts {forms[0]}: roles are stored in one of them"
-    for key in ("table", "labels"):
+    for key in ("table", "labels", "bits"):
         if getattr(role, key) and not role.column:
             yield (key,), "it requires column"
     if role.table and role.labels:
         yield ("labels",), f"the names of roles are in {role.table}"
+    if role.bits and (role.labels or role.table):
+        yield ("bits",), "it contradicts labels and table"
     if role.values and (owner := _find_names(role)):
         yield ("values",), f"the names of roles are in {owner}"
     if role.exclusive and role.exclusive == role.default:
@@ -154,13 +159,13 @@ def list_role_names(role: UserRole) -> Sequence[str]:
     """Return the names of the roles that the profile lists; empty if the database has further roles."""
     if role.members and (role.members.roles or not role.values):
         return ()
-    return [*(role.labels.values() or role.values), *(rank.name for rank in role.ranks)]
+    return [*(role.labels.values() or role.bits or role.values), *(rank.name for rank in role.ranks)]
 
 
 def _find_names(role: UserRole) -> str:
     """Return where the names of the roles are, if not in ``values``."""
-    if role.labels or (role.ranks and not role.members):
-        return "labels" if role.labels else "ranks"
+    if role.labels or role.bits or (role.ranks and not role.members):
+        return "labels" if role.labels else "bits" if role.bits else "ranks"
     return role.role_table
 
 

@@ -56,7 +56,9 @@ class RoleForm(ABC):
     """How an app stores the roles of users: the common part of all forms."""
 
     has_several = False  #: whether a user may have several roles
-    has_rows = False  #: whether roles are rows of other tables than that of the users
+    has_rows = (
+        False  #: whether ``write`` stores the roles, such as in rows of other tables than that of the users
+    )
     #: the columns of a user's row that contain roles
     columns: Sequence[str] = ()
     column = ""  #: the column of a user's row, if it alone contains the role
@@ -379,7 +381,12 @@ def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> Ro
     if role is None:
         return None
     if role.column:
-        return RoleColumn(users, role, live, only)
+        kind: type[RoleForm] = RoleColumn
+        if role.bits:
+            from dbctl.services.app.user_roles.bits import RoleBits
+
+            kind = RoleBits
+        return kind(users, role, live, only)
     if role.ranks and not role.members:
         from dbctl.services.app.user_roles.ranks import Ranks
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from dbctl.files import toml
@@ -23,6 +26,8 @@ STATES = [
     ("mlflow", 6, ["set-role", "user"], {}),
     ("mlflow", 7, ["set-role", "reviewers"], {}),
     ("label-studio", 9, ["set-role", "user"], OF_DJANGO),
+    ("calibre-web", 7, ["set-role", "admin"], {}),
+    ("calibre-web", 8, ["set-role", "user"], {}),
     ("pgadmin4", 13, ["set-role", "Administrator"], {}),
     (
         "strapi",
@@ -85,11 +90,13 @@ def test_memberships_are_added_to_boolean_column(learn, tmp_path):
     assert role["members"]["table"] == "user_role_assignments"
 
 
-def test_bits_stay_open(learn, tmp_path):
+def test_bits_of_role_are_learned(learn, tmp_path):
     profile = tmp_path / "calibre.toml"
-    learned = learn("calibre-web", 7, profile)["data"]
-    assert learned["lines"] == []
-    assert any("has bits" in decision for decision in learned["decisions"])
+    learn("calibre-web", 7, profile)
+    learned = toml.loads(profile.read_text())
+    assert learned["users"]["role"] == {"column": "role", "bits": {"admin": 1, "user": 0}, "default": "user"}
+    assert learned["users"]["admin"] == "admin"
+    assert "admin" not in learned["undecided"]
 
 
 def test_other_role_than_that_of_demonstration_is_refused(learn, tmp_path):
@@ -102,3 +109,19 @@ def test_other_role_than_that_of_demonstration_is_refused(learn, tmp_path):
 def test_order_of_other_users_is_unrelated(learn, tmp_path):
     learned = learn("strapi", 8, tmp_path / "strapi.toml")["data"]
     assert any(text.startswith("up_users_role_lnk.user_ord:") for text in learned["unrelated"])
+
+
+def test_change_of_role_keeps_other_bits(learn, answer, tmp_path):
+    profile = tmp_path / "calibre.toml"
+    learn("calibre-web", 7, profile)
+    with load_states(find_pair("calibre-web", 7), tmp_path) as (before, _):
+        options = ["--yes", "--profile", str(profile), "--url", before]
+        answer("users", "set-role", "frank", "user", *options)
+        assert answer("users", "show", "frank", *options[1:])["data"]["role"] == "user"
+        with closing(sqlite3.connect(before)) as connection:
+            assert connection.execute("select role from user where name = 'frank'").fetchall() == [(478,)]
+        refused = [
+            answer("users", "set-role", name, "user", *options, status=None)["exit_code"]
+            for name in ("carol", "admin")
+        ]
+    assert refused == [0, 6]

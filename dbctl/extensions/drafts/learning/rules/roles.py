@@ -191,9 +191,7 @@ def _learn_labels(
         return ({} if section.get("column") == column else {"column": column}), after, ()
     is_flag = subjects.is_boolean(definition, [before, after])
     if isinstance(before, int) and isinstance(after, int) and before & after:
-        text = f"{change.table.name}.{column} has bits: the role sets {before ^ after} in it, and a profile has no roles of bits"
-        change.leave_open("admin", text)
-        return {}, "", ()
+        return _learn_bits(scene, change, section, column, (before, after))
     former = section.get("labels") if section.get("column") == column else {}
     labels = dict(former) if isinstance(former, Mapping) else {}
     texts = [str(bool(value)).lower() if is_flag else str(value) for value in (before, after)]
@@ -205,6 +203,35 @@ def _learn_labels(
     if default := section.get("default"):
         role["default"] = default if default in labels.values() else labels.get("false", name)
     return ({} if labels == former else role), name, ()
+
+
+def _learn_bits(
+    scene: Scene, change: UserChange, section: Mapping[str, Value], column: str, states: tuple[int, int]
+) -> tuple[dict[str, Value], str, Sequence[str]]:
+    """Return the section about a number of whose bits some changed."""
+    before, after = states
+    added, removed = after & ~before, before & ~after
+    if added and removed:
+        change.leave_open(
+            "other", f"{change.table.name}.{column} has bits, of which some were set and others cleared"
+        )
+        return {}, "", ()
+    name = scene.subject.role or (ADMIN if added else USER)
+    opposite = USER if _is_admin(name) else ADMIN
+    bits = {name: added, opposite: removed}
+    former = section.get("bits") if section.get("column") == column else None
+    if former:
+        if not isinstance(former, Mapping) or former != bits:
+            change.leave_open(
+                "other", f"the bits of roles in {change.table.name}.{column} differ from the profile"
+            )
+        return {}, name, ()
+    ordered = dict(sorted(bits.items(), key=lambda item: -item[1]))
+    return (
+        {"column": column, "bits": ordered, "default": next(key for key, value in bits.items() if not value)},
+        name,
+        (),
+    )
 
 
 def _learn_ranks(
