@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from tests import servers
+from tests.extensions.drafts.learning.demonstrations import Pair, list_pairs
 from tests.extensions.drafts.learning.recorded_app import RecordedApp, hash_password
 
 CREATED = "2026-03-04 05:06:07"
@@ -184,3 +185,16 @@ def test_recording_of_a_server_is_replayed_on_one(tmp_path, learn, answer):
         "recordings"
     ]
     assert (result["status"], result["rows"]) == ("proven", 1)
+
+
+@pytest.mark.parametrize("app", ["mlflow", "label-studio"])
+def test_learned_profile_of_an_application_is_proven(app, tmp_path, learn, answer):
+    profile, pairs = tmp_path / f"{app}.toml", dict[str, Pair]()
+    for pair in list_pairs(app):
+        if pair.action in ("create-user", "set-password", "delete-user") and not pair.wrong:
+            pairs.setdefault(pair.action, pair)
+    for pair in pairs.values():
+        learn(app, pair.number, profile)
+    results = answer("profiles", "prove", str(profile))["data"]["recordings"]
+    assert {result["action"]: result["status"] for result in results} == dict.fromkeys(pairs, "proven")
+    assert len(pairs) == 3
