@@ -19,6 +19,8 @@ PLACEHOLDER = r"\{([A-Za-z_][\w.]*(?:,[A-Za-z_][\w.]*)*)(?::([a-z]+))?\}"
 FILTERS = ("lower", "slug", "local")
 #: Constants with the values of ``LiveTable.encode_constants``.
 NAMED = (":now", ":null")
+#: The largest number of a column plus one: of all rows, or of those with the same value of another column, ``:next(role_id)``.
+COUNTER = re.compile(r":next(?:\(([^()]+)\))?")
 HEX_DIGITS = "0123456789abcdef"
 ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: Random texts of a length: ``:hex-32``.
@@ -57,7 +59,11 @@ def find_generator_problem(value: object) -> str:
 
 
 def _is_generator(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r":[a-z][\w-]*", value) is not None and value not in NAMED
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r":[a-z][\w-]*(\([^()]*\))?", value) is not None
+        and value not in NAMED
+    )
 
 
 def list_fields(value: object) -> Iterator[str]:

@@ -57,7 +57,8 @@ class Membership(Section, frozen=True, kw_only=True):
     where: Mapping[ColumnName, ExpectedValue] = {}  #: rows with other values give no role; ``:null`` is NULL
     #: values of rows whose role does not expire; rows with other values do not count as the last admin
     lasting: Mapping[ColumnName, ExpectedValue] = {}
-    new: Mapping[ColumnName, Constant] = {}  #: values of further columns of a new row
+    #: values of further columns of a new row; ``:next(role_id)`` is the largest number among the rows with the same ``role_id`` plus one
+    new: Mapping[ColumnName, Constant] = {}
     groups: GroupMembership | None = None  #: groups whose members have roles, besides those of this table
 
 

@@ -130,7 +130,8 @@ class CompanionRow(Section, frozen=True, kw_only=True):
     #: the column with the key of the user, whose rows are deleted with the user; empty: no column has it, and the rows are
     #: deleted if other rows of the user refer to them
     user: ColumnName = ""
-    #: the values by column; ``{table.column}`` is a value of an earlier row of ``users.create``
+    #: the values by column; ``{table.column}`` is a value of an earlier row of ``users.create``, ``:next`` the largest number of the
+    #: column plus one, and ``:next(list_id)`` that among the rows with the same ``list_id``
     values: Mapping[ColumnName, NewValue] = {}
     #: one row for each entry, with the values of the entry besides ``values``; empty: one row
     rows: Sequence[Mapping[ColumnName, NewValue]] = ()

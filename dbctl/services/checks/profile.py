@@ -23,7 +23,7 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Password, Users
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit
 from dbctl.profiles.schema_references import list_database_references
-from dbctl.profiles.templates import find_filter_problem, find_generator_problem, list_fields
+from dbctl.profiles.templates import COUNTER, find_filter_problem, find_generator_problem, list_fields
 from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
 from dbctl.services.settings.values import parse_schema
@@ -337,10 +337,10 @@ def _check_new_values(users: Users) -> Iterator[Problem]:
     for index, row in enumerate(users.create):
         key, is_first = ("users", "create", index), tables[index] in first
         has_key = known_key or not is_first
-        for column, value in row.values.items():
+        for column, value in _skip_counters(row.values):
             yield from _check_value((*key, "values", column), value, users, tables[:index], has_key=has_key)
         for position, entry in enumerate(row.rows):
-            for column, value in entry.items():
+            for column, value in _skip_counters(entry):
                 yield from _check_value(
                     (*key, "rows", position, column), value, users, tables[:index], has_key=has_key
                 )
@@ -350,6 +350,12 @@ def _check_new_values(users: Users) -> Iterator[Problem]:
             if column not in row.values or any(list_fields(row.values[column])):
                 yield (*key, "same"), f"{column} has no constant in values"
         yield from _check_references(key, index, users)
+
+
+def _skip_counters(values: Mapping[str, NewValue]) -> Iterator[tuple[str, NewValue]]:
+    for column, value in values.items():
+        if not (isinstance(value, str) and COUNTER.fullmatch(value)):
+            yield column, value
 
 
 def _check_value(

@@ -11,6 +11,7 @@ from dbctl.model import Struct
 from dbctl.profiles.model.users import CompanionRow
 from dbctl.profiles.templates import create_value, fill, list_fields
 from dbctl.services.app.change import require_row_count
+from dbctl.services.app.counters import count_up
 from dbctl.services.app.live_table import LiveTable, list_uncovered
 from dbctl.services.app.user_table import UserTable
 
@@ -200,7 +201,7 @@ def fill_row(
             row |= live.encode_constants({column: value})
         elif (filled := fill(create_value(value), fields)) is not None:
             row[column] = live.encode(column, filled)
-    return row
+    return row | count_up(live, values, row)
 
 
 def copy_fields(users: UserTable, fields: Mapping[str, object]) -> dict[str, object]:

@@ -127,18 +127,18 @@ class Explainer:
         if value is None:
             return Explanation(kind="null", reason="NULL")
         earlier = self._list_earlier(row, column, position)
-        steps = (
-            self._explain_entered(value, field),
-            self._explain_password(value),
-            self._explain_time(row, table, column),
-            self._explain_reference(table, column, value),
-            self._explain_repeated(table, column, value, earlier),
-            self._explain_random(table, column, value),
-            self._explain_constant(row, table, column, earlier),
-            self._explain_counter(row, table, column),
-            self._explain_part(value, field),
+        explanation = (
+            self._explain_entered(value, field)
+            or self._explain_password(value)
+            or self._explain_time(row, table, column)
+            or self._explain_reference(table, column, value)
+            or self._explain_repeated(table, column, value, earlier)
+            or self._explain_actor(table, column)
+            or self._explain_random(table, column, value)
+            or self._explain_constant(row, table, column, earlier)
+            or self._explain_counter(row, table, column)
+            or self._explain_part(value, field)
         )
-        explanation = next(filter(None, steps), None)
         differs = "; it differs between demonstrations" if earlier and value not in earlier else ""
         return explanation or Explanation(
             kind="unexplained", reason=f"no entered value, time, key, form or constant explains it{differs}"
@@ -220,6 +220,13 @@ class Explainer:
             return None
         return self._create_constant(table, column, value, f"equal in {len(earlier) + 1} demonstrations")
 
+    @staticmethod
+    def _explain_actor(table: TableEvidence, column: str) -> Explanation | None:
+        is_named = _ACTOR.search(references.normalize(column))
+        if is_named and (table.target(column) or column.lower().endswith("id")):
+            return Explanation(kind="actor", reason="the key of the user who acted in the app")
+        return None
+
     def _explain_random(self, table: TableEvidence, column: str, value: object) -> Explanation | None:
         stored = [read_text(other) for other in table.values(column)]
         if value in stored or len(set(stored)) < len(stored) or not isinstance(value, str | bytes):
@@ -237,15 +244,9 @@ class Explainer:
         self, row: ChangedRow, table: TableEvidence, column: str, earlier: Sequence[object]
     ) -> Explanation | None:
         value, stored = (row.after or {})[column], table.values(column)
-        if any(str(other) != str(value) for other in earlier):
+        if value != "" and any(str(other) != str(value) for other in earlier):
             return None
         same = sum(str(other) == str(value) for other in stored)
-        if (
-            same
-            and _ACTOR.search(references.normalize(column))
-            and (table.target(column) or column.endswith("id"))
-        ):
-            return Explanation(kind="actor", reason="the key of the user who acted in the app")
         if same and not table.is_unique(column):
             is_common = same > 1 or len(stored) == 1 or subjects.is_boolean(table.columns[column], stored)
             if is_common:
@@ -291,7 +292,7 @@ class Explainer:
     def _explain_counter(self, row: ChangedRow, table: TableEvidence, column: str) -> Explanation | None:
         """Explain the next number, of the rows with the same value of a reference, or of the table."""
         value = (row.after or {})[column]
-        if isinstance(value, str | bytes | bool):
+        if isinstance(value, str | bytes | bool) or table.target(column):
             return None
         groups = [name for name in table.columns if name != column and table.target(name)]
         for group in (*groups, ""):

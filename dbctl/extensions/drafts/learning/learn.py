@@ -161,18 +161,15 @@ def learn_difference(
     is_new = not request.profile.exists()
     require_same_database(before, after)
     changes = list(read_changes(before, after))
-    earlier = [
-        stored.recording
-        for stored in list_recordings(request.profile)
-        if stored.recording.action == request.action
-    ]
+    recordings = [stored.recording for stored in list_recordings(request.profile)]
     scene = Scene(
         action=request.action,
         interface=request.interface,
         subject=request.subject,
         password=request.password,
         changes=changes,
-        earlier=earlier,
+        earlier=[recording for recording in recordings if recording.action == request.action],
+        learned={recording.action for recording in recordings},
         before=before.databases,
         after=after.databases,
         evidence={

@@ -12,6 +12,7 @@ from dbctl.extensions.drafts.learning.scene import Lesson, Scene
 _PACKAGE = "dbctl.extensions.drafts.learning.rules"
 RULES: Mapping[Action, Place] = {
     "create-user": f"{_PACKAGE}.new_users:learn_user",
+    "create-admin": f"{_PACKAGE}.new_users:learn_admin",
     "activate": f"{_PACKAGE}.states:learn_activity",
     "deactivate": f"{_PACKAGE}.states:learn_activity",
     "change-setting": f"{_PACKAGE}.settings:learn_setting",

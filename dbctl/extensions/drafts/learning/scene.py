@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dbctl.engines.contract.database import Condition, Readable
@@ -39,6 +39,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     password: Secret | None  #: that the admin entered in the app, if the action has one
     changes: Sequence[TableChange]  #: those that may belong to the action
     earlier: Sequence[Recording]  #: of the same action, the oldest first
+    learned: Collection[Action]  #: the actions of all earlier recordings
     before: Mapping[str, Readable]  #: by the name of the database
     after: Mapping[str, Readable]
     evidence: Mapping[str, Evidence]  #: of the state before the action

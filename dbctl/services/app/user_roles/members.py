@@ -175,6 +175,10 @@ class Members(RoleForm):
     def _create_pair(self, user: object, role: object) -> dict[str, object]:
         member = self._membership
         pair = {**self._pairs.encode_constants(member.new), member.user: user, member.role: role}
+        if any(str(value).startswith(":next") for value in member.new.values()):
+            from dbctl.services.app.counters import count_up
+
+            pair |= count_up(self._pairs, member.new, pair)
         generator = KEYS[member.id.codec] if member.id else None
         return {**pair, member.id.column: generator()} if member.id and generator else pair
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from dbctl.files import toml
+from tests.extensions.drafts.learning.demonstrations import find_pair
 
 ENGINES = ["sqlite", "postgresql"]
 
@@ -64,6 +69,46 @@ def test_sign_in_with_registration_is_unrelated(learn, tmp_path):
     }
     assert [entry.partition(":")[0] for entry in learned["unrelated"]] == ["strapi_sessions"]
     assert users["role"]["default"] == "Authenticated"
+
+
+def test_next_position_within_role_is_learned_and_written(learn, answer, tmp_path, monkeypatch):
+    profile, path = tmp_path / "app.toml", tmp_path / "strapi.db"
+    learn("strapi", 1, profile)
+    assert read_users(profile)["role"]["members"]["new"] == {"user_ord": ":next(role_id)"}
+    script = gzip.decompress(find_pair("strapi", 1).before[0].read_bytes()).decode()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    words = ["--profile", str(profile), "--url", str(path), "users", "create"]
+    for login in ("erin", "fay"):
+        answer(*words, login, "--email", f"{login}@example.org", "--generate")
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("select user_id, role_id, user_ord from up_users_role_lnk where id > 4")
+        assert list(rows) == [(5, 1, 5.0), (6, 1, 6.0)]
+
+
+def test_key_of_acting_admin_is_unrelated(learn, tmp_path):
+    learned = learn("strapi", 2, tmp_path / "app.toml")["data"]
+    places = [entry.partition(":")[0] for entry in learned["unrelated"]]
+    assert places == ["up_users.created_by_id", "up_users.updated_by_id"]
+
+
+def test_second_demonstration_separates_constants_from_others(learn, tmp_path):
+    profile = tmp_path / "app.toml"
+    learn("pgadmin4", 1, profile)
+    lines = {line["key"]: line for line in learn("pgadmin4", 2, profile)["data"]["lines"]}
+    assert "2 demonstrations" in lines["users.new"]["evidence"]
+    assert lines["users.new"]["replaced"] is None
+
+
+def test_role_of_admins_is_learned_and_candidates_disappear(learn, tmp_path):
+    profile = tmp_path / "app.toml"
+    learn("pgadmin4", 1, profile)
+    assert "# admin = " in profile.read_text()
+    assert [line["key"] for line in learn("pgadmin4", 3, profile)["data"]["lines"]] == ["users.admin"]
+    assert read_users(profile)["admin"] == "Administrator"
+    assert read_users(profile)["role"]["default"] == "User"
+    assert "# admin = " not in profile.read_text()
+    assert "admin" not in toml.loads(profile.read_text())["undecided"]
 
 
 def test_refused_user_is_no_demonstration(learn, tmp_path):

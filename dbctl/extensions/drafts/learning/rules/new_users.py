@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+
+from msgspec import structs
 
 from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import new_users, sign_ins, usual_names
@@ -32,6 +34,30 @@ def learn_user(scene: Scene) -> Lesson:
         DemonstrationWrongError: not exactly one user, with the entered login, was added.
     """
     return _NewUser(scene).learn()
+
+
+def learn_admin(scene: Scene) -> Lesson:
+    """Return the role of admins, and what ``learn_user`` returns if no ordinary user was created in a demonstration.
+
+    Raises:
+        DemonstrationWrongError: not exactly one user, with the entered login, was added.
+    """
+    user = _NewUser(scene)
+    lesson, roles = user.learn(), user.read_roles()
+    role = scene.subject.role if scene.subject.role in roles else next(iter(roles), "")
+    if "create-user" in scene.learned:
+        lesson = Lesson(decided=["login"], unrelated=lesson.unrelated)
+    default = scene.users.role.default if scene.users.role else ""
+    if not role or role == default:
+        reason = (
+            f"the new admin has the role {role!r} of ordinary users"
+            if role
+            else "the profile names no roles of users"
+        )
+        decision = Decision("admin", f"how a user becomes an admin: {reason}")
+        return structs.replace(lesson, decisions=[*lesson.decisions, decision])
+    key = LearnedKey(path=("users", "admin"), value=role, evidence=scene.evidence_count)
+    return structs.replace(lesson, keys=[*lesson.keys, key], decided=[*lesson.decided, "admin"])
 
 
 # The new user ---------------------------------------------------------------------------------------------------------
@@ -129,7 +155,10 @@ class _NewUser:
 
     def _has_key(self, key: LearnedKey) -> bool:
         """Return whether the profile has a key, which an empty value replaces."""
-        return bool(getattr(self._users, key.path[1]))
+        value: object = self._users
+        for name in key.path[1:]:
+            value = getattr(value, name, None)
+        return bool(value)
 
     def _leave_open(self, place: str, reason: str) -> None:
         self._decisions.append(Decision("new-users", f"{place}: {reason}"))
@@ -211,6 +240,8 @@ class _NewUser:
         if field == login[0] or (field == "email" and self._scene.subject.email):
             return True
         is_text = isinstance(value, str | bytes) and not read_time(value)
+        if value and usual_names.PERSONAL.search(field) and not usual_names.PREFERENCE.search(field):
+            return explanation.kind != "entered"  # another person may have the same name
         return is_text and explanation.kind not in ("entered", "constant")
 
     # Rows of other tables -------------------------------------------------------------------------------------------
@@ -281,24 +312,10 @@ class _NewUser:
         table = self._explainer.read_table(rows[0].database, rows[0].table)
         all_values, user = list[dict[str, Value]](), ""
         for position, row in enumerate(rows):
-            explained = dict[str, Explanation]()
-            for column, value in (row.after or {}).items():
-                is_key = (
-                    column == table.key
-                    and subjects.guess_key_codec(table.columns[column], [])[0] == "autoincrement"
-                )
-                if is_key or table.columns[column].is_generated or value is None:
-                    continue
-                explanation = self._explainer.explain(row, column, position=position)
-                if explanation.value == "{id}" and user in ("", column):
-                    user = column
-                elif explanation.kind in _WRITABLE:
-                    explained[column] = explanation
-                elif explanation.kind == "actor":
-                    self._unrelated[f"{row.table}.{column}"] = explanation.reason
-                else:
-                    self._leave_open(f"{row.table}.{column}", explanation.reason)
-            all_values.append(_list_values(explained))
+            explained = self._explain_row(row, position)
+            own = [column for column, item in explained.items() if item.value == "{id}"]
+            user = user or next(iter(own), "")
+            all_values.append(_list_values({name: item for name, item in explained.items() if name != user}))
         self._explainer.add_known(rows[0].database, table.name, rows[0].after or {})
         section: dict[str, Value] = {"table": table.name}
         section |= {"user": user} if user else {}
@@ -313,6 +330,26 @@ class _NewUser:
         ]
         return section | ({"rows": differing} if len(rows) > 1 else {})
 
+    def _explain_row(
+        self, row: ChangedRow, position: int = 0, covered: Collection[str] = ()
+    ) -> dict[str, Explanation]:
+        """Return the columns of an added row that dbctl can write; others are open decisions, or unrelated."""
+        table = self._explainer.read_table(row.database, row.table)
+        explained = dict[str, Explanation]()
+        for column, value in (row.after or {}).items():
+            definition = table.columns[column]
+            is_key = column == table.key and subjects.guess_key_codec(definition, [])[0] == "autoincrement"
+            if is_key or column in covered or definition.is_generated or value is None:
+                continue
+            explanation = self._explainer.explain(row, column, position=position)
+            if explanation.kind in (*_WRITABLE, "counter"):
+                explained[column] = explanation
+            elif explanation.kind == "actor":
+                self._unrelated[f"{row.table}.{column}"] = explanation.reason
+            else:
+                self._leave_open(f"{row.table}.{column}", explanation.reason)
+        return explained
+
     # Roles and other changes ----------------------------------------------------------------------------------------
 
     def _open_roles(self) -> RoleForm | None:
@@ -320,11 +357,26 @@ class _NewUser:
         return create_role_form(self._users, LiveTable(self._scene.profile, db, self._row.table, "users"), [])
 
     def _learn_role(self) -> Iterator[LearnedKey]:
-        """Yield the role of the new user, which is the default."""
-        roles = self._open_roles()
-        names = roles.read([self._row.after or {}])[0] if roles else []
-        if len(names) == 1:
+        """Yield the role of the new user, which is the default, and further columns of the row that gives it."""
+        names = self.read_roles()
+        if len(names) == 1 and self._scene.action == "create-user":
             yield self._create_key("role.default", names[0])
+        members = self._users.role.members if self._users.role else None
+        rows = [row for row in list_added(self._scene) if members and row.table == members.table]
+        if members and rows:
+            covered = {
+                members.user,
+                members.role,
+                *members.where,
+                *([members.id.column] if members.id else []),
+            }
+            explained = self._explain_row(rows[0], covered=covered)
+            yield self._create_key("role.members.new", _list_values(explained), summarize(explained))
+
+    def read_roles(self) -> list[str]:
+        """Return the names of the roles of the new user."""
+        roles = self._open_roles()
+        return roles.read([self._row.after or {}])[0] if roles else []
 
     def _judge_changes(self) -> None:
         """Note the rows that existed before: they do not belong to the action, unless they name the new user."""
