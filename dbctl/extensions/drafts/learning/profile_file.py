@@ -76,24 +76,29 @@ def _set(document: TOMLDocument, key: LearnedKey) -> None:
         if not isinstance(section.get(name), AoT):
             section.pop(name, None)
         return
+    current = _find_item(section, name)
     item = _create_list(key, section.get(name)) if key.shown else _create_item(name, key.value)
-    if name not in section:
+    if line is None and not key.shown:
+        _comment(item, name, key.evidence)
+    if current is None:
         _insert(section, name, item)
-    elif key.shown or section[name].unwrap() != key.value:
+    elif key.shown or current.unwrap() != key.value:
         section[name] = item
-        item = section[name]
-    else:
-        item = section[name]
+    elif line is None:
+        _comment(current, name, key.evidence)
     if line is not None:
         marker = f"; {inner}: "
-        _comment(
-            line, "", line.trivia.comment.removeprefix("# ").partition(marker)[0] + marker + key.evidence
-        )
-    elif not key.shown and isinstance(section[name], bool):  # which the library returns without its comment
-        _comment(item, name, key.evidence)
-        section[name] = item
-    elif not key.shown:
-        _comment(item, name, key.evidence)
+        earlier = line.trivia.comment.removeprefix("# ").partition(marker)[0]
+        _comment(line, "", earlier + marker + key.evidence)
+
+
+def _find_item(section: Any, name: str) -> Any:
+    """Return a value with its comment, which the library leaves out of booleans; None: the section lacks the key."""
+    # the parts of a section in different places of the file
+    for part in getattr(section, "_tables", [section]):
+        if name in part:
+            return getattr(part, "value", part).item(name)
+    return None
 
 
 def _open_section(document: TOMLDocument, path: Sequence[str]) -> tuple[Any, Item | None, str]:
