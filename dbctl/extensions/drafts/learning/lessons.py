@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions import registry
 from dbctl.extensions.base import Place
 from dbctl.extensions.drafts.learning.recordings import Action
@@ -23,6 +24,16 @@ RULES: Mapping[Action, Place] = {
 
 
 def find_rule(action: Action) -> Callable[[Scene], Lesson]:
-    """Return the function that explains the rows of an action."""
+    """Return the function that explains the rows of an action.
+
+    Raises:
+        NotSupportedError: the action has none.
+    """
+    if action not in RULES:
+        raise NotSupportedError(
+            feature=f"learning {action}",
+            subject="this version of dbctl",
+            hint=f"Nothing was written. It learns {', '.join(sorted(RULES))}.",
+        )
     rule: Callable[[Scene], Lesson] = registry.load(RULES[action])
     return rule
