@@ -87,7 +87,7 @@ class Explainer:
         fields = {
             field: read_text(value)
             for field, column in scene.user_fields.items()
-            if isinstance(value := user.get(column), str | bytes) and value
+            if isinstance(value := user.get(column), str | bytes) and value and not read_time(value)
         }
         entered = [text for text in (scene.subject.login, scene.subject.email) if text]
         #: the texts of the user by field, those that were entered first
