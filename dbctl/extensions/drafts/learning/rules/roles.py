@@ -29,6 +29,7 @@ def learn_role(scene: Scene) -> Lesson:
         DemonstrationWrongError: neither the row of the user nor a row with roles changed, or the user got another role.
     """
     change = UserChange(scene)
+    _refuse_several(scene)
     role, name, tables = _learn_pairs(scene, change) or _learn_columns(scene, change)
     evidence = scene.evidence_count
     keys = [LearnedKey(path=("users", "role"), value=role, evidence=evidence)] if role else []
@@ -38,6 +39,23 @@ def learn_role(scene: Scene) -> Lesson:
         decided.append("admin")
     change.explain_others(tables)
     return change.create_lesson(keys, decided)
+
+
+def _refuse_several(scene: Scene) -> None:
+    """Refuse changes of the same columns, other than times, in the rows of several users."""
+    users, key = scene.users, scene.find_user()[scene.users.id.column]
+    rows = [row for row in scene.list_rows(users.table) if row.before and row.after]
+    own = {name for row in rows if row.key.get(users.id.column) == key for name in row.after or {}}
+    for row in rows:
+        same = [
+            name
+            for name in own.intersection(row.after or {})
+            if not subjects.read_time_form((row.after or {})[name])
+        ]
+        if same and row.key.get(users.id.column) != key:
+            raise scene.create_error(
+                f"{same[0]} of several users changed", "Give one user another role, and learn again."
+            )
 
 
 def _is_admin(name: str) -> bool:
