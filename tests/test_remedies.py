@@ -76,7 +76,7 @@ def parse_command(line: str) -> None:
     Raises:
         TyperException: no such command or option is declared, or an argument is missing.
     """
-    line = line.replace(" ACTION ", " set-role ")  # one of its choices
+    line = re.sub(r" (ACTION|\{action\}) ", " set-role ", line)  # one of its choices
     command = create_root()
     arguments, context = shlex.split(re.sub(r"\{\w+\}|\b[A-Z]{2,}\b", "1", line)), None
     name = "dbctl"

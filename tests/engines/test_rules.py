@@ -45,6 +45,7 @@ OPENERS = {
     "engines/sqlite/files.py": "-wal files, which are never locked",
     "engines/sqlite/write_connection.py": "a database that it creates (O_EXCL), before it connects to it",
     "files/lock.py": "lock files",
+    "extensions/transfer/engines/sqlite/pages.py": "private copies of databases, which no other process locks",
     "services/events/legacy.py": "the folder of the event store, for its lock",
     "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 GROUP = Group("profiles")
 
 
-@Example("profiles learn create-user --after 'flask users create \"$DBCTL_LOGIN\"' --to app.toml")
-@Example(
-    "profiles learn create-user --before 1.sql.gz --after 2.sql.gz --login ida --password-stdin --to app.toml"
-)
+@Example("profiles learn create-user --after 'app add \"$DBCTL_LOGIN\"' --to app.toml")
+@Example("profiles learn create-user --before 1.db --after 2.db --login ida --to app.toml")
 @GROUP.command("learn", answers=lambda: (Learned,), only_answers=False)
 def learn(
     session: Session,

@@ -95,7 +95,7 @@ def refuse_wrong(scene: Scene) -> None:
         WrongAppError: the profile belongs to another app.
     """
     if not scene.changes:
-        raise DemonstrationEmptyError
+        raise DemonstrationEmptyError(action=scene.action)
     for change in scene.changes:
         if change.images is None:
             raise scene.create_error(

@@ -22,7 +22,6 @@ GROUP = Group("profiles")
 
 @Example("profiles prove app.toml")
 @Example("profiles prove app.toml --dry-run")
-@Example("profiles prove app.toml --action create-user --url postgresql://postgres@127.0.0.1/postgres")
 @GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
 def prove(
     session: Session,
