@@ -38,6 +38,11 @@ class RecordingsMissingError(DbctlError, status=Exit.NOT_FOUND):
     remedy = "Record a demonstration with: `profiles learn ACTION --before FILE --after FILE --login LOGIN --to {path}`"
 
 
+class ProfileChangedError(DbctlError, status=Exit.REFUSED):
+    sentence = "another process changed {path} at the same time"
+    remedy = "Nothing was written. Check its text, and run the command again."
+
+
 class RecordingInvalidError(DbctlError, status=Exit.FAILED):
     sentence = "{path} is no recording: {reason}"
     remedy = "Delete its folder, and learn the action again."

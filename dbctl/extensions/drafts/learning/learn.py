@@ -17,12 +17,17 @@ from dbctl.extensions import registry
 from dbctl.extensions.drafts.draft import NAME, draft_profile
 from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
 from dbctl.extensions.drafts.learning.lessons import find_rule
-from dbctl.extensions.drafts.learning.profile_file import describe_decisions, extend_profile, find_value
+from dbctl.extensions.drafts.learning.profile_file import (
+    describe_decisions,
+    extend_profile,
+    find_value,
+    replace_profile,
+)
 from dbctl.extensions.drafts.learning.recordings import (
     Action,
     Recording,
     Subject,
-    choose_folder,
+    create_folder,
     list_recordings,
     write_content,
 )
@@ -36,7 +41,6 @@ from dbctl.extensions.drafts.learning.states import (
     store_state,
 )
 from dbctl.files import toml
-from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Row, Secret, Struct, now
 from dbctl.profiles import loader
 from dbctl.services.app.evidence.gather import gather_evidence
@@ -155,10 +159,11 @@ def learn_difference(
         request: the demonstration.
         before: the state before the action.
         after: the state after it.
-        text: of the profile, from ``read_profile``.
+        text: of a profile that does not exist yet, from ``read_profile``.
         control: what the app changed without an action.
     """
-    is_new = not request.profile.exists()
+    original = toml.read_text(request.profile) if request.profile.exists() else None
+    text = text if original is None else original  # the admin may have edited it during the action
     require_same_database(before, after)
     changes = list(read_changes(before, after))
     recordings = [stored.recording for stored in list_recordings(request.profile)]
@@ -190,8 +195,10 @@ def learn_difference(
         changes=scene.changes,
         unrelated=lesson.unrelated,
     )
-    folder = _write(request.profile, extended, before, recording, profile=scene.profile.name)
-    return _create_result(request, lesson, recording, folder, text=text, created=is_new, noise=noise)
+    folder = _write(request.profile, original, extended, before, recording)
+    return _create_result(
+        request, lesson, recording, folder, text=text, created=original is None, noise=noise
+    )
 
 
 def _decide_admin(request: LearnRequest, lesson: Lesson) -> Lesson:
@@ -242,17 +249,16 @@ def _require_consistent(path: Path, text: str) -> None:
         raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=problem.reason)
 
 
-def _write(path: Path, text: str, before: State, recording: Recording, *, profile: str) -> Path:
+def _write(path: Path, original: str | None, text: str, before: State, recording: Recording) -> Path:
     """Write the recording, and then the profile; after an error or a signal, neither is there."""
     if not path.parent.is_dir():
         raise FileFailedError(path=path, reason="its folder does not exist")
-    folder = choose_folder(path, recording.action)
+    folder = create_folder(path, recording.action)
     try:
-        store_state(before, folder, profile=profile)
+        store_state(before, folder, profile=loader.parse(text).name)
         write_content(folder, recording)
         with signals.block_signals():
-            with write_atomically(path, mode=0o644, replace=True) as file:
-                file.write(text)
+            replace_profile(path, original, text)
             signals.commit_point()
     except BaseException:  # also a signal: there must be no recording that the profile does not have
         with signals.block_signals():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.extensions.drafts.document import (
@@ -17,8 +18,10 @@ from dbctl.extensions.drafts.document import (
     write_header,
     write_value,
 )
+from dbctl.extensions.drafts.learning.errors import ProfileChangedError
 from dbctl.extensions.drafts.learning.scene import LearnedKey, Lesson
 from dbctl.files import toml
+from dbctl.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -53,6 +56,20 @@ def extend_profile(text: str, lesson: Lesson) -> str:
 def _is_array(value: object) -> bool:
     """Return whether a value is an array of tables."""
     return isinstance(value, Sequence) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def replace_profile(path: Path, original: str | None, text: str) -> None:
+    """Replace a profile that still has its original text; None: there was no file.
+
+    Raises:
+        ProfileChangedError: another process has written it since: its text would be lost, or have a proof of another one.
+        FileFailedError, DiskFullError: it cannot be written.
+    """
+    current = toml.read_text(path) if path.exists() else None
+    if current != original:
+        raise ProfileChangedError(path=path)
+    with write_atomically(path, mode=0o644, replace=True) as file:
+        file.write(text)
 
 
 def find_value(values: Mapping[str, Any], path: Sequence[str]) -> object:

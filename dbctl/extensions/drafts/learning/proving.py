@@ -18,13 +18,12 @@ from dbctl.extensions.drafts.document import Value
 from dbctl.extensions.drafts.learning.errors import RecordingsMissingError
 from dbctl.extensions.drafts.learning.learn import read_changes
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
-from dbctl.extensions.drafts.learning.profile_file import extend_profile
+from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
 from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
 from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, find_command
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, decode_changes
 from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
 from dbctl.files import temp, toml
-from dbctl.files.atomic import write_atomically
 from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
@@ -104,10 +103,12 @@ def prove(request: ProveRequest) -> ProfileProved:
     Raises:
         RecordingsMissingError: it has none.
         RecordingInvalidError: a recording is damaged.
+        ProfileChangedError: another process wrote the profile during the replays; it has no proof of them.
         NotSupportedError: the installation or the engine cannot compare rows.
         Others, as ``open_state`` and ``loader.load``.
     """
     profile = loader.load(str(request.profile.absolute()))
+    text = toml.read_text(request.profile)
     recordings = [
         stored
         for stored in list_recordings(request.profile)
@@ -116,13 +117,15 @@ def prove(request: ProveRequest) -> ProfileProved:
     if not recordings:
         raise RecordingsMissingError(path=request.profile, action=request.action or "any action")
     results = [_prove_recording(request, profile, stored) for stored in recordings]
-    written = request.stored and _store(request.profile, results)
+    written = request.stored and _store(request.profile, text, results)
     return ProfileProved(profile=str(request.profile), recordings=results, written=written)
 
 
-def _store(path: Path, results: Sequence[RecordingProved]) -> bool:
-    """Write the proofs of the replayed actions to the profile, and remove those of failed ones; return whether it changed."""
-    text = toml.read_text(path)
+def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
+    """Write the proofs of the replayed actions to the profile, and remove those of failed ones; return whether it changed.
+
+    ``text`` is that of the replays: a profile that was edited since then has no proof.
+    """
     earlier = loader.parse(text).proven
     keys = list[LearnedKey]()
     for action in dict.fromkeys(result.action for result in results):
@@ -142,8 +145,7 @@ def _store(path: Path, results: Sequence[RecordingProved]) -> bool:
     changed = extend_profile(text, Lesson(keys=keys))
     if changed == text:
         return False
-    with write_atomically(path, mode=0o644, replace=True) as file:
-        file.write(changed)
+    replace_profile(path, text, changed)
     return True
 
 

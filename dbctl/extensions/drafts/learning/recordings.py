@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
+from dbctl.errors.connection import FileFailedError
 from dbctl.extensions.drafts.learning.errors import RecordingInvalidError
 from dbctl.files import atomic
 from dbctl.model import Struct
@@ -66,6 +67,8 @@ def folder_of(profile: Path) -> Path:
 def list_recordings(profile: Path) -> list[StoredRecording]:
     """Return the recordings of a profile, the oldest first; none without the folder.
 
+    Their file is written last: a folder without it is what a killed process left, and no recording.
+
     Raises:
         RecordingInvalidError: a file is damaged.
     """
@@ -74,7 +77,7 @@ def list_recordings(profile: Path) -> list[StoredRecording]:
     return [
         StoredRecording(path, _read(path / CONTENT))
         for path in sorted(folders, key=_read_number)
-        if _FOLDER.fullmatch(path.name)
+        if _FOLDER.fullmatch(path.name) and (path / CONTENT).exists()
     ]
 
 
@@ -92,11 +95,21 @@ def _read_number(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def choose_folder(profile: Path, action: Action) -> Path:
-    """Return the path of the next recording, which does not exist yet."""
+def create_folder(profile: Path, action: Action) -> Path:
+    """Create the folder of the next recording, which only its owner may read.
+
+    Raises:
+        FileFailedError: it cannot be created, or another process has created it at this moment.
+    """
     folder = folder_of(profile)
-    used = [_read_number(path) for path in folder.iterdir()] if folder.is_dir() else []
-    return folder / f"{max(used, default=0) + 1:02}-{action}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        number = max(map(_read_number, folder.iterdir()), default=0) + 1
+        path = folder / f"{number:02}-{action}"
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
+    return path
 
 
 def write_content(folder: Path, recording: Recording) -> None:

@@ -16,7 +16,6 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import DumpRequest, LoadRequest
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.drafts.learning.errors import StatesUnrelatedError
 from dbctl.files import atomic, compression, mounts, temp
@@ -233,16 +232,11 @@ def require_same_database(before: OpenDatabases, after: OpenDatabases) -> None:
 
 
 def store_state(state: State, folder: Path, *, profile: str) -> None:
-    """Write a state as a backup folder that ``open_state`` reads; the caller deletes the folder after a failure.
+    """Write a state into an empty folder as a backup that ``open_state`` reads; the caller deletes the folder after a failure.
 
     Raises:
         FileFailedError, DiskFullError: it cannot be written.
     """
-    try:
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
     members = [
         _store_member(member, state.members[member.database], folder)
         for member in state.manifest.members

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.extensions.drafts.learning.learn import read_changes
-from dbctl.extensions.drafts.learning.recordings import Recording, Subject, choose_folder, write_content
+from dbctl.extensions.drafts.learning.recordings import Recording, Subject, create_folder, write_content
 from dbctl.extensions.drafts.learning.states import StateOptions, open_state, store_state
 from dbctl.model import Secret, now
 from dbctl.profiles import passwords
@@ -92,7 +92,7 @@ class RecordedApp:
         earlier = self.path.with_name("before.db")
         shutil.copy(self.path, earlier)
         self.execute(statements)
-        folder = choose_folder(self.profile, action)
+        folder = create_folder(self.profile, action)
         options = StateOptions(profile=self.profile, timeout=5)
         with open_state([earlier], options) as before, open_state([self.path], options) as after:
             recording = Recording(

@@ -41,6 +41,27 @@ def test_second_demonstration_extends_the_profile(running_app):
     assert result["lines"][0]["evidence"] == "learned: set-password, 2 demonstrations"
 
 
+def test_edit_of_the_profile_during_the_action_remains(sqlite_app):
+    sqlite_app.learn("set-password", "--login", "bob", after=sqlite_app.command("set-password"))
+    edit = f"echo '# a note of the admin' >> {sqlite_app.profile}"
+    sqlite_app.learn(
+        "set-password", "--login", "carol", after=f"{edit} && {sqlite_app.command('set-password')}"
+    )
+    text = sqlite_app.profile.read_text()
+    assert "# a note of the admin" in text
+    assert "# learned: set-password, 2 demonstrations" in text
+
+
+def test_profile_that_another_process_created_is_not_replaced(sqlite_app):
+    edit = f"echo 'title = \"other\"' > {sqlite_app.profile}"
+    answer = sqlite_app.learn(
+        "set-password", "--login", "bob", after=f"{edit} && {sqlite_app.command('set-password')}", status=2
+    )
+    assert answer["error"]["code"] == "profile-invalid"
+    assert sqlite_app.profile.read_text() == 'title = "other"\n'
+    assert not sqlite_app.profile.with_suffix(".recordings").exists()
+
+
 def test_password_is_nowhere_in_files(sqlite_app, tmp_path):
     seen = tmp_path / "seen"
     after = f'{sqlite_app.command("set-password")} && printf %s "$DBCTL_PASSWORD" > {seen}'
