@@ -184,6 +184,9 @@ def learn_difference(
     )
     scene, noise = remove_noise(scene, control)
     refuse_wrong(scene)
+    if any(recording.changes == scene.changes for recording in scene.earlier):
+        # counting it twice would be evidence that nothing showed
+        raise scene.create_error("it is recorded already", "Show the action again in the app.")
     lesson = _decide_admin(request, find_rule(request.action)(scene))
     extended = extend_profile(text, lesson)
     _require_consistent(request.profile, extended)

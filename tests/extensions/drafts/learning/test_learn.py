@@ -25,3 +25,12 @@ def test_format_that_verifies_password_is_learned(learn, tmp_path, engine):
         "column": "password_hash",
         "writes": "scrypt:32768:8:1$",
     }
+
+
+def test_one_demonstration_is_not_counted_twice(learn, tmp_path):
+    profile = tmp_path / "mlflow.toml"
+    learn("mlflow", 4, profile)
+    text = profile.read_text()
+    assert learn("mlflow", 4, profile, status=4)["error"]["code"] == "demonstration-wrong"
+    assert profile.read_text() == text
+    assert len(list(profile.with_suffix(".recordings").iterdir())) == 1
