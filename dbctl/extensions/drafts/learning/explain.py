@@ -139,10 +139,22 @@ class Explainer:
             or self._explain_counter(row, table, column)
             or self._explain_part(value, field)
         )
-        differs = "; it differs between demonstrations" if earlier and value not in earlier else ""
         return explanation or Explanation(
-            kind="unexplained", reason=f"no entered value, time, key, form or constant explains it{differs}"
+            kind="unexplained",
+            reason="no entered value, time, key, form or constant explains it"
+            + self._describe_demonstrations(table, column, value, earlier),
         )
+
+    def _describe_demonstrations(
+        self, table: TableEvidence, column: str, value: object, earlier: Sequence[object]
+    ) -> str:
+        """Return what earlier demonstrations show about an unexplained value, or what a second one would."""
+        if earlier:  # equal values are a constant, or cannot be one
+            is_equal = all(str(other) == str(value) for other in earlier)
+            return "" if is_equal else "; it differs between demonstrations"
+        if table.is_unique(column) or not self._create_constant(table, column, value, ""):
+            return ""  # no second demonstration would make it a constant
+        return "; a second demonstration, with another user, shows whether it is constant"
 
     def _list_earlier(self, row: ChangedRow, column: str, position: int) -> list[object]:
         """Return the values of the column in the corresponding rows of earlier demonstrations."""

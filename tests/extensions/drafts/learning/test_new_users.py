@@ -100,6 +100,33 @@ def test_second_demonstration_separates_constants_from_others(learn, tmp_path):
     assert lines["users.new"]["replaced"] is None
 
 
+CLUB = """
+    create table members (id integer primary key, login text not null unique, password text not null, plan text,
+      card text unique);
+    insert into members values (1, 'root', '$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy', 'gold', 'A-17 x');
+    insert into members values (2, 'bo', '$2b$10$M9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy', 'silver', 'B-40 y');
+"""
+
+
+@pytest.mark.parametrize(("plan", "finding"), [("basic", ""), ("trial", "it differs between demonstrations")])
+def test_second_demonstration_is_proposed_where_it_decides(answer, tmp_path, plan, finding):
+    before, after, profile = (tmp_path / name for name in ("before.db", "after.db", "app.toml"))
+    answers = []
+    for login, value, card in (("ida", "basic", "K/91 q"), ("eve", plan, "T/32 z")):
+        user = f"insert into members select 3, '{login}', password, '{value}', '{card}' from members limit 1"
+        for file, script in ((before, CLUB), (after, CLUB + user)):
+            file.unlink(missing_ok=True)
+            with closing(sqlite3.connect(file)) as connection:
+                connection.executescript(script)
+        words = ("--before", str(before), "--after", str(after), "--login", login, "--to", str(profile))
+        answers.append(answer("profiles", "learn", "create-user", *words)["data"]["decisions"])
+    first, second = ({text.split(": ")[1]: text for text in decisions} for decisions in answers)
+    assert "a second demonstration" in first["members.plan"]
+    assert "demonstration" not in first["members.card"]  # a unique value cannot be constant
+    assert second.get("members.plan", "").endswith(finding)
+    assert read_users(profile).get("new", {}).get("plan") == (None if finding else plan)
+
+
 def test_role_of_admins_is_learned_and_candidates_disappear(learn, tmp_path):
     profile = tmp_path / "app.toml"
     learn("pgadmin4", 1, profile)
