@@ -264,8 +264,11 @@ class _Deletion:
 
     def _explain_added(self) -> None:
         changed = {row.table for row in self._paths.rows if row.before is not None}
+        signed_in = {item.table.removesuffix("?") for item in self._section.signed_in}
         for table in dict.fromkeys(row.table for row in self._paths.rows if row.before is None):
-            if usual_names.LOG_TABLE.search(references.normalize(table)) and table not in changed:
+            if table in signed_in - changed:
+                self._unrelated[table] = "it signs a user in"
+            elif usual_names.LOG_TABLE.search(references.normalize(table)) and table not in changed:
                 self._unrelated[table] = "the log of the app"
             else:
                 self._decisions.append(f"the app adds rows to {table}")
