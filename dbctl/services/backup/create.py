@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
+
+from msgspec import structs
 
 from dbctl import __version__, progress, signals
 from dbctl.errors.backup import BackupShrunkenError
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.files import mounts
 from dbctl.files.temp import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
@@ -32,6 +36,7 @@ from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source
 from dbctl.services.backup.verification_record import Verification
+from dbctl.stores.directory import TemporaryWriter
 
 #: A clock that is further behind the newest backup was set back.
 CLOCK_TOLERANCE = timedelta(minutes=1)
@@ -288,20 +293,13 @@ def create_backup(
         with open_writer(folder, name, encryption if sources else None, largest) as writer:
             key = writer.write_key()
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
-        manifest = Manifest(
-            id=name,
-            number=_next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None),
+        number = _next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None)
+        manifest = structs.replace(
+            _create_manifest(app, writer.name, [*key, *copied], created_at=created_at, number=number),
             kind=kind,
-            app=app.name,
-            profile=app.profile.name,
-            created_at=created_at,
-            verified_at=now(),
-            host=os.uname().nodename,
-            dbctl=__version__,
             restored=restored,
             origin=origin,
             recipients=writer.recipients,
-            members=[*key, *copied],
             left_out=[*left_out, *failed],
             audit=_describe_audit_log(app),
         )
@@ -309,6 +307,43 @@ def create_backup(
             stack.enter_context(signals.block_signals())
         folder.write_manifest(serialize(manifest))
     return manifest
+
+
+def create_snapshot(app: App, databases: Sequence[str], folder: Path) -> Manifest:
+    """Copy databases into a private temporary folder, verified as those of a backup, but neither synced nor hashed.
+
+    The manifest is returned and not written; its members have no SHA-256.
+
+    Raises:
+        InsufficientSpaceError: the folder has not enough free space.
+        Others, as ``create_backup``.
+    """
+    sources = [Source(app, name, is_plain=True) for name in databases]
+    mounts.require_space(folder, _required_space(sources, encrypted=False))
+    created_at = now()
+    writer = BackupWriter(TemporaryWriter(folder), next_free_id(created_at, ()))
+    members, _failed = _write_sources(sources, writer, allow_missing=False)
+    return _create_manifest(
+        app, writer.name, members, created_at=created_at, number=int(created_at.timestamp())
+    )
+
+
+def _create_manifest(
+    app: App, name: str, members: Sequence[Member], *, created_at: datetime, number: int
+) -> Manifest:
+    return Manifest(
+        id=name,
+        number=number,
+        kind="backup",
+        app=app.name,
+        profile=app.profile.name,
+        created_at=created_at,
+        verified_at=now(),
+        host=os.uname().nodename,
+        dbctl=__version__,
+        members=members,
+        left_out=(),
+    )
 
 
 def _describe_audit_log(app: App) -> AuditEnd | None:

@@ -123,7 +123,7 @@ def learn_live(request: LearnRequest, source: LiveSource, perform: Callable[[], 
     Raises:
         ActionFailedError: the action failed in the app.
         InsufficientSpaceError: the temporary folder, or that of the profile, has not enough free space.
-        Others, as ``learn`` and ``create_backup``.
+        Others, as ``learn`` and ``create_snapshot``.
     """
     folder = request.profile.parent
     if not os.access(folder, os.W_OK):

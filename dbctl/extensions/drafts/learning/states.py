@@ -24,14 +24,13 @@ from dbctl.model import Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
 from dbctl.services.backup import verifier
-from dbctl.services.backup.create import create_backup
+from dbctl.services.backup.create import create_snapshot
 from dbctl.services.backup.databases import open_dumps, select_databases
 from dbctl.services.backup.encryption import is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member, serialize
-from dbctl.services.backup.member_files import MemberReader, open_reader
+from dbctl.services.backup.member_files import open_reader
 from dbctl.services.backup.named_files import stage_backup
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.sources import Source
 from dbctl.stores.base import MANIFEST
 from dbctl.url import Url
 
@@ -119,13 +118,12 @@ class _Loader(Struct, frozen=True):
         reader = stack.enter_context(open_reader(repository.store, None))  # type: ignore[arg-type] # nothing is encrypted
         for member in manifest.members:
             if member.form == "dump" and member.database:
-                self._load_member(stack, manifest, member, reader)
+                file = reader.decode(manifest, member, self.app.target(member.database))
+                self.load_member(stack, manifest, member, file)
 
-    def _load_member(
-        self, stack: ExitStack, manifest: Manifest, member: Member, reader: MemberReader
-    ) -> None:
+    def load_member(self, stack: ExitStack, manifest: Manifest, member: Member, file: Path) -> None:
+        """Load a database from its decoded file into a temporary one, and open it, until the stack is closed."""
         app, name, target = self.app, member.database, self.app.target(member.database)
-        file = reader.decode(manifest, member, target)
         url = verifier.trial_server(app, member) or app.url(name)
         if member.engine != url.engine:  # a recording, without the address of a server
             title = registry.load_engine(member.engine).title
@@ -152,15 +150,15 @@ def open_snapshot(app: App, folder: Path) -> Iterator[State]:
 
     Raises:
         InsufficientSpaceError: the folder has not enough free space.
-        Others, as ``create_backup`` and ``RestoreTarget.restored_copy``.
+        Others, as ``create_snapshot`` and ``RestoreTarget.restored_copy``.
     """
     names, _ = select_databases(app)
-    repository = Repository(app, str(folder))
-    manifest = create_backup(repository, [Source(app, name, is_plain=True) for name in names])
+    manifest = create_snapshot(app, names, folder)
     app.close()
     with ExitStack() as stack:
         loader = _Loader(app, folder, {}, {}, {}, in_place=True)
-        loader.load(stack, manifest, repository)
+        for member in manifest.members:
+            loader.load_member(stack, manifest, member, folder / member.file)
         yield State(manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members)
 
 

@@ -6,10 +6,14 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
+from contextlib import closing
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -182,4 +186,31 @@ def test_new_user_has_a_generated_login(sqlite_app, tmp_path):
     login, email = seen.read_text().split()
     assert login.startswith("learner-")
     assert email == f"{login}@example.org"
+    sqlite_app.assert_untouched()
+
+
+def test_temporary_copies_are_not_synced(sqlite_app, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def record_sync(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    sqlite_app.learn("set-password", "--login", "bob", after=sqlite_app.command("set-password"))
+    assert any(path.startswith(str(sqlite_app.profile.with_suffix(".recordings"))) for path in synced)
+    assert not [path for path in synced if path.startswith(tempfile.gettempdir())]
+
+
+def test_damaged_database_is_refused_before_the_action(sqlite_app, tmp_path):
+    with closing(sqlite3.connect(sqlite_app.address)) as db:
+        ((page,),) = db.execute("select rootpage from sqlite_schema where name = 'event_log'").fetchall()
+        ((size,),) = db.execute("pragma page_size").fetchall()
+    with Path(sqlite_app.address).open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    after = f"touch {tmp_path / 'done'}"
+    answer = sqlite_app.learn("set-password", "--login", "bob", after=after, status=4)
+    assert answer["error"]["code"] == "backup-failed"
+    assert not (tmp_path / "done").exists()
     sqlite_app.assert_untouched()
