@@ -142,3 +142,13 @@ def test_refused_user_is_no_demonstration(learn, tmp_path):
     profile = tmp_path / "app.toml"
     assert learn("strapi", 15, profile, status=4)["error"]["code"] == "demonstration-wrong"
     assert not profile.exists()
+
+
+def test_row_with_key_of_user_as_own_key_is_learned_and_written(running_app, answer):
+    running_app.learn("create-user", "--login", "ida", after=running_app.command("add"))
+    (row,) = [row for row in read_users(running_app.profile)["create"] if row["table"] == "profiles"]
+    assert row == {"table": "profiles", "user": "account_id", "values": {"display_name": "{username}"}}
+    words = ["--profile", str(running_app.profile), "--url", running_app.address]
+    answer(*words, "users", "create", "eve", "--email", "eve@example.org", "--generate")
+    rows = answer(*words, "data", "rows", "profiles")["data"]["items"]
+    assert [(row["account_id"], row["display_name"]) for row in rows][-2:] == [(5, "ida"), (6, "eve")]

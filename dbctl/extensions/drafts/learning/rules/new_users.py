@@ -338,10 +338,14 @@ class _NewUser:
         explained = dict[str, Explanation]()
         for column, value in (row.after or {}).items():
             definition = table.columns[column]
-            is_key = column == table.key and subjects.guess_key_codec(definition, [])[0] == "autoincrement"
-            if is_key or column in covered or definition.is_generated or value is None:
+            if column in covered or definition.is_generated or value is None:
                 continue
             explanation = self._explainer.explain(row, column, position=position)
+            is_numbered = (
+                column == table.key and subjects.guess_key_codec(definition, [])[0] == "autoincrement"
+            )
+            if is_numbered and explanation.kind != "key":  # a key that refers to the user is no new number
+                continue
             if explanation.kind in (*_WRITABLE, "counter"):
                 explained[column] = explanation
             elif explanation.kind == "actor":
