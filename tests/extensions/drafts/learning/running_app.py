@@ -31,7 +31,7 @@ class RunningApp:
 
     def learn(self, action: str, *options: str, after: str, status: int = 0):
         words = ["--url", self.address, "profiles", "learn", action, "--to", str(self.profile)]
-        return self._answer(*words, "--watch", "0", "--after", after, *options, status=status)
+        return self._answer(*words, "--watch", "0", *options, "--after", after, status=status)
 
     def refuse(self, *commands: str, code: str, action: str = "set-password", login: str = "bob") -> dict:
         """Do the commands instead of the action, and return the error; assert its code, and that nothing was written."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shlex
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -152,3 +157,45 @@ def test_row_with_key_of_user_as_own_key_is_learned_and_written(running_app, ans
     answer(*words, "users", "create", "eve", "--email", "eve@example.org", "--generate")
     rows = answer(*words, "data", "rows", "profiles")["data"]["items"]
     assert [(row["account_id"], row["display_name"]) for row in rows][-2:] == [(5, "ida"), (6, "eve")]
+
+
+COUNTED = "create table counters (name varchar(20) primary key, used integer not null)"
+
+
+def create_counter(app):
+    with closing(sqlite3.connect(app.address)) as connection, connection:
+        connection.execute(COUNTED)
+        connection.execute("insert into counters values ('members', 4)")
+
+
+def count(app):
+    """Return a command that changes the counter, as a part of an action of the app."""
+    program = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)"
+    program += "; db.execute('update counters set used = used + 1')"
+    return shlex.join([sys.executable, "-c", program, app.address])
+
+
+def test_counter_that_the_app_changes_is_an_open_decision(sqlite_app):
+    create_counter(sqlite_app)
+    after = f"{sqlite_app.command('add')} && {count(sqlite_app)}"
+    learned = sqlite_app.learn("create-user", "--login", "ida", after=after)["data"]
+    (decision,) = [text for text in learned["decisions"] if "counters" in text]
+    assert "counters.used" in decision
+    assert "from 4 to 5" in decision
+    assert not any("counters" in text for text in learned["unrelated"])
+    assert "counters.used" in str(toml.loads(sqlite_app.profile.read_text())["undecided"]["new-users"])
+
+
+def test_counter_that_changes_without_an_action_is_unrelated(sqlite_app):
+    create_counter(sqlite_app)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"while {count(sqlite_app)}; do sleep 0.1; done"], start_new_session=True
+    ) as busy:
+        try:
+            learned = sqlite_app.learn(
+                "create-user", "--login", "ida", "--watch", "2", after=sqlite_app.command("add")
+            )["data"]
+        finally:
+            os.killpg(busy.pid, signal.SIGTERM)
+    assert any("counters" in text and "without an action" in text for text in learned["unrelated"])
+    assert not any("counters" in text for text in learned["decisions"])

@@ -13,7 +13,7 @@ from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
 from dbctl.extensions.drafts.learning.rules.passwords import learn_first_password
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
-from dbctl.model import Struct
+from dbctl.model import Struct, format_count
 from dbctl.profiles.codecs import read_text, read_time
 from dbctl.profiles.templates import FILTERS, filter_text
 from dbctl.services.app.evidence import references, subjects
@@ -383,18 +383,39 @@ class _NewUser:
         return roles.read([self._row.after or {}])[0] if roles else []
 
     def _judge_changes(self) -> None:
-        """Note the rows that existed before: they do not belong to the action, unless they name the new user."""
+        """Leave open what changed in rows that existed before: nothing that dbctl writes for a new user does it.
+
+        What changed without an action, too, is no longer part of the scene.
+        """
+        seen = dict[str, list[str]]()
         for row in self._scene.list_rows():
-            if row.before is None:
+            if row.before is None or self._is_record(row):
                 continue
-            for column, value in (row.after or row.before).items():
+            if row.after is None:
+                seen.setdefault(row.table, []).append("the app deletes a row that existed before")
+                continue
+            for column, value in row.after.items():
                 place = f"{row.table}.{column}"
-                if row.after is not None and read_time(value):
+                if subjects.read_time_form(value):
                     self._unrelated.setdefault(place, "a time of a row that existed before")
                 elif isinstance(value, str) and self._scene.subject.login in value:
-                    self._leave_open(place, "the value of a row that existed before names the new user")
+                    seen.setdefault(place, []).append(
+                        "the value of a row that existed before names the new user"
+                    )
                 else:
-                    self._unrelated.setdefault(place, "a change of a row that existed before")
+                    seen.setdefault(place, []).append(_describe_change(row, column))
+        for place, reasons in seen.items():
+            others = f"; {format_count(len(reasons) - 1, 'other row')} changed, too" if reasons[1:] else ""
+            self._leave_open(place, reasons[0] + others)
+
+
+def _describe_change(row: ChangedRow, column: str) -> str:
+    """Return what an action changed in a column of a row; texts can be secret, or long, and are not shown."""
+    values = [(row.before or {})[column], (row.after or {})[column]]
+    is_shown = all(value is None or isinstance(value, bool | int | float) for value in values)
+    first, second = ("NULL" if value is None else value for value in values)
+    steps = f" from {first} to {second}" if is_shown else ""
+    return f"the app changes the value of a row that existed before{steps}"
 
 
 def _list_values(explained: Mapping[str, Explanation]) -> dict[str, Value]:
