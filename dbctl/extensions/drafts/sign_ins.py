@@ -36,16 +36,16 @@ def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
             continue
         own_columns = dict.fromkeys(columns.get(table.name, []))
         sources = [Line("user", column) for column in own_columns]
-        sources = sources or ([payload] if (payload := _find_payload(table, users)) else [])
+        sources = sources or ([payload] if (payload := find_payload(table, users)) else [])
         doubt = _find_doubt(evidence, table, kind, sources)
         if doubt:
             text = f"whether rows of {table.name} are sign-ins, which a new password ends: {doubt}"
             decisions.append(Decision("sign-ins", text))
             candidates.append(table)
-            signed_in += [_draft_signed_in(table, user, is_candidate=True) for user in sources]
+            signed_in += [draft_signed_in(table, user, is_candidate=True) for user in sources]
             continue
         tables.append(table)
-        signed_in.append(_draft_signed_in(table, sources[0]))
+        signed_in.append(draft_signed_in(table, sources[0]))
         parts += _draft_sessions(table, sources[0])
     parts += [part for table in evidence.base_tables() for part in _draft_cleanup(table)]
     return SignInDraft(
@@ -89,7 +89,7 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
     return next((text for applies, text in doubts if applies), "")
 
 
-def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
+def find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
     """Return the line that names the user of a sign-in by a path in the data of a column."""
     known = set(map(str, users.values(users.key)))
     for name in references.match_columns(table, usual_names.PAYLOAD):
@@ -127,7 +127,7 @@ def _is_random(table: TableEvidence, column: str) -> bool:
     return bool(stored) and all(isinstance(value, str | bytes) and len(value) >= 16 for value in stored)  # noqa: PLR2004 - shorter values can be guessed
 
 
-def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
+def draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
     evidence = "tokens, with a time, of one user each" if not is_candidate else "the name of the table"
     lines = [Line("table", table.name, evidence), user]
     if expires := _find_time(table, usual_names.EXPIRES):

@@ -22,7 +22,7 @@ from dbctl.services.events.changes.records import TableChange
 #: Tables in which an app records what happened, also if it refused an action.
 _LOG = re.compile(r"(^|_)(logs?|audits?|events?|history|activity|activities|attempts?)($|_)", re.IGNORECASE)
 #: Columns of users, besides times, in which an app records sign-ins and requests of a user.
-_TRACE = re.compile(r"(^|_)(last|current|previous|count|counter|attempts|ip)(_|$)", re.IGNORECASE)
+TRACE = re.compile(r"(^|_)(last|current|previous|count|counter|attempts|ip)(_|$)", re.IGNORECASE)
 _CREATES = ("create-user", "create-admin")
 _SHOWN = 3
 
@@ -186,7 +186,7 @@ def _is_beyond_traces(row: ChangedRow, keys: set[object]) -> bool:
     """Return whether the row of another user changed in more than times, traces of requests, and references to the subject."""
     before = row.before or {}
     return row.after is None or any(
-        not (_TRACE.search(column) or read_time_form(value) or before.get(column) in keys)
+        not (TRACE.search(column) or read_time_form(value) or before.get(column) in keys)
         for column, value in row.after.items()
     )
 

@@ -20,6 +20,7 @@ RULES: Mapping[Action, Place] = {
     "set-role": f"{_PACKAGE}.roles:learn_role",
     "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
     "set-password": f"{_PACKAGE}.passwords:learn_password",
+    "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
 }
 
 

@@ -41,7 +41,7 @@ def extend_profile(text: str, lesson: Lesson) -> str:
 
     toml.loads(text)  # its errors have lines
     for key in lesson.keys:
-        text = _remove_candidates(text, key.path)
+        text = _remove_candidates(text, key)
     document = tomlkit.parse(text)
     for key in lesson.keys:
         _set(document, key)
@@ -192,8 +192,9 @@ def _create_list(key: LearnedKey, earlier: Any) -> Any:
 _HEADER = re.compile(r"(# )?\[{1,2} *([^\]]+?) *\]{1,2} *(#.*)?")
 
 
-def _remove_candidates(text: str, path: Sequence[str]) -> str:
+def _remove_candidates(text: str, key: LearnedKey) -> str:
     """Remove the lines that are comments and would set a key, and the sections that are comments and would add to an array."""
+    path = key.path
     section, name, lines = write_header(*path[:-1]), f"# {toml.quoted(path[-1])} = ", list[str]()
     current = ""
     for line in text.splitlines(keepends=True):
@@ -202,17 +203,23 @@ def _remove_candidates(text: str, path: Sequence[str]) -> str:
         if not (current == section and line.startswith(name)):
             lines.append(line)
     paragraphs = "".join(lines).split("\n\n")
-    return "\n\n".join(part for part in paragraphs if not _is_candidate(part, write_header(*path)))
+    return "\n\n".join(part for part in paragraphs if not _is_candidate(part, key))
 
 
-def _is_candidate(paragraph: str, header: str) -> bool:
-    """Return whether a paragraph is a section of an array, written as a comment."""
+def _is_candidate(paragraph: str, key: LearnedKey) -> bool:
+    """Return whether a paragraph is a section of an array, written as a comment, about a table that a demonstration shows."""
     lines = paragraph.strip("\n").splitlines()
-    return all(line.startswith("#") for line in lines) and f"# [[{header}]]" in lines
+    if not all(line.startswith("#") for line in lines) or f"# [[{write_header(*key.path)}]]" not in lines:
+        return False
+    shown = [f"# table = {toml.quoted(table, value=True)}" for table in key.shown]
+    return not shown or any(line.partition("  #")[0].rstrip() in shown for line in lines)
 
 
 def _replace_array(text: str, key: LearnedKey) -> str:
-    """Replace the sections of an array, with the comments above each; the first ones follow those of the enclosing section."""
+    """Replace the sections of an array, with the comments above each; the first ones follow those of the enclosing section.
+
+    Those of tables that the demonstration does not show remain as they are.
+    """
     header, parent = write_header(*key.path), write_header(*key.path[:-1])
     sections = _split_sections(text)
     own = [index for index, section in enumerate(sections) if section.header == header]
@@ -223,20 +230,30 @@ def _replace_array(text: str, key: LearnedKey) -> str:
     ]
     place = own[0] if own else around[-1] if around else len(sections)
     entries: Any = key.value or ()
-    parts = [
-        Part(
-            header=header,
-            is_array=True,
-            remarks=[key.evidence],
-            lines=[Line(name, value) for name, value in entry.items()],
-        )
+    earlier: Any = find_value(toml.loads(text), key.path) if own else ()
+    retained = [
+        (entry, sections[index].text)
+        for index, entry in zip(own, earlier, strict=True)
+        if key.shown and entry["table"] not in key.shown
+    ]
+    written_entries = [
+        next((text for own_entry, text in retained if own_entry == {**own_entry, **entry}), "")
+        or _write_entry(header, entry, key)
         for entry in entries
     ]
     texts = [section.text for section in sections]
     above = "".join(texts[:place])
     below = "".join(texts[index] for index in range(place, len(texts)) if index not in own)
-    written = [part.strip("\n") for part in (above, write_document(parts), below)]
+    written = [part.strip("\n") for part in (above, *written_entries, below)]
     return "\n\n".join(filter(None, written)) + "\n"
+
+
+def _write_entry(header: str, entry: Mapping[str, Any], key: LearnedKey) -> str:
+    """Return one section of an array, with the evidence if the demonstration shows it."""
+    is_shown = not key.shown or entry["table"] in key.shown
+    lines = [Line(name, value) for name, value in entry.items()]
+    part = Part(header=header, is_array=True, remarks=[key.evidence] if is_shown else (), lines=lines)
+    return write_document([part])
 
 
 class _Section(NamedTuple):

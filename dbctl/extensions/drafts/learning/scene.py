@@ -142,7 +142,8 @@ class LearnedKey(Struct, frozen=True, kw_only=True):
     #: the value; None: the key is removed; a sequence of mappings is an array of tables
     value: Value | None
     evidence: str
-    #: of a list: the entries that the demonstration shows; the others keep the evidence that they have. Empty: all
+    #: of a list: the entries that the demonstration shows, of an array of tables those of these tables; the others keep the
+    #: evidence that they have. Empty: all
     shown: Sequence[str] = ()
 
 

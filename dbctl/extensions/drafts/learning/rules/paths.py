@@ -20,7 +20,7 @@ from dbctl.services.app.evidence.gather import SAMPLE_ROWS, TableEvidence
 from dbctl.services.users.ownership import follow_steps
 
 #: Columns with the kind of the user, or of the row to which another column refers.
-_KIND = re.compile(r"(^|_)(origin|kind|type|model|class|provider|realm|scope|source)$")
+KIND = re.compile(r"(^|_)(origin|kind|type|model|class|provider|realm|scope|source)$")
 #: Characters of a value that distinguishes rows.
 _LONGEST_KIND = 60
 #: Values of a row that identify it.
@@ -231,7 +231,7 @@ class UserPaths:
         self, evidence: TableEvidence, column: str, own: Sequence[Row], others: Sequence[Row]
     ) -> Iterator[str]:
         """Yield paths with a value that only the rows ``own`` have; the columns named after kinds first."""
-        names = sorted(evidence.columns, key=lambda name: not _KIND.search(references.normalize(name)))
+        names = sorted(evidence.columns, key=lambda name: not KIND.search(references.normalize(name)))
         for name in names:
             stored = {row[name] for row in own}
             value = next((value for value in stored if isinstance(value, str)), "")
@@ -243,7 +243,7 @@ class UserPaths:
                 and all(row[name] != value for row in others)
                 and subjects.read_time_form(value) is None
             )
-            if is_kind and name != column and (others or _KIND.search(references.normalize(name))):
+            if is_kind and name != column and (others or KIND.search(references.normalize(name))):
                 yield f"{evidence.name}[{name}={value}].{column}"
 
     def _has_other_kinds(self, path: str) -> bool:
@@ -252,7 +252,7 @@ class UserPaths:
         evidence = self.evidence.tables[step.table]
         if later or step.text or step.filter or evidence.target(step.column):
             return False
-        kinds = [name for name in evidence.columns if _KIND.search(references.normalize(name))]
+        kinds = [name for name in evidence.columns if KIND.search(references.normalize(name))]
         strangers = [row for row in evidence.rows if not self.is_user(row.get(step.column))]
         for name in kinds if strangers else ():
             own = {row.get(name) for row in evidence.rows if str(row.get(step.column)) == str(self.key)}
