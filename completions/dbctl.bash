@@ -37,6 +37,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--admin') candidates='@option:roles' ;;
         'profiles learn:--interface') candidates='' ;;
         'profiles learn:--watch') candidates='' ;;
+        'profiles learn:--identity') candidates='@file' ;;
+        'profiles learn:--passphrase-file') candidates='@file' ;;
         'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
@@ -666,7 +668,7 @@ _dbctl() {
         'profiles') children='list draft learn prove'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
-        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --admin --interface --watch' ;;
+        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --admin --interface --watch --identity --passphrase-file' ;;
         'profiles prove') children=''; flags='--action --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +10,7 @@ import typer
 from msgspec import structs
 
 from dbctl import progress, signals
+from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
 from dbctl.cli._support.emit import emit, end_line_on_interrupt, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
@@ -21,6 +22,8 @@ from dbctl.spec import Example
 
 if TYPE_CHECKING:
     from dbctl.extensions.drafts.learning.learn import Learned, LearnRequest
+    from dbctl.services.app.app import App
+    from dbctl.services.backup.encryption import DecryptionKeys
 
 GROUP = Group("profiles")
 
@@ -100,6 +103,8 @@ def learn(
             help="Seconds for which a running app is watched without an action, to see what changes by itself.",
         ),
     ] = 2,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
 ) -> int:
     """Learn from two states of an app's database what one of its actions writes, and extend the profile.
 
@@ -107,7 +112,7 @@ def learn(
     which the command of --after does. The rows of all tables are compared. Each changed value is explained by what was entered,
     by the time, by a new key, or as a random or constant value. Each line of the profile that follows has the demonstrations as
     evidence; what stays unexplained is an open decision. The state before the action, and the changes, are recorded next to the
-    profile.
+    profile, without encryption.
     """
     from dbctl.cli._support.emit import PasswordSource, read_password
     from dbctl.extensions.drafts.learning.learn import LearnRequest
@@ -122,11 +127,26 @@ def learn(
         users=users,
         admin=admin,
         timeout=session.options.timeout,
+        create_keys=_share_keys(session, identity, passphrase_file),
     )
     with signals.critical_result():
         if before:
             return emit(session, _learn_files(session, request, before, after or ()))
         return emit(session, _learn_live(session, request, after or (), watch))
+
+
+def _share_keys(
+    session: Session, identities: Sequence[Path] | None, passphrase_file: Path | None
+) -> "Callable[[App], DecryptionKeys]":
+    """Return what creates the keys for both states, so that a passphrase is entered once."""
+    keys = list["DecryptionKeys"]()
+
+    def create(app: "App") -> "DecryptionKeys":
+        if not keys:
+            keys.append(load_keys(session, app, identities, passphrase_file))
+        return keys[0]
+
+    return create
 
 
 def _learn_files(

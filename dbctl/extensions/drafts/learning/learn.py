@@ -43,7 +43,9 @@ from dbctl.extensions.drafts.learning.states import (
 from dbctl.files import toml
 from dbctl.model import ChangeResult, Effect, Row, Secret, Struct, now
 from dbctl.profiles import loader
+from dbctl.services.app.app import App
 from dbctl.services.app.evidence.gather import gather_evidence
+from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.checks.profile import find_inconsistencies
 from dbctl.services.events.changes.records import TableChange
 from dbctl.url import Url
@@ -70,6 +72,7 @@ class LearnRequest(Struct, frozen=True, kw_only=True):
     admin: str = ""  #: the decision which role admins have; ``none``: the app has no admins among its users
     server: Url | None = None  #: where dumps of servers are loaded
     timeout: float
+    create_keys: Callable[[App], DecryptionKeys] | None = None  #: that decrypt ``before`` and ``after``
 
 
 class LearnedLine(Struct, frozen=True, kw_only=True):
@@ -139,6 +142,7 @@ def learn(request: LearnRequest) -> Learned:
         server=request.server,
         timeout=request.timeout,
         in_place=True,
+        create_keys=request.create_keys,
     )
     with open_state(request.before, options) as before, open_state(request.after, options) as after:
         text = read_profile(request, before, origin=", ".join(map(str, request.before)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from dbctl.services.app.session import open_app
 from dbctl.services.backup import verifier
 from dbctl.services.backup.create import create_snapshot
 from dbctl.services.backup.databases import open_dumps, select_databases
-from dbctl.services.backup.encryption import is_encrypted
+from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member, serialize
 from dbctl.services.backup.member_files import open_reader
 from dbctl.services.backup.named_files import stage_backup
@@ -47,6 +47,9 @@ class StateOptions(Struct, frozen=True, kw_only=True):
     timeout: float
     #: whether the copies are only read: a file that needs no load is not copied again
     in_place: bool = False
+    create_keys: Callable[[App], DecryptionKeys] | None = (
+        None  #: None: the files are recordings, which are not encrypted
+    )
 
 
 class OpenDatabases(Struct, frozen=True, kw_only=True):
@@ -69,28 +72,30 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
 
     Raises:
         UsageError: two files have the same database, or a dump of a server is passed without one.
-        NotSupportedError: a backup is encrypted, or its engine has no rows that can be compared.
+        KeyMissingError, KeyWrongError: a backup is encrypted, and the keys do not decrypt it.
+        NotSupportedError: a recording is encrypted, or its engine has no rows that can be compared.
         Others, as ``stage_backup`` and ``RestoreTarget.trial_restore``.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
         app = stack.enter_context(_open_app(paths, options, folder))
+        keys = options.create_keys(app) if options.create_keys else None
         urls, databases, members = dict[str, Url](), dict[str, Readable](), dict[str, Path]()
         manifests = list[Manifest]()
         for path in paths:
             staged, repository = stack.enter_context(
-                stage_backup(Repository(app, str(folder)), path, trial=False)
+                stage_backup(Repository(app, str(folder)), path, trial=False, keys=keys)
             )
             manifest = staged.manifest
-            if is_encrypted(manifest):
+            if keys is None and is_encrypted(manifest):
                 raise NotSupportedError(
-                    feature="learning from an encrypted backup",
+                    feature="replaying an encrypted recording",
                     subject=str(path),
-                    hint="Restore it with --to, and learn from the copy.",
+                    hint="Delete its folder, and learn the action again.",
                 )
             if twice := next((name for name in manifest.databases if name in urls), ""):
                 raise UsageError(detail=f"{path}: {twice} is in several files")
-            loader = _Loader(app, folder, urls, databases, members, in_place=options.in_place)
+            loader = _Loader(app, folder, urls, databases, members, keys, in_place=options.in_place)
             loader.load(stack, manifest, repository)
             manifests.append(manifest)
         yield State(
@@ -111,11 +116,12 @@ class _Loader(Struct, frozen=True):
     urls: dict[str, Url]
     databases: dict[str, Readable]
     members: dict[str, Path]
+    keys: DecryptionKeys | None  #: None: nothing is encrypted
     in_place: bool
 
     def load(self, stack: ExitStack, manifest: Manifest, repository: Repository) -> None:
         """Load each database of a backup into a temporary one, and open it, until the stack is closed."""
-        reader = stack.enter_context(open_reader(repository.store, None))  # type: ignore[arg-type] # nothing is encrypted
+        reader = stack.enter_context(open_reader(repository.store, self.keys))  # type: ignore[arg-type] # None: nothing is encrypted
         for member in manifest.members:
             if member.form == "dump" and member.database:
                 file = reader.decode(manifest, member, self.app.target(member.database))
@@ -156,7 +162,7 @@ def open_snapshot(app: App, folder: Path) -> Iterator[State]:
     manifest = create_snapshot(app, names, folder)
     app.close()
     with ExitStack() as stack:
-        loader = _Loader(app, folder, {}, {}, {}, in_place=True)
+        loader = _Loader(app, folder, {}, {}, {}, keys=None, in_place=True)
         for member in manifest.members:
             loader.load_member(stack, manifest, member, folder / member.file)
         yield State(manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members)
@@ -254,6 +260,9 @@ def _store_member(member: Member, file: Path, folder: Path) -> Member:
     return structs.replace(
         member,
         file=name,
+        encryption="none",
+        inner_bytes=0,
+        inner_sha256="",
         bytes=compressed.stored.bytes,
         sha256=compressed.stored.sha256,
         compress="zstd",

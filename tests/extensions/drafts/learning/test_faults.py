@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
 
+import pyrage
 import pytest
 
 from tests.small_disk import fill
@@ -64,9 +66,9 @@ def states(sqlite_app, tmp_path, monkeypatch):
 def learn_files(sqlite_app, start):
     """Learn from files; assert the exit code, and return the output of errors."""
 
-    def run(before, after, *, status, profile=None, written=False):
+    def run(before, after, *options, status, profile=None, written=False):
         words = ["profiles", "learn", "set-password", "--before", before, "--after", after, "--login", "bob"]
-        words += ["--password-stdin", "--to", profile or sqlite_app.profile]
+        words += ["--password-stdin", "--to", profile or sqlite_app.profile, *options]
         result = start(*words, environment={}, stdin=b"bob-new-password\n")
         assert result.returncode == status, result.stderr
         if not (profile or written):
@@ -147,6 +149,51 @@ def delete(path):
 def test_unreadable_file_is_named(states, learn_files, change, status):
     change(states[1])
     assert "after.db" in learn_files(*states, status=status)
+
+
+@pytest.fixture
+def identity(states, tmp_path):
+    """Encrypt the states; return the file of the key."""
+    key, path = pyrage.x25519.Identity.generate(), tmp_path / "key.txt"
+    for state in states:
+        state.write_bytes(pyrage.encrypt(state.read_bytes(), [key.to_public()]))
+    path.write_text(str(key))
+    path.chmod(0o600)
+    return path
+
+
+def test_encrypted_states_are_decrypted_with_the_identity(sqlite_app, states, learn_files, identity):
+    assert "--identity" in learn_files(*states, status=2)
+    learn_files(*states, "--identity", identity, status=0, written=True)
+    recorded = next(sqlite_app.profile.with_suffix(".recordings").iterdir())
+    manifest = json.loads((recorded / "manifest.json").read_text())["backup"]
+    assert [member["encryption"] for member in manifest["members"]] == ["none"]  # a replay needs no key
+
+
+def test_encrypted_states_need_the_right_identity(states, learn_files, identity):
+    identity.write_text(str(pyrage.x25519.Identity.generate()))
+    assert "decrypt" in learn_files(*states, "--identity", identity, status=6)
+
+
+def test_backup_that_dbctl_encrypted_is_learned_and_replayed(
+    sqlite_app, states, learn_files, identity, tmp_path, answer
+):
+    key = pyrage.x25519.Identity.from_str(identity.read_text())
+    config, backups = tmp_path / "dbctl.toml", []
+    for name, state in zip(("before", "after"), states, strict=True):
+        state.write_bytes(pyrage.decrypt(state.read_bytes(), [key]))
+        config.write_text(
+            f'[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "{state}"\n'
+            f'[apps.shop.backup]\nrepository = "{name}"\nkeep = {{ last = 9 }}\n'
+            f'[apps.shop.backup.encrypt]\nrecipients = ["{key.to_public()}"]\n'
+        )
+        answer("--config", str(config), "backup", "create")
+        backups += [path.parent for path in (tmp_path / name).rglob("manifest.json")]
+    assert "--identity" in learn_files(*backups, status=2, written=True)
+    learn_files(*backups, "--identity", identity, status=0, written=True)
+    proved = answer("profiles", "prove", str(sqlite_app.profile), "--dry-run", status=None)
+    (replay,) = proved["data"]["recordings"]
+    assert (replay["reason"], replay["rows"] > 0) == ("", True)
 
 
 def test_full_disk_of_the_profile(states, learn_files, disk):
