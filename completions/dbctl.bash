@@ -33,6 +33,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--after') candidates='' ;;
         'profiles learn:--email') candidates='' ;;
         'profiles learn:--role') candidates='@option:roles' ;;
+        'profiles learn:--setting') candidates='' ;;
+        'profiles learn:--value') candidates='' ;;
         'profiles learn:--users') candidates='@option:tables' ;;
         'profiles learn:--admin') candidates='@option:roles' ;;
         'profiles learn:--interface') candidates='' ;;
@@ -668,7 +670,7 @@ _dbctl() {
         'profiles') children='list draft learn prove'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
-        'profiles learn') children=''; flags='--to --login --before --after --email --role --password-stdin --users --admin --interface --watch --identity --passphrase-file' ;;
+        'profiles learn') children=''; flags='--to --login --before --after --email --role --setting --value --password-stdin --users --admin --interface --watch --identity --passphrase-file' ;;
         'profiles prove') children=''; flags='--action --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;

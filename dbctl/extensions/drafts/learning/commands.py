@@ -64,7 +64,7 @@ def learn(
             "--after",
             metavar="FILE|COMMAND",
             help="With --before, the same after the action. Otherwise a command line for sh that does the action; "
-            "it has DBCTL_LOGIN, DBCTL_EMAIL, DBCTL_PASSWORD and DBCTL_ROLE.",
+            "it has DBCTL_LOGIN, DBCTL_EMAIL, DBCTL_PASSWORD, DBCTL_ROLE, DBCTL_SETTING and DBCTL_VALUE.",
         ),
     ] = None,
     email: Annotated[
@@ -73,6 +73,15 @@ def learn(
     role: Annotated[
         str, typer.Option("--role", metavar="ROLE", help="Name of the role that is selected.")
     ] = "",
+    setting: Annotated[
+        str, typer.Option("--setting", metavar="KEY", help="Of change-setting: the setting that is changed.")
+    ] = "",
+    value: Annotated[
+        str | None,
+        typer.Option(
+            "--value", metavar="VALUE", help="Of change-setting: its new value, as `settings set` takes it."
+        ),
+    ] = None,
     password_stdin: Annotated[
         bool,
         typer.Option(
@@ -118,9 +127,13 @@ def learn(
     from dbctl.extensions.drafts.learning.learn import LearnRequest
     from dbctl.extensions.drafts.learning.recordings import Subject
 
+    if (setting or value is not None) and action != "change-setting":
+        raise UsageError(detail=f"--setting and --value: {action} changes no setting")
+    if bool(setting) != (value is not None):
+        raise UsageError(detail="--setting and --value: pass both, or neither")
     request = LearnRequest(
         action=action,
-        subject=Subject(login=login, email=email, role=role),
+        subject=Subject(login=login, email=email, role=role, setting=setting, value=value or ""),
         password=read_password(session, PasswordSource(stdin=True)) if password_stdin else None,
         interface=interface,
         profile=to,

@@ -32,7 +32,7 @@ from dbctl.services.app.session import open_app
 from dbctl.services.migrations.status import read_version
 from dbctl.url import Url
 
-#: ``not-possible``: dbctl has no command for the action.
+#: ``not-possible``: dbctl has no command for the action, or the recording does not name the setting.
 Status: TypeAlias = Literal["proven", "failed", "not-possible"]
 
 
@@ -157,7 +157,9 @@ def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredReco
             recording=name,
             action=recording.action,
             status="not-possible",
-            reason=f"dbctl has no command for {recording.action}",
+            reason="it does not name the setting and its value (--setting, --value)"
+            if recording.action == "change-setting"
+            else f"dbctl has no command for {recording.action}",
         )
     options = StateOptions(profile=request.profile, server=request.server, timeout=request.timeout)
     with ExitStack() as stack:

@@ -96,9 +96,9 @@ def _write(url: Url) -> str:
 
 
 def find_command(recording: Recording, profile: Profile) -> Sequence[str] | None:
-    """Return the command that does what a recording shows; None: dbctl has none."""
+    """Return the command that does what a recording shows; None: dbctl has none, or the recording does not name the setting."""
     build = _COMMANDS.get(recording.action)
-    return [*build(recording, profile)] if build else None
+    return [*build(recording, profile)] or None if build else None
 
 
 def _create_user(recording: Recording, profile: Profile) -> Iterator[str]:
@@ -155,8 +155,15 @@ def _act(
     return build
 
 
-def _change_setting(recording: Recording, _profile: Profile) -> Iterator[str]:
-    yield from ("settings", "set", "--", recording.subject.setting, recording.subject.value)
+def _change_setting(recording: Recording, profile: Profile) -> Iterator[str]:
+    subject, tables = recording.subject, {change.table for change in recording.changes}
+    if not subject.setting:
+        return
+    yield from ("settings", "set")
+    scopes = [section.scope for section in profile.settings if section.table.removesuffix("?") in tables]
+    if scopes == ["user"]:
+        yield from _pass("--user", subject.login)
+    yield from ("--", subject.setting, subject.value)
 
 
 #: By action, what builds the command of dbctl; dbctl neither signs users in nor creates tokens.

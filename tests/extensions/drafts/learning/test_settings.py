@@ -26,14 +26,14 @@ ROWS = """
 def demonstrate(answer, tmp_path):
     """Learn from statements that change a setting; return the result and the sections about settings."""
 
-    def run(*statements: str, schema=SCHEMA, status=0):
+    def run(*statements: str, schema=SCHEMA, status=0, options=()):
         files, profile = [tmp_path / "before.db", tmp_path / "after.db"], tmp_path / "app.toml"
         for file, script in zip(files, (schema, schema + ";".join(statements)), strict=True):
             file.unlink(missing_ok=True)
             with closing(sqlite3.connect(file)) as connection:
                 connection.executescript(script)
         words = ["--before", str(files[0]), "--after", str(files[1]), "--login", "root", "--to", str(profile)]
-        result = answer("profiles", "learn", "change-setting", *words, status=status)
+        result = answer("profiles", "learn", "change-setting", *words, *options, status=status)
         return result, toml.loads(profile.read_text()).get("settings", []) if status == 0 else []
 
     return run
@@ -67,6 +67,72 @@ def test_learned_setting_is_changed_by_command(demonstrate, answer, tmp_path):
     answer("settings", "set", "uploads", "300", "--yes", *options)
     with closing(sqlite3.connect(tmp_path / "before.db")) as connection:
         assert connection.execute("select uploads from site").fetchall() == [(300,)]
+
+
+THEME = "update settings set value = 'light' where name = 'theme'"
+OWN = """
+    create table user_settings (id integer primary key, user_id integer not null references users (id), name text not null,
+      value text, unique (user_id, name));
+    insert into user_settings values (1, 1, 'theme', 'dark'), (2, 1, 'zone', 'UTC');
+"""
+
+
+@pytest.mark.parametrize(
+    ("schema", "statement", "setting", "value", "command"),
+    [
+        (ROWS, THEME, "theme", "light", "settings set -- theme light"),
+        ("", "update site set uploads = 200", "uploads", "200", "settings set -- uploads 200"),
+        (
+            OWN,
+            THEME.replace("settings", "user_settings"),
+            "theme",
+            "light",
+            "settings set --user=root -- theme light",
+        ),
+    ],
+)
+def test_named_setting_is_proven_by_command(
+    demonstrate, answer, tmp_path, schema, statement, setting, value, command
+):
+    options = ("--setting", setting, "--value", value)
+    demonstrate(statement, schema=SCHEMA + schema, options=options)
+    proved = answer("profiles", "prove", str(tmp_path / "app.toml"))["data"]
+    (replay,) = proved["recordings"]
+    assert (replay["status"], replay["command"], replay["rows"]) == ("proven", command, 1)
+    assert toml.loads((tmp_path / "app.toml").read_text())["proven"].keys() == {"change-setting"}
+
+
+def test_other_value_than_that_of_demonstration_is_not_proven(demonstrate, answer, tmp_path):
+    demonstrate(THEME, schema=SCHEMA + ROWS, options=("--setting", "theme", "--value", "blue"))
+    (replay,) = answer("profiles", "prove", str(tmp_path / "app.toml"), status=4)["data"]["recordings"]
+    (difference,) = replay["differences"]
+    assert (difference["column"], difference["recorded"], difference["replayed"]) == (
+        "value",
+        '"light"',
+        '"blue"',
+    )
+
+
+def test_recording_that_names_no_setting_is_not_replayed(demonstrate, answer, tmp_path):
+    demonstrate(THEME, schema=SCHEMA + ROWS)
+    (replay,) = answer("profiles", "prove", str(tmp_path / "app.toml"), status=None)["data"]["recordings"]
+    assert replay["status"] == "not-possible"
+    assert "--setting" in replay["reason"]
+
+
+def test_other_setting_than_the_named_one_is_refused(demonstrate):
+    refused, _ = demonstrate(
+        THEME, schema=SCHEMA + ROWS, status=4, options=("--setting", "language", "--value", "light")
+    )
+    assert refused["error"]["code"] == "demonstration-wrong"
+
+
+@pytest.mark.parametrize(
+    "words", [("change-setting", "--setting", "theme"), ("deactivate", "--setting", "theme", "--value", "x")]
+)
+def test_setting_and_value_belong_to_change_setting(answer, tmp_path, words):
+    error = answer("profiles", "learn", *words, "--to", str(tmp_path / "app.toml"), status=2)["error"]
+    assert error["message"].startswith("--setting and --value: ")
 
 
 def test_second_table_of_same_scope_stays_open(demonstrate):
