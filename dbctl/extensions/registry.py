@@ -56,6 +56,7 @@ BUILT_IN: Sequence[Extension] = (
             "profiles prove": "dbctl.extensions.drafts.learning.proof_commands",
         },
         errors="dbctl.extensions.drafts.learning.errors",
+        checks={"profile": ["dbctl.extensions.drafts.learning.replay:check_recordings"]},
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(

@@ -71,14 +71,24 @@ def list_recordings(profile: Path) -> list[StoredRecording]:
 
     Raises:
         RecordingInvalidError: a file is damaged.
+        Others, as ``list_folders``.
+    """
+    return [StoredRecording(path, _read(path / CONTENT)) for path in list_folders(profile)]
+
+
+def list_folders(profile: Path) -> Mapping[Path, str]:
+    """Return the folders of recordings, the oldest first, with the actions that they are named after.
+
+    Raises:
+        FileFailedError: another user's recordings cannot be read.
     """
     folder = folder_of(profile)
-    folders = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [
-        StoredRecording(path, _read(path / CONTENT))
-        for path in sorted(folders, key=_read_number)
-        if _FOLDER.fullmatch(path.name) and (path / CONTENT).exists()
-    ]
+    try:
+        folders = sorted(sorted(folder.iterdir()), key=_read_number) if folder.is_dir() else []
+        matches = {path: _FOLDER.fullmatch(path.name) for path in folders if (path / CONTENT).exists()}
+    except OSError as error:
+        raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
+    return {path: match[2] for path, match in matches.items() if match}
 
 
 def _read(path: Path) -> Recording:

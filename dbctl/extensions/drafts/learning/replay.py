@@ -1,4 +1,4 @@
-"""Run dbctl's own commands on a private copy of a state, in a process of its own."""
+"""Run dbctl's own commands on a private copy of a state, in a process of its own; and the check for recordings without a replay."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from dbctl.config.model import STATE_OFF
-from dbctl.extensions.drafts.learning.recordings import Action, Recording
+from dbctl.errors.base import Remedy
+from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_folders
 from dbctl.extensions.drafts.learning.scene import decode_changes
 from dbctl.extensions.drafts.learning.states import State
 from dbctl.files import toml
 from dbctl.files.atomic import create_file
-from dbctl.model import Row, Secret, Struct, now
+from dbctl.model import Finding, Row, Secret, Struct, format_count, now
+from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.evidence.subjects import Needs, Subject, check
 from dbctl.url import Url
 
 #: The name of the app of the temporary configuration, and of the environment variable with a password of its server.
@@ -178,3 +181,17 @@ _COMMANDS: Mapping[Action, Callable[[Recording, Profile], Iterator[str]]] = {
     "sign-out": _act("sessions", "revoke"),
     "change-setting": _change_setting,
 }
+
+
+@check("recordings-unproven", "app", Needs.NOTHING)
+def check_recordings(subject: Subject) -> Iterator[Finding]:
+    """Yield that a profile has recordings of actions of which it has no proof."""
+    profile = loader.path_of(subject.app.configured.profile)
+    unproven = _COMMANDS.keys() - subject.app.core.proven.keys()
+    actions = [action for action in list_folders(profile).values() if action in unproven]
+    if actions:
+        message = (
+            f"{format_count(len(actions), 'recording')} without a proof: {', '.join(dict.fromkeys(actions))}"
+        )
+        hint = Remedy("`profiles prove {profile}`").write(facts={"profile": profile})
+        yield subject.finding("info", "recordings-unproven", message, hint)

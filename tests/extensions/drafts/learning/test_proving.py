@@ -165,6 +165,28 @@ def test_proof_is_written_to_the_profile_and_checked(shop, prove, answer):
     assert note.startswith("users create is proven")
 
 
+def test_recordings_without_a_proof_are_found(shop, prove, answer):
+    options = ("--profile", str(shop.profile), "--url", str(shop.path))
+
+    def find():
+        findings = answer("apps", "check", *options)["data"]["findings"]
+        return [finding for finding in findings if finding["code"] == "recordings-unproven"]
+
+    assert find() == []
+    record_creation(shop)
+    shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
+    shop.record("sign-in", "ada", "insert into sessions values ('s3', 1)")  # dbctl has no command for it
+    (finding,) = find()
+    assert finding["severity"] == "info"
+    assert finding["message"] == "2 recordings without a proof: create-user, deactivate"
+    assert f"profiles prove {shop.profile}" in finding["hint"]
+    prove("--action", "deactivate")
+    (finding,) = find()
+    assert finding["message"] == "1 recording without a proof: create-user"
+    prove()
+    assert find() == []
+
+
 def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
     record_creation(shop)
     shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
