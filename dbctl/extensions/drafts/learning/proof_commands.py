@@ -40,6 +40,8 @@ def prove(
     Each command changes a private copy of the state before the action. Its rows must be those that the app wrote, except for
     times, new keys, random values, and hashes of passwords of the same format. Exit 4 if they are not.
 
+    The configuration of the app, as of --app, has the secret that it appends to passwords, if it does that.
+
     The section proven of the profile has the actions whose recordings all agree. A later change of the users of the profile makes
     the proofs outdated.
     """
@@ -53,6 +55,7 @@ def prove(
         action=action,
         server=next(iter(urls.values()), None),
         timeout=session.options.timeout,
+        selection=session.selection,
         stored=not dry_run,
     )
     result = proving.prove(request)

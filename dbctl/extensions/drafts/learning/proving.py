@@ -11,12 +11,17 @@ from typing import Literal, TypeAlias
 
 from msgspec import structs
 
+from dbctl.config.loader import find_app
 from dbctl.config.model import App as ConfiguredApp
+from dbctl.config.secrets import read_pepper
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
+from dbctl.errors.usage import ConfigMissingError
+from dbctl.errors.users import PepperMissingError
 from dbctl.extensions.drafts.document import Value
 from dbctl.extensions.drafts.learning.errors import RecordingsMissingError
 from dbctl.extensions.drafts.learning.learn import read_changes
+from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
 from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
 from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
@@ -43,6 +48,7 @@ class ProveRequest(Struct, frozen=True, kw_only=True):
     action: Action | None = None  #: only its recordings
     server: Url | None = None  #: where dumps of servers are loaded
     timeout: float
+    selection: Selection = Selection()  #: of the app whose configuration has the secret for passwords
     stored: bool = True  #: whether the result is written to the profile
 
 
@@ -103,6 +109,7 @@ def prove(request: ProveRequest) -> ProfileProved:
     Raises:
         RecordingsMissingError: it has none.
         RecordingInvalidError: a recording is damaged.
+        PepperMissingError: the app appends a secret to passwords, and no configuration has it.
         ProfileChangedError: another process wrote the profile during the replays; it has no proof of them.
         NotSupportedError: the installation or the engine cannot compare rows.
         Others, as ``open_state`` and ``loader.load``.
@@ -116,9 +123,21 @@ def prove(request: ProveRequest) -> ProfileProved:
     ]
     if not recordings:
         raise RecordingsMissingError(path=request.profile, action=request.action or "any action")
-    results = [_prove_recording(request, profile, stored) for stored in recordings]
+    pepper = _read_pepper(request, profile, [stored.recording.action for stored in recordings])
+    results = [_prove_recording(request, profile, stored, pepper) for stored in recordings]
     written = request.stored and _store(request.profile, text, results)
     return ProfileProved(profile=str(request.profile), recordings=results, written=written)
+
+
+def _read_pepper(request: ProveRequest, profile: Profile, actions: Sequence[Action]) -> Secret | None:
+    """Return the secret that the app appends to passwords, if a command sets one; raises as ``prove``."""
+    password = profile.users.password if profile.users else None
+    if not (password and password.pepper and SETS_PASSWORD.intersection(actions)):
+        return None
+    try:
+        return read_pepper(find_app(request.selection))
+    except ConfigMissingError as error:
+        raise PepperMissingError(app=profile.name, reason=str(error)) from error
 
 
 def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
@@ -149,7 +168,9 @@ def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
     return True
 
 
-def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredRecording) -> RecordingProved:
+def _prove_recording(
+    request: ProveRequest, profile: Profile, stored: StoredRecording, pepper: Secret | None
+) -> RecordingProved:
     recording, name = stored.recording, stored.folder.name
     words = find_command(recording, profile)
     if words is None:
@@ -165,7 +186,7 @@ def _prove_recording(request: ProveRequest, profile: Profile, stored: StoredReco
     with ExitStack() as stack:
         folder = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
         before, copy = (stack.enter_context(open_state([stored.folder], options)) for _ in range(2))
-        runner = CommandRunner(request.profile, copy, folder, timeout=request.timeout)
+        runner = CommandRunner(request.profile, copy, folder, timeout=request.timeout, pepper=pepper)
         replayed = runner.run(words)
         reason = replayed.failure or _check_password(runner, stored, replayed)
         result = RecordingProved(

@@ -27,6 +27,8 @@ from dbctl.url import Url
 
 #: The name of the app of the temporary configuration, and of the environment variable with a password of its server.
 _APP, _VARIABLE = "proof", "PROOF_SERVER_PASSWORD"
+#: The environment variable with the secret that the app appends to passwords.
+_PEPPER = "PROOF_PEPPER"
 #: Seconds until a command that does not end is killed.
 _TIME_LIMIT = 300
 #: Variables of dbctl itself that would change what a command does.
@@ -50,17 +52,21 @@ class Replayed(Struct, frozen=True, kw_only=True):
 class CommandRunner:
     """Runs commands on a state."""
 
-    def __init__(self, profile: Path, state: State, folder: Path, *, timeout: float) -> None:
-        """Write the configuration into ``folder``, which only its owner may read."""
+    def __init__(
+        self, profile: Path, state: State, folder: Path, *, timeout: float, pepper: Secret | None = None
+    ) -> None:
+        """Write the configuration into ``folder``, which only its owner may read; it names variables with secrets."""
         self._folder, self._timeout = folder, timeout
         passwords = [url.password.reveal() for url in state.urls.values() if url.password]
         #: the variables of the commands; all databases are on one server
         self._environment = {name: value for name, value in os.environ.items() if not _OWN.match(name)}
         self._environment[_VARIABLE] = next(iter(passwords), "")
         lines = [f"[journal]\nfolder = {toml.quoted(STATE_OFF, value=True)}\n\n[apps.{_APP}]\n"]
-        lines.append(
-            f"profile = {toml.quoted(str(profile.absolute()), value=True)}\n\n[apps.{_APP}.databases]\n"
-        )
+        lines.append(f"profile = {toml.quoted(str(profile.absolute()), value=True)}\n")
+        if pepper:
+            self._environment[_PEPPER] = pepper.reveal()
+            lines.append(f"pepper_env = {toml.quoted(_PEPPER, value=True)}\n")
+        lines.append(f"\n[apps.{_APP}.databases]\n")
         lines += [
             f"{toml.quoted(name)} = {toml.quoted(_write(url), value=True)}\n"
             for name, url in state.urls.items()

@@ -8,7 +8,7 @@ import pytest
 
 from tests import servers
 from tests.extensions.drafts.learning.demonstrations import Pair, list_pairs
-from tests.extensions.drafts.learning.recorded_app import RecordedApp, hash_password
+from tests.extensions.drafts.learning.recorded_app import FORMAT, RecordedApp, hash_password
 
 CREATED = "2026-03-04 05:06:07"
 CREATE = f"""
@@ -163,6 +163,42 @@ def test_proof_is_written_to_the_profile_and_checked(shop, prove, answer):
     assert "proof-outdated" not in codes
     (note,) = answer("users", "create", "di", "--generate", "--dry-run", *options)["warnings"]
     assert note.startswith("users create is proven")
+
+
+def append_secret(shop, folder, content: str | None):
+    """Let the app append a secret to passwords; return the configuration with it, or without any."""
+    shop.replace(f'writes = "{FORMAT}"', f'writes = "{FORMAT}", pepper = true')
+    config = folder / "dbctl.toml"
+    key = "" if content is None else 'pepper_file = "pepper"\n'
+    (folder / "pepper").write_text(content or "")
+    config.write_text(f'[apps.shop]\nprofile = "shop.toml"\n{key}[apps.shop.databases]\nmain = "shop.db"\n')
+    return config
+
+
+@pytest.mark.parametrize("content", ["fixture-pepper\n", ""], ids=["secret", "empty"])
+def test_secret_of_passwords_is_that_of_the_configured_app(shop, prove, tmp_path, content):
+    config = append_secret(shop, tmp_path, content)
+    record_creation(shop)
+    (result,) = prove("--config", str(config))["recordings"]
+    assert (result["status"], result["reason"]) == ("proven", "")
+
+
+@pytest.mark.parametrize("is_configured", [True, False])
+def test_missing_secret_of_passwords_refuses_replays_that_set_one(
+    shop, answer, tmp_path, monkeypatch, is_configured
+):
+    config = append_secret(shop, tmp_path, None)
+    monkeypatch.chdir(tmp_path)
+    if not is_configured:
+        config.unlink()
+    text = shop.profile.read_text()
+    record_creation(shop)
+    shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
+    error = answer("profiles", "prove", str(shop.profile), status=2)["error"]
+    assert error["code"] == "pepper-missing"
+    assert "[apps.shop]" in error["hint"]
+    assert shop.profile.read_text() == text
+    answer("profiles", "prove", str(shop.profile), "--action", "deactivate")
 
 
 def test_recordings_without_a_proof_are_found(shop, prove, answer):
