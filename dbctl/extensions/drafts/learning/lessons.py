@@ -21,6 +21,7 @@ RULES: Mapping[Action, Place] = {
     "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
     "set-password": f"{_PACKAGE}.passwords:learn_password",
     "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
+    "sign-out": f"{_PACKAGE}.sign_outs:learn_sign_out",
 }
 
 

@@ -44,6 +44,6 @@ def test_learned_and_built_in_profiles_are_proven(
 
 def test_an_action_without_a_rule_is_refused(learn: Callable[..., Any], tmp_path: Path) -> None:
     profile = tmp_path / "strapi.toml"
-    result = learn("strapi", 24, profile, status=2)
+    result = learn("strapi", 29, profile, status=2)
     assert result["error"]["code"] == "not-supported"
     assert list(tmp_path.iterdir()) == []

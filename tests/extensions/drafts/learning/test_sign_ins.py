@@ -240,3 +240,82 @@ def test_sign_in_is_not_replayed(demonstrate, answer, tmp_path):
     demonstrate(SESSION.format(user=2), LOGIN)
     (replay,) = answer("profiles", "prove", str(tmp_path / "forum.toml"))["data"]["recordings"]
     assert (replay["status"], replay["reason"]) == ("not-possible", "dbctl has no command for sign-in")
+
+
+# Sign-outs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [("strapi", 24), ("calibre-web", 11)])
+def test_sign_out_is_learned_and_proven(learn, answer, tmp_path, place):
+    profile = tmp_path / "app.toml"
+    pair = find_pair(*place)
+    learned = learn(*place, profile, "--admin", "none")["data"]
+    (line,) = [line for line in learned["lines"] if line["key"] == "users.signed_in"]
+    assert line["evidence"] == "learned: sign-out, 1 demonstration"
+    (replay,) = answer("profiles", "prove", str(profile))["data"]["recordings"]
+    assert (replay["status"], replay["command"]) == ("proven", f"sessions revoke -- {pair.login}")
+    assert replay["rows"] == 1
+
+
+OWN = SESSION.format(user=2) + ";"
+
+
+def test_deleted_session_confirms_section(demonstrate):
+    demonstrate(SESSION.format(user=2))
+    learned, profile = demonstrate("delete from sessions where id = 2", action="sign-out", before=OWN)
+    (line,) = learned["lines"]
+    assert (line["replaced"], line["evidence"]) == (None, "learned: sign-out, 1 demonstration")
+    assert "on_end" not in find_table(profile, "sessions")[0]
+
+
+def test_marked_session_shows_how_sign_ins_end(demonstrate, answer, tmp_path):
+    before = "alter table sessions add revoked boolean not null default false; alter table sessions add revoked_at text;"
+    before += "insert into sessions (id, user_id, token, expires_at) values (2, 2, 'ffee2d3c4b5a69788796a5b4c3d2e1f0', '2030-02-01T00:00:00.000Z');"
+    ended = "update sessions set revoked = true, revoked_at = '2026-02-03T04:05:06.000Z' where id = 2"
+    _, profile = demonstrate(ended, action="sign-out", before=before)
+    (section,) = find_table(profile, "sessions")
+    assert section["on_end"] == {"revoked": True, "revoked_at": ":now"}
+
+
+def test_deletion_contradicts_values_that_end_sign_ins(demonstrate, tmp_path):
+    demonstrate(SESSION.format(user=2))
+    path = tmp_path / "forum.toml"
+    path.write_text(
+        path.read_text().replace('user = "user_id"\n', 'user = "user_id"\non_end = { token = "x" }\n', 1)
+    )
+    learned, profile = demonstrate("delete from sessions where id = 2", action="sign-out", before=OWN)
+    (line,) = learned["lines"]
+    assert line["replaced"][0]["on_end"] == {"token": "x"}
+    assert "on_end" not in find_table(profile, "sessions")[0]
+
+
+def test_other_sign_ins_of_user_are_remarked_and_ended_by_dbctl(demonstrate, answer, tmp_path):
+    other = (
+        "insert into sessions values (3, 2, 'ffee2d3c4b5a69788796a5b4c3d2e1f0', '2030-02-01T00:00:00.000Z');"
+    )
+    learned, _ = demonstrate("delete from sessions where id = 2", action="sign-out", before=OWN + other)
+    assert any("1 other sign-in" in note for note in learned["learned_notes"])
+    profile = tmp_path / "forum.toml"
+    assert find_table(toml.loads(profile.read_text()), "sessions")
+    replays = answer("profiles", "prove", str(profile), status=None)["data"]["recordings"]
+    assert [(replay["status"], replay["rows"], replay["own"]) for replay in replays] == [("proven", 1, 1)]
+
+
+def test_sign_out_of_another_user_is_refused(demonstrate):
+    error, _ = demonstrate("delete from sessions where id = 1", action="sign-out", status=4)
+    assert error["code"] == "demonstration-wrong"
+
+
+def test_stamp_of_user_stays_open(demonstrate):
+    before = "alter table users add session_stamp text not null default 'aaaa';"
+    learned, _ = demonstrate(
+        "update users set session_stamp = 'bbbb' where id = 2", action="sign-out", before=before
+    )
+    assert learned["lines"] == []
+    assert any("users.on_sign_out" in decision for decision in learned["decisions"])
+
+
+def test_sign_out_with_encoded_user_is_an_open_decision(demonstrate):
+    learned, _ = demonstrate("delete from php_sessions", action="sign-out")
+    assert learned["lines"] == []
+    assert any("only in an encoded value (data)" in decision for decision in learned["decisions"])

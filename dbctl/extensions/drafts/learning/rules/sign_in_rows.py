@@ -1,0 +1,231 @@
+"""How a row of sign-ins shows its user, and what a demonstration of a sign-in or a sign-out leaves open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+from msgspec import structs
+
+from dbctl.engines.contract.database import Condition, Query
+from dbctl.errors.usage import SchemaMismatchError
+from dbctl.extensions.drafts import sign_ins, usual_names
+from dbctl.extensions.drafts.document import Decision, Line, Value, join_names
+from dbctl.extensions.drafts.learning.rules.paths import KIND, UserPaths
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.model import Row
+from dbctl.profiles.model.core import Topic
+from dbctl.profiles.model.users import SignInTable
+from dbctl.services.app.evidence import references
+from dbctl.services.app.evidence.gather import TableEvidence
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.users.sign_in_state import TokenTable
+
+#: Columns with the user who wrote a row.
+_ACTOR = re.compile(r"(^|_)by(_|$)")
+
+
+class SignInRule:
+    """What the rows of one demonstration teach about sign-ins, and leave open."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.rows = scene, SignInRows(scene)
+        #: by table, what is learned about it
+        self.sections = dict[str, Mapping[str, Value]]()
+        self.decisions, self.notes = list[Decision](), list[str]()
+        self.unrelated = dict[str, str]()
+        self.others = dict[str, None]()  #: tables with sign-ins of other users
+
+    def list_others(self) -> Iterator[ChangedRow]:
+        """Yield the changed rows of the user's database, except those of users; those of other databases stay open."""
+        for row in self.scene.list_rows():
+            if row.database != self.scene.users_database:
+                text = f"the app changes rows of {row.database}.{row.table}: dbctl ends sign-ins only where the users are"
+                self.leave_open("sign-ins", text)
+            elif row.table != self.scene.users.table:
+                yield row
+
+    def create(self, keys: Sequence[LearnedKey]) -> Lesson:
+        """Return the lesson with these keys, and that about the tables of sign-ins."""
+        rows = self.rows
+        decided = rows.list_decided(self.sections)
+        return Lesson(
+            keys=[*keys, *([rows.create_key(self.sections)] if self.sections else [])],
+            decided=["sign-ins"] if decided else [],
+            decisions=[*self.decisions, *rows.keep_decisions(decided)],
+            notes=self.notes,
+            unrelated=self.unrelated,
+        )
+
+    def leave_open(self, topic: Topic, text: str) -> None:
+        if (decision := Decision(topic, text)) not in self.decisions:
+            self.decisions.append(decision)
+
+    def explain_stranger(self, table: TableEvidence, values: Row, row: ChangedRow) -> None:
+        """Explain a row without the key of the user."""
+        name = table.name
+        is_session = sign_ins.find_kind(table) == "session" or bool(self.rows.find_sections(name))
+        verb = "adds" if row.before is None else "deletes" if row.after is None else "changes"
+        if is_session and self.rows.has_other_user(table, values):
+            self.others[name] = None
+            self.unrelated[name] = "of other users"
+        elif is_session:
+            columns = self.rows.list_encoded(table, values)
+            reason = (
+                f"they may have the user only in an encoded value ({join_names(columns)}), which dbctl does not decode"
+                if columns
+                else "no column has the key of the user"
+            )
+            text = f"the app {verb} rows of {name}, which look like sessions: {reason}"
+            self.leave_open("sign-ins", text)
+        elif usual_names.LOG_TABLE.search(references.normalize(name)):
+            self.unrelated[name] = "it records what happened"
+        else:
+            self.leave_open("other", f"the app {verb} rows of {name}, which do not show the user")
+
+
+class SignInRows:
+    """The rows of sign-ins of one user: how a row shows its user, and what the profile states about it."""
+
+    def __init__(self, scene: Scene) -> None:
+        """Find the user; raises as ``Scene.find_user``."""
+        self._scene = scene
+        self.user = scene.find_user()
+        self._paths = UserPaths(scene, self.user)
+        self._key = self.user[scene.users.id.column]
+
+    @property
+    def table(self) -> TableEvidence:
+        """The table of users."""
+        return self._paths.table
+
+    def read_table(self, row: ChangedRow) -> TableEvidence:
+        return self._paths.evidence.tables[row.table]
+
+    def find_own(self) -> ChangedRow | None:
+        """Return the changed row of the user; None: it did not change."""
+        name = self._scene.users.id.column
+        rows = (row for row in self._paths.rows if row.table == self._scene.users.table)
+        return next((row for row in rows if row.key.get(name) == self._key), None)
+
+    def find_sections(self, table: str) -> list[SignInTable]:
+        """Return what the profile states about a table: a section for each kind of its rows."""
+        return [
+            section for section in self._scene.users.signed_in if section.table.removesuffix("?") == table
+        ]
+
+    def read_values(self, row: ChangedRow, *, after: bool) -> Row | None:
+        """Return all columns of a row before the action, or after it; None: it did not exist."""
+        own = row.after if after else row.before
+        if own is None or row.before is None or row.after is None:
+            return own
+        columns = [*self.read_table(row).columns]
+        db = (self._scene.after if after else self._scene.before)[row.database]
+        where = [Condition(name, "=", value) for name, value in row.key.items()]
+        stored = db.codec.read(Query(row.table, columns, where, limit=1))
+        return dict(zip(columns, next(iter(stored)), strict=True))
+
+    def find_user(self, table: TableEvidence, values: Row) -> Line | None:
+        """Return the line ``user`` or ``payload`` by which a row refers to the user; None: it does not."""
+        columns = sorted(values, key=lambda name: bool(_ACTOR.search(references.normalize(name))))
+        for column in columns:
+            if self._paths.find_column(table.name, column, values[column]):
+                return Line("user", column)
+        return sign_ins.find_payload(_with_rows(table, [values]), _with_rows(self.table, [self.user]))
+
+    def has_other_user(self, table: TableEvidence, values: Row) -> bool:
+        """Return whether a row refers to another user by a foreign key, or as the profile states."""
+        users = self._scene.users
+        target = (users.table, users.id.column)
+        columns = [column for column in values if table.target(column) == target]
+        columns += [section.user for section in self.find_sections(table.name) if section.user]
+        return any(values.get(column) is not None for column in columns)
+
+    def list_encoded(self, table: TableEvidence, values: Row) -> list[str]:
+        """Return the columns of a row with long texts that may contain the user."""
+        names = references.match_columns(table, usual_names.PAYLOAD)
+        names += [name for name in values if re.search(r"data|payload|session$", references.normalize(name))]
+        return [name for name in dict.fromkeys(names) if isinstance(values.get(name), str | bytes)]
+
+    def draft(self, table: TableEvidence, values: Row, source: Line) -> Mapping[str, Value]:
+        """Return the section about the table of a row that refers to the user by ``source``."""
+        part = sign_ins.draft_signed_in(_with_rows(table, [values]), source)
+        lines = {line.key: line.value for line in part.lines if isinstance(line, Line)}
+        is_by_name = source.key == "user" and table.target(str(source.value)) is None
+        only = self._find_kind(table, values) if is_by_name else {}
+        section: dict[str, Value] = {}
+        for key, value in lines.items():
+            section[key] = value  # type: ignore[assignment]  # sections of sign-ins have no entries
+            if key == source.key and only:
+                section["only"] = only
+        return section
+
+    def _find_kind(self, table: TableEvidence, values: Row) -> Mapping[str, Value]:
+        """Return the kind of a row, if other rows of its table have another one: their keys may be those of another table."""
+        for column, value in values.items():
+            is_named = KIND.search(references.normalize(column)) and isinstance(value, str) and value
+            others = {stored for stored in table.values(column) if stored != value}
+            if is_named and others and not table.is_unique(column):
+                return {column: str(value)}
+        return {}
+
+    def covers(self, section: SignInTable, row: ChangedRow, *, after: bool) -> bool:
+        """Return whether dbctl finds a row by a section as an open sign-in of the user, before the action or after it."""
+        db = (self._scene.after if after else self._scene.before)[row.database]
+        identity = row.key or (row.after if after else row.before) or {}
+        where = [Condition(name, "=", value) for name, value in identity.items()]
+        try:
+            tokens = TokenTable(section, LiveTable(self._scene.profile, db, row.table, "sign-in tokens"))
+            return tokens.count([*tokens.open_rows([self._key]), *where]) == 1
+        except SchemaMismatchError:
+            return False
+
+    def count_open(self, section: SignInTable, row: ChangedRow) -> int:
+        """Return the number of sign-ins of the user in the table of a row that remain after the action."""
+        db = self._scene.after[row.database]
+        tokens = TokenTable(section, LiveTable(self._scene.profile, db, row.table, "sign-in tokens"))
+        return tokens.count(tokens.open_rows([self._key]))
+
+    # What the profile states --------------------------------------------------------------------------------------------
+
+    def create_key(self, sections: Mapping[str, Mapping[str, Value]]) -> LearnedKey:
+        """Return the key about the tables of sign-ins: those of the profile, and what was learned by table."""
+        entries = list[Mapping[str, Value]]()
+        for section in self._scene.users.signed_in:
+            written, learned = write_section(section), sections.get(section.table.removesuffix("?"))
+            # a table may have sign-ins of several kinds, each with its own section
+            if learned is None or written.get("only") != learned.get("only"):
+                entries.append(written)
+            elif learned not in entries:
+                entries.append(learned)
+        entries += [learned for learned in sections.values() if learned not in entries]
+        return LearnedKey(
+            path=("users", "signed_in"),
+            value=entries,
+            evidence=self._scene.evidence_count,
+            shown=[str(section["table"]) for section in sections.values()],
+        )
+
+    def list_decided(self, tables: Mapping[str, object]) -> list[str]:
+        """Return the open decisions of the profile about tables that are decided."""
+        texts = self._scene.profile.undecided.get("sign-ins", ())
+        return [text for text in texts if any(f" rows of {table} " in text for table in tables)]
+
+    def keep_decisions(self, decided: Sequence[str]) -> list[Decision]:
+        """Return the open decisions about other tables, if some are decided."""
+        texts = self._scene.profile.undecided.get("sign-ins", ()) if decided else ()
+        return [Decision("sign-ins", text) for text in texts if text not in decided]
+
+
+def write_section(section: SignInTable) -> Mapping[str, Value]:
+    """Return a section in the language of profiles, without defaults."""
+    default = SignInTable(table="")
+    values = {name: getattr(section, name) for name in section.__struct_fields__}
+    return {
+        name: msgspec.to_builtins(value) for name, value in values.items() if value != getattr(default, name)
+    }
+
+
+def _with_rows(table: TableEvidence, rows: Sequence[Row]) -> TableEvidence:
+    return structs.replace(table, rows=rows)
