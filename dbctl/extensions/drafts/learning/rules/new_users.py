@@ -394,9 +394,10 @@ class _NewUser:
             if row.after is None:
                 seen.setdefault(row.table, []).append("the app deletes a row that existed before")
                 continue
+            columns = self._scene.evidence[row.database].tables[row.table].columns
             for column, value in row.after.items():
                 place = f"{row.table}.{column}"
-                if subjects.read_time_form(value):
+                if subjects.is_time(columns[column], [value]):
                     self._unrelated.setdefault(place, "a time of a row that existed before")
                 elif isinstance(value, str) and self._scene.subject.login in value:
                     seen.setdefault(place, []).append(
