@@ -282,9 +282,9 @@ def test_full_temporary_disk_is_not_reported_as_damage(deployed, monkeypatch, op
     def raise_no_space(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dbctl.files.atomic.NewFile.write", raise_no_space)
-    catch_error(DiskFullError, lambda: operation(deployed))
-    monkeypatch.undo()
+    with monkeypatch.context() as full_disk:  # undo() would restore the temporary folder of all tests
+        full_disk.setattr("dbctl.files.atomic.NewFile.write", raise_no_space)
+        catch_error(DiskFullError, lambda: operation(deployed))
     assert promptvault_app.read_content(deployed) == before
     assert list_codes(verify_backups(deployed)) == []
     assert has_no_temp_files(deployed)
