@@ -25,7 +25,7 @@ from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
 from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
 from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
-from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, find_command
+from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, describe_obstacle, find_command
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, decode_changes
 from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
 from dbctl.files import temp, toml
@@ -37,7 +37,7 @@ from dbctl.services.app.session import open_app
 from dbctl.services.migrations.status import read_version
 from dbctl.url import Url
 
-#: ``not-possible``: dbctl has no command for the action, or the recording does not name the setting.
+#: ``not-possible``: no command of dbctl does the action; the reason states why.
 Status: TypeAlias = Literal["proven", "failed", "not-possible"]
 
 
@@ -178,9 +178,7 @@ def _prove_recording(
             recording=name,
             action=recording.action,
             status="not-possible",
-            reason="it does not name the setting and its value (--setting, --value)"
-            if recording.action == "change-setting"
-            else f"dbctl has no command for {recording.action}",
+            reason=describe_obstacle(recording, profile),
         )
     options = StateOptions(profile=request.profile, server=request.server, timeout=request.timeout)
     with ExitStack() as stack:

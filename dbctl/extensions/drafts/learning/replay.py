@@ -105,9 +105,21 @@ def _write(url: Url) -> str:
 
 
 def find_command(recording: Recording, profile: Profile) -> Sequence[str] | None:
-    """Return the command that does what a recording shows; None: dbctl has none, or the recording does not name the setting."""
+    """Return the command that does what a recording shows; None: there is none (``describe_obstacle``)."""
     build = _COMMANDS.get(recording.action)
-    return [*build(recording, profile)] or None if build else None
+    return [*build(recording, profile)] if build and not describe_obstacle(recording, profile) else None
+
+
+def describe_obstacle(recording: Recording, profile: Profile) -> str:
+    """Return why no command does what a recording shows; empty: one does."""
+    users = profile.users
+    if recording.action not in _COMMANDS:
+        return f"dbctl has no command for {recording.action}"
+    if recording.action == "change-setting" and not recording.subject.setting:
+        return "it does not name the setting and its value (--setting, --value)"
+    if recording.action == "sign-out" and users and not (users.signed_in or users.on_sign_out):
+        return "the profile names no sign-ins that dbctl can end"
+    return ""
 
 
 def _create_user(recording: Recording, profile: Profile) -> Iterator[str]:
@@ -166,8 +178,6 @@ def _act(
 
 def _change_setting(recording: Recording, profile: Profile) -> Iterator[str]:
     subject, tables = recording.subject, {change.table for change in recording.changes}
-    if not subject.setting:
-        return
     yield from ("settings", "set")
     scopes = [section.scope for section in profile.settings if section.table.removesuffix("?") in tables]
     if scopes == ["user"]:

@@ -319,3 +319,16 @@ def test_sign_out_with_encoded_user_is_an_open_decision(demonstrate):
     learned, _ = demonstrate("delete from php_sessions", action="sign-out")
     assert learned["lines"] == []
     assert any("only in an encoded value (data)" in decision for decision in learned["decisions"])
+
+
+def test_sign_out_is_not_replayed_without_known_sign_ins(demonstrate, answer, tmp_path):
+    demonstrate("delete from php_sessions", action="sign-out")
+    profile = tmp_path / "forum.toml"
+    parts = profile.read_text().split("\n\n")
+    profile.write_text("\n\n".join(part for part in parts if "[[users.signed_in]]" not in part))
+    assert "signed_in" not in toml.loads(profile.read_text())["users"]
+    (replay,) = answer("profiles", "prove", str(profile))["data"]["recordings"]
+    assert (replay["status"], replay["reason"]) == (
+        "not-possible",
+        "the profile names no sign-ins that dbctl can end",
+    )

@@ -19,8 +19,6 @@ from dbctl.services.app.evidence.gather import TableEvidence
 
 #: Columns of users with the time of a sign-in, or of a request.
 _LOGIN_TIME = re.compile(r"log_?in|logged|sign_?in|signed|seen|active|activity|access|visit")
-#: Columns with the user who wrote a row.
-_ACTOR = re.compile(r"(^|_)by(_|$)")
 #: Columns of users that count what failed.
 _FAILED = re.compile(r"fail|attempt|invalid")
 
