@@ -39,6 +39,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Proof", "recordings"): 1,
     ("Proof", "rows"): 2,
     ("Proof", "digest"): "5f1d7c84a3b2e690",
+    ("Proof", "shown"): ["system values as string"],
     ("Password", "prefix_columns"): ["passwd_hash_algo", "salt"],
     ("Password", "accepts"): ["bcrypt", "phpass"],
     ("Password", "pepper"): True,

@@ -189,7 +189,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: str  #: the name of a profile, or a path that ends in ``.toml``
     protected: bool = False  #: destructive commands require ``--confirm`` with the name of the app
-    #: ``proven``: refuse the commands about users that no replayed demonstration has proven (``profiles prove``)
+    #: ``proven``: refuse the commands about users and settings that no replayed demonstration has proven (``profiles prove``)
     require: Literal["proven"] | None = None
     directory: str = ""  #: where the app is installed; default: the directory of the file
     env_file: str = ""  #: the app's env file; its variables take precedence over the environment
@@ -251,7 +251,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     profile: str  #: a name, or the path of a profile file
     protected: bool
-    require: Literal["proven"] | None = None  #: whether commands about users must be proven
+    require: Literal["proven"] | None = None  #: whether commands about users and settings must be proven
     databases: Mapping[str, Url]
     replicas: Mapping[str, Replica] = {}
     reads_replicas: bool = False  #: whether ``databases`` has the URLs of ``replicas``, which are only read

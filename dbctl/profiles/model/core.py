@@ -35,6 +35,8 @@ class Proof(Section, frozen=True, kw_only=True):
     )
     recordings: int  #: the replayed recordings
     rows: int  #: their compared rows
+    #: of ``change-setting``: what they show, such as ``system values as string``: only such writes of settings are proven
+    shown: Sequence[str] = ()
     digest: str  #: of the keys of the profile that the command uses; after a change of one, it is not proven any more
 
 

@@ -223,16 +223,16 @@ class App:
                 profile=self.core.name, feature=feature, decisions="; ".join(decisions), topic=topic
             )
 
-    def require_proof(self) -> None:
-        """Refuse a command about users that is not proven, if the configuration requires proofs.
+    def require_proof(self, writes: Sequence[str] = ()) -> None:
+        """Refuse a command about users or settings that is not proven, if the configuration requires proofs.
 
         Raises:
-            CommandUnprovenError: it is not.
+            CommandUnprovenError: it is not, or not for these writes of settings.
         """
         if self.configured.require:
             from dbctl.services.app import proofs
 
-            proofs.require_proof(self)
+            proofs.require_proof(self, writes)
 
     def require_writable(self, name: str) -> Database:
         """Return the profile's section about a database that dbctl may change.

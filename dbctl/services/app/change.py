@@ -157,6 +157,8 @@ class Change(Operation, Generic[R]):
         self.draft = draft
         self._database, self._prepare = database, prepare
         self._cascade_databases, self._expendable_tables = cascade_databases, expendable_tables
+        #: the writes of settings of the last draft, as a proof names them
+        self._writes: Sequence[str] = ()
 
     def may_destroy(self) -> bool:
         """Whether the plan may require a confirmation; otherwise no plan is needed before the lock."""
@@ -185,7 +187,8 @@ class Change(Operation, Generic[R]):
         from dbctl.services.app import proofs
 
         command = self._app.spec.name
-        return proofs.find_proof(self._app, command).describe() if command in proofs.COMMANDS else ""
+        known = command in proofs.COMMANDS
+        return proofs.find_proof(self._app, command, self._writes).describe() if known else ""
 
     def _announce(self, plan: Plan, database: Readable) -> Plan:
         """Add what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""

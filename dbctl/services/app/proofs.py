@@ -17,6 +17,8 @@ from dbctl.profiles.model.core import Action, Proof
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
 
+#: The action of the commands about settings, whose proof is only of the writes that its recordings show.
+SETTING: Action = "change-setting"
 #: The actions of an app that a command does; none: no demonstration can show what it does.
 COMMANDS: Mapping[str, Sequence[Action]] = {
     "users create": ("create-user", "create-admin"),
@@ -32,8 +34,12 @@ COMMANDS: Mapping[str, Sequence[Action]] = {
     "users unlock": (),
     "users delete": ("delete-user",),
     "sessions revoke": ("sign-out",),
+    "settings set": (SETTING,),
+    "settings reset": (SETTING,),
+    "settings apply": (SETTING,),
+    "settings update": (),
 }
-#: The keys of a profile on which every command about users depends; a change of one outdates the proofs.
+#: The keys of a profile on which every command about users, or settings, depends; a change of one outdates the proofs.
 _KEYS = ("time", "boolean", "prefix", "variants", "users", "roles")
 _SETTING_KEYS = ("time", "boolean", "prefix", "variants", "settings")
 
@@ -45,10 +51,11 @@ class CommandProof(Struct, frozen=True, kw_only=True):
     actions: Sequence[Action]
     proof: Proof | None = None
     is_outdated: bool = False  #: whether the profile has changed since
+    unshown: Sequence[str] = ()  #: writes of settings that no recording of the proof shows
 
     @property
     def is_proven(self) -> bool:
-        return self.proof is not None and not self.is_outdated
+        return self.proof is not None and not self.is_outdated and not self.unshown
 
     def describe(self) -> str:
         """Return why the command is proven or not, as part of a sentence."""
@@ -56,6 +63,8 @@ class CommandProof(Struct, frozen=True, kw_only=True):
             return "inferred, by no demonstration"
         if self.is_outdated:
             return f"inferred: the profile has changed since its proof of {self.proof.at}"
+        if self.unshown:
+            return f"inferred: its proof of {self.proof.at} does not show {', '.join(self.unshown)}"
         ledger = f" with ledger {self.proof.ledger}" if self.proof.ledger else ""
         return f"proven by a demonstration, replayed on {self.proof.at}{ledger}"
 
@@ -63,30 +72,35 @@ class CommandProof(Struct, frozen=True, kw_only=True):
 def compute_digest(text: str, action: Action) -> str:
     """Return a digest of what an action uses of the text of a profile, without comments and the order of keys."""
     values: Mapping[str, Any] = toml.loads(text)
-    names = _SETTING_KEYS if action == "change-setting" else _KEYS
+    names = _SETTING_KEYS if action == SETTING else _KEYS
     used = {name: values[name] for name in names if name in values}
     return hashlib.sha256(msgspec.json.encode(used, order="deterministic")).hexdigest()[:16]
 
 
-def find_proof(app: App, command: str) -> CommandProof:
-    """Return the proof of a command for the profile of an app."""
+def find_proof(app: App, command: str, writes: Sequence[str] = ()) -> CommandProof:
+    """Return the proof of a command for the profile of an app, and which ``writes`` of settings it does not show."""
     actions, proven = COMMANDS[command], app.core.proven
     outdated: Proof | None = None
     text = toml.read_text(loader.path_of(app.configured.profile)) if proven else ""
     for action in actions:
         if (proof := proven.get(action)) and proof.digest == compute_digest(text, action):
-            return CommandProof(command=command, actions=actions, proof=proof)
+            unshown = [write for write in dict.fromkeys(writes) if write not in proof.shown]
+            return CommandProof(command=command, actions=actions, proof=proof, unshown=unshown)
         outdated = outdated or proof
     return CommandProof(command=command, actions=actions, proof=outdated, is_outdated=outdated is not None)
 
 
 def list_proofs(app: App) -> Iterator[CommandProof]:
-    """Yield the proof of each command that a demonstration can show."""
-    yield from (find_proof(app, command) for command, actions in COMMANDS.items() if actions)
+    """Yield the proof of each command that a demonstration can show, and whose rows the profile describes."""
+    for command, actions in COMMANDS.items():
+        if actions and (app.core.settings if SETTING in actions else app.core.users):
+            yield find_proof(app, command)
 
 
-def require_proof(app: App) -> None:
-    """Refuse the command of the session if it changes users, and is not proven for the app.
+def require_proof(app: App, writes: Sequence[str] = ()) -> None:
+    """Refuse the command of the session if it changes users or settings, and is not proven for the app.
+
+    ``writes`` are those of settings that the command plans, as ``SettingStore.describe_write`` returns them.
 
     Raises:
         CommandUnprovenError: it is not.
@@ -94,12 +108,14 @@ def require_proof(app: App) -> None:
     command = app.spec.name
     if command not in COMMANDS:
         return
-    state = find_proof(app, command)
+    state = find_proof(app, command, writes)
     if not state.is_proven:
+        action = next(iter(state.actions), "ACTION")
+        entered = ["--setting", "KEY", "--value", "VALUE"] if action == SETTING else ["--login", "LOGIN"]
         raise CommandUnprovenError(
             command=command,
             app=app.name,
             reason=state.describe() if state.actions else "no demonstration can show it",
-            action=next(iter(state.actions), "ACTION"),
+            action=[action, *entered],
             profile=loader.path_of(app.configured.profile),
         )

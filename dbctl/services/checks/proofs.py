@@ -12,18 +12,22 @@ from dbctl.services.app.evidence.subjects import Subject, check, require
 from dbctl.services.migrations import status as migration_status
 
 
-@check("commands-proven", "users")
+@check("commands-proven")
 def check_proofs(subject: Subject) -> Iterator[Finding]:
     """Yield the proven commands, the others, and proofs of another profile or of another version of the app."""
-    require(subject.app.core.proven)
-    states = [*proofs.list_proofs(subject.app)]
-    profile = {"profile": loader.path_of(subject.app.configured.profile)}
+    app = subject.app
+    require(app.core.proven and subject.database == app.resolve_database(app.core.users))
+    states = [*proofs.list_proofs(app)]
+    profile = {"profile": loader.path_of(app.configured.profile)}
     if proven := [state.command for state in states if state.is_proven]:
-        yield subject.finding(
-            "info", "commands-proven", f"proven by replayed demonstrations: {', '.join(proven)}"
+        writes = dict.fromkeys(
+            write for state in states if state.is_proven and state.proof for write in state.proof.shown
         )
+        shown = f"; of settings: {', '.join(writes)}" if writes else ""
+        message = f"proven by replayed demonstrations: {', '.join(proven)}{shown}"
+        yield subject.finding("info", "commands-proven", message)
     if inferred := [state.command for state in states if state.proof is None]:
-        hint = Remedy("`profiles learn ACTION --login LOGIN --to {profile}`").write(facts=profile)
+        hint = Remedy("`profiles learn ACTION --to {profile}`").write(facts=profile)
         yield subject.finding(
             "info", "commands-inferred", f"inferred, not proven: {', '.join(inferred)}", hint
         )
@@ -31,7 +35,7 @@ def check_proofs(subject: Subject) -> Iterator[Finding]:
     if outdated := [state.command for state in states if state.is_outdated]:
         message = f"the profile has changed since the proof of {', '.join(outdated)}"
         yield subject.finding("warning", "proof-outdated", message, replay)
-    version = migration_status.read_version(subject.app, subject.database)
+    version = migration_status.read_version(app, subject.database)
     others = {
         state.proof.ledger: state.command for state in states if state.proof and state.proof.ledger != version
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from msgspec import structs
 
@@ -13,7 +13,7 @@ from dbctl.errors.users import SettingMissingError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change
+from dbctl.services.app.change import Change, Prepared
 from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.app.validation import truncate
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -74,7 +74,7 @@ class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
         return Effect("applied", "setting", count=total, counts=counts) if total else None
 
 
-def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
+def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> SettingsChange[SettingChanged]:
     """Set a setting to the value of ``text``, parsed by its type.
 
     A missing setting is added if it belongs to a user, if the app accepts any key, or if it is a standard setting of the app.
@@ -90,10 +90,10 @@ def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> C
             return ChangeSetting.add(store, key, store.parse_new(key, text), "set")
         return ChangeSetting.change(store, setting, store.parse(key, text, setting.type), "set")
 
-    return Change(app, _database(app, login), draft)
+    return SettingsChange(app, login, draft)
 
 
-def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
+def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> SettingsChange[SettingChanged]:
     """Reset a setting to its default.
 
     A setting of a user is removed, so that the default of the app applies. A setting that the profile does not name is also
@@ -119,7 +119,7 @@ def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[Set
             raise ValueInvalidError(name="reset of", value=key, reason=reason)
         return ChangeSetting.change(store, setting, setting.default, "reset")
 
-    return Change(app, _database(app, login), draft)
+    return SettingsChange(app, login, draft)
 
 
 def apply_file(
@@ -129,7 +129,7 @@ def apply_file(
     *,
     login: SettingOwner = "",
     new_keys: bool = False,
-) -> Change[SettingsApplied]:
+) -> SettingsChange[SettingsApplied]:
     """Apply the settings of a file in one transaction.
 
     ``create-only`` adds missing settings; ``merge`` also changes different ones; ``exact`` also removes settings that the file
@@ -143,7 +143,7 @@ def apply_file(
     def draft(db: Readable) -> ApplyFile:
         return ApplyFile(open_for_login(app, login, db), file_settings, mode, any_key=bool(login or new_keys))
 
-    return Change(app, _database(app, login), draft)
+    return SettingsChange(app, login, draft)
 
 
 def compare_file(
@@ -156,6 +156,39 @@ def compare_file(
     ]
     names = Difference.__struct_fields__
     return Page(items=items, total=len(items), column_names=names, empty_message="no difference")
+
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class PreparedSettings(Prepared[R_co], Protocol[R_co]):
+    """A prepared change of settings."""
+
+    def list_writes(self) -> Sequence[str]:
+        """Return what it writes, as ``SettingStore.describe_write``."""
+
+
+class SettingsChange(Change[R]):
+    """A change of settings: a proof is only of the forms of values that its recordings show, so each draft is compared with it."""
+
+    def __init__(
+        self, app: App, login: SettingOwner, draft: Callable[[Readable], PreparedSettings[R]]
+    ) -> None:
+        """Describe a change; the draft also raises ``CommandUnprovenError``."""
+        super().__init__(app, settings_database(app, scope_of(login)), self._check)
+        self._draft = draft
+
+    def list_writes(self) -> Sequence[str]:
+        """Return what the change would write in the present state, as ``SettingStore.describe_write``."""
+        return self._draft(self._app.reader(self._database)).list_writes()
+
+    def _check(self, db: Readable) -> PreparedSettings[R]:
+        prepared = self._draft(db)
+        if self._app.core.proven:
+            self._writes = prepared.list_writes()
+            self._app.require_proof(self._writes)
+        return prepared
 
 
 class ChangeSetting:
@@ -190,6 +223,10 @@ class ChangeSetting:
         store.check(setting, value)
         difference = Difference(key=setting.key, state="change", live=setting.value, file=value)
         return cls(store, setting, None if is_equal(setting.value, value) else difference, verb)
+
+    def list_writes(self) -> Sequence[str]:
+        """Return what is written, as ``SettingStore.describe_write``."""
+        return _list_writes(self._store, self._difference, self._setting) if self._difference else ()
 
     def apply(self, db: Writable) -> SettingChanged:
         """Write the difference and the audit record."""
@@ -246,6 +283,14 @@ class ApplyFile:
                 candidates=[*self._live, *store.standard],
             )
 
+    def list_writes(self) -> Sequence[str]:
+        """Return what is written, as ``SettingStore.describe_write``."""
+        return [
+            write
+            for item in self._differences
+            for write in _list_writes(self._store, item, self._live.get(item.key))
+        ]
+
     def apply(self, db: Writable) -> SettingsApplied:
         """Write the differences and one audit record."""
         store, keys = self._store, dict[str, list[str]]()
@@ -276,10 +321,6 @@ def _create_plan(
     removed = [difference.key for difference in differences if difference.state == "only-live"]
     where = [condition for key in removed for condition in store.where_removed(key)]
     return add_dependent_rows(plan, store.db, {store.live.name: where}) if where else plan
-
-
-def _database(app: App, login: SettingOwner) -> str:
-    return settings_database(app, scope_of(login))
 
 
 def _live(store: SettingStore) -> dict[str, Setting]:
@@ -313,6 +354,15 @@ def _describe(store: SettingStore, difference: Difference) -> str:
         "change": f"change {difference.key} from {live} to {file}",
         "only-live": f"remove {difference.key} (it is {live})",
     }[difference.state]
+
+
+def _list_writes(store: SettingStore, difference: Difference, setting: Setting | None) -> Sequence[str]:
+    """Return what the write of a difference shows; that of a removal is in no proof."""
+    if difference.state == "only-live":
+        return [f"removed {store.section.scope} values"]
+    if difference.state == "add" or setting is None:
+        setting = store.create_setting(difference.key, difference.file)
+    return store.describe_write(setting)
 
 
 def _write(store: SettingStore, db: Writable, difference: Difference, setting: Setting | None) -> None:

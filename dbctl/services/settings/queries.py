@@ -220,6 +220,13 @@ class SingleRowSettings(SettingStore):
             detail=f"{self.app.core.title} has no setting {key!r} and accepts no new ones ({value!r}); it has: {known}"
         )
 
+    def _describe_form(self, setting: Setting) -> str:
+        return f"column {setting.key}"
+
+    def _adds_row(self, key: str) -> bool:
+        del key
+        return not self.db.count(self.live.name)
+
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         column, kind = self._columns[setting.key], self._row.types[setting.key]
         stored = value if kind != "json" else self.types.encode(value, kind)

@@ -220,6 +220,11 @@ class SettingRows(SettingStore):
 
     # Writing -------------------------------------------------------------------------------------------------
 
+    def _describe_form(self, setting: Setting) -> str:
+        form, kind = self._form(setting.key), self.types.kind(setting.type)
+        is_text = form == "text" or (form == "php" and kind != "json")
+        return f"values as {kind if is_text else form}"
+
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         values = self._changed_columns(db, setting, value)
         require_row_count(db.update(self.live.name, values, self._row_conditions(setting.key)), 1, db)

@@ -114,6 +114,20 @@ class SettingStore(ABC):
         """
 
     @abstractmethod
+    def _describe_form(self, setting: Setting) -> str:
+        """Return where and how a value is stored: values with one description are stored alike."""
+
+    def describe_write(self, setting: Setting) -> Sequence[str]:
+        """Return what a write of a setting shows of the app, as a proof of ``change-setting`` names it."""
+        scope = self.section.scope
+        added = [f"new {scope} rows"] if self._adds_row(setting.key) else []
+        return [f"{scope} {self._describe_form(setting)}", *added]
+
+    def _adds_row(self, key: str) -> bool:
+        """Return whether a write of a setting adds a row."""
+        return not self.read(key)
+
+    @abstractmethod
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         """Store a value of an existing setting; the value is checked."""
 

@@ -140,3 +140,164 @@ def test_app_that_requires_proofs_refuses_an_outdated_proof(shop):
     error = shop.run("users", "deactivate", "bo", status=6)["error"]
     assert error["code"] == "command-unproven"
     assert "the profile has changed since its proof" in error["message"]
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+SETTINGS = """
+[[settings]]
+scope = "system"
+table = "settings"
+key = "name"
+fields = { value = "value" }
+open = true
+
+[settings.keys]
+theme = { default = "plain" }
+"mail.on" = { type = "boolean" }
+limits = { type = "string", stored = "yaml" }
+
+[[settings]]
+scope = "user"
+table = "users"
+user = "id"
+object = true
+fields = { value = "preferences" }
+"""
+ROW = """
+[[settings]]
+scope = "system"
+table = "site"
+fields = {}
+row = { key = "id", value = 1, types = { uploads = "integer", title = "string" } }
+"""
+WITHOUT_USERS = PROFILE.partition("[users]")[0]
+TABLES = """
+    create table settings (name text primary key, value text);
+    insert into settings values ('theme', 'dark'), ('mail.on', 'true'), ('limits', '--- few'), ('motto', 'Hi');
+    alter table users add preferences text;
+    update users set preferences = '{"zone":"UTC"}';
+    create table site (id integer primary key, uploads integer not null, title text not null);
+    insert into site values (1, 100, 'Home');
+"""
+
+
+class ConfiguredShop(Shop):
+    """An app that requires proofs, with proofs of its settings."""
+
+    def __init__(self, folder, answer) -> None:
+        super().__init__(folder, answer)
+        with closing(sqlite3.connect(self.database)) as db:
+            db.executescript(TABLES)
+        self.configure('require = "proven"')
+
+    def prove(self, *shown: str, text: str = PROFILE + SETTINGS) -> None:
+        digest = compute_digest(text, "change-setting")
+        proof = f'at = "2026-11-25", recordings = 1, rows = 1, digest = "{digest}", shown = {list(shown)}'
+        self.profile.write_text(f"{text}\n[proven]\nchange-setting = {{ {proof} }}\n")
+
+    def read(self, sql: str) -> list:
+        with closing(sqlite3.connect(self.database)) as db:
+            return db.execute(sql).fetchall()
+
+    def refuse(self, *words: str) -> str:
+        """Run a command that is refused, also as a dry run, and changes nothing; return its message."""
+        before = self.read("select * from settings, users, site")
+        for options in (["--dry-run"], ["--yes"]):
+            error = self.run(*words, *options, status=6)["error"]
+            assert error["code"] == "command-unproven"
+        assert self.read("select * from settings, users, site") == before
+        return error["message"]
+
+
+@pytest.fixture
+def configured_shop(tmp_path, answer):
+    return ConfiguredShop(tmp_path, answer)
+
+
+def test_app_that_requires_proofs_refuses_commands_about_settings(configured_shop, tmp_path):
+    configured_shop.profile.write_text(PROFILE + SETTINGS)
+    file = tmp_path / "new.json"
+    file.write_text('{"theme": "light"}')
+    refused = [
+        ("settings", "set", "theme", "light"),
+        ("settings", "reset", "theme"),
+        ("settings", "apply", str(file)),
+        ("settings", "update", "theme", "--description", "x"),
+    ]
+    for words in refused:
+        configured_shop.refuse(*words)
+    configured_shop.run("settings", "list")
+
+
+def test_proof_allows_values_of_the_same_form(configured_shop, tmp_path):
+    configured_shop.prove("system values as string")
+    file = tmp_path / "new.json"
+    file.write_text('{"theme": "light", "motto": "Hello"}')
+    (note,) = configured_shop.run("settings", "set", "motto", "x", "--dry-run")["warnings"]
+    assert note == "settings set is proven by a demonstration, replayed on 2026-11-25"
+    configured_shop.run("settings", "set", "motto", "Hi all", "--yes")
+    configured_shop.run("settings", "reset", "theme", "--yes")
+    values = configured_shop.read("select name, value from settings where name in ('motto', 'theme')")
+    assert dict(values) == {"motto": "Hi all", "theme": "plain"}
+    configured_shop.run("settings", "apply", str(file), "--yes")
+    values = configured_shop.read("select name, value from settings where name in ('motto', 'theme')")
+    assert dict(values) == {"motto": "Hello", "theme": "light"}
+
+
+def test_proof_allows_no_other_form_row_or_scope(configured_shop, tmp_path):
+    configured_shop.prove("system values as string")
+    file = tmp_path / "new.json"
+    file.write_text('{"theme": "light", "mail.on": false}')
+    unshown = {
+        ("set", "mail.on", "false"): "system values as boolean",
+        ("set", "limits", "many"): "system values as yaml",
+        ("set", "footer", "text"): "new system rows",
+        ("set", "zone", "CET", "--user", "bo"): "user values as json",
+        ("reset", "motto"): "removed system values",
+        ("apply", str(file)): "system values as boolean",
+    }
+    for words, write in unshown.items():
+        message = configured_shop.refuse("settings", *words)
+        assert message.endswith(f"its proof of 2026-11-25 does not show {write}"), words
+
+
+def test_proof_of_new_row_and_of_other_scope(configured_shop):
+    configured_shop.prove("system values as string", "new system rows", "user values as json")
+    configured_shop.run("settings", "set", "footer", "text", "--yes")
+    configured_shop.run("settings", "set", "zone", "CET", "--user", "bo", "--yes")
+    assert configured_shop.read("select value from settings where name = 'footer'") == [("text",)]
+    assert configured_shop.read("select preferences from users") == [('{"zone":"UTC"}',), ('{"zone":"CET"}',)]
+
+
+def test_proof_of_one_column_allows_no_other(configured_shop):
+    configured_shop.prove("system column uploads", text=PROFILE + ROW)
+    assert "system column title" in configured_shop.refuse("settings", "set", "title", "Start")
+    configured_shop.run("settings", "set", "uploads", "200", "--yes")
+    assert configured_shop.read("select uploads, title from site") == [(200, "Home")]
+    with closing(sqlite3.connect(configured_shop.database)) as db, db:
+        db.execute("delete from site")
+    assert "new system rows" in configured_shop.refuse("settings", "set", "uploads", "300")
+
+
+def test_plan_names_writes_without_a_proof(configured_shop):
+    configured_shop.prove("system values as string")
+    configured_shop.configure()
+    (note,) = configured_shop.run("settings", "set", "mail.on", "false", "--dry-run")["warnings"]
+    assert note.endswith("does not show system values as boolean")
+    configured_shop.run("settings", "set", "mail.on", "false", "--yes")
+    assert configured_shop.read("select value from settings where name = 'mail.on'") == [("false",)]
+
+
+@pytest.mark.parametrize("users", [PROFILE, WITHOUT_USERS])
+def test_checks_list_proven_commands_about_settings(configured_shop, users):
+    text = users + SETTINGS.rpartition("[[settings]]")[0]
+    configured_shop.prove("system values as string", text=text)
+    for words in (["doctor"], ["apps", "check"]):
+        codes = configured_shop.list_codes(*words)
+        assert codes["commands-proven"] == (
+            "proven by replayed demonstrations: settings set, settings reset, settings apply; of settings: system values as string"
+        )
+        assert ("commands-inferred" in codes) == (users == PROFILE)
+    configured_shop.profile.write_text(configured_shop.profile.read_text().replace("open = true", ""))
+    assert "settings set" in configured_shop.list_codes("doctor")["proof-outdated"]

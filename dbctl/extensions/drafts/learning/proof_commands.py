@@ -42,8 +42,8 @@ def prove(
 
     The configuration of the app, as of --app, has the secret that it appends to passwords, if it does that.
 
-    The section proven of the profile has the actions whose recordings all agree. A later change of the users of the profile makes
-    the proofs outdated.
+    The section proven of the profile has the actions whose recordings all agree. A later change of the users, or of the settings, of
+    the profile makes their proofs outdated.
     """
     from dbctl.extensions.drafts.learning import proving
 

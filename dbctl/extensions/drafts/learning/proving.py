@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,17 +24,25 @@ from dbctl.extensions.drafts.learning.learn import read_changes
 from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
 from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
-from dbctl.extensions.drafts.learning.recordings import Action, StoredRecording, list_recordings
-from dbctl.extensions.drafts.learning.replay import CommandRunner, Replayed, describe_obstacle, find_command
+from dbctl.extensions.drafts.learning.recordings import Action, Recording, StoredRecording, list_recordings
+from dbctl.extensions.drafts.learning.replay import (
+    CommandRunner,
+    Replayed,
+    describe_obstacle,
+    find_command,
+    find_owner,
+)
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, decode_changes
 from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
 from dbctl.files import temp, toml
 from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
-from dbctl.services.app.proofs import compute_digest
+from dbctl.services.app.app import App
+from dbctl.services.app.proofs import SETTING, compute_digest
 from dbctl.services.app.session import open_app
 from dbctl.services.migrations.status import read_version
+from dbctl.services.settings.changes import set_setting
 from dbctl.url import Url
 
 #: ``not-possible``: no command of dbctl does the action; the reason states why.
@@ -63,6 +71,7 @@ class RecordingProved(Struct, frozen=True, kw_only=True):
     ignored: int = 0  #: rows of the recording that do not belong to the action
     own: int = 0  #: further rows that dbctl changed by its own rules: sign-ins that it ended, and its record of the change
     ledger: str = ""  #: the last migration of the app in the state before the action
+    shown: Sequence[str] = ()  #: change-setting: what it shows of the writes of settings
     reason: str = ""  #: why it failed before rows were compared, or why there is no command
     differences: Sequence[Difference] = ()
 
@@ -159,6 +168,8 @@ def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
             "rows": sum(result.rows for result in replayed),
             "digest": compute_digest(text, action),
         }
+        if action == SETTING:
+            proof["shown"] = [*dict.fromkeys(write for result in replayed for write in result.shown)]
         value = proof if is_proven else None
         keys.append(LearnedKey(path=("proven", action), value=value, evidence="profiles prove"))
     changed = extend_profile(text, Lesson(keys=keys))
@@ -213,22 +224,30 @@ def _compare(
     changes = [*read_changes(before, copy)]
     comparer = Comparer(stored.recording.unrelated, is_own=partial(_is_own, profile))
     compared = comparer.compare([*decode_changes(stored.recording.changes)], [*decode_changes(changes)])
+    with _open_state_app(request, profile, before) as app:
+        database = app.resolve_database(profile.users)
+        ledger = read_version(app, database) if database in before.urls else ""
+        shown = _list_shown(app, stored.recording) if stored.recording.action == SETTING else ()
     return structs.replace(
         result,
         status="failed" if compared.differences else "proven",
         rows=compared.rows,
-        ledger=_read_ledger(request, profile, before),
+        ledger=ledger,
+        shown=shown,
         ignored=compared.ignored,
         own=compared.own,
         differences=compared.differences,
     )
 
 
-def _read_ledger(request: ProveRequest, profile: Profile, state: State) -> str:
-    """Return the last migration of the app in a state, in the database of its users."""
-    database = (profile.users.database if profile.users else "") or profile.main_database
-    if database not in state.urls:
-        return ""
+def _list_shown(app: App, recording: Recording) -> Sequence[str]:
+    """Return what the write of a recorded setting shows, in the state before it."""
+    subject, owner = recording.subject, find_owner(recording, app.profile)
+    return set_setting(app, subject.setting, subject.value, login=owner).list_writes()
+
+
+def _open_state_app(request: ProveRequest, profile: Profile, state: State) -> AbstractContextManager[App]:
+    """Open the app in a state."""
     configured = ConfiguredApp(
         name=profile.name,
         profile=str(request.profile.absolute()),
@@ -238,8 +257,7 @@ def _read_ledger(request: ProveRequest, profile: Profile, state: State) -> str:
         folder=request.profile.parent,
         directory=request.profile.parent,
     )
-    with open_app(Selection(configured=configured), timeout=request.timeout) as app:
-        return read_version(app, database)
+    return open_app(Selection(configured=configured), timeout=request.timeout)
 
 
 def _is_own(profile: Profile, row: ChangedRow) -> bool:

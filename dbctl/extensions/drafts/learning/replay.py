@@ -177,12 +177,16 @@ def _act(
 
 
 def _change_setting(recording: Recording, profile: Profile) -> Iterator[str]:
-    subject, tables = recording.subject, {change.table for change in recording.changes}
     yield from ("settings", "set")
+    yield from _pass("--user", find_owner(recording, profile))
+    yield from ("--", recording.subject.setting, recording.subject.value)
+
+
+def find_owner(recording: Recording, profile: Profile) -> str:
+    """Return the login of the user whose setting a recording shows; empty: it is a setting of the app."""
+    tables = {change.table for change in recording.changes}
     scopes = [section.scope for section in profile.settings if section.table.removesuffix("?") in tables]
-    if scopes == ["user"]:
-        yield from _pass("--user", subject.login)
-    yield from ("--", subject.setting, subject.value)
+    return recording.subject.login if scopes == ["user"] else ""
 
 
 #: By action, what builds the command of dbctl; dbctl neither signs users in nor creates tokens.

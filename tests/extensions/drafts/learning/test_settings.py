@@ -78,28 +78,38 @@ OWN = """
 
 
 @pytest.mark.parametrize(
-    ("schema", "statement", "setting", "value", "command"),
+    ("schema", "statement", "setting", "value", "command", "shown"),
     [
-        (ROWS, THEME, "theme", "light", "settings set -- theme light"),
-        ("", "update site set uploads = 200", "uploads", "200", "settings set -- uploads 200"),
+        (ROWS, THEME, "theme", "light", "settings set -- theme light", "system values as string"),
+        (
+            "",
+            "update site set uploads = 200",
+            "uploads",
+            "200",
+            "settings set -- uploads 200",
+            "system column uploads",
+        ),
         (
             OWN,
             THEME.replace("settings", "user_settings"),
             "theme",
             "light",
             "settings set --user=root -- theme light",
+            "user values as string",
         ),
     ],
 )
 def test_named_setting_is_proven_by_command(
-    demonstrate, answer, tmp_path, schema, statement, setting, value, command
+    demonstrate, answer, tmp_path, schema, statement, setting, value, command, shown
 ):
     options = ("--setting", setting, "--value", value)
     demonstrate(statement, schema=SCHEMA + schema, options=options)
     proved = answer("profiles", "prove", str(tmp_path / "app.toml"))["data"]
     (replay,) = proved["recordings"]
     assert (replay["status"], replay["command"], replay["rows"]) == ("proven", command, 1)
-    assert toml.loads((tmp_path / "app.toml").read_text())["proven"].keys() == {"change-setting"}
+    proofs = toml.loads((tmp_path / "app.toml").read_text())["proven"]
+    assert proofs.keys() == {"change-setting"}
+    assert proofs["change-setting"]["shown"] == replay["shown"] == [shown]
 
 
 def test_other_value_than_that_of_demonstration_is_not_proven(demonstrate, answer, tmp_path):
