@@ -59,6 +59,27 @@ S3 = "s3"
 S3_PREFIX = f"{S3}://"
 #: The sign in the addresses of a fleet that the name of an instance replaces.
 PLACEHOLDER = "*"
+#: The option of an address with the route to its database, as the key ``via`` of the configuration.
+VIA = "via"
+#: The kinds of a part of a route, in ``KIND:NAME``, with what its name is. A part of a kind other than ssh is the last one.
+ROUTE_PARTS: Mapping[str, str] = {
+    "ssh": "HOST",
+    "docker": "CONTAINER",
+    "podman": "CONTAINER",
+    "compose": "[PROJECT/]SERVICE",
+    "kubernetes": "NAMESPACE/POD[/CONTAINER]",
+}
+#: A name in a route is an argument of a program, so it begins with no hyphen.
+_NAME = r"[\w*\[][\w.@:*=\[\]+-]*"
+_ROUTE_PATTERNS: Mapping[str, str] = {
+    "ssh": _NAME,
+    "docker": _NAME,
+    "podman": _NAME,
+    "compose": f"({_NAME}/)?{_NAME}",
+    "kubernetes": f"{_NAME}/{_NAME}(/{_NAME})?",
+}
+#: The host of a database, as the end of a route sees it.
+_LOOPBACK = "127.0.0.1"
 _ENDPOINT = (
     r"(?a)(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)"
 )
@@ -73,20 +94,23 @@ class Url(Struct, frozen=True, kw_only=True):
     port: int | None = None
     user: str = ""
     password: Secret | None = None
-    options: str = ""  #: the text after ``?``
+    options: str = ""  #: the text after ``?``, without ``via``
+    #: how this process reaches the host, or the machine with the path: ``ssh:bastion docker:shop-db``; empty: directly
+    via: str = ""
     has_no_scheme: bool = False  #: whether it is a path without a scheme, which does not determine the engine
 
     @property
     def is_file(self) -> bool:
         """Whether it is a local file."""
         entry = find_engine(self.engine)
-        return entry is not None and entry.kind == "file"
+        return entry is not None and entry.kind == "file" and not self.via
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a local folder."""
         entry = find_engine(self.engine)
-        return entry is not None and entry.kind == "folder" and not self.path.startswith(S3_PREFIX)
+        is_folder = entry is not None and entry.kind == "folder" and not self.path.startswith(S3_PREFIX)
+        return is_folder and not self.via
 
     @property
     def is_local(self) -> bool:
@@ -96,17 +120,18 @@ class Url(Struct, frozen=True, kw_only=True):
     @property
     def has_placeholder(self) -> bool:
         """Whether the name of an instance is part of the address."""
-        return PLACEHOLDER in self.path + self.options
+        return PLACEHOLDER in self.path + self.options + self.via
 
     def __str__(self) -> str:
         if self.is_folder:
             return f"{self.engine}:{self.path}"
         entry = find_engine(self.engine)
+        route = f"?{VIA}={self.via.replace(' ', '+').replace('@', '%40')}" if self.via else ""
         if entry is None or entry.kind != "server":
-            return self.path
+            return f"{self.engine}:{self.path}{route}" if route else self.path
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return f"{self.engine}://{login}{_encode_host(self.host)}{port}/{self.path}"
+        return f"{self.engine}://{login}{_encode_host(self.host)}{port}/{self.path}{route}"
 
 
 def list_engines() -> Iterator[tuple[str, EngineEntry]]:
@@ -131,7 +156,8 @@ def parse_url(text: str) -> Url:
     """Parse the address of a database.
 
     It is ``sqlite:///PATH``, a path, ``ENGINE:PATH`` of a folder, ``s3://BUCKET/PREFIX`` (or ``ENGINE+s3://``), or
-    ``SCHEME://USER:PASSWORD@HOST:PORT/NAME?OPTIONS``.
+    ``SCHEME://USER:PASSWORD@HOST:PORT/NAME?OPTIONS``. ``?via=ROUTE`` is the route to the database; ``SCHEME+ssh://USER@HOST/NAME`` is one that
+    listens on the loopback address of ``HOST``, and is reached by ssh.
 
     A ``/``, ``#`` or ``?`` before the last ``@`` is refused: in an unencoded password it would change the host, and a
     part of the password would be printed in messages. No error message contains the text.
@@ -156,6 +182,9 @@ def parse_url(text: str) -> Url:
     base, has_driver, driver = scheme.lower().partition("+")
     engine = find_scheme(base)
     entry = find_engine(engine)
+    if entry is not None and entry.kind == "server" and driver in ROUTE_PARTS:
+        url = _parse_server(engine, remainder)
+        return structs.replace(url, host=_LOOPBACK, via=check_route(f"{driver}:{url.host} {url.via}".strip()))
     if entry is None or (has_driver and driver not in entry.drivers):
         raise UrlInvalidError(reason=_list_schemes())
     if S3 in (base, driver):
@@ -174,6 +203,27 @@ def is_foreign_address(text: str) -> bool:
     return bool(re.match(_FOREIGN, text))
 
 
+def check_route(text: str) -> str:
+    """Return a route with one space between its parts.
+
+    Raises:
+        UrlInvalidError: a part is not ``KIND:NAME`` of ``ROUTE_PARTS``, or follows a container.
+    """
+    parts = text.split()
+    for part in parts:
+        kind, _, name = part.partition(":")
+        form = ROUTE_PARTS.get(kind)
+        if form is None:
+            forms = ", ".join(map(":".join, ROUTE_PARTS.items()))
+            raise UrlInvalidError(reason=f"{VIA} has the part {part!r}; write {forms}")
+        if not re.fullmatch(f"(?a){_ROUTE_PATTERNS[kind]}", name):
+            raise UrlInvalidError(reason=f"{VIA} has the part {part!r}; write {kind}:{form}")
+    kinds = [part.partition(":")[0] for part in parts]
+    if not all(kind == "ssh" for kind in kinds[:-1]):
+        raise UrlInvalidError(reason=f"only the last part of {VIA} can be a container")
+    return " ".join(parts)
+
+
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
     """Return an address with its engine: a path without scheme is a folder if no engine of ``engines`` has files."""
     if not url.has_no_scheme:
@@ -190,9 +240,24 @@ def _parse_file(engine: str, address: str) -> Url:
         path = path[1:]
     if not path.strip("/"):
         raise UrlInvalidError(reason="it contains no file name")
+    options, route = _take_route(options)
     if options:
         raise UrlInvalidError(reason="the address of a file has no ?options; write a ? in its name as %3F")
-    return Url(engine=engine, path=_decode(path))
+    return Url(engine=engine, path=_decode(path), via=route)
+
+
+def _take_route(options: str) -> tuple[str, str]:
+    """Return the options of an address without its route, and the route."""
+    if f"{VIA}=" not in options:
+        return options, ""
+    parts = options.split("&")
+    routes = [part for part in parts if part.startswith(f"{VIA}=")]
+    if len(routes) > 1:
+        raise UrlInvalidError(reason=f"it contains {VIA} twice")
+    text = "".join(routes).removeprefix(f"{VIA}=")
+    return "&".join(part for part in parts if part not in routes), check_route(
+        _decode(text.replace("+", " "))
+    )
 
 
 def _parse_bucket(engine: str, address: str) -> Url:
@@ -212,6 +277,7 @@ def _parse_server(engine: str, address: str) -> Url:
         raise UrlInvalidError(reason="it contains a /, # or ? before the last @")
     user, has_password, password = login.partition(":")
     location, _, options = location.partition("?")
+    options, route = _take_route(options)
     host_and_port, _, name = location.partition("/")
     host, _, port = (
         host_and_port.rpartition(":") if ":" in host_and_port.rpartition("]")[2] else (host_and_port, "", "")
@@ -226,6 +292,7 @@ def _parse_server(engine: str, address: str) -> Url:
         user=_decode(user),
         password=Secret(_decode(password)) if has_password else None,
         options=options,
+        via=route,
     )
 
 

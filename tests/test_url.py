@@ -146,7 +146,7 @@ def test_url_of_lancedb_in_storage_may_include_the_engine():
 
 @pytest.mark.parametrize(
     "address",
-    ["postgresql+ssh://u@h/d", "mysql+ssh://u@h/d", "docker://db/x", "sqlite+http://x", "lancedb+az://b"],
+    ["postgresql+ftp://u@h/d", "mysql+http://u@h/d", "docker://db/x", "sqlite+http://x", "lancedb+az://b"],
 )
 def test_unknown_scheme_or_driver_is_refused(address):
     with pytest.raises(UrlInvalidError, match="known: sqlite, postgresql"):
@@ -158,3 +158,27 @@ def test_unknown_scheme_or_driver_is_refused(address):
 )
 def test_driver_of_another_library_is_ignored(address):
     assert parse_url(address).engine == address.partition("+")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "via", "shown"),
+    [
+        ("postgresql+ssh://ann@bastion:5433/shop", "127.0.0.1", "ssh:bastion", "postgresql://ann@127.0.0.1:5433/shop?via=ssh:bastion"),
+        ("mysql+docker://ann@shop-db/shop", "127.0.0.1", "docker:shop-db", "mysql://ann@127.0.0.1/shop?via=docker:shop-db"),
+        ("mysql://db/shop?via=ssh:me%40b+docker:x&ssl=0", "db", "ssh:me@b docker:x", "mysql://db/shop?via=ssh:me%40b+docker:x"),
+        ("sqlite:/data/a.db?via=docker:app", "", "docker:app", "sqlite:/data/a.db?via=docker:app"),
+        ("postgresql://db/a?via=kubernetes:shop/app=db/pg", "db", "kubernetes:shop/app=db/pg", "postgresql://db/a?via=kubernetes:shop/app=db/pg"),
+    ],
+)  # fmt: skip
+def test_route(text, host, via, shown):
+    url = parse_url(text)
+    assert (url.host, url.via, url.is_local, str(url)) == (host, via, False, shown)
+    assert parse_url(shown).via == via
+
+
+@pytest.mark.parametrize(
+    "route", ["ftp:a", "ssh", "ssh:", "ssh:-oProxyCommand=x", "docker:a/b", "kubernetes:pod", "docker:a+ssh:b", "ssh:a%00"]
+)  # fmt: skip
+def test_invalid_route(route):
+    with pytest.raises(UrlInvalidError):
+        parse_url(f"postgresql://db/shop?via={route}")

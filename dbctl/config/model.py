@@ -142,6 +142,13 @@ class MaintenanceModeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     timeout: str = "2m"  #: for each program
 
 
+class DatabaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The address of a database that has further keys: ``main = { url = "…", via = "ssh:bastion" }``."""
+
+    url: str  #: a path, or a URL
+    via: str | None = None  #: the route to it, instead of that of the app; empty: directly
+
+
 class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.replicas.DATABASE]``: a copy of a database on another server, which its server replicates."""
 
@@ -197,8 +204,10 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pepper_env: str = ""  #: the variable or secret with it, instead of a file
     #: the prefix of the app's tables; by default it is detected
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] | None = None
-    #: the address of each database: a path, or a URL; ``${NAME}`` is a variable, ``*`` the name of an instance; a text is that of the main database
-    databases: dict[str, str] | str = {}
+    #: the address of each database: a path, a URL, or a table ``{ url, via }``; ``${NAME}`` is a variable, ``*`` the name of an instance; a
+    #: text is that of the main database
+    databases: dict[str, str | DatabaseConfig] | str = {}
+    via: str = ""  #: the route to its databases and replicas: ``ssh:bastion``, ``docker:shop-db``, ``ssh:host docker:shop-db``
     instances: InstancesConfig = InstancesConfig()  #: the instances of a fleet
     replicas: dict[str, ReplicaConfig] = {}  #: the replica of each database, for ``--replica``
     migrations: dict[str, str] = {}  #: the folder with the migrations of each database; ``none``: it has none

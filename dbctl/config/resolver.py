@@ -16,6 +16,7 @@ from dbctl.config.model import (
     AppConfig,
     BackupConfig,
     DatabaseBackupConfig,
+    DatabaseConfig,
     EncryptionConfig,
     HooksConfig,
     InstancesConfig,
@@ -93,7 +94,7 @@ class Resolver:
     def resolve(self) -> App:
         app, folder = self._app, self._folder
         addresses = {"main": app.databases} if isinstance(app.databases, str) else app.databases
-        databases = {name: self._url(address, "databases", name) for name, address in addresses.items()}
+        databases = {name: self._database(address, "databases", name) for name, address in addresses.items()}
         return App(
             name=self._name,
             profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
@@ -138,7 +139,7 @@ class Resolver:
     def _listing_url(self, section: InstancesConfig) -> Url | None:
         if bool(section.url) != bool(section.query):
             self.report("url and query require each other", "instances", "query" if section.url else "url")
-        url = self._url(section.url, "instances", "url")
+        url = self._url(section.url, "instances", "url", via=self._app.via)
         return url and resolve_path(url, self._folder)
 
     def report(self, reason: str, *key: toml.Key) -> None:
@@ -157,12 +158,19 @@ class Resolver:
         """Return a path, which may be relative to the folder of the configuration; empty for none."""
         return str(self._folder / atomic.expand_home(text)) if text else ""
 
-    def _url(self, text: str, *key: toml.Key) -> Url | None:
-        """Return a URL; None if it is empty, or invalid, which is reported."""
+    def _database(self, address: str | DatabaseConfig, *key: toml.Key) -> Url | None:
+        if isinstance(address, str):
+            return self._url(address, *key, via=self._app.via)
+        return self._url(address.url, *key, "url", via=self._app.via if address.via is None else address.via)
+
+    def _url(self, text: str, *key: toml.Key, via: str = "") -> Url | None:
+        """Return a URL; None if it is empty, or invalid, which is reported. It has the route ``via``, unless it names one."""
         if not text and key[0] not in ("databases", "replicas"):
             return None
         try:
             url = urls.parse_url(self._fill(text, *key))
+            if via and not url.via and not url.path.startswith(urls.S3_PREFIX):
+                url = msgspec.structs.replace(url, via=urls.check_route(self._fill(via, "via")))
         except UrlInvalidError as error:
             self.report(str(error), *key)
             return None
@@ -172,7 +180,10 @@ class Resolver:
 
     def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
         for name, section in self._app.replicas.items():
-            url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
+            url, primary = (
+                self._url(section.url, "replicas", name, "url", via=self._app.via),
+                databases.get(name),
+            )
             if name not in databases:
                 self.report(f"databases has no {name!r}", "replicas", name)
             elif url and primary and (url.engine != primary.engine or url.is_local):
@@ -347,4 +358,5 @@ def _fill(url: Url, name: str) -> Url:
         from urllib.parse import quote
 
         options = options.replace(PLACEHOLDER, quote(name))
-    return msgspec.structs.replace(url, path=url.path.replace(PLACEHOLDER, name), options=options)
+    path, via = (text.replace(PLACEHOLDER, name) for text in (url.path, url.via))
+    return msgspec.structs.replace(url, path=path, options=options, via=via)

@@ -85,6 +85,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that yields what differs between two states of a database, with exact values:
     #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""
+    #: the ``Routes`` of ``dbctl.engines.servers.route``: how servers without an address on this machine are reached
+    routes: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""
     #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``

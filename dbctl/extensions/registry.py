@@ -102,6 +102,11 @@ BUILT_IN: Sequence[Extension] = (
         find_jobs="dbctl.extensions.notify.section:find_jobs",
     ),
     Extension(
+        name="reach",
+        errors="dbctl.extensions.reach.errors",
+        routes="dbctl.extensions.reach.routes:ROUTES",
+    ),
+    Extension(
         name="reports",
         groups={"report": "dbctl.extensions.reports.commands"},
         commands={"stats history": "dbctl.extensions.reports.history"},

@@ -24,10 +24,10 @@ GRACE_SECONDS = 2.0
 class ProgramFailedError(Exception):
     """The program cannot be started, failed, or exceeded a limit; the text is the reason."""
 
-    def __init__(self, reason: str, *, cause: str = "failed", error_output: str = "") -> None:
+    def __init__(self, reason: str, *, cause: str = "failed", error_lines: Sequence[str] = ()) -> None:
         super().__init__(reason)
         self.cause = cause  #: ``missing``, ``slow``, ``large`` or ``failed``
-        self.error_output = error_output  #: its last line on standard error
+        self.error_lines = error_lines  #: its last lines on standard error
 
 
 class LoggedProgram(NamedTuple):
@@ -51,7 +51,7 @@ def run(argv: Sequence[str], *, seconds: float, max_bytes: int, stdin: bytes = b
         with _start(argv, stdin=input_file, stderr=error_file) as process:
             output = _read(process, seconds, max_bytes)
         if reason := _describe_status(process.returncode):
-            raise ProgramFailedError(reason, error_output=_last_line(error_file))
+            raise ProgramFailedError(reason, error_lines=read_last_lines(error_file))
         return output
 
 
@@ -227,7 +227,7 @@ def _read(process: subprocess.Popen[bytes], seconds: float, max_bytes: int) -> b
             raise ProgramFailedError(_describe_timeout(seconds), cause="slow")
 
 
-def _last_line(error_file: IO[bytes]) -> str:
+def read_last_lines(error_file: IO[bytes]) -> Sequence[str]:
+    """Return the last lines of a file, at most ``BLOCK`` bytes."""
     error_file.seek(max(0, error_file.seek(0, os.SEEK_END) - BLOCK))
-    lines = error_file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return [line.strip() for line in error_file.read().decode(errors="replace").strip().splitlines()]

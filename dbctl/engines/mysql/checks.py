@@ -227,7 +227,8 @@ class MySQLChecks(MySQLPart, ServerChecks):
 
     def _check_encryption(self) -> Iterator[EngineFinding]:
         ((_, cipher),) = self._connection.fetch(CIPHER)
-        if self._connection.url.host in LOCAL_HOSTS or self._connection.url.host.startswith("/"):
+        url = self._connection.url
+        if url.via or url.host in LOCAL_HOSTS or url.host.startswith("/"):
             return
         if not cipher:
             message = "the connection to another machine is not encrypted: rows and credentials can be read in transit"

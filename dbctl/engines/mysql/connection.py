@@ -85,7 +85,9 @@ class MySQLConnection(ServerConnection[Session]):
         try:
             return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
         except pymysql.Error as error:
-            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
+            raise unreachable_error(
+                error, self.target, self.url
+            ) from None  # a traceback would show the arguments
 
     def _disconnect(self, session: Session) -> None:
         session.drop()
@@ -161,6 +163,7 @@ class MySQLConnection(ServerConnection[Session]):
     def error_context(self, session: Session) -> ErrorContext:
         """Return the context for messages about errors of ``session``."""
         return ErrorContext(
+            url=self.url,
             target=self.target,
             timeout=lock_wait_seconds(self.timeout, session.server),
             account=session.account,

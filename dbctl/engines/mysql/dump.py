@@ -123,7 +123,7 @@ def open_dump_session(connection: MySQLConnection) -> Session:
     try:
         session = open_session(connection.url, connection.target, timeout=connection.timeout, read_only=True)
     except pymysql.Error as error:
-        raise unreachable_error(error, connection.target) from None
+        raise unreachable_error(error, connection.target, connection.url) from None
     session.run("set names utf8mb4")
     # In a read-only transaction, the server does not show views with a sequence.
     session.run("set session transaction read write")
@@ -307,7 +307,9 @@ class MySQLDumper(MySQLPart, Dumps):
         """Yield the connection option of the program, and a set of tables whose values it has not read exactly so far."""
         server, exact = self._connection.server, self._find_exact_columns(tables)
         if not exact:
-            with dump_programs.write_connection_files(self._connection.url, server) as connection:
+            with dump_programs.write_connection_files(
+                self._connection.url, self._connection.target, server
+            ) as connection:
                 yield connection, ()
             return
         with (

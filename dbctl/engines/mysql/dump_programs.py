@@ -24,8 +24,9 @@ from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
-from dbctl.engines.mysql.options import Encryption, connection_arguments, read_encryption
+from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, read_encryption
 from dbctl.engines.mysql.session import Session, server_address
+from dbctl.engines.servers.route import open_socket
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -103,23 +104,25 @@ def _read_version(path: str, server: Server) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def write_connection_files(url: Url, server: Server) -> AbstractContextManager[str]:
+def write_connection_files(url: Url, target: str, server: Server) -> AbstractContextManager[str]:
     """Write the connection file of a program; yield its option for the program, which must come first.
 
     Only this user can read the file, and it is deleted at the end.
 
     Raises:
         UrlInvalidError: a value contains a line break, which is not possible in this file.
+        UnreachableError: the route to the server cannot be opened.
     """
     arguments, encryption_options = connection_arguments(url), read_encryption(url)
     password = arguments["password"]
+    socket_path = open_socket(url, target, SOCKET) if url.via else arguments.get("unix_socket")
     lines = {
         "user": arguments["user"],
         "password": password.decode() if isinstance(password, bytes) else password,
-        "socket": arguments.get("unix_socket"),
-        "host": None if "unix_socket" in arguments else arguments["host"],
+        "socket": socket_path,
+        "host": None if socket_path else arguments["host"],
         "port": arguments["port"] or None,
-        "protocol": None if "unix_socket" in arguments else "tcp",
+        "protocol": None if socket_path else "tcp",
         "ssl-ca": encryption_options.authority,
         "ssl-cert": encryption_options.certificate,
         "ssl-key": encryption_options.key,

@@ -301,7 +301,7 @@ def run_script(
     ]
     watch = dump_programs.create_watch(url, url.path, target, UNCHANGED, timeout=timeout)
     with (
-        dump_programs.write_connection_files(url, server) as connection,
+        dump_programs.write_connection_files(url, target, server) as connection,
         subprocesses.run_program(
             [str(tool.path), connection, *options], {}, watch=watch, reads=True
         ) as client,

@@ -13,11 +13,12 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from dbctl.engines.mysql.dialect import Server, parse_server
-from dbctl.engines.mysql.options import connection_arguments
+from dbctl.engines.mysql.options import SOCKET, connection_arguments
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
+from dbctl.engines.servers.route import create_unreachable_error, open_socket
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -81,12 +82,12 @@ def format_reason(error: pymysql.Error) -> str:
     return _VALUES.sub(lambda match: match[1] or "(…)", message.strip()) or "the connection was lost"
 
 
-def unreachable_error(error: pymysql.Error, target: str) -> UnreachableError:
-    """Return the error of a connection that could not be opened."""
+def unreachable_error(error: pymysql.Error, target: str, url: Url) -> UnreachableError:
+    """Return the error of a connection to ``url`` that could not be opened."""
     reason, instead = format_reason(error), CHECK_URL
     if match := _NO_DATABASE.match(reason):
         instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
-    return UnreachableError(target=target, reason=reason, hint=instead)
+    return create_unreachable_error(url, target, reason, instead)
 
 
 NO_SUCH_TABLE = 1146
@@ -202,7 +203,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
         ReadOnlyError: ``read_only`` is false, but the server is read-only.
         pymysql.Error: the server refused the connection, or is not reachable.
     """
-    session = new_session(url, timeout=timeout)
+    session = new_session(url, target, timeout=timeout)
     try:
         session.begin()
         session.server = parse_server(session.server_version, target)
@@ -250,7 +251,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
     return session
 
 
-def new_session(url: Url, *, timeout: float) -> Session:
+def new_session(url: Url, target: str, *, timeout: float) -> Session:
     arguments: dict[str, Any] = {
         "connect_timeout": max(CONNECT_SECONDS, ceil(timeout)),
         **connection_arguments(url),
@@ -267,6 +268,7 @@ def new_session(url: Url, *, timeout: float) -> Session:
         defer_connect=True,  # ``Session.begin`` connects
     )
     session.url, session.probe, session.timeout = url, probe_session, timeout
+    session.relay = open_socket(url, target, SOCKET) if url.via else None
     return session
 
 
@@ -287,7 +289,7 @@ def probe_program(url: Url, database: str, *, timeout: float) -> str:
 
 def _probe(url: Url, sql: str, *, timeout: float) -> str:
     try:
-        other = new_session(url, timeout=timeout)
+        other = new_session(url, "", timeout=timeout)
         try:
             other.begin()
             rows = other.run(sql)

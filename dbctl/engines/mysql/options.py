@@ -79,6 +79,8 @@ def _parse_value(text: str) -> str:
     return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text)
 
 
+#: The name of the socket of a route.
+SOCKET = "mysql.sock"
 #: Sockets of a server on this machine, for URLs without host and socket.
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - the default paths
 #: Options of ORMs that do not affect a connection; they are ignored.
@@ -137,7 +139,9 @@ def connection_arguments(url: Url) -> dict[str, object]:
     socket = options.get("unix_socket", "")
     if not socket and host.startswith("/"):
         socket, host = host, ""
-    if not (socket or host):
+    if url.via and socket:
+        raise UrlInvalidError(reason="a socket cannot be reached by via; write a host")
+    if not (socket or host or url.via):
         socket = next((path for path in SOCKETS if Path(path).exists()), "")
     user, password = find_login(url)
     arguments: dict[str, object] = {

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import pymysql
@@ -87,6 +88,7 @@ class Session(pymysql.connections.Connection):
 
     server: Server
     account: str = ""  #: quoted for GRANT
+    relay: Path | None = None  #: the socket of the route to the server
     database: str = ""  #: in the server's spelling
     connection_id: int = 0  #: the server's id of this session
     instance: str = ""  #: host, port and data directory of the server; ids are unique on one server only
@@ -135,6 +137,12 @@ class Session(pymysql.connections.Connection):
             pymysql.OperationalError: no address accepts it.
         """
         try:
+            if self.relay:
+                # Not as a socket of the server, through which the driver would send a password in plain text.
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                connection.connect(str(self.relay))
+                self.host_info = f"socket {self.relay}"
+                return connection
             failure: OSError | None = None
             for address in liveness.resolve(self.host, self.port, self.connect_timeout):
                 try:
@@ -232,4 +240,4 @@ class Session(pymysql.connections.Connection):
 
 def server_address(url: Url) -> str:
     """Return the server of ``url``, the same for all sessions with it."""
-    return f"{url.host}:{url.port}?{url.options}"
+    return f"{url.host}:{url.port}?{url.options} {url.via}"

@@ -79,7 +79,7 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
         selections.append(["--skip-triggers", "--", database, *views])
     scripts = []
     watch = dump_programs.create_watch(url, database, target, UNCHANGED, timeout=SHORT_TIMEOUT)
-    with dump_programs.write_connection_files(url, central.server) as connection:
+    with dump_programs.write_connection_files(url, target, central.server) as connection:
         for words in selections:
             with subprocesses.run_program(
                 [str(tool.path), connection, *options, *words], {}, watch=watch, writes=True

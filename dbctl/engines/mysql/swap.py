@@ -101,8 +101,8 @@ class RestoreServer:
         except pymysql.Error as error:
             signals.raise_if_interrupted()
             if error_number(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
-                raise unreachable_error(error, self.target) from None
-            context = ErrorContext(target=self.target, timeout=SHORT_TIMEOUT, schema=self.name)
+                raise unreachable_error(error, self.target, self.url) from None
+            context = ErrorContext(url=self.url, target=self.target, timeout=SHORT_TIMEOUT, schema=self.name)
             raise translate_error(error, context, "", writing=True, broken=False) from error
 
 

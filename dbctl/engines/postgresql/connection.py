@@ -187,6 +187,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
                 self.can_lock_rows = False
                 raise RowLocksMissingError(target=self.target) from error
             context = ErrorContext(
+                url=self.url,
                 target=self.target,
                 timeout=self.timeout,
                 account="" if self.is_broken else ident(session.info.user),

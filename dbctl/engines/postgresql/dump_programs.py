@@ -14,6 +14,7 @@ import psycopg
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -180,7 +181,9 @@ def to_error(
         return UnreachableError(target=target, reason=reason, hint=instead)
     if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.info.user, session.schema) if session is not None else ("", "")
-        return PrivilegeMissingError(target=target, reason=reason, hint=grant_hint(reason, user, schema))
+        return PrivilegeMissingError(
+            target=target, reason=reason, hint=grant_hint(reason, ident(user), schema)
+        )
     if sqlstate == "53100" or "No space left on device" in reason:
         return DiskFullError(target=target)
     if sqlstate in ("40001", "55P03", "57014") or "canceling statement due to" in reason:

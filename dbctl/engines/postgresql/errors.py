@@ -7,6 +7,7 @@ import re
 import psycopg
 
 from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
+from dbctl.engines.servers.route import create_unreachable_error
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -70,7 +71,7 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
         reason = lines[0].rpartition("FATAL:")[2].strip()
         grant = f"GRANT CONNECT ON DATABASE {ident(url.path)} TO {ident(url.user) if url.user else 'USER'};"
         return UnreachableError(target=target, reason=reason, hint=f"As its owner or a superuser: {grant}")
-    return UnreachableError(target=target, reason=reason, hint=CHECK_URL)
+    return create_unreachable_error(url, target, reason, CHECK_URL)
 
 
 def translate_error(
@@ -92,7 +93,7 @@ def translate_error(
             kind,
             reason,
             message=f"{error.diag.message_detail or ''}\n{error.diag.context or ''}",
-            grant_hint=lambda: _grant_statement(reason, context, sql),
+            grant_hint=lambda: grant_hint(reason, context.account, context.schema, sql),
             row=row,
         )
     # Without a SQLSTATE, the driver could not encode a value.
@@ -109,14 +110,8 @@ def _format_reason(error: psycopg.Error) -> str:
     return reason
 
 
-def grant_hint(reason: str, user: str, schema: str) -> str:
-    """Return a hint with the GRANT statement for a refused read."""
-    context = ErrorContext(target="", timeout=0, account=ident(user), schema=schema)
-    return _grant_statement(reason, context, "select ")
-
-
-def _grant_statement(reason: str, context: ErrorContext, sql: str) -> str:
-    """Return a hint with the GRANT statement, if the message names the object."""
+def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> str:
+    """Return a hint with the GRANT statement, if the message names the object; ``account`` is quoted, ``sql`` was refused."""
     match = _PERMISSION_DENIED.search(reason)
     words = sql.split(None, 1)
     if match is None or not words:
@@ -125,10 +120,10 @@ def _grant_statement(reason: str, context: ErrorContext, sql: str) -> str:
     privileges = PRIVILEGES.get(words[0].lower(), "SELECT")
     if " on conflict " in sql or " for no key update " in sql:  # row locks need UPDATE
         privileges += ", UPDATE"
-    qualified = ident(name) if not context.schema else f"{ident(context.schema)}.{ident(name)}"
+    qualified = f"{ident(schema)}.{ident(name)}" if schema else ident(name)
     grant = {
         "schema": f"USAGE ON SCHEMA {ident(name)}",
         "sequence": f"USAGE, SELECT ON SEQUENCE {qualified}",  # a dump reads its last value
         "database": f"CONNECT ON DATABASE {ident(name)}",
     }.get(kind, f"{privileges} ON {qualified}")
-    return f"Nothing was changed. As its owner or a superuser: GRANT {grant} TO {context.account};"
+    return f"Nothing was changed. As its owner or a superuser: GRANT {grant} TO {account};"

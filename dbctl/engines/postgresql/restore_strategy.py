@@ -103,7 +103,9 @@ class RestoreServer:
             signals.raise_if_interrupted()
             if error.sqlstate is None:
                 raise unreachable_error(error, self.target, self.url) from None
-            context = ErrorContext(target=self.target, timeout=SHORT_TIMEOUT, account=ident(self.url.user))
+            context = ErrorContext(
+                url=self.url, target=self.target, timeout=SHORT_TIMEOUT, account=ident(self.url.user)
+            )
             raise translate_error(error, context, "", writing=True, broken=False) from error
 
 

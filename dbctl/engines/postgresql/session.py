@@ -19,13 +19,14 @@ from psycopg import pq
 from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.servers.route import open_socket
 from dbctl.engines.sql.catalog import Row, ident, is_storable
 from dbctl.errors.connection import PoolerError, ReadOnlyError, report_file_errors
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import liveness
 from dbctl.files.atomic import check_settings, expand_home
 from dbctl.signals import Interrupted
-from dbctl.url import Url
+from dbctl.url import DEFAULT_PORTS, Url
 
 #: A session that waits for its client, while the client waits for it, never ends. Without track_activities, and for the
 #: session of another user, the server does not show the state.
@@ -267,6 +268,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
     """
     _check_files(url)
     parameters, schema = _parse_url(url)
+    if url.via:
+        parameters |= _open_route(url, target, parameters)
     pooled = parameters.pop(POOL_MODE, "")
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, math.ceil(timeout))))
     parameters["client_encoding"] = "UTF8"
@@ -421,6 +424,29 @@ def _parse_url(url: Url) -> tuple[dict[str, str], str]:
     if not all(map(is_storable, [schema, *parameters.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
     return parameters, schema
+
+
+def _open_route(url: Url, target: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that replace host and port by the socket of the route to them.
+
+    Raises:
+        UrlInvalidError: they request a connection that libpq does not make through a socket.
+        UnreachableError: a part of the route cannot be opened.
+    """
+    named = {name for name, _text in parse_qsl(url.options)}
+    if "," in url.host or named & {"host", "hostaddr", "port", "service"}:
+        raise UrlInvalidError(reason="an address with via has one host, and no option for it")
+    if url.host.startswith("/"):
+        raise UrlInvalidError(reason="a socket cannot be reached by via; write a host")
+    # libpq would ignore these without an error.
+    if (mode := parameters.get("sslmode", "")) not in ("", "disable", "allow", "prefer"):
+        raise UrlInvalidError(
+            reason=f"sslmode={mode} has no effect with via, whose parts encrypt the connection; remove it"
+        )
+    port = url.port or DEFAULT_PORTS["postgresql"]
+    socket = open_socket(url, target, f".s.PGSQL.{port}")
+    # An empty address keeps libpq from the one of the environment.
+    return {"host": str(socket.parent), "hostaddr": "", "port": str(port)}
 
 
 def _quote_escaped(text: str) -> str:

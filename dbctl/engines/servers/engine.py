@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from dbctl.engines.contract.engine import Engine
+from dbctl.engines.servers.route import find_fault
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -19,6 +20,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.operations import CommitInDoubtError, ReplicaConflictError
 from dbctl.errors.usage import require_driver
 from dbctl.model import Struct
+from dbctl.url import Url
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
 DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
@@ -39,6 +41,7 @@ class ServerEngine(Engine):
 class ErrorContext(Struct, frozen=True, kw_only=True):
     """The database that failed, for messages."""
 
+    url: Url
     target: str  #: ``app/database``
     timeout: float  #: seconds of waiting for a lock
     account: str = ""  #: the role, or the user and host, quoted for GRANT
@@ -50,9 +53,13 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     blockers: Callable[[str], str] = lambda _message: ""
 
     def disconnected_error(self, reason: str, *, committing: bool) -> UnreachableError:
+        fault = find_fault(self.url, self.target)
         if committing:
-            return CommitInDoubtError(target=self.target, reason=reason)
-        return UnreachableError(target=self.target, reason=reason, hint=DISCONNECTED)
+            return CommitInDoubtError(target=self.target, reason=fault.context["reason"] if fault else reason)
+        if fault is None:
+            return UnreachableError(target=self.target, reason=reason, hint=DISCONNECTED)
+        fault.hint = f"{DISCONNECTED} {fault.hint}"
+        return fault
 
     def create_error(
         self,

@@ -204,7 +204,9 @@ class Command:
             if hint := UNREACHABLE_HINTS.get(error.cause):
                 raise EmbedderUnreachableError(place=self.place, reason=str(error), hint=hint) from error
             reason = (
-                f"{error}: {error.error_output[:MAX_ERROR_CHARACTERS]}" if error.error_output else str(error)
+                f"{error}: {error.error_lines[-1][:MAX_ERROR_CHARACTERS]}"
+                if error.error_lines
+                else str(error)
             )
             raise EmbedderFailedError(place=self.place, reason=reason, hint=COMMAND_HINT) from error
         try:

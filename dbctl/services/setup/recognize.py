@@ -182,7 +182,7 @@ def _identify(url: Url) -> tuple[object, ...]:
     if url.is_local:
         return (os.path.realpath(url.path),)
     host = "127.0.0.1" if url.host in ("", "localhost", "[::1]") else url.host
-    return url.engine, host, url.port or DEFAULT_PORTS[url.engine], url.path
+    return url.engine, url.via, host, url.port or DEFAULT_PORTS[url.engine], url.path
 
 
 def _recognize_files(files: Sequence[Path], profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:

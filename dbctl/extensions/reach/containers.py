@@ -1,0 +1,175 @@
+"""The container at the end of a route."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from dbctl.errors.connection import UnreachableError
+from dbctl.extensions.reach.errors import (
+    ContainerAccessError,
+    ContainerAmbiguousError,
+    ContainerMissingError,
+    ContainerShellError,
+    ContainerStoppedError,
+    RouteError,
+    RouteProgramMissingError,
+)
+from dbctl.extensions.reach.machines import Machine
+from dbctl.files import limited_program
+from dbctl.model import Struct
+
+#: The labels by which Compose marks the containers of a service.
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+#: Connects standard input and output to HOST and PORT with what the container has; the end of either direction ends both, so that no
+#: session of the server outlives its client.
+_RELAY = """if command -v bash > /dev/null; then
+  exec bash -c 'exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
+cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; exit 0' relay "$1" "$2"
+elif command -v socat > /dev/null; then exec socat - "TCP:$1:$2"
+else exec nc "$1" "$2"
+fi"""
+#: Succeeds in a container that can run ``_RELAY``.
+_PROBE = "command -v bash || command -v socat || command -v nc"
+_UNREACHABLE_DAEMON = (
+    "permission denied while",
+    "cannot connect to the docker daemon",
+    "unable to connect to podman",
+)
+
+
+class Container(Struct, frozen=True):
+    """A running container, found once by its name, so that another one of the same name does not replace it during a command."""
+
+    machine: Machine
+    part: str  #: of the route, for messages
+    command: Sequence[str]  #: the program that runs another one in it, with input
+    address: str = ""  #: at which its machine may reach it; empty: unknown
+    has_relay: bool = True  #: whether it can run ``_RELAY``
+
+    def build_relay(self, host: str, port: int) -> Sequence[str]:
+        """Return the program whose input and output are a connection to an address that the container reaches."""
+        if self.has_relay:
+            return self.machine.wrap([*self.command, "sh", "-c", _RELAY, "relay", host, str(port)])
+        return self.machine.build_relay(self.address, port)
+
+
+def find_container(machine: Machine, part: str, target: str) -> Container:
+    """Return the container of a part of a route.
+
+    Raises:
+        RouteError: none is running, several match, or its program is missing or may not be used.
+    """
+    kind, _, name = part.partition(":")
+    finder = _Kubernetes if kind == "kubernetes" else _Docker
+    return finder(machine, part, target, kind).find(name)
+
+
+class _Finder:
+    """Finds containers with a program."""
+
+    def __init__(self, machine: Machine, part: str, target: str, kind: str) -> None:
+        self._machine, self._part, self._target = machine, part, target
+        self._facts = {"target": target, "part": part}
+        self._program = {"compose": "docker", "kubernetes": "kubectl"}.get(kind, kind)
+        if kind == "compose" and type(machine) is Machine and not shutil.which("docker"):
+            self._program = "podman"  # it marks the containers of its Compose alike
+
+    def _run(self, *words: str) -> bytes:
+        try:
+            return self._machine.run([self._program, *words])
+        except limited_program.ProgramFailedError as error:
+            raise self._create_error(error, [self._program, *words]) from error
+
+    def _create_error(
+        self, error: limited_program.ProgramFailedError, words: Sequence[str]
+    ) -> UnreachableError:
+        if failure := self._machine.explain(self._target, error.error_lines):
+            return failure
+        reason = error.error_lines[-1] if error.error_lines else str(error)
+        command = shlex.join(words)
+        text = "\n".join(error.error_lines).lower()
+        if error.cause == "missing" or ("command not found" in text and self._program in text):
+            missing = f"{self._program} is not installed on {self._machine.place}"
+            return RouteProgramMissingError(
+                **self._facts, reason=missing, program=self._program, place=self._machine.place
+            )
+        if any(sign in text for sign in _UNREACHABLE_DAEMON):
+            return ContainerAccessError(**self._facts, reason=reason, program=self._program, command=command)
+        if "no such" in text or "not found" in text or "notfound" in text:
+            return ContainerMissingError(**self._facts, reason=reason, command=f"{self._program} ps")
+        return RouteError(**self._facts, reason=reason, command=command)
+
+    def _select(self, matches: Sequence[tuple[str, str]], what: str, command: str) -> str:
+        """Return the only one of the containers that match, each with its text for ``via``."""
+        if not matches:
+            raise ContainerMissingError(**self._facts, reason=f"no running {what}", command=command)
+        if len(matches) > 1:
+            names = ", ".join(text for _, text in matches)
+            raise ContainerAmbiguousError(**self._facts, reason=f"{len(matches)} match", names=names)
+        return matches[0][0]
+
+    def _create(self, command: Sequence[str], address: str) -> Container:
+        try:
+            self._machine.run([*command, "sh", "-c", _PROBE])
+            has_relay = True
+        except limited_program.ProgramFailedError:
+            has_relay = False
+        if not (has_relay or address):
+            reason = "it has none of bash, socat and nc, and no address that its machine reaches"
+            raise ContainerShellError(**self._facts, reason=reason)
+        return Container(self._machine, self._part, command, address, has_relay)
+
+
+class _Docker(_Finder):
+    """Docker, Podman and Compose."""
+
+    def find(self, name: str) -> Container:
+        if self._part.startswith("compose:"):
+            name = self._find_service(name)
+        (container,) = msgspec.json.decode(self._run("container", "inspect", name))
+        if not container["State"]["Running"]:
+            state = container["State"].get("Status") or "stopped"
+            raise ContainerStoppedError(**self._facts, reason=f"the container is {state}")
+        networks = (container["NetworkSettings"].get("Networks") or {}).values()
+        addresses = [network["IPAddress"] for network in networks if network.get("IPAddress")]
+        return self._create([self._program, "exec", "-i", container["Id"]], next(iter(addresses), ""))
+
+    def _find_service(self, name: str) -> str:
+        project, _, service = name.rpartition("/")
+        filters = [f"label={_SERVICE}={service}", *([f"label={_PROJECT}={project}"] if project else [])]
+        words = [word for text in filters for word in ("--filter", text)]
+        columns = f'{{{{.ID}}}} {{{{index .Labels "{_PROJECT}"}}}}'
+        columns = columns if self._program == "podman" else f'{{{{.ID}}}} {{{{.Label "{_PROJECT}"}}}}'
+        lines = self._run("ps", "--no-trunc", *words, "--format", columns).decode().splitlines()
+        containers = [
+            (identifier, f"compose:{owner}/{service}")
+            for identifier, _, owner in (line.partition(" ") for line in lines)
+        ]
+        return self._select(containers, f"container of the service {service}", f"{self._program} ps")
+
+
+class _Kubernetes(_Finder):
+    """A pod, by its name or by a selector such as ``app=db``."""
+
+    def find(self, name: str) -> Container:
+        namespace, pod, *containers = name.split("/")
+        selection = ["--selector", pod] if "=" in pod else ["--field-selector", f"metadata.name={pod}"]
+        output = self._run("get", "pods", "--namespace", namespace, *selection, "--output", "json")
+        pods = [item for item in msgspec.json.decode(output)["items"] if _is_running(item)]
+        matches = [
+            (item["metadata"]["name"], f"kubernetes:{namespace}/{item['metadata']['name']}") for item in pods
+        ]
+        selected = self._select(matches, f"pod {pod}", f"kubectl get pods --namespace {namespace}")
+        container = ["--container", containers[0]] if containers else []
+        command = ["kubectl", "exec", "-i", "--namespace", namespace, selected, *container, "--"]
+        (address,) = (item["status"].get("podIP", "") for item in pods)
+        return self._create(command, address)
+
+
+def _is_running(pod: Any) -> bool:
+    return bool(pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"))

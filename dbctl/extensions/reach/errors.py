@@ -1,0 +1,49 @@
+"""Failures of routes to databases, each with what repairs it."""
+
+from __future__ import annotations
+
+from dbctl.errors.base import Exit
+from dbctl.errors.connection import UnreachableError
+
+
+class RouteError(UnreachableError, status=Exit.UNREACHABLE, code="route-failed"):
+    sentence = "cannot open {target} by {part}: {reason}"
+    remedy = "Run this by itself, and repair what it reports: {command}"
+
+
+class RouteProgramMissingError(RouteError, code="route-program-missing"):
+    remedy = "Install {program} on {place}, or remove {part} from via."
+
+
+class HostKeyUnknownError(RouteError):
+    remedy = (
+        "dbctl accepts no unknown key. Connect once, and compare the key with that of the server: {command}"
+    )
+
+
+class HostKeyChangedError(RouteError):
+    remedy = "Another machine may have answered. Ask its administrator for the new key before you replace the old one in known_hosts."
+
+
+class SshDeniedError(RouteError):
+    remedy = "dbctl asks for no password. Load a key into the agent with ssh-add, or name one in ~/.ssh/config; then this must succeed: {command}"
+
+
+class ContainerAccessError(RouteError):
+    remedy = "Start the service of {program}, or run dbctl as a user who may use it; then this must succeed: {command}"
+
+
+class ContainerMissingError(RouteError):
+    remedy = "List the containers with: {command}"
+
+
+class ContainerAmbiguousError(RouteError):
+    remedy = "Write one of them in via: {names}"
+
+
+class ContainerStoppedError(RouteError):
+    remedy = "Start it, and run the command again; dbctl starts no container."
+
+
+class ContainerShellError(RouteError):
+    remedy = "Use an image with bash, socat or nc, or publish the port of the server on this machine."

@@ -1,0 +1,126 @@
+"""The open routes of this process: each is opened once, and ends with the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from dbctl.engines.servers.route import Routes
+from dbctl.errors.connection import UnreachableError
+from dbctl.extensions.reach.containers import Container, find_container
+from dbctl.extensions.reach.errors import RouteError
+from dbctl.extensions.reach.machines import Machine, SshMachine, choose_reason
+from dbctl.extensions.reach.relay import Relay
+from dbctl.files import temp
+from dbctl.url import DEFAULT_PORTS, Url
+
+PREFIX = "dbctl-route-"
+LOOPBACK = "127.0.0.1"
+#: Bytes of the path of a folder in which the sockets of a route, and the temporary one of ssh, have paths that the system accepts.
+LONGEST_FOLDER = 60
+#: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets.
+_CLEANER = """trap '' INT TERM HUP
+read -r _
+folder=$1; shift
+[ $# = 0 ] || "$@" > /dev/null 2>&1
+rm -rf -- "$folder" """
+
+
+class Route:
+    """One route, from this process to a machine or a container."""
+
+    def __init__(self, via: str, target: str) -> None:
+        """Open the route.
+
+        Raises:
+            RouteError: a part of it cannot be opened.
+        """
+        self._via = via
+        self._relays: dict[tuple[str, int, str], Relay] = {}
+        parts = via.split()
+        hosts = [part.removeprefix("ssh:") for part in parts if part.startswith("ssh:")]
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(temp.folder(_runtime_folder(), PREFIX))
+            self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
+            self._cleaner = _start_cleaner(self._folder, self._machine.closing_words)
+            self._machine.open(target)
+            self._end: Machine | Container = self._machine
+            if len(parts) > len(hosts):
+                self._end = find_container(self._machine, parts[-1], target)
+            self._stack = stack.pop_all()  # never closed: the route is open until the process ends
+
+    def open_socket(self, host: str, port: int, name: str, target: str) -> Path:
+        """Return the socket that is relayed to an address at the end of the route.
+
+        Raises:
+            RouteError: the socket cannot be created.
+        """
+        key = host, port, name
+        if key not in self._relays:
+            folder = self._folder / str(len(self._relays))
+            try:
+                folder.mkdir()
+                self._relays[key] = Relay(folder / name, self._end.build_relay(host, port))
+            except OSError as error:
+                reason = f"{folder / name}: {error.strerror or error}"
+                raise RouteError(
+                    target=target, part=self._via, reason=reason, command="ls $XDG_RUNTIME_DIR"
+                ) from error
+        return self._relays[key].path
+
+    def find_fault(self, target: str) -> UnreachableError | None:
+        """Return why a connection failed; None: no program of a connection failed."""
+        for relay in self._relays.values():
+            if lines := relay.find_failure():
+                # A program that shares a connection does not learn why the host refused its request.
+                lines = [*lines, *self._machine.read_report()]
+                return self._machine.explain(target, lines) or RouteError(
+                    target=target, part=self._via, reason=choose_reason(lines), command=relay.describe()
+                )
+        return None
+
+
+class OpenRoutes(Routes):
+    """The routes by their texts."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+        self._lock = threading.Lock()
+
+    def open_socket(self, url: Url, target: str, name: str) -> Path:
+        with self._lock:
+            if url.via not in self._routes:
+                self._routes[url.via] = Route(url.via, target)
+            port = url.port or DEFAULT_PORTS[url.engine]
+            return self._routes[url.via].open_socket(url.host or LOOPBACK, port, name, target)
+
+    def find_fault(self, url: Url, target: str) -> UnreachableError | None:
+        route = self._routes.get(url.via)
+        return route.find_fault(target) if route else None
+
+
+ROUTES = OpenRoutes()
+
+
+def _runtime_folder() -> Path:
+    """Return the folder of the user for sockets, otherwise that for temporary files."""
+    folders = map(Path, filter(None, (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")))  # noqa: S108 - a folder of mode 0700 in it
+    usable = (
+        path for path in folders if len(bytes(path)) <= LONGEST_FOLDER and os.access(path, os.W_OK | os.X_OK)
+    )
+    return next(usable, Path(tempfile.gettempdir()))
+
+
+def _start_cleaner(folder: Path, closing_words: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - a script of this module
+        ["/bin/sh", "-c", _CLEANER, "dbctl-route", str(folder), *closing_words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

@@ -1,0 +1,39 @@
+"""Processes of dbctl that reach databases by routes; each ends its routes with itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def runtime():
+    """Provide a folder for sockets, whose path must be short."""
+    with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def dbctl(tmp_path, runtime):
+    """Run a command in a process of its own, with a runtime folder that it must leave empty."""
+
+    def run(*words, status=0, environment=None):
+        result = subprocess.run(
+            [sys.executable, "-m", "dbctl", *map(str, words)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})},
+        )
+        assert result.returncode == status, result.stderr
+        return result
+
+    run.runtime = runtime
+    return run

@@ -1,0 +1,84 @@
+"""Servers behind one and two hosts, which no port of this machine reaches but that of ssh."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+
+import pytest
+from msgspec import structs
+
+from tests import servers
+
+
+def reached(url, via):
+    """Return the address of a server as a command gets it, with its password."""
+    return str(structs.replace(url, via=via)).replace(
+        ":***@", f":{url.password.reveal() if url.password else ''}@"
+    )
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def database(request):
+    """Provide a database with one table, ``t``, of two rows."""
+    create = (
+        servers.postgresql_database(encoding="UTF8")
+        if request.param == "postgresql"
+        else servers.mysql_database()
+    )
+    connect = servers.connection if request.param == "postgresql" else servers.mysql_connection
+    with create as url:
+        with closing(connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("create table t (id integer primary key, name varchar(20))")
+            cursor.execute("insert into t values (1, 'one'), (2, 'two')")
+            connection.commit()
+        yield url
+
+
+def wait_until_empty(folder):
+    deadline = time.monotonic() + 5
+    while list(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])
+def test_rows_are_read_and_written(dbctl, ssh_hosts, database, via):
+    address = reached(database, via)
+    dbctl("data", "set", "t", "1", "name=uno", "--url", address, "--yes")
+    rows = json.loads(dbctl("data", "rows", "t", "--url", address, "-o", "json").stdout)
+    assert [row["name"] for row in rows["data"]["items"]] == ["uno", "two"]
+    wait_until_empty(dbctl.runtime)
+    ssh_hosts.bastion.stop()
+    assert "Connection refused" in dbctl("data", "rows", "t", "--url", address, status=10).stderr
+
+
+def test_backup_and_drill_use_client_programs_through_the_route(dbctl, ssh_hosts, database, tmp_path):
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\nvia = "ssh:bastion"\n'
+        f'databases = "{reached(database, "")}"\nbackup.repository = "backups"\n'
+    )
+    dbctl("backup", "create")
+    drill = json.loads(dbctl("backup", "drill", "-o", "json").stdout)
+    assert drill["data"]["databases"][0]["rows"] == 2
+    wait_until_empty(dbctl.runtime)
+
+
+def test_route_of_database_replaces_that_of_app(dbctl, ssh_hosts, database, tmp_path):
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\nvia = "ssh:nowhere"\n'
+        f'databases.main = {{ url = "{reached(database, "")}", via = "ssh:bastion" }}\n'
+    )
+    assert "two" in dbctl("data", "rows", "t").stdout
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\nvia = "ssh:nowhere"\n'
+        f'databases.main = {{ url = "{reached(database, "")}", via = "" }}\n'
+    )
+    assert "two" in dbctl("data", "rows", "t").stdout
+
+
+def test_server_behind_a_host_refuses(dbctl, ssh_hosts, database):
+    address = reached(structs.replace(database, port=servers.free_port()), "ssh:bastion")
+    message = dbctl("data", "rows", "t", "--url", address, status=10).stderr
+    assert "Connection refused" in message
