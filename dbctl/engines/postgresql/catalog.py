@@ -52,13 +52,21 @@ VISIBLE = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition an
 #: A leftover of an interrupted concurrent build: index ``i``, described by ``x``. PostgreSQL appends a number to a name
 #: that exists already.
 LEFTOVER_INDEX = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
+#: The sequence ``q`` by which an app numbers the rows of a table whose key ``a`` has no default: it has the name of a serial column's
+#: sequence, and belongs to no column. SQLAlchemy creates such sequences.
+OWN_SEQUENCE = """q.relkind = 'S' and q.relnamespace = c.relnamespace and q.relname = c.relname || '_' || a.attname || '_seq'
+    and i.indnkeyatts = 1 and a.attnum = i.indkey[0] and b.typname in ('int2', 'int4', 'int8')
+    and not (a.atthasdef or a.attidentity <> '' or t.has_default)
+    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      and d.objid = q.oid and d.deptype in ('a', 'i'))"""
 COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
   from pg_catalog.pg_type d join types t on t.oid = d.typbasetype where d.typtype = 'd')
 select c.relname as table, c.relkind in ('v', 'm') as is_view, a.attname as name,
   pg_catalog.format_type(a.atttypid, a.atttypmod) as type, not (a.attnotnull or t.not_null) as nullable,
-  (a.attnotnull or t.not_null) and not (a.atthasdef or a.attidentity <> '' or t.has_default) as required,
+  (a.attnotnull or t.not_null) and not (a.atthasdef or a.attidentity <> '' or t.has_default) and q.oid is null as required,
+  coalesce(q.oid::pg_catalog.regclass::text, '') as sequence,
   coalesce(a.attnum = any(i.indkey), false) as is_primary_key, s.nspname as type_schema, b.typname as base, b.typtype = 'e' as is_enum,
   array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder) as labels,
   a.attgenerated <> '' as is_generated
@@ -67,6 +75,7 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
   join pg_catalog.pg_namespace s on s.oid = b.typnamespace
   left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
+  left join pg_catalog.pg_class q on {OWN_SEQUENCE}
 where {VISIBLE} order by c.relname, a.attnum"""
 
 #: The columns of a constraint ``f`` in order: of its table, and of the table to which a foreign key refers.

@@ -22,7 +22,7 @@ from dbctl.engines.postgresql.connection import (
     PostgreSQLTransactions,
 )
 from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
-from dbctl.engines.postgresql.values import base_type, encode_for_column
+from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_for_column
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
@@ -167,18 +167,36 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
         sql = f"insert into {self.catalog.quote_table(table)} default values"
+        self.transactions.require()
+        values = {**values, **self._draw_numbers(table, values)}
         if values:
             sql = self._insert_statement(statement, table, values)
         if returning:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
-        self.transactions.require()
         rows = self.connection.fetch(sql, statement.parameters, writing=True)
         return rows[0][0] if rows else None
 
+    def _draw_numbers(self, table: str, provided: Collection[str]) -> dict[str, object]:
+        """Return the next numbers of the columns of a new row that the app itself numbers by a sequence."""
+        return {
+            name: self.connection.fetch(
+                "select nextval(cast(:sequence as regclass))", {"sequence": sequence}, writing=True
+            )[0][0]
+            for name, sequence in self._list_sequences(table, provided)
+        }
+
+    def _list_sequences(self, table: str, provided: Collection[str]) -> list[tuple[str, str]]:
+        """Return these columns, except provided ones, each with its sequence."""
+        return [
+            (column.name, column.sequence)
+            for column in self.catalog.require_table(table).columns.values()
+            if isinstance(column, PostgreSQLColumn) and column.sequence and column.name not in provided
+        ]
+
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        if not self.catalog.require_table(table).is_view:
-            return self.connection.copy_rows(self.catalog.quote_table(table), columns, rows)
         names, count = [column.name for column in columns], 0
+        if not self.catalog.require_table(table).is_view and not self._list_sequences(table, names):
+            return self.connection.copy_rows(self.catalog.quote_table(table), columns, rows)
         for row in rows:
             self.insert(table, dict(zip(names, row, strict=True)))
             count += 1
@@ -217,7 +235,8 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     def advance_sequences(self, table: str) -> None:
         name = self.catalog.quote_table(table)
         self.transactions.require()
-        for column, sequence in self.connection.fetch(SEQUENCES, {"table": name}):
+        own = self._list_sequences(table, ())
+        for column, sequence in [*self.connection.fetch(SEQUENCES, {"table": name}), *own]:
             largest = (
                 f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"
             )

@@ -241,6 +241,8 @@ _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 class PostgreSQLColumn(ServerColumn, frozen=True, kw_only=True):
     base: str  #: the type without length and domain, quoted for a cast
+    #: the name in SQL of the sequence that numbers new rows, although the column has no default; empty: there is none
+    sequence: str = ""
 
 
 class ComparableValue(NamedTuple):

@@ -137,3 +137,35 @@ def test_a_sequence_is_never_lowered(postgresql):
         with writer.transaction():
             writer.advance_sequences("numbered")
         assert postgresql.rows("select nextval('numbered_id_seq')") == [(following,)]
+
+
+def test_new_rows_are_numbered_by_the_sequence_of_the_app(postgresql):
+    """SQLAlchemy's ``Sequence`` numbers rows in the app: the column has no default, and no column owns the sequence."""
+    postgresql.execute('create table "User" (id integer primary key, name text)')
+    postgresql.execute('create sequence "User_id_seq"')
+    postgresql.execute("create table owned (id integer primary key, other serial)")
+    postgresql.execute("alter sequence owned_other_seq rename to owned_id_seq")
+    postgresql.execute("create table pairs (a integer, b integer, primary key (a, b))")
+    postgresql.execute("create sequence pairs_a_seq")
+    writer = postgresql.writer()
+    columns = {
+        (table, name): column.required
+        for table, live in writer.tables().items()
+        for name, column in live.columns.items()
+    }
+    assert not columns["User", "id"]
+    assert columns["owned", "id"]
+    assert columns["pairs", "a"]
+    with writer.transaction():
+        assert writer.insert("User", {"name": "Ann"}, returning="id") == 1
+        assert writer.insert("User", {}, returning="id") == 2
+        writer.insert_many("User", ["name"], [["Bob"]])
+        writer.insert("User", {"id": 7, "name": "Cy"})
+        writer.advance_sequences("User")
+    assert postgresql.rows("""select id, name from "User" order by id""") == [
+        (1, "Ann"),
+        (2, None),
+        (3, "Bob"),
+        (7, "Cy"),
+    ]
+    assert postgresql.rows("""select nextval('"User_id_seq"')""") == [(8,)]

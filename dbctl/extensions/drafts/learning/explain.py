@@ -31,7 +31,7 @@ SHORTEST_PART, SHORTEST_KEY = 3, 16
 LONGEST_CONSTANT = 400
 #: Columns with the key of the user who acted in the app.
 _ACTOR = re.compile(
-    r"^(created|updated|modified|changed|added|invited|creator|editor)(_by)?(_(user|admin))?(_id)?$"
+    r"^(created|updated|modified|changed|added|invited|creator|editor)(_by)?(_(user|admin))?(_(id|fk))?$"
 )
 #: Formats with whole seconds store a time before the moment of the action.
 _PRECISION = timedelta(seconds=1)

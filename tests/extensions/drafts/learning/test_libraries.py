@@ -89,6 +89,12 @@ APPS: dict[str, tuple[int, str, str, Callable[[str, str, Path], bool]]] = {
         "--email nova@example.org",
         check_bcryptjs,
     ),
+    "superset": (
+        4,
+        "select password from ab_user where username = ?",
+        "--email nova@example.org --set first_name=Nova --set last_name=Ray",
+        check_werkzeug,
+    ),
 }
 
 

@@ -79,11 +79,13 @@ def _clean(values: Mapping[str, Value]) -> dict[str, Value]:
 
 def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], str, Sequence[str]] | None:
     """Return the section about a table of pairs whose rows of the user changed, and the role that the user got."""
-    for table in dict.fromkeys(row.table for row in change.rows if None in (row.before, row.after)):
+    for table in dict.fromkeys(row.table for row in change.rows):
         evidence = change.evidence.tables[table]
         user, role = _find_pair(change, evidence)
-        rows = [row for row in change.rows if row.table == table and user and _has_user(row, user, change)]
-        if not rows or not role:
+        if not user or not role:
+            continue
+        rows = [row for row in change.rows if row.table == table and _is_pair(row, user, role, change)]
+        if not rows:
             continue
         target = evidence.target(role)
         roles = change.evidence.tables[target[0]] if target else None
@@ -95,20 +97,21 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
             _require_role(scene, name)
         section = _describe(scene.users.role)
         new = _learn_further(change, evidence, {user, role, evidence.key}, rows)
+        explained = [table, f"{table}.{role}"]
         members = scene.users.role.members if scene.users.role else None
         if members and members.table == table:
             known = msgspec.to_builtins(members)
             if not new or dict(members.new) == new:
-                return {}, name, [table]
+                return {}, name, explained
             pair = {key: value for key, value in known.items() if value}
-            return {**section, "members": pair | {"new": new}}, name, [table]
+            return {**section, "members": pair | {"new": new}}, name, explained
         pair = {"table": table, "user": user, "role": role} | ({"new": new} if new else {})
         if target and label:
             pair["roles"] = {"table": target[0], "key": target[1], "name": label}
         if evidence.key and evidence.columns[evidence.key].required:
             codec, _ = subjects.guess_key_codec(evidence.columns[evidence.key], evidence.values(evidence.key))
             pair["id"] = {"column": evidence.key, "codec": codec}
-        return {**_keep_columns(section), "members": pair}, name, [table]
+        return {**_keep_columns(section), "members": pair}, name, explained
     return None
 
 
@@ -147,9 +150,18 @@ def _find_pair(change: UserChange, table: TableEvidence) -> tuple[str, str]:
     return user, role
 
 
-def _has_user(row: ChangedRow, user: str, change: UserChange) -> bool:
-    values = row.after or row.before or {}
-    return None in (row.before, row.after) and str(values.get(user)) == str(change.key)
+def _is_pair(row: ChangedRow, user: str, role: str, change: UserChange) -> bool:
+    """Return whether a row is a pair of the user that was added or deleted, or got another role.
+
+    A changed row may be a new pair with the key of a deleted one, which SQLite assigns again.
+    """
+    if row.before is None or row.after is None:
+        values = row.after or row.before or {}
+    elif role in row.after and row.key:
+        values = change.read_row(row)
+    else:
+        return False
+    return str(values.get(user)) == str(change.key)
 
 
 def _read_name(scene: Scene, target: tuple[str, str], label: str, key: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
@@ -124,15 +125,26 @@ class UserChange:
             return True
         return False
 
+    def read_row(self, row: ChangedRow) -> Row:
+        """Return all columns of a changed row after the action."""
+        columns = [*self.evidence.tables[row.table].columns]
+        conditions = [Condition(column, "=", value) for column, value in row.key.items()]
+        rows = self._scene.after[row.database].select(row.table, columns, conditions)
+        return dict(zip(columns, next(iter(rows)), strict=True))
+
     def explain_others(self, explained: Collection[str]) -> None:
-        """Say why changes of other rows do not belong to the action; those of tables in ``explained`` were explained."""
+        """Say why changes of other rows do not belong to the action.
+
+        ``explained`` are the explained tables, whose rows were added or deleted, and columns (``table.column``) of changed rows.
+        """
         key = self.users.id.column
         for row in self.rows:
             if row.table == self.users.table and row.key.get(key) == self.key:
                 continue
             if row.before is not None and row.after is not None:
-                for column in row.after:
-                    self._unrelated.setdefault(f"{row.table}.{column}", "in rows of other users")
+                for place in (f"{row.table}.{column}" for column in row.after):
+                    if place not in explained:
+                        self._unrelated.setdefault(place, "in rows of other users")
             elif row.table in explained:
                 continue
             elif usual_names.LOG_TABLE.search(references.normalize(row.table)):

@@ -18,6 +18,7 @@ DEMONSTRATIONS: Mapping[str, tuple[Sequence[int], Sequence[str]]] = {
     "label-studio": ((1, 5, 10, 17), ()),
     "pgadmin4": ((1, 4, 15, 17), ("--admin", "Administrator")),
     "strapi": ((1, 4, 10, 12), ("--admin", "none")),
+    "superset": ((1, 4, 5, 7, 8, 10), ()),
 }
 
 
@@ -26,7 +27,7 @@ DEMONSTRATIONS: Mapping[str, tuple[Sequence[int], Sequence[str]]] = {
     ("app", "engine"),
     [
         *((app, "sqlite") for app in DEMONSTRATIONS),
-        *((app, "postgresql") for app in ("mlflow", "label-studio", "pgadmin4")),
+        *((app, "postgresql") for app in ("mlflow", "label-studio", "pgadmin4", "superset")),
     ],
 )
 def test_learned_and_built_in_profiles_are_proven(
