@@ -240,7 +240,7 @@ complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l email -x -d 'E-mail addr
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l role -x -a '(__dbctl_live option:roles)' -d 'Name of the role that is selected'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l setting -x -d 'Of change-setting: the setting that is changed'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l value -x -d 'Of change-setting: its new value, as `settings set` takes it'
-complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l password-stdin -d 'Read the password that is entered from standard input; default for a running app: a generated one'
+complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l password-stdin -d 'Read the password that is entered, or the API token that the app shows, from standard input; default for a running app: a generated password'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l users -x -a '(__dbctl_live option:tables)' -d 'Of a new profile: the table of users'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l admin -x -a '(__dbctl_live option:roles)' -d 'Decide which role admins have; none: the app has no admins among its users'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l interface -x -d 'How the action was done, such as \'the API\''

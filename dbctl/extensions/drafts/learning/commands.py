@@ -86,7 +86,8 @@ def learn(
         bool,
         typer.Option(
             "--password-stdin",
-            help="Read the password that is entered from standard input; default for a running app: a generated one.",
+            help="Read the password that is entered, or the API token that the app shows, from standard input; "
+            "default for a running app: a generated password.",
         ),
     ] = False,
     users: Annotated[

@@ -276,6 +276,14 @@ def _write(path: Path, original: str | None, text: str, before: State, recording
     return folder
 
 
+def _find_replaced(earlier: object, value: object) -> object:
+    """Return the earlier value of a key if the new one contradicts it, and not only adds entries to a list."""
+    is_extended = (
+        isinstance(earlier, list) and isinstance(value, list) and all(item in value for item in earlier)
+    )
+    return None if earlier == value or is_extended else earlier
+
+
 def _create_result(
     request: LearnRequest,
     lesson: Lesson,
@@ -299,7 +307,7 @@ def _create_result(
             LearnedLine(
                 key=".".join(key.path),
                 value=key.value,
-                replaced=None if (value := find_value(earlier, key.path)) == key.value else value,
+                replaced=_find_replaced(find_value(earlier, key.path), key.value),
                 evidence=key.evidence,
             )
             for key in lesson.keys

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions import registry
 from dbctl.extensions.base import Place
 from dbctl.extensions.drafts.learning.recordings import Action
@@ -22,20 +21,11 @@ RULES: Mapping[Action, Place] = {
     "set-password": f"{_PACKAGE}.passwords:learn_password",
     "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
     "sign-out": f"{_PACKAGE}.sign_outs:learn_sign_out",
+    "create-token": f"{_PACKAGE}.tokens:learn_token",
 }
 
 
 def find_rule(action: Action) -> Callable[[Scene], Lesson]:
-    """Return the function that explains the rows of an action.
-
-    Raises:
-        NotSupportedError: the action has none.
-    """
-    if action not in RULES:
-        raise NotSupportedError(
-            feature=f"learning {action}",
-            subject="this version of dbctl",
-            hint=f"Nothing was written. It learns {', '.join(sorted(RULES))}.",
-        )
+    """Return the function that explains the rows of an action."""
     rule: Callable[[Scene], Lesson] = registry.load(RULES[action])
     return rule

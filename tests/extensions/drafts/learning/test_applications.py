@@ -41,10 +41,3 @@ def test_learned_and_built_in_profiles_are_proven(
         profile.write_text(text)
         replays = answer(*server, "profiles", "prove", str(profile))["data"]["recordings"]
         assert [replay["status"] for replay in replays] == ["proven"] * len(numbers)
-
-
-def test_an_action_without_a_rule_is_refused(learn: Callable[..., Any], tmp_path: Path) -> None:
-    profile = tmp_path / "strapi.toml"
-    result = learn("strapi", 29, profile, status=2)
-    assert result["error"]["code"] == "not-supported"
-    assert list(tmp_path.iterdir()) == []

@@ -46,10 +46,10 @@ class SignInRule:
             elif row.table != self.scene.users.table:
                 yield row
 
-    def create(self, keys: Sequence[LearnedKey]) -> Lesson:
-        """Return the lesson with these keys, and that about the tables of sign-ins."""
+    def create(self, keys: Sequence[LearnedKey], tables: Sequence[str] = ()) -> Lesson:
+        """Return the lesson with these keys, and that about the tables of sign-ins; earlier decisions about ``tables`` are replaced."""
         rows = self.rows
-        decided = rows.list_decided(self.sections)
+        decided = rows.list_decided([*self.sections, *tables])
         return Lesson(
             keys=[*keys, *([rows.create_key(self.sections)] if self.sections else [])],
             decided=["sign-ins"] if decided else [],
@@ -153,7 +153,7 @@ class SignInRows:
         part = sign_ins.draft_signed_in(_with_rows(table, [values]), source)
         lines = {line.key: line.value for line in part.lines if isinstance(line, Line)}
         is_by_name = source.key == "user" and table.target(str(source.value)) is None
-        only = self._find_kind(table, values) if is_by_name else {}
+        only = self.find_kind(table, values) if is_by_name else {}
         section: dict[str, Value] = {}
         for key, value in lines.items():
             section[key] = value  # type: ignore[assignment]  # sections of sign-ins have no entries
@@ -161,13 +161,14 @@ class SignInRows:
                 section["only"] = only
         return section
 
-    def _find_kind(self, table: TableEvidence, values: Row) -> Mapping[str, Value]:
+    def find_kind(self, table: TableEvidence, values: Row) -> Mapping[str, Value]:
         """Return the kind of a row, if other rows of its table have another one: their keys may be those of another table."""
         for column, value in values.items():
-            is_named = KIND.search(references.normalize(column)) and isinstance(value, str) and value
+            is_kind = (isinstance(value, str) and value) or type(value) is int
+            is_named = KIND.search(references.normalize(column)) and is_kind
             others = {stored for stored in table.values(column) if stored != value}
             if is_named and others and not table.is_unique(column):
-                return {column: str(value)}
+                return {column: value if isinstance(value, int) else str(value)}
         return {}
 
     def covers(self, section: SignInTable, row: ChangedRow, *, after: bool) -> bool:
@@ -207,7 +208,7 @@ class SignInRows:
             shown=[str(section["table"]) for section in sections.values()],
         )
 
-    def list_decided(self, tables: Mapping[str, object]) -> list[str]:
+    def list_decided(self, tables: Sequence[str]) -> list[str]:
         """Return the open decisions of the profile about tables that are decided."""
         texts = self._scene.profile.undecided.get("sign-ins", ())
         return [text for text in texts if any(f" rows of {table} " in text for table in tables)]
