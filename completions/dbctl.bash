@@ -449,6 +449,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'version') path=$next; count=0; return 0 ;;
         'help') path=$next; count=0; return 0 ;;
         'mcp') path=$next; count=0; return 0 ;;
+        'wait') path=$next; count=0; return 0 ;;
         'config show') path=$next; count=0; return 0 ;;
         'config explain') path=$next; count=0; return 0 ;;
         'config edit') path=$next; count=0; return 0 ;;
@@ -653,7 +654,7 @@ _dbctl() {
         current="${current#*=}"
     fi
     case "$path" in
-        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp'; flags='--version' ;;
+        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait'; flags='--version' ;;
         'init') children=''; flags='--env-file --new --protected --dry-run -n' ;;
         'config') children='show explain edit validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
@@ -840,6 +841,7 @@ _dbctl() {
         'version') children=''; flags='' ;;
         'help') children=''; flags='' ;;
         'mcp') children=''; flags='--max-rows' ;;
+        'wait') children=''; flags='--all-apps' ;;
     esac
     if [[ -n $option ]]; then
         _dbctl_value "$option"
@@ -920,8 +922,8 @@ _dbctl() {
             'notify test:'0) candidates='ping ntfy webhook email apprise' ;;
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;
-            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp' ;;
-            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp' ;;
+            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
+            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
         esac
     fi
     case "$candidates" in

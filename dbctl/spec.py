@@ -86,6 +86,10 @@ class Example(Struct, frozen=True):
         return function
 
 
+#: Seconds to wait for a lock or a server, without ``--timeout``.
+DEFAULT_TIMEOUT = 5.0
+
+
 class CommandSpec(Struct, frozen=True, kw_only=True):
     """The declaration of one command."""
 
@@ -102,6 +106,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     #: None: it works on one instance only, because its arguments are ids of rows, or files
     fleet: Fleet | None = None
     all_apps: bool = False  #: whether it concerns all apps if none is selected
+    timeout: float = DEFAULT_TIMEOUT  #: of ``--timeout``
     checks_profile: bool = True  #: False: a mistake in the users or the settings of a profile must not prevent a backup or a restore
 
 

@@ -460,6 +460,13 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
     return parse_url(server.url)
 
 
+def listening_mysql(port: int) -> Url:
+    """Return a new server on a local port, which stops at the end of this process; as ``private_mysql`` without settings."""
+    server = _start_mysql((), None, listening=True, port=port)
+    atexit.register(server.stop)
+    return parse_url(server.url)
+
+
 def _mariadb_binaries() -> tuple[str | None, str | None]:
     """Return the paths of the programs that initialize and run a server."""
     return shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
@@ -487,7 +494,12 @@ def _mysql_programs(why: str) -> tuple[str, list[str]]:
 
 
 def _start_mysql(
-    settings: tuple[str, ...], certificate: Path | None, *, listening: bool = False, why: str = ""
+    settings: tuple[str, ...],
+    certificate: Path | None,
+    *,
+    listening: bool = False,
+    port: int = 0,
+    why: str = "",
 ) -> Running:
     is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
     server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
@@ -518,7 +530,7 @@ def _start_mysql(
         settings += (f"--ssl-cert={own}", f"--ssl-key={own}", "--require-secure-transport=on")
     where, url = ["--skip-networking"], f"mysql://root@/mysql?unix_socket={socket_file}"
     if listening:
-        port = free_port()
+        port = port or free_port()
         where = ["--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"]
         url = f"mysql://root@127.0.0.1:{port}/mysql"
     running = subprocess.Popen(

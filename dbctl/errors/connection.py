@@ -33,6 +33,7 @@ class FolderMissingError(DatabaseMissingError):
 class UnreachableError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "cannot open {target}: {reason}"
     remedy = "{hint}"
+    can_pass = True  #: whether time alone can end it, unlike a wrong password
 
 
 class CascadeUnreachableError(DbctlError, status=Exit.UNREACHABLE):

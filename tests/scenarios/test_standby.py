@@ -175,6 +175,13 @@ def test_lag_is_measured_and_limited(pair, answer):
             resume.start()
             answer("users", "list", "--replica", "--timeout", "30")  # it waits until the replica is current
             resume.join()
+            standby.execute("select pg_wal_replay_pause()")
+            pair.run("update members set mail = mail")
+            resume = threading.Timer(6, lambda: standby.execute("select pg_wal_replay_resume()"))
+            resume.start()  # one attempt to open the replica waits for five seconds
+            (row,) = answer("wait", "--replica")["data"]["items"]
+            assert (row["state"], row["waited"] > 5) == ("ok", True)
+            resume.join()
         finally:
             standby.execute("select pg_wal_replay_resume()")
 

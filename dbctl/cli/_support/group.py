@@ -19,7 +19,7 @@ from dbctl import signals
 from dbctl.cli._support.options import COMMAND, EPILOG, add_common_options
 from dbctl.errors.base import set_invocation
 from dbctl.render import streams
-from dbctl.spec import CommandSpec, F, Fleet, Write
+from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec, F, Fleet, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +66,7 @@ class Group:
         only_answers: bool = True,
         findings: bool = False,
         fleet: Fleet | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> Callable[[F], F]:
         """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``.
 
@@ -81,6 +82,7 @@ class Group:
             fleet=fleet,
             all_apps=self._all_apps,
             checks_profile=self._checks_profile,
+            timeout=timeout,
         )
 
         def declare(function: F) -> F:

@@ -13,6 +13,7 @@ from typer.main import get_params_convertors_ctx_param_name_from_function
 
 from dbctl.model import Struct
 from dbctl.render.streams import ColorChoice, Format, OutputOptions, ProgressMode
+from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
@@ -220,7 +221,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             metavar="SECONDS",
             help="Wait this long for a lock or a server; 0 fails immediately. Above 5, also until a server accepts connections.",
         ),
-    ] = 5.0
+    ] = DEFAULT_TIMEOUT
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -269,9 +270,11 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         )
 
 
-def read_options(ctx: "Context") -> CommonOptions:
-    """Return the values of the common options."""
+def read_options(ctx: "Context", spec: CommandSpec) -> CommonOptions:
+    """Return the values of the common options for a command."""
     values = ctx.meta[_VALUES]
+    if "timeout" not in values[_EXPLICIT]:
+        values["timeout"] = spec.timeout
     output = Format.TEMPLATE if values["template"] else Format(values["output"])
     if output is Format.TEMPLATE and not values["template"]:
         raise typer.BadParameter("it requires --template TEXT", param_hint="'-o template'")
@@ -290,7 +293,7 @@ def override_options(ctx: "Context", **values: object) -> None:
 #: context of the last parsed command.
 _VALUES = "dbctl.options"
 COMMAND = "dbctl.command"
-_EXPLICIT_OUTPUT = "output of the command line"
+_EXPLICIT = "names of the options of the command line"
 #: Formats of commands with findings.
 _REPORTS = frozenset(output for output in Format if output.is_report)
 
@@ -339,8 +342,9 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
         values[name] = [*values.get(name, ()), *(value if isinstance(value, (list, tuple)) else ())]
     elif is_explicit or name not in values:
         values[name] = value
-    if name == "output" and is_explicit:
-        values[_EXPLICIT_OUTPUT] = True
+    explicit = values.setdefault(_EXPLICIT, set())
+    if is_explicit:
+        explicit.add(name)
     if name in ("output", "template"):
         _check_format(ctx, values)
     return value
@@ -352,7 +356,7 @@ def _check_format(ctx: "Context", values: Mapping[str, Any]) -> None:
     if template:
         from dbctl.cli._support.formats import check_template
 
-        check_template(ctx, template, explicit_output=output if _EXPLICIT_OUTPUT in values else None)
+        check_template(ctx, template, explicit_output=output if "output" in values[_EXPLICIT] else None)
     elif output in _REPORTS and not hasattr(ctx.command, "commands"):
         from dbctl.cli._support.formats import require_findings
 

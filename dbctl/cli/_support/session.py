@@ -38,8 +38,9 @@ class Session(AppSession):
     """One invocation of a command on the command line, or on one instance of a fleet."""
 
     def __init__(self, ctx: Context) -> None:
-        self.ctx, self.options = ctx, read_options(ctx)
-        spec, options = ctx.command.callback.spec, self.options  # type: ignore[union-attr]  # see Group.command
+        spec = ctx.command.callback.spec  # type: ignore[union-attr]  # see Group.command
+        self.ctx, self.options = ctx, read_options(ctx, spec)
+        options = self.options
         self.words = tuple(spec.name.split())
         super().__init__(
             Selection(

@@ -39,6 +39,8 @@ from dbctl.url import Url
 #: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
+#: Not 1044, which a server also reports for a database that does not exist yet.
+LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
@@ -87,7 +89,8 @@ def unreachable_error(error: pymysql.Error, target: str, url: Url) -> Unreachabl
     reason, instead = format_reason(error), CHECK_URL
     if match := _NO_DATABASE.match(reason):
         instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
-    return create_unreachable_error(url, target, reason, instead)
+    can_pass = error_number(error) not in LOGIN_REFUSED
+    return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
 
 
 NO_SUCH_TABLE = 1146

@@ -51,6 +51,11 @@ MORE_LOCKS = "It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 
 _PERMISSION_DENIED = re.compile(
     r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
 )
+#: libpq has no SQLSTATE of a refused login; a server with messages in another language does not match.
+_LOGIN_REFUSED = re.compile(
+    r"authentication failed for user|no password supplied|role \".*\" (?:does not exist|is not permitted)|pg_hba\.conf",
+    re.DOTALL,
+)
 _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
@@ -71,7 +76,8 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
         reason = lines[0].rpartition("FATAL:")[2].strip()
         grant = f"GRANT CONNECT ON DATABASE {ident(url.path)} TO {ident(url.user) if url.user else 'USER'};"
         return UnreachableError(target=target, reason=reason, hint=f"As its owner or a superuser: {grant}")
-    return create_unreachable_error(url, target, reason, CHECK_URL)
+    can_pass = not _LOGIN_REFUSED.search(reason)
+    return create_unreachable_error(url, target, reason, CHECK_URL, can_pass=can_pass)
 
 
 def translate_error(

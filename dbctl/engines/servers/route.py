@@ -41,11 +41,15 @@ def open_socket(url: Url, target: str, name: str) -> Path:
     return _load_routes(url).open_socket(url, target, name)
 
 
-def create_unreachable_error(url: Url, target: str, reason: str, hint: str) -> UnreachableError:
+def create_unreachable_error(
+    url: Url, target: str, reason: str, hint: str, *, can_pass: bool = True
+) -> UnreachableError:
     """Return the error of a lost or refused connection: that of its route, if the route has failed."""
-    return (find_fault(url, target) if url.via else None) or UnreachableError(
-        target=target, reason=reason, hint=hint
-    )
+    if fault := find_fault(url, target):
+        return fault
+    error = UnreachableError(target=target, reason=reason, hint=hint)
+    error.can_pass = can_pass
+    return error
 
 
 def find_fault(url: Url, target: str) -> UnreachableError | None:

@@ -12,20 +12,24 @@ class RouteError(UnreachableError, status=Exit.UNREACHABLE, code="route-failed")
 
 
 class RouteProgramMissingError(RouteError, code="route-program-missing"):
+    can_pass = False
     remedy = "Install {program} on {place}, or remove {part} from via."
 
 
 class HostKeyUnknownError(RouteError):
+    can_pass = False
     remedy = (
         "dbctl accepts no unknown key. Connect once, and compare the key with that of the server: {command}"
     )
 
 
 class HostKeyChangedError(RouteError):
+    can_pass = False
     remedy = "Another machine may have answered. Ask its administrator for the new key before you replace the old one in known_hosts."
 
 
 class SshDeniedError(RouteError):
+    can_pass = False
     remedy = "dbctl asks for no password. Load a key into the agent with ssh-add, or name one in ~/.ssh/config; then this must succeed: {command}"
 
 
@@ -38,6 +42,7 @@ class ContainerMissingError(RouteError):
 
 
 class ContainerAmbiguousError(RouteError):
+    can_pass = False
     remedy = "Write one of them in via: {names}"
 
 
@@ -46,4 +51,5 @@ class ContainerStoppedError(RouteError):
 
 
 class ContainerShellError(RouteError):
+    can_pass = False
     remedy = "Use an image with bash, socat or nc, or publish the port of the server on this machine."

@@ -1,0 +1,120 @@
+"""Wait until the databases of apps answer, before a container or a job uses them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+
+from dbctl import progress
+from dbctl.config.sections import Selection
+from dbctl.engines.servers.connection import CONNECT_SECONDS, RETRY_SECONDS
+from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.connection import UnreachableError
+from dbctl.errors.operations import ReplicaLagError
+from dbctl.model import Closing, Page, Row, Struct, format_count
+from dbctl.services.app.app import App
+from dbctl.services.app.session import open_app
+
+
+class DatabaseReadiness(Struct, frozen=True, kw_only=True):
+    """Whether a database answered."""
+
+    app: str
+    database: str
+    state: str  #: ``ok``, or the code of the last error
+    waited: timedelta  #: until the answer, or the last error
+    message: str | None = None  #: of the last error
+
+    def summary(self) -> Row:
+        return {field: getattr(self, field) for field in ("app", "database", "state", "waited")}
+
+
+class ReadinessPage(Page[DatabaseReadiness], frozen=True, kw_only=True):
+    """The databases, in the order of the configuration."""
+
+    @property
+    def closing(self) -> Closing:
+        answered = [database.state for database in self.items].count("ok")
+        details = [f"{len(self.items) - answered} did not"] if answered < len(self.items) else []
+        return Closing(f"{format_count(answered, 'database')} answered", details)
+
+
+class WaitResult(Struct, frozen=True, kw_only=True):
+    """The databases for which a command waited."""
+
+    page: ReadinessPage
+    apps: Sequence[str]
+    status: Exit  #: of the databases that did not answer; ``PARTIAL`` if others did
+
+
+def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only: str = "") -> WaitResult:
+    """Wait until every configured database of apps can be read, or until an error of one will not pass.
+
+    Args:
+        selections: the apps.
+        timeout: for all databases together, in seconds; no attempt begins later.
+        only: the only database.
+
+    Raises:
+        DbctlError: an app cannot be opened.
+    """
+    begin = time.monotonic()
+    errors: dict[tuple[App, str], DbctlError | None] = {}
+    waited: dict[tuple[App, str], timedelta] = {}
+    with ExitStack() as stack:
+        # Above this limit, an engine itself waits for its server, and no other database is tried.
+        limit = min(timeout, CONNECT_SECONDS)
+        apps = [
+            stack.enter_context(open_app(selection, timeout=limit, only=only)) for selection in selections
+        ]
+        names = [(app, name) for app in apps for name in ([only] if only else app.configured.databases)]
+        waiting = names
+        while waiting:
+            progress.start_stage(f"waiting for {', '.join(app.target(name) for app, name in waiting)}")
+            for app, name in waiting:
+                errors[app, name] = _find_error(app, name)
+                waited[app, name] = timedelta(seconds=time.monotonic() - begin)
+            waiting = [key for key in waiting if errors[key]]
+            can_pass = all(map(_can_pass, filter(None, errors.values())))
+            if not can_pass or time.monotonic() - begin >= timeout:
+                break
+            time.sleep(RETRY_SECONDS)
+    status = worst_status([error.exit_status for error in errors.values() if error])
+    rows = [
+        DatabaseReadiness(
+            app=app.name,
+            database=name,
+            state=error.code if error else "ok",
+            waited=waited[app, name],
+            message=str(error) if error else None,
+        )
+        for (app, name), error in errors.items()
+    ]
+    return WaitResult(
+        page=ReadinessPage(
+            items=rows,
+            total=len(rows),
+            column_names=DatabaseReadiness.__struct_fields__,
+            empty_message="no databases are configured",
+        ),
+        apps=[app.name for app in apps],
+        status=Exit.PARTIAL if status and len(waiting) < len(rows) else status,
+    )
+
+
+def _find_error(app: App, name: str) -> DbctlError | None:
+    """Return why a database cannot be read now; None: it answers."""
+    try:
+        app.open_for_reading(name).close()
+    except DbctlError as error:
+        return None if error.exit_status is Exit.BUSY else error  # who holds the lock reached the database
+    return None
+
+
+def _can_pass(error: DbctlError) -> bool:
+    """Whether time alone can end an error: a wrong login remains wrong, a damaged file damaged."""
+    if isinstance(error, UnreachableError):
+        return error.can_pass
+    return error.exit_status is Exit.UNREACHABLE or isinstance(error, ReplicaLagError)
