@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ from typing import Any
 import pytest
 
 from tests import servers
-from tests.reach import images
+from tests.reach import images, kubectl
 from tests.reach.images import Image
 
 MAX_SECONDS = 60
@@ -180,23 +181,22 @@ class Podman:
         assert status in {None, result.returncode}, result.stderr
         return result
 
-    def postgresql(self, *, shells: Sequence[str] = images.SHELLS, **options: Any) -> Container:
-        """Start a container of PostgreSQL with ``options`` of ``start``: without ``shells``, it has no program but the server."""
-        image = images.postgresql(shells=shells)
+    def postgresql(self, variant: str = "", **options: Any) -> Container:
+        """Start a container of PostgreSQL from the image with this ``variant`` (see ``images``), with ``options`` of ``start``."""
+        image = images.postgresql(variant)
         variables = {"POSTGRES_USER": "shop", "POSTGRES_PASSWORD": "p@ss'w%rd", "POSTGRES_DB": "shopdb"}
         options |= {
             "ready": "ready to accept connections",
             "variables": variables,
             "volume": image.volumes[0],
         }
-        if shells:
-            return self.start(image, **options)
-        project = options.setdefault("project", _create_project())
-        initialized = self.start(images.postgresql(), **options)
-        initialized.stop()
-        initialized.remove()
-        self._created.remove(initialized)
-        return self.start(image, **options | {"project": project})
+        if not image.start:  # another image creates the data
+            options.setdefault("project", _create_project())
+            creator = self.start(images.postgresql(), **options)
+            creator.stop()
+            creator.remove()
+            self._created.remove(creator)
+        return self.start(image, **options)
 
     def mariadb(self, **options: Any) -> Container:
         """Start a container of MariaDB with ``options`` of ``start``."""
@@ -337,6 +337,45 @@ def postgresql_container(podman: Podman) -> Container:
 def mariadb_container(podman: Podman) -> Container:
     """A container of MariaDB without a network, the service ``mysql`` of the project ``shop``, which all tests share: see ``Podman``."""
     return podman.share("mariadb", lambda: podman.mariadb(project="shop", service="mysql"))
+
+
+class Kubernetes:
+    """The pods that the ``kubectl`` in ``folder`` sees: containers with ``labels``."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        folder.mkdir()
+        variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        words = shlex.join([sys.executable, "-I", str(Path(__file__).with_name("kubectl.py")), str(folder)])
+        program = folder / "kubectl"
+        program.write_text(f'#!/bin/sh\n{variables}exec {words} "$@"\n')
+        program.chmod(0o755)
+
+    @property
+    def path(self) -> str:
+        """A ``PATH`` whose ``kubectl`` sees the pods."""
+        return f"{self.folder}{os.pathsep}{os.environ['PATH']}"
+
+    @staticmethod
+    def labels(
+        pod: str, *, namespace: str = "default", container: str = "main", **labels: str
+    ) -> Mapping[str, str]:
+        """Return the labels of a container of a pod with ``labels``, for ``Podman.start``."""
+        return {kubectl.NAMESPACE: namespace, kubectl.POD: pod, kubectl.CONTAINER: container, **labels}
+
+    def refuse(self, message: str) -> None:
+        """Let the server answer everything with an error, as without a permission; an empty one ends this."""
+        (self.folder / "error").write_text(message)
+        if not message:
+            (self.folder / "error").unlink()
+
+
+@pytest.fixture
+def kubernetes(podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
+    """A substitute for a Kubernetes cluster (``kubectl.py``), which ``kubectl`` of the test sees."""
+    cluster = Kubernetes(tmp_path / "kubectl", podman.environment)
+    monkeypatch.setenv("PATH", cluster.path)
+    return cluster
 
 
 def _start_service() -> servers.Running:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests import servers
@@ -21,7 +21,6 @@ from tests import servers
 PATH = "/usr/bin:/usr/sbin"
 #: The user of the servers in the official images.
 USER_ID = 999
-SHELLS = ("sh", "bash")
 #: Programs that every distribution has, as far as start scripts and tests need them.
 UTILITIES = tuple(
     "awk cat chmod chown cp dd dirname env find grep head hostname id ls mkdir mktemp mv rm sed setpriv sleep sort stat tail tar test"
@@ -86,6 +85,7 @@ class Image:
     name: str
     programs: Sequence[str | Path]  #: names of programs, or paths, which have the same path in the image
     user: str = "app"  #: the user with the number ``USER_ID``
+    links: Sequence[str] = ()  #: names under which Busybox, which contains many programs, is also a program
     folders: Sequence[Path] = ()  #: copied to the same path
     owned: Sequence[str] = ()  #: empty folders of the user
     start: str = ""  #: the text of the start script, whose arguments are ``command``
@@ -137,6 +137,8 @@ class Image:
         for program in self.programs:
             path = program if isinstance(program, Path) else _find(program)
             _copy(path, root / path.relative_to("/"))
+        for name in self.links:
+            _copy(_find("busybox"), root / "usr/bin" / name)
         if self.start:
             script = root / "usr/bin/docker-entrypoint.sh"
             script.write_text(self.start)
@@ -157,29 +159,34 @@ class Image:
         ]
 
 
-def postgresql(*, shells: Sequence[str] = SHELLS) -> Image:
-    """Return an image of PostgreSQL; without ``shells``, it has only the server, which needs a data folder that exists."""
+def postgresql(variant: str = "") -> Image:
+    """Return an image of PostgreSQL: in ``alpine``, Busybox is ``sh`` and ``nc``, and there is no ``bash``.
+
+    ``distroless`` has no program but the server, which needs a data folder that exists.
+    """
     binaries = servers._postgresql_binaries() or servers.skip_or_fail("no PostgreSQL for a container")
-    version = binaries.parent.name
-    suffix = {SHELLS: "", ("sh",): "-alpine", (): "-distroless"}[tuple(shells)]
-    data = "/var/lib/postgresql/data"
-    common = {
-        "name": f"docker.io/library/postgres:{version}{suffix}",
-        "user": "postgres",
-        "folders": [binaries.parent / "lib", Path("/usr/share/postgresql", version), *_SHARED_FOLDERS],
-        "owned": [data, "/run/postgresql"],
-        "variables": {"PGDATA": data, "PG_MAJOR": version, "PATH": f"{PATH}:{binaries}"},
-        "volumes": [data],
-        "stop_signal": "SIGINT",
-    }
-    if not shells:
-        server = binaries / "postgres"
-        return Image(
-            programs=[server], command=[server, "-c", "listen_addresses=*"], run_as="postgres", **common
-        )
-    names = ("postgres", "initdb", "psql", "pg_dump", "pg_dumpall", "pg_restore", "pg_isready")
-    programs = [*shells, *UTILITIES, *(binaries / name for name in names)]
-    return Image(programs=programs, start=START_POSTGRESQL, command=["postgres"], **common)
+    version, data = binaries.parent.name, "/var/lib/postgresql/data"
+    names = ("initdb", "psql", "pg_dump", "pg_dumpall", "pg_restore", "pg_isready")
+    server, clients = binaries / "postgres", [binaries / name for name in names]
+    image = Image(
+        f"docker.io/library/postgres:{version}",
+        [server, *clients, *UTILITIES, "bash", "sh"],
+        user="postgres",
+        folders=[binaries.parent / "lib", Path("/usr/share/postgresql", version), *_SHARED_FOLDERS],
+        owned=[data, "/run/postgresql"],
+        start=START_POSTGRESQL,
+        command=["postgres"],
+        variables={"PGDATA": data, "PG_MAJOR": version, "PATH": f"{PATH}:{binaries}"},
+        volumes=[data],
+        stop_signal="SIGINT",
+    )
+    if not variant:
+        return image
+    image = replace(image, name=f"{image.name}-{variant}")
+    if variant == "alpine":
+        return replace(image, programs=[server, *clients, *UTILITIES], links=["sh", "nc"])
+    command = [server, "-c", "listen_addresses=*"]
+    return replace(image, programs=[server], start="", command=command, run_as="postgres")
 
 
 def mariadb() -> Image:
@@ -195,7 +202,7 @@ def mariadb() -> Image:
     )
     return Image(
         name="docker.io/library/mariadb:10.11",
-        programs=[*SHELLS, *UTILITIES, *names, Path(server)],
+        programs=["bash", "sh", *UTILITIES, *names, Path(server)],
         user="mysql",
         folders=[Path("/usr/share/mysql"), *_SHARED_FOLDERS],
         owned=["/var/lib/mysql", "/run/mysqld"],
@@ -207,7 +214,7 @@ def mariadb() -> Image:
 
 def app() -> Image:
     """Return an image of an app with its database file in ``/data``."""
-    programs = [*SHELLS, *UTILITIES, "sqlite3"]
+    programs = ["bash", "sh", *UTILITIES, "sqlite3"]
     return Image("localhost/app:latest", programs, owned=["/data"], start=START_APP, volumes=["/data"])
 
 

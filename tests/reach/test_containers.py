@@ -66,7 +66,7 @@ def test_app_shares_folder_of_this_machine(podman, tmp_path):
 
 
 def test_container_without_shell_has_only_its_server(podman):
-    container = podman.postgresql(shells=(), bridge=True)
+    container = podman.postgresql("distroless", bridge=True)
     assert "not found" in podman.run("exec", container.name, "sh", status=127).stderr
     variables = container.variables
     parameters = {"dbname": variables["POSTGRES_DB"], "password": variables["POSTGRES_PASSWORD"]}
@@ -74,8 +74,10 @@ def test_container_without_shell_has_only_its_server(podman):
 
 
 def test_container_without_bash_has_sh(podman):
-    container = podman.postgresql(shells=("sh",))
+    container = podman.postgresql("alpine")
     assert container.execute("sh", "-c", "command -v bash || echo none") == "none\n"
+    request = r"printf '\0\0\0\010\004\322\026\057' | nc 127.0.0.1 5432"  # asks PostgreSQL for TLS
+    assert container.execute("sh", "-c", request) == "N"
 
 
 def test_container_stops_starts_and_is_replaced(podman):
