@@ -36,6 +36,11 @@ class UnreachableError(DbctlError, status=Exit.UNREACHABLE):
     can_pass = True  #: whether time alone can end it, unlike a wrong password
 
 
+class RoutedPathError(UnreachableError):
+    sentence = "cannot open {target}: dbctl reaches no file or folder by {via}"
+    remedy = "It did not use {path} of this machine. Run dbctl where the file is."
+
+
 class CascadeUnreachableError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "cannot open {target}, whose related rows must be deleted too: {reason}"
     remedy = "To delete only in that database, pass --db {to}, then list the remaining rows with: `integrity cross-check`; or repair the cause: {hint}"

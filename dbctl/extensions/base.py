@@ -85,7 +85,7 @@ class Extension(Struct, frozen=True, kw_only=True):
     #: a function that yields what differs between two states of a database, with exact values:
     #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""
-    #: the ``Routes`` of ``dbctl.engines.servers.route``: how servers without an address on this machine are reached
+    #: the ``Routes`` of ``dbctl.engines.contract.route``: how servers without an address on this machine are reached
     routes: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""

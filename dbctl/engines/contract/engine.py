@@ -172,7 +172,7 @@ class Engine(ABC):
         return False
 
     def database_files(self, url: Url) -> DatabaseFiles | None:
-        """Return the files of a database; None on a server. No file is opened."""
+        """Return the files of a database; None on a server, or behind a route. No file is opened."""
         return None
 
     def find_leftovers(self, url: Url) -> Sequence[Path]:

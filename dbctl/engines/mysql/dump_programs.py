@@ -22,11 +22,11 @@ from pathlib import Path
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
+from dbctl.engines.contract.route import open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, read_encryption
 from dbctl.engines.mysql.session import Session, server_address
-from dbctl.engines.servers.route import open_socket
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

@@ -12,13 +12,13 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT
 
+from dbctl.engines.contract.route import create_unreachable_error, open_socket
 from dbctl.engines.mysql.dialect import Server, parse_server
 from dbctl.engines.mysql.options import SOCKET, connection_arguments
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
-from dbctl.engines.servers.route import create_unreachable_error, open_socket
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

@@ -6,8 +6,8 @@ import re
 
 import psycopg
 
+from dbctl.engines.contract.route import create_unreachable_error
 from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
-from dbctl.engines.servers.route import create_unreachable_error
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

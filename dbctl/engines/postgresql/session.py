@@ -17,9 +17,9 @@ import psycopg
 from psycopg import pq
 
 from dbctl.config.environment import has_home, read_set_variables
+from dbctl.engines.contract.route import open_socket
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
-from dbctl.engines.servers.route import open_socket
 from dbctl.engines.sql.catalog import Row, ident, is_storable
 from dbctl.errors.connection import PoolerError, ReadOnlyError, report_file_errors
 from dbctl.errors.usage import UrlInvalidError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from dbctl.engines.contract.engine import Engine
-from dbctl.engines.servers.route import find_fault
+from dbctl.engines.contract.route import find_fault
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.route import locate_path
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -26,7 +27,7 @@ class SQLiteEngine(Engine):
     writers_leave_traces = True
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
-        path, timeout, traceless = Path(url.path), options.timeout, options.traceless
+        path, timeout, traceless = locate_path(url, target), options.timeout, options.traceless
         from dbctl.engines.sqlite.database import SQLiteReader
 
         return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
@@ -34,7 +35,7 @@ class SQLiteEngine(Engine):
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.database import SQLiteWriter
 
-        path = Path(url.path)
+        path = locate_path(url, target)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
         return SQLiteWriter(path, target, options)
@@ -48,7 +49,7 @@ class SQLiteEngine(Engine):
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
         from dbctl.engines import file_locks
 
-        path = Path(os.path.realpath(url.path))
+        path = Path(os.path.realpath(locate_path(url, target)))
         if not os.path.lexists(path):
             raise DatabaseMissingError(target=target, path=path)
         return file_locks.list_lock_holders(path)
@@ -56,14 +57,18 @@ class SQLiteEngine(Engine):
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
         from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
 
-        return SQLiteRestoreTarget(Path(url.path), target)
+        return SQLiteRestoreTarget(locate_path(url, target), target)
 
-    def database_files(self, url: Url) -> DatabaseFiles:
+    def database_files(self, url: Url) -> DatabaseFiles | None:
+        if not url.is_file:
+            return None
         from dbctl.engines.sqlite import files
 
         return files.find_files(Path(url.path))
 
     def find_leftovers(self, url: Url) -> Sequence[Path]:
+        if not url.is_file:
+            return ()
         from dbctl.engines import file_locks
         from dbctl.engines.sqlite import files
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors.connection import FolderMissingError
+from dbctl.url import S3_PREFIX
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
@@ -37,7 +38,9 @@ class LanceEngine(Engine):
         return LanceWriter(url, target, timeout=options.timeout, keys=options.keys)
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
-        folder = _find_folder(url)
+        from dbctl.extensions.lancedb.location import find_folder
+
+        folder = find_folder(url, target)
         if folder is None:
             raise self._unsupported(f"listing the processes that use {target}", "It is in remote storage.")
         from dbctl.engines import file_locks
@@ -52,7 +55,7 @@ class LanceEngine(Engine):
         return LanceRestoreTarget(url, target)
 
     def no_backup_reason(self, url: Url) -> str:
-        return "" if url.is_folder else REMOTE_REASON
+        return REMOTE_REASON if url.path.startswith(S3_PREFIX) else ""
 
     def has_unfinished_restore(self, url: Url) -> bool:
         if (folder := _find_folder(url)) is None:
@@ -70,9 +73,11 @@ class LanceEngine(Engine):
         return () if file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
 
     def open_copier(self, url: Url, target: str) -> Dumps | None:
-        if (folder := _find_folder(url)) is None:
-            return None
         from dbctl.extensions.lancedb.dump import FolderDumps
+        from dbctl.extensions.lancedb.location import find_folder
+
+        if (folder := find_folder(url, target)) is None:
+            return None
 
         return FolderDumps(folder, target)
 
@@ -103,7 +108,7 @@ class LanceEngine(Engine):
 
 
 def _find_folder(url: Url) -> Path | None:
-    """Return the folder of a local database; None for a bucket."""
+    """Return the folder of a local database; None for a bucket, or a folder behind a route."""
     return Path(os.path.realpath(url.path)) if url.is_folder else None
 
 

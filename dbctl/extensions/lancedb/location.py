@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dbctl import signals
 from dbctl.config import environment, s3
 from dbctl.config.storage import parse_address
+from dbctl.engines.contract.route import locate_path
 from dbctl.engines.file_locks import write_lock
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
@@ -32,7 +33,7 @@ from dbctl.errors.databases import VersionsTaggedError
 from dbctl.errors.usage import require_driver
 from dbctl.files import lock as file_lock
 from dbctl.files.atomic import read_whole
-from dbctl.url import Url
+from dbctl.url import S3_PREFIX, Url
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -162,13 +163,26 @@ class StoredFiles:
         )
 
 
+def find_folder(url: Url, target: str) -> Path | None:
+    """Return the folder of a database on this machine; None: it is in a bucket.
+
+    Raises:
+        RoutedPathError: it is behind a route.
+    """
+    return None if url.path.startswith(S3_PREFIX) else Path(os.path.realpath(locate_path(url, target)))
+
+
 class Location:
     """The location of one database: a local folder or a bucket."""
 
     def __init__(self, url: Url, target: str, *, timeout: float) -> None:
-        """Store the URL; nothing is opened."""
+        """Store the URL; nothing is opened.
+
+        Raises:
+            RoutedPathError: it is a folder behind a route.
+        """
         self.url, self.target, self.timeout = url, target, timeout
-        self.folder = Path(os.path.realpath(url.path)) if url.is_folder else None
+        self.folder = find_folder(url, target)
 
     @cached_property
     def connection(self) -> DBConnection:

@@ -30,6 +30,7 @@ from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingErro
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb import swap
 from dbctl.extensions.lancedb.dump import TOP_FOLDER, copy_ownership, verify_extracted
+from dbctl.extensions.lancedb.location import find_folder
 from dbctl.extensions.lancedb.swap import FolderSwap, UnchangedSwap
 from dbctl.files import atomic, mounts, tar, temp
 from dbctl.url import Url
@@ -51,14 +52,15 @@ class LanceRestoreTarget(RestoreTarget):
         Raises:
             NotSupportedError: the tables are in a bucket.
         """
-        if not url.is_folder:
+        folder = find_folder(url, target)
+        if folder is None:
             raise NotSupportedError(
                 feature=f"backing up or restoring {target}",
                 subject=f"{url}, which is not a local folder",
                 hint="Enable versioning of the bucket, or copy it with the tools of the storage.",
             )
         self._url, self._target = url, target
-        self._root = Path(os.path.realpath(url.path))
+        self._root = folder
 
     # State ---------------------------------------------------------------------------------------------------------
 

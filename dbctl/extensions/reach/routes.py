@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dbctl.engines.servers.route import Routes
+from dbctl.engines.contract.route import Routes
 from dbctl.errors.connection import UnreachableError
 from dbctl.extensions.reach.containers import Container, find_container
 from dbctl.extensions.reach.errors import RouteError

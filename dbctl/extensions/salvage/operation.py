@@ -12,6 +12,7 @@ from dbctl import progress
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.engine import Engine
+from dbctl.engines.contract.route import locate_path
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
@@ -118,6 +119,7 @@ class SalvageDatabase(Operation):
         Raises:
             FileMissingError: ``source`` or ``reference`` does not exist.
             NotSupportedError: the database is on a server.
+            RoutedPathError: it is behind a route.
             UsageError: the same file was given as ``source`` and ``reference``.
         """
         self.database = app.only or app.main()
@@ -128,7 +130,7 @@ class SalvageDatabase(Operation):
         for kind, path_option in (("damaged database", source), ("valid database", reference)):
             if path_option is not None and not os.path.exists(path_option):  # noqa: PTH110 - the method of pathlib raises PermissionError
                 raise FileMissingError(kind=kind, path=path_option)
-        path = Path(url.path)
+        path = locate_path(url, self.target)
         if reference is not None and os.path.exists(path) and reference.samefile(path):  # noqa: PTH110
             raise UsageError(detail=f"--reference {reference}: it is the damaged database itself")
         real = path.resolve()

@@ -1,4 +1,4 @@
-"""The route to a server that has no address on this machine: an extension opens it, and the drivers use its socket."""
+"""The route to a database that has no address on this machine: an extension opens it; servers have a socket on this machine then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import cast
 
-from dbctl.errors.connection import UnreachableError
+from dbctl.errors.connection import RoutedPathError, UnreachableError
 from dbctl.url import Url
 
 
@@ -39,6 +39,17 @@ def open_socket(url: Url, target: str, name: str) -> Path:
         UnreachableError: a part of the route cannot be opened.
     """
     return _load_routes(url).open_socket(url, target, name)
+
+
+def locate_path(url: Url, target: str) -> Path:
+    """Return the path of a file or folder on this machine; the path of an address with a route is one of another machine.
+
+    Raises:
+        RoutedPathError: the address has a route.
+    """
+    if url.via:
+        raise RoutedPathError(target=target, path=url.path, via=url.via)
+    return Path(url.path)
 
 
 def create_unreachable_error(
