@@ -1,7 +1,8 @@
 """Containers of PostgreSQL, MariaDB and an app with SQLite, run by podman for all workers of a run.
 
 ``python -m tests.reach.containers FOLDER`` runs podman's service, which Docker's client uses, until SIGTERM, and then removes the
-containers. All files of podman are in FOLDER, which environment variables name: the containers of the user are not changed.
+containers. All files of podman are in FOLDER, which environment variables name: the containers of the user are not changed. Of a
+network, the empty chains of podman's firewall rules remain.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -37,7 +38,8 @@ PROGRAMS = ("podman", "runc", "conmon", "iptables")
 #: Processes of a user in a container. Podman's own limits need a privilege that a virtual machine may lack.
 MAX_PROCESSES = 4096
 
-#: Locks in files: those in memory would be the ones of the user's podman.
+#: Locks in files: those in memory would be the ones of the user's podman. For a shorter time than five minutes, podman keeps the exit
+#: code of a command of Docker's client, with a process.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
@@ -47,6 +49,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
+exit_command_delay = 10
 tmp_dir = "{folder}/tmp"
 image_copy_tmp_dir = "{folder}/tmp"
 [network]
@@ -304,6 +307,16 @@ def run(folder: Path) -> None:
         service.terminate()
         service.wait()
         podman.run("rm", "--all", "--force", "--time", "0")
+        _end_monitors(folder)
+
+
+def _end_monitors(folder: Path) -> None:
+    """End the processes that wait to clean up after a command of Docker's client; they would create ``folder`` again."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # ended
+            program, *words = file.read_bytes().split(b"\0")
+            if program.endswith(b"conmon") and any(word.startswith(bytes(folder)) for word in words):
+                os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def start_podman() -> Podman:

@@ -107,8 +107,8 @@ def test_client_of_docker_uses_the_containers(podman, tmp_path):
     if not shutil.which("docker"):
         servers.skip_or_fail("no docker")
     container = podman.app(tmp_path, project="blog", service="web", labels={"a.label": "x y"})
-    listing = run("docker", "ps", "--filter", "label=com.docker.compose.project=blog", "--format", "json")
-    assert json.loads(listing)["Names"] == container.name
+    selection = ["--filter", "label=com.docker.compose.project=blog", "--format", "{{.Names}}"]
+    assert run("docker", "ps", *selection) == f"{container.name}\n"
     (description,) = json.loads(run("docker", "inspect", container.name))
     assert description["Id"] == container.id
     assert description["Config"]["Labels"]["com.docker.compose.service"] == "web"
