@@ -239,7 +239,7 @@ complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l before -r -F -d 'Backup,
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l after -x -d 'With --before, the same after the action. Otherwise a command line for sh that does the action; it has DBCTL_LOGIN, DBCTL_EMAIL, DBCTL_PASSWORD, DBCTL_ROLE, DBCTL_SETTING and DBCTL_VALUE'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l email -x -d 'E-mail address that is entered'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l role -x -a '(__dbctl_live option:roles)' -d 'Name of the role that is selected'
-complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l setting -x -d 'Of change-setting: the setting that is changed'
+complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l setting -x -d 'Of change-setting: the setting that is changed; default: the one that the states show'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l value -x -d 'Of change-setting: its new value, as `settings set` takes it'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l password-stdin -d 'Read the password that is entered, or the API token that the app shows, from standard input; default for a running app: a generated password'
 complete -c dbctl -n '__dbctl_at \'profiles learn\'' -l users -x -a '(__dbctl_live option:tables)' -d 'Of a new profile: the table of users'

@@ -74,7 +74,12 @@ def learn(
         str, typer.Option("--role", metavar="ROLE", help="Name of the role that is selected.")
     ] = "",
     setting: Annotated[
-        str, typer.Option("--setting", metavar="KEY", help="Of change-setting: the setting that is changed.")
+        str,
+        typer.Option(
+            "--setting",
+            metavar="KEY",
+            help="Of change-setting: the setting that is changed; default: the one that the states show.",
+        ),
     ] = "",
     value: Annotated[
         str | None,

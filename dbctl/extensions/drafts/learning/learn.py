@@ -15,6 +15,7 @@ from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.extensions import registry
 from dbctl.extensions.drafts.draft import NAME, draft_profile
+from dbctl.extensions.drafts.learning.changed_setting import name_setting
 from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
 from dbctl.extensions.drafts.learning.lessons import find_rule
 from dbctl.extensions.drafts.learning.profile_file import (
@@ -45,6 +46,7 @@ from dbctl.model import ChangeResult, Effect, Row, Secret, Struct, now
 from dbctl.profiles import loader
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.gather import gather_evidence
+from dbctl.services.app.proofs import SETTING
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.checks.profile import find_inconsistencies
 from dbctl.services.events.changes.records import TableChange
@@ -194,9 +196,13 @@ def learn_difference(
     lesson = _decide_admin(request, find_rule(request.action)(scene))
     extended = extend_profile(text, lesson)
     _require_consistent(request.profile, extended)
+    subject = request.subject
+    if request.action == SETTING:
+        subject, remark = name_setting(scene, extended, before, after, timeout=request.timeout)
+        lesson = structs.replace(lesson, notes=[*lesson.notes, *([remark] if remark else [])])
     recording = Recording(
         action=request.action,
-        subject=request.subject,
+        subject=subject,
         interface=request.interface,
         recorded_at=now(),
         changes=scene.changes,

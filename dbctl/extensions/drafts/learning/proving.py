@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 from msgspec import structs
 
 from dbctl.config.loader import find_app
-from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.secrets import read_pepper
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
@@ -31,16 +30,17 @@ from dbctl.extensions.drafts.learning.replay import (
     describe_obstacle,
     find_command,
     find_owner,
+    is_secret,
 )
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, decode_changes
-from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_state
+from dbctl.extensions.drafts.learning.states import PREFIX, State, StateOptions, open_databases, open_state
 from dbctl.files import temp, toml
 from dbctl.model import Closing, Row, Secret, Struct, format_count, format_counts, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.proofs import SETTING, compute_digest
-from dbctl.services.app.session import open_app
+from dbctl.services.app.secrets import MASK
 from dbctl.services.migrations.status import read_version
 from dbctl.services.settings.changes import set_setting
 from dbctl.url import Url
@@ -198,8 +198,9 @@ def _prove_recording(
         runner = CommandRunner(request.profile, copy, folder, timeout=request.timeout, pepper=pepper)
         replayed = runner.run(words)
         reason = replayed.failure or _check_password(runner, stored, replayed)
+        shown = [*words[:-1], MASK] if is_secret(recording, profile) else words
         result = RecordingProved(
-            recording=name, action=recording.action, status="failed", command=" ".join(words), reason=reason
+            recording=name, action=recording.action, status="failed", command=" ".join(shown), reason=reason
         )
         return result if reason else _compare(request, result, stored, profile, before, copy)
 
@@ -224,7 +225,8 @@ def _compare(
     changes = [*read_changes(before, copy)]
     comparer = Comparer(stored.recording.unrelated, is_own=partial(_is_own, profile))
     compared = comparer.compare([*decode_changes(stored.recording.changes)], [*decode_changes(changes)])
-    with _open_state_app(request, profile, before) as app:
+    path = request.profile.absolute()
+    with open_databases(before.urls, str(path), path.parent, timeout=request.timeout) as app:
         database = app.resolve_database(profile.users)
         ledger = read_version(app, database) if database in before.urls else ""
         shown = _list_shown(app, stored.recording) if stored.recording.action == SETTING else ()
@@ -236,28 +238,22 @@ def _compare(
         shown=shown,
         ignored=compared.ignored,
         own=compared.own,
-        differences=compared.differences,
+        differences=[
+            _mask(difference) if is_secret(stored.recording, profile) else difference
+            for difference in compared.differences
+        ],
     )
+
+
+def _mask(difference: Difference) -> Difference:
+    sides = (side if side is None else MASK for side in (difference.recorded, difference.replayed))
+    return structs.replace(difference, **dict(zip(("recorded", "replayed"), sides, strict=True)))
 
 
 def _list_shown(app: App, recording: Recording) -> Sequence[str]:
     """Return what the write of a recorded setting shows, in the state before it."""
     subject, owner = recording.subject, find_owner(recording, app.profile)
     return set_setting(app, subject.setting, subject.value, login=owner).list_writes()
-
-
-def _open_state_app(request: ProveRequest, profile: Profile, state: State) -> AbstractContextManager[App]:
-    """Open the app in a state."""
-    configured = ConfiguredApp(
-        name=profile.name,
-        profile=str(request.profile.absolute()),
-        protected=False,
-        databases=state.urls,
-        migrations={},
-        folder=request.profile.parent,
-        directory=request.profile.parent,
-    )
-    return open_app(Selection(configured=configured), timeout=request.timeout)
 
 
 def _is_own(profile: Profile, row: ChangedRow) -> bool:

@@ -23,6 +23,8 @@ from dbctl.model import Finding, Row, Secret, Struct, format_count, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.evidence.subjects import Needs, Subject, check
+from dbctl.services.app.proofs import SETTING
+from dbctl.services.app.secrets import is_secret_setting
 from dbctl.url import Url
 
 #: The name of the app of the temporary configuration, and of the environment variable with a password of its server.
@@ -115,8 +117,12 @@ def describe_obstacle(recording: Recording, profile: Profile) -> str:
     users = profile.users
     if recording.action not in _COMMANDS:
         return f"dbctl has no command for {recording.action}"
-    if recording.action == "change-setting" and not recording.subject.setting:
-        return "it does not name the setting and its value (--setting, --value)"
+    if recording.action == SETTING and _find_scope(recording, profile) == "object":
+        return "the setting belongs to an object, which a recording does not name"
+    if recording.action == SETTING and not recording.subject.setting:
+        return (
+            "it does not name the setting and its value (--setting, --value), and the states do not show them"
+        )
     if recording.action == "sign-out" and users and not (users.signed_in or users.on_sign_out):
         return "the profile names no sign-ins that dbctl can end"
     return ""
@@ -184,9 +190,20 @@ def _change_setting(recording: Recording, profile: Profile) -> Iterator[str]:
 
 def find_owner(recording: Recording, profile: Profile) -> str:
     """Return the login of the user whose setting a recording shows; empty: it is a setting of the app."""
+    return recording.subject.login if _find_scope(recording, profile) == "user" else ""
+
+
+def _find_scope(recording: Recording, profile: Profile) -> str:
+    """Return the scope of the settings whose table changed; empty: none changed, or several did."""
     tables = {change.table for change in recording.changes}
     scopes = [section.scope for section in profile.settings if section.table.removesuffix("?") in tables]
-    return recording.subject.login if scopes == ["user"] else ""
+    return scopes[0] if len(scopes) == 1 else ""
+
+
+def is_secret(recording: Recording, profile: Profile) -> bool:
+    """Return whether a recording shows the value of a secret setting, which is not printed."""
+    key = recording.subject.setting
+    return bool(key) and any(is_secret_setting(section, key) for section in profile.settings)
 
 
 #: By action, what builds the command of dbctl; dbctl neither signs users in nor creates tokens.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 from msgspec import structs
@@ -204,17 +204,24 @@ def _open_app(paths: Sequence[Path], options: StateOptions, folder: Path) -> Ite
         title = registry.load_engine(engine).title
         raise UsageError(detail=f"{paths[0]} is a dump of {title}: pass --url ADDRESS of a server to load it")
     profile = str(options.profile) if options.profile else PLAIN
+    with open_databases({"main": url}, profile, folder, timeout=options.timeout) as app:
+        yield app
+
+
+def open_databases(
+    urls: Mapping[str, Url], profile: str, folder: Path, *, timeout: float
+) -> AbstractContextManager[App]:
+    """Open the app with a profile whose databases are at these addresses; its files are in ``folder``."""
     configured = ConfiguredApp(
         name="learning",
         profile=profile,
         protected=False,
-        databases={"main": url},
+        databases=urls,
         migrations={},
         folder=folder,
         directory=folder,
     )
-    with open_app(Selection(configured=configured), timeout=options.timeout) as app:
-        yield app
+    return open_app(Selection(configured=configured), timeout=timeout)
 
 
 def require_same_database(before: OpenDatabases, after: OpenDatabases) -> None:

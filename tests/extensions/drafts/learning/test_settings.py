@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from dbctl.files import toml
+from tests import servers
+from tests.databases import empty_database
 
 SCHEMA = """
     create table users (id integer primary key, username text not null unique, password text not null);
@@ -123,11 +126,160 @@ def test_other_value_than_that_of_demonstration_is_not_proven(demonstrate, answe
     )
 
 
-def test_recording_that_names_no_setting_is_not_replayed(demonstrate, answer, tmp_path):
-    demonstrate(THEME, schema=SCHEMA + ROWS)
-    (replay,) = answer("profiles", "prove", str(tmp_path / "app.toml"), status=None)["data"]["recordings"]
+@pytest.fixture
+def prove(answer, tmp_path):
+    """Replay the recordings of the profile, and return the only one."""
+
+    def run(status=0):
+        (replay,) = answer("profiles", "prove", str(tmp_path / "app.toml"), status=status)["data"][
+            "recordings"
+        ]
+        return replay
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("schema", "statement", "note", "command"),
+    [
+        (ROWS, THEME, 'theme with the new value "light"', "settings set -- theme light"),
+        (
+            ROWS,
+            "update settings set value = '' where name = 'theme'",
+            'theme with the new value ""',
+            "settings set -- theme ",
+        ),
+        (
+            "",
+            "update site set uploads = 200",
+            "uploads with the new value 200",
+            "settings set -- uploads 200",
+        ),
+        (
+            OWN,
+            THEME.replace("settings", "user_settings"),
+            'theme with the new value "light"',
+            "settings set --user=root -- theme light",
+        ),
+    ],
+)
+def test_setting_is_named_by_the_states(demonstrate, prove, schema, statement, note, command):
+    learned, _ = demonstrate(statement, schema=SCHEMA + schema)
+    assert learned["data"]["learned_notes"] == [f"the states show the setting {note}"]
+    replay = prove()
+    assert (replay["status"], replay["command"], replay["rows"]) == ("proven", command, 1)
+
+
+TYPED = """\
+schema = "dbctl.profile/1"
+name = "app"
+title = "App"
+
+[databases.main]
+engines = ["sqlite"]
+needs = ["users"]
+
+[users]
+table = "users"
+id = { column = "id", codec = "autoincrement" }
+login = ["username"]
+fields = { username = "username" }
+admin = false
+
+[[settings]]
+scope = "system"
+table = "options"
+fields = { value = "val" }
+variant = [{ key = ["part", "word"], type = "form", types = { flag = "boolean", list = "json", text = "string" } }]
+true = "1"
+false = "0"
+secret = ["mail.*"]
+
+[[settings]]
+scope = "user"
+table = "users"
+user = "id"
+object = true
+fields = { value = "preferences" }
+"""
+TYPED_SCHEMA = f"""{SCHEMA}
+    create table options (part text, word text, form text not null, val text, primary key (part, word));
+    insert into options values ('mail', 'on', 'flag', '0'), ('site', 'days', 'list', '[1, 2]'), ('mail', 'key', 'text', 'k-1');
+    alter table users add preferences text;
+    update users set preferences = '{{"zone":"UTC"}}';
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "command", "shown", "note"),
+    [
+        (
+            "update options set val = '1' where part = 'mail' and word = 'on'",
+            "settings set -- mail.on ***",
+            "system values as boolean",
+            '"***"',
+        ),
+        (
+            "update options set val = '[1, 2, 3]' where word = 'days'",
+            "settings set -- site.days [1, 2, 3]",
+            "system values as json",
+            "[1, 2, 3]",
+        ),
+        (
+            'update users set preferences = \'{"zone":"CET"}\'',
+            "settings set --user=root -- zone CET",
+            "user values as json",
+            '"CET"',
+        ),
+    ],
+)
+def test_setting_of_known_section_is_named_by_the_states(
+    demonstrate, prove, tmp_path, statement, command, shown, note
+):
+    (tmp_path / "app.toml").write_text(TYPED)
+    learned, _ = demonstrate(statement, schema=TYPED_SCHEMA)
+    assert learned["data"]["lines"] == []
+    (remark,) = learned["data"]["learned_notes"]
+    assert remark.endswith(f"with the new value {note}")
+    replay = prove()
+    assert (replay["status"], replay["command"], replay["shown"]) == ("proven", command, [shown])
+
+
+def test_value_without_a_text_is_not_replayed(demonstrate, prove):
+    learned, _ = demonstrate("update settings set value = null where name = 'theme'", schema=SCHEMA + ROWS)
+    assert learned["data"]["learned_notes"] == []
+    replay = prove()
     assert replay["status"] == "not-possible"
     assert "--setting" in replay["reason"]
+
+
+def test_value_of_secret_setting_is_in_no_output(demonstrate, prove, tmp_path):
+    rows = "insert into settings values ('smtp_password', 'first');"
+    demonstrate(
+        "update settings set value = 'k-9' where name = 'smtp_password'",
+        schema=SCHEMA + ROWS + rows,
+        options=("--setting", "smtp_password", "--value", "k-8"),
+    )
+    profile = tmp_path / "app.toml"
+    assert toml.loads(profile.read_text())["settings"][0]["secret"] == ["smtp_password"]
+    replay = prove(status=4)
+    assert replay["command"] == "settings set -- smtp_password ***"
+    assert [(item["recorded"], item["replayed"]) for item in replay["differences"]] == [("***", "***")]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_setting_of_running_app_is_named_and_proven(answer, tmp_path, engine):
+    with empty_database(engine, tmp_path / "live.db") as database:
+        database.run(*(SCHEMA + ROWS).strip().rstrip(";").split(";"))
+        program = "sqlite3" if engine == "sqlite" else "psql -q"
+        option = "-c" if engine == "postgresql" else ""
+        action = f"{program} {shlex.quote(database.url)} {option} {shlex.quote(THEME)}"
+        profile = tmp_path / "app.toml"
+        words = ["--watch", "0", "--after", action, "--to", str(profile)]
+        answer("--url", database.url, "profiles", "learn", "change-setting", *words)
+        server = ["--url", str(servers.postgresql())] if engine == "postgresql" else []
+        (replay,) = answer(*server, "profiles", "prove", str(profile))["data"]["recordings"]
+        assert (replay["status"], replay["command"]) == ("proven", "settings set -- theme light")
 
 
 def test_other_setting_than_the_named_one_is_refused(demonstrate):

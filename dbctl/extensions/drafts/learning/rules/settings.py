@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
@@ -22,10 +21,11 @@ def learn_setting(scene: Scene) -> Lesson:
         DemonstrationWrongError: not exactly one row changed that can be a setting.
     """
     unrelated, rows = dict[str, str](), list[ChangedRow]()
+    described = {known.table.removesuffix("?") for known in scene.profile.settings if not known.row}
     for row in scene.list_rows():
         if usual_names.LOG_TABLE.search(references.normalize(row.table)):
             unrelated[row.table] = "it records what happened"
-        elif scene.profile.users and row.table == scene.profile.users.table:
+        elif scene.profile.users and row.table == scene.profile.users.table and row.table not in described:
             unrelated[row.table] = "the row of a user is no setting of the app"
         else:
             rows.append(row)
@@ -34,15 +34,15 @@ def learn_setting(scene: Scene) -> Lesson:
             f"{len(rows)} rows changed that may be a setting", "Change one setting only."
         )
     row = rows[0]
+    if row.table in described:
+        return Lesson(unrelated=unrelated)
     table = scene.evidence[row.database].tables[row.table]
-    section = _learn_row_of_key(scene, row, table) or _learn_column(scene, row, table)
+    section = _learn_row_of_key(row, table) or _learn_column(scene, row, table)
     sections = [_describe(settings) for settings in scene.profile.settings]
     same = [index for index, known in enumerate(scene.profile.settings) if _is_same(known, section)]
     if not same and any(known.scope == section["scope"] for known in scene.profile.settings):
         text = f"{row.table} has settings, too: a profile has one table of settings of each scope"
         return Lesson(decisions=[Decision("other", text)], unrelated=unrelated)
-    if same and not scene.profile.settings[same[0]].row:
-        return Lesson(unrelated=unrelated)
     if same:
         section = _merge(sections.pop(same[0]), section)
     key = LearnedKey(path=("settings",), value=[*sections, section], evidence=scene.evidence_count)
@@ -75,7 +75,7 @@ def _get_mapping(values: Mapping[str, Value], name: str) -> Mapping[str, Value]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _learn_row_of_key(scene: Scene, row: ChangedRow, table: TableEvidence) -> dict[str, Value] | None:
+def _learn_row_of_key(row: ChangedRow, table: TableEvidence) -> dict[str, Value] | None:
     """Return the section about a table whose rows have a key and a value; None: it is none."""
     value = usual_names.find_name(table, usual_names.SETTING_VALUE)
     keys = [
@@ -85,10 +85,6 @@ def _learn_row_of_key(scene: Scene, row: ChangedRow, table: TableEvidence) -> di
     ]
     if not keys or value not in (row.after or {}):
         return None
-    columns = [keys[0]]
-    where = [Condition(name, "=", stored) for name, stored in row.key.items()]
-    names = scene.after[row.database].select(row.table, columns, where, limit=1)
-    _require_setting(scene, str(names[0][0]))
     users = references.match_columns(table, references.USER_REFERENCE)
     section: dict[str, Value] = {"scope": "user" if users else "system", "table": table.name, "key": keys[0]}
     return section | ({"user": users[0]} if users else {}) | {"fields": {"value": value}}
@@ -107,7 +103,6 @@ def _learn_column(scene: Scene, row: ChangedRow, table: TableEvidence) -> dict[s
             f"the row of {row.table} that changed is no setting", "Change one setting only."
         )
     (column, value), (key, stored) = *after.items(), *row.key.items()
-    _require_setting(scene, column)
     types: Sequence[tuple[type, str]] = [(bool, "boolean"), (int, "integer"), (str, "string")]
     kind = next((name for python, name in types if isinstance(value, python)), "number")
     if subjects.is_boolean(table.columns[column], [value]):
@@ -115,8 +110,3 @@ def _learn_column(scene: Scene, row: ChangedRow, table: TableEvidence) -> dict[s
     identity = stored if isinstance(stored, int) else str(stored)
     row_section: dict[str, Value] = {"key": key, "value": identity, "types": {column: kind}}
     return {"scope": "system", "table": table.name, "fields": {}, "row": row_section}
-
-
-def _require_setting(scene: Scene, name: str) -> None:
-    if scene.subject.setting and scene.subject.setting != name:
-        raise scene.create_error(f"the setting {name!r} changed", "Pass the setting that was changed.")
