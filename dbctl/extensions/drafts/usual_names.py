@@ -146,11 +146,6 @@ SETTING_KEY = ("key", "name", "option_name", "config_key", "configkey", "setting
 SETTING_VALUE = ("value", "option_value", "config_value", "configvalue", "setting_value", "val", "content")
 SETTING_TYPE = ("type", "value_type", "data_type", "kind", "setting_type")
 
-#: Tables that record what happened.
-LOG_TABLE = re.compile(
-    r"(^|_)(logs?|logentry|history|histories|audits?|audit_\w+|activit(y|ies)|events?|revisions?)($|_)"
-)
-
 #: Rows that have no meaning without their user, and are deleted with the user.
 PERSONAL_ROWS = re.compile(
     r"session|token|key|preference|setting|option|meta|group|role|permission|polic|device|otp|totp|mfa|twofactor|2fa|webauthn"
@@ -176,7 +171,7 @@ TIME_NAME = re.compile(
 )
 #: Tables in which an app records what its users do.
 LOG_TABLE = re.compile(
-    r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal)$"
+    r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$"
 )
 TITLE = ("title", "name", "subject", "label", "summary", "headline", "display_name")
 BODY = ("description", "content", "body", "text", "excerpt", "notes", "note", "comment", "message", "abstract")  # fmt: skip

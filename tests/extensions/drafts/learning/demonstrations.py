@@ -11,7 +11,7 @@ from pathlib import Path
 from tests import servers
 
 FOLDER = Path(__file__).with_name("pairs")
-APPS = ("mlflow", "label-studio", "calibre-web", "pgadmin4", "strapi", "superset")
+APPS = ("mlflow", "label-studio", "calibre-web", "pgadmin4", "strapi", "superset", "directus")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ DEMONSTRATIONS: Mapping[str, tuple[Sequence[int], Sequence[str]]] = {
     "pgadmin4": ((1, 4, 15, 17), ("--admin", "Administrator")),
     "strapi": ((1, 4, 10, 12), ("--admin", "none")),
     "superset": ((1, 4, 5, 7, 8, 10), ()),
+    "directus": ((1, 3, 5, 7, 11), ()),
 }
 
 
@@ -27,7 +28,7 @@ DEMONSTRATIONS: Mapping[str, tuple[Sequence[int], Sequence[str]]] = {
     ("app", "engine"),
     [
         *((app, "sqlite") for app in DEMONSTRATIONS),
-        *((app, "postgresql") for app in ("mlflow", "label-studio", "pgadmin4", "superset")),
+        *((app, "postgresql") for app in ("mlflow", "label-studio", "pgadmin4", "superset", "directus")),
     ],
 )
 def test_learned_and_built_in_profiles_are_proven(

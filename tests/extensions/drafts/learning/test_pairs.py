@@ -25,6 +25,7 @@ DIFFERENT = {
             *(("calibre-web", number) for number in (8, 16, 18)),
             *(("strapi", number) for number in (8, 9, 10, 12, 13, 26, 27, 31)),
             *(("superset", number) for number in (5, 8, 10)),
+            *(("directus", number) for number in (5, 8, 11)),
         ],
         "this action alone does not show which users are admins",
     ),
