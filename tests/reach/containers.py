@@ -49,7 +49,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-exit_command_delay = 10
+exit_command_delay = 60
 tmp_dir = "{folder}/tmp"
 image_copy_tmp_dir = "{folder}/tmp"
 [network]
@@ -213,8 +213,8 @@ class Podman:
         options |= {"ready": "ready for connections", "variables": variables, "volume": image.volumes[0]}
         return self.start(image, **options)
 
-    def app(self, folder: Path, **options: Any) -> Container:
-        """Start a container of an app that sees ``folder`` of this machine as ``/data``, with ``options`` of ``start``."""
+    def app(self, folder: Path | None = None, **options: Any) -> Container:
+        """Start a container of an app whose ``/data`` is ``folder`` of this machine or a volume, with ``options`` of ``start``."""
         return self.start(images.app(), volume="/data", folder=folder, **{"service": "app"} | options)
 
     def start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,8 +15,17 @@ import pymysql
 import pytest
 
 from tests import servers
+from tests.reach import containers
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def docker(podman):
+    """Provide podman to Docker's client; without it, skip the test, or fail in CI."""
+    if not shutil.which("docker"):
+        servers.skip_or_fail("no docker (Debian package docker.io)")
+    return podman
 
 
 def run(*words, status=0):
@@ -103,10 +113,8 @@ def test_container_stops_starts_and_is_replaced(podman):
     podman.run("container", "exists", container.name, status=1)
 
 
-def test_client_of_docker_uses_the_containers(podman, tmp_path):
-    if not shutil.which("docker"):
-        servers.skip_or_fail("no docker")
-    container = podman.app(tmp_path, project="blog", service="web", labels={"a.label": "x y"})
+def test_client_of_docker_uses_the_containers(docker, tmp_path):
+    container = docker.app(tmp_path, project="blog", service="web", labels={"a.label": "x y"})
     selection = ["--filter", "label=com.docker.compose.project=blog", "--format", "{{.Names}}"]
     assert run("docker", "ps", *selection) == f"{container.name}\n"
     (description,) = json.loads(run("docker", "inspect", container.name))
@@ -121,7 +129,7 @@ def test_client_of_docker_uses_the_containers(podman, tmp_path):
     run("docker", "exec", container.name, "sh", "-c", "exit 3", status=3)
 
 
-def test_log_has_output_of_server(postgresql_container):
+def test_log_has_output_of_server(docker, postgresql_container):
     result = subprocess.run(["docker", "logs", postgresql_container.name], capture_output=True, check=True)
     assert b"ready to accept connections" in result.stderr
 
@@ -131,3 +139,16 @@ def test_files_are_only_in_folder_of_run(podman):
     assert paths["graphRoot"] == str(podman.folder / "storage")
     assert paths["runRoot"] == str(podman.folder / "run")
     assert Path(podman.environment["CONTAINERS_CONF"]).is_relative_to(podman.folder)
+
+
+def test_end_leaves_no_process_mount_and_file(docker):
+    server = containers._start_service()
+    other = containers.Podman(server.folder)
+    container = other.app(bridge=True)
+    environment = os.environ | other.environment
+    subprocess.run(["docker", "exec", container.name, "true"], check=True, env=environment)
+    server.stop()
+    assert not server.folder.exists()
+    processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    assert str(server.folder) not in processes
+    assert str(server.folder) not in Path("/proc/mounts").read_text()
