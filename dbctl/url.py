@@ -97,20 +97,19 @@ class Url(Struct, frozen=True, kw_only=True):
     options: str = ""  #: the text after ``?``, without ``via``
     #: how this process reaches the host, or the machine with the path: ``ssh:bastion docker:shop-db``; empty: directly
     via: str = ""
+    #: the address with a route that this path of this machine stands for, as messages show it; empty: it has none
+    routed: str = ""
     has_no_scheme: bool = False  #: whether it is a path without a scheme, which does not determine the engine
 
     @property
     def is_file(self) -> bool:
         """Whether it is a local file."""
-        entry = find_engine(self.engine)
-        return entry is not None and entry.kind == "file" and not self.via
+        return self._kind == "file" and not self.via
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a local folder."""
-        entry = find_engine(self.engine)
-        is_folder = entry is not None and entry.kind == "folder" and not self.path.startswith(S3_PREFIX)
-        return is_folder and not self.via
+        return self._kind == "folder" and not self.via
 
     @property
     def is_local(self) -> bool:
@@ -118,11 +117,24 @@ class Url(Struct, frozen=True, kw_only=True):
         return self.is_file or self.is_folder
 
     @property
+    def has_routed_path(self) -> bool:
+        """Whether it is a path at the end of a route."""
+        return bool(self.via) and self._kind in {"file", "folder"}
+
+    @property
+    def _kind(self) -> str:
+        """Where the database is, as the entry of its engine; empty: it is in storage, or the engine is unknown."""
+        entry = find_engine(self.engine)
+        return "" if entry is None or self.path.startswith(S3_PREFIX) else entry.kind
+
+    @property
     def has_placeholder(self) -> bool:
         """Whether the name of an instance is part of the address."""
         return PLACEHOLDER in self.path + self.options + self.via
 
     def __str__(self) -> str:
+        if self.routed:
+            return self.routed
         if self.is_folder:
             return f"{self.engine}:{self.path}"
         entry = find_engine(self.engine)

@@ -37,8 +37,8 @@ class UnreachableError(DbctlError, status=Exit.UNREACHABLE):
 
 
 class RoutedPathError(UnreachableError):
-    sentence = "cannot open {target}: dbctl reaches no file or folder by {via}"
-    remedy = "It did not use {path} of this machine. Run dbctl where the file is."
+    sentence = "cannot open {target}: {path} is on another machine ({via})"
+    remedy = "Run dbctl on that machine."
 
 
 class CascadeUnreachableError(DbctlError, status=Exit.UNREACHABLE):
@@ -93,6 +93,11 @@ class ChangedWhileReadError(DbctlError, status=Exit.BUSY):
 
 class ReadOnlyError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{target} is read-only: {reason}", "{hint}"
+
+
+class RoutedReadOnlyError(ReadOnlyError, status=Exit.REFUSED):
+    sentence = "{target} is read-only: {path} is on another machine ({via})"
+    remedy = "Nothing was changed. Run dbctl on that machine."
 
 
 class PrivilegeMissingError(DbctlError, status=Exit.REFUSED):

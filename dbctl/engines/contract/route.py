@@ -1,12 +1,20 @@
-"""The route to a database that has no address on this machine: an extension opens it; servers have a socket on this machine then."""
+"""The route to a database that has no address on this machine.
+
+An extension opens it. A server has a socket on this machine then, and a path in a volume of a container is one of this machine.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from dbctl.errors.connection import RoutedPathError, UnreachableError
+from msgspec import structs
+
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import RoutedPathError, RoutedReadOnlyError, UnreachableError
 from dbctl.url import Url
 
 
@@ -27,6 +35,14 @@ class Routes(ABC):
         """
 
     @abstractmethod
+    def find_path(self, url: Url, target: str) -> Path | None:
+        """Return the path on this machine of a file or folder; None: it is on another machine.
+
+        Raises:
+            UnreachableError: it is in a container, and not in a volume that this machine has.
+        """
+
+    @abstractmethod
     def find_fault(self, url: Url, target: str) -> UnreachableError | None:
         """Return why a connection that used the route of ``url`` failed; None: the route works, or has not been opened."""
 
@@ -42,14 +58,57 @@ def open_socket(url: Url, target: str, name: str) -> Path:
 
 
 def locate_path(url: Url, target: str) -> Path:
-    """Return the path of a file or folder on this machine; the path of an address with a route is one of another machine.
+    """Return the path of a file or folder on this machine.
 
     Raises:
-        RoutedPathError: the address has a route.
+        RoutedPathError: it is on another machine.
+        Others, as ``Routes.find_path``.
     """
-    if url.via:
+    path = _find_path(url, target)
+    if path is None:
         raise RoutedPathError(target=target, path=url.path, via=url.via)
-    return Path(url.path)
+    return path
+
+
+def locate_writable_path(url: Url, target: str) -> Path:
+    """Return the path as ``locate_path``, for a change.
+
+    Raises:
+        RoutedReadOnlyError: it is on another machine.
+        Others, as ``Routes.find_path``.
+    """
+    path = _find_path(url, target)
+    if path is None:
+        raise RoutedReadOnlyError(target=target, path=url.path, via=url.via)
+    return path
+
+
+def _find_path(url: Url, target: str) -> Path | None:
+    return _load_routes(url).find_path(url, target) if url.via else Path(url.path)
+
+
+class LocalAddresses(Mapping[str, Url]):
+    """Addresses of databases by name; from its first use on, one in a volume of a container is a path of this machine."""
+
+    def __init__(self, urls: Mapping[str, Url], app: str) -> None:
+        self._urls, self._app = dict(urls), app
+        self._routed = {name for name, url in urls.items() if url.has_routed_path}
+
+    def __getitem__(self, name: str) -> Url:
+        if name in self._routed:
+            self._routed.remove(name)
+            # It keeps its route if this fails: opening it then raises the error.
+            with suppress(DbctlError):
+                url, target = self._urls[name], f"{self._app}/{name}"
+                if path := _load_routes(url).find_path(url, target):
+                    self._urls[name] = structs.replace(url, path=str(path), via="", routed=str(url))
+        return self._urls[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._urls)
+
+    def __len__(self) -> int:
+        return len(self._urls)
 
 
 def create_unreachable_error(

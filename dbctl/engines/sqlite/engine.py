@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.engines.contract.route import locate_path
+from dbctl.engines.contract.route import locate_path, locate_writable_path
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -35,7 +35,7 @@ class SQLiteEngine(Engine):
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.database import SQLiteWriter
 
-        path = locate_path(url, target)
+        path = locate_writable_path(url, target)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
         return SQLiteWriter(path, target, options)

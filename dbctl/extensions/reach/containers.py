@@ -65,7 +65,7 @@ def find_container(machine: Machine, part: str, target: str) -> Container:
         RouteError: none is running, several match, or its program is missing or may not be used.
     """
     kind, _, name = part.partition(":")
-    finder = _Kubernetes if kind == "kubernetes" else _Docker
+    finder = _Kubernetes if kind == "kubernetes" else Docker
     return finder(machine, part, target, kind).find(name)
 
 
@@ -125,27 +125,50 @@ class _Finder:
         return Container(self._machine, self._part, command, address, has_relay)
 
 
-class _Docker(_Finder):
+class Docker(_Finder):
     """Docker, Podman and Compose."""
 
-    def find(self, name: str) -> Container:
+    def inspect(self, name: str, *, is_running: bool = True) -> Any:
+        """Return the description of a container; of a service, perhaps of a stopped one, unless ``is_running``."""
         if self._part.startswith("compose:"):
-            name = self._find_service(name)
+            name = self._find_service(name, is_running=is_running)
         (container,) = msgspec.json.decode(self._run("container", "inspect", name))
+        return container
+
+    def describe_machine(self) -> str:
+        """Return name and kernel of the machine with the containers, as ``uname -nr``."""
+        fields = ".Host.Hostname .Host.Kernel" if self._program == "podman" else ".Name .KernelVersion"
+        columns = " ".join(f"{{{{{field}}}}}" for field in fields.split())
+        return self._run("info", "--format", columns).decode().strip()
+
+    def read_volume_options(self, name: str) -> Any:
+        """Return what is mounted where a volume is while a container uses it; empty: nothing."""
+        (volume,) = msgspec.json.decode(self._run("volume", "inspect", name))
+        return volume.get("Options")
+
+    def exec_words(self, container: Any) -> Sequence[str]:
+        """Return the program that runs another one in a container, with input."""
+        return [self._program, "exec", "-i", container["Id"]]
+
+    def find(self, name: str) -> Container:
+        container = self.inspect(name)
         if not container["State"]["Running"]:
             state = container["State"].get("Status") or "stopped"
             raise ContainerStoppedError(**self._facts, reason=f"the container is {state}")
         networks = (container["NetworkSettings"].get("Networks") or {}).values()
         addresses = [network["IPAddress"] for network in networks if network.get("IPAddress")]
-        return self._create([self._program, "exec", "-i", container["Id"]], next(iter(addresses), ""))
+        return self._create(self.exec_words(container), next(iter(addresses), ""))
 
-    def _find_service(self, name: str) -> str:
+    def _find_service(self, name: str, *, is_running: bool) -> str:
         project, _, service = name.rpartition("/")
         filters = [f"label={_SERVICE}={service}", *([f"label={_PROJECT}={project}"] if project else [])]
         words = [word for text in filters for word in ("--filter", text)]
         columns = f'{{{{.ID}}}} {{{{index .Labels "{_PROJECT}"}}}}'
         columns = columns if self._program == "podman" else f'{{{{.ID}}}} {{{{.Label "{_PROJECT}"}}}}'
-        lines = self._run("ps", "--no-trunc", *words, "--format", columns).decode().splitlines()
+        words += ["--no-trunc", "--format", columns]
+        lines = self._run("ps", *words).decode().splitlines()
+        if not (lines or is_running):
+            lines = self._run("ps", "--all", *words).decode().splitlines()
         containers = [
             (identifier, f"compose:{owner}/{service}")
             for identifier, _, owner in (line.partition(" ") for line in lines)

@@ -53,3 +53,28 @@ class ContainerStoppedError(RouteError):
 class ContainerShellError(RouteError):
     can_pass = False
     remedy = "Use an image with bash, socat or nc, or publish the port of the server on this machine."
+
+
+class VolumeMissingError(RouteError):
+    remedy = "Mount a volume or a folder of the machine in the container, and move the file there; or run dbctl in the container."
+
+
+class FileMountError(RouteError):
+    remedy = (
+        "All files of a database must be in one mount: mount the folder of {path}, instead of single files."
+    )
+
+
+class VolumeForeignError(RouteError):
+    remedy = (
+        "Its container does not run on {place} itself, but in a virtual machine or elsewhere: run dbctl in the container,"
+        " or write ssh:HOST before it in via."
+    )
+
+
+class VolumeDeniedError(RouteError):
+    remedy = "Run dbctl as a user who may read the volume on {place}, such as root."
+
+
+class PodFileError(RouteError):
+    remedy = "Run dbctl in the pod."

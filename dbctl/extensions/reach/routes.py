@@ -16,6 +16,7 @@ from dbctl.extensions.reach.containers import Container, find_container
 from dbctl.extensions.reach.errors import RouteError
 from dbctl.extensions.reach.machines import Machine, SshMachine, choose_reason
 from dbctl.extensions.reach.relay import Relay
+from dbctl.extensions.reach.volumes import locate
 from dbctl.files import temp
 from dbctl.url import DEFAULT_PORTS, Url
 
@@ -98,6 +99,11 @@ class OpenRoutes(Routes):
                 self._routes[url.via] = Route(url.via, target)
             port = url.port or DEFAULT_PORTS[url.engine]
             return self._routes[url.via].open_socket(url.host or LOOPBACK, port, name, target)
+
+    def find_path(self, url: Url, target: str) -> Path | None:
+        if url.via.startswith("ssh:"):
+            return None
+        return Path(locate(Machine(), url.via, url, target))
 
     def find_fault(self, url: Url, target: str) -> UnreachableError | None:
         route = self._routes.get(url.via)

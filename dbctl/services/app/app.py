@@ -13,6 +13,7 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.engines.contract.engine import Engine, OpenOptions
+from dbctl.engines.contract.route import LocalAddresses, locate_writable_path
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ConcurrentChangeError, InterruptedWriteError, ReadOnlyError
 from dbctl.errors.usage import (
@@ -61,7 +62,12 @@ class App:
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
             for name, url in databases.items()
         }
-        self.configured = structs.replace(configured, databases=urls)
+        self.configured = structs.replace(
+            configured,
+            databases=LocalAddresses(urls, configured.name)
+            if any(url.via for url in urls.values())
+            else urls,
+        )
         #: by name, the replicas from which databases are read, instead of their own servers
         self.replicas = configured.replicas if configured.reads_replicas else {}
         self.session = session
@@ -251,15 +257,19 @@ class App:
         return section
 
     def require_primary(self, name: str) -> None:
-        """Refuse to change a database that is read from its replica.
+        """Refuse to change a database that is read from its replica, or from a file of another machine.
 
         Raises:
-            ReplicaReadOnlyError: it is.
+            ReplicaReadOnlyError: it is read from its replica.
+            RoutedReadOnlyError: it is a file of another machine; or why its route cannot be opened.
         """
         if name in self.replicas:
             from dbctl.errors.operations import ReplicaReadOnlyError
 
             raise ReplicaReadOnlyError(target=self.target(name))
+        url = self.configured.databases.get(name)
+        if url and url.has_routed_path:
+            locate_writable_path(url, self.target(name))
 
     def reader(
         self, name: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
