@@ -226,6 +226,7 @@ def run_program(
     watch: ProgramWatch,
     reads: bool = False,
     writes: bool = False,
+    source: IO[bytes] | None = None,
 ) -> Iterator[ClientProgram]:
     """Run a program; it is killed at the end of the block, if still running.
 
@@ -235,12 +236,13 @@ def run_program(
         watch: how to monitor it.
         reads: whether it gets an input pipe; otherwise its input is empty.
         writes: whether it gets an output pipe; otherwise its output is discarded.
+        source: a file that is its input, instead of a pipe.
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
             argv,
             env={**_environment(), **environment},
-            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
             stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone

@@ -133,12 +133,19 @@ class Engine(ABC):
 
     @abstractmethod
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
         """Verify a dump that ``Dumps.dump`` of this engine created, without changing it.
 
         ``quick`` skips slow checks: the comparison of indexes with tables, or decompression, which needs free space for the
-        size of the file.
+        size of the file. ``server`` is an address whose container may have the client programs that this machine lacks.
 
         Raises:
             NotADatabaseError, CorruptError: it cannot be opened.

@@ -6,7 +6,7 @@ An extension opens it. A server has a socket on this machine then, and a path in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -40,6 +40,16 @@ class Routes(ABC):
 
         Raises:
             UnreachableError: it is in a container, and not in a volume that this machine has.
+        """
+
+    @abstractmethod
+    def wrap_program(self, url: Url, target: str, argv: Sequence[str]) -> Sequence[str] | None:
+        """Return the program of this machine that runs ``argv``, with the same input and output, in the container at the end of the route.
+
+        None: the route ends at a machine, on which dbctl runs no program of the server.
+
+        Raises:
+            UnreachableError: a part of the route cannot be opened.
         """
 
     @abstractmethod
@@ -109,6 +119,11 @@ class LocalAddresses(Mapping[str, Url]):
 
     def __len__(self) -> int:
         return len(self._urls)
+
+
+def wrap_program(url: Url, target: str, argv: Sequence[str]) -> Sequence[str] | None:
+    """Return the program that runs ``argv`` in the container of an address; None: it has none. See ``Routes.wrap_program``."""
+    return _load_routes(url).wrap_program(url, target, argv) if url.via else None
 
 
 def create_unreachable_error(

@@ -51,9 +51,16 @@ class MySQLEngine(ServerEngine):
         return MySQLRestoreTarget(url, target)
 
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
-        del quick, make_temp_dir
+        del quick, make_temp_dir, server
         with self._require_driver(target):
             from dbctl.engines.mysql.load import verify_dump
         return verify_dump(path, dump.metadata, target)

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import cast
 
 from dbctl import signals
@@ -79,7 +80,9 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
     def require_programs(self) -> bool:
         version = self._connection.session.info.server_version // 10000
         for program in ("pg_dump", "pg_restore", "psql"):
-            dump_programs.find_program(program, self._connection.target, min_version=version)
+            dump_programs.find_program(
+                program, self._connection.target, min_version=version, url=self._connection.url
+            )
         return True
 
     def read_role_passwords(self) -> Mapping[str, str]:
@@ -91,10 +94,10 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         form, tables = request.form or "custom", request.tables
         session, target = self._connection.session, self._connection.target
         server = session.info.server_version // 10000
-        tool = dump_programs.find_program("pg_dump", target, min_version=server)
-        decoder = None
-        if form == "custom":
-            decoder = dump_programs.find_program("pg_restore", target, min_version=server)
+        find = partial(
+            dump_programs.find_program, target=target, min_version=server, url=self._connection.url
+        )
+        tool, decoder = find("pg_dump"), find("pg_restore") if form == "custom" else None
         omits_subscriptions = server < SUBSCRIPTION_OWNERS <= tool.major
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
@@ -127,7 +130,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 # The server may end this session.
                 with self._connection.translate_errors(SEARCH_PATH):
                     metadata = self._metadata(session, scope)
-                metadata |= {"client": dump_programs.read_version(tool.path), "format": form}
+                metadata |= {"client": tool.version, "format": form}
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
                 copy_output(client, file, follower.feed, compressor, expected, request.progress)
                 if client.finish():
@@ -271,7 +274,7 @@ def follow_dump(reader: dump_programs.Tool | None, target: str) -> Iterator[Foll
         return
     watch = subprocesses.ProgramWatch(target, NO_BACKUP)
     with subprocesses.run_program(
-        [str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True
+        reader.wrap(target, ["--file=-"]), reader.environment, watch=watch, reads=True, writes=True
     ) as client:
         follower = FollowingReader(client)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
+from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -27,12 +31,14 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.operations import ReplicaConflictError
 from dbctl.errors.usage import UrlInvalidError
-from dbctl.files import subprocesses
+from dbctl.files import limited_program, subprocesses
 from dbctl.model import Struct
+from dbctl.url import Url
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
 #: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
 _MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+MAX_VERSION_BYTES = 1 << 10
 SUCCESS_CLASSES = ("00", "01", "02")  #: classes of SQLSTATE codes: success, warning, no data
 #: libpq options that do not locate the server, or that are passed in another way.
 OMITTED_OPTIONS = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
@@ -50,21 +56,64 @@ OPTION_VERSIONS = {
 }
 
 
+#: Runs a program with the password that is the first line of its input: other users can see arguments.
+_READ_AND_RUN = 'IFS= read -r PGPASSWORD; export PGPASSWORD; exec "$@"'
+
+
 class Tool(Struct, frozen=True, kw_only=True):
     path: Path
-    major: int  #: major version; it reads dumps of this version and of older ones
+    version: str  #: as it prints it
+    url: Url | None = (
+        None  #: the address of the server in whose container it runs; None: it runs on this machine
+    )
+
+    @property
+    def major(self) -> int:
+        """Its major version; it reads dumps of this version and of older ones."""
+        return major_version(self.version)
+
+    def wrap(self, target: str, arguments: Sequence[str], before: Sequence[str] = ()) -> Sequence[str]:
+        """Return the words that run it; ``before`` are words that precede it in its container."""
+        words = [str(self.path), *arguments]
+        return (self.url and wrap_program(self.url, target, [*before, *words])) or words
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Further variables for ``run_program``: those of the client of the container, which are of no fixed names."""
+        return os.environ if self.url else {}
 
 
-def find_program(program: str, target: str, *, min_version: int) -> Tool:
+def find_program(program: str, target: str, *, min_version: int, url: Url | None = None) -> Tool:
     """Return the installed program that best suits major version ``min_version`` of a server or dump.
 
     The same version is preferred, since the tools of that server can read its output. A newer version also works, an
-    older one does not.
+    older one does not. If no installed one does, that in the container of the server at ``url`` is returned, if it has one.
 
     Raises:
         ClientMissingError: the program is not installed.
         ClientOldError: all installed versions are too old.
     """
+    try:
+        return _find_installed(program, target, min_version)
+    except (ClientMissingError, ClientOldError):
+        if url and (tool := _find_in_container(program, target, url)) and tool.major >= min_version:
+            return tool
+        raise
+
+
+def _find_in_container(program: str, target: str, url: Url) -> Tool | None:
+    words = wrap_program(url, target, [program, "--version"])
+    try:
+        output = (
+            limited_program.run(words, seconds=CONNECT_SECONDS, max_bytes=MAX_VERSION_BYTES) if words else b""
+        )
+    except limited_program.ProgramFailedError:
+        return None
+    version = _parse_version(output.decode(errors="replace"))
+    return Tool(path=Path(program), version=version, url=url) if version else None
+
+
+def _find_installed(program: str, target: str, min_version: int) -> Tool:
     paths = dict[int, Path]()
     for pattern in subprocesses.POSTGRESQL_FOLDERS:
         for path in sorted(Path("/").glob(f"{pattern.lstrip('/')}/{program}")):
@@ -85,12 +134,16 @@ def find_program(program: str, target: str, *, min_version: int) -> Tool:
             required=min_version,
             **product,
         )
-    return Tool(path=suitable[1], major=suitable[0])
+    return Tool(path=suitable[1], version=read_version(suitable[1]))
 
 
 def read_version(path: Path) -> str:
     """Return the version of a program; empty if it does not print one."""
-    match = _VERSION.search(subprocesses.read_version(path))
+    return _parse_version(subprocesses.read_version(path))
+
+
+def _parse_version(output: str) -> str:
+    match = _VERSION.search(output)
     return match[0].removeprefix("(PostgreSQL) ") if match else ""
 
 
@@ -152,10 +205,24 @@ def run_client(
     writes: bool = False,
 ) -> Iterator[subprocesses.ClientProgram]:
     """Run a program that connects like ``session``; ``settings`` are further variables of its environment."""
+    if tool.url:
+        with _run_in_container(
+            tool,
+            tool.url,
+            arguments,
+            session,
+            database,
+            target,
+            instead=instead,
+            settings=settings,
+            writes=writes,
+        ) as client:
+            yield client
+        return
     with (
         _write_connection_files(session, database, tool) as (connection, environment),
         subprocesses.run_program(
-            [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+            tool.wrap(target, ["--no-password", f"--dbname={connection}", *arguments]),
             {**environment, **settings},
             watch=subprocesses.ProgramWatch(
                 target,
@@ -167,6 +234,43 @@ def run_client(
             writes=writes,
         ) as client,
     ):
+        yield client
+
+
+@contextmanager
+def _run_in_container(
+    tool: Tool,
+    url: Url,
+    arguments: Sequence[str],
+    session: Session,
+    database: str,
+    target: str,
+    *,
+    instead: str,
+    settings: Mapping[str, str],
+    writes: bool,
+) -> Iterator[subprocesses.ClientProgram]:
+    """Run a program in the container of its server, to which it connects as ``session`` does, from inside."""
+    name, password = f"dbctl {database}"[:63], session.info.password
+    if "\n" in password:
+        raise UrlInvalidError(
+            reason="its password contains a line break, which cannot be passed to a container"
+        )
+    connection = make_conninfo(
+        host=url.host or "127.0.0.1", port=session.info.port, user=session.info.user, dbname=database
+    )
+    variables = {"LC_ALL": "C", "PGAPPNAME": name, **settings}
+    before = ["sh", "-c", _READ_AND_RUN, "sh", "env", *(f"{key}={text}" for key, text in variables.items())]
+    with subprocesses.run_program(
+        tool.wrap(target, ["--no-password", f"--dbname={connection}", *arguments], before),
+        tool.environment,
+        watch=subprocesses.ProgramWatch(
+            target, instead, lambda: probe_program(session, name), session.server_address
+        ),
+        reads=True,
+        writes=writes,
+    ) as client:
+        client.write(f"{password}\n".encode())
         yield client
 
 

@@ -51,12 +51,19 @@ class PostgreSQLEngine(ServerEngine):
         return PostgreSQLRestoreTarget(url, target)
 
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
         del quick, make_temp_dir
         with self._require_driver(target):
             from dbctl.engines.postgresql.load import verify_dump
-        return verify_dump(path, dump.metadata, target)
+        return verify_dump(path, dump.metadata, target, server)
 
     @property
     def script_dialect(self) -> ScriptDialect:

@@ -39,6 +39,7 @@ from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
 from dbctl.model import Struct
 from dbctl.progress import Progress, no_progress
+from dbctl.url import Url
 
 #: Seconds between two checks for connected sessions; a terminated session takes some milliseconds to end.
 POLL_SECONDS = 0.05
@@ -160,6 +161,7 @@ def open_text(
     metadata: Mapping[str, str],
     target: str,
     *,
+    url: Url | None = None,
     min_version: int = 0,
     atomic: bool = True,
     progress: Progress = no_progress,
@@ -170,6 +172,7 @@ def open_text(
         path: the dump.
         metadata: the metadata of the dump.
         target: ``app/database``, for messages.
+        url: the address of the server, in whose container pg_restore may run; None: none.
         min_version: the major version of the psql that reads the text, which may not support the output of a newer pg_restore.
         atomic: whether it is loaded in one transaction.
         progress: receives the completed share.
@@ -181,14 +184,21 @@ def open_text(
         yield read_gzip(path, target, progress)
         return
     tool = dump_programs.find_program(
-        "pg_restore", target, min_version=max(min_version, major_version(metadata.get("client", "")))
+        "pg_restore", target, min_version=max(min_version, major_version(metadata.get("client", ""))), url=url
     )
     # Without this option, each large object is a separate transaction.
     options = ["--single-transaction"] if atomic else []
     watch = subprocesses.ProgramWatch(target, UNCHANGED)
-    with subprocesses.run_program(
-        [str(tool.path), *options, "--file=-", str(path)], {}, watch=watch, writes=True
-    ) as client:
+    with (
+        path.open("rb") as source,
+        subprocesses.run_program(
+            tool.wrap(target, [*options, "--file=-"]),
+            tool.environment,
+            watch=watch,
+            writes=True,
+            source=source,
+        ) as client,
+    ):
         yield _read_archive(client, path, target, progress)
 
 
@@ -205,11 +215,16 @@ def _read_archive(
         raise CorruptError(target=target, reason=f"{path.name}: {messages[0].rpartition('error: ')[2]}")
 
 
-def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVerification:
-    """Read a whole dump and count its rows; only a server can determine its schema."""
+def verify_dump(
+    path: Path, metadata: Mapping[str, str], target: str, server: Url | None = None
+) -> DumpVerification:
+    """Read a whole dump and count its rows; only a server can determine its schema.
+
+    ``server`` is an address in whose container pg_restore may run.
+    """
     scanner = DumpScanner()
     try:
-        with open_text(path, metadata, target) as blocks:
+        with open_text(path, metadata, target, url=server) as blocks:
             for block in blocks:
                 scanner.feed(block)
     except CorruptError as error:
@@ -268,7 +283,7 @@ def begin_psql(
     decoder = 0 if metadata.get("format") == "plain" else major_version(metadata.get("client", ""))
     session, target = place.session, place.target
     tool = dump_programs.find_program(
-        "psql", target, min_version=max(session.info.server_version // 10000, decoder)
+        "psql", target, min_version=max(session.info.server_version // 10000, decoder), url=session.url
     )
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with dump_programs.run_client(
@@ -348,6 +363,7 @@ class DumpLoader(Struct, frozen=True, kw_only=True):
             path,
             dump.metadata,
             target,
+            url=self.place.session.url,
             min_version=psql.tool.major,
             atomic=self.atomic,
             progress=self.request.progress,

@@ -127,6 +127,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 class Session(psycopg.Connection[Row]):
     """A connection on which a signal cancels the statement, also on the server, and on which silence is limited."""
 
+    url: Url
     parameters: Mapping[str, str]  #: of libpq
     opening_seconds: float  #: time limit until the session is ready
     timeout: float = math.inf  #: seconds that the server may take to answer; a statement may take longer
@@ -283,7 +284,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
     )
     own_backends.add(session.pgconn.backend_pid)
     try:
-        session.parameters, session.opening_seconds, session.timeout = parameters, seconds, timeout
+        session.url, session.parameters = url, parameters
+        session.opening_seconds, session.timeout = seconds, timeout
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
         register_plain_types(session)

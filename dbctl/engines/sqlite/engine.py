@@ -76,9 +76,16 @@ class SQLiteEngine(Engine):
         return () if file_locks.is_write_locked(path) else files.list_partial_files(path)
 
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
-        del dump, make_temp_dir
+        del dump, make_temp_dir, server
         from dbctl.engines.sqlite.database import SQLiteReader
         from dbctl.engines.sqlite.dump import SQLiteDumps
 

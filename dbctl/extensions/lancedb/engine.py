@@ -82,9 +82,16 @@ class LanceEngine(Engine):
         return FolderDumps(folder, target)
 
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
-        del dump
+        del dump, server
         from dbctl.extensions.lancedb import dump as archives
 
         return (

@@ -51,10 +51,14 @@ class Container(Struct, frozen=True):
     address: str = ""  #: at which its machine may reach it; empty: unknown
     has_relay: bool = True  #: whether it can run ``_RELAY``
 
+    def wrap(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return the program of this machine that runs ``argv`` in the container, with the same input and output."""
+        return self.machine.wrap([*self.command, *argv])
+
     def build_relay(self, host: str, port: int) -> Sequence[str]:
         """Return the program whose input and output are a connection to an address that the container reaches."""
         if self.has_relay:
-            return self.machine.wrap([*self.command, "sh", "-c", _RELAY, "relay", host, str(port)])
+            return self.wrap(["sh", "-c", _RELAY, "relay", host, str(port)])
         return self.machine.build_relay(self.address, port)
 
 

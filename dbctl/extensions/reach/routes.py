@@ -74,6 +74,10 @@ class Route:
                 ) from error
         return self._relays[key].path
 
+    def wrap_program(self, argv: Sequence[str]) -> Sequence[str] | None:
+        """Return the program that runs ``argv`` in the container at the end; None: it has none."""
+        return self._end.wrap(argv) if isinstance(self._end, Container) else None
+
     def find_fault(self, target: str) -> UnreachableError | None:
         """Return why a connection failed; None: no program of a connection failed."""
         for relay in self._relays.values():
@@ -95,10 +99,17 @@ class OpenRoutes(Routes):
 
     def open_socket(self, url: Url, target: str, name: str) -> Path:
         with self._lock:
-            if url.via not in self._routes:
-                self._routes[url.via] = Route(url.via, target)
             port = url.port or DEFAULT_PORTS[url.engine]
-            return self._routes[url.via].open_socket(url.host or LOOPBACK, port, name, target)
+            return self._open(url, target).open_socket(url.host or LOOPBACK, port, name, target)
+
+    def wrap_program(self, url: Url, target: str, argv: Sequence[str]) -> Sequence[str] | None:
+        with self._lock:
+            return self._open(url, target).wrap_program(argv)
+
+    def _open(self, url: Url, target: str) -> Route:
+        if url.via not in self._routes:
+            self._routes[url.via] = Route(url.via, target)
+        return self._routes[url.via]
 
     def find_path(self, url: Url, target: str) -> Path | None:
         if url.via.startswith("ssh:"):

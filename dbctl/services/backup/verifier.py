@@ -196,12 +196,14 @@ class BackupVerifier:
             if member.form != "dump":
                 return []  # other content has no checks
             engine, dump = registry.load_engine(member.engine), member.dump
-            temp_dir = partial(reader.temp_dir, member)
-            verification = engine.verify_dump(path, dump, target, quick=self._quick, make_temp_dir=temp_dir)
+            server, temp_dir = trial_server(self._app, member), partial(reader.temp_dir, member)
+            verification = engine.verify_dump(
+                path, dump, target, quick=self._quick, make_temp_dir=temp_dir, server=server
+            )
             # Only a server can check the rest.
             if not (self._quick or verification.problems or member.only or verification.schema):
                 request = LoadRequest(path=path, dump=dump, timeout=self._app.timeout, roles=WITHOUT_ROLES)
-                with engine.trial_restore(trial_server(self._app, member), request, target) as trial:
+                with engine.trial_restore(server, request, target) as trial:
                     verification = trial.verification
         except ENVIRONMENT_ERRORS:
             raise

@@ -292,9 +292,16 @@ class ToyEngine(Engine):
         raise NotSupportedError(feature=f"restoring {target}", subject=self.title, hint=f"Copy {url}.")
 
     def verify_dump(
-        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+        self,
+        path: Path,
+        dump: Dump,
+        target: str,
+        *,
+        quick: bool,
+        make_temp_dir: TempDirFactory = temp_dir,
+        server: Url | None = None,
     ) -> DumpVerification:
-        del path, dump, quick, make_temp_dir
+        del path, dump, quick, make_temp_dir, server
         raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
 
 

@@ -103,7 +103,7 @@ class SchemaDumper(PostgreSQLDumper):
         """
         session, target = self._connection.session, self._connection.target
         version = session.info.server_version // 10000
-        tool = dump_programs.find_program("pg_dump", target, min_version=version)
+        tool = dump_programs.find_program("pg_dump", target, min_version=version, url=session.url)
         arguments = [
             *self.list_arguments("plain", (), scope),
             "--schema-only",
