@@ -33,6 +33,7 @@ OPENERS = {
     "engines/file_locks.py": "files under /proc",
     "extensions/adopt/mysql.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
+    "engines/postgresql/load.py": "files of backups",
     "engines/mysql/swap.py": "the script in a safety backup",
     "files/codecs.py": "dumps of servers",
     "extensions/adopt/postgresql.py": "private copies of dumps",

@@ -13,11 +13,11 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
-from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (

@@ -26,11 +26,12 @@ from dbctl.model import Struct
 #: The labels by which Compose marks the containers of a service.
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: Connects standard input and output to HOST and PORT with what the container has; the end of either direction ends both, so that no
-#: session of the server outlives its client.
-_RELAY = """if command -v bash > /dev/null; then
-  exec bash -c 'exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
-cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; exit 0' relay "$1" "$2"
-elif command -v socat > /dev/null; then exec socat - "TCP:$1:$2"
+#: session of the server outlives its client. The server is often process 1 of the container, which inherits orphans, and PostgreSQL takes
+#: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them.
+_RELAY = """if command -v socat > /dev/null; then exec socat - "TCP:$1:$2"
+elif command -v bash > /dev/null; then
+  exec bash -c 'trap "" PIPE; exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
+cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; wait; exit 0' relay "$1" "$2"
 else exec nc "$1" "$2"
 fi"""
 #: Succeeds in a container that can run ``_RELAY``.

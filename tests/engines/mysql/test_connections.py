@@ -785,7 +785,7 @@ def test_client_programs_get_the_same_tls_options(mode):
         (mysql, f'ssl-mode="{mode.upper()}"'),
         (mariadb, {"disabled": 'ssl="0"', "preferred": ""}.get(mode, 'ssl="1"')),
     ):
-        with dump_programs.write_connection_files(url, server) as option:
+        with dump_programs.write_connection_files(url, "larder/pantry", server) as option:
             text = Path(option.partition("=")[2]).read_text()
         assert expected in text
         assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))

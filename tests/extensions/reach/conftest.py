@@ -24,7 +24,7 @@ def dbctl(tmp_path, runtime):
 
     def run(*words, status=0, environment=None):
         result = subprocess.run(
-            [sys.executable, "-m", "dbctl", *map(str, words)],
+            [*run.program, *map(str, words)],
             check=False,
             capture_output=True,
             text=True,
@@ -35,5 +35,6 @@ def dbctl(tmp_path, runtime):
         assert status in {None, result.returncode}, result.stderr
         return result
 
+    run.program = [sys.executable, "-m", "dbctl"]
     run.runtime = runtime
     return run

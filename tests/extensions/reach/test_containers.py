@@ -1,0 +1,148 @@
+"""Servers in containers without a published port, through the clients of Docker and Podman, and behind SSH."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from urllib.parse import quote
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+#: Runs dbctl without the client programs that distributions install side by side.
+WITHOUT_CLIENTS = """
+from dbctl.files import subprocesses
+subprocesses.POSTGRESQL_FOLDERS = ()
+from dbctl.__main__ import run
+run()
+"""
+#: The programs of a machine that reaches containers, and has no database.
+PROGRAMS = ("bash", "cat", "docker", "env", "podman", "rm", "sh", "ssh", "runc", "conmon", "nsenter")
+
+
+def address_of(container, via, *, database="shopdb"):
+    """Return the address of a server that only the inside of its container has."""
+    engine, prefix = (
+        ("mysql", "MARIADB") if "MARIADB_USER" in container.variables else ("postgresql", "POSTGRES")
+    )
+    user, password = (container.variables[f"{prefix}_{name}"] for name in ("USER", "PASSWORD"))
+    return f"{engine}://{user}:{quote(password, safe='')}@127.0.0.1/{database}?via={quote(via, safe=':/')}"
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def container(request):
+    return request.getfixturevalue(f"{request.param}_container")
+
+
+def configure(folder, address):
+    (folder / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "{address}"\nbackup.repository = "backups"\n'
+    )
+
+
+@pytest.fixture
+def table(dbctl, container):
+    """Provide a table of two rows with a unique name."""
+    name = f"t_{os.urandom(4).hex()}"
+    if "MARIADB_USER" in container.variables:
+        words = ("mariadb", "-uroot", f"-p{container.variables['MARIADB_ROOT_PASSWORD']}", "shopdb")
+    else:
+        words = ("psql", "-q", "-U", "shop", "shopdb")
+    container.execute(
+        *words,
+        text=f"create table {name} (id integer primary key, name varchar(20)); insert into {name} values (1, 'one'), (2, 'two');",
+    )
+    yield name
+    container.execute(*words, text=f"drop table if exists {name};")
+
+
+@pytest.mark.parametrize(
+    "part", ["docker:{name}", "podman:{id}", "compose:shop/{service}", "compose:{service}"]
+)
+def test_rows_are_read_and_written(dbctl, podman, container, table, part):
+    service = "mysql" if "MARIADB_USER" in container.variables else "db"
+    via = part.format(name=container.name, id=container.id, service=service)
+    address = address_of(container, via)
+    dbctl("data", "set", table, "1", "name=uno", "--url", address, "--yes")
+    rows = json.loads(dbctl("data", "rows", table, "--url", address, "-o", "json").stdout)
+    assert [row["name"] for row in rows["data"]["items"]] == ["uno", "two"]
+
+
+def test_container_on_another_machine(dbctl, ssh_hosts, podman, container, table):
+    ssh_hosts.inner.set_environment({"PATH": os.environ["PATH"], **podman.environment})
+    address = address_of(container, f"ssh:bastion ssh:inner docker:{container.name}")
+    assert "two" in dbctl("data", "rows", table, "--url", address).stdout
+
+
+def test_backup_drill_and_restore(dbctl, podman, container, table, tmp_path):
+    configure(tmp_path, address_of(container, f"docker:{container.name}"))
+    dbctl("backup", "create")
+    dbctl("data", "delete", table, "1", "--yes")
+    if "MARIADB_USER" in container.variables:
+        # The user of the official image may create no other database, which a drill and a restore need.
+        assert "GRANT ALL ON" in dbctl("restore", "apply", "latest", "--yes", status=6).stderr
+        return
+    dbctl("backup", "drill")
+    dbctl("restore", "apply", "latest", "--yes")
+    assert "one" in dbctl("data", "rows", table).stdout
+
+
+def test_programs_of_the_container_run_if_this_machine_has_none(
+    dbctl, podman, postgresql_container, tmp_path, monkeypatch
+):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in PROGRAMS:
+        if path := shutil.which(name):
+            (programs / name).symlink_to(path)
+    container = postgresql_container
+    words = ("psql", "-q", "-U", "shop", "shopdb")
+    container.execute(*words, text="create table inside as select i as id from generate_series(1, 1000) i;")
+    try:
+        configure(tmp_path, address_of(container, f"docker:{container.name}"))
+        monkeypatch.setenv("PATH", str(programs))
+        dbctl.program = [sys.executable, "-c", WITHOUT_CLIENTS]
+        for form in ("custom", "plain"):
+            dbctl("backup", "create", "--format", form)
+            container.execute(*words, text="delete from inside where id <= 900;")
+            dbctl("backup", "verify", "--deep")
+            dbctl("restore", "apply", "latest", "--yes")
+            assert container.execute(*words, "-At", "-c", "select count(*) from inside").strip() == "1000"
+    finally:
+        container.execute(*words, text="drop table inside;")
+
+
+def test_container_without_a_shell_is_reached_by_its_address(dbctl, podman):
+    container = podman.postgresql(bridge=True, shells=())
+    assert dbctl(
+        "data", "query", "select 1 as one", "--url", address_of(container, f"docker:{container.name}")
+    )
+
+
+def test_killed_command_leaves_no_session_and_does_not_disturb_the_server(
+    dbctl, podman, postgresql_container
+):
+    """The server is process 1 of its container, and takes a relay that a signal ended for a crashed session."""
+    container, sleep = postgresql_container, f"select pg_sleep(60) as a_{os.urandom(4).hex()}"
+    address = address_of(container, f"docker:{container.name}")
+    words = ("psql", "-U", "shop", "shopdb", "-At", "-c", f"select count(*) from pg_stat_activity where query like '%{sleep[-8:]}%' and pid <> pg_backend_pid()")  # fmt: skip
+    process = subprocess.Popen([*dbctl.program, "data", "query", sleep, "--url", address], env={**os.environ, "DBCTL_STATE": "off"})  # fmt: skip
+    wait_until(lambda: container.execute(*words).strip() == "1")
+    process.kill()
+    process.wait()
+    # The server notices a lost client of a running statement when it writes.
+    container.execute("psql", "-U", "shop", "shopdb", "-c", "select pg_cancel_backend(pid) from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()")  # fmt: skip
+    wait_until(lambda: container.execute(*words).strip() == "0")
+    assert "terminated by signal" not in container.log
+
+
+def wait_until(is_true):
+    deadline = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
