@@ -1,12 +1,14 @@
-"""What a dump cannot contain or load, and the empty schemas that it needs."""
+"""What a dump cannot contain or load, the empty schemas that it needs, and its text for an older server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_SCHEMA, of_no_extension
+from dbctl.engines.postgresql.dump_programs import END, LONGEST_LINE, LOOK_BACK
 from dbctl.engines.postgresql.properties import quote_literal
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.sql.catalog import Row, ident
@@ -317,3 +319,85 @@ def _do_statement(body: str) -> str:
     while mark in body:
         mark = f"{mark[:-1]}_$"
     return f"do {mark} {body} {mark};"
+
+
+#: Settings of the head, by the version that introduced them.
+_SETTING_VERSIONS = {b"transaction_timeout": 17}
+#: The version in which sequences may be unlogged.
+SEQUENCE_PERSISTENCE = 15
+_PERSISTENCE = re.compile(
+    rb'( AS IDENTITY \(\n    SEQUENCE NAME (?:[^\n"]|"(?:[^"]|"")*")+\n)    (?:UN)?LOGGED\n'
+)
+_HEAD_END = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
+
+
+def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
+    """Remove the transaction around a dump, and settings and options that the server version does not support.
+
+    A program writes those of its own version, even into the dump of an older server.
+
+    Raises:
+        ValueError: the dump begins a transaction and does not commit it.
+    """
+    buffer, blocks = b"", _remove_persistence(blocks) if version < SEQUENCE_PERSISTENCE else iter(blocks)
+    for block in blocks:
+        buffer += block
+        if _HEAD_END.search(buffer) or len(buffer) > LONGEST_LINE:
+            break
+    for name, since in _SETTING_VERSIONS.items():
+        if version < since:
+            buffer = buffer.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
+    head, begin, buffer = buffer.partition(b"\nBEGIN;\n")
+    if not begin or not _HEAD_END.search(buffer):
+        yield head + begin + buffer
+        yield from blocks
+        return
+    yield head + b"\n"
+    for block in blocks:
+        yield buffer[:-LOOK_BACK]
+        buffer = buffer[-LOOK_BACK:] + block
+    text, commit, end = buffer.rpartition(b"\nCOMMIT;\n\n--" + END)
+    if END in buffer and not commit:
+        raise ValueError("a transaction without COMMIT")
+    yield text + (b"\n--" + END if commit else b"") + end
+
+
+def _remove_persistence(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove LOGGED and UNLOGGED from the identity sequences of a dump; they are described before all rows."""
+    text, blocks = b"", iter(blocks)
+    for block in blocks:
+        text += block
+        begin = text.find(b"; Type: TABLE DATA; ")
+        end = begin if begin >= 0 else max(0, text.rfind(b"\n--\n"))  # between two statements
+        yield _PERSISTENCE.sub(rb"\1", text[:end])
+        text = text[end:]
+        if begin >= 0:
+            break
+    yield text
+    yield from blocks
+
+
+_ROWS = re.compile(rb"COPY .* FROM stdin;")
+#: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
+_TAIL = re.compile(
+    rb"-- Name: .*; Type: (?:CHECK CONSTRAINT|CONSTRAINT|FK CONSTRAINT|INDEX|INDEX ATTACH|TRIGGER|RULE|POLICY|ROW SECURITY|STATISTICS|PUBLICATION TABLE); "
+)
+
+
+def remove_tail(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove the part of a dump that follows its rows."""
+    in_rows, in_tail, remainder = False, False, b""
+    for block in blocks:
+        output, (*lines, remainder) = list[bytes](), (remainder + block).split(b"\n")
+        for line in lines:
+            if in_rows:
+                in_rows = line != b"\\."
+            elif not in_tail:
+                in_rows = _ROWS.fullmatch(line) is not None
+                in_tail = _TAIL.match(line) is not None
+            if not in_tail:
+                output.append(line + b"\n")
+            elif line == END.strip():
+                output.append(b"--" + END)
+        yield b"".join(output)
+    yield remainder if not in_tail else b""

@@ -14,7 +14,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dbctl.engines.contract.route import wrap_program
-from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
@@ -421,52 +420,6 @@ def create_missing_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield from blocks
 
 
-def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
-    """Remove the transaction around a dump, and settings and options that the server version does not support.
-
-    A program writes those of its own version, even into the dump of an older server.
-
-    Raises:
-        ValueError: the dump begins a transaction and does not commit it.
-    """
-    buffer, blocks = b"", _remove_persistence(blocks) if version < SEQUENCE_PERSISTENCE else iter(blocks)
-    for block in blocks:
-        buffer += block
-        if _HEAD_END.search(buffer) or len(buffer) > LONGEST_LINE:
-            break
-    for name, since in _SETTING_VERSIONS.items():
-        if version < since:
-            buffer = buffer.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
-    head, begin, buffer = buffer.partition(b"\nBEGIN;\n")
-    if not begin or not _HEAD_END.search(buffer):
-        yield head + begin + buffer
-        yield from blocks
-        return
-    yield head + b"\n"
-    for block in blocks:
-        yield buffer[:-LOOK_BACK]
-        buffer = buffer[-LOOK_BACK:] + block
-    text, commit, end = buffer.rpartition(b"\nCOMMIT;\n\n--" + END)
-    if END in buffer and not commit:
-        raise ValueError("a transaction without COMMIT")
-    yield text + (b"\n--" + END if commit else b"") + end
-
-
-def _remove_persistence(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Remove LOGGED and UNLOGGED from the identity sequences of a dump; they are described before all rows."""
-    text, blocks = b"", iter(blocks)
-    for block in blocks:
-        text += block
-        begin = text.find(b"; Type: TABLE DATA; ")
-        end = begin if begin >= 0 else max(0, text.rfind(b"\n--\n"))  # between two statements
-        yield _PERSISTENCE.sub(rb"\1", text[:end])
-        text = text[end:]
-        if begin >= 0:
-            break
-    yield text
-    yield from blocks
-
-
 def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
     """Return a statement that creates the schema named in the first group of a match, if it is missing."""
     # IF NOT EXISTS would require the privilege to create schemas even if the schema exists.
@@ -477,14 +430,6 @@ def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
     )
 
 
-#: Settings of the head, by the version that introduced them.
-_SETTING_VERSIONS = {b"transaction_timeout": 17}
-#: The version in which sequences may be unlogged.
-SEQUENCE_PERSISTENCE = 15
-_PERSISTENCE = re.compile(
-    rb'( AS IDENTITY \(\n    SEQUENCE NAME (?:[^\n"]|"(?:[^"]|"")*")+\n)    (?:UN)?LOGGED\n'
-)
-_HEAD_END = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
 _SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
 #: Comments of the public schema and of extensions. Only their owners can set them, and they are set already.
 _COMMENT = re.compile(
@@ -500,51 +445,3 @@ _NEXT_STATEMENT = re.compile(
 def unquote_name(name: bytes) -> str:
     text = name.decode(errors="surrogateescape")
     return text[1:-1].replace('""', '"') if text.startswith('"') else text
-
-
-#: Statements that create the types of columns.
-_TYPES = f"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
-  where {IN_USER_SCHEMA}
-union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
-  from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-  where e.extname <> 'plpgsql' order by e.oid)
-union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
-    case t.typtype when 'e' then (select format('enum (%s)', string_agg(quote_literal(l.enumlabel), ', ' order by l.enumsortorder))
-        from pg_catalog.pg_enum l where l.enumtypid = t.oid)
-      else (select format('(%s)', string_agg(format('%I %s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum))
-        from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) end)
-  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  left join pg_catalog.pg_class c on c.oid = t.typrelid
-  where (t.typtype = 'e' or c.relkind = 'c') and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)
-union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
-  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)"""
-_ROWS = re.compile(rb"COPY .* FROM stdin;")
-#: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
-_TAIL = re.compile(
-    rb"-- Name: .*; Type: (?:CHECK CONSTRAINT|CONSTRAINT|FK CONSTRAINT|INDEX|INDEX ATTACH|TRIGGER|RULE|POLICY|ROW SECURITY|STATISTICS|PUBLICATION TABLE); "
-)
-
-
-def format_type_statements(session: Session) -> str:
-    """Return statements that create, in an empty database, the types that tables of this database may use."""
-    return "\n".join(str(sql) for (sql,) in session.run(_TYPES))
-
-
-def remove_tail(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Remove the part of a dump that follows its rows."""
-    in_rows, in_tail, remainder = False, False, b""
-    for block in blocks:
-        output, (*lines, remainder) = list[bytes](), (remainder + block).split(b"\n")
-        for line in lines:
-            if in_rows:
-                in_rows = line != b"\\."
-            elif not in_tail:
-                in_rows = _ROWS.fullmatch(line) is not None
-                in_tail = _TAIL.match(line) is not None
-            if not in_tail:
-                output.append(line + b"\n")
-            elif line == END.strip():
-                output.append(b"--" + END)
-        yield b"".join(output)
-    yield remainder if not in_tail else b""

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.dump_statements import RoleFilter
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
@@ -374,3 +375,27 @@ class Roles(ServerRoles[Role]):
             for role in roles:
                 with suppress(psycopg.Error):
                     self._session.run(f"drop role {ident(role.name)}")
+
+
+#: Statements that create the types of columns.
+_TYPES = f"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
+  where {IN_USER_SCHEMA}
+union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
+  from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+  where e.extname <> 'plpgsql' order by e.oid)
+union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
+    case t.typtype when 'e' then (select format('enum (%s)', string_agg(quote_literal(l.enumlabel), ', ' order by l.enumsortorder))
+        from pg_catalog.pg_enum l where l.enumtypid = t.oid)
+      else (select format('(%s)', string_agg(format('%I %s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum))
+        from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) end)
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  left join pg_catalog.pg_class c on c.oid = t.typrelid
+  where (t.typtype = 'e' or c.relkind = 'c') and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)
+union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)"""
+
+
+def format_type_statements(session: Session) -> str:
+    """Return statements that create, in an empty database, the types that tables of this database may use."""
+    return "\n".join(str(sql) for (sql,) in session.run(_TYPES))

@@ -30,7 +30,6 @@ from dbctl.engines.contract.dumps import (
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, read_scope
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
-from dbctl.engines.postgresql.dump_programs import format_type_statements
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.load import LoadTarget, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
@@ -194,7 +193,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                     head = ""
                     if dump.is_partial:
                         with server.open_session(server.url) as live:
-                            head = format_type_statements(live)
+                            head = database_properties.format_type_statements(live)
                     verification = restore.load(url, roles, head)
                     yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 

@@ -16,8 +16,13 @@ from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.connection import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
-from dbctl.engines.postgresql.dump_limits import RESTORE_DEFAULT_PRIVILEGES, empty_statement, row_count_check
-from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas, remove_tail
+from dbctl.engines.postgresql.dump_limits import (
+    RESTORE_DEFAULT_PRIVILEGES,
+    empty_statement,
+    remove_tail,
+    row_count_check,
+)
+from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas
 from dbctl.engines.postgresql.foreign import scratch_role
 from dbctl.engines.postgresql.foreign.statement_filter import make_statement_filter
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases

@@ -429,12 +429,7 @@ def _parse_url(url: Url) -> tuple[dict[str, str], str]:
 
 
 def _open_route(url: Url, target: str, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters that replace host and port by the socket of the route to them.
-
-    Raises:
-        UrlInvalidError: they request a connection that libpq does not make through a socket.
-        UnreachableError: a part of the route cannot be opened.
-    """
+    """Return the parameters that replace host and port by the socket of the route; refuse those that it would void."""
     named = {name for name, _text in parse_qsl(url.options)}
     if "," in url.host or named & {"host", "hostaddr", "port", "service"}:
         raise UrlInvalidError(reason="an address with via has one host, and no option for it")

@@ -25,7 +25,8 @@ from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql import dump_programs, properties
-from dbctl.engines.postgresql.dump_programs import END, adapt_to_server
+from dbctl.engines.postgresql.dump_limits import adapt_to_server
+from dbctl.engines.postgresql.dump_programs import END
 from dbctl.engines.postgresql.load import swap_lock_key
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql.catalog import ident

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dbctl.engines.contract.schema import WRITE_LOCK
-from dbctl.engines.postgresql import dump_programs, lint
+from dbctl.engines.postgresql import dump_limits, lint
 from dbctl.engines.postgresql.catalog import (
     COPIED_TABLES,
     IN_USER_SCHEMA,
@@ -169,7 +169,7 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
         new: this name.
         ignored: the name of a table that is left out.
     """
-    encoded = dump_programs.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
+    encoded = dump_limits.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
     text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
     entries = _list_entries(text, ignored)
     if new:
