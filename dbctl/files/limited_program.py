@@ -50,7 +50,7 @@ def run(argv: Sequence[str], *, seconds: float, max_bytes: int, stdin: bytes = b
         input_file.seek(0)
         with _start(argv, stdin=input_file, stderr=error_file) as process:
             output = _read(process, seconds, max_bytes)
-        if reason := _describe_status(process.returncode):
+        if reason := describe_status(process.returncode):
             raise ProgramFailedError(reason, error_lines=read_last_lines(error_file))
         return output
 
@@ -89,7 +89,7 @@ def run_logged(
             reason = _watch(process, tail, seconds, ends_at_signal=ends_at_signal)
     except ProgramFailedError as error:
         return LoggedProgram(str(error))
-    reason = reason or _describe_status(process.returncode)
+    reason = reason or describe_status(process.returncode)
     return LoggedProgram(reason, process.returncode, bytes(tail.output), tail.byte_count)
 
 
@@ -141,7 +141,7 @@ def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _describe_status(status: int | None) -> str:
+def describe_status(status: int | None) -> str:
     """Return why a status is a failure; empty for 0."""
     if not status:
         return ""

@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any
 
 import pymysql
+from msgspec import structs
 from pymysql.constants import CLIENT
 
 from dbctl.engines.contract.route import create_unreachable_error, open_socket
@@ -90,6 +91,8 @@ def unreachable_error(error: pymysql.Error, target: str, url: Url) -> Unreachabl
     if match := _NO_DATABASE.match(reason):
         instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
     can_pass = error_number(error) not in LOGIN_REFUSED
+    if error_number(error) not in CLIENT_ERRORS:  # the server answered, so its route works
+        url = structs.replace(url, via="")
     return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
 
 

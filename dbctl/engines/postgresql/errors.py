@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg
+from msgspec import structs
 
 from dbctl.engines.contract.route import create_unreachable_error
 from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
@@ -76,6 +77,11 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
         reason = lines[0].rpartition("FATAL:")[2].strip()
         grant = f"GRANT CONNECT ON DATABASE {ident(url.path)} TO {ident(url.user) if url.user else 'USER'};"
         return UnreachableError(target=target, reason=reason, hint=f"As its owner or a superuser: {grant}")
+    if url.via:  # without the socket of the route
+        reason = reason.partition(" failed: ")[2] or reason
+    # libpq writes two spaces only after the severity in an answer of the server, which shows that the route works.
+    if ":  " in reason:
+        url = structs.replace(url, via="")
     can_pass = not _LOGIN_REFUSED.search(reason)
     return create_unreachable_error(url, target, reason, CHECK_URL, can_pass=can_pass)
 

@@ -25,6 +25,7 @@ RETRY_SECONDS = 0.25
 #: Why a server that starts refuses a connection.
 STARTING = re.compile(
     r"Connection refused|No such file or directory|the database system is (?:starting up|not yet accepting)"
+    r"|Session open refused by peer"  # of ssh, which shares a connection that the user opened, and reports no more
 )
 
 

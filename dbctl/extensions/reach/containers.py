@@ -19,7 +19,7 @@ from dbctl.extensions.reach.errors import (
     RouteError,
     RouteProgramMissingError,
 )
-from dbctl.extensions.reach.machines import Machine
+from dbctl.extensions.reach.machines import Machine, choose_reason
 from dbctl.files import limited_program
 from dbctl.model import Struct
 
@@ -61,6 +61,17 @@ class Container(Struct, frozen=True):
         if self.has_relay:
             return self.wrap(["sh", "-c", _RELAY, "relay", host, str(port)])
         return self.machine.build_relay(self.address, port)
+
+    def explain_relay(
+        self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
+    ) -> RouteError:
+        """Return the error of a connection to an address, whose program ended with ``lines``; see ``Machine.explain_relay``."""
+        if not self.has_relay:
+            return self.machine.explain_relay(target, part, lines, (self.address, address[1]))
+        if failure := self.machine.explain(target, lines):
+            return failure
+        reason, command = choose_reason(lines), self.machine.describe([*self.command, "true"])
+        return RouteError(target=target, part=part, reason=reason, command=command)
 
 
 def find_container(machine: Machine, part: str, target: str) -> Container:

@@ -33,6 +33,27 @@ class SshDeniedError(RouteError):
     remedy = "dbctl asks for no password. Load a key into the agent with ssh-add, or name one in ~/.ssh/config; then this must succeed: {command}"
 
 
+class SshHostUnknownError(RouteError):
+    remedy = "Correct the host in via, or name it in ~/.ssh/config; then this must succeed: {command}"
+
+
+class SshUnreachableError(RouteError):
+    remedy = "Start its SSH server, and check address, port and firewalls; then this must succeed: {command}"
+
+
+class ForwardingDeniedError(RouteError):
+    can_pass = False
+    remedy = "The administrator of {place} can allow it: AllowTcpForwarding and PermitOpen in sshd_config, restrict and no-port-forwarding in authorized_keys. Then this must connect: {command}"
+
+
+class RoutedServerRefusedError(RouteError):
+    remedy = "Start the server, and check host and port in the URL, which are as {place} sees them; then this must connect: {command}"
+
+
+class RouteLostError(RouteError):
+    remedy = "The next command opens the route again. If it is lost often, find out what ends this: {command}"
+
+
 class ContainerAccessError(RouteError):
     remedy = "Start the service of {program}, or run dbctl as a user who may use it; then this must succeed: {command}"
 

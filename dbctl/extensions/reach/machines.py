@@ -6,15 +6,20 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl.extensions.reach.errors import (
+    ForwardingDeniedError,
     HostKeyChangedError,
     HostKeyUnknownError,
+    RoutedServerRefusedError,
     RouteError,
+    RouteLostError,
     RouteProgramMissingError,
     SshDeniedError,
+    SshHostUnknownError,
+    SshUnreachableError,
 )
 from dbctl.files import limited_program
 
@@ -22,8 +27,29 @@ from dbctl.files import limited_program
 OPEN_SECONDS, MAX_BYTES = 60.0, 16 << 20
 #: Messages of ssh that only repeat that something failed.
 _VAGUE = re.compile(r"(?i)stdio forwarding|kex_exchange_identification|UNKNOWN port 65535")
-#: Options of every ssh: it asks nothing, and a dead connection ends.
-_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
+#: What ssh reports, each with the reason of its error; the first that matches counts.
+_KEY_CHANGED = {
+    r"REVOKED HOST KEY": "known_hosts revokes the host key",
+    r"Host key for (\S+) has changed": "the host key of {} has changed",
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key has changed",
+}
+_KEY_UNKNOWN = {
+    r"No \S+ host key is known for (\S+)": "the host key of {} is not in known_hosts",
+    r"Host key verification failed": "the host key is not in known_hosts",
+}
+_DENIED = {r"(\S+: Permission denied \(.*\))": "{}", r"(Too many authentication failures)": "{}"}
+_HOST_UNKNOWN = {r"(Could not resolve hostname .*)": "{}"}
+_FORWARDING_DENIED = {r"open failed: (administratively prohibited)": "forwarding of connections is {}"}
+_UNREACHABLE = {r"(connect to (?:host|address) .*)": "{}", r"(banner exchange: .*)": "{}"}
+#: What the host reports about an address behind it.
+_OPEN_FAILED = r"open failed: connect failed: (.*)"
+#: How ssh reports the end of an open connection.
+_LOST = r"Connection to .* closed|not responding|Connection reset|Broken pipe|SIG[A-Z]+|mux_client_read_packet|Connection closed by"
+#: Options of every ssh: it asks nothing, a dead connection ends, and nothing else of the user's configuration is started.
+_OPTIONS = (
+    "BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no", "ClearAllForwardings=yes",
+    "RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "LogLevel=INFO",
+)  # fmt: skip
 #: Seconds after its last use until a connection of this process ends by itself; the process ends it earlier.
 _IDLE_SECONDS = 60
 #: Connects standard input and output to an address; the end of either direction ends both.
@@ -40,8 +66,35 @@ copy(server, client)
 
 
 def choose_reason(lines: Sequence[str]) -> str:
-    """Return the last line that states why a program failed."""
-    return next((line for line in reversed(lines) if line and not _VAGUE.search(line)), lines[-1])
+    """Return the last line that states why a program failed, without control characters."""
+    line = next((line for line in reversed(lines) if line and not _VAGUE.search(line)), lines[-1])
+    return _clean(line)
+
+
+def _find_reason(text: str, reasons: Mapping[str, str]) -> str:
+    """Return the reason of the first pattern that a text matches; empty if it matches none."""
+    for pattern, reason in reasons.items():
+        if match := re.search(pattern, text):
+            return reason.format(*map(_clean, match.groups()))
+    return ""
+
+
+def _explain_host_key(text: str, facts: Mapping[str, str]) -> RouteError | None:
+    if reason := _find_reason(text, _KEY_CHANGED):
+        return HostKeyChangedError(reason=reason, **facts)
+    if reason := _find_reason(text, _KEY_UNKNOWN):
+        return HostKeyUnknownError(reason=reason, **facts)
+    return None
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _clean(text: str) -> str:
+    """Return a text of another machine without control characters."""
+    return "".join(sign for sign in text if sign.isprintable())
 
 
 class Machine:
@@ -57,6 +110,14 @@ class Machine:
     def build_relay(self, host: str, port: int) -> Sequence[str]:
         """Return the program whose input and output are a connection from the machine to an address."""
         return [sys.executable, "-ISc", _CONNECT, host, str(port)]
+
+    def describe(self, argv: Sequence[str]) -> str:
+        """Return the command line by which a person runs a program on the machine."""
+        return shlex.join(argv)
+
+    def describe_relay(self, host: str, port: int) -> str:
+        """Return the command line by which a person opens a connection from the machine to an address."""
+        return shlex.join(["nc", "-v", host, str(port)])
 
     def open(self, target: str) -> None:
         """Prepare ``wrap`` and ``build_relay``."""
@@ -75,6 +136,17 @@ class Machine:
         del target, lines
         return None
 
+    def explain_relay(
+        self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
+    ) -> RouteError:
+        """Return the error of a connection from the machine to an address, whose program ended with ``lines``."""
+        reason = choose_reason(lines)
+        facts = {"target": target, "part": part, "command": self.describe_relay(*address)}
+        if refused := re.search(r"\[Errno -?\d+\] (.*)", reason):
+            reason = f"{join_address(*address)}: {refused[1]}"
+            return RoutedServerRefusedError(reason=reason, place=self.place, **facts)
+        return RouteError(reason=reason, **facts)
+
     def read_report(self) -> Sequence[str]:
         """Return what the connection to the machine reported since the last call."""
         return []
@@ -88,10 +160,12 @@ class SshMachine(Machine):
         jumps = ["-J", ",".join(hosts[:-1])] if len(hosts) > 1 else []
         self.place, self._part = hosts[-1], " ".join(f"ssh:{host}" for host in hosts)
         destination = hosts[-1]
-        if match := re.fullmatch(r"(.+?|.*\]):(\d+)", destination):
-            destination = f"ssh://{match[1]}:{match[2]}"
-        self._words, self._destination = ["ssh", *_OPTIONS, *jumps], destination
-        self._command = shlex.join(["ssh", *jumps, destination])  # for hints
+        if re.fullmatch(r"([^:]+|.*\]):\d+", destination):
+            destination = f"ssh://{destination}"
+        options = [word for option in _OPTIONS for word in ("-o", option)]
+        self._words, self._destination = ["ssh", *options, *jumps], destination
+        self._jump_place = " or ".join(hosts[:-1])
+        self._person_words = ["ssh", *jumps, destination]
         self._log = folder / "ssh.log"  #: what the connection of this process reports
         #: the program that ends the connection of this process; empty: it uses one that the user's ssh keeps open (``ControlMaster``)
         self.closing_words: Sequence[str] = ()
@@ -103,23 +177,59 @@ class SshMachine(Machine):
         return [*self._words, self._destination, "--", shlex.join(argv)]
 
     def build_relay(self, host: str, port: int) -> Sequence[str]:
-        return [
-            *self._words,
-            "-W",
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-            self._destination,
-        ]
+        return [*self._words, "-W", join_address(host, port), self._destination]
+
+    def describe(self, argv: Sequence[str]) -> str:
+        return shlex.join([*self._person_words, *([shlex.join(argv)] if argv else [])])
+
+    def describe_relay(self, host: str, port: int) -> str:
+        # A connection that the user shares would hide why the host refuses.
+        alone = [] if self.closing_words else ["-S", "none"]
+        words = [*self._person_words[:-1], *alone, "-W", join_address(host, port), self._destination]
+        return shlex.join(words)
 
     def explain(self, target: str, lines: Sequence[str]) -> RouteError | None:
         text = "\n".join(lines)
-        facts = {"target": target, "part": self._part, "command": self._command}
-        if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
-            return HostKeyChangedError(reason="the host key has changed", **facts)
-        if "Host key verification failed" in text:
-            return HostKeyUnknownError(reason="the host key is not in known_hosts", **facts)
-        if denied := re.search(r"[^\n]*Permission denied \([^\n]*", text):
-            return SshDeniedError(reason=denied[0], **facts)
+        facts = {"target": target, "part": self._part, "command": self.describe([]), "place": self.place}
+        if failure := _explain_host_key(text, facts):
+            return failure
+        if reason := _find_reason(text, _DENIED):
+            return SshDeniedError(reason=reason, **facts)
+        if reason := _find_reason(text, _HOST_UNKNOWN):
+            return SshHostUnknownError(reason=reason, **facts)
+        if reason := _find_reason(text, _FORWARDING_DENIED):
+            return ForwardingDeniedError(reason=reason, **facts)
+        if reason := _find_reason(text, _UNREACHABLE):
+            return SshUnreachableError(reason=reason, **facts)
         return None
+
+    def explain_relay(
+        self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
+    ) -> RouteError:
+        text = "\n".join(lines)
+        facts = {
+            "target": target,
+            "part": part,
+            "command": self.describe_relay(*address),
+            "place": self.place,
+        }
+        if refused := re.search(_OPEN_FAILED, text):
+            reason = f"{join_address(*address)}, seen from {self.place}: {_clean(refused[1])}"
+            return RoutedServerRefusedError(reason=reason, **facts)
+        if failure := self.explain(target, lines):
+            if isinstance(failure, ForwardingDeniedError):
+                return ForwardingDeniedError(reason=failure.context["reason"], **facts)
+            return failure
+        if "Session open refused by peer" in text:
+            # A shared connection passes on no reason.
+            reason = (
+                f"{self.place} refuses a connection to {join_address(*address)}: Session open refused by peer"
+            )
+            return RoutedServerRefusedError(reason=reason, **facts)
+        if re.search(_LOST, text):
+            reason = f"the connection to {self.place} was lost: {choose_reason(lines)}"
+            return RouteLostError(reason=reason, **{**facts, "command": self.describe([])})
+        return RouteError(reason=choose_reason(lines), **facts)
 
     def read_report(self) -> Sequence[str]:
         if not self._log.exists():
@@ -174,6 +284,14 @@ class SshMachine(Machine):
             )
         if program.reason:
             lines = [program.reason, *self.read_report(), *self._ask_jumps()]
-            raise self.explain(target, lines) or RouteError(
-                target=target, part=self._part, reason=choose_reason(lines), command=self._command
-            )
+            raise self._explain_opening(target, lines)
+
+    def _explain_opening(self, target: str, lines: Sequence[str]) -> RouteError:
+        if failure := self.explain(target, lines):
+            if isinstance(failure, ForwardingDeniedError):
+                failure.context["place"] = self._jump_place
+            return failure
+        facts = {"target": target, "part": self._part, "command": self.describe([])}
+        if refused := re.search(_OPEN_FAILED, "\n".join(lines)):  # by the machine before
+            return SshUnreachableError(reason=f"{self.place}: {_clean(refused[1])}", **facts)
+        return RouteError(reason=choose_reason(lines), **facts)

@@ -6,7 +6,6 @@ input ends then.
 
 from __future__ import annotations
 
-import shlex
 import socket
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from dbctl.files.limited_program import read_last_lines
+from dbctl.files.limited_program import describe_status, read_last_lines
 
 #: Connections that wait to be accepted.
 _BACKLOG = 64
@@ -46,19 +45,23 @@ class Relay:
             raise
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def describe(self) -> str:
-        """Return the program of a connection as a command line."""
-        return shlex.join(self._argv)
-
     def find_failure(self) -> Sequence[str]:
-        """Return the last lines on standard error of a program that failed; none: all are running, or ended without an error."""
+        """Return the last lines on standard error of a program that failed; none: all are running, or ended without an error.
+
+        Each failure is returned once: it is that of one connection.
+        """
         deadline = time.monotonic() + _REPORT_SECONDS
         while True:
             with self._lock:
-                failures = [errors for program, errors in self._programs if program.poll()]
+                failures = [entry for entry in self._programs if entry[0].poll()]
                 is_running = any(program.poll() is None for program, _ in self._programs)
+                if failures:
+                    self._programs.remove(failures[-1])
             if failures:
-                return read_last_lines(failures[-1]) or [f"{self._argv[0]} failed without a message"]
+                program, errors = failures[-1]
+                with errors:
+                    lines = read_last_lines(errors)
+                return lines or [f"{self._argv[0]}: {describe_status(program.returncode)}"]
             if not is_running or time.monotonic() >= deadline:
                 return []
             time.sleep(_POLL_SECONDS)

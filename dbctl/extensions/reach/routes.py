@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dbctl.engines.contract.route import Routes
 from dbctl.errors.connection import UnreachableError
 from dbctl.extensions.reach.containers import Container, find_container
 from dbctl.extensions.reach.errors import RouteError
-from dbctl.extensions.reach.machines import Machine, SshMachine, choose_reason
+from dbctl.extensions.reach.machines import Machine, SshMachine
 from dbctl.extensions.reach.relay import Relay
 from dbctl.extensions.reach.volumes import locate
 from dbctl.files import temp
@@ -46,9 +47,13 @@ class Route:
         parts = via.split()
         hosts = [part.removeprefix("ssh:") for part in parts if part.startswith("ssh:")]
         with ExitStack() as stack:
-            self._folder = stack.enter_context(temp.folder(_runtime_folder(), PREFIX))
+            parent = _runtime_folder()
+            try:
+                self._folder = stack.enter_context(temp.folder(parent, PREFIX))
+            except OSError as error:
+                raise self._create_error(target, parent, error) from error
             self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
-            self._cleaner = _start_cleaner(self._folder, self._machine.closing_words)
+            stack.enter_context(_start_cleaner(self._folder, self._machine.closing_words))
             self._machine.open(target)
             self._end: Machine | Container = self._machine
             if len(parts) > len(hosts):
@@ -68,25 +73,25 @@ class Route:
                 folder.mkdir()
                 self._relays[key] = Relay(folder / name, self._end.build_relay(host, port))
             except OSError as error:
-                reason = f"{folder / name}: {error.strerror or error}"
-                raise RouteError(
-                    target=target, part=self._via, reason=reason, command="ls $XDG_RUNTIME_DIR"
-                ) from error
+                raise self._create_error(target, folder / name, error) from error
         return self._relays[key].path
 
     def wrap_program(self, argv: Sequence[str]) -> Sequence[str] | None:
         """Return the program that runs ``argv`` in the container at the end; None: it has none."""
         return self._end.wrap(argv) if isinstance(self._end, Container) else None
 
-    def find_fault(self, target: str) -> UnreachableError | None:
-        """Return why a connection failed; None: no program of a connection failed."""
-        for relay in self._relays.values():
-            if lines := relay.find_failure():
+    def _create_error(self, target: str, path: Path, error: OSError) -> RouteError:
+        command = shlex.join(["ls", "-ld", str(_runtime_folder())])
+        reason = f"{path}: {error.strerror or error}"
+        return RouteError(target=target, part=self._via, reason=reason, command=command)
+
+    def find_fault(self, host: str, port: int, target: str) -> UnreachableError | None:
+        """Return why a connection to an address failed; None: no program of a connection failed."""
+        for (relay_host, relay_port, _), relay in list(self._relays.items()):
+            if (relay_host, relay_port) == (host, port) and (lines := relay.find_failure()):
                 # A program that shares a connection does not learn why the host refused its request.
                 lines = [*lines, *self._machine.read_report()]
-                return self._machine.explain(target, lines) or RouteError(
-                    target=target, part=self._via, reason=choose_reason(lines), command=relay.describe()
-                )
+                return self._end.explain_relay(target, self._via, lines, (host, port))
         return None
 
 
@@ -96,11 +101,17 @@ class OpenRoutes(Routes):
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
         self._lock = threading.Lock()
+        #: routes of the parent process, which alone ends them
+        self._inherited: list[Mapping[str, Route]] = []
+        os.register_at_fork(after_in_child=self._leave_to_parent)
+
+    def _leave_to_parent(self) -> None:
+        self._inherited.append(self._routes)
+        self._routes, self._lock = {}, threading.Lock()
 
     def open_socket(self, url: Url, target: str, name: str) -> Path:
         with self._lock:
-            port = url.port or DEFAULT_PORTS[url.engine]
-            return self._open(url, target).open_socket(url.host or LOOPBACK, port, name, target)
+            return self._open(url, target).open_socket(*_read_address(url), name, target)
 
     def wrap_program(self, url: Url, target: str, argv: Sequence[str]) -> Sequence[str] | None:
         with self._lock:
@@ -118,7 +129,12 @@ class OpenRoutes(Routes):
 
     def find_fault(self, url: Url, target: str) -> UnreachableError | None:
         route = self._routes.get(url.via)
-        return route.find_fault(target) if route else None
+        return route.find_fault(*_read_address(url), target) if route else None
+
+
+def _read_address(url: Url) -> tuple[str, int]:
+    """Return host and port of a server, as the end of its route sees them."""
+    return url.host.strip("[]") or LOOPBACK, url.port or DEFAULT_PORTS[url.engine]
 
 
 ROUTES = OpenRoutes()
