@@ -124,7 +124,7 @@ def verify(session: Session, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
     After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
-    and rolls it back: exit 4 if a table refuses it.
+    and rolls it back: exit 4 if a table refuses it. So it does with a new user, whom it adds as dbctl users create does.
     """
     from dbctl.extensions.transfer.run import verify_transfer
 

@@ -26,6 +26,7 @@ from dbctl.extensions.transfer.portable.contract import Line, RowSource, WritePr
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
 from dbctl.extensions.transfer.tables import TransferTable
+from dbctl.extensions.transfer.user_trial import UserTrial, try_new_user
 from dbctl.model import ChangeResult, Closing, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app.change import Operation
 
@@ -188,6 +189,8 @@ def describe_digests(digests: Mapping[str, TableDigest]) -> list[TransferredTabl
     ]
 
 
+#: What a new user is, by outcome.
+_TRIALS = {"accepted": "is accepted", "refused": "is refused", "unknown": "could not be tried"}
 #: Keys of differing rows in a result.
 MAX_KEYS = 20
 
@@ -229,6 +232,9 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         str
     ] = ()  #: numbers of the destination that are behind its rows, so that new rows fail
     writes: Sequence[WriteProof] = ()  #: after the switch: whether tables of the destination accept new rows
+    new_user: UserTrial | None = (
+        None  #: after the switch: whether the destination accepts a new user of the app
+    )
 
     @property
     def closing(self) -> Closing:
@@ -242,19 +248,27 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         for outcome, text in texts.items():
             if count := sum(proof.outcome == outcome for proof in self.writes):
                 details.append(f"{count} {text}")
+        if self.new_user:
+            details.append(f"a new user {_TRIALS[self.new_user.outcome]}")
         return Closing(f"Compared {format_count(len(self.tables), 'table')}", details, is_timed=True)
 
     @property
     def status(self) -> Exit:
         """The exit code of the command."""
-        is_refused = any(proof.outcome == "refused" for proof in self.writes)
+        outcomes = [proof.outcome for proof in self.writes]
+        is_refused = "refused" in [*outcomes, self.new_user.outcome if self.new_user else ""]
         return Exit.OK if self.equal and not self.counters and not is_refused else Exit.CHECK_FAILED
 
     @property
     def remarks(self) -> Sequence[str]:
-        """The counters that are behind, and the tables that refuse new rows."""
+        """The counters that are behind, the tables that refuse new rows, and what was tried with a new user."""
         refused = [proof for proof in self.writes if proof.outcome == "refused"]
-        return [*self.counters, *(f"{proof.table} refuses new rows: {proof.reason}" for proof in refused)]
+        facts = self.new_user.facts if self.new_user else ()
+        return [
+            *self.counters,
+            *(f"{proof.table} refuses new rows: {proof.reason}" for proof in refused),
+            *facts,
+        ]
 
     def summary(self) -> Sequence[Row]:
         fields = ("table", "source_rows", "destination_rows", "equal", "missing", "changed", "extra")
@@ -271,7 +285,7 @@ def verify_transfer(endpoints: Endpoints) -> TransferVerification:
     """Compare the schema, the counters, and each table by count, by digest, and by key if they differ.
 
     A derived schema is compared as far as its statements were run, and with the schema that was copied. After the switch,
-    a row of each table with generated keys is inserted and rolled back.
+    a row of each table with generated keys is inserted and rolled back, and so is a user of the app.
 
     Raises:
         TransferDestinationMissingError: the destination does not exist.
@@ -313,6 +327,7 @@ def verify_transfer(endpoints: Endpoints) -> TransferVerification:
         objects=objects,
         counters=counters,
         writes=try_writes(endpoints) if is_switched else (),
+        new_user=try_new_user(endpoints) if is_switched else None,
     )
 
 

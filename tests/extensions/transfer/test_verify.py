@@ -108,6 +108,7 @@ def test_report_of_rows_that_differ(transfer, databases, tmp_path, path):
         "objects": [],
         "counters": [],
         "writes": [],
+        "new_user": None,
     }
 
 

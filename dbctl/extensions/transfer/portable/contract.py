@@ -447,3 +447,14 @@ class WriteProofs(ABC):
         The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
         remains used.
         """
+
+    @abstractmethod
+    def rolled_back_transaction(self, tables: Iterable[str]) -> AbstractContextManager[None]:
+        """Run a block in a transaction that ends with a rollback, after the deferred constraints of the server were checked.
+
+        Sequences of ``tables`` keep their numbers; an AUTO_INCREMENT column skips those that were used.
+
+        Raises:
+            ConstraintError: a deferred constraint refuses the rows.
+            PrivilegeMissingError: a sequence belongs to another role.
+        """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
@@ -121,12 +121,26 @@ class SqlWriteProofs(WriteProofs):
     def _try_row(self, table: str, sql: str, key: str) -> bool:
         """Insert a row, delete it, and roll both back; return whether there was a row."""
         number = None
-        with suppress(_UndoneError), self._db.transaction():
+        with self.rolled_back_transaction([table]):
             number = self._insert(table, sql, key)
             if number is not None:
+                self._check_constraints()  # those of a deleted row are not checked later
                 self._delete(f"delete from {self._catalog.quote_table(table)} where {key} = {number:d}")
-            raise _UndoneError
         return number is not None
+
+    @contextmanager
+    def rolled_back_transaction(self, tables: Iterable[str]) -> Iterator[None]:
+        with suppress(_UndoneError), self._db.transaction():
+            self._keep_sequences(tables)
+            yield
+            self._check_constraints()
+            raise _UndoneError
+
+    def _keep_sequences(self, tables: Iterable[str]) -> None:
+        """Make the numbers of sequences part of the transaction, if the engine has sequences."""
+
+    def _check_constraints(self) -> None:
+        """Check deferred constraints now, if the server has them."""
 
     def _quote(self, table: str, column: str) -> str:
         return self._catalog.quote_column(table, column, "")

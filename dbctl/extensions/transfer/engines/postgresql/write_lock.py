@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, read_scope
@@ -84,13 +84,19 @@ class PostgreSQLWriteProofs(SqlWriteProofs):
         self._connection = db.connection
 
     def _insert(self, table: str, sql: str, key: str) -> int | None:
-        for _, sequence in self._connection.fetch(SEQUENCES, {"table": self._catalog.quote_table(table)}):
-            ((increment,),) = self._connection.fetch(_INCREMENT, {"sequence": sequence})
-            # an altered sequence is part of the transaction: its next number is not used up
-            self._connection.run(f"alter sequence {sequence} increment by {increment}")
+        del table  # part of the statement
         rows = self._connection.fetch(f"{sql} returning {key}", writing=True)
-        self._connection.run("set constraints all immediate")
         return int(str(rows[0][0])) if rows else None
+
+    def _keep_sequences(self, tables: Iterable[str]) -> None:
+        for table in tables:
+            for _, sequence in self._connection.fetch(SEQUENCES, {"table": self._catalog.quote_table(table)}):
+                ((increment,),) = self._connection.fetch(_INCREMENT, {"sequence": sequence})
+                # an altered sequence is part of the transaction: its next number is not used up
+                self._connection.run(f"alter sequence {sequence} increment by {increment}")
+
+    def _check_constraints(self) -> None:
+        self._connection.run("set constraints all immediate")
 
     def _delete(self, sql: str) -> None:
         self._connection.execute_write(sql)
