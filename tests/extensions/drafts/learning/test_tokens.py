@@ -14,18 +14,21 @@ import pytest
 from dbctl.extensions.drafts.learning.lessons import RULES
 from dbctl.extensions.drafts.learning.recordings import ACTIONS
 from dbctl.files import toml
+from tests import servers
 from tests.databases import empty_database
 from tests.extensions.drafts.learning.demonstrations import find_pair
 
 HASH = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
 SCHEMA = f"""
     create table users (id integer primary key, username varchar(60) not null unique, password_hash varchar(100) not null,
-        api_key varchar(100), seen_at varchar(40));
+        api_key varchar(100), seen_at varchar(40), active boolean not null);
     create table api_tokens (id integer primary key, user_id integer not null references users (id), name varchar(60) not null,
-        start varchar(20), token varchar(200) not null, scopes varchar(100), kind varchar(20), created_at varchar(40) not null);
+        start varchar(20), token varchar(200) not null, scopes varchar(100), kind varchar(20), created_at varchar(40) not null,
+        revoked boolean);
     create table app_keys (id integer primary key, name varchar(60) not null, secret_key varchar(100) not null);
     create table audit_log (id integer primary key, at varchar(40) not null, line varchar(200) not null);
-    insert into users values (1, 'ada', '{HASH}', null, null), (2, 'bo', '{HASH}', null, null), (3, 'cy', '{HASH}', null, null)
+    insert into users values (1, 'ada', '{HASH}', null, null, true), (2, 'bo', '{HASH}', null, null, true),
+        (3, 'cy', '{HASH}', null, null, false)
 """
 TOKEN = "9f2c7A41d0E8b3657a1C4f90Be62d817"
 NOW = "2026-11-25T09:00:00.000Z"
@@ -36,7 +39,7 @@ def sha256(text: str) -> str:
 
 
 def insert(stored: str, *, user: int = 2, start: str = "", kind: str = "") -> str:
-    values = f"7, {user}, 'ci', '{start}', '{stored}', 'read,write', '{kind}', '{NOW}'"
+    values = f"7, {user}, 'ci', '{start}', '{stored}', 'read,write', '{kind}', '{NOW}', false"
     return f"insert into api_tokens values ({values})"
 
 
@@ -54,6 +57,7 @@ class TokenApp:
         options = "-c" if self.database.engine == "postgresql" else ""
         url, sql = shlex.quote(self.database.url), shlex.quote(";".join(statements))
         words = ["--url", self.database.url, "profiles", "learn", action, "--login", "bo", "--watch", "0"]
+        words += ["--admin", "none"] if action == "deactivate" else []
         words += ["--to", str(self.profile), "--after", f"{program} {url} {options} {sql}"]
         if token:
             self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(token.encode())))
@@ -158,7 +162,8 @@ def test_second_demonstration_confirms_lines(token_app):
 
 def test_only_tokens_of_the_kind_are_counted(token_app):
     others = "".join(
-        f"({number}, {number}, 'x', '', 'ffff{number}', '', 'session', '{NOW}')," for number in (1, 2, 3)
+        f"({number}, {number}, 'x', '', 'ffff{number}', '', 'session', '{NOW}', false),"
+        for number in (1, 2, 3)
     )
     token_app.database.run(f"insert into api_tokens values {others.rstrip(',')}")
     token_app.learn(insert(TOKEN, kind="api"))
@@ -210,6 +215,88 @@ def test_recording_of_a_token_is_not_replayed(token_app, answer):
     token_app.learn(insert(TOKEN))
     (replay,) = answer("profiles", "prove", str(token_app.profile))["data"]["recordings"]
     assert (replay["status"], replay["reason"]) == ("not-possible", "dbctl has no command for create-token")
+
+
+# What ends tokens -----------------------------------------------------------------------------------------------------
+
+PASSWORD = "new-Secret-1"
+NEW_PASSWORD = f"update users set password_hash = '{bcrypt_hash(PASSWORD)}' where id = 2"
+DEACTIVATED = "update users set active = false where id = 2"
+DELETED = "delete from api_tokens where user_id = 2"
+
+
+def prove(app, answer) -> dict[str, tuple[str, int]]:
+    """Replay the recordings; return status and compared rows by action."""
+    server = ["--url", str(servers.postgresql())] if app.database.engine == "postgresql" else []
+    replays = answer(*server, "profiles", "prove", str(app.profile), status=None)["data"]["recordings"]
+    return {replay["action"]: (replay["status"], replay["rows"]) for replay in replays}
+
+
+def list_decisions(app) -> list[str]:
+    texts = app.read().get("undecided", {}).get("sign-ins", [])
+    return [text for text in texts if " rows of api_tokens " in text]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_tokens_that_end_with_password_are_sign_ins(tmp_path, answer, monkeypatch, engine):
+    with empty_database(engine, tmp_path / "app.db") as database:
+        app = TokenApp(database, tmp_path, answer, monkeypatch)
+        app.learn(insert(sha256(TOKEN)))
+        assert len(list_decisions(app)) == 1
+        app.learn(NEW_PASSWORD, DELETED, token=PASSWORD, action="set-password")
+        (section,) = app.read()["users"]["signed_in"]
+        assert section == {"table": "api_tokens", "user": "user_id", "token": "token"}
+        assert list_decisions(app) == []
+        assert prove(app, answer)["set-password"] == ("proven", 2)
+
+
+def test_tokens_that_a_new_password_keeps_are_no_sign_ins(token_app, answer):
+    token_app.learn(insert(sha256(TOKEN)))
+    learned = token_app.learn(NEW_PASSWORD, token=PASSWORD, action="set-password")
+    assert (
+        "the app retains the rows of api_tokens of the user with a new password" in learned["learned_notes"]
+    )
+    assert list_decisions(token_app) == []
+    assert "signed_in" not in token_app.read()["users"]
+    assert prove(token_app, answer)["set-password"] == ("proven", 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "statement"), [("set-password", NEW_PASSWORD), ("deactivate", DEACTIVATED)]
+)
+def test_tokens_that_are_marked_as_ended(token_app, answer, action, statement):
+    token_app.learn(insert(sha256(TOKEN)))
+    revoked = "update api_tokens set revoked = true where user_id = 2"
+    token_app.learn(statement, revoked, token=PASSWORD if action == "set-password" else "", action=action)
+    (section,) = token_app.read()["users"]["signed_in"]
+    assert section["on_end"] == {"revoked": True}
+    assert prove(token_app, answer)[action] == ("proven", 2)
+
+
+def test_tokens_that_end_with_a_deactivation_are_sign_ins(token_app, answer):
+    token_app.learn(insert(sha256(TOKEN)))
+    learned = token_app.learn(DEACTIVATED, DELETED, action="deactivate")
+    assert "users set-password ends the rows of api_tokens, too" in learned["learned_notes"]
+    assert [section["table"] for section in token_app.read()["users"]["signed_in"]] == ["api_tokens"]
+    assert list_decisions(token_app) == []
+    assert prove(token_app, answer)["deactivate"] == ("proven", 2)
+
+
+def test_tokens_that_a_deactivation_keeps_stay_open(token_app):
+    token_app.learn(insert(sha256(TOKEN)))
+    learned = token_app.learn(DEACTIVATED, action="deactivate")
+    assert learned["learned_notes"] == ["the app retains the rows of api_tokens of a deactivated user"]
+    assert len(list_decisions(token_app)) == 1
+
+
+def test_end_of_some_tokens_stays_open(token_app):
+    token_app.learn(insert(sha256(TOKEN)))
+    token_app.database.run(insert("0" * 40).replace("(7, 2", "(8, 2"))
+    token_app.learn(
+        NEW_PASSWORD, "delete from api_tokens where id = 8", token=PASSWORD, action="set-password"
+    )
+    assert "signed_in" not in token_app.read()["users"]
+    assert len(list_decisions(token_app)) == 1
 
 
 # The applications -----------------------------------------------------------------------------------------------------

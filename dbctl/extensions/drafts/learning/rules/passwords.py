@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Value
+from dbctl.extensions.drafts.learning.rules.ended_tokens import EndedTokens
 from dbctl.extensions.drafts.learning.rules.password_hashes import (
     LearnedHash,
     describe_attempts,
@@ -251,27 +252,35 @@ def _create_lesson(scene: Scene, rows: _Rows, learned: LearnedHash, explained: _
     if explained.on_sign_out:
         value: Mapping[str, Value] = {**scene.users.on_sign_out, **explained.on_sign_out}
         keys.append(LearnedKey(path=("users", "on_sign_out"), value=value, evidence=scene.evidence_count))
-    if sections := list(_learn_sign_ins(scene, rows)):
-        earlier_tables = [section.table for section in scene.users.signed_in]
-        if not earlier_tables:
-            keys.append(
-                LearnedKey(path=("users", "signed_in"), value=sections, evidence=scene.evidence_count)
-            )
-    unrelated = {**explained.unrelated, **_describe_rest(scene, rows)}
-    added = [Decision("passwords", text) for text in _list_open_rows(scene, rows)]
-    decisions = [*explained.decisions, *added, *([Decision("passwords", problem)] if problem else [])]
+    tokens = EndedTokens(scene)
+    keys += tokens.create_keys(
+        {str(section["table"]): section for section in _learn_sign_ins(scene, rows, tokens.open_tables)}
+    )
+    topics, left = tokens.decide([*tokens.sections, *tokens.retained])
+    added_tables = {row.table for row in rows.rest if row.before is None}
+    rest = {
+        name: text
+        for name, text in _describe_rest(scene, rows).items()
+        if name not in tokens.sections or name in added_tables
+    }
+    unrelated = {**explained.unrelated, **rest, **tokens.unrelated}
+    others = [Decision("passwords", text) for text in _list_open_rows(scene, rows, tokens.sections)]
+    decisions = [*explained.decisions, *others, *([Decision("passwords", problem)] if problem else []), *left]
+    retained = [
+        f"the app retains the rows of {name} of the user with a new password" for name in tokens.retained
+    ]
     return Lesson(
         keys=keys,
-        decided=["passwords"],
+        decided=["passwords", *topics],
         decisions=decisions,
-        notes=[*_contradict(scene, rows, explained), *learned.notes],
+        notes=[*_contradict(scene, rows, explained), *learned.notes, *retained],
         unrelated=unrelated,
     )
 
 
-def _learn_sign_ins(scene: Scene, rows: _Rows) -> Iterator[Mapping[str, Value]]:
-    """Yield the tables whose rows of the user were deleted, unless the profile has them."""
-    known = {section.table.removesuffix("?") for section in scene.users.signed_in}
+def _learn_sign_ins(scene: Scene, rows: _Rows, open_tables: Sequence[str]) -> Iterator[Mapping[str, Value]]:
+    """Yield the tables whose rows of the user were deleted, unless the profile has them, or leaves them open."""
+    known = {*(section.table.removesuffix("?") for section in scene.users.signed_in), *open_tables}
     key = scene.find_user()[scene.users.id.column]
     for name, ended in rows.ended.items():
         if name in known or not usual_names.SESSIONS_TABLE.search(references.normalize(name)):
@@ -316,13 +325,14 @@ def _describe_rest(scene: Scene, rows: _Rows) -> dict[str, str]:
     return reasons
 
 
-def _list_open_rows(scene: Scene, rows: _Rows) -> Iterator[str]:
-    explained = _describe_rest(scene, rows)
+def _list_open_rows(scene: Scene, rows: _Rows, ended_tables: Collection[str]) -> Iterator[str]:
+    """Yield what the app also changes, except the rows of tables whose sign-ins ended."""
+    explained = {*_describe_rest(scene, rows), *ended_tables}
     for name in dict.fromkeys(row.table for row in rows.rest if row.table not in explained):
         count = sum(row.table == name for row in rows.rest)
         yield f"the app also changes {format_count(count, 'row')} of {name}"
     for name, ended in rows.ended.items():
-        if not usual_names.SESSIONS_TABLE.search(references.normalize(name)):
+        if name not in ended_tables and not usual_names.SESSIONS_TABLE.search(references.normalize(name)):
             yield f"the app also deletes {format_count(len(ended), 'row')} of {name}"
 
 

@@ -12,16 +12,23 @@ from dbctl.engines.contract.database import Condition, Query
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.extensions.drafts import sign_ins, usual_names
 from dbctl.extensions.drafts.document import Decision, Line, Value, join_names
+from dbctl.extensions.drafts.learning.faults import TRACE
 from dbctl.extensions.drafts.learning.rules.paths import KIND, UserPaths
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
 from dbctl.profiles.model.users import SignInTable
-from dbctl.services.app.evidence import references
+from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.users.sign_in_state import TokenTable
 
+#: Columns with times that change with each request.
+_REQUEST_TIMES = {*usual_names.SEEN, *usual_names.FIELDS["updated_at"]}
+#: Characters of a value that marks a row as ended, such as ``revoked``.
+_LONGEST_STATE = 30
+#: Rows of a user that are read.
+_MOST_ROWS = 1_000
 #: Columns with the user who wrote a row.
 _ACTOR = re.compile(r"(^|_)by(_|$)")
 
@@ -182,9 +189,13 @@ class SignInRows:
         except SchemaMismatchError:
             return False
 
-    def count_open(self, section: SignInTable, row: ChangedRow) -> int:
-        """Return the number of sign-ins of the user in the table of a row that remain after the action."""
-        db = self._scene.after[row.database]
+    def has_rows(self, path: str) -> bool:
+        """Return whether the user had rows of a path before the action."""
+        return self._paths.is_known(path) and self._paths.select(path, most=_MOST_ROWS) != set()
+
+    def count_open(self, section: SignInTable, row: ChangedRow, *, after: bool) -> int:
+        """Return the number of open sign-ins of the user in the table of a row, before the action or after it."""
+        db = (self._scene.after if after else self._scene.before)[row.database]
         tokens = TokenTable(section, LiveTable(self._scene.profile, db, row.table, "sign-in tokens"))
         return tokens.count(tokens.open_rows([self._key]))
 
@@ -217,6 +228,26 @@ class SignInRows:
         """Return the open decisions about other tables, if some are decided."""
         texts = self._scene.profile.undecided.get("sign-ins", ()) if decided else ()
         return [Decision("sign-ins", text) for text in texts if text not in decided]
+
+
+def find_end(table: TableEvidence, row: ChangedRow) -> tuple[Mapping[str, Value], Mapping[str, str]]:
+    """Return the values that mark a row as ended, none if it was deleted or no value shows it, and why other columns are unrelated."""
+    ended, unrelated = dict[str, Value](), dict[str, str]()
+    for column, value in (row.after or {}).items():
+        earlier, definition = (row.before or {})[column], table.columns[column]
+        stored = [item for item in (earlier, value) if item]
+        if subjects.is_boolean(definition, [earlier, value]):
+            ended[column] = bool(value)
+        elif subjects.is_time(definition, stored):
+            if not earlier and references.normalize(column) not in _REQUEST_TIMES:
+                ended[column] = ":now"
+            else:
+                unrelated[f"{table.name}.{column}"] = "a time of the row"
+        elif TRACE.search(column):
+            unrelated[f"{table.name}.{column}"] = "a trace of the request"
+        elif isinstance(value, str) and 0 < len(value) <= _LONGEST_STATE and value.isalpha():
+            ended[column] = value
+    return ended, unrelated
 
 
 def write_section(section: SignInTable) -> Mapping[str, Value]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from dbctl.extensions.drafts import sign_ins, usual_names
-from dbctl.extensions.drafts.document import Line, Value, join_names
+from dbctl.extensions.drafts.document import Line, join_names
 from dbctl.extensions.drafts.learning.faults import TRACE
-from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule, write_section
+from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule, find_end, write_section
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Lesson, Scene
 from dbctl.model import Row, format_count
 from dbctl.profiles.model.users import SignInTable
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
-
-#: Columns with times that change with each request.
-_REQUEST_TIMES = {*usual_names.SEEN, *usual_names.FIELDS["updated_at"]}
-#: Characters of a value that marks a row as ended, such as ``revoked``.
-_LONGEST_STATE = 30
 
 
 def learn_sign_out(scene: Scene) -> Lesson:
@@ -71,7 +64,8 @@ class _SignOut(SignInRule):
     def _learn_row(self, table: TableEvidence, row: ChangedRow, earlier: Row, source: Line) -> None:
         """Learn from a row of the user that was deleted or changed."""
         rows, name = self.rows, table.name
-        on_end = self._find_end(table, row)
+        on_end, times = find_end(table, row)
+        self.unrelated |= times
         if row.after is not None and not on_end:
             self.leave_open(
                 "sign-ins",
@@ -100,28 +94,9 @@ class _SignOut(SignInRule):
             self.sections[name] = learned
             self._count_rest(row, section)
 
-    def _find_end(self, table: TableEvidence, row: ChangedRow) -> Mapping[str, Value]:
-        """Return the values that mark a row as ended; empty: it was deleted, or no value shows it."""
-        ended = dict[str, Value]()
-        for column, value in (row.after or {}).items():
-            earlier, definition = (row.before or {})[column], table.columns[column]
-            stored = [item for item in (earlier, value) if item]
-            if subjects.is_boolean(definition, [earlier, value]):
-                ended[column] = bool(value)
-            elif subjects.is_time(definition, stored):
-                if not earlier and references.normalize(column) not in _REQUEST_TIMES:
-                    ended[column] = ":now"
-                else:
-                    self.unrelated[f"{table.name}.{column}"] = "a time of the row"
-            elif TRACE.search(column):
-                self.unrelated[f"{table.name}.{column}"] = "a trace of the request"
-            elif isinstance(value, str) and 0 < len(value) <= _LONGEST_STATE and value.isalpha():
-                ended[column] = value
-        return ended
-
     def _count_rest(self, row: ChangedRow, section: SignInTable) -> None:
         """Say how many sign-ins of the user remain: dbctl ends all of them."""
-        if count := self.rows.count_open(section, row):
+        if count := self.rows.count_open(section, row, after=True):
             text = f"the app keeps {format_count(count, 'other sign-in')} of the user in {row.table}; sessions revoke ends all"
             self.notes[:] = dict.fromkeys([*self.notes, text])
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from msgspec import structs
+
 from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Value
+from dbctl.extensions.drafts.learning.rules.ended_tokens import EndedTokens
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
@@ -37,8 +40,28 @@ def learn_activity(scene: Scene) -> Lesson:
         keys.append(LearnedKey(path=("users", "active"), value=values, evidence=evidence))
     for other in others:
         change.leave_open("users", f"the app changes {change.table.name}.{other}, too")
-    change.explain_others(())
-    return change.create_lesson(keys, ["users"] if change.decides_active else [])
+    topics: list[Topic] = ["users"] if change.decides_active else []
+    if scene.action == "activate":
+        change.explain_others(())
+        return change.create_lesson(keys, topics)
+    tokens = EndedTokens(scene)
+    ended, left = tokens.decide([*tokens.sections])
+    change.explain_others(tokens.sections)
+    lesson = change.create_lesson([*keys, *tokens.create_keys()], [*topics, *ended])
+    return structs.replace(
+        lesson,
+        decisions=[*lesson.decisions, *left],
+        notes=[
+            *(f"users set-password ends the rows of {name}, too" for name in tokens.sections),
+            *(f"the app retains the rows of {name} of a deactivated user" for name in tokens.retained),
+        ],
+        unrelated={
+            place: reason
+            for place, reason in lesson.unrelated.items()
+            if place.partition(".")[0] not in tokens.sections
+        }
+        | tokens.unrelated,
+    )
 
 
 def _rate_active(column: str) -> tuple[bool, bool, bool]:
