@@ -29,6 +29,7 @@ AREAS = (
     "transfer",
     "data_diff",
     "learn",
+    "reach",
 )
 
 

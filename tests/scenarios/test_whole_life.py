@@ -241,6 +241,54 @@ def list_further_databases(profile, folder):
     return [legacy]
 
 
+def live(target, profile, engine, variant, folder, run):
+    """Run every command on an app whose first database is ``target``, destroy its databases, restore them, and compare every row."""
+    words = {
+        **COMMON_VALUES,
+        **PLACEHOLDERS[profile],
+        **PLACEHOLDERS.get(variant, {}),
+        "profile": profile,
+        "app": profile,
+    }
+    words |= format_url_options(profile, target)
+    (folder / "requested.json").write_text(json.dumps(words["requested"]))
+    databases = [
+        (File if Path(path).suffix else Folder)(folder / path) for path in CREATED.get(profile, {}).values()
+    ]
+    if "people" in words:
+        (folder / "users.csv").write_text(words["people"])
+    for line in SETUP:
+        run(line.format(**words), {0})
+    if "boss" not in words:  # IDs of the sample
+        words["boss"], words["login"], *_ = (
+            key for (key,) in databases[0].rows("select id from users order by id")
+        )
+    databases = databases or [target, *list_further_databases(profile, folder)]
+    ((words["row"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
+    for line in examples.order_lines(EXAMPLES):
+        option = "" if line.startswith("init") else f"--app {profile} "
+        run(option + line.format(**words), expected_exit_codes(line, profile, engine, variant))
+
+    before = [database.content() for database in databases]
+    created = run(f"backup create --app {profile}", {0})["data"]
+    assert [member["rows"] for member in created["members"] if member["database"]] == [
+        {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
+        for tables in before
+    ]
+    for database in databases:
+        database.destroy()
+    run(f"data rows {words['table']} --app {profile}", {10})
+    restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
+    assert (restored["backup"], restored["safety_backup"]) == (created["id"], None)
+    assert [database.content() for database in databases] == before
+    for line in FINAL_CHECKS:
+        run(
+            f"--app {profile} " + line.format(**words),
+            expected_exit_codes(line, profile, engine, variant),
+        )
+    assert [database.content() for database in databases] == before
+
+
 @pytest.mark.needs_extension("demo")
 @pytest.mark.slow
 @pytest.mark.parametrize(("profile", "engine", "variant"), DEPLOYMENTS)
@@ -248,51 +296,7 @@ def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases
     profile, engine, variant, folder, run
 ):
     with create_empty_database(engine) as target:
-        words = {
-            **COMMON_VALUES,
-            **PLACEHOLDERS[profile],
-            **PLACEHOLDERS.get(variant, {}),
-            "profile": profile,
-            "app": profile,
-        }
-        words |= format_url_options(profile, target)
-        (folder / "requested.json").write_text(json.dumps(words["requested"]))
-        databases = [
-            (File if Path(path).suffix else Folder)(folder / path)
-            for path in CREATED.get(profile, {}).values()
-        ]
-        if "people" in words:
-            (folder / "users.csv").write_text(words["people"])
-        for line in SETUP:
-            run(line.format(**words), {0})
-        if "boss" not in words:  # IDs of the sample
-            words["boss"], words["login"], *_ = (
-                key for (key,) in databases[0].rows("select id from users order by id")
-            )
-        databases = databases or [target, *list_further_databases(profile, folder)]
-        ((words["row"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
-        for line in examples.order_lines(EXAMPLES):
-            option = "" if line.startswith("init") else f"--app {profile} "
-            run(option + line.format(**words), expected_exit_codes(line, profile, engine, variant))
-
-        before = [database.content() for database in databases]
-        created = run(f"backup create --app {profile}", {0})["data"]
-        assert [member["rows"] for member in created["members"] if member["database"]] == [
-            {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
-            for tables in before
-        ]
-        for database in databases:
-            database.destroy()
-        run(f"data rows {words['table']} --app {profile}", {10})
-        restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
-        assert (restored["backup"], restored["safety_backup"]) == (created["id"], None)
-        assert [database.content() for database in databases] == before
-        for line in FINAL_CHECKS:
-            run(
-                f"--app {profile} " + line.format(**words),
-                expected_exit_codes(line, profile, engine, variant),
-            )
-        assert [database.content() for database in databases] == before
+        live(target, profile, engine, variant, folder, run)
 
 
 def test_scenario_runs_every_command():

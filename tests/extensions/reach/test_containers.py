@@ -118,7 +118,7 @@ def test_programs_of_the_container_run_if_this_machine_has_none(
 
 
 def test_container_without_a_shell_is_reached_by_its_address(dbctl, podman):
-    container = podman.postgresql(bridge=True, shells=())
+    container = podman.postgresql("distroless", bridge=True)
     assert dbctl(
         "data", "query", "select 1 as one", "--url", address_of(container, f"docker:{container.name}")
     )

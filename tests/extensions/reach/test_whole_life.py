@@ -1,0 +1,37 @@
+"""Every command on a database behind two SSH hosts, in a container without a published port."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+import pytest
+from msgspec import structs
+
+from dbctl.url import parse_url
+from tests import servers
+from tests.databases import PostgreSQL
+from tests.scenarios.test_whole_life import folder, live, run  # noqa: F401 - fixtures
+
+
+class Routed(PostgreSQL):
+    """A database that the test reaches directly, and dbctl by a route."""
+
+    def __init__(self, own, via):
+        super().__init__(own)
+        self.url = f"{structs.replace(own, host='127.0.0.1', password=None)}?via={via.replace(' ', '+')}"
+
+    def destroy(self):
+        with closing(servers.connection(structs.replace(self.own, path="postgres"))) as central:
+            central.execute(f"drop database {self.own.path} with (force)")
+
+
+@pytest.mark.needs_extension("demo")
+@pytest.mark.slow
+def test_every_command_behind_two_hosts_and_a_container(podman, ssh_hosts, folder, run, monkeypatch):  # noqa: F811 - fixtures
+    container = podman.postgresql(bridge=True)
+    ssh_hosts.inner.set_environment({"PATH": os.environ["PATH"], **podman.environment})
+    own = parse_url(f"postgresql://shop@{container.address}/shopdb")
+    monkeypatch.setenv("PGPASSWORD", container.variables["POSTGRES_PASSWORD"])
+    target = Routed(own, f"ssh:bastion ssh:inner docker:{container.name}")
+    live(target, "waqtor", "postgresql", "", folder, run)
