@@ -13,6 +13,9 @@ from tests import servers
 from tests.databases import PostgreSQL
 from tests.scenarios.test_whole_life import folder, live, run  # noqa: F401 - fixtures
 
+#: Commands that report settings of the server.
+CHECKS = ("--app waqtor doctor", "--app waqtor status --check")
+
 
 class Routed(PostgreSQL):
     """A database that the test reaches directly, and dbctl by a route."""
@@ -34,4 +37,12 @@ def test_every_command_behind_two_hosts_and_a_container(podman, ssh_hosts, folde
     own = parse_url(f"postgresql://shop@{container.address}/shopdb")
     monkeypatch.setenv("PGPASSWORD", container.variables["POSTGRES_PASSWORD"])
     target = Routed(own, f"ssh:bastion ssh:inner docker:{container.name}")
-    live(target, "waqtor", "postgresql", "", folder, run)
+
+    def run_or_report(line, expected):
+        output = run(line, expected | {4} if line.startswith(CHECKS) else expected)
+        if output["exit_code"] == 4:  # the server of the tests syncs nothing
+            findings = output["data"]["findings"]
+            assert {entry["code"] for entry in findings if entry["severity"] == "error"} == {"unsafe-setting"}
+        return output
+
+    live(target, "waqtor", "postgresql", "", folder, run_or_report)
