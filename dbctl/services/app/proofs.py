@@ -112,10 +112,13 @@ def require_proof(app: App, writes: Sequence[str] = ()) -> None:
     if not state.is_proven:
         action = next(iter(state.actions), "ACTION")
         entered = ["--setting", "KEY", "--value", "VALUE"] if action == SETTING else ["--login", "LOGIN"]
-        raise CommandUnprovenError(
+        error = CommandUnprovenError(
             command=command,
             app=app.name,
             reason=state.describe() if state.actions else "no demonstration can show it",
             action=[action, *entered],
             profile=loader.path_of(app.configured.profile),
         )
+        if not state.actions:
+            error.hint = "Nothing was changed. Do this in the app, or remove require from its section of the configuration."
+        raise error

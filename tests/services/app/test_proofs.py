@@ -126,6 +126,11 @@ def test_app_that_requires_proofs_refuses_other_commands_about_users(shop):
         ["users", "update", "bo", "--set", "login=bob"],
         ["users", "set-role", "bo", "admin"],
     ]
+    hints = {words[1]: shop.run(*words, status=6)["error"]["hint"] for words in refused}
+    assert {name: "profiles learn" in hint for name, hint in hints.items()} == {
+        **dict.fromkeys(["delete", "create", "set-role"], True),
+        "update": False,
+    }
     for words in refused:
         assert shop.run(*words, status=6)["error"]["code"] == "command-unproven", words
     shop.run("users", "list")
