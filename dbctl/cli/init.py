@@ -34,7 +34,7 @@ def init(
         str,
         typer.Argument(
             metavar="PROFILE",
-            help="Name or file of a profile, such as flashpoint-web; or a directory, database, .env file or Compose file whose app is recognized.",
+            help="Name or file of a profile, such as flashpoint-web; or a directory, database, .env file, Compose file or container whose app is recognized.",
         ),
     ],
     directory: Annotated[
@@ -70,14 +70,18 @@ def init(
     database on a server comes from the app's own settings; the password remains there, and dbctl.toml only names
     the variable.
 
-    Without a profile, dbctl compares the databases of a directory, a file, an address, a .env file or a Compose file with
-    every profile. If they belong to one app, it is configured. A single database of no known app gets the profile plain:
+    Without a profile, dbctl compares the databases of a directory, a file, an address, a .env file, a Compose file or a
+    container with every profile. If they belong to one app, it is configured. A single database of no known app gets the profile plain:
     backups, restores, checks, statistics, searches, rows and migrations; a profile of its own adds users and roles.
     If there are several, --app selects one by its name.
 
+    A container is docker:NAME, podman:NAME, compose:PROJECT/SERVICE or kubernetes:NAMESPACE/POD, and needs no published
+    port: dbctl.toml gets it as via. That of an app is enough if its variables name the container of the database. A
+    service of a Compose file that publishes no port is reached in the same way while it runs.
+
     With --new, dbctl migrate up then creates the databases.
 
-    A password is never written to dbctl.toml: it stays in the app's own settings, or gets a file of its own.
+    A password is never written to dbctl.toml: it stays in the app's own settings or in its container, or gets a file of its own.
     """
     selection, recognized = session.selection, None
     if directory is None and is_place(profile):

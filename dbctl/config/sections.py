@@ -274,7 +274,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_trusted(file: Path) -> None:
-    """Refuse a file that another user than root may write or replace.
+    """Refuse a file that another user than root may write or replace; it may not exist yet.
 
     Raises:
         ConfigUntrustedError: the file or one of its folders belongs to another user, or others may write it.
@@ -282,7 +282,7 @@ def require_trusted(file: Path) -> None:
     """
     path = Path(os.path.realpath(file))
     with report_file_errors(path):
-        for place in (path, *path.parents):
+        for place in (path, *path.parents) if path.exists() else path.parents:
             status = place.stat()
             # Only the owner of a file may replace it in a sticky folder such as /tmp.
             writers = 0 if status.st_mode & stat.S_ISVTX and place != path else status.st_mode & _OTHERS_WRITE

@@ -87,6 +87,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     read_changes: Place = ""
     #: the ``Routes`` of ``dbctl.engines.contract.route``: how servers without an address on this machine are reached
     routes: Place = ""
+    #: a function that returns what the container at the end of a route is, a ``ContainerFacts`` of ``dbctl.services.setup.containers``, and
+    #: then the others that run next to it: ``(via, *, with_neighbors) -> Sequence[ContainerFacts]``
+    describe_containers: Place = ""
     #: a function that runs the command of a session on the instances that an error selects: ``(session, error) -> exit code``
     fleet_runner: Place = ""
     #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``

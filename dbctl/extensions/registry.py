@@ -105,6 +105,7 @@ BUILT_IN: Sequence[Extension] = (
         name="reach",
         errors="dbctl.extensions.reach.errors",
         routes="dbctl.extensions.reach.routes:ROUTES",
+        describe_containers="dbctl.extensions.reach.facts:describe_containers",
     ),
     Extension(
         name="reports",

@@ -24,7 +24,7 @@ USER_ID = 999
 #: Programs that every distribution has, as far as start scripts and tests need them.
 UTILITIES = tuple(
     "awk cat chmod chown cp dd dirname env find grep head hostname id ls mkdir mktemp mv readlink rm sed setpriv sleep sort stat tail tar"
-    " test touch tr true uname wc".split()
+    " printenv test touch tr true uname wc".split()
 )
 
 #: Reads the variables of the official image. In single-user mode, a database is created without a start of the server.

@@ -24,7 +24,7 @@ from dbctl.files import limited_program
 from dbctl.model import Struct
 
 #: The labels by which Compose marks the containers of a service.
-_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: Connects standard input and output to HOST and PORT with what the container has; the end of either direction ends both, so that no
 #: session of the server outlives its client. The server is often process 1 of the container, which inherits orphans, and PostgreSQL takes
 #: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them.
@@ -177,10 +177,10 @@ class Docker(_Finder):
 
     def _find_service(self, name: str, *, is_running: bool) -> str:
         project, _, service = name.rpartition("/")
-        filters = [f"label={_SERVICE}={service}", *([f"label={_PROJECT}={project}"] if project else [])]
+        filters = [f"label={SERVICE}={service}", *([f"label={PROJECT}={project}"] if project else [])]
         words = [word for text in filters for word in ("--filter", text)]
-        columns = f'{{{{.ID}}}} {{{{index .Labels "{_PROJECT}"}}}}'
-        columns = columns if self._program == "podman" else f'{{{{.ID}}}} {{{{.Label "{_PROJECT}"}}}}'
+        columns = f'{{{{.ID}}}} {{{{index .Labels "{PROJECT}"}}}}'
+        columns = columns if self._program == "podman" else f'{{{{.ID}}}} {{{{.Label "{PROJECT}"}}}}'
         words += ["--no-trunc", "--format", columns]
         lines = self._run("ps", *words).decode().splitlines()
         if not (lines or is_running):

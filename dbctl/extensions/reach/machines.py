@@ -107,6 +107,10 @@ class Machine:
         """Return the program that runs ``argv`` on the machine, with the same input and output."""
         return argv
 
+    def write_command(self, argv: Sequence[str]) -> Sequence[str]:
+        """Return a program for a configuration that runs ``argv`` on the machine, without the connection of this process."""
+        return argv
+
     def build_relay(self, host: str, port: int) -> Sequence[str]:
         """Return the program whose input and output are a connection from the machine to an address."""
         return [sys.executable, "-ISc", _CONNECT, host, str(port)]
@@ -175,6 +179,10 @@ class SshMachine(Machine):
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
         return [*self._words, self._destination, "--", shlex.join(argv)]
+
+    def write_command(self, argv: Sequence[str]) -> Sequence[str]:
+        program, *words = self._person_words
+        return [program, "-o", "BatchMode=yes", *words, "--", shlex.join(argv)]
 
     def build_relay(self, host: str, port: int) -> Sequence[str]:
         return [*self._words, "-W", join_address(host, port), self._destination]

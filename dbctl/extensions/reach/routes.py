@@ -55,9 +55,9 @@ class Route:
             self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
             stack.enter_context(_start_cleaner(self._folder, self._machine.closing_words))
             self._machine.open(target)
-            self._end: Machine | Container = self._machine
+            self.end: Machine | Container = self._machine  #: of the route
             if len(parts) > len(hosts):
-                self._end = find_container(self._machine, parts[-1], target)
+                self.end = find_container(self._machine, parts[-1], target)
             self._stack = stack.pop_all()  # never closed: the route is open until the process ends
 
     def open_socket(self, host: str, port: int, name: str, target: str) -> Path:
@@ -71,14 +71,14 @@ class Route:
             folder = self._folder / str(len(self._relays))
             try:
                 folder.mkdir()
-                self._relays[key] = Relay(folder / name, self._end.build_relay(host, port))
+                self._relays[key] = Relay(folder / name, self.end.build_relay(host, port))
             except OSError as error:
                 raise self._create_error(target, folder / name, error) from error
         return self._relays[key].path
 
     def wrap_program(self, argv: Sequence[str]) -> Sequence[str] | None:
         """Return the program that runs ``argv`` in the container at the end; None: it has none."""
-        return self._end.wrap(argv) if isinstance(self._end, Container) else None
+        return self.end.wrap(argv) if isinstance(self.end, Container) else None
 
     def _create_error(self, target: str, path: Path, error: OSError) -> RouteError:
         command = shlex.join(["ls", "-ld", str(_runtime_folder())])
@@ -91,7 +91,7 @@ class Route:
             if (relay_host, relay_port) == (host, port) and (lines := relay.find_failure()):
                 # A program that shares a connection does not learn why the host refused its request.
                 lines = [*lines, *self._machine.read_report()]
-                return self._end.explain_relay(target, self._via, lines, (host, port))
+                return self.end.explain_relay(target, self._via, lines, (host, port))
         return None
 
 
@@ -111,16 +111,25 @@ class OpenRoutes(Routes):
 
     def open_socket(self, url: Url, target: str, name: str) -> Path:
         with self._lock:
-            return self._open(url, target).open_socket(*_read_address(url), name, target)
+            return self._open(url.via, target).open_socket(*_read_address(url), name, target)
 
     def wrap_program(self, url: Url, target: str, argv: Sequence[str]) -> Sequence[str] | None:
         with self._lock:
-            return self._open(url, target).wrap_program(argv)
+            return self._open(url.via, target).wrap_program(argv)
 
-    def _open(self, url: Url, target: str) -> Route:
-        if url.via not in self._routes:
-            self._routes[url.via] = Route(url.via, target)
-        return self._routes[url.via]
+    def find_end(self, via: str, target: str) -> Machine | Container:
+        """Return the end of a route.
+
+        Raises:
+            RouteError: a part of it cannot be opened.
+        """
+        with self._lock:
+            return self._open(via, target).end
+
+    def _open(self, via: str, target: str) -> Route:
+        if via not in self._routes:
+            self._routes[via] = Route(via, target)
+        return self._routes[via]
 
     def find_path(self, url: Url, target: str) -> Path | None:
         if url.via.startswith("ssh:"):

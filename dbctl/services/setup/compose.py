@@ -1,157 +1,32 @@
-"""Find the databases of a Compose file, and write their addresses with variables instead of passwords."""
+"""Find the databases of a Compose file."""
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from dbctl.config.secrets import MASK, redact_text
 from dbctl.errors.connection import FileFailedError
-from dbctl.errors.usage import UrlInvalidError, UsageError
+from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import explain_failure, read_settings
-from dbctl.model import Secret, Struct
 from dbctl.services.setup import env_file
-from dbctl.url import DEFAULT_PORTS, find_engine, find_scheme, parse_url
-
-#: The names of files with settings in the format of ``.env``.
-ENV_FILE = re.compile(r"\.env(\..+)?|.+\.env")
-#: The login and the password at the beginning of an address.
-_LOGIN = re.compile(r"([A-Za-z][\w+]*://[^:@/?#]*:)(?P<password>.*)(?=@[^@]*$)")
-_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-
-
-class SecretFile(Struct, frozen=True, kw_only=True):
-    """A file whose first line is a secret."""
-
-    path: Path
-    text: Secret | None = None  #: the content of a new file; None: the file exists
-
-
-class Address(Struct, frozen=True, kw_only=True):
-    """The address of a database for a configuration."""
-
-    text: str  #: ``${NAME}`` is the name of a variable
-    env_file: Path | None = None  #: the app's own file with the variables
-    secrets: Mapping[str, SecretFile] = {}  #: by the names of their variables
-
-    def fill(self) -> str:
-        """Return the address with the values of its variables.
-
-        Raises:
-            UsageError: a variable is not set, or its file cannot be read.
-            FileFailedError: the file of settings cannot be read.
-        """
-        variables = dict(env_file.read_variables(self.env_file)) if self.env_file else {}
-        for name, secret in self.secrets.items():
-            variables[name] = secret.text.reveal() if secret.text else env_file.read_secret(secret.path)
-        return env_file.fill(self.text, variables)
-
-
-def hide_password(
-    address: Address, folder: Path, app: str, database: str, used_names: Collection[str]
-) -> Address:
-    """Return an address without a password in clear: a new file of ``folder`` contains it, which ``[secrets]`` names.
-
-    Args:
-        address: the address.
-        folder: of the configuration.
-        app: the name of the app, with which the name of the file begins.
-        database: the name of the database.
-        used_names: the names of other secrets of the configuration.
-    """
-    if MASK not in redact_text(address.text):
-        return address
-    stem = app if database == "main" else f"{app}-{database}"
-    login = _LOGIN.match(address.text)
-    begin, end = (login[1], address.text[login.end(1) + len(login["password"]) :]) if login else ("", "")
-    secret = parse_url(address.text).password if login else None
-    kind = "password"
-    if secret is None or MASK in redact_text(f"{begin}${{PASSWORD}}{end}"):  # a parameter is secret, too
-        begin, end, kind, secret = "", "", "url", Secret(address.fill())
-    stem = f"{stem}-{kind}"
-    name = re.sub(r"\W|^(?=\d)", "_", stem, flags=re.ASCII).upper()
-    while name in used_names:
-        name += "_"
-    file = SecretFile(path=folder / stem, text=secret)
-    return Address(
-        text=f"{begin}${{{name}}}{end}",
-        env_file=address.env_file,
-        secrets={**address.secrets, name: file},
-    )
-
-
-def list_env_addresses(file: Path) -> Iterator[tuple[str, Address]]:
-    """Yield the addresses of databases in an environment file, with the name of each database.
-
-    A file of SQLite must exist; its relative path begins in the folder of the environment file.
-    """
-    for name, value in env_file.read_variables(file).items():
-        scheme, separator, _ = value.partition(":")
-        engine = find_engine(find_scheme(scheme.partition("+")[0].lower())) if separator else None
-        if engine is None or not name.replace("-", "_").isidentifier():
-            continue
-        text = value if _VARIABLE.search(value) else f"${{{name}}}"
-        address = Address(text=text, env_file=file)
-        try:
-            url = parse_url(address.fill())
-        except UrlInvalidError:
-            continue
-        if engine.kind == "server":
-            yield Path(url.path).stem or name.lower(), address
-        for path in (Path(url.path), file.parent / url.path.lstrip("/")) if url.is_file else ():
-            if path.is_absolute() and path.is_file():
-                yield path.stem, Address(text=str(path))
-                break
-
+from dbctl.services.setup.addresses import Address, SecretPlace
+from dbctl.services.setup.containers import LOOPBACK, ContainerFacts, find_service
+from dbctl.services.setup.images import FILE_SUFFIX, find_engine, read_login, write_address
+from dbctl.url import DEFAULT_PORTS
 
 #: The names of Compose files, in the order of Compose.
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-#: The last parts of the names of images, and their engine.
-_IMAGES = {
-    **dict.fromkeys(
-        ("pgvecto-rs", "pgvector", "postgis", "postgres", "postgresql", "timescaledb", "timescaledb-ha"),
-        "postgresql",
-    ),
-    **dict.fromkeys(("mariadb", "mysql", "mysql-server", "percona", "percona-server"), "mysql"),
-}
-
-
-class _Names(NamedTuple):
-    """Variables of the images of an engine, in the order in which they are read."""
-
-    users: Sequence[str]
-    passwords: Sequence[str]  #: of that user
-    superuser: str  #: the user if no variable names one
-    superuser_passwords: Sequence[str]
-    databases: Sequence[str]
-    has_database_of_user: bool = False  #: without a variable, the database has the name of the user
-
-
-_NAMES = {
-    "postgresql": _Names(
-        users=("POSTGRES_USER", "POSTGRESQL_USERNAME"),
-        passwords=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
-        superuser="postgres",
-        superuser_passwords=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
-        databases=("POSTGRES_DB", "POSTGRESQL_DATABASE"),
-        has_database_of_user=True,
-    ),
-    "mysql": _Names(
-        users=("MARIADB_USER", "MYSQL_USER"),
-        passwords=("MARIADB_PASSWORD", "MYSQL_PASSWORD"),
-        superuser="root",
-        superuser_passwords=("MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"),
-        databases=("MARIADB_DATABASE", "MYSQL_DATABASE"),
-    ),
-}
 #: A variable in a value, as Compose replaces it: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``; ``$$`` is a dollar.
 _REFERENCE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>\w+)|\{(?P<name>\w+)(?::?(?P<sign>[-?+])(?P<word>[^}]*))?\})"
 )
+#: The variable with the name of the project.
+_PROJECT_VARIABLE = "COMPOSE_PROJECT_NAME"
 #: A published port: ``[ADDRESS:]PUBLISHED:PORT``.
 _PUBLISHED = re.compile(r"(?:(?P<host>\[[^]]+\]|[\w.]+):)?(?P<published>\d+):(?P<port>\d+)(?:/tcp)?")
 
@@ -176,7 +51,7 @@ class ComposeFile:
             raise FileFailedError(path=path, reason=explain_failure(error)) from error
         if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
             raise FileFailedError(path=path, reason="it has no services")
-        self._secrets = content.get("secrets") or {}
+        self._name, self._secrets = content.get("name") or "", content.get("secrets") or {}
         self.services: Mapping[str, Mapping[str, Any]] = {
             str(name): service for name, service in content["services"].items() if isinstance(service, dict)
         }
@@ -189,46 +64,50 @@ class ComposeFile:
             FileFailedError: an environment file of a service cannot be read.
         """
         for name, service in self.services.items():
-            image = (
-                self._fill(service.get("image", "")).partition("@")[0].rpartition("/")[2].partition(":")[0]
-            )
-            if engine := _IMAGES.get(image):
+            if engine := find_engine(self._fill(service.get("image", ""))):
                 yield name, self._build_address(name, service, engine)
 
     def _build_address(self, name: str, service: Mapping[str, Any], engine: str) -> Address:
         files, variables = self._read_environment(service)
         filled = {key: self._fill(value) for key, value in variables.items()}
+        port = str(DEFAULT_PORTS[engine])
+        endpoint, container = self._find_endpoint(name, service, port), None
+        if endpoint is None:
+            endpoint = LOOPBACK, port
+            container = find_service(self._project, name, self.path, port)
+            filled |= container.environment  # which have also what only the environment of Compose defined
+
+        def find_secret(key: str) -> SecretPlace | None:
+            return self._find_secret(name, filled, key, container)
 
         def read(key: str) -> str:
             """Return a value, which may be in a file."""
-            secret = self._find_secret(name, filled, key)
-            return env_file.read_secret(secret) if secret else filled.get(key, "")
+            secret = find_secret(key)
+            return secret.read() if secret else filled.get(key, "")
 
-        names = _NAMES[engine]
-        own = next(filter(None, map(read, names.users)), "")
-        user, keys = own or names.superuser, names.passwords if own else names.superuser_passwords
-        key = next((key for key in keys if filled.get(key) or filled.get(f"{key}_FILE")), "")
-        database = next(filter(None, map(read, names.databases)), user if names.has_database_of_user else "")
-        if not database:
+        login = read_login(engine, filled, read)
+        if not login.database:
             raise UsageError(
                 detail=f"service {name} of {self.path} names no database; pass its address, mysql://USER@HOST/NAME"
             )
+        key = login.key
         reference = _REFERENCE.fullmatch(variables.get(key, ""))
         variable = (reference["plain"] or reference["name"]) if reference else None
-        secret, settings, password = self._find_secret(name, filled, key) if key else None, None, ""
-        secrets = dict[str, SecretFile]()
-        if secret:
-            password, secrets[key] = f"${{{key}}}", SecretFile(path=secret)
-        elif key in files:
+        secret, settings, password = find_secret(key) if key else None, None, ""
+        if secret is None and key in files:
             password, settings = f"${{{key}}}", files[key]
-        elif variable in self._variables:
+        elif secret is None and variable in self._variables:
             password, settings = f"${{{variable}}}", self._settings
-        else:
+        elif secret is None and container and key:
+            secret = container.locate(key)
+        elif secret is None:
             password = quote(filled.get(key, ""), safe="")
-        login = f"{quote(user, safe='')}{':' if password else ''}{password}"
-        host, port = self._find_port(name, service, str(DEFAULT_PORTS[engine]))
-        text = f"{engine}://{login}@{host}:{port}/{quote(database, safe='')}"
-        return Address(text=text, env_file=settings, secrets=secrets)
+        return Address(
+            text=write_address(engine, login, f"${{{key}}}" if secret else password, *endpoint),
+            via=container.via if container else "",
+            env_file=settings,
+            secrets={key: secret} if secret else {},
+        )
 
     def _read_environment(self, service: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, str]]:
         """Return the variables of a service, not filled, and the environment files of those that come from one."""
@@ -246,22 +125,33 @@ class ComposeFile:
         own = {str(key): str(value) for key, value in environment.items() if value is not None}
         return {key: file for key, file in files.items() if key not in own}, variables | own
 
-    def _find_secret(self, service: str, variables: Mapping[str, str], key: str) -> Path | None:
-        """Return the file on this machine that ``KEY_FILE`` names; None without this variable."""
-        path = variables.get(f"{key}_FILE", "")
+    def _find_secret(
+        self, service: str, variables: Mapping[str, str], key: str, container: ContainerFacts | None
+    ) -> SecretPlace | None:
+        """Return the file that ``KEY_FILE`` names, on this machine or in the container; None without this variable."""
+        path = variables.get(f"{key}{FILE_SUFFIX}", "")
         if not path:
             return None
         secret = self._secrets.get(Path(path).name)
         file = secret.get("file") if isinstance(secret, dict) else None
-        if not file:
-            detail = f"service {service} of {self.path}: {key}_FILE is a file of the container, {path}"
-            raise UsageError(detail=f"{detail}; pass the address of the database")
-        return self.folder / self._fill(file)
+        if file:
+            return SecretPlace(path=self.folder / self._fill(file))
+        if container:
+            return container.locate(key)
+        detail = f"service {service} of {self.path}: {key}_FILE is a file of the container, {path}"
+        raise UsageError(detail=f"{detail}; pass the address of the database")
 
-    def _find_port(self, name: str, service: Mapping[str, Any], port: str) -> tuple[str, str]:
-        """Return host and port of a service: the published ones, otherwise those in the network of its containers."""
+    @property
+    def _project(self) -> str:
+        """The name of the project, as Compose chooses it."""
+        variable = os.environ.get(_PROJECT_VARIABLE) or self._variables.get(_PROJECT_VARIABLE)
+        name = variable or self._fill(self._name)
+        return name or re.sub(r"[^a-z0-9_-]", "", self.path.absolute().parent.name.lower()).lstrip("_-")
+
+    def _find_endpoint(self, name: str, service: Mapping[str, Any], port: str) -> tuple[str, str] | None:
+        """Return host and port of a service: the published ones, otherwise those in the network of its containers; None without any."""
         if service.get("network_mode") == "host":
-            return "127.0.0.1", port
+            return LOOPBACK, port
         for entry in _to_list(service.get("ports")):
             text = self._fill(entry)
             if isinstance(entry, dict):
@@ -273,14 +163,11 @@ class ComposeFile:
             match = _PUBLISHED.fullmatch(text)
             if match and match["port"] == port:
                 host = match["host"] or ""
-                return ("127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host), match["published"]  # noqa: S104 - compared
+                return (LOOPBACK if host in ("", "0.0.0.0", "[::]") else host), match["published"]  # noqa: S104 - compared
         try:
             socket.getaddrinfo(name, port)  # in a container of its network
         except OSError:
-            advice = f'add ports: ["127.0.0.1:{port}:{port}"], or run dbctl in a container of its network'
-            raise UsageError(
-                detail=f"service {name} of {self.path} publishes no port on this machine; {advice}"
-            ) from None
+            return None
         return name, port
 
     def _fill(self, value: object) -> str:

@@ -66,24 +66,30 @@ def list_database_paths(section: Database, directory: Path, file: Path) -> list[
     return [directory / folder / path for folder in environment.relative_to]
 
 
-def build_address(section: Database, file: Path, name: str) -> str:
+def build_address(section: Database, values: Mapping[str, str], place: object, name: str) -> str:
     """Return the URL of a database for a configuration, with secrets as ``${NAME}``, or an empty string.
+
+    Args:
+        section: the database in the profile.
+        values: the variables of the app.
+        place: where they are, for messages.
+        name: that of the database.
 
     Raises:
         UsageError: the variables do not form a valid URL.
         NotSupportedError: the URL names another engine.
     """
-    environment, values = section.environment, read_variables(file)
+    environment = section.environment
     if environment is None:
         return ""
     if environment.url and values.get(environment.url):
-        _parse_url(section, values[environment.url], file, environment.url, name)
+        _parse_url(section, values[environment.url], place, environment.url, name)
         return f"${{{environment.url}}}"
     scheme = _select_scheme(environment, values)
     if not scheme or not any(variable in values for variable in _list_variable_names(environment)):
         return ""
     url = _build_url(environment, scheme, values)
-    _parse_url(section, url.replace(f"${{{environment.password.name}}}", "x"), file, "the URL", name)
+    _parse_url(section, url.replace(f"${{{environment.password.name}}}", "x"), place, "the URL", name)
     return url
 
 
@@ -162,13 +168,13 @@ def _split_host(text: str) -> tuple[str, str, str]:
     return (f"[{text}]" if ":" in text and not text.startswith("[") else quote(text, safe="[:]")), "", ""
 
 
-def _parse_url(section: Database, text: str, file: Path, label: str, name: str) -> Url:
+def _parse_url(section: Database, text: str, place: object, label: str, name: str) -> Url:
     """Parse a URL; error messages do not contain it, because it contains a password."""
     try:
         url = parse_url(text)
     except UrlInvalidError as error:
-        raise UsageError(detail=f"{file}: {label}: {error}; use --url {name}=URL") from error
+        raise UsageError(detail=f"{place}: {label}: {error}; use --url {name}=URL") from error
     if url.engine not in section.engines:
-        hint = f"{label} in {file} is of this engine; allowed: {' or '.join(section.engines)}."
+        hint = f"{label} in {place} is of this engine; allowed: {' or '.join(section.engines)}."
         raise NotSupportedError(feature=url.engine, subject=name, hint=hint)
     return url

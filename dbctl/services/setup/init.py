@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +14,7 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.config.model import Retention
-from dbctl.config.secrets import redact_text
-from dbctl.config.sections import Sections, Selection
+from dbctl.config.sections import Sections, Selection, require_trusted
 from dbctl.errors.connection import FileFailedError, FileMissingError, UnreachableError
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import DatabaseUnknownError, NotSupportedError, UsageError
@@ -27,7 +27,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup.retention.rules import has_rules, rules_by_name
 from dbctl.services.setup import env_file
-from dbctl.services.setup.compose import Address, SecretFile, hide_password
+from dbctl.services.setup.addresses import Address, SecretPlace, hide_password
 from dbctl.services.setup.database_files import (
     find_app_directory,
     find_database,
@@ -66,7 +66,7 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     app: str
     profile: str
     config: str
-    databases: Mapping[str, str]  #: as in the file, without passwords
+    databases: Mapping[str, str]  #: without passwords, with routes
     migrations: Mapping[str, str]
     missing: Sequence[str]  #: optional databases that do not exist
     secrets: Sequence[str]  #: new files with the passwords of addresses, which only their owner can read
@@ -107,6 +107,12 @@ def read_configuration(file: Path, app: str) -> Sections | None:
     return sections
 
 
+def _write_database(address: Address) -> str:
+    """Return the value of a database in the configuration."""
+    text = toml.quoted(address.text, value=True)
+    return f"{{ url = {text}, via = {toml.quoted(address.via, value=True)} }}" if address.via else text
+
+
 def _split_urls(urls: Sequence[str]) -> dict[str, str]:
     """Return the texts of ``--url NAME=URL`` by the names of databases; without a name, it is for ``main``."""
     config.parse_urls(urls, Path.cwd())
@@ -139,6 +145,7 @@ class InitConfig:
             DatabaseNotFoundError: a required database does not exist below the directory.
             UsageError: several files match, or the app's name is invalid.
             AlreadyExistsError: the configuration contains an app with that name.
+            ConfigUntrustedError: root would refuse the configuration, because it names programs and others may write it.
         """
         app_profile = loader.load(profile)
         directory = find_app_directory(app_profile, new=new) if directory is None else directory
@@ -188,6 +195,8 @@ class InitConfig:
             (self._relative(entry.env_file) for entry in present.values() if entry.env_file), ""
         )
         self._databases, self._secrets = self._hide_passwords(present)
+        if os.geteuid() == 0 and any(secret.command for secret in self._secrets.values()):
+            require_trusted(file)
         self._missing = [name for name in app_profile.databases if name not in addresses]
         self._migrations = {
             name: self._relative(folder)
@@ -202,11 +211,11 @@ class InitConfig:
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"settings of the app = {self._settings}"] if self._settings else []
         steps += [f"{name} = {address}" for name, address in self._mask_passwords().items()]
-        steps += [
-            f"write the password of {name} to {secret.path} (mode 0600)"
-            for name, secret in self._secrets.items()
-            if secret.text
-        ]
+        for name, secret in self._secrets.items():
+            if secret.command:
+                steps.append(f"{name} is the output of: {shlex.join(secret.command)}")
+            elif secret.text:
+                steps.append(f"write the password of {name} to {secret.path} (mode 0600)")
         steps += [f"create the directory {folder}" for folder in self._folders]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
@@ -262,9 +271,9 @@ class InitConfig:
 
     def _hide_passwords(
         self, addresses: Mapping[str, Address]
-    ) -> tuple[dict[str, str], dict[str, SecretFile]]:
+    ) -> tuple[dict[str, Address], dict[str, SecretPlace]]:
         """Return the addresses as the configuration contains them, and its new secrets by the names of their variables."""
-        databases, secrets = dict[str, str](), dict[str, SecretFile]()
+        databases, secrets = dict[str, Address](), dict[str, SecretPlace]()
         configured = self._sections.secrets if self._sections else {}
         for name, address in addresses.items():
             used_names = {*configured, *secrets}
@@ -275,12 +284,12 @@ class InitConfig:
             renamed = {clashing.get(key, key): secret for key, secret in address.secrets.items()}
             address = structs.replace(address, text=text, secrets=renamed)  # noqa: PLW2901 - with free names
             hidden = hide_password(address, self._file.parent, self.app, name, {*used_names, *renamed})
-            databases[name] = hidden.text
+            databases[name] = hidden
             secrets |= hidden.secrets
         return databases, secrets
 
     def _mask_passwords(self) -> dict[str, str]:
-        return {name: redact_text(address) for name, address in self._databases.items()}
+        return {name: address.mask() for name, address in self._databases.items()}
 
     def _create_section(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
@@ -288,17 +297,22 @@ class InitConfig:
         lines.append("protected = true" if self._mark_protected else APP_OPTIONS.rstrip())
         lines += [f"directory = {toml.quoted(self._directory, value=True)}"] if self._directory else []
         lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
-        for section, entries in (("databases", self._databases), ("migrations", self._migrations)):
+        databases = {name: _write_database(address) for name, address in self._databases.items()}
+        migrations = {name: toml.quoted(path, value=True) for name, path in self._migrations.items()}
+        for section, entries in (("databases", databases), ("migrations", migrations)):
             if entries:
                 lines += ["", f"[apps.{toml.quoted(self.app)}.{section}]"]
-                lines += [
-                    f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in entries.items()
-                ]
+                lines += [f"{toml.quoted(name)} = {value}" for name, value in entries.items()]
         lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup + BACKUP_OPTIONS.rstrip()]
         text = "\n".join(lines) + "\n" + SCHEDULE_OPTIONS.format(app=toml.quoted(self.app))
         for name, secret in self._secrets.items():
-            text += f"\n[secrets.{name}]\nfile = {toml.quoted(self._relative(secret.path), value=True)}\n"
+            text += f"\n[secrets.{name}]\n{self._write_secret(secret)}\n"
         return text
+
+    def _write_secret(self, secret: SecretPlace) -> str:
+        if not secret.command:
+            return f"file = {toml.quoted(self._relative(secret.path), value=True)}"
+        return f"command = [{', '.join(toml.quoted(word, value=True) for word in secret.command)}]"
 
     def _read_settings(
         self, profile: Profile, directory: Path, settings: Path | None, names: Sequence[str]
@@ -320,7 +334,8 @@ class InitConfig:
                 valid = [path for path in paths if path.is_file() and not find_mismatch(path, profile, name)]
                 addresses |= {name: Address(text=self._relative(valid[0]))} if valid else {}
                 continue
-            address = env_file.build_address(profile.databases[name], file, name) if file else ""
+            values = env_file.read_variables(file) if file else {}
+            address = env_file.build_address(profile.databases[name], values, file, name)
             if file and address:
                 addresses[name] = Address(text=address, env_file=file)
             elif file and settings:
@@ -338,7 +353,8 @@ class InitConfig:
         for name, address in addresses.items():
             if name not in profile.databases:
                 raise DatabaseUnknownError(app=self.app, name=name, names=", ".join(profile.databases))
-            text = address.fill() if address.env_file or address.secrets else address.text
+            has_more = address.env_file or address.secrets or address.via
+            text = address.fill() if has_more else address.text
             (url,) = config.parse_urls([f"{name}={text}"], Path.cwd()).values()
             url = resolve_engine(url, profile.databases[name].engines)
             if url.engine not in profile.databases[name].engines:

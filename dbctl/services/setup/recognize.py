@@ -29,9 +29,11 @@ from dbctl.profiles.variants import list_versions
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column
 from dbctl.services.setup import env_file
-from dbctl.services.setup.compose import ENV_FILE, Address, ComposeFile, find_compose_file, list_env_addresses
+from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
+from dbctl.services.setup.compose import ComposeFile, find_compose_file
+from dbctl.services.setup.containers import is_route, list_container_addresses
 from dbctl.services.setup.database_files import walk_directory
-from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address
+from dbctl.url import DEFAULT_PORTS, Url, check_route, is_foreign_address
 
 #: Seconds to wait for a locked database.
 TIMEOUT = 1.0
@@ -83,12 +85,12 @@ def is_place(text: str) -> bool:
 
 
 def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp:
-    """Return the app whose databases are at a place: a directory, a database, an environment file or a Compose file.
+    """Return the app whose databases are at a place: a directory, a database, an environment file, a Compose file or a container.
 
     An app without a profile has one database and the profile ``plain``.
 
     Args:
-        place: a path or an address.
+        place: a path, an address, or the route to a container.
         label: selects one of several databases of unknown apps; empty: there is only one.
         profile: ``plain`` to compare the databases with no profile.
 
@@ -111,6 +113,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
             for entry in others
         ]
         addresses = {entry.name: entry.address for entry in known}
+        notes += _list_routes(place, known)
         return RecognizedApp(profile=known[0].profile, addresses=addresses, notes=notes)
     selected = [entry for entry in others if entry.label == label] if len(others) > 1 else others
     if len(selected) != 1:
@@ -119,7 +122,17 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
     reason = "" if profile else "it belongs to no known app: "
     content = f"{own.content}; {reason}profile {PLAIN}"
     notes = [DRAFT_OWN.write(facts={"content": content, "file": f"{own.label}.toml"})]
+    notes += _list_routes(place, selected)
     return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
+
+
+def _list_routes(place: str, databases: Iterable[FoundDatabase]) -> Iterator[str]:
+    """Yield how databases of a Compose file or of an app are reached."""
+    for entry in databases:
+        if entry.address.via and not is_route(place):
+            yield f"the service {entry.label} publishes no port on this machine: it is reached by {entry.address.via}"
+        elif entry.address.via not in ("", place):
+            yield f"the database of {place} is reached by {entry.address.via}"
 
 
 DRAFT = Remedy(
@@ -150,7 +163,9 @@ def _create_ambiguity(place: str, databases: Sequence[FoundDatabase]) -> Databas
 
 def _find_databases(place: str, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
     path = Path(place)
-    if "://" in place or is_foreign_address(place):
+    if is_route(place):
+        yield from _recognize_container(check_route(place), profiles)
+    elif "://" in place or is_foreign_address(place):
         yield _recognize(Address(text=place), profiles)
     elif not path.is_dir():
         yield from _recognize_files([path], profiles)
@@ -182,7 +197,7 @@ def _identify(url: Url) -> tuple[object, ...]:
     if url.is_local:
         return (os.path.realpath(url.path),)
     host = "127.0.0.1" if url.host in ("", "localhost", "[::1]") else url.host
-    return url.engine, url.via, host, url.port or DEFAULT_PORTS[url.engine], url.path
+    return url.engine, url.via, host, url.port or DEFAULT_PORTS.get(url.engine), url.path
 
 
 def _recognize_files(files: Sequence[Path], profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
@@ -191,23 +206,43 @@ def _recognize_files(files: Sequence[Path], profiles: Sequence[Profile]) -> Iter
     Raises:
         DbctlError: a file or a server cannot be read, and no other has a database.
     """
-    failure, is_empty = None, True
+    failures, is_empty = list[DbctlError](), True
     for path in files:
         try:
             entries = list(_list_addresses(path))
         except DbctlError as error:
-            failure = failure or error
+            failures.append(error)
             continue
-        for label, address in entries:
-            try:
-                database = _recognize(address, profiles, label)
-            except DbctlError as error:
-                failure = failure or error
-                continue
+        for database in _recognize_addresses(entries, profiles, failures):
             is_empty = False
             yield database
-    if failure and is_empty:
-        raise failure
+    if failures and is_empty:
+        raise failures[0]
+
+
+def _recognize_addresses(
+    entries: Iterable[tuple[str, Address]], profiles: Sequence[Profile], failures: list[DbctlError]
+) -> Iterator[FoundDatabase]:
+    """Yield the databases of named addresses, and append the errors of the others to ``failures``."""
+    for label, address in entries:
+        try:
+            yield _recognize(address, profiles, label)
+        except DbctlError as error:
+            failures.append(error)
+
+
+def _recognize_container(via: str, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
+    """Yield the databases of a container, each once.
+
+    Raises:
+        DbctlError: it has none, or none can be opened.
+    """
+    failures = list[DbctlError]()
+    entries = list_container_addresses(via, profiles)
+    databases = list(_exclude_known(_recognize_addresses(entries, profiles, failures), []))
+    if not databases:
+        raise failures[0]
+    yield from databases
 
 
 def _list_addresses(path: Path) -> Iterable[tuple[str, Address]]:
@@ -241,7 +276,8 @@ def _recognize_settings(directory: Path, profiles: Sequence[Profile]) -> Iterato
             if file is None:
                 continue
             try:
-                address = Address(text=env_file.build_address(section, file, name), env_file=file)
+                variables = env_file.read_variables(file)
+                address = Address(text=env_file.build_address(section, variables, file, name), env_file=file)
                 text = address.fill()
                 if text and text not in databases:
                     databases[text] = _recognize(address, profiles)

@@ -15,7 +15,8 @@ from msgspec import structs
 
 from dbctl.config import loader
 from dbctl.model import Secret
-from dbctl.services.setup.compose import Address, ComposeFile, hide_password
+from dbctl.services.setup.addresses import Address, hide_password
+from dbctl.services.setup.compose import ComposeFile
 from dbctl.url import parse_url
 from tests import servers
 
@@ -214,8 +215,9 @@ def test_env_file_of_a_compose_service_is_read(answer, address):
 
 def test_service_without_published_port_is_reported(answer, address):
     write_compose(address, password="x", environment="mapping", ports="[]")
-    error = answer("init", ".", status=2)["error"]
+    error = answer("init", ".", status=10)["error"]
     assert "publishes no port" in error["message"]
+    assert "add ports:" in error["hint"]
     assert not Path("dbctl.toml").exists()
 
 
@@ -235,7 +237,7 @@ def test_several_services_are_listed_and_selected(answer, address):
 @pytest.mark.parametrize("text", ["a: [", "[]", "services: 3", "", "services: {db: {image: mysql}}"])
 def test_unusable_compose_file_is_reported(answer, text):
     Path("docker-compose.yml").write_text(text)
-    assert answer("init", ".", status=None)["exit_code"] in (1, 2)
+    assert answer("init", ".", status=None)["exit_code"] in (1, 2, 10)
 
 
 # Secrets ---------------------------------------------------------------------------------------------------------

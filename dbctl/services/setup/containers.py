@@ -1,0 +1,222 @@
+"""Find the databases of a container: its own, or those that the variables of an app name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import UnreachableError
+from dbctl.errors.usage import UrlInvalidError, UsageError
+from dbctl.extensions import registry
+from dbctl.model import Struct
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.setup import env_file
+from dbctl.services.setup.addresses import Address, SecretPlace, list_urls
+from dbctl.services.setup.images import FILE_SUFFIX, Login, find_engine, read_login, write_address
+from dbctl.url import DEFAULT_PORTS, ROUTE_PARTS, Url, parse_url
+
+#: The host of a server, as its own container sees it.
+LOOPBACK = "127.0.0.1"
+#: What may be a host in the value of a variable: ``HOST``, ``HOST:PORT``, ``SCHEME://HOST/…``.
+_HOSTS = re.compile(r"(?:^|//|@)([\w.-]+)")
+#: The host of an address, before its path.
+_HOST = re.compile(r"@(\[[^]]*\]|[^:/?@]*)(?=[^@]*$)")
+_INIT = Remedy("`init {via}`")
+
+
+class ContainerFacts(Struct, frozen=True, kw_only=True):
+    """What a running container is, whatever program runs it."""
+
+    via: str  #: the route to it
+    name: str
+    image: str
+    environment: Mapping[str, str]  #: with passwords
+    ports: Collection[int]  #: that it exposes to its networks
+    hostnames: Collection[str]  #: by which other containers of its networks reach it
+    networks: Collection[str]
+    service: str = ""  #: of Compose
+    project: str = ""  #: of Compose
+    #: the program that runs another one in it; it names the container as a later one of the same name is named
+    command: Sequence[str]
+
+    @property
+    def engine(self) -> str | None:
+        """The engine of its database server; None: it has none."""
+        return find_engine(self.image, self.environment, self.ports)
+
+    def locate(self, key: str) -> SecretPlace:
+        """Return the program that prints the value of a variable, or the file that ``KEY_FILE`` names."""
+        words = ["printenv", key]
+        if not self.environment.get(key):
+            words = ["cat", "--", self.environment.get(f"{key}{FILE_SUFFIX}", "")]
+        return SecretPlace(command=[*self.command, *words])
+
+
+def is_route(text: str) -> bool:
+    """Return whether a text begins like a route, and not like the address of a database."""
+    return text.partition(":")[0] in ROUTE_PARTS and "://" not in text
+
+
+def find_service(project: str, service: str, file: Path, port: str) -> ContainerFacts:
+    """Return the running container of a service of Compose that publishes no port.
+
+    Raises:
+        UnreachableError: none is running, or it cannot be reached.
+    """
+    via = f"compose:{project}/{service}"
+    try:
+        return _describe(via)[0]
+    except DbctlError as error:
+        start = f"Start it with: docker compose up --detach {service}; or"
+        advice = start if error.code == "container-missing" else f"{error.hint} Or"
+        reason = error.context.get("reason", error)
+        raise UnreachableError(
+            target=via,
+            reason=f"service {service} of {file} publishes no port on this machine: {reason}",
+            hint=f'{advice} add ports: ["{LOOPBACK}:{port}:{port}"], or run dbctl in a container of its network.',
+        ) from error
+
+
+def list_container_addresses(via: str, profiles: Iterable[Profile]) -> Sequence[tuple[str, Address]]:
+    """Return the databases of the container at the end of a route, each with a name.
+
+    That of a server has the database that the variables of its image define. Otherwise it is that of an app, and the database has the
+    address that its variables contain; without an address, it is that of the only server whose host they contain.
+
+    Raises:
+        UnreachableError: no such container is running, or it cannot be reached.
+        UsageError: its variables name no server, or a host that several containers have.
+    """
+    container = _describe(via)[0]
+    if container.engine:
+        return [_build_address(container)]
+    app, *others = _describe(via, with_neighbors=True)
+    if own := [*_list_urls(app, others)] or [*_list_parts(app, others, profiles)]:
+        return own
+    hosts = {host for value in app.environment.values() for host in _HOSTS.findall(value)}
+    servers = [_find_server(app, others, host) for host in sorted(hosts)]
+    if named := {server.name: server for server in servers if server}:
+        return [_build_address(server) for server in named.values()]
+    near = [other.via for other in others if other.engine and _is_near(app, other)]
+    commands = "; ".join(_INIT.write(facts={"via": other}) for other in near)
+    hint = (
+        f"These run next to it: {commands}"
+        if near
+        else "Pass the address of its database, or the container of its server."
+    )
+    detail = f"{via} is no database server (image {app.image}), and its variables name none that is running"
+    raise UsageError(detail=detail, hint=hint)
+
+
+def _describe(via: str, *, with_neighbors: bool = False) -> Sequence[ContainerFacts]:
+    describe = registry.require(
+        "describe_containers", f"the route {via}", "Pass the address of a database that this machine reaches."
+    )
+    return cast("Sequence[ContainerFacts]", describe(via, with_neighbors=with_neighbors))
+
+
+def _read_login(container: ContainerFacts) -> Login:
+    def read(key: str) -> str:
+        value = container.environment.get(key, "")
+        return container.locate(key).read() if f"{key}{FILE_SUFFIX}" in container.environment else value
+
+    return read_login(str(container.engine), container.environment, read)
+
+
+def _build_address(
+    container: ContainerFacts, database: str = "", port: int | None = None
+) -> tuple[str, Address]:
+    """Return the address of a database with the login that the container of its server defines, and a name for it.
+
+    Args:
+        container: that of the server.
+        database: default: the one that the container defines.
+        port: default: that of the engine.
+    """
+    engine, login = str(container.engine), _read_login(container)
+    if not (login.database or database):
+        address = f"{engine}://{login.user}@{LOOPBACK}/NAME?via={container.via}"
+        detail = f"{container.via}: its variables name no database"
+        raise UsageError(detail=detail, hint=f"Pass its address: {address}")
+    login = login._replace(database=database or login.database)
+    password = f"${{{login.key}}}" if login.key else ""
+    text = write_address(engine, login, password, LOOPBACK, str(port or DEFAULT_PORTS[engine]))
+    secrets = {login.key: container.locate(login.key)} if login.key else {}
+    return container.service or container.name, Address(text=text, via=container.via, secrets=secrets)
+
+
+def _list_urls(app: ContainerFacts, others: Sequence[ContainerFacts]) -> Iterator[tuple[str, Address]]:
+    """Yield the databases of variables with a whole address; a file has an absolute path."""
+    for key, value in list_urls(app.environment):
+        try:
+            url = parse_url(value)
+        except UrlInvalidError:
+            continue
+        name = Path(url.path).stem or key.lower()
+        if url.engine in DEFAULT_PORTS:
+            # The host of the app is a part of the secret, so the app's container is the end of the route.
+            whole = Address(text=f"${{{key}}}", via=app.via, secrets={key: app.locate(key)})
+            yield name, _use_login(_find_server(app, others, url.host), url) or whole
+        elif url.path.startswith("/"):
+            yield name, Address(text=f"{url.engine}:{quote(url.path)}", via=app.via)
+
+
+def _list_parts(
+    app: ContainerFacts, others: Sequence[ContainerFacts], profiles: Iterable[Profile]
+) -> Iterator[tuple[str, Address]]:
+    """Yield the databases of variables with the parts of an address, as the profiles name them."""
+    for profile in profiles:
+        for name, section in profile.databases.items():
+            environment = section.environment
+            if environment is None:
+                continue
+            parts = (environment.host.name, environment.user.name, environment.database.name)
+            if not all(part in app.environment for part in parts):
+                continue  # the variables of another app
+            key = environment.password.name
+            in_file = {key: key} if f"{key}{FILE_SUFFIX}" in app.environment else {}
+            try:
+                text = env_file.build_address(section, {**app.environment, **in_file}, app.via, name)
+                url = parse_url(text)
+            except DbctlError:
+                continue
+            server = _find_server(app, others, url.host)
+            own = Address(
+                text=_HOST.sub(f"@{LOOPBACK}", text) if server else text,
+                via=(server or app).via,
+                secrets={key: app.locate(key)} if f"${{{key}}}" in text else {},
+            )
+            yield Path(url.path).stem, _use_login(server, url) or own
+
+
+def _use_login(server: ContainerFacts | None, url: Url) -> Address | None:
+    """Return the database of an app with the login that its container defines; None: that of the app is another one."""
+    if server is None or server.engine != url.engine or _read_login(server).user != url.user:
+        return None
+    return _build_address(server, url.path, url.port)[1]
+
+
+def _find_server(app: ContainerFacts, others: Sequence[ContainerFacts], host: str) -> ContainerFacts | None:
+    """Return the container of a database server that an app reaches by a host; None: it is no container.
+
+    Raises:
+        UsageError: several have that host.
+    """
+    servers = [other for other in others if host in other.hostnames and other.engine and _is_near(app, other)]
+    # In a network of several projects, that of the own project is meant.
+    own = [server for server in servers if server.project == app.project]
+    servers = own or servers
+    if len(servers) > 1:
+        commands = "; ".join(_INIT.write(facts={"via": server.via}) for server in servers)
+        detail = f"{app.via}: {len(servers)} containers have the host {host} of its database: {', '.join(server.name for server in servers)}"
+        raise UsageError(detail=detail, hint=f"Nothing was written. Configure one of them with: {commands}.")
+    return servers[0] if servers else None
+
+
+def _is_near(app: ContainerFacts, other: ContainerFacts) -> bool:
+    """Whether an app may reach a container by its name."""
+    return bool(set(app.networks) & set(other.networks)) or bool(app.project and app.project == other.project)
