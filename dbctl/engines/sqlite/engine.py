@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
-from dbctl.engines.contract.route import locate_path, locate_writable_path
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -27,15 +26,15 @@ class SQLiteEngine(Engine):
     writers_leave_traces = True
 
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
-        path, timeout, traceless = locate_path(url, target), options.timeout, options.traceless
         from dbctl.engines.sqlite.database import SQLiteReader
 
-        return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
+        path = _locate_file(url, target)
+        return SQLiteReader(path, target, timeout=options.timeout, traceless=options.traceless)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.database import SQLiteWriter
 
-        path = locate_writable_path(url, target)
+        path = _locate_file(url, target)
         if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
         return SQLiteWriter(path, target, options)
@@ -49,7 +48,7 @@ class SQLiteEngine(Engine):
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
         from dbctl.engines import file_locks
 
-        path = Path(os.path.realpath(locate_path(url, target)))
+        path = Path(os.path.realpath(_locate_file(url, target)))
         if not os.path.lexists(path):
             raise DatabaseMissingError(target=target, path=path)
         return file_locks.list_lock_holders(path)
@@ -57,7 +56,7 @@ class SQLiteEngine(Engine):
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
         from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
 
-        return SQLiteRestoreTarget(locate_path(url, target), target)
+        return SQLiteRestoreTarget(_locate_file(url, target), target)
 
     def database_files(self, url: Url) -> DatabaseFiles | None:
         if not url.is_file:
@@ -97,6 +96,15 @@ class SQLiteEngine(Engine):
         from dbctl.engines.sqlite import lint
 
         return lint.SCRIPTS
+
+
+def _locate_file(url: Url, target: str) -> Path:
+    """Return the path on this machine; raises as ``locate_path``, which most addresses, without a route, do not need."""
+    if not url.via:
+        return Path(url.path)
+    from dbctl.engines.contract.route import locate_path
+
+    return locate_path(url, target)
 
 
 ENGINE = SQLiteEngine()

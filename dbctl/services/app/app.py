@@ -13,7 +13,6 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.engines.contract.engine import Engine, OpenOptions
-from dbctl.engines.contract.route import LocalAddresses, locate_writable_path
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ConcurrentChangeError, InterruptedWriteError, ReadOnlyError
 from dbctl.errors.usage import (
@@ -62,12 +61,12 @@ class App:
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
             for name, url in databases.items()
         }
-        self.configured = structs.replace(
-            configured,
-            databases=LocalAddresses(urls, configured.name)
-            if any(url.via for url in urls.values())
-            else urls,
-        )
+        databases = urls
+        if any(url.via for url in urls.values()):
+            from dbctl.engines.contract.route import LocalAddresses
+
+            databases = LocalAddresses(urls, configured.name)
+        self.configured = structs.replace(configured, databases=databases)
         #: by name, the replicas from which databases are read, instead of their own servers
         self.replicas = configured.replicas if configured.reads_replicas else {}
         self.session = session
@@ -269,6 +268,8 @@ class App:
             raise ReplicaReadOnlyError(target=self.target(name))
         url = self.configured.databases.get(name)
         if url and url.has_routed_path:
+            from dbctl.engines.contract.route import locate_writable_path
+
             locate_writable_path(url, self.target(name))
 
     def reader(
