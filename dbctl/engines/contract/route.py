@@ -137,6 +137,15 @@ def create_unreachable_error(
     return error
 
 
+def create_lost_error(url: Url, target: str, reason: str, consequence: str) -> UnreachableError:
+    """Return the error of a connection that was lost in the middle: that of its route, if the route has failed."""
+    fault = find_fault(url, target)
+    if fault is None:
+        return UnreachableError(target=target, reason=reason, hint=consequence)
+    fault.hint = f"{consequence} {fault.hint}"
+    return fault
+
+
 def find_fault(url: Url, target: str) -> UnreachableError | None:
     """Return why the route of an address failed; None: it works, or the address has none."""
     return _load_routes(url).find_fault(url, target) if url.via else None

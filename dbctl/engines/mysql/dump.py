@@ -291,7 +291,9 @@ class MySQLDumper(MySQLPart, Dumps):
             copy_output(client, file, scanner.feed, compressor, expected, request.progress)
             scanner.finish()
             if client.finish():
-                raise dump_programs.to_error(client, target, timeout=timeout, instead=NO_BACKUP)
+                raise dump_programs.to_error(
+                    client, self._connection.url, target, timeout=timeout, instead=NO_BACKUP
+                )
             problem = scanner.problem
             inexact = sorted(name for name, rows in scanner.rows.items() if rows and quote(name) in rounded)
             if inexact and not problem:

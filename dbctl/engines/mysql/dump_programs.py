@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
-from dbctl.engines.contract.route import open_socket
+from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, read_encryption
@@ -35,7 +35,6 @@ from dbctl.errors.connection import (
     ClientOldError,
     DiskFullError,
     PrivilegeMissingError,
-    UnreachableError,
 )
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import subprocesses, temp
@@ -57,7 +56,7 @@ PACKAGES = {
 PRODUCT_OPTIONS = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-policies"], "MariaDB": []}
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
-_NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
+_NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|[Ee]rror (?=\d{4}))(\d{1,5})\b")
 #: The number of a program that could not write a file.
 WRITE_FAILED = 3
 NOT_ENCRYPTED = Encryption(mode="disabled", authority="", certificate="", key="")
@@ -168,7 +167,9 @@ def create_watch(
     return subprocesses.ProgramWatch(target, instead, probe, server_address(url))
 
 
-def to_error(client: subprocesses.ClientProgram, target: str, *, timeout: float, instead: str) -> DbctlError:
+def to_error(
+    client: subprocesses.ClientProgram, url: Url, target: str, *, timeout: float, instead: str
+) -> DbctlError:
     """Return the error of a failed program, by its error number."""
     lines = [line for line in client.error_output().splitlines() if WARNING not in line] or [
         "no error message"
@@ -185,7 +186,7 @@ def to_error(client: subprocesses.ClientProgram, target: str, *, timeout: float,
             hint=f"{instead} As an administrator: GRANT {right} TO the user in the message;",
         )
     if number in CONNECTION_ERRORS:
-        return UnreachableError(target=target, reason=reason, hint=instead)
+        return create_lost_error(url, target, reason, instead)
     if kind is PrivilegeMissingError:
         return PrivilegeMissingError(
             target=target, reason=reason, hint=f"{instead} An administrator can grant it."

@@ -309,7 +309,7 @@ def run_script(
 
         def create_error() -> DbctlError:
             client.finish(interruptible=interruptible)
-            return dump_programs.to_error(client, target, timeout=timeout, instead=UNCHANGED)
+            return dump_programs.to_error(client, url, target, timeout=timeout, instead=UNCHANGED)
 
         for block in blocks:
             if not client.write(block):

@@ -86,7 +86,9 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
             ) as client:
                 scripts.append(b"".join(client.blocks(interruptible=False)))
                 if client.finish(interruptible=False):
-                    raise dump_programs.to_error(client, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED)
+                    raise dump_programs.to_error(
+                        client, url, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED
+                    )
     # Placeholders of views come first, since routines may use views; final views come last, since views may use routines.
     placeholders, mark, final = (scripts[1] if views else b"").partition(FINAL_VIEWS)
     return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from dbctl.engines.contract.route import wrap_program
+from dbctl.engines.contract.route import create_lost_error, wrap_program
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
@@ -281,7 +281,7 @@ def to_error(
     lines = output.splitlines() or ["no error message"]
     sqlstate, reason = _find_error(lines)
     if session is not None and _is_disconnected(session):
-        return UnreachableError(target=target, reason=reason, hint=instead)
+        return create_lost_error(session.url, target, reason, instead)
     if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.info.user, session.schema) if session is not None else ("", "")
         return PrivilegeMissingError(

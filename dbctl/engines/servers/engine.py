@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from dbctl.engines.contract.engine import Engine
-from dbctl.engines.contract.route import find_fault
+from dbctl.engines.contract.route import create_lost_error
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -53,13 +53,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     blockers: Callable[[str], str] = lambda _message: ""
 
     def disconnected_error(self, reason: str, *, committing: bool) -> UnreachableError:
-        fault = find_fault(self.url, self.target)
-        if committing:
-            return CommitInDoubtError(target=self.target, reason=fault.context["reason"] if fault else reason)
-        if fault is None:
-            return UnreachableError(target=self.target, reason=reason, hint=DISCONNECTED)
-        fault.hint = f"{DISCONNECTED} {fault.hint}"
-        return fault
+        lost = create_lost_error(self.url, self.target, reason, DISCONNECTED)
+        return CommitInDoubtError(target=self.target, reason=lost.context["reason"]) if committing else lost
 
     def create_error(
         self,

@@ -124,7 +124,12 @@ class Machine:
         return shlex.join(["nc", "-v", host, str(port)])
 
     def open(self, target: str) -> None:
-        """Prepare ``wrap`` and ``build_relay``."""
+        """Prepare ``wrap`` and ``build_relay``; it may be repeated."""
+
+    def find_loss(self, target: str) -> RouteError | None:
+        """Return the error of the connection to the machine, if it was lost since the last call."""
+        del target
+        return None
 
     def run(self, argv: Sequence[str]) -> bytes:
         """Return the output of a program on the machine.
@@ -170,11 +175,14 @@ class SshMachine(Machine):
         self._words, self._destination = ["ssh", *options, *jumps], destination
         self._jump_place = " or ".join(hosts[:-1])
         self._person_words = ["ssh", *jumps, destination]
+        self._socket = folder / "ssh"
         self._log = folder / "ssh.log"  #: what the connection of this process reports
+        self._is_shared = True  #: whether all programs use one connection
+        self._loss: Sequence[str] = []  #: what it reported when it was lost
         #: the program that ends the connection of this process; empty: it uses one that the user's ssh keeps open (``ControlMaster``)
         self.closing_words: Sequence[str] = ()
         if not self._has_connection():
-            self._words += ["-S", str(folder / "ssh")]
+            self._words += ["-S", str(self._socket)]
             self.closing_words = [*self._words, "-O", "exit", self._destination]
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
@@ -235,9 +243,18 @@ class SshMachine(Machine):
             )
             return RoutedServerRefusedError(reason=reason, **facts)
         if re.search(_LOST, text):
-            reason = f"the connection to {self.place} was lost: {choose_reason(lines)}"
-            return RouteLostError(reason=reason, **{**facts, "command": self.describe([])})
+            return self._create_loss(target, lines)
         return RouteError(reason=choose_reason(lines), **facts)
+
+    def find_loss(self, target: str) -> RouteError | None:
+        # Programs that share a connection end without an error when it ends.
+        if self._is_shared and not self._loss and not self._has_connection():
+            self._loss = self.read_report() or ["it has ended"]
+        return self._create_loss(target, self._loss) if self._loss else None
+
+    def _create_loss(self, target: str, lines: Sequence[str]) -> RouteError:
+        reason = f"the connection to {self.place} was lost: {choose_reason(lines)}"
+        return RouteLostError(target=target, part=self._part, reason=reason, command=self.describe([]))
 
     def read_report(self) -> Sequence[str]:
         if not self._log.exists():
@@ -267,13 +284,17 @@ class SshMachine(Machine):
         return True
 
     def open(self, target: str) -> None:
-        """Open the connection, unless the user has one.
+        """Open the connection, unless the user has one; open it again if it was lost, or ended by itself.
 
         Raises:
             RouteError: it cannot be opened.
         """
         if not self.closing_words:
+            self._is_shared, self._loss = self._is_shared and not self._loss, []
             return
+        if self._socket.exists() and not self._loss:
+            return
+        self._socket.unlink(missing_ok=True)  # a killed ssh leaves it
         # It returns when the connection is open, and then has a process of its own.
         persistence = f"ControlPersist={_IDLE_SECONDS}"
         program = limited_program.run_logged(
@@ -293,6 +314,7 @@ class SshMachine(Machine):
         if program.reason:
             lines = [program.reason, *self.read_report(), *self._ask_jumps()]
             raise self._explain_opening(target, lines)
+        self._loss = []
 
     def _explain_opening(self, target: str, lines: Sequence[str]) -> RouteError:
         if failure := self.explain(target, lines):

@@ -64,8 +64,9 @@ class Route:
         """Return the socket that is relayed to an address at the end of the route.
 
         Raises:
-            RouteError: the socket cannot be created.
+            RouteError: the socket cannot be created, or a lost connection not opened again.
         """
+        self._machine.open(target)
         key = host, port, name
         if key not in self._relays:
             folder = self._folder / str(len(self._relays))
@@ -87,12 +88,15 @@ class Route:
 
     def find_fault(self, host: str, port: int, target: str) -> UnreachableError | None:
         """Return why a connection to an address failed; None: no program of a connection failed."""
-        for (relay_host, relay_port, _), relay in list(self._relays.items()):
-            if (relay_host, relay_port) == (host, port) and (lines := relay.find_failure()):
-                # A program that shares a connection does not learn why the host refused its request.
-                lines = [*lines, *self._machine.read_report()]
-                return self.end.explain_relay(target, self._via, lines, (host, port))
-        return None
+        relays = [relay for key, relay in list(self._relays.items()) if key[:2] == (host, port)]
+        lines = next(filter(None, (relay.find_failure() for relay in relays)), [])
+        if loss := self._machine.find_loss(target):
+            return loss
+        if not lines:
+            return None
+        # A program that shares a connection does not learn why the host refused its request.
+        lines = [*lines, *self._machine.read_report()]
+        return self.end.explain_relay(target, self._via, lines, (host, port))
 
 
 class OpenRoutes(Routes):

@@ -1,0 +1,213 @@
+"""Routes that are lost in the middle of a read, a dump, a transaction and a commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from dbctl.url import DEFAULT_PORTS
+from tests import relay, servers
+from tests.extensions.reach.test_faults import shared_connection
+from tests.extensions.reach.test_ssh import reached, wait_until_empty
+
+SECONDS = 30
+#: Count the sessions that wait for a row.
+WAITING = {
+    "postgresql": "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    "mysql": "select count(*) from information_schema.innodb_trx where trx_state = 'LOCK WAIT'",
+}
+#: Count the sessions that read rows for a dump.
+DUMPING = {
+    "postgresql": "select count(*) from pg_stat_activity where datname = current_database() and query like 'COPY%'",
+    "mysql": "select count(*) from information_schema.processlist where db = database() and info like 'SELECT /*!40001%'",
+}
+#: Many rows that a dump does not compress.
+MANY = {
+    "postgresql": "create table much as select n, (select string_agg(md5(random()::text || n || i), '') from generate_series(1, 40) i) from generate_series(1, 60000) n",
+    "mysql": "create table much as select seq, concat(sha2(rand(), 512), repeat(sha2(rand(), 512), 8)) from seq_1_to_60000",
+}
+SLEEPS = {"postgresql": "select pg_sleep(30)", "mysql": "select sleep(30)"}
+#: A trigger that delays each commit of a change.
+SLOW_COMMIT = """create function wait() returns trigger language plpgsql as $$begin perform pg_sleep(3); return null; end$$;
+create constraint trigger slow after update on t deferrable initially deferred for each row execute function wait()"""
+
+
+def connect(url):
+    return (servers.connection if url.engine == "postgresql" else servers.mysql_connection)(url)
+
+
+def run(url, *statements):
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        rows = []
+        for sql in statements:
+            cursor.execute(sql)
+            rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        return [tuple(row) for row in rows]
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def url(request):
+    with (
+        servers.postgresql_database(encoding="UTF8")
+        if request.param == "postgresql"
+        else servers.mysql_database()
+    ) as url:
+        run(
+            url,
+            "create table t (id integer primary key, name varchar(20))",
+            "insert into t values (1, 'one'), (2, 'two')",
+        )
+        yield url
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.15)  # MariaDB shows an earlier list of transactions again within 0.1 s
+
+
+def find_ssh(runtime):
+    """Return the processes of ssh that belong to a route."""
+    processes = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"/ssh") and any(bytes(runtime) in word for word in words):
+                processes.append(int(process.name))
+    return processes
+
+
+def kill_connections(hosts, runtime):
+    hosts.bastion.kill_connections()
+
+
+def stop_host(hosts, runtime):
+    hosts.bastion.stop()
+
+
+def kill_ssh(hosts, runtime):
+    for process in find_ssh(runtime):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def start(tmp_path, runtime):
+    """Start a command in the background; return a function that waits for it, and returns status, output and errors."""
+
+    def start_command(*words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime)},
+        )
+
+        def wait():
+            output, errors = process.communicate(timeout=2 * SECONDS)
+            wait_until_empty(runtime)
+            wait_until(lambda: not find_ssh(runtime))
+            return process.returncode, json.loads(output)["error"], errors
+
+        return wait
+
+    return start_command
+
+
+@pytest.mark.parametrize("lose", [kill_connections, stop_host, kill_ssh])
+@pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])
+def test_lost_route_during_a_read_is_reported(start, ssh_hosts, runtime, url, via, lose):
+    wait = start("data", "query", SLEEPS[url.engine], "--url", reached(url, via))
+    time.sleep(0.5)
+    wait_until(lambda: run(url, *count_sleeping(url)) != [(0,)])
+    lose(ssh_hosts, runtime)
+    status, error, _ = wait()
+    assert (status, error["code"]) == (10, "route-lost"), error
+    assert f"the connection to {via.rpartition(':')[2]} was lost" in error["message"]
+
+
+def count_sleeping(url):
+    if url.engine == "postgresql":
+        return [
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+        ]
+    return [
+        "select count(*) from information_schema.processlist where db = database() and state = 'User sleep'"
+    ]
+
+
+@pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
+def test_lost_route_during_a_dump_leaves_no_backup(start, dbctl, ssh_hosts, runtime, url, lose, tmp_path):
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\nvia = "ssh:bastion"\ndatabases = "{reached(url, "")}"\n'
+        'backup.repository = "backups"\n'
+    )
+    run(url, MANY[url.engine])
+    wait = start("backup", "create")
+    wait_until(lambda: run(url, DUMPING[url.engine]) != [(0,)])
+    lose(ssh_hosts, runtime)
+    status, error, _ = wait()
+    assert (status, error["code"]) == (10, "route-lost"), error
+    assert not list((tmp_path / "backups").rglob("*.json"))
+    assert json.loads(dbctl("backup", "list", "-o", "json").stdout)["data"]["items"] == []
+
+
+@pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
+def test_lost_route_during_a_transaction_changes_nothing(start, ssh_hosts, runtime, url, lose):
+    address = reached(url, "ssh:bastion")
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute("select * from t where id = 1 for update")
+        wait = start("data", "set", "t", "1", "name=uno", "--url", address, "--yes", "--timeout", "30")
+        wait_until(lambda: run(url, WAITING[url.engine]) != [(0,)])
+        lose(ssh_hosts, runtime)
+        status, error, _ = wait()
+        connection.rollback()
+    assert (status, error["code"]) == (10, "route-lost"), error
+    assert run(url, "select name from t where id = 1") == [("one",)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_lost_route_during_a_commit_leaves_it_in_doubt(start, ssh_hosts, runtime, url):
+    run(url, SLOW_COMMIT)
+    wait = start("data", "set", "t", "1", "name=uno", "--url", reached(url, "ssh:bastion"), "--yes")
+    wait_until(lambda: run(url, *count_sleeping(url)) != [(0,)])
+    kill_connections(ssh_hosts, runtime)
+    _, error, _ = wait()
+    assert error["code"] == "commit-in-doubt", error
+    assert "the connection to bastion was lost" in error["message"]
+
+
+def test_lost_connection_of_the_user_is_reported(start, ssh_hosts, runtime, url):
+    with shared_connection(ssh_hosts):
+        wait = start("data", "query", SLEEPS[url.engine], "--url", reached(url, "ssh:bastion"))
+        wait_until(lambda: run(url, *count_sleeping(url)) != [(0,)])
+        kill_connections(ssh_hosts, runtime)
+        status, error, _ = wait()
+    assert (status, error["code"]) == (10, "route-lost"), error
+    assert "the connection to bastion was lost" in error["message"]
+
+
+@pytest.mark.parametrize("share", [shared_connection, nullcontext])
+def test_timeout_waits_for_a_server_that_starts(start, ssh_hosts, url, share):
+    port = servers.free_port()
+    with share(ssh_hosts):
+        address = reached(structs.replace(url, port=port), "ssh:bastion")
+        wait = start("data", "rows", "t", "--url", address, "--timeout", "20")
+        time.sleep(3)
+        with relay.open_relay("127.0.0.1", url.port or DEFAULT_PORTS[url.engine], listening_port=port):
+            status, error, errors = wait()
+    assert (status, error) == (0, None), errors
