@@ -83,7 +83,7 @@ def fill(value: object, fields: Mapping[str, object]) -> object:
     """Return a value with the fields in its placeholders.
 
     A value that is a single placeholder keeps the type of the field, and is None if no field has a value; in other texts a
-    missing field is empty.
+    missing field is empty, with the space after it.
     """
     if not isinstance(value, str):
         return value
@@ -91,7 +91,12 @@ def fill(value: object, fields: Mapping[str, object]) -> object:
         return _first(whole[1], fields)
     if whole and _first(whole[1], fields) is None:
         return None
-    return re.sub(PLACEHOLDER, lambda match: _filter(_first(match[1], fields), match[2]), value)
+    return re.sub(f"{PLACEHOLDER}( ?)", lambda match: _write(match, fields), value)
+
+
+def _write(match: re.Match[str], fields: Mapping[str, object]) -> str:
+    text = _filter(_first(match[1], fields), match[2])
+    return f"{text}{match[3]}" if text else ""
 
 
 def _first(names: str, fields: Mapping[str, object]) -> object:

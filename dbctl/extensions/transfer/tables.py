@@ -27,12 +27,12 @@ class TransferTable(Struct, frozen=True, kw_only=True):
 
     name: str
     columns: Sequence[LineColumn]  #: those of the key first
-    key_width: int  #: number of columns of the primary key; 0: none, or one that may be NULL
+    key_width: int  #: number of columns of the key; 0: none, or one that may be NULL
     pairs: Sequence[ColumnPair]
 
     @property
     def key(self) -> Sequence[LineColumn]:
-        """The columns of the primary key."""
+        """The columns of the primary key, or of a unique index."""
         return self.columns[: self.key_width]
 
 

@@ -333,11 +333,17 @@ class Explainer:
         if match and match[1] == str(user.values[user.key]):
             template = f"{value[: match.start(1)]}{user.placeholder}{value[match.end(1) :]}"
             return Explanation(kind="derived", value=template, reason="a text with the key of the user")
+        texts = dict[str, str]()
         for field, text in self._texts.items():
             if field != own and len(text) >= SHORTEST_PART and text in value:
-                template = value.replace(text, f"{{{field}}}")
-                return Explanation(kind="derived", value=template, reason=f"a text with the {field}")
-        return None
+                texts.setdefault(text, field)
+        if not texts:
+            return None
+        pattern = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+        template = re.sub(pattern, lambda match: f"{{{texts[match[0]]}}}", value)
+        return Explanation(
+            kind="derived", value=template, reason=f"a text with the {', '.join(texts.values())}"
+        )
 
 
 def list_added(scene: Scene) -> Iterator[ChangedRow]:

@@ -208,15 +208,16 @@ class RowComparison:
     def _pair_table(self, left: PortableTable, right: PortableTable) -> TransferTable:
         """Return the columns that both sides have, those of the key first."""
         pairs = self.pairs[left.name]
-        has_key = bool(left.key) and set(left.key) == set(right.key) and pairs.keys() >= set(left.key)
-        key = left.key if has_key and not self._has_null_key(left) else ()
+        keys = [left.key, *(index.plain_columns for index in left.indexes if index.is_unique)]
+        shared = (names for names in keys if pairs.keys() >= set(names) and right.has_unique_columns(names))
+        key = next((names for names in shared if not self._has_null(left, names)), ())
         return create_table(
             left.name, key, pairs, lambda pair: LineColumn(name=pair.column, kind=self._select_kind(pair))
         )
 
-    def _has_null_key(self, table: PortableTable) -> bool:
-        """Whether a row has no key; SQLite accepts that in some tables."""
-        nullable = [name for name in table.key if table.column(name).is_nullable]
+    def _has_null(self, table: PortableTable, key: Sequence[str]) -> bool:
+        """Whether a row of one side has NULL in a key; SQLite accepts that also in some primary keys."""
+        nullable = [name for name in key if table.column(name).is_nullable]
         return any(
             db.count(table.name, [Condition(name, "=", None)]) for name in nullable for db in self.databases
         )

@@ -11,7 +11,17 @@ from pathlib import Path
 from tests import servers
 
 FOLDER = Path(__file__).with_name("pairs")
-APPS = ("mlflow", "label-studio", "calibre-web", "pgadmin4", "strapi", "superset", "directus")
+APPS = (
+    "mlflow",
+    "label-studio",
+    "calibre-web",
+    "pgadmin4",
+    "strapi",
+    "superset",
+    "directus",
+    "n8n",
+    "synapse",
+)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ PAIRS = [
 DIFFERENT = {
     ("label-studio", 2): "the application stores no hash for a user without a password",
     ("superset", 3): "its command line, unlike its interface, does not date the change",
+    ("n8n", 7): "one demonstration does not show the rules of its deletion",
+    ("synapse", 6): "a sign-out also deletes devices, and tells other servers",
     ("strapi", 16): "an invited user has no password, and is not active",
     **dict.fromkeys(
         [

@@ -88,6 +88,28 @@ def test_rows_without_a_key_are_counted(answer, shop):
     assert (tables["words"]["only_a"], tables["words"]["only_b"]) == (0, 1)
 
 
+def test_rows_without_a_primary_key_are_matched_by_a_unique_index(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("first.db", "second.db"):
+        run(
+            path,
+            "create table users (name text unique, admin integer)",
+            "create table tags (name text, note text)",
+            "create unique index tag on tags (name)",
+            "create table rare (name text, note text)",
+            "create unique index some on rare (name) where note is not null",
+            "insert into users values ('ada', 0)",
+            "insert into tags values (null, 'a')",
+            "insert into rare values ('b', 'a')",
+        )
+    run("second.db", "update users set admin = 1", "update tags set note = 'c'", "update rare set note = 'c'")
+    tables = {table["table"]: table for table in diff(answer, "first.db", "second.db")["tables"]}
+    assert (tables["users"]["key"], tables["users"]["changed"]) == (["name"], 1)
+    assert tables["users"]["rows"][0]["key"] == {"name": "ada"}
+    for name in ("tags", "rare"):  # NULL is no key, nor is a partial index one
+        assert (tables[name]["key"], tables[name]["only_a"], tables[name]["only_b"]) == ([], 1, 1)
+
+
 def test_columns_of_one_side_are_reported_and_others_compared(answer, shop):
     run("copy.db", "alter table users drop column password_hash", "alter table users add column mail text")
     run("copy.db", "update users set name = 'zoe' where id = 1", "create table more (id integer primary key)")

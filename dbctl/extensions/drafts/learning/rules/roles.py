@@ -224,7 +224,10 @@ def _learn_labels(
         return _learn_bits(scene, change, section, column, (before, after))
     former = section.get("labels") if section.get("column") == column else {}
     labels = dict(former) if isinstance(former, Mapping) else {}
-    texts = [str(bool(value)).lower() if is_flag else str(value) for value in (before, after)]
+    texts = [  # a profile may write a flag as the number that the app stores
+        str(bool(value)).lower() if is_flag and str(value) not in labels else str(value)
+        for value in (before, after)
+    ]
     opposite = USER if _is_admin(scene.subject.role or ADMIN) else ADMIN
     name = scene.subject.role or str(labels.get(texts[1], "")) or (ADMIN if is_flag and after else USER)
     labels |= {texts[1]: name}
