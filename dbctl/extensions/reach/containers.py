@@ -179,15 +179,20 @@ class Docker(_Finder):
         project, _, service = name.rpartition("/")
         filters = [f"label={SERVICE}={service}", *([f"label={PROJECT}={project}"] if project else [])]
         words = [word for text in filters for word in ("--filter", text)]
-        columns = f'{{{{.ID}}}} {{{{index .Labels "{PROJECT}"}}}}'
-        columns = columns if self._program == "podman" else f'{{{{.ID}}}} {{{{.Label "{PROJECT}"}}}}'
+        label = "index .Labels" if self._program == "podman" else ".Label"
+        columns = f'{{{{.ID}}}} {{{{.Names}}}} {{{{{label} "{PROJECT}"}}}}'
         words += ["--no-trunc", "--format", columns]
         lines = self._run("ps", *words).decode().splitlines()
         if not (lines or is_running):
             lines = self._run("ps", "--all", *words).decode().splitlines()
+        rows = [line.split(" ", 2) for line in lines]
+        owners = [owner for _, _, owner in rows]
         containers = [
-            (identifier, f"compose:{owner}/{service}")
-            for identifier, _, owner in (line.partition(" ") for line in lines)
+            (
+                identifier,
+                f"compose:{owner}/{service}" if owners.count(owner) == 1 else f"{self._program}:{names}",
+            )
+            for identifier, names, owner in rows
         ]
         return self._select(containers, f"container of the service {service}", f"{self._program} ps")
 

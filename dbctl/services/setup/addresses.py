@@ -47,7 +47,8 @@ class SecretPlace(Struct, frozen=True, kw_only=True):
         try:
             return read_command(shlex.join(self.command), SecretSource(command=self.command), Path())
         except VariableUnreadableError as error:
-            raise UsageError(detail=str(error)) from error
+            hint = "If the container lacks that program, pass the address of the database with its password instead."
+            raise UsageError(detail=str(error), hint=hint) from error
 
 
 class Address(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tomllib
 from contextlib import closing
@@ -50,6 +51,7 @@ def start_app(podman, folder, project="shop", **variables):
         volume="/data",
         folder=folder,
         project=project,
+        bridge=project != "shop",
         service=f"app{len(podman._created)}",
         variables=variables,
     )
@@ -159,18 +161,40 @@ def test_variables_of_an_app_name_its_server(
     dbctl("stats", "tables")
 
 
-def test_app_with_a_login_of_its_own_is_reached_through_its_container(
-    dbctl, init, podman, postgresql_container, tmp_path
+def test_app_of_compose_has_a_server_of_compose(dbctl, init, podman, postgresql_container, orders, tmp_path):
+    start_app(podman, tmp_path, GITEA__DB__HOST="db:5432")
+    init("compose:shop/app0")
+    assert read_configuration(tmp_path)["apps"]["plain"]["databases"]["main"]["via"] == "compose:shop/db"
+    assert list_tables(dbctl) == ["orders"]
+
+
+@pytest.mark.parametrize("variables", [{"DB": "db"}, {"DATABASE_URL": "postgresql://shop:s3cret@db/shopdb"}])
+def test_server_of_another_project_is_not_that_of_an_app(
+    init, podman, postgresql_container, tmp_path, variables
 ):
-    """Its login is part of one variable with the host, which only its container resolves."""
-    postgresql_container.execute(
-        "psql", "-XqU", "shop", "shopdb", "-c", "create role clerk login password 's3cret'"
-    )
-    app = start_app(podman, tmp_path, DATABASE_URL="postgresql://clerk:s3cret@db/shopdb")
-    # This container has no network, so that the route fails; nothing else is configured instead.
-    init(f"docker:{app.name}", status=10)
+    app = start_app(podman, tmp_path, "lone", **variables)
+    assert init(f"docker:{app.name}", status=None)["exit_code"] == (2 if "DB" in variables else 10)
     assert not (tmp_path / "dbctl.toml").exists()
-    postgresql_container.execute("psql", "-XqU", "shop", "shopdb", "-c", "drop role clerk")
+
+
+def test_app_with_a_login_of_its_own_is_reached_through_its_container(dbctl, init, podman, tmp_path):
+    """Its login is part of one variable with the host, which only its container resolves."""
+    server = podman.postgresql(bridge=True)
+    server.execute("psql", "-XqU", "shop", "shopdb", "-c", "create role clerk login password 's3cret'")
+    project = server.inspect()["Config"]["Labels"]["com.docker.compose.project"]
+    app = start_app(
+        podman, tmp_path, project, DATABASE_URL=f"postgresql://clerk:s3cret@{server.address}/shopdb"
+    )
+    via = f"docker:{app.name}"
+    init(via)
+    assert read_configuration(tmp_path)["apps"]["plain"]["databases"]["main"] == {
+        "url": "${DATABASE_URL}",
+        "via": via,
+    }
+    assert list_tables(dbctl) == []
+    # The variables of this one name another host: nothing that can be opened is configured instead.
+    other = start_app(podman, tmp_path, project, DATABASE_URL="postgresql://clerk:s3cret@db:1/shopdb")
+    init(f"docker:{other.name}", "--app", "other", status=10)
 
 
 def test_file_of_an_app_in_a_volume_is_reached_by_its_container(dbctl, init, podman, tmp_path):
@@ -180,7 +204,8 @@ def test_file_of_an_app_in_a_volume_is_reached_by_its_container(dbctl, init, pod
     init(f"docker:{app.name}")
     database = read_configuration(tmp_path)["apps"]["plain"]["databases"]["main"]
     assert database == {"url": "sqlite:/data/app.db", "via": f"docker:{app.name}"}
-    assert list_tables(dbctl) == ["visits"]
+    init(f"sqlite:/data/app.db?via=docker:{app.name}", "--app", "second")
+    assert [list_tables(dbctl, "--app", name) for name in ("plain", "second")] == [["visits"]] * 2
 
 
 def test_app_without_an_unambiguous_server_is_refused_with_candidates(
@@ -200,8 +225,42 @@ def test_host_of_several_containers_is_refused_with_candidates(init, podman, tmp
     project = first.inspect()["Config"]["Labels"]["com.docker.compose.project"]
     second = podman.postgresql(project=project, service="other", labels={"com.docker.compose.service": "db"})
     app = start_app(podman, tmp_path, project, DATABASE_URL="postgresql://shop:s3cret@db/shopdb")
-    hint = init(f"docker:{app.name}", status=2)["error"]["hint"]
-    assert (f"docker:{first.name}" in hint, f"docker:{second.name}" in hint) == (True, True)
+    answers = [init(f"docker:{app.name}", status=2), init(f"compose:{project}/db", status=10)]
+    for hint in (answer["error"]["hint"] for answer in answers):
+        assert (f"docker:{first.name}" in hint, f"docker:{second.name}" in hint) == (True, True)
+
+
+def test_image_of_another_name_is_that_of_the_port_and_its_variables(dbctl, init, podman, tmp_path):
+    image = images.postgresql()
+    server = podman.postgresql(bridge=True)
+    podman.run("tag", image.name, "localhost/own:1")
+    server.image, server.options = "localhost/own:1", [*server.options, "--expose", "5432"]
+    server.recreate()
+    init(f"docker:{server.name}")
+    init(f"podman:{server.name}", "--app", "second")
+    assert list_tables(dbctl, "--app", "second") == []
+
+
+@pytest.mark.parametrize(("variant", "status"), [("alpine", 0), ("distroless", 2)])
+def test_image_with_few_programs(dbctl, init, podman, tmp_path, variant, status):
+    server = podman.postgresql(variant=variant, bridge=True)
+    answer = init(f"docker:{server.name}", status=status)
+    assert (tmp_path / "dbctl.toml").exists() == answer["ok"]
+    if answer["ok"]:
+        assert list_tables(dbctl) == []
+
+
+def test_container_behind_ssh_has_a_secret_behind_ssh(
+    dbctl, init, postgresql_container, podman, ssh_hosts, orders, tmp_path
+):
+    ssh_hosts.bastion.set_environment(dict(podman.environment) | {"PATH": os.environ["PATH"]})
+    via = f"ssh:bastion docker:{postgresql_container.name}"
+    init(via)
+    configuration = read_configuration(tmp_path)
+    assert configuration["apps"]["plain"]["databases"]["main"]["via"] == via
+    command = configuration["secrets"]["POSTGRES_PASSWORD"]["command"]
+    assert command[:4] == ["ssh", "-o", "BatchMode=yes", "bastion"]
+    assert list_tables(dbctl) == ["orders"]
 
 
 HOSTILE = {
