@@ -6,7 +6,7 @@ The state belongs to the process and not to a thread, because the threads of one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -97,6 +97,8 @@ class Work:
 
 _current: list[Work] = []
 _displays: list[Display] = []
+#: What users must know about the data that was read; False: it was returned by ``take_notes``.
+_notes = dict[str, bool]()
 
 
 @contextmanager
@@ -184,3 +186,15 @@ def start_stage(activity: str) -> None:
     """Report what is done now with the part, or with the whole: ``compressing``."""
     if _current:
         _current[0].set_stage(activity=activity)
+
+
+def add_note(text: str) -> None:
+    """Add what users must know about the data that was read, once for each process."""
+    _notes.setdefault(text, True)
+
+
+def take_notes() -> Sequence[str]:
+    """Return the notes since the last call."""
+    notes = [text for text, is_new in _notes.items() if is_new]
+    _notes.update(dict.fromkeys(notes, False))
+    return notes

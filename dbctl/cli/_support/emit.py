@@ -79,7 +79,7 @@ def emit(
     closing line. ``findings`` are those of a result that is not ``Findings`` itself.
     """
     progress.stop()
-    for text in notes:
+    for text in (*notes, *progress.take_notes()):
         note(session, text)
     if not target:
         target = target_of(app) if app else _own_target(result)

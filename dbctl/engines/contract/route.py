@@ -8,14 +8,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from msgspec import structs
 
+from dbctl import progress
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import RoutedPathError, RoutedReadOnlyError, UnreachableError
 from dbctl.url import Url
+
+
+class ReadablePath(NamedTuple):
+    """Where this process reads a file."""
+
+    path: Path
+    machine: str = ""  #: of which it is a private copy; empty: it is the file itself
+    taken_at: datetime | None = None  #: when the copy was begun; it has the content of that time or later
 
 
 class Routes(ABC):
@@ -53,6 +63,14 @@ class Routes(ABC):
         """
 
     @abstractmethod
+    def copy_file(self, url: Url, target: str, *, timeout: float) -> ReadablePath:
+        """Return a copy of a database file of another machine, which is made once per process and deleted with it.
+
+        Raises:
+            DbctlError: it cannot be copied; ``timeout``: seconds to wait for a lock.
+        """
+
+    @abstractmethod
     def find_fault(self, url: Url, target: str) -> UnreachableError | None:
         """Return why a connection that used the route of ``url`` failed; None: the route works, or has not been opened."""
 
@@ -74,7 +92,7 @@ def locate_path(url: Url, target: str) -> Path:
         RoutedPathError: it is on another machine.
         Others, as ``Routes.find_path``.
     """
-    path = _find_path(url, target)
+    path = find_path(url, target)
     if path is None:
         raise RoutedPathError(target=target, path=url.path, via=url.via)
     return path
@@ -87,13 +105,25 @@ def locate_writable_path(url: Url, target: str) -> Path:
         RoutedReadOnlyError: it is on another machine.
         Others, as ``Routes.find_path``.
     """
-    path = _find_path(url, target)
+    path = find_path(url, target)
     if path is None:
         raise RoutedReadOnlyError(target=target, path=url.path, via=url.via)
     return path
 
 
-def _find_path(url: Url, target: str) -> Path | None:
+def locate_readable_path(url: Url, target: str, *, timeout: float) -> ReadablePath:
+    """Return where a database file is read; raises as ``Routes.find_path`` and ``Routes.copy_file``."""
+    if path := find_path(url, target):
+        return ReadablePath(path)
+    copy = _load_routes(url).copy_file(url, target, timeout=timeout)
+    progress.add_note(
+        f"{target} was read from a copy of {copy.machine}, begun at {copy.taken_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
+    return copy
+
+
+def find_path(url: Url, target: str) -> Path | None:
+    """Return the path of a file or folder on this machine; None: it is on another machine; raises as ``Routes.find_path``."""
     return _load_routes(url).find_path(url, target) if url.via else Path(url.path)
 
 

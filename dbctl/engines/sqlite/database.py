@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class SQLiteDatabase(SqlDatabase):
     engine = "sqlite"
     connection: SQLiteConnection
     catalog: SQLiteCatalog
+    taken_at: datetime | None = None  #: the time of the data, if the file is a copy
 
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
@@ -133,8 +135,17 @@ class SQLiteReader(SQLiteDatabase):
 
     connection: ReadConnection
 
-    def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
-        """Open ``path``; the arguments are those of ``ReadConnection``."""
+    def __init__(
+        self,
+        path: Path,
+        target: str,
+        *,
+        timeout: float = 5.0,
+        traceless: bool = False,
+        taken_at: datetime | None = None,
+    ) -> None:
+        """Open ``path``; the other arguments are those of ``ReadConnection``, and when a copy was taken of a database."""
+        self.taken_at = taken_at
         super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
 
     def create_index_order_builder(self) -> QueryBuilder:

@@ -154,7 +154,9 @@ class SQLiteDumps(Dumps):
         # A copy takes long, and an unlocked one is discarded after any write: one try is enough.
         result = self._connection.retry_if_changed(copy_file, unlocked_tries=1)
         metadata = {"journal_mode": mode, "mode": f"{stat.S_IMODE(self._connection.path.stat().st_mode):o}"}
-        return DumpResult(taken_at=result.taken_at, metadata={**metadata, **result.metadata})
+        return DumpResult(
+            taken_at=self._db.taken_at or result.taken_at, metadata={**metadata, **result.metadata}
+        )
 
     def blocks_writers(self) -> bool:
         return self._connection.read_journal_mode() != "wal"

@@ -28,8 +28,14 @@ class SQLiteEngine(Engine):
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         from dbctl.engines.sqlite.database import SQLiteReader
 
-        path = _locate_file(url, target)
-        return SQLiteReader(path, target, timeout=options.timeout, traceless=options.traceless)
+        if not url.has_routed_path:
+            path, timeout, traceless = Path(url.path), options.timeout, options.traceless
+            return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
+        from dbctl.engines.contract.route import locate_readable_path
+
+        path, machine, taken_at = locate_readable_path(url, target, timeout=options.timeout)
+        traceless = options.traceless and not machine
+        return SQLiteReader(path, target, timeout=options.timeout, traceless=traceless, taken_at=taken_at)
 
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.database import SQLiteWriter
@@ -54,9 +60,14 @@ class SQLiteEngine(Engine):
         return file_locks.list_lock_holders(path)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
+        from dbctl.engines.sqlite.restore import RemoteRestoreTarget, SQLiteRestoreTarget
 
-        return SQLiteRestoreTarget(_locate_file(url, target), target)
+        if not url.via:
+            return SQLiteRestoreTarget(Path(url.path), target)
+        from dbctl.engines.contract.route import find_path
+
+        path = find_path(url, target)
+        return SQLiteRestoreTarget(path, target) if path else RemoteRestoreTarget(url, target)
 
     def database_files(self, url: Url) -> DatabaseFiles | None:
         if not url.is_file:

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import (
@@ -50,7 +50,7 @@ from dbctl.engines.sqlite.files import (
 )
 from dbctl.engines.sqlite.write_connection import refuse_unsafe
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import BusyError, FileFailedError, WriteConflictError
+from dbctl.errors.connection import BusyError, FileFailedError, RoutedReadOnlyError, WriteConflictError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.errors.usage import NotSupportedError
@@ -414,3 +414,40 @@ class SQLiteRestoreTarget(RestoreTarget):
         with closing(SQLiteReader(self._path, self._target, timeout=request.timeout)) as reader:
             verification = SQLiteDumps(reader).verify_dump(quick=False)
         yield TrialRestore(url=Url(engine="sqlite", path=str(self._path)), verification=verification)
+
+
+class RemoteRestoreTarget(SQLiteRestoreTarget):
+    """A file of another machine, which nothing replaces; a temporary copy of its dump needs nothing of it."""
+
+    def __init__(self, url: Url, target: str) -> None:
+        super().__init__(Path(url.path), target)
+        self._url = url
+
+    def exists(self) -> bool:
+        return True
+
+    def identity(self) -> str:
+        return str(self._url)
+
+    def address(self, dump: Dump) -> str:
+        del dump
+        return str(self._url)
+
+    def has_content(self) -> bool:
+        return True
+
+    def files(self) -> Sequence[Path]:
+        return ()
+
+    def markers(self) -> Mapping[str, str]:
+        return {}
+
+    def _refuse(self, *_values: object, **_options: object) -> NoReturn:
+        """Refuse a change.
+
+        Raises:
+            RoutedReadOnlyError: always.
+        """
+        raise RoutedReadOnlyError(target=self._target, path=self._url.path, via=self._url.via)
+
+    lock = block_writers = require_space = strategy = load = _refuse

@@ -99,3 +99,19 @@ class VolumeDeniedError(RouteError):
 
 class PodFileError(RouteError):
     remedy = "Run dbctl in the pod."
+
+
+class RemoteFileMissingError(RouteError):
+    remedy = "Check the path on {place}; a relative one begins in the home of the login."
+
+
+class SnapshotDeniedError(RouteError):
+    remedy = "Use a login of {place} that may read the file and its folder."
+
+
+class SnapshotProgramMissingError(RouteError):
+    remedy = "Install sqlite3 or python3 on {place}, or run dbctl there."
+
+
+class SnapshotFailedError(RouteError):
+    remedy = "Nothing remains on {place}. Use a login that may write into the folder of the file, or run dbctl there."

@@ -9,14 +9,17 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
-from dbctl.engines.contract.route import Routes
-from dbctl.errors.connection import UnreachableError
+from dbctl.engines.contract.route import ReadablePath, Routes
+from dbctl.errors.connection import UnreachableError, report_file_errors
 from dbctl.extensions.reach.containers import Container, find_container
 from dbctl.extensions.reach.errors import RouteError
 from dbctl.extensions.reach.machines import Machine, SshMachine
 from dbctl.extensions.reach.relay import Relay
+from dbctl.extensions.reach.snapshots import PREFIX as SNAPSHOT_PREFIX
+from dbctl.extensions.reach.snapshots import copy_file
 from dbctl.extensions.reach.volumes import locate
 from dbctl.files import temp
 from dbctl.url import DEFAULT_PORTS, Url
@@ -55,10 +58,29 @@ class Route:
             self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
             stack.enter_context(_start_cleaner(self._folder, self._machine.closing_words))
             self._machine.open(target)
-            self.end: Machine | Container = self._machine  #: of the route
-            if len(parts) > len(hosts):
-                self.end = find_container(self._machine, parts[-1], target)
             self._stack = stack.pop_all()  # never closed: the route is open until the process ends
+        self._container_part = "" if len(parts) == len(hosts) else parts[-1]
+        self._target, self._copies = target, dict[str, ReadablePath]()
+
+    @cached_property
+    def end(self) -> Machine | Container:
+        """The end of the route; raises as ``find_container``."""
+        if self._container_part:
+            return find_container(self._machine, self._container_part, self._target)
+        return self._machine
+
+    def copy_file(self, url: Url, target: str, *, timeout: float) -> ReadablePath:
+        """Return a copy of a file at the end of the route; raises as ``snapshots.copy_file``."""
+        if url.path not in self._copies:
+            path = url.path
+            if self._container_part:
+                path = locate(self._machine, self._container_part, url, target)
+            with report_file_errors(Path(tempfile.gettempdir())):
+                folder = self._stack.enter_context(temp.folder(Path(tempfile.gettempdir()), SNAPSHOT_PREFIX))
+            self._stack.enter_context(_start_cleaner(folder, ()))
+            facts = {"target": target, "part": self._via}
+            self._copies[url.path] = copy_file(self._machine, path, folder, facts, timeout=timeout)
+        return self._copies[url.path]
 
     def open_socket(self, host: str, port: int, name: str, target: str) -> Path:
         """Return the socket that is relayed to an address at the end of the route.
@@ -134,6 +156,10 @@ class OpenRoutes(Routes):
         if via not in self._routes:
             self._routes[via] = Route(via, target)
         return self._routes[via]
+
+    def copy_file(self, url: Url, target: str, *, timeout: float) -> ReadablePath:
+        with self._lock:
+            return self._open(url.via, target).copy_file(url, target, timeout=timeout)
 
     def find_path(self, url: Url, target: str) -> Path | None:
         if url.via.startswith("ssh:"):

@@ -38,3 +38,25 @@ def dbctl(tmp_path, runtime):
     run.program = [sys.executable, "-m", "dbctl"]
     run.runtime = runtime
     return run
+
+
+@pytest.fixture
+def start_dbctl(tmp_path, runtime):
+    """Start a command as ``dbctl``, without waiting for its end; it is killed with the test."""
+    started = []
+
+    def start(*words, environment=None):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbctl", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=tmp_path,
+            env={**os.environ, "DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

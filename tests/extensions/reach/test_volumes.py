@@ -176,3 +176,16 @@ def test_commands_that_open_nothing_run_no_program(dbctl, tmp_path):
 def test_messages_show_the_configured_address(dbctl, container, tmp_path):
     configure(tmp_path, f"docker:{container.name}")
     assert f"sqlite:/data/app.db?via=docker:{container.name}" in dbctl("apps", "show").stdout
+
+
+def test_container_of_another_machine_is_read_from_a_copy(
+    dbctl, container, podman, ssh_hosts, tmp_path, monkeypatch
+):
+    ssh_hosts.bastion.set_environment({"PATH": os.environ["PATH"], **podman.environment})
+    for name in podman.environment:  # this machine has no containers
+        monkeypatch.delenv(name)
+    configure(tmp_path, f"ssh:bastion docker:{container.name}")
+    assert read_names(dbctl) == ["one"]
+    assert "on another machine" in dbctl("data", "set", "t", "1", "name=x", "--yes", status=6).stderr
+    configure(tmp_path, f"ssh:bastion docker:{container.name}", "/srv.db")
+    assert "no volume" in dbctl("data", "rows", "t", status=10).stderr
