@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -91,13 +91,17 @@ class Route:
         self._machine.open(target)
         key = host, port, name
         if key not in self._relays:
-            folder = self._folder / str(len(self._relays))
+            folder = self._folder / f"{os.getpid()}-{len(self._relays)}"
             try:
                 folder.mkdir()
                 self._relays[key] = Relay(folder / name, self.end.build_relay(host, port))
             except OSError as error:
                 raise self._create_error(target, folder / name, error) from error
         return self._relays[key].path
+
+    def inherit(self) -> None:
+        """Leave the sockets to the parent process, whose threads serve them, and which alone has their programs as children."""
+        self._inherited, self._relays = self._relays, {}
 
     def wrap_program(self, argv: Sequence[str]) -> Sequence[str] | None:
         """Return the program that runs ``argv`` in the container at the end; None: it has none."""
@@ -127,13 +131,13 @@ class OpenRoutes(Routes):
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
         self._lock = threading.Lock()
-        #: routes of the parent process, which alone ends them
-        self._inherited: list[Mapping[str, Route]] = []
-        os.register_at_fork(after_in_child=self._leave_to_parent)
+        os.register_at_fork(after_in_child=self._inherit)
 
-    def _leave_to_parent(self) -> None:
-        self._inherited.append(self._routes)
-        self._routes, self._lock = {}, threading.Lock()
+    def _inherit(self) -> None:
+        """Use the routes that the parent process opened, and ends: the workers of a fleet share one connection of ssh."""
+        self._lock = threading.Lock()
+        for route in self._routes.values():
+            route.inherit()
 
     def open_socket(self, url: Url, target: str, name: str) -> Path:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from msgspec import structs
@@ -82,3 +82,26 @@ def test_server_behind_a_host_refuses(dbctl, ssh_hosts, database):
     address = reached(structs.replace(database, port=servers.free_port()), "ssh:bastion")
     message = dbctl("data", "rows", "t", "--url", address, status=10).stderr
     assert "Connection refused" in message
+
+
+@pytest.mark.needs_extension("fleet")
+def test_instances_of_a_fleet_share_one_connection(dbctl, ssh_hosts, tmp_path):
+    server = servers.postgresql()
+    with ExitStack() as stack:
+        names = []
+        for number in range(3):
+            url = stack.enter_context(servers.postgresql_database(encoding="UTF8"))
+            with closing(servers.connection(url)) as connection:
+                connection.execute(
+                    f"create table t (id integer primary key); insert into t values ({number})"
+                )
+            names.append(url.path)
+        address = str(structs.replace(server, path="*"))
+        listing = " union all ".join(f"select '{name}' as name" for name in names)
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\nvia = "ssh:bastion"\ndatabases = "{address}"\n'
+            f'instances = {{ url = "{server}", query = "{listing}", jobs = 3 }}\n'
+        )
+        lines = dbctl("data", "query", "select id from t", "-o", "csv").stdout.splitlines()
+    assert sorted(line.rpartition(",")[2] for line in lines[1:]) == ["0", "1", "2"]
+    assert ssh_hosts.bastion.log.count("Accepted publickey") == 1
