@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from dbctl.errors.connection import UnreachableError
 from dbctl.extensions.reach.errors import (
+    ClusterAccessError,
     ContainerAccessError,
     ContainerAmbiguousError,
     ContainerMissingError,
     ContainerShellError,
     ContainerStoppedError,
+    RoutedServerRefusedError,
     RouteError,
     RouteProgramMissingError,
 )
-from dbctl.extensions.reach.machines import Machine, choose_reason
+from dbctl.extensions.reach.machines import Machine, choose_reason, join_address
 from dbctl.files import limited_program
 from dbctl.model import Struct
 
@@ -27,10 +28,11 @@ from dbctl.model import Struct
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: Connects standard input and output to HOST and PORT with what the container has; the end of either direction ends both, so that no
 #: session of the server outlives its client. The server is often process 1 of the container, which inherits orphans, and PostgreSQL takes
-#: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them.
+#: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them. A program that
+#: ends at once loses its message in the client of Docker.
 _RELAY = """if command -v socat > /dev/null; then exec socat - "TCP:$1:$2"
 elif command -v bash > /dev/null; then
-  exec bash -c 'trap "" PIPE; exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
+  exec bash -c 'trap "" PIPE; exec 3<>"/dev/tcp/$1/$2" 4<&0 || { sleep 0.2; exit 1; }
 cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; wait; exit 0' relay "$1" "$2"
 else exec nc "$1" "$2"
 fi"""
@@ -40,6 +42,13 @@ _UNREACHABLE_DAEMON = (
     "permission denied while",
     "cannot connect to the docker daemon",
     "unable to connect to podman",
+)
+_UNREACHABLE_CLUSTER = (
+    "forbidden",
+    "unauthorized",
+    "you must be logged in",
+    "unable to connect to the server",
+    "connection to the server",
 )
 
 
@@ -51,6 +60,8 @@ class Container(Struct, frozen=True):
     command: Sequence[str]  #: the program that runs another one in it, with input
     address: str = ""  #: at which its machine may reach it; empty: unknown
     has_relay: bool = True  #: whether it can run ``_RELAY``
+    #: raises the error of a container that does not run any more
+    require_running: Callable[[], object] = lambda: None
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
         """Return the program of this machine that runs ``argv`` in the container, with the same input and output."""
@@ -66,11 +77,23 @@ class Container(Struct, frozen=True):
         self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
     ) -> RouteError:
         """Return the error of a connection to an address, whose program ended with ``lines``; see ``Machine.explain_relay``."""
+        try:
+            self.require_running()
+        except RouteError as error:
+            return error
         if not self.has_relay:
             return self.machine.explain_relay(target, part, lines, (self.address, address[1]))
         if failure := self.machine.explain(target, lines):
             return failure
         reason, command = choose_reason(lines), self.machine.describe([*self.command, "true"])
+        if "refused" in reason.lower():
+            host, port = address
+            script = f"nc -z {host} {port} || bash -c '< /dev/tcp/{host}/{port}'"
+            command = self.machine.describe([*self.command, "sh", "-c", script])
+            reason = f"{join_address(*address)}, seen from {self.part}: Connection refused"
+            return RoutedServerRefusedError(
+                target=target, part=part, reason=reason, command=command, place=self.part
+            )
         return RouteError(target=target, part=part, reason=reason, command=command)
 
 
@@ -106,8 +129,8 @@ class _Finder:
     ) -> UnreachableError:
         if failure := self._machine.explain(self._target, error.error_lines):
             return failure
-        reason = error.error_lines[-1] if error.error_lines else str(error)
-        command = shlex.join(words)
+        reason = choose_reason(error.error_lines or [str(error)])
+        command = self._machine.describe(words)
         text = "\n".join(error.error_lines).lower()
         if error.cause == "missing" or ("command not found" in text and self._program in text):
             missing = f"{self._program} is not installed on {self._machine.place}"
@@ -117,28 +140,37 @@ class _Finder:
         if any(sign in text for sign in _UNREACHABLE_DAEMON):
             return ContainerAccessError(**self._facts, reason=reason, program=self._program, command=command)
         if "no such" in text or "not found" in text or "notfound" in text:
-            return ContainerMissingError(**self._facts, reason=reason, command=f"{self._program} ps")
+            command = self._machine.describe([self._program, "ps"])
+            return ContainerMissingError(**self._facts, reason=reason, command=command)
+        if self._program == "kubectl" and any(sign in text for sign in _UNREACHABLE_CLUSTER):
+            return ClusterAccessError(**self._facts, reason=reason, command=command)
         return RouteError(**self._facts, reason=reason, command=command)
 
-    def _select(self, matches: Sequence[tuple[str, str]], what: str, command: str) -> str:
+    def _select(self, matches: Sequence[tuple[str, str]], what: str, command: Sequence[str]) -> str:
         """Return the only one of the containers that match, each with its text for ``via``."""
         if not matches:
-            raise ContainerMissingError(**self._facts, reason=f"no running {what}", command=command)
+            raise ContainerMissingError(
+                **self._facts, reason=f"no running {what}", command=self._machine.describe(command)
+            )
         if len(matches) > 1:
             names = ", ".join(text for _, text in matches)
             raise ContainerAmbiguousError(**self._facts, reason=f"{len(matches)} match", names=names)
         return matches[0][0]
 
-    def _create(self, command: Sequence[str], address: str) -> Container:
+    def _create(
+        self, command: Sequence[str], address: str, require_running: Callable[[], object]
+    ) -> Container:
         try:
             self._machine.run([*command, "sh", "-c", _PROBE])
             has_relay = True
-        except limited_program.ProgramFailedError:
+        except limited_program.ProgramFailedError as error:
+            if failure := self._machine.explain(self._target, error.error_lines):
+                raise failure from error
             has_relay = False
         if not (has_relay or address):
             reason = "it has none of bash, socat and nc, and no address that its machine reaches"
             raise ContainerShellError(**self._facts, reason=reason)
-        return Container(self._machine, self._part, command, address, has_relay)
+        return Container(self._machine, self._part, command, address, has_relay, require_running)
 
 
 class Docker(_Finder):
@@ -168,12 +200,26 @@ class Docker(_Finder):
 
     def find(self, name: str) -> Container:
         container = self.inspect(name)
-        if not container["State"]["Running"]:
-            state = container["State"].get("Status") or "stopped"
-            raise ContainerStoppedError(**self._facts, reason=f"the container is {state}")
+        self._require_running(container)
         networks = (container["NetworkSettings"].get("Networks") or {}).values()
         addresses = [network["IPAddress"] for network in networks if network.get("IPAddress")]
-        return self._create(self.exec_words(container), next(iter(addresses), ""))
+
+        def require_running() -> None:
+            (now,) = msgspec.json.decode(self._run("container", "inspect", container["Id"]))
+            self._require_running(now)
+
+        return self._create(self.exec_words(container), next(iter(addresses), ""), require_running)
+
+    def _require_running(self, container: Any) -> None:
+        state = container["State"]
+        if not state["Running"] or state.get("Paused"):
+            reason = f"the container is {state.get('Status') or 'stopped'}"
+            raise ContainerStoppedError(**self._facts, reason=reason, command=self.describe_start(container))
+
+    def describe_start(self, container: Any) -> str:
+        """Return the command line by which a person lets a container run."""
+        action = "unpause" if container["State"].get("Paused") else "start"
+        return self._machine.describe([self._program, action, container["Name"].removeprefix("/")])
 
     def _find_service(self, name: str, *, is_running: bool) -> str:
         project, _, service = name.rpartition("/")
@@ -194,7 +240,7 @@ class Docker(_Finder):
             )
             for identifier, names, owner in rows
         ]
-        return self._select(containers, f"container of the service {service}", f"{self._program} ps")
+        return self._select(containers, f"container of the service {service}", [self._program, "ps"])
 
 
 class _Kubernetes(_Finder):
@@ -208,11 +254,21 @@ class _Kubernetes(_Finder):
         matches = [
             (item["metadata"]["name"], f"kubernetes:{namespace}/{item['metadata']['name']}") for item in pods
         ]
-        selected = self._select(matches, f"pod {pod}", f"kubectl get pods --namespace {namespace}")
+        list_words = ["kubectl", "get", "pods", "--namespace", namespace]
+        selected = self._select(matches, f"pod {pod}", list_words)
         container = ["--container", containers[0]] if containers else []
         command = ["kubectl", "exec", "-i", "--namespace", namespace, selected, *container, "--"]
         (address,) = (item["status"].get("podIP", "") for item in pods)
-        return self._create(command, address)
+        # Another pod of a StatefulSet has the same name.
+        identifier = next(item["metadata"].get("uid") for item in pods)
+
+        def require_running() -> None:
+            output = self._run("get", "pods", "--namespace", namespace, *selection, "--output", "json")
+            items = [item for item in msgspec.json.decode(output)["items"] if _is_running(item)]
+            same = [item for item in items if item["metadata"].get("uid") == identifier]
+            self._select([(selected, selected) for _ in same], f"pod {selected}", list_words)
+
+        return self._create(command, address, require_running)
 
 
 def _is_running(pod: Any) -> bool:

@@ -58,6 +58,10 @@ class ContainerAccessError(RouteError):
     remedy = "Start the service of {program}, or run dbctl as a user who may use it; then this must succeed: {command}"
 
 
+class ClusterAccessError(RouteError):
+    remedy = "Check the context of kubectl, and the right to list pods and to run programs in them; then this must succeed: {command}"
+
+
 class ContainerMissingError(RouteError):
     remedy = "List the containers with: {command}"
 
@@ -68,7 +72,7 @@ class ContainerAmbiguousError(RouteError):
 
 
 class ContainerStoppedError(RouteError):
-    remedy = "Start it, and run the command again; dbctl starts no container."
+    remedy = "dbctl starts no container. Start this one with: {command}"
 
 
 class ContainerShellError(RouteError):

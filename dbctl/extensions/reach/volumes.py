@@ -70,7 +70,7 @@ class _Finder:
         source = str(mount["Source"])
         place = posixpath.normpath(posixpath.join(source, posixpath.relpath(path, mount["Destination"])))
         if not inside:
-            self._compare_machines(mount, is_running=container["State"]["Running"])
+            self._compare_machines(mount, container)
         outside = self._identify_here(place)
         if inside and inside[:2] != outside[:2]:
             raise self._create_foreign_error(f"{place} is another folder there")
@@ -117,11 +117,14 @@ class _Finder:
             )
         return mount
 
-    def _compare_machines(self, mount: Mapping[str, Any], *, is_running: bool) -> None:
+    def _compare_machines(self, mount: Mapping[str, Any], container: Any) -> None:
         """Check by their names that the containers are on the machine, without a program in the container."""
+        is_running = container["State"]["Running"]
         if not is_running and mount["Type"] == "volume" and self._docker.read_volume_options(mount["Name"]):
             raise ContainerStoppedError(
-                **self._facts, reason=f"{mount['Name']} is mounted only while it runs"
+                **self._facts,
+                reason=f"{mount['Name']} is mounted only while it runs",
+                command=self._docker.describe_start(container),
             )
         place = self._docker.describe_machine()
         if place != self._machine.run(["uname", "-nr"]).decode().strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.extensions.reach.processes import SECONDS, find_ssh, wait_until, wait_until_empty
 
 
 @pytest.fixture
@@ -60,3 +63,28 @@ def start_dbctl(tmp_path, runtime):
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def start(tmp_path, runtime):
+    """Start a command in the background; return a function that waits for it, and returns status, output and errors."""
+
+    def start_command(*words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime)},
+        )
+
+        def wait():
+            output, errors = process.communicate(timeout=2 * SECONDS)
+            wait_until_empty(runtime)
+            wait_until(lambda: not find_ssh(runtime))
+            return process.returncode, json.loads(output)["error"], errors
+
+        return wait
+
+    return start_command

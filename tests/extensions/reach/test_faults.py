@@ -13,7 +13,8 @@ from msgspec import structs
 
 from dbctl.extensions.reach import relay
 from tests import servers
-from tests.extensions.reach.test_ssh import reached, wait_until_empty
+from tests.extensions.reach.processes import wait_until_empty
+from tests.extensions.reach.test_ssh import reached
 
 HOPS = {"ssh:bastion": "bastion", "ssh:bastion ssh:inner": "inner"}
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import closing, nullcontext, suppress
-from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from dbctl.url import DEFAULT_PORTS
 from tests import relay, servers
+from tests.extensions.reach.processes import find_ssh, wait_until
 from tests.extensions.reach.test_faults import shared_connection
-from tests.extensions.reach.test_ssh import reached, wait_until_empty
+from tests.extensions.reach.test_ssh import reached
 
-SECONDS = 30
 #: Count the sessions that wait for a row.
 WAITING = {
     "postgresql": "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
@@ -70,24 +67,6 @@ def url(request):
         yield url
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.15)  # MariaDB shows an earlier list of transactions again within 0.1 s
-
-
-def find_ssh(runtime):
-    """Return the processes of ssh that belong to a route."""
-    processes = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[0].endswith(b"/ssh") and any(bytes(runtime) in word for word in words):
-                processes.append(int(process.name))
-    return processes
-
-
 def kill_connections(hosts, runtime):
     hosts.bastion.kill_connections()
 
@@ -100,31 +79,6 @@ def kill_ssh(hosts, runtime):
     for process in find_ssh(runtime):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-
-
-@pytest.fixture
-def start(tmp_path, runtime):
-    """Start a command in the background; return a function that waits for it, and returns status, output and errors."""
-
-    def start_command(*words):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime)},
-        )
-
-        def wait():
-            output, errors = process.communicate(timeout=2 * SECONDS)
-            wait_until_empty(runtime)
-            wait_until(lambda: not find_ssh(runtime))
-            return process.returncode, json.loads(output)["error"], errors
-
-        return wait
-
-    return start_command
 
 
 @pytest.mark.parametrize("lose", [kill_connections, stop_host, kill_ssh])

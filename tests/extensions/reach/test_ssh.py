@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import ExitStack, closing
 
 import pytest
 from msgspec import structs
 
 from tests import servers
+from tests.extensions.reach.processes import wait_until_empty
 
 
 def reached(url, via):
@@ -34,13 +34,6 @@ def database(request):
             cursor.execute("insert into t values (1, 'one'), (2, 'two')")
             connection.commit()
         yield url
-
-
-def wait_until_empty(folder):
-    deadline = time.monotonic() + 5
-    while list(folder.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])

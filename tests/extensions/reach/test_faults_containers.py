@@ -1,0 +1,167 @@
+"""Faults of routes to containers, also behind SSH: each is named with its remedy, and nothing remains of the route."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+
+import pytest
+
+from tests.extensions.reach.processes import wait_until, wait_until_empty
+from tests.extensions.reach.test_faults_lost import MANY
+
+pytestmark = pytest.mark.slow
+ADDRESS = "postgresql://shop:p%40ss%27w%25rd@127.0.0.1/shopdb"
+
+
+@pytest.fixture
+def fail(dbctl):
+    """Run a command that the route prevents, and return its error."""
+
+    def run(via, **options):
+        words = "data", "query", "select 1", "--url", f"{ADDRESS}?via={via}", "-o", "json"
+        result = dbctl(*words, status=10, **options)
+        error = json.loads(result.stdout)["error"]
+        print(error)
+        assert error["message"].isprintable()
+        assert "dbctl-route" not in error["message"] + error["hint"]
+        wait_until_empty(dbctl.runtime)
+        return error
+
+    return run
+
+
+@pytest.fixture(params=["docker", "podman"])
+def program(request):
+    return request.param
+
+
+@pytest.fixture(params=["", "ssh:bastion+"])
+def host(request, podman):
+    """Provide the beginning of a route to the machine of the containers."""
+    if request.param:
+        request.getfixturevalue("ssh_hosts").bastion.set_environment(
+            dict(podman.environment) | {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+        )
+    return request.param
+
+
+def test_missing_container_is_named(fail, host, program):
+    error = fail(f"{host}{program}:nothing")
+    assert error["code"] == "container-missing"
+
+
+def test_stopped_and_paused_containers_are_named(fail, podman, host, program):
+    container = podman.postgresql()
+    via = f"{host}{program}:{container.name}"
+    container.pause()
+    for action in ("unpause", "start"):
+        error = fail(via)
+        assert error["code"] == "container-stopped"
+        command = error["hint"].partition("with: ")[2]
+        assert f"{program} {action} {container.name}" in command
+        subprocess.run(shlex.split(command), check=True, capture_output=True)
+        container.stop()
+
+
+def test_several_services_are_named(fail, podman, host):
+    podman.app(project="one", service="db"), podman.app(project="two", service="db")
+    error = fail(f"{host}compose:db")
+    assert error["code"] == "container-ambiguous"
+    assert "compose:one/db" in error["hint"]
+    assert fail(f"{host}compose:three/db")["code"] == "container-missing"
+
+
+def test_container_without_a_shell_is_named(fail, podman, host, program):
+    container = podman.postgresql("distroless")
+    assert fail(f"{host}{program}:{container.name}")["code"] == "container-shell"
+
+
+def test_absent_service_of_docker_is_named(fail, podman):
+    environment = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    error = fail("docker:shop", environment=environment)
+    assert error["code"] == "container-access"
+
+
+def test_missing_program_is_named(fail, ssh_hosts, tmp_path):
+    ssh_hosts.bastion.set_environment({"PATH": "/nowhere"})
+    for via in ("ssh:bastion+docker:shop", "ssh:bastion+kubernetes:shop/db"):
+        error = fail(via)
+        assert error["code"] == "route-program-missing", error
+        assert "bastion" in error["hint"]
+    assert fail("docker:shop", environment={"PATH": str(tmp_path)})["code"] == "route-program-missing"
+
+
+def test_server_that_is_down_in_a_container_is_named(fail, podman, host, program):
+    container = podman.app()
+    error = fail(f"{host}{program}:{container.name}")
+    assert error["code"] == "routed-server-refused"
+    assert "Connection refused" in error["message"]
+    command = shlex.split(error["hint"].partition("must connect: ")[2])
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert result.returncode
+    assert "Connection refused" in result.stderr
+
+
+def remove(container):
+    container.remove()
+
+
+def recreate(container):
+    container.recreate()
+
+
+def kill(container):
+    container.kill()
+
+
+#: A container is stopped before it is removed.
+LOST_CODES = {"container-stopped", "container-missing"}
+
+
+@pytest.mark.parametrize(
+    ("lose", "codes"), [(remove, LOST_CODES), (recreate, LOST_CODES), (kill, {"container-stopped"})]
+)
+def test_container_that_is_lost_during_a_read_is_named(start, podman, host, program, lose, codes):
+    container = podman.postgresql()
+    wait = start(
+        "data", "query", "select pg_sleep(30)", "--url", f"{ADDRESS}?via={host}{program}:{container.name}"
+    )
+    wait_until(lambda: "pg_sleep" in read_activity(container))
+    lose(container)
+    status, error, _ = wait()
+    assert (status, error["code"] in codes) == (10, True), error
+
+
+def test_container_that_is_recreated_during_a_dump_leaves_no_backup(start, podman, host, program, tmp_path):
+    container = podman.postgresql()
+    container.execute("psql", "-q", "-U", "shop", "shopdb", text=MANY["postgresql"])
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\nvia = "{host.replace("+", " ")}{program}:{container.name}"\n'
+        f'databases = "{ADDRESS}"\nbackup.repository = "backups"\n'
+    )
+    wait = start("backup", "create")
+    wait_until(lambda: "COPY" in read_activity(container))
+    container.recreate()
+    status, error, _ = wait()
+    assert (status, error["code"] in LOST_CODES) == (10, True), error
+    assert not list((tmp_path / "backups").rglob("*.json"))
+
+
+def read_activity(container):
+    sql = "select query from pg_stat_activity where pid <> pg_backend_pid()"
+    return container.execute("psql", "-qAt", "-U", "shop", "shopdb", text=sql)
+
+
+def test_several_pods_are_named(fail, podman, kubernetes):
+    for name in ("db-0", "db-1"):
+        podman.app(labels=kubernetes.labels(name, namespace="shop", container="main", app="db"))
+    error = fail("kubernetes:shop/app%3Ddb")
+    assert error["code"] == "container-ambiguous"
+    assert "kubernetes:shop/db-0" in error["hint"]
+    assert fail("kubernetes:shop/web-0")["code"] == "container-missing"
+    kubernetes.refuse(
+        'Error from server (Forbidden): pods is forbidden: User "tests" cannot list resource "pods"'
+    )
+    assert fail("kubernetes:shop/db-0")["code"] == "cluster-access"
