@@ -96,12 +96,14 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
         return
     info = subject.db.storage.measure_storage()
     volume, file_stat = _read_stats(subject, database_files)
-    if volume.is_network and info.shares_memory:
-        severity: Severity = "error" if subject.is_writable else "warning"
-        message = (
-            f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too:"
-            f" in {info.journal_mode} mode all processes share memory, which fails across machines"
+    if volume.is_network:
+        severity: Severity = "error" if subject.is_writable and info.shares_memory else "warning"
+        risk = (
+            f"in {info.journal_mode} mode all processes share memory, which fails across machines"
+            if info.shares_memory
+            else "two writers destroy the file if a lock of one machine does not hold on the other"
         )
+        message = f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too: {risk}"
         yield subject.finding(severity, "network-disk", message, MOVE_HINT)
     if subject.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
         expected = subject.section.create.get("journal_mode") == "wal"

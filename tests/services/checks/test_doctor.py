@@ -572,13 +572,14 @@ def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypa
     assert "read-only-disk" not in {finding["code"] for finding in run_doctor()}
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("wal", ["network-disk"]), ("delete", [])])
-def test_wal_mode_on_network_disk_is_an_error(path, run_doctor, monkeypatch, mode, expected):
+@pytest.mark.parametrize(("mode", "severity"), [("wal", "error"), ("delete", "warning")])
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
+def test_file_on_network_disk_is_a_finding(path, run_doctor, monkeypatch, mode, severity, kind):
     execute(path, f"pragma journal_mode = {mode}")
     table = path.with_name("mounts")
-    table.write_text(f"/dev/sda1 / ext4 rw 0 0\nnas:/apps {path.parent} nfs4 rw 0 0\n")
+    table.write_text(f"/dev/sda1 / ext4 rw 0 0\nnas:/apps {path.parent} {kind} rw 0 0\n")
     monkeypatch.setattr(mounts, "MOUNTS", table)
-    assert [finding["code"] for finding in run_doctor()] == expected
+    assert list_codes(run_doctor()) == [(severity, "network-disk")]
 
 
 # Other apps and folders -----------------------------------------------------------------------------------------------------------
