@@ -240,7 +240,9 @@ class LiveTable:
             other: TimeCodec | None = None
             if is_number or self._has_plain_times:
                 newest = [value for (value,) in self.sample([column])[-SAMPLE_ROWS:]]
-                forms = {form for value in newest if (form := find_time_form(value))}
+                # One row in the format of the profile suffices, unless a column of integers has it as text.
+                is_own = not is_number and self.profile.time in map(find_time_form, newest)
+                forms = set() if is_own else {form for value in newest if (form := find_time_form(value))}
                 other = next((form for form in TIMES if {form} == forms and self._has_plain_times), None)
                 if other is None and is_number:
                     is_fine = any(

@@ -22,7 +22,7 @@ MASK = "***"
 
 
 #: Endings of the names of secret columns, if no profile declares them. Only columns of text, bytes and JSON are compared.
-SECRET_NAMES = re.compile(
+_ENDINGS = (
     r"(?:password|passwd|passphrase|secret|webhook_?url"
     r"|(?:(?:^|_)(?<!sync_)(?<!page_)(?<!job_)(?<!cursor_)|access|api|app|auth|bearer|bot|csrf|login|refresh|session|user)token"
     r"|(?:^|_)(?:pass(?:code)?|pwd|credentials?|otp|totp|salt|auth_?data|security_stamp|connection_string"
@@ -35,14 +35,12 @@ SECRET_NAMES = re.compile(
 _CARRIERS = frozenset(
     {"key", "key_hash", "hash", "hashed", "sid", "sess", "payload", "session_data", "value", "data"}
 )
-_CARRIER_TABLES = re.compile(
+_CARRIER_TABLES = (
     r"(?:^|_)(?:tokens?|authtokens?|sessions?|credentials?|secrets?|cookies?|(?:api|access|auth)_?keys?"
     r"|two_?factors?|2fa|mfa|totp|authenticators?)$"
 )
 #: Columns of links that give access to those who have them, ``table.column``.
-_LINK_COLUMNS = re.compile(
-    r"(?:^|_)(?:shares?\.(?:key|slug)|(?:(?:share|shared|public)_?links?|invit(?:e|ation)s?)\.(?:key|slug|code|hash))$"
-)
+_LINK_COLUMNS = r"(?:^|_)(?:shares?\.(?:key|slug)|(?:(?:share|shared|public)_?links?|invit(?:e|ation)s?)\.(?:key|slug|code|hash))$"
 _SECRET_IN_ANY_TABLE = frozenset({"cookie", "cookie_id", "hashed", "session_data"})
 #: Columns whose values look random and are shown: keys of rows, digests of content, names and addresses.
 _SHOWN_NAMES = (
@@ -74,15 +72,15 @@ SECRET_VALUES = re.compile(
 )
 #: An address with a password.
 _ADDRESS = re.compile(r"[a-z][a-z\d+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#@]+)@\S+", re.IGNORECASE)
-#: Names of members of JSON documents that are secret in addition to ``SECRET_NAMES``.
+#: Names of members of JSON documents that are secret in addition to ``_ENDINGS``.
 _SECRET_MEMBERS = frozenset({"authorization", "cookie", "set_cookie", "csrf"})
 #: Texts in place of a secret: masks, types, and references to another place.
 _PLACEHOLDERS = r"(?i)\s*|[*•x.-]+|none|null|true|false|string|text|hidden|redacted|<.*>|\[.*\]|=?\{\{.*\}\}|\$\{.*\}|\$[A-Z_]+"
 #: Rows whose values are examined.
 SAMPLE_ROWS = 10
-_TEXT = re.compile(r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|JSON|^$")
+_TEXT = r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|JSON|^$"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SEPARATORS = re.compile(r"[^a-z0-9]+")
+_SEPARATORS = r"[^a-z0-9]+"
 
 
 def mask(row: Row, columns: Collection[str]) -> Row:
@@ -92,7 +90,7 @@ def mask(row: Row, columns: Collection[str]) -> Row:
 
 def has_secret_name(column: str) -> bool:
     """Return whether columns with such a name usually hold secrets."""
-    return SECRET_NAMES.search(_CAMEL.sub("_", column).lower()) is not None
+    return re.search(_ENDINGS, _CAMEL.sub("_", column).lower()) is not None
 
 
 def is_secret_column(table: str, column: str) -> bool:
@@ -101,9 +99,9 @@ def is_secret_column(table: str, column: str) -> bool:
     if has_secret_name(column) or name in _SECRET_IN_ANY_TABLE:
         return True
     table_name = _CAMEL.sub("_", table).lower()
-    if _LINK_COLUMNS.search(f"{table_name}.{name}"):
+    if re.search(_LINK_COLUMNS, f"{table_name}.{name}"):
         return True
-    return name in _CARRIERS and _CARRIER_TABLES.search(table_name) is not None
+    return name in _CARRIERS and re.search(_CARRIER_TABLES, table_name) is not None
 
 
 def find_secret_columns(
@@ -132,7 +130,7 @@ def find_table_secrets(
     declared = (names for name, names in _profile_columns(app, database) if name == table)
     columns = [column for names in declared if (column := find_column(live, names))]
     if app.database(database).guess_secrets:
-        texts = [item.name for item in live.columns.values() if _TEXT.search(item.type.upper())]
+        texts = [item.name for item in live.columns.values() if re.search(_TEXT, item.type.upper())]
         columns += [name for name in texts if is_secret_column(table, name)]
         others = [name for name in texts if not is_secret_column(table, name)]
         if others and sampled:
@@ -296,10 +294,10 @@ def _has_secret_member(text: str) -> bool:
 
 
 def _is_secret_member(name: str, value: str) -> bool:
-    word = _SEPARATORS.sub("_", _CAMEL.sub("_", name).lower())
-    if word.endswith("tokens") or not (word in _SECRET_MEMBERS or SECRET_NAMES.search(word)):
+    word = re.sub(_SEPARATORS, "_", _CAMEL.sub("_", name).lower())
+    if word.endswith("tokens") or not (word in _SECRET_MEMBERS or re.search(_ENDINGS, word)):
         return False  # "tokens" are words in most documents
-    is_label = _SEPARATORS.sub("_", value.lower()) == word
+    is_label = re.sub(_SEPARATORS, "_", value.lower()) == word
     return not is_label and not re.fullmatch(_PLACEHOLDERS, value)
 
 

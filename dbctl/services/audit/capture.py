@@ -181,19 +181,20 @@ class RowImages:
             ]
             if not changed or row is new:
                 continue
-            encoded_key = self._encode(table, dict(zip(key, values, strict=True)), row or new or {})
+            old_secrets, new_secrets = (
+                self._find_secrets(table, image) if image else () for image in (row, new)
+            )
             yield RowImage(
-                key=encoded_key,
+                key=self._encode(dict(zip(key, values, strict=True)), old_secrets if row else new_secrets),
                 before=None
                 if row is None
-                else self._encode(table, {name: row[name] for name in changed}, row),
+                else self._encode({name: row[name] for name in changed}, old_secrets),
                 after=None
                 if new is None
-                else self._encode(table, {name: new[name] for name in changed}, new),
+                else self._encode({name: new[name] for name in changed}, new_secrets),
             )
 
-    def _encode(self, table: str, values: Values, row: Values) -> dict[str, Any]:
-        secrets = self._find_secrets(table, row)
+    def _encode(self, values: Values, secrets: Collection[str]) -> dict[str, Any]:
         return {
             name: compute_digest(self._recorder.read_key(), value)
             if name in secrets and value is not None

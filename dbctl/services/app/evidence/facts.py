@@ -125,14 +125,16 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
             continue
         form = LiveTable(subject.app.core, subject.db, table.name, "times").time_form(name)
         stored = _sample(subject, table, name)
+        expected = _TEXT_FORMS if form in _TEXT_FORMS else {form}
+        if any(subjects.read_time_form(value) in expected for value in stored):
+            continue
         forms = Counter(
             "text" if known in _TEXT_FORMS else known
             for value in stored
             if (known := subjects.read_time_form(value))
         )
-        expected = "text" if form in _TEXT_FORMS else form
-        is_wrong_type = expected == "text" and subjects.is_whole(table.columns[name]) and not stored
-        if expected in forms or not (forms or is_wrong_type):
+        is_wrong_type = form in _TEXT_FORMS and subjects.is_whole(table.columns[name]) and not stored
+        if not (forms or is_wrong_type):
             continue
         actual = forms.most_common(1)[0][0] if forms else "epoch-s"
         counts = ", ".join(f"{count} of {form}" for form, count in forms.most_common())
