@@ -13,6 +13,7 @@ from dbctl.cli._support.session import Session
 from dbctl.config.loader import FILE_NAME
 from dbctl.config.model import PLAIN
 from dbctl.model import DryRunResult
+from dbctl.services.setup.containers import is_route
 from dbctl.services.setup.init import InitConfig
 from dbctl.services.setup.recognize import is_place, recognize_app
 from dbctl.spec import Example
@@ -41,7 +42,7 @@ def init(
         Path | None,
         typer.Argument(
             metavar="[DIR]",
-            help="Directory of the app, in which databases are searched; default: the current one, or the app's usual location.",
+            help="Directory of the app, in which databases are searched, or the container of its database; default: the current one, or the app's usual location.",
         ),
     ] = None,
     env_file: Annotated[
@@ -88,6 +89,9 @@ def init(
         recognized = recognize_app(profile, selection.app)
         directory = Path(profile) if Path(profile).is_dir() else None
         profile = recognized.profile
+    elif is_route(str(directory)):
+        recognized = recognize_app(str(directory), selection.app, profile=profile)
+        directory = None
     elif profile == PLAIN and not selection.urls:
         recognized = recognize_app(str(env_file or directory or "."), selection.app, profile=PLAIN)
         env_file = None

@@ -115,7 +115,8 @@ class _Finder:
         self._machine, self._part, self._target = machine, part, target
         self._facts = {"target": target, "part": part}
         self._program = {"compose": "docker", "kubernetes": "kubectl"}.get(kind, kind)
-        if kind == "compose" and type(machine) is Machine and not shutil.which("docker"):
+        has_other = not shutil.which("docker") and shutil.which("podman")
+        if kind == "compose" and type(machine) is Machine and has_other:
             self._program = "podman"  # it marks the containers of its Compose alike
 
     def _run(self, *words: str) -> bytes:

@@ -65,19 +65,21 @@ def find_service(project: str, service: str, file: Path, port: str) -> Container
     """Return the running container of a service of Compose that publishes no port.
 
     Raises:
-        UnreachableError: none is running, or it cannot be reached.
+        UnreachableError: none is running, several are, or it cannot be reached.
     """
     via = f"compose:{project}/{service}"
     try:
         return _describe(via)[0]
     except DbctlError as error:
-        start = f"Start it with: docker compose up --detach {service}; or"
-        advice = start if error.code == "container-missing" else f"{error.hint} Or"
+        if error.code == "container-ambiguous":
+            raise
+        start = f"Start it with: docker compose up --detach {service}"
+        advice = start if error.code == "container-missing" else "Make docker ps succeed on this machine"
         reason = error.context.get("reason", error)
         raise UnreachableError(
             target=via,
             reason=f"service {service} of {file} publishes no port on this machine: {reason}",
-            hint=f'{advice} add ports: ["{LOOPBACK}:{port}:{port}"], or run dbctl in a container of its network.',
+            hint=f'{advice}; or add ports: ["{LOOPBACK}:{port}:{port}"], or run dbctl in a container of its network.',
         ) from error
 
 

@@ -92,7 +92,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
     Args:
         place: a path, an address, or the route to a container.
         label: selects one of several databases of unknown apps; empty: there is only one.
-        profile: ``plain`` to compare the databases with no profile.
+        profile: that of the app, whose main database is the only one, and compared with no profile; empty: it is recognized.
 
     Raises:
         FileMissingError: there is no database.
@@ -119,6 +119,10 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
     if len(selected) != 1:
         raise _create_ambiguity(place, databases)
     (own,) = selected
+    if profile not in ("", PLAIN):
+        main = loader.load(profile).main_database
+        notes = list(_list_routes(place, selected))
+        return RecognizedApp(profile=profile, addresses={main: own.address}, notes=notes)
     reason = "" if profile else "it belongs to no known app: "
     content = f"{own.content}; {reason}profile {PLAIN}"
     notes = [DRAFT_OWN.write(facts={"content": content, "file": f"{own.label}.toml"})]

@@ -88,6 +88,14 @@ def test_container_of_a_server_is_configured_without_its_password(
     assert list_tables(dbctl) == ["orders"]
 
 
+def test_profile_can_be_selected(init, postgresql_container, tmp_path):
+    for profile in ("plain", "waqtor"):
+        init(profile, f"docker:{postgresql_container.name}")
+        app = read_configuration(tmp_path)["apps"][profile]
+        assert app["profile"] == profile
+        assert app["databases"]["main"]["via"] == f"docker:{postgresql_container.name}"
+
+
 def test_second_app_of_one_server_has_a_secret_of_its_own(
     dbctl, init, postgresql_container, mariadb_container, orders, tmp_path
 ):
@@ -351,10 +359,12 @@ def test_password_that_no_file_of_its_own_has_is_that_of_the_container(
     assert list_tables(dbctl) == ["orders"]
 
 
-def test_service_that_does_not_run_is_refused_with_what_to_start(init, podman, tmp_path):
+def test_service_that_does_not_run_is_refused_with_what_to_start(init, podman, tmp_path, monkeypatch):
     write_compose(tmp_path, "x", "name: nothing\n")
     error = init("compose.yaml", status=10)["error"]
     assert "docker compose up --detach db" in error["hint"]
+    monkeypatch.setenv("PATH", str(tmp_path))  # without docker and podman
+    assert "docker is not installed" in init("compose.yaml", status=10)["error"]["message"]
     assert not (tmp_path / "dbctl.toml").exists()
 
 
