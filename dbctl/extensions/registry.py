@@ -103,6 +103,7 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(
         name="reach",
+        checks={"doctor": ["dbctl.extensions.reach.checks:check_route"]},
         errors="dbctl.extensions.reach.errors",
         routes="dbctl.extensions.reach.routes:ROUTES",
         describe_containers="dbctl.extensions.reach.facts:describe_containers",

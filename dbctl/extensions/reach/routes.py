@@ -27,7 +27,7 @@ from dbctl.url import DEFAULT_PORTS, Url
 PREFIX = "dbctl-route-"
 LOOPBACK = "127.0.0.1"
 #: Bytes of the path of a folder in which the sockets of a route, and the temporary one of ssh, have paths that the system accepts.
-LONGEST_FOLDER = 60
+LONGEST_FOLDER = 52
 #: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets.
 _CLEANER = """trap '' INT TERM HUP
 read -r _
