@@ -74,6 +74,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "XDG_CACHE_HOME": "The directory of external search indexes.",
     "XDG_CONFIG_HOME": "The directory of the configuration and of profiles.",
     "XDG_DATA_HOME": "Where completions install and man install write.",
+    "XDG_RUNTIME_DIR": "The directory of the private sockets of routes; by default that for temporary files.",
     "XDG_STATE_HOME": "The directory of the directory dbctl with the journal and the records of runs on fleets.",
 }
 CONFIG = """\

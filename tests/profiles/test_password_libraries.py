@@ -43,7 +43,7 @@ PACKAGES = {
     "directus": "argon2",
     "ghost": "bcryptjs",
     "immich": "bcrypt",
-    "n8n": "bcryptjs",
+    "n8n": "bcryptjs-2",
     "umami": "bcryptjs",
     "uptime-kuma": "bcryptjs-2",
 }
