@@ -37,6 +37,7 @@ class UnreachableError(DbctlError, status=Exit.UNREACHABLE):
 
 
 class RoutedPathError(UnreachableError):
+    can_pass = False
     sentence = "cannot open {target}: {path} is on another machine ({via})"
     remedy = "Run dbctl on that machine."
 

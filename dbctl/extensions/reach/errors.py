@@ -81,16 +81,19 @@ class ContainerShellError(RouteError):
 
 
 class VolumeMissingError(RouteError):
+    can_pass = False
     remedy = "Mount a volume or a folder of the machine in the container, and move the file there; or run dbctl in the container."
 
 
 class FileMountError(RouteError):
+    can_pass = False
     remedy = (
         "All files of a database must be in one mount: mount the folder of {path}, instead of single files."
     )
 
 
 class VolumeForeignError(RouteError):
+    can_pass = False
     remedy = (
         "Its container does not run on {place} itself, but in a virtual machine or elsewhere: run dbctl in the container,"
         " or write ssh:HOST before it in via."
@@ -98,10 +101,12 @@ class VolumeForeignError(RouteError):
 
 
 class VolumeDeniedError(RouteError):
+    can_pass = False
     remedy = "Run dbctl as a user who may read the volume on {place}, such as root."
 
 
 class PodFileError(RouteError):
+    can_pass = False
     remedy = "Run dbctl in the pod."
 
 
@@ -110,10 +115,12 @@ class RemoteFileMissingError(RouteError):
 
 
 class SnapshotDeniedError(RouteError):
+    can_pass = False
     remedy = "Use a login of {place} that may read the file and its folder."
 
 
 class SnapshotProgramMissingError(RouteError):
+    can_pass = False
     remedy = "Install sqlite3 or python3 on {place}, or run dbctl there."
 
 

@@ -66,7 +66,7 @@ elif command -v python3 > /dev/null; then
   run python3 -c "$3" "$1" "$copy" "$2" || exit 96
 else exit 93
 fi
-mode=$(stat -c %a -- "$1" 2> /dev/null || stat -f %Lp -- "$1")
+mode=$(stat -c %a -- "$1" 2> /dev/null || stat -f %Lp -- "$1" 2> /dev/null) || mode=600
 size=$(($(wc -c < "$copy")))
 input=$copy
 if command -v gzip > /dev/null; then echo "dbctl-snapshot gzip $size $mode"; run gzip -1 -c

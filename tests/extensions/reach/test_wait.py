@@ -11,3 +11,11 @@ def test_missing_program_ends_the_wait_at_once(dbctl, tmp_path):
     (row,) = json.loads(result.stdout)["data"]["items"]
     assert row["state"] == "route-program-missing"
     assert row["waited"] < 5
+
+
+def test_file_that_no_route_reaches_ends_the_wait_at_once(dbctl):
+    url = "main=sqlite:/data/app.db?via=kubernetes:shop/web"
+    result = dbctl("wait", "--url", url, "-o", "json", status=10)
+    (row,) = json.loads(result.stdout)["data"]["items"]
+    assert row["state"] == "pod-file"
+    assert row["waited"] < 5
