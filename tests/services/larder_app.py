@@ -55,7 +55,7 @@ class Pantry(File):
 class ServedPantry(PostgreSQL):
     """Larder on PostgreSQL, in a separate database or schema."""
 
-    ending = ".dump"
+    ending = ".dump.gz"
 
     def __init__(self, folder: Path, url: servers.Url) -> None:
         super().__init__(url)

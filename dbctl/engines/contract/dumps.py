@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import field
 
-from dbctl.model import Struct
+from dbctl.model import Compression, Struct
 from dbctl.progress import Progress, no_progress
 from dbctl.url import Url
 
@@ -61,7 +61,9 @@ class DumpRequest(Struct, frozen=True):
     form: str = ""  #: one of ``Dumps.forms``; empty: the default
     tables: Sequence[str] = ()  #: only these tables, if ``Dumps.supports_partial``; empty: all tables
     progress: Progress = no_progress  #: receives the completed share
-    is_plain: bool = False  #: whether a dump of text, whose suffix ends in ``.gz``, is not compressed
+    #: for an engine whose ``Dumps.is_compressed`` is true; a dump of text, whose suffix ends in ``.gz``, is compressed with
+    #: gzip or not at all
+    compress: Compression = "none"
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):
@@ -76,6 +78,9 @@ class DumpResult(Struct, frozen=True, kw_only=True):
     #: collected while the dump was written; None: to be read from the file
     verification: DumpVerification | None = None
     sha256: str = ""  #: of the file, hexadecimal; empty: to be computed from the file
+    plain_bytes: int = (
+        0  #: the size of its content, which has to be decompressed before it is loaded; 0: as it is
+    )
 
 
 class ImportedDump(Struct, frozen=True, kw_only=True):
@@ -220,7 +225,7 @@ class Dumps(ABC):
     #: profile defines it.
     forms: Mapping[str, str]
     supports_partial: bool  #: whether single tables can be dumped
-    is_compressed: bool  #: whether dumps are compressed in every form
+    is_compressed: bool  #: whether ``dump`` compresses while it writes, as the request says
     has_roles = False  #: whether the database is on a server whose roles have passwords
 
     def blocks_writers(self) -> bool:
@@ -238,7 +243,7 @@ class Dumps(ABC):
 
     @abstractmethod
     def estimate_dump_size(self) -> int:
-        """Return the approximate size of a dump in bytes."""
+        """Return the approximate size of an uncompressed dump in bytes."""
 
     def require_programs(self) -> bool:
         """Check that the programs which create and load dumps are installed, and not older than the server; return whether it needs any.

@@ -25,7 +25,7 @@ from dbctl.engines.mysql.opening import (
 )
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of
-from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
@@ -183,7 +183,7 @@ class MySQLDumper(MySQLPart, Dumps):
         self._locks = TableLocks(db.connection)
 
     def estimate_dump_size(self) -> int:
-        return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
+        return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
     def require_programs(self) -> bool:
         for kind in ("dump", "client"):
@@ -286,7 +286,7 @@ class MySQLDumper(MySQLPart, Dumps):
                 watch=watch,
                 writes=True,
             ) as client,
-            nullcontext() if request.is_plain else open_parallel_gzip() as compressor,
+            nullcontext() if request.compress == "none" else open_parallel_gzip() as compressor,
         ):
             copy_output(client, file, scanner.feed, compressor, expected, request.progress)
             scanner.finish()

@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.properties import read_passwords, read_roles
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
-from dbctl.engines.servers.database import COMPRESSION_RATIO, NO_BACKUP, copy_output
+from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
@@ -35,8 +35,8 @@ from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedErr
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
 from dbctl.files.atomic import create_file
-from dbctl.files.codecs import LEVEL, open_parallel_gzip
-from dbctl.model import now
+from dbctl.files.codecs import COMPRESSORS, Compressor, open_parallel_gzip
+from dbctl.model import Compression, now
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
@@ -75,7 +75,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         rows = self._connection.fetch(
             SIZE, {"scope": read_scope(self._connection.session), "empty": EMPTY_SIZE}
         )
-        return cast("int", rows[0][0]) // COMPRESSION_RATIO
+        return estimate_dump_size(cast("int", rows[0][0]))
 
     def require_programs(self) -> bool:
         version = self._connection.session.info.server_version // 10000
@@ -121,9 +121,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 create_file(request.destination) as file,
                 self.run_program(tool, arguments) as client,
                 follow_dump(decoder, target) as follower,
-                open_parallel_gzip()
-                if form == "plain" and not request.is_plain
-                else nullcontext() as compressor,
+                _open_compressor(form, request.compress) as compressor,
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self._db.schema_reader.fingerprint()
@@ -132,7 +130,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                     metadata = self._metadata(session, scope)
                 metadata |= {"client": tool.version, "format": form}
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
-                copy_output(client, file, follower.feed, compressor, expected, request.progress)
+                size = copy_output(client, file, follower.feed, compressor, expected, request.progress)
                 if client.finish():
                     raise self.create_error(client)
                 if problem := follower.find_problem():
@@ -146,7 +144,11 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
         request.progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
         return DumpResult(
-            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.digest.sha256
+            taken_at=taken_at,
+            metadata=metadata,
+            verification=verification,
+            sha256=file.counter.digest.sha256,
+            plain_bytes=size if form == "custom" and request.compress != "none" else 0,
         )
 
     def run_program(
@@ -182,7 +184,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
             f"--snapshot={snapshot}",
             f"--format={form}",
-            f"--compress={LEVEL if form == 'custom' else 0}",
+            "--compress=0",
         ]
         if session.settings.get("client_encoding") != UNDECLARED:
             arguments.append("--encoding=UTF8")
@@ -259,6 +261,13 @@ class PostgreSQLRowCounter(PostgreSQLPart):
 
 def _read_search_path(connection: PostgreSQLConnection) -> str:
     return json.dumps(connection.session.run(SEARCH_PATH)[0][0])
+
+
+def _open_compressor(form: str, compress: Compression) -> AbstractContextManager[Compressor | None]:
+    """Open the compressor of a dump; plain text has the suffix of gzip."""
+    if compress == "none":
+        return nullcontext()
+    return COMPRESSORS[compress]() if form == "custom" else open_parallel_gzip()
 
 
 def _quote_pattern(name: str) -> str:

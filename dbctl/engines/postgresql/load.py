@@ -10,11 +10,13 @@ every restore waits for it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from msgspec import structs
@@ -195,17 +197,17 @@ def open_text(
             source=source,
         ) as client,
     ):
-        yield _read_archive(client, path, target, progress)
+        yield _read_archive(client, source, path, target, progress)
 
 
 def _read_archive(
-    client: subprocesses.ClientProgram, path: Path, target: str, progress: Progress
+    client: subprocesses.ClientProgram, source: IO[bytes], path: Path, target: str, progress: Progress
 ) -> Iterator[bytes]:
-    size, read_bytes = path.stat().st_size, 0
+    size = max(1, path.stat().st_size)
     for block in client.blocks():
         yield block
-        read_bytes += len(block)
-        progress(min(1.0, read_bytes / max(1, size * 4)))  # a typical compression ratio
+        # the program shares the position in the file
+        progress(min(1.0, os.lseek(source.fileno(), 0, os.SEEK_CUR) / size))
     if status := client.finish():
         messages = client.error_output().splitlines() or [f"pg_restore ended with {status}"]
         raise CorruptError(target=target, reason=f"{path.name}: {messages[0].rpartition('error: ')[2]}")

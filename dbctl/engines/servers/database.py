@@ -32,7 +32,7 @@ from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.atomic import NewFile
-from dbctl.files.codecs import ParallelGzip
+from dbctl.files.codecs import Compressor
 from dbctl.files.subprocesses import ClientProgram
 from dbctl.progress import Progress
 
@@ -273,8 +273,6 @@ class ServerChecks(Checks):
 
 UNCHANGED = "The database is unchanged."
 NO_BACKUP = "No backup was created; existing backups are unchanged."
-#: Rows shrink to about a quarter in a compressed dump.
-COMPRESSION_RATIO = 4
 RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
 #: Maximum bytes of a name on every server.
 MAX_NAME_BYTES = 63
@@ -298,22 +296,29 @@ def scratch_name_pattern(name: str) -> str:
     return f"^{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}$"
 
 
+def estimate_dump_size(stored_bytes: int) -> int:
+    """Return the approximate size of a dump of ``stored_bytes`` on a server: it lacks indexes and free space."""
+    return stored_bytes * 3 // 4
+
+
 def copy_output(
     client: ClientProgram,
     file: NewFile,
     feed: Callable[[bytes], None],
-    compressor: ParallelGzip | None,
+    compressor: Compressor | None,
     expected_bytes: int,
     progress: Progress,
-) -> None:
-    """Write the output of a dump program to a file, and pass each block to ``feed``."""
-    written = 0
+) -> int:
+    """Write the output of a dump program to a file, and pass each block to ``feed``; return its size before compression."""
+    read_bytes = 0
     for block in client.blocks():
         feed(block)
-        written += file.write(compressor.compress(block) if compressor else block)
-        progress(min(1.0, written / expected_bytes))
+        file.write(compressor.compress(block) if compressor else block)
+        read_bytes += len(block)
+        progress(min(1.0, read_bytes / expected_bytes))
     if compressor:
         file.write(compressor.flush())
+    return read_bytes
 
 
 def failed_verification(problem: str) -> DumpVerification:

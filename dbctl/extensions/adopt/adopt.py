@@ -37,8 +37,8 @@ from dbctl.services.backup.verifier import BackupVerifier
 from dbctl.stores.base import MANIFEST
 
 #: Suffixes of dump files by form: of compressed forms, and of uncompressed ones.
-COMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
-UNCOMPRESSED_SUFFIXES: Mapping[str, str] = {"lance": ".tar"}
+COMPRESSED_SUFFIXES: Mapping[str, str] = {"plain": ".sql.gz"}
+UNCOMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "lance": ".tar"}
 
 
 #: The fields of a member that another copy of its file changes.

@@ -121,7 +121,7 @@ class CreateBackup(BackupOperation):
             form=form or (settings.format if settings else ""),
             tables=tables,
             compress=compress or (settings.compress if settings else "gzip"),
-            is_plain=(compress or (settings.compress if settings else "")) == "none",
+            stream_compress=compress or (settings.compress if settings else "gzip"),
             rate_limit=rate_limit,
             with_passwords=secrets,
         )
@@ -233,7 +233,7 @@ def _require_form(app: App, sources: Sequence[Source], form: str, compress: Comp
         raise NotSupportedError(
             feature="another compression of the backup",
             subject=app.name,
-            hint="The programs of its server compress their dumps. Omit --compress.",
+            hint="Dumps of text are compressed with gzip, or not at all: --compress none",
         )
 
 
@@ -285,12 +285,16 @@ def create_backup(
     """
     app, store, encryption = repository.app, repository.store, repository.encryption
     store.require_space(_required_space(sources, encrypted=bool(encryption)))
-    largest = max((source.size() for source in sources), default=0) if encryption else 0
+    staged_sizes = (
+        [source.temporary_size() or source.stored_size() for source in sources] if encryption else []
+    )
     earlier, unreadable = known or repository.manifests()
     created_at = backup_time or now()
     name = next_free_id(created_at, set(store.list_folders()))
     with store.create_folder(name) as folder:
-        with open_writer(folder, name, encryption if sources else None, largest) as writer:
+        with open_writer(
+            folder, name, encryption if sources else None, max(staged_sizes, default=0)
+        ) as writer:
             key = writer.write_key()
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
         number = _next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None)
@@ -318,7 +322,7 @@ def create_snapshot(app: App, databases: Sequence[str], folder: Path) -> Manifes
         InsufficientSpaceError: the folder has not enough free space.
         Others, as ``create_backup``.
     """
-    sources = [Source(app, name, is_plain=True) for name in databases]
+    sources = [Source(app, name, stream_compress="none") for name in databases]
     mounts.require_space(folder, _required_space(sources, encrypted=False))
     created_at = now()
     writer = BackupWriter(TemporaryWriter(folder), next_free_id(created_at, ()))
@@ -409,11 +413,8 @@ def _required_space(sources: Sequence[MemberSource], *, encrypted: bool) -> int:
     """
     peak = stored_total = 0
     for source in sources:
-        size, stored_size = source.size(), source.stored_size()
-        peak = max(
-            peak, stored_total + (stored_size if encrypted or size == stored_size else size + stored_size)
-        )
-        stored_total += stored_size
+        stored_total += source.stored_size()
+        peak = max(peak, stored_total + (0 if encrypted else source.temporary_size()))
     return peak
 
 

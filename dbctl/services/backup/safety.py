@@ -106,6 +106,10 @@ class SafetyBackupSource(Source):
                 self._is_readable = False
         return sum(path.stat().st_size for path in self._files)
 
+    def stored_size(self) -> int:
+        size = self.size()
+        return super().stored_size() if self._is_readable and not self._is_retained else size
+
     def write_members(self, folder: BackupWriter) -> list[Member]:
         if self._is_retained:
             return [self._write_retained(folder)]

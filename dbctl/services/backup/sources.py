@@ -65,6 +65,10 @@ class MemberSource(ABC):
         """Estimate the bytes in the backup."""
         return self.size()
 
+    def temporary_size(self) -> int:
+        """Estimate the bytes of an uncompressed copy next to the file in the backup; 0: there is none."""
+        return 0
+
     @abstractmethod
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Write the members into the folder of a backup."""
@@ -88,13 +92,25 @@ class Source(MemberSource):
         tables: Sequence[str] = (),
         compress: Compression = "none",
         rate_limit: RateLimiter | None = None,
-        is_plain: bool = False,
+        stream_compress: Compression = "gzip",
         with_passwords: bool = False,
     ) -> None:
+        """Set the options.
+
+        Args:
+            app: with the database.
+            database: its name.
+            form: one of ``Dumps.forms``; empty or of other engines: the default.
+            tables: only these; empty: all.
+            compress: how to compress a copy of a file.
+            rate_limit: of the copy and of its compression.
+            stream_compress: how an engine compresses a dump while it writes.
+            with_passwords: whether to store the passwords of roles.
+        """
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._form, self._tables = form, tables
-        self._compress, self._rate_limit, self._is_plain = compress, rate_limit, is_plain
+        self._compress, self._rate_limit, self._stream_compress = compress, rate_limit, stream_compress
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
         self._with_passwords = with_passwords
 
@@ -127,7 +143,10 @@ class Source(MemberSource):
 
     def stored_size(self) -> int:
         size = self.size()
-        return size if self._compression == "none" else size // COMPRESSION_RATIO
+        return size if self._final_compression == "none" else size // COMPRESSION_RATIO
+
+    def temporary_size(self) -> int:
+        return 0 if self._compression == "none" else self.size()
 
     def plan_steps(self) -> Iterator[str]:
         """Yield the files to write.
@@ -138,7 +157,7 @@ class Source(MemberSource):
         subject = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
         # The size of a compressed dump is known when it is complete.
         approximation = "about " if self.dumps.forms[self._dump_form] else ""
-        compressed = "" if self._compression == "none" else "compressed "
+        compressed = "" if self._final_compression == "none" else "compressed "
         yield (
             f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}as {self._file_name('TIME')}"
         )
@@ -157,12 +176,24 @@ class Source(MemberSource):
         return next((form for form, ending in forms.items() if ending == documented_extension), default)
 
     def accepts_compression(self, compress: Compression) -> bool:
-        """Return whether the dump can be compressed this way: one of text at least not at all."""
-        is_text = self.dumps.forms[self._dump_form].endswith(SUFFIXES["gzip"])
-        return not self.dumps.is_compressed or (compress == "none" and is_text)
+        """Return whether the dump can be compressed this way: one of text with gzip, or not at all."""
+        return compress in ("none", "gzip") or not self._is_text
+
+    @property
+    def _is_text(self) -> bool:
+        return self.dumps.forms[self._dump_form].endswith(SUFFIXES["gzip"])
+
+    @property
+    def _final_compression(self) -> Compression:
+        """The compression of the file in the backup."""
+        # Without compression, the database is not opened.
+        if self._compress == self._stream_compress == "none":
+            return "none"
+        return self._stream_compress if self.dumps.is_compressed else self._compress
 
     @property
     def _compression(self) -> Compression:
+        """The compression of a complete copy."""
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
         return "none" if self._compress == "none" or self.dumps.is_compressed else self._compress
 
@@ -171,9 +202,11 @@ class Source(MemberSource):
 
     def _file_name(self, name: str) -> str:
         ending = self.dumps.forms[self._dump_form]
-        ending = ending.removesuffix(SUFFIXES["gzip"]) if self._is_plain else ending
-        plain = member_file_name(self.app, self.database, name, ending=ending)
-        return plain + SUFFIXES[self._compression]
+        compress = self._final_compression
+        if self._is_text:
+            ending = ending if compress != "none" else ending.removesuffix(SUFFIXES["gzip"])
+            return member_file_name(self.app, self.database, name, ending=ending)
+        return member_file_name(self.app, self.database, name, ending=ending) + SUFFIXES[compress]
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Write the dump into the folder of a backup, and the passwords of roles if they are requested.
@@ -192,15 +225,22 @@ class Source(MemberSource):
         copy_limit = [] if db.blocks_writers() else limit
         copy_progress = count_in_bytes((size - compression_bytes, progress.advance), *copy_limit)
         progress.start_stage("copying")
-        dump_result = db.dump(DumpRequest(path, self._dump_form, self._tables, copy_progress, self._is_plain))
+        dump_result = db.dump(
+            DumpRequest(path, self._dump_form, self._tables, copy_progress, self._stream_compress)
+        )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
 
         progress.start_stage("verifying" if compress == "none" else "compressing")
 
         def store() -> Member:
-            if compress == "none":
-                return folder.store(file, dump_result.sha256)
-            return folder.compress(path, file, compress, compression_progress)
+            if compress != "none":
+                return folder.compress(path, file, compress, compression_progress)
+            member = folder.store(file, dump_result.sha256)
+            if not dump_result.plain_bytes:
+                return member
+            return structs.replace(
+                member, compress=self._stream_compress, plain_bytes=dump_result.plain_bytes
+            )
 
         if dump_result.verification is None:
             stored, verification = run_in_parallel(store, lambda: self._verify_dump(path, dump_result))

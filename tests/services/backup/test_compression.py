@@ -17,7 +17,7 @@ import pytest
 
 from dbctl.errors.backup import BackupCorruptError
 from dbctl.errors.connection import DiskFullError, InsufficientSpaceError
-from dbctl.errors.usage import ConfigInvalidError, NotSupportedError
+from dbctl.errors.usage import ConfigInvalidError
 from dbctl.files import codecs, compression
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import member_files
@@ -309,12 +309,6 @@ def test_failed_compression_leaves_no_backup(deployed, monkeypatch):
     monkeypatch.undo()
     assert [backup.id for backup in list_all_backups(deployed).page.items] == [complete.id]
     assert not list_all_backups(deployed).incomplete
-
-
-def test_server_dumps_are_not_compressed_again(monkeypatch, deployed):
-    monkeypatch.setattr("dbctl.engines.sqlite.dump.SQLiteDumps.is_compressed", True)
-    assert create_app_backup(deployed).members[0].compress == "none"
-    catch_error(NotSupportedError, lambda: create_app_backup(deployed, compress="zstd"))
 
 
 def test_every_configurable_compression_is_tested():

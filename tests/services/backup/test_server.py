@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import os
 import re
@@ -45,7 +46,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.files import subprocesses
+from dbctl.files import codecs, subprocesses
 from dbctl.model import Secret
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
@@ -54,6 +55,7 @@ from tests import servers
 from tests.caching import postgresql_database
 from tests.receivers import wait_until
 from tests.services import larder_app, promptvault_app
+from tests.services.backup.test_compression import change_manifest
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
     apply_restore,
@@ -68,6 +70,8 @@ from tests.services.promptvault_app import (
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
+#: The programs that print the content of a compressed file.
+DECOMPRESS = {"none": ["cat"], "gzip": ["gunzip", "-c"], "zstd": ["zstd", "-q", "-d", "-c"]}
 
 
 @pytest.fixture(autouse=True)
@@ -172,22 +176,63 @@ def assert_no_leftovers(pantry):
 # Creation --------------------------------------------------------------------------------------------------------
 
 
-def test_pg_restore_restores_backup_without_dbctl(pantry, tmp_path):
+@pytest.mark.parametrize("compress", list(DECOMPRESS))
+def test_pg_restore_restores_backup_without_dbctl(pantry, compress):
     before = pantry.content()
-    file = find_backup_file(pantry.path, create_app_backup(pantry.path))
+    backup = create_with_options(pantry.path, compress=compress)
+    file = find_backup_file(pantry.path, backup)
+    archive = run_program(*DECOMPRESS[compress], file).stdout
+    assert file.name == f"pantry_{backup.id}.dump{codecs.SUFFIXES[compress]}"
+    assert (backup.members[0].compress, backup.members[0].size) == (compress, len(archive))
+    assert b"Lentil Soup" in archive  # pg_dump has not compressed the rows
     with postgresql_database() as url:
         run_program(
-            servers.client("pg_restore"), *connection_options(pantry), "--exit-on-error", "-d", url.path, file
+            servers.client("pg_restore"),
+            *connection_options(pantry),
+            "--exit-on-error",
+            "-d",
+            url.path,
+            input=archive,
         )
-        other = structs.replace(pantry.own, path=url.path)
-        pantry.own = other
+        first, pantry.own = pantry.own, structs.replace(pantry.own, path=url.path)
         assert pantry.content() == before
+        pantry.own = first
+    assert list_codes(verify_backups(pantry.path, deep=True)) == []
+    pantry.change_data()
+    apply_restore(pantry.path)
+    assert pantry.content() == before
+
+
+def test_backup_that_pg_dump_compressed_is_verified_and_restored(pantry):
+    before, backup = pantry.content(), create_app_backup(pantry.path)
+    file = find_backup_file(pantry.path, backup)
+    older = file.with_suffix("")
+    run_program(
+        servers.client("pg_dump"), *connection_options(pantry), "-Fc", "-Z6", "-f", older, pantry.own.path
+    )
+    file.unlink()
+    content = older.read_bytes()
+    assert b"Lentil Soup" not in content
+    change_manifest(
+        pantry.path,
+        backup,
+        file=older.name,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        compress="none",
+        plain_bytes=0,
+    )
+    assert list_codes(verify_backups(pantry.path, deep=True)) == []
+    pantry.change_data()
+    apply_restore(pantry.path, backup.id)
+    assert pantry.content() == before
 
 
 def test_gunzip_and_psql_restore_plain_backup(pantry):
     before = pantry.content()
     file = find_backup_file(pantry.path, backup := create_with_options(pantry.path, form="plain"))
-    assert file.name == f"pantry_{backup.id}.sql.gz"
+    assert (file.name, backup.members[0].compress) == (f"pantry_{backup.id}.sql.gz", "none")
+    catch_error(NotSupportedError, lambda: create_with_options(pantry.path, form="plain", compress="zstd"))
     text = run_program("gunzip", "-c", file).stdout
     first = pantry.own
     with postgresql_database() as url:
@@ -234,7 +279,7 @@ def test_documented_file_name_makes_plain_format_default(pantry):
         "plain",
     )
     custom = create_with_options(pantry.path, form="custom")
-    assert custom.members[0].file == f"larder_{custom.id}.dump"
+    assert custom.members[0].file == f"larder_{custom.id}.dump.gz"
 
 
 def test_backup_under_writers_is_consistent(pantry):
@@ -959,7 +1004,7 @@ def query_notes(pantry, sql="select x from notes"):
 def test_file_and_server_database_are_restored_together(mixed_app):
     before = mixed_app.content()
     backup = create_app_backup(mixed_app.path)
-    assert [member.file.partition(".")[2] for member in backup.members] == ["dump", "db.gz"]
+    assert [member.file.partition(".")[2] for member in backup.members] == ["dump.gz", "db.gz"]
     assert list_codes(verify_backups(mixed_app.path)) == []
     mixed_app.change_data()
     query_notes(mixed_app, "update notes set x = 'second'")
