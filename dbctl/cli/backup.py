@@ -86,7 +86,9 @@ def create(
     ] = "",
     compress: Annotated[
         Compression | None,
-        typer.Option("--compress", help="Compression of database files; default: as configured (gzip)."),
+        typer.Option(
+            "--compress", help="Compression of database files and dumps; default: as configured (gzip)."
+        ),
     ] = None,
     bytes_per_second: Annotated[
         int | None,

@@ -84,7 +84,7 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: the share of the rows of a database that a backup may lack before ``backup create`` fails; 1: never
     max_shrink: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     format: str = ""  #: the dump format, if the server has several: ``custom``, ``plain``
-    compress: Compression = "gzip"  #: the compression of database files
+    compress: Compression = "gzip"  #: the compression of database files and custom dumps
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption

@@ -23,7 +23,6 @@ TABLES_TESTED = {reference.find_spec(line).name for line in test_reference.EXAMP
 SERVER_STATUSES: dict[tuple[str, str], set[int]] = {
     ("backup create --table members", "postgresql"): {0},
     ("backup create --table members", "mysql"): {0},
-    ("backup create --compress none", "postgresql"): {2},
     ("stats locks --waiting", "postgresql"): {0},
     ("stats locks --waiting", "mysql"): {0},
     ("stats connections", "postgresql"): {0},

@@ -143,10 +143,10 @@ class Source(MemberSource):
 
     def stored_size(self) -> int:
         size = self.size()
-        return size if self._final_compression == "none" else size // COMPRESSION_RATIO
+        return size if self._compression == "none" else size // COMPRESSION_RATIO
 
     def temporary_size(self) -> int:
-        return 0 if self._compression == "none" else self.size()
+        return 0 if self._copy_compression == "none" else self.size()
 
     def plan_steps(self) -> Iterator[str]:
         """Yield the files to write.
@@ -157,7 +157,7 @@ class Source(MemberSource):
         subject = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
         # The size of a compressed dump is known when it is complete.
         approximation = "about " if self.dumps.forms[self._dump_form] else ""
-        compressed = "" if self._final_compression == "none" else "compressed "
+        compressed = "" if self._compression == "none" else "compressed "
         yield (
             f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}as {self._file_name('TIME')}"
         )
@@ -184,7 +184,7 @@ class Source(MemberSource):
         return self.dumps.forms[self._dump_form].endswith(SUFFIXES["gzip"])
 
     @property
-    def _final_compression(self) -> Compression:
+    def _compression(self) -> Compression:
         """The compression of the file in the backup."""
         # Without compression, the database is not opened.
         if self._compress == self._stream_compress == "none":
@@ -192,7 +192,7 @@ class Source(MemberSource):
         return self._stream_compress if self.dumps.is_compressed else self._compress
 
     @property
-    def _compression(self) -> Compression:
+    def _copy_compression(self) -> Compression:
         """The compression of a complete copy."""
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
         return "none" if self._compress == "none" or self.dumps.is_compressed else self._compress
@@ -202,7 +202,7 @@ class Source(MemberSource):
 
     def _file_name(self, name: str) -> str:
         ending = self.dumps.forms[self._dump_form]
-        compress = self._final_compression
+        compress = self._compression
         if self._is_text:
             ending = ending if compress != "none" else ending.removesuffix(SUFFIXES["gzip"])
             return member_file_name(self.app, self.database, name, ending=ending)
@@ -215,7 +215,12 @@ class Source(MemberSource):
             PrivilegeMissingError: this user may not read the passwords.
             BackupFailedError: the dump is invalid, or has no table.
         """
-        db, compress, size, file = self.dumps, self._compression, self.size(), self._file_name(folder.name)
+        db, compress, size, file = (
+            self.dumps,
+            self._copy_compression,
+            self.size(),
+            self._file_name(folder.name),
+        )
         plain_file = file.removesuffix(SUFFIXES[compress])
         self._file_names = list(dict.fromkeys([file, plain_file, self._password_file(folder.name)]))
         path, passwords = folder.path_for(plain_file), self._passwords
