@@ -598,7 +598,7 @@ complete -c dbctl -n '__dbctl_at \'data diff\'' -l repository -x -d 'Use this re
 complete -c dbctl -n '__dbctl_at \'undo\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -a '(__dbctl_live option:tables)' -d 'Back up only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Format of dumps of a server: custom or plain (.sql.gz)'
-complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd none' -d 'Compression of database files; default: as configured (gzip)'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd none' -d 'Compression of database files and dumps; default: as configured (gzip)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l limit-rate -x -d 'Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l secrets -d 'Include the password hashes of the roles of servers, which restore apply --roles create sets'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
