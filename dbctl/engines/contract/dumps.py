@@ -225,7 +225,7 @@ class Dumps(ABC):
     #: profile defines it.
     forms: Mapping[str, str]
     supports_partial: bool  #: whether single tables can be dumped
-    is_compressed: bool  #: whether ``dump`` compresses while it writes, as the request says
+    is_compressed: bool  #: whether ``dump`` compresses while it writes, according to the request
     has_roles = False  #: whether the database is on a server whose roles have passwords
 
     def blocks_writers(self) -> bool:
