@@ -14,7 +14,7 @@ from dbctl.url import DEFAULT_PORTS
 @check("route-open", needs=Needs.NOTHING)
 def check_route(subject: Subject) -> Iterator[Finding]:
     """Yield what each part of the route to a database has shown; none if a part is broken, which is a finding of its own."""
-    url = subject.app.url(subject.database)
+    url = require(subject.app.configured.databases.get(subject.database))  # an optional one may be missing
     require(url.via and url.engine in DEFAULT_PORTS and not subject.is_excluded)
     end = ROUTES.find_end(url.via, subject.target)
     steps = [
