@@ -52,7 +52,6 @@ def start_dbctl(tmp_path, runtime):
         process = subprocess.Popen(
             [sys.executable, "-m", "dbctl", *map(str, words)],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             cwd=tmp_path,
             env={**os.environ, "DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})},
         )

@@ -119,6 +119,14 @@ def wait_until_empty(folder):
     assert not list(folder.iterdir())
 
 
+def wait_until_started(folder):
+    """Wait for the file by which a replaced program reports its start."""
+    deadline = time.monotonic() + 30
+    while not (folder / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def read_names(dbctl, tmp_path):
     answer = json.loads(read(dbctl, tmp_path, "data", "rows", "t", "-o", "json").stdout)
     assert any("copy of bastion" in warning for warning in answer["warnings"])
@@ -256,10 +264,7 @@ def test_killed_command_leaves_nothing_on_either_machine(start_dbctl, remote, tm
     remote.create("delete")
     remote.replace_program(program, f'touch {tmp_path}/started; [ -z "$copy" ] || :; exec sleep 100')
     process = start_dbctl("data", "rows", "t", environment={"TMPDIR": str(tmp_path / "local")})
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until_started(tmp_path)
     assert list(remote.temporary.iterdir())
     process.send_signal(number)
     process.wait(20)
@@ -271,8 +276,7 @@ def test_lost_connection_is_an_error(start_dbctl, remote, tmp_path):
     remote.create("delete")
     remote.replace_program("gzip", f"head -c 10 /dev/zero; touch {tmp_path}/started; exec sleep 100")
     process = start_dbctl("data", "rows", "t", environment={"TMPDIR": str(tmp_path / "local")})
-    while not (tmp_path / "started").exists():
-        time.sleep(0.02)
+    wait_until_started(tmp_path)
     remote.host.kill_connections()
     assert process.wait(30) == 10
     wait_until_empty(tmp_path / "local")
