@@ -101,6 +101,7 @@ class Machine:
     """This machine."""
 
     place = "this machine"
+    #: the program that ends the connection of this process, if it has one
     closing_words: Sequence[str] = ()
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
@@ -179,11 +180,10 @@ class SshMachine(Machine):
         self._log = folder / "ssh.log"  #: what the connection of this process reports
         self._is_shared = True  #: whether all programs use one connection
         self._loss: Sequence[str] = []  #: what it reported when it was lost
-        #: the program that ends the connection of this process; empty: it uses one that the user's ssh keeps open (``ControlMaster``)
-        self.closing_words: Sequence[str] = ()
-        if not self._has_connection():
-            self._words += ["-S", str(self._socket)]
-            self.closing_words = [*self._words, "-O", "exit", self._destination]
+        self._own_words = [*self._words, "-S", str(self._socket)]
+        #: whether the connection is one of this process, and not one that the user's ssh keeps open (``ControlMaster``); None: not opened
+        self._is_own: bool | None = None
+        self.closing_words = [*self._own_words, "-O", "exit", self._destination]
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
         return [*self._words, self._destination, "--", shlex.join(argv)]
@@ -200,7 +200,7 @@ class SshMachine(Machine):
 
     def describe_relay(self, host: str, port: int) -> str:
         # A connection that the user shares would hide why the host refuses.
-        alone = [] if self.closing_words else ["-S", "none"]
+        alone = [] if self._is_own else ["-S", "none"]
         words = [*self._person_words[:-1], *alone, "-W", join_address(host, port), self._destination]
         return shlex.join(words)
 
@@ -289,7 +289,10 @@ class SshMachine(Machine):
         Raises:
             RouteError: it cannot be opened.
         """
-        if not self.closing_words:
+        if self._is_own is None:
+            self._is_own = not self._has_connection()
+            self._words = self._own_words if self._is_own else self._words
+        if not self._is_own:
             self._is_shared, self._loss = self._is_shared and not self._loss, []
             return
         if self._socket.exists() and not self._loss:

@@ -56,6 +56,7 @@ class Route:
             except OSError as error:
                 raise self._create_error(target, parent, error) from error
             self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
+            # At once: a process that is killed before leaves the folder.
             stack.enter_context(_start_cleaner(self._folder, self._machine.closing_words))
             self._machine.open(target)
             self._stack = stack.pop_all()  # never closed: the route is open until the process ends
