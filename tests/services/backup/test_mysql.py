@@ -216,7 +216,7 @@ def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
         calls.append(path)
 
     with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
-        reader.dumps.dump(DumpRequest(path, progress=rename_tables))
+        reader.dumps.dump(DumpRequest(path, compress="gzip", progress=rename_tables))
     text = gzip.decompress(path.read_bytes())
     for name in (b"one", b"two"):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
