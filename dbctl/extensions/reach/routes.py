@@ -29,7 +29,9 @@ LOOPBACK = "127.0.0.1"
 #: Bytes of the path of a folder in which the sockets of a route, and the temporary one of ssh, have paths that the system accepts.
 LONGEST_FOLDER = 52
 #: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets.
+#: PATH may be that of a service, which does not name the folder of rm.
 _CLEANER = """trap '' INT TERM HUP
+PATH=$PATH:/usr/bin:/bin
 read -r _
 folder=$1; shift
 [ $# = 0 ] || "$@" > /dev/null 2>&1
