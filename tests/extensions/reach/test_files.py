@@ -274,7 +274,9 @@ def test_killed_command_leaves_nothing_on_either_machine(start_dbctl, remote, tm
 
 def test_lost_connection_is_an_error(start_dbctl, remote, tmp_path):
     remote.create("delete")
-    remote.replace_program("gzip", f"head -c 10 /dev/zero; touch {tmp_path}/started; exec sleep 100")
+    # The header of gzip alone: dbctl waits for what follows.
+    header = r"printf '\037\213\010\000\000\000\000\000\000\003'"
+    remote.replace_program("gzip", f"{header}; touch {tmp_path}/started; exec sleep 100")
     process = start_dbctl("data", "rows", "t", environment={"TMPDIR": str(tmp_path / "local")})
     wait_until_started(tmp_path)
     remote.host.kill_connections()
