@@ -48,7 +48,9 @@ VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"\d+ (?:s|min) ago"): "just now",
     re.compile(r" in \d+(?:\.\d)? m?s(?=:|$)", re.MULTILINE): " in N ms",
     re.compile(r"\b\d+\.\d+ s\b"): "N.N s",
-    re.compile(r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ [KMG]iB", re.MULTILINE): r"\1N.N MiB",
+    re.compile(
+        r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ (?:[KMG]i)?B", re.MULTILINE
+    ): r"\1N.N MiB",
     # a compressed backup has random tokens, so that its size differs
     re.compile(r"(^  bytes +|just now +)\d+\.\d KiB", re.MULTILINE): r"\1NN.N KiB",
     re.compile(r"  +\d+ m?s\b"): lambda match: "N ms".rjust(len(match[0])),  # a column
