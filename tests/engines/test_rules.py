@@ -67,6 +67,7 @@ CONNECTORS = {
     "services/events/store.py": "the event store",
     "extensions/lancedb/location.py": "every folder of tables",
     "extensions/lancedb/verify.py": "a private folder with the content of a backup",
+    "engines/mysql/exact_values.py": "the socket of its own relay, for a program in a container",
     "engines/mysql/opening.py": "the socket of a server, to test whether it has a listener",
     "engines/mysql/session.py": "every database on a server",
     "engines/postgresql/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",

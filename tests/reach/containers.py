@@ -201,9 +201,9 @@ class Podman:
             self._created.remove(creator)
         return self.start(image, **options)
 
-    def mariadb(self, **options: Any) -> Container:
-        """Start a container of MariaDB with ``options`` of ``start``."""
-        image = images.mariadb()
+    def mariadb(self, variant: str = "", **options: Any) -> Container:
+        """Start a container of MariaDB from the image with this ``variant`` (see ``images``), with ``options`` of ``start``."""
+        image = images.mariadb(variant)
         variables = {
             "MARIADB_USER": "shop",
             "MARIADB_PASSWORD": "p@ssw%rd",

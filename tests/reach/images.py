@@ -160,7 +160,7 @@ class Image:
 
 
 def postgresql(variant: str = "") -> Image:
-    """Return an image of PostgreSQL: in ``alpine``, Busybox is ``sh`` and ``nc``, and there is no ``bash``.
+    """Return an image of PostgreSQL: in ``alpine``, Busybox is ``sh`` and ``nc``, and there is no ``bash``; in ``socat``, neither is there.
 
     ``distroless`` has no program but the server, which needs a data folder that exists.
     """
@@ -185,12 +185,14 @@ def postgresql(variant: str = "") -> Image:
     image = replace(image, name=f"{image.name}-{variant}")
     if variant == "alpine":
         return replace(image, programs=[server, *clients, *UTILITIES], links=["sh", "nc"])
+    if variant == "socat":
+        return replace(image, programs=[server, *clients, *UTILITIES, "socat"], links=["sh"])
     command = [server, "-c", "listen_addresses=*"]
     return replace(image, programs=[server], start="", command=command, run_as="postgres")
 
 
-def mariadb() -> Image:
-    """Return an image of MariaDB."""
+def mariadb(variant: str = "") -> Image:
+    """Return an image of MariaDB: in ``socat``, there is this program instead of ``bash`` and ``perl``."""
     server, _ = servers._mariadb_programs("for a container")
     names = (
         "mariadb-install-db",
@@ -200,9 +202,10 @@ def mariadb() -> Image:
         "mariadb-admin",
         "mariadb-dump",
     )
+    shells = ["socat", "sh"] if variant == "socat" else ["bash", "perl", "sh"]
     return Image(
-        name="docker.io/library/mariadb:10.11",
-        programs=["bash", "sh", *UTILITIES, *names, Path(server)],
+        name=f"docker.io/library/mariadb:10.11{variant and f'-{variant}'}",
+        programs=[*shells, *UTILITIES, *names, Path(server)],
         user="mysql",
         folders=[Path("/usr/share/mysql"), *_SHARED_FOLDERS],
         owned=["/var/lib/mysql", "/run/mysqld"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
 import pymysql
 
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
-from dbctl.engines.mysql import dump_programs, stored_code
+from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.catalog import VERSIONED
 from dbctl.engines.mysql.connection import MySQLConnection
@@ -31,7 +31,6 @@ from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files import subprocesses
 from dbctl.files.atomic import create_file
 from dbctl.files.codecs import open_parallel_gzip
 from dbctl.model import now
@@ -186,9 +185,18 @@ class MySQLDumper(MySQLPart, Dumps):
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
     def require_programs(self) -> bool:
-        for kind in ("dump", "client"):
-            dump_programs.find_program(kind, self._connection.server, self._connection.target)
+        self._find_dump_program(self._find_exact_columns(()))
+        dump_programs.find_program(
+            "client", self._connection.server, self._connection.target, self._connection.url
+        )
         return True
+
+    def _find_dump_program(self, exact: exact_values.ExactColumns) -> dump_programs.Tool:
+        server, url, target = self._connection.server, self._connection.url, self._connection.target
+        tool = dump_programs.find_program("dump", server, target, url)
+        if tool.in_container and exact and not exact_values.can_listen(url, target):
+            return dump_programs.find_program("dump", server, target)  # raises why this machine has none
+        return tool
 
     def blocks_writers(self) -> bool:
         return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
@@ -268,7 +276,8 @@ class MySQLDumper(MySQLPart, Dumps):
         """Return the scanner of the dump, the version of the program, and the SHA-256 of the file."""
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
         tables = request.tables
-        tool = dump_programs.find_program("dump", session.server, target)
+        exact = self._find_exact_columns(tables)
+        tool = self._find_dump_program(exact)
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
@@ -278,13 +287,17 @@ class MySQLDumper(MySQLPart, Dumps):
             self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
         )
         with (
-            self._connect_program(tables) as (connection, rounded),
+            self._start_relay(exact, tool) as relay,
             create_file(request.destination) as file,
-            subprocesses.run_program(
-                [str(tool.path), connection, *options, "--", session.database, *tables],
-                {},
+            dump_programs.run_client(
+                tool,
+                [*options, "--", session.database, *tables],
+                self._connection.url,
+                session.server,
+                target,
                 watch=watch,
                 writes=True,
+                socket_path=relay.path if relay else None,
             ) as client,
             nullcontext() if request.compress == "none" else open_parallel_gzip() as compressor,
         ):
@@ -295,6 +308,7 @@ class MySQLDumper(MySQLPart, Dumps):
                     client, self._connection.url, target, timeout=timeout, instead=NO_BACKUP
                 )
             problem = scanner.problem
+            rounded = relay.missing if relay else ()
             inexact = sorted(name for name, rows in scanner.rows.items() if rows and quote(name) in rounded)
             if inexact and not problem:
                 problem = (
@@ -304,21 +318,14 @@ class MySQLDumper(MySQLPart, Dumps):
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
         return scanner, tool.version, file.counter.digest.sha256
 
-    @contextmanager
-    def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
-        """Yield the connection option of the program, and a set of tables whose values it has not read exactly so far."""
-        server, exact = self._connection.server, self._find_exact_columns(tables)
+    def _start_relay(
+        self, exact: exact_values.ExactColumns, tool: dump_programs.Tool
+    ) -> AbstractContextManager[exact_values.Relay | None]:
+        """Start the relay that makes values exact; None: the program writes all of them exactly."""
         if not exact:
-            with dump_programs.write_connection_files(
-                self._connection.url, self._connection.target, server
-            ) as connection:
-                yield connection, ()
-            return
-        with (
-            dump_programs.start_relay(open_dump_session(self._connection), exact) as relay,
-            dump_programs.write_socket_files(relay.path, server) as connection,
-        ):
-            yield connection, relay.missing
+            return nullcontext()
+        container = (self._connection.url, self._connection.target) if tool.in_container else None
+        return exact_values.start_relay(open_dump_session(self._connection), exact, container)
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""

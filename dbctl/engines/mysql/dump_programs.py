@@ -1,32 +1,21 @@
-"""Client programs of MySQL and MariaDB, and the connection of the dump program through dbctl.
-
-The dump program loses data of some values: it writes a FLOAT with six digits, and question marks for characters that Unicode
-lacks. No option prevents that. So it connects to a session that dbctl has opened, and dbctl replaces such columns in its
-queries for rows by expressions. All other packets pass unchanged.
-"""
+"""Client programs of MySQL and MariaDB, of this machine or in the container of their server."""
 
 from __future__ import annotations
 
 import re
-import select
 import shutil
-import socket
-import ssl
-import struct
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
-from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
-
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
-from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, read_encryption
-from dbctl.engines.mysql.session import Session, server_address
+from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
+from dbctl.engines.mysql.session import server_address
+from dbctl.engines.servers import container_programs
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -37,8 +26,7 @@ from dbctl.errors.connection import (
     PrivilegeMissingError,
 )
 from dbctl.errors.usage import UrlInvalidError
-from dbctl.files import subprocesses, temp
-from dbctl.files.subprocesses import BLOCK, POLL_SECONDS, SECRETS_PREFIX
+from dbctl.files import subprocesses
 from dbctl.model import Struct
 from dbctl.url import Url
 
@@ -67,20 +55,37 @@ WARNING = "[Warning]"
 class Tool(Struct, frozen=True, kw_only=True):
     path: Path
     version: str
+    in_container: bool = False  #: whether it runs in the container of the server
 
 
-def find_program(kind: str, server: Server, target: str) -> Tool:
+def find_program(kind: str, server: Server, target: str, url: Url | None = None) -> Tool:
     """Return the installed program for a kind of work (``dump``, ``client``), of the server's product and at least its version.
+
+    If there is none, that in the container of the server at ``url`` is returned, if it has one and a connection from inside is
+    as secure.
 
     Raises:
         ClientMissingError: the program is not installed.
         ClientOldError: it is too old.
     """
+    try:
+        return _find_installed(kind, server, target)
+    except (ClientMissingError, ClientOldError):
+        program = PROGRAMS[server.product][kind]
+        # The certificates that verify the server are files of this machine.
+        if url and url.via and read_encryption(url).mode in ("disabled", "preferred", "required"):
+            version = _parse_version(container_programs.read_version(url, target, program), server)
+            if version and version[:2] >= server.version[:2]:
+                return Tool(path=Path(program), version=".".join(map(str, version)), in_container=True)
+        raise
+
+
+def _find_installed(kind: str, server: Server, target: str) -> Tool:
     program = PROGRAMS[server.product][kind]
     product = {"product": server.product, "package": PACKAGES[server.product]}
     required = ".".join(map(str, server.version[:2]))
     executable = shutil.which(program)
-    version = _read_version(executable, server) if executable else None
+    version = _parse_version(subprocesses.read_version(Path(executable)), server) if executable else None
     if executable is None or version is None:
         # MariaDB installs programs of the same names, which do not support all features of MySQL servers.
         note = f" ({executable} is of another product)" if executable else ""
@@ -94,9 +99,8 @@ def find_program(kind: str, server: Server, target: str) -> Tool:
     return Tool(path=Path(executable), version=installed)
 
 
-def _read_version(path: str, server: Server) -> tuple[int, int, int] | None:
-    """Return the version of a program; None if it is of the other product, or prints no version."""
-    output = subprocesses.read_version(Path(path))
+def _parse_version(output: str, server: Server) -> tuple[int, int, int] | None:
+    """Return the version that a program prints; None if it is of the other product, or prints none."""
     if server.is_mariadb != ("MariaDB" in output):
         return None
     match = (_MARIADB if server.is_mariadb else _MYSQL).search(output)
@@ -134,7 +138,19 @@ def write_connection_files(url: Url, target: str, server: Server) -> AbstractCon
 
 def write_socket_files(path: Path, server: Server) -> AbstractContextManager[str]:
     """Write the connection file for a socket of dbctl, which requires no password; see ``write_connection_files``."""
-    return _write_option_file({"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)})
+    return _write_option_file(_describe_socket(path, server))
+
+
+def _describe_socket(path: Path, server: Server) -> Mapping[str, object]:
+    return {"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)}
+
+
+def _describe_login(url: Url, server: Server) -> tuple[Mapping[str, object], str]:
+    """Return the options of a program in the container of a server, and the password."""
+    user, password = find_login(url)
+    host = url.host.strip("[]") or "127.0.0.1"
+    address = {"protocol": "tcp", "host": host, "port": url.port, "user": user}
+    return address | _tls_options(read_encryption(url), server), password.reveal() if password else ""
 
 
 @contextmanager
@@ -157,6 +173,52 @@ def _tls_options(encryption_options: Encryption, server: Server) -> dict[str, ob
 def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return f'"{escaped}"'
+
+
+@contextmanager
+def run_client(
+    tool: Tool,
+    arguments: Sequence[str],
+    url: Url,
+    server: Server,
+    target: str,
+    *,
+    watch: subprocesses.ProgramWatch,
+    reads: bool = False,
+    writes: bool = False,
+    socket_path: Path | None = None,
+) -> Iterator[subprocesses.ClientProgram]:
+    """Run a program that connects to ``url``, or to ``socket_path``, a socket of dbctl; raises as ``write_connection_files``."""
+    if tool.in_container:
+        (options, password), before = _describe_login(url, server), list[str]()
+        if socket_path:
+            options, password = _describe_socket(socket_path, server), ""
+            before = ["sh", "-c", WAIT_FOR_SOCKET, "wait", str(socket_path)]
+        connection = [f"--{name}={value}" for name, value in options.items() if value not in (None, "")]
+        with container_programs.run_with_password(
+            url,
+            target,
+            [*before, str(tool.path), "--no-defaults", *connection, *arguments],
+            password=("MYSQL_PWD", password),
+            variables={},
+            watch=watch,
+            writes=writes,
+        ) as client:
+            client.name = str(tool.path)
+            yield client
+        return
+    files = (
+        write_socket_files(socket_path, server)
+        if socket_path
+        else write_connection_files(url, target, server)
+    )
+    with (
+        files as option,
+        subprocesses.run_program(
+            [str(tool.path), option, *arguments], {}, watch=watch, reads=reads, writes=writes
+        ) as client,
+    ):
+        yield client
 
 
 def create_watch(
@@ -196,156 +258,3 @@ def to_error(
     if kind is DiskFullError or number == WRITE_FAILED or "No space left" in message:
         return DiskFullError(target=target)
     return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
-
-
-#: Capabilities that the program may request; none changes the format of results.
-CAPABILITIES = (
-    CLIENT.LONG_PASSWORD
-    | CLIENT.LONG_FLAG
-    | CLIENT.CONNECT_WITH_DB
-    | CLIENT.PROTOCOL_41
-    | CLIENT.TRANSACTIONS
-    | CLIENT.SECURE_CONNECTION
-    | CLIENT.MULTI_RESULTS
-    | CLIENT.PLUGIN_AUTH
-)
-#: The authentication that the program uses here; any reply is accepted, since the socket is private.
-PLUGINS = {"MariaDB": b"mysql_native_password", "MySQL": b"caching_sha2_password"}
-UTF8MB4 = 45  #: the number of a collation
-SCRAMBLE = b"dbctl" * 4  #: 20 arbitrary bytes
-OK = b"\0\0\0" + struct.pack("<HH", SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, 0)
-#: Maximum bytes of a socket path on every system.
-MAX_PATH_BYTES = 100
-#: A query for the rows of a table.
-_ROWS = re.compile(
-    rb"(?P<head>SELECT /\*!40001 SQL_NO_CACHE \*/ )(?P<columns>.*?)"
-    rb"(?P<tail> FROM `(?P<table>(?:[^`]|``)*)`(?: (?:FOR SYSTEM_TIME|PARTITION|WHERE|ORDER)\b.*)?)",
-    re.DOTALL,
-)
-_NAME = re.compile(rb"`(?:[^`]|``)*`")
-
-#: SQL for each column of tables whose values the program would not write exactly; tables and columns are quoted names.
-ExactColumns = Mapping[str, Mapping[str, str]]
-
-
-@contextmanager
-def start_relay(session: Session, exact: ExactColumns) -> Iterator[Relay]:
-    """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
-
-    The session cannot be used for anything else afterwards, and is closed at the end.
-    """
-    temp_folder = Path(tempfile.gettempdir())
-    if len(str(temp_folder / f"{SECRETS_PREFIX}12345678" / "socket")) > MAX_PATH_BYTES:
-        temp_folder = Path("/tmp")  # noqa: S108 - the folder in it is private
-    with (
-        temp.folder(temp_folder, SECRETS_PREFIX) as folder,
-        closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening,
-    ):
-        listening.bind(str(folder / "socket"))
-        listening.listen(1)
-        relay = Relay(folder / "socket", listening, session, exact)
-        relay.start()
-        try:
-            yield relay
-        finally:
-            relay.stop()
-
-
-class Relay(threading.Thread):
-    """Relay of queries and results while the program runs."""
-
-    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: ExactColumns) -> None:
-        super().__init__(daemon=True)
-        self.path = path
-        #: Quoted names of tables that no recognized query of the program has read yet.
-        self.missing = set(exact)
-        self._listening, self._session = listening, session
-        self._exact = {
-            table.encode(): {name.encode(): sql.encode() for name, sql in columns.items()}
-            for table, columns in exact.items()
-        }
-        self._stop_event = threading.Event()
-
-    def run(self) -> None:
-        self._server.settimeout(None)  # the caller that runs the program limits its silence
-        while not self._stop_event.is_set():
-            if select.select([self._listening], [], [], POLL_SECONDS)[0]:
-                client, _ = self._listening.accept()
-                with closing(client), suppress(OSError):  # the program reports a lost connection itself
-                    self._greet(client)
-                    self._pass_on(client)
-                return
-
-    def stop(self) -> None:
-        self._stop_event.set()
-        self.join(POLL_SECONDS * 20)
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self.join()
-        self._session.drop()
-
-    @property
-    def _server(self) -> socket.socket:
-        return self._session._sock  # noqa: SLF001 - the driver has no public attribute for it
-
-    def _greet(self, client: socket.socket) -> None:
-        version, plugin = self._session.server_version, PLUGINS[self._session.server.product]
-        low, high = CAPABILITIES & 0xFFFF, CAPABILITIES >> 16
-        greeting = (
-            b"\x0a" + version.encode("latin1") + b"\0" + struct.pack("<I", self._session.connection_id & 0xFFFFFFFF)
-            + SCRAMBLE[:8] + b"\0"
-            + struct.pack("<HBHHB", low, UTF8MB4, SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, high, 21)
-            + bytes(10) + SCRAMBLE[8:] + b"\0" + plugin + b"\0"
-        )  # fmt: skip
-        client.sendall(_pack(greeting, 0))
-        if _receive_packet(client) is not None:
-            client.sendall(_pack(OK, 2))
-
-    def _pass_on(self, client: socket.socket) -> None:
-        """Relay packets in both directions until the program ends."""
-        server = self._server
-        poll = select.poll()
-        poll.register(client, select.POLLIN)
-        poll.register(server, select.POLLIN)
-        while True:
-            decrypted = isinstance(server, ssl.SSLSocket) and server.pending()
-            ready = [server.fileno()] if decrypted else [descriptor for descriptor, _ in poll.poll()]
-            if server.fileno() in ready:
-                if not (block := server.recv(BLOCK)):
-                    return
-                client.sendall(block)
-            elif client.fileno() in ready:
-                command = _receive_packet(client)
-                if command is None or command[0] == COMMAND.COM_QUIT:
-                    return
-                server.sendall(_pack(self._rewrite(command), 0))
-
-    def _rewrite(self, command: bytes) -> bytes:
-        """Return a command, with exact expressions if it is a query for rows."""
-        match = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
-        exact = self._exact.get(b"`" + match["table"] + b"`") if match else None
-        if not (match and exact):
-            return command
-        self.missing.discard(f"`{match['table'].decode()}`")
-        columns = b", ".join(exact) if match["columns"] == b"*" else match["columns"]
-        columns = _NAME.sub(lambda name: exact.get(name[0], name[0]), columns)
-        return command[:1] + match["head"] + columns + match["tail"]
-
-
-def _pack(payload: bytes, number: int) -> bytes:
-    return struct.pack("<I", len(payload))[:3] + bytes([number]) + payload
-
-
-def _receive_packet(client: socket.socket) -> bytes | None:
-    """Return the next packet of the program, or None at the end."""
-    head = _receive_bytes(client, 4)
-    return head and _receive_bytes(client, int.from_bytes(head[:3], "little"))
-
-
-def _receive_bytes(client: socket.socket, size: int) -> bytes | None:
-    buffer = bytearray()
-    while len(buffer) < size:
-        if not (block := client.recv(size - len(buffer))):
-            return None
-        buffer += block
-    return bytes(buffer)

@@ -15,7 +15,6 @@ from dbctl.engines.mysql.opening import quote
 from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
-from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
 from dbctl.progress import no_progress
 from dbctl.url import Url
@@ -289,7 +288,7 @@ def run_script(
     timeout: float,
     interruptible: bool = True,
 ) -> None:
-    tool = dump_programs.find_program("client", server, target)
+    tool = dump_programs.find_program("client", server, target, url)
     # A dump must not make the client send files of this machine.
     options = [
         "--batch",
@@ -300,12 +299,7 @@ def run_script(
         f"--database={url.path}",
     ]
     watch = dump_programs.create_watch(url, url.path, target, UNCHANGED, timeout=timeout)
-    with (
-        dump_programs.write_connection_files(url, target, server) as connection,
-        subprocesses.run_program(
-            [str(tool.path), connection, *options], {}, watch=watch, reads=True
-        ) as client,
-    ):
+    with dump_programs.run_client(tool, options, url, server, target, watch=watch, reads=True) as client:
 
         def create_error() -> DbctlError:
             client.finish(interruptible=interruptible)

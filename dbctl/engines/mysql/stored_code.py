@@ -19,7 +19,6 @@ from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.files import subprocesses
 from dbctl.url import Url
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
@@ -63,7 +62,7 @@ Rights = Sequence[tuple[object, ...]] | None
 def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that creates all objects of a database except tables; broken views are left out."""
     tool, broken_views = (
-        dump_programs.find_program("dump", central.server, target),
+        dump_programs.find_program("dump", central.server, target, url),
         find_broken_views(central, database),
     )
     views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]
@@ -79,16 +78,13 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
         selections.append(["--skip-triggers", "--", database, *views])
     scripts = []
     watch = dump_programs.create_watch(url, database, target, UNCHANGED, timeout=SHORT_TIMEOUT)
-    with dump_programs.write_connection_files(url, target, central.server) as connection:
-        for words in selections:
-            with subprocesses.run_program(
-                [str(tool.path), connection, *options, *words], {}, watch=watch, writes=True
-            ) as client:
-                scripts.append(b"".join(client.blocks(interruptible=False)))
-                if client.finish(interruptible=False):
-                    raise dump_programs.to_error(
-                        client, url, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED
-                    )
+    for words in selections:
+        with dump_programs.run_client(
+            tool, [*options, *words], url, central.server, target, watch=watch, writes=True
+        ) as client:
+            scripts.append(b"".join(client.blocks(interruptible=False)))
+            if client.finish(interruptible=False):
+                raise dump_programs.to_error(client, url, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED)
     # Placeholders of views come first, since routines may use views; final views come last, since views may use routines.
     placeholders, mark, final = (scripts[1] if views else b"").partition(FINAL_VIEWS)
     return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from dbctl.engines.contract.route import create_lost_error, wrap_program
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
-from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.servers import container_programs
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -30,14 +30,13 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.operations import ReplicaConflictError
 from dbctl.errors.usage import UrlInvalidError
-from dbctl.files import limited_program, subprocesses
+from dbctl.files import subprocesses
 from dbctl.model import Struct
 from dbctl.url import Url
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
 #: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
 _MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
-MAX_VERSION_BYTES = 1 << 10
 SUCCESS_CLASSES = ("00", "01", "02")  #: classes of SQLSTATE codes: success, warning, no data
 #: libpq options that do not locate the server, or that are passed in another way.
 OMITTED_OPTIONS = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
@@ -55,10 +54,6 @@ OPTION_VERSIONS = {
 }
 
 
-#: Runs a program with the password that is the first line of its input: other users can see arguments.
-_READ_AND_RUN = 'IFS= read -r PGPASSWORD; export PGPASSWORD; exec "$@"'
-
-
 class Tool(Struct, frozen=True, kw_only=True):
     path: Path
     version: str  #: as it prints it
@@ -71,10 +66,10 @@ class Tool(Struct, frozen=True, kw_only=True):
         """Its major version; it reads dumps of this version and of older ones."""
         return major_version(self.version)
 
-    def wrap(self, target: str, arguments: Sequence[str], before: Sequence[str] = ()) -> Sequence[str]:
-        """Return the words that run it; ``before`` are words that precede it in its container."""
+    def wrap(self, target: str, arguments: Sequence[str]) -> Sequence[str]:
+        """Return the words that run it."""
         words = [str(self.path), *arguments]
-        return (self.url and wrap_program(self.url, target, [*before, *words])) or words
+        return (self.url and wrap_program(self.url, target, words)) or words
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -95,20 +90,19 @@ def find_program(program: str, target: str, *, min_version: int, url: Url | None
     try:
         return _find_installed(program, target, min_version)
     except (ClientMissingError, ClientOldError):
-        if url and (tool := _find_in_container(program, target, url)) and tool.major >= min_version:
+        # The certificates that verify the server are files of this machine.
+        if (
+            url
+            and "sslmode=verify-" not in url.options
+            and (tool := _find_in_container(program, target, url))
+            and tool.major >= min_version
+        ):
             return tool
         raise
 
 
 def _find_in_container(program: str, target: str, url: Url) -> Tool | None:
-    words = wrap_program(url, target, [program, "--version"])
-    try:
-        output = (
-            limited_program.run(words, seconds=CONNECT_SECONDS, max_bytes=MAX_VERSION_BYTES) if words else b""
-        )
-    except limited_program.ProgramFailedError:
-        return None
-    version = _parse_version(output.decode(errors="replace"))
+    version = _parse_version(container_programs.read_version(url, target, program))
     return Tool(path=Path(program), version=version, url=url) if version else None
 
 
@@ -250,26 +244,26 @@ def _run_in_container(
     writes: bool,
 ) -> Iterator[subprocesses.ClientProgram]:
     """Run a program in the container of its server, to which it connects as ``session`` does, from inside."""
-    name, password = f"dbctl {database}"[:63], session.info.password
-    if "\n" in password:
-        raise UrlInvalidError(
-            reason="its password contains a line break, which cannot be passed to a container"
-        )
+    name = f"dbctl {database}"[:63]
     connection = make_conninfo(
-        host=url.host or "127.0.0.1", port=session.info.port, user=session.info.user, dbname=database
+        host=url.host or "127.0.0.1",
+        port=session.info.port,
+        user=session.info.user,
+        dbname=database,
+        sslmode=session.info.get_parameters().get("sslmode", "prefer"),
     )
-    variables = {"LC_ALL": "C", "PGAPPNAME": name, **settings}
-    before = ["sh", "-c", _READ_AND_RUN, "sh", "env", *(f"{key}={text}" for key, text in variables.items())]
-    with subprocesses.run_program(
-        tool.wrap(target, ["--no-password", f"--dbname={connection}", *arguments], before),
-        tool.environment,
+    with container_programs.run_with_password(
+        url,
+        target,
+        [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+        password=("PGPASSWORD", session.info.password),
+        variables={"PGAPPNAME": name, **settings},
         watch=subprocesses.ProgramWatch(
             target, instead, lambda: probe_program(session, name), session.server_address
         ),
-        reads=True,
         writes=writes,
     ) as client:
-        client.write(f"{password}\n".encode())
+        client.name = str(tool.path)
         yield client
 
 

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,26 @@ def start(tmp_path, runtime):
         return wait
 
     return start_command
+
+
+@pytest.fixture
+def read_arguments():
+    """Read the arguments of all processes in the background, until the returned function is called, which returns them."""
+    texts, end = set[bytes](), threading.Event()
+
+    def read():
+        while not end.is_set():
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    texts.add(file.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+
+    def stop():
+        end.set()
+        reader.join()
+        return texts
+
+    yield stop
+    stop()

@@ -92,29 +92,60 @@ def test_backup_drill_and_restore(dbctl, podman, container, table, tmp_path):
     assert "one" in dbctl("data", "rows", table).stdout
 
 
+@pytest.fixture(params=["postgresql", "mariadb", "mariadb with socat"])
+def any_container(request, podman):
+    if request.param == "mariadb with socat":
+        return podman.mariadb("socat")
+    return request.getfixturevalue(f"{request.param}_container")
+
+
+#: The second and third value need expressions of dbctl: the dump program of MariaDB writes a FLOAT with six digits.
+VALUES = "0, 16777215, 0.1234567890123"
+
+
 def test_programs_of_the_container_run_if_this_machine_has_none(
-    dbctl, podman, postgresql_container, tmp_path, monkeypatch
+    dbctl, podman, any_container, tmp_path, monkeypatch, read_arguments
 ):
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in PROGRAMS:
         if path := shutil.which(name):
             (programs / name).symlink_to(path)
-    container = postgresql_container
-    words = ("psql", "-q", "-U", "shop", "shopdb")
-    container.execute(*words, text="create table inside as select i as id from generate_series(1, 1000) i;")
+    container, database, forms = any_container, "shopdb", ("custom", "plain")
+    words = ("psql", "-qAt", "-U", "shop", "shopdb")
+    password = container.variables.get("POSTGRES_PASSWORD") or container.variables["MARIADB_ROOT_PASSWORD"]
+    address = address_of(container, f"docker:{container.name}")
+    if is_mariadb := "MARIADB_USER" in container.variables:
+        # The user of the official image may create no other database, which a drill and a restore need.
+        address = address.replace("shop:p%40ssw%25rd@", f"root:{password}@")
+        words, forms = ("mariadb", "-N", "-uroot", f"-p{password}", database), ("plain",)
+    read = f"select count(*), sum(number * 1.0) from inside where number in ({VALUES})"
+    real = "float" if is_mariadb else "real"
+    series = "seq as id from seq_1_to_1000" if is_mariadb else "i as id from generate_series(1, 1000) i"
+    create = f"create table inside (number {real}); insert into inside values {', '.join(f'({value})' for value in VALUES.split(', '))};"
+    container.execute(*words, text=f"{create} create table many as select {series};")
+    before = container.execute(*words, text=f"select number * 1.0 from inside; {read};")
     try:
-        configure(tmp_path, address_of(container, f"docker:{container.name}"))
+        configure(tmp_path, address)
         monkeypatch.setenv("PATH", str(programs))
         dbctl.program = [sys.executable, "-c", WITHOUT_CLIENTS]
-        for form in ("custom", "plain"):
+        for form in forms:
             dbctl("backup", "create", "--format", form)
-            container.execute(*words, text="delete from inside where id <= 900;")
+            container.execute(*words, text="delete from inside; delete from many where id <= 900;")
             dbctl("backup", "verify", "--deep")
             dbctl("restore", "apply", "latest", "--yes")
-            assert container.execute(*words, "-At", "-c", "select count(*) from inside").strip() == "1000"
+            assert container.execute(*words, text="select count(*) from many;").strip() == "1000"
+            assert container.execute(*words, text=f"select number * 1.0 from inside; {read};") == before
+        arguments = read_arguments()
+        assert any(b"PGPASSWORD" in text or b"MYSQL_PWD" in text for text in arguments)
+        # The client of the test itself has one of the passwords as an argument.
+        assert not [
+            text for text in arguments if password.encode() in text and b"-p" + password.encode() not in text
+        ]
+        wait_until(lambda: not container.execute("find", "/tmp", "-name", "dbctl-*"))  # noqa: S108 - of the container
+        wait_until(lambda: not find_processes(podman, container, "dbctl-secret"))
     finally:
-        container.execute(*words, text="drop table inside;")
+        container.execute(*words, text="drop table inside; drop table many;")
 
 
 def test_container_without_a_shell_is_reached_by_its_address(dbctl, podman):
@@ -139,6 +170,12 @@ def test_killed_command_leaves_no_session_and_does_not_disturb_the_server(
     container.execute("psql", "-U", "shop", "shopdb", "-c", "select pg_cancel_backend(pid) from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()")  # fmt: skip
     wait_until(lambda: container.execute(*words).strip() == "0")
     assert "terminated by signal" not in container.log
+
+
+def find_processes(podman, container, text):
+    """Return the arguments of processes in a container that contain a text."""
+    lines = podman.run("top", container.name, "args").stdout.splitlines()
+    return [line for line in lines if text in line]
 
 
 def wait_until(is_true):

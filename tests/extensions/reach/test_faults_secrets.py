@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-import threading
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import closing
 from urllib.parse import quote
 
 import pytest
@@ -17,29 +15,6 @@ from tests.extensions.reach.processes import wait_until_empty
 
 pytestmark = pytest.mark.slow
 SECRET = "m4rked;s3cret pass"
-
-
-@pytest.fixture
-def read_arguments():
-    """Read the arguments of all processes in the background, until the returned function is called, which returns them."""
-    texts, end = set[bytes](), threading.Event()
-
-    def read():
-        while not end.is_set():
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    texts.add(file.read_bytes())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-
-    def stop():
-        end.set()
-        reader.join()
-        return texts
-
-    yield stop
-    stop()
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
