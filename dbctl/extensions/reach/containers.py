@@ -36,8 +36,8 @@ elif command -v bash > /dev/null; then
 cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; wait; exit 0' relay "$1" "$2"
 else exec nc "$1" "$2"
 fi"""
-#: Succeeds in a container that can run ``_RELAY``.
-_PROBE = "command -v bash || command -v socat || command -v nc"
+#: Prints the path of the program that ``_RELAY`` uses.
+_PROBE = "command -v socat || command -v bash || command -v nc"
 _UNREACHABLE_DAEMON = (
     "permission denied while",
     "cannot connect to the docker daemon",
@@ -59,7 +59,7 @@ class Container(Struct, frozen=True):
     part: str  #: of the route, for messages
     command: Sequence[str]  #: the program that runs another one in it, with input
     address: str = ""  #: at which its machine may reach it; empty: unknown
-    has_relay: bool = True  #: whether it can run ``_RELAY``
+    relay: str = ""  #: the program in it that ``_RELAY`` uses; empty: it has none
     #: raises the error of a container that does not run any more
     require_running: Callable[[], object] = lambda: None
 
@@ -69,7 +69,7 @@ class Container(Struct, frozen=True):
 
     def build_relay(self, host: str, port: int) -> Sequence[str]:
         """Return the program whose input and output are a connection to an address that the container reaches."""
-        if self.has_relay:
+        if self.relay:
             return self.wrap(["sh", "-c", _RELAY, "relay", host, str(port)])
         return self.machine.build_relay(self.address, port)
 
@@ -81,7 +81,7 @@ class Container(Struct, frozen=True):
             self.require_running()
         except RouteError as error:
             return error
-        if not self.has_relay:
+        if not self.relay:
             return self.machine.explain_relay(target, part, lines, (self.address, address[1]))
         if failure := self.machine.explain(target, lines):
             return failure
@@ -162,16 +162,16 @@ class _Finder:
         self, command: Sequence[str], address: str, require_running: Callable[[], object]
     ) -> Container:
         try:
-            self._machine.run([*command, "sh", "-c", _PROBE])
-            has_relay = True
+            output = self._machine.run([*command, "sh", "-c", _PROBE])
+            relay = output.decode(errors="replace").strip().rpartition("/")[2]
         except limited_program.ProgramFailedError as error:
             if failure := self._machine.explain(self._target, error.error_lines):
                 raise failure from error
-            has_relay = False
-        if not (has_relay or address):
+            relay = ""
+        if not (relay or address):
             reason = "it has none of bash, socat and nc, and no address that its machine reaches"
             raise ContainerShellError(**self._facts, reason=reason)
-        return Container(self._machine, self._part, command, address, has_relay, require_running)
+        return Container(self._machine, self._part, command, address, relay, require_running)
 
 
 class Docker(_Finder):

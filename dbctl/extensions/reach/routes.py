@@ -57,10 +57,10 @@ class Route:
                 self._folder = stack.enter_context(temp.folder(parent, PREFIX))
             except OSError as error:
                 raise self._create_error(target, parent, error) from error
-            self._machine = SshMachine(hosts, self._folder) if hosts else Machine()
+            self.machine = SshMachine(hosts, self._folder) if hosts else Machine()
             # At once: a process that is killed before leaves the folder.
-            stack.enter_context(_start_cleaner(self._folder, self._machine.closing_words))
-            self._machine.open(target)
+            stack.enter_context(_start_cleaner(self._folder, self.machine.closing_words))
+            self.machine.open(target)
             self._stack = stack.pop_all()  # never closed: the route is open until the process ends
         self._container_part = "" if len(parts) == len(hosts) else parts[-1]
         self._target, self._copies = target, dict[str, ReadablePath]()
@@ -69,20 +69,20 @@ class Route:
     def end(self) -> Machine | Container:
         """The end of the route; raises as ``find_container``."""
         if self._container_part:
-            return find_container(self._machine, self._container_part, self._target)
-        return self._machine
+            return find_container(self.machine, self._container_part, self._target)
+        return self.machine
 
     def copy_file(self, url: Url, target: str, *, timeout: float) -> ReadablePath:
         """Return a copy of a file at the end of the route; raises as ``snapshots.copy_file``."""
         if url.path not in self._copies:
             path = url.path
             if self._container_part:
-                path = locate(self._machine, self._container_part, url, target)
+                path = locate(self.machine, self._container_part, url, target)
             with report_file_errors(Path(tempfile.gettempdir())):
                 folder = self._stack.enter_context(temp.folder(Path(tempfile.gettempdir()), SNAPSHOT_PREFIX))
             self._stack.enter_context(_start_cleaner(folder, ()))
             facts = {"target": target, "part": self._via}
-            self._copies[url.path] = copy_file(self._machine, path, folder, facts, timeout=timeout)
+            self._copies[url.path] = copy_file(self.machine, path, folder, facts, timeout=timeout)
         return self._copies[url.path]
 
     def open_socket(self, host: str, port: int, name: str, target: str) -> Path:
@@ -91,7 +91,7 @@ class Route:
         Raises:
             RouteError: the socket cannot be created, or a lost connection not opened again.
         """
-        self._machine.open(target)
+        self.machine.open(target)
         key = host, port, name
         if key not in self._relays:
             folder = self._folder / f"{os.getpid()}-{len(self._relays)}"
@@ -119,12 +119,12 @@ class Route:
         """Return why a connection to an address failed; None: no program of a connection failed."""
         relays = [relay for key, relay in list(self._relays.items()) if key[:2] == (host, port)]
         lines = next(filter(None, (relay.find_failure() for relay in relays)), [])
-        if loss := self._machine.find_loss(target):
+        if loss := self.machine.find_loss(target):
             return loss
         if not lines:
             return None
         # A program that shares a connection does not learn why the host refused its request.
-        lines = [*lines, *self._machine.read_report()]
+        lines = [*lines, *self.machine.read_report()]
         return self.end.explain_relay(target, self._via, lines, (host, port))
 
 
@@ -158,6 +158,15 @@ class OpenRoutes(Routes):
         """
         with self._lock:
             return self._open(via, target).end
+
+    def find_machine(self, via: str, target: str) -> Machine:
+        """Return the last machine of a route, on which its container is; raises as ``find_end``."""
+        with self._lock:
+            return self._open(via, target).machine
+
+    def is_open(self, via: str) -> bool:
+        """Whether the connection to the last machine of a route was opened."""
+        return via in self._routes
 
     def _open(self, via: str, target: str) -> Route:
         if via not in self._routes:
