@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from dbctl.extensions.reach.errors import (
     ClusterAccessError,
     ContainerAccessError,
     ContainerAmbiguousError,
+    ContainerDeniedError,
     ContainerMissingError,
     ContainerShellError,
     ContainerStoppedError,
@@ -38,18 +40,15 @@ else exec nc "$1" "$2"
 fi"""
 #: Prints the path of the program that ``_RELAY`` uses.
 _PROBE = "command -v socat || command -v bash || command -v nc"
-_UNREACHABLE_DAEMON = (
-    "permission denied while",
-    "cannot connect to the docker daemon",
-    "unable to connect to podman",
-)
-_UNREACHABLE_CLUSTER = (
-    "forbidden",
-    "unauthorized",
-    "you must be logged in",
-    "unable to connect to the server",
-    "connection to the server",
-)
+#: What the clients report, in lower case, each with its error; the first that matches counts.
+_DAEMON_ERRORS: dict[str, type[RouteError]] = {
+    r"permission denied while trying to connect|dial unix \S+ connect: permission denied": ContainerDeniedError,
+    r"cannot connect to the docker daemon|unable to connect to podman": ContainerAccessError,
+}
+_MISSING: dict[str, type[RouteError]] = {r"no such|not found|notfound": ContainerMissingError}
+_CLUSTER_ERRORS: dict[str, type[RouteError]] = {
+    r"forbidden|unauthorized|you must be logged in|unable to connect to the server|connection to the server": ClusterAccessError
+}
 
 
 class Container(Struct, frozen=True):
@@ -73,14 +72,20 @@ class Container(Struct, frozen=True):
             return self.wrap(["sh", "-c", _RELAY, "relay", host, str(port)])
         return self.machine.build_relay(self.address, port)
 
-    def explain_relay(
-        self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
-    ) -> RouteError:
-        """Return the error of a connection to an address, whose program ended with ``lines``; see ``Machine.explain_relay``."""
+    def find_loss(self) -> RouteError | None:
+        """Return why the container does not run any more."""
         try:
             self.require_running()
         except RouteError as error:
             return error
+        return None
+
+    def explain_relay(
+        self, target: str, part: str, lines: Sequence[str], address: tuple[str, int]
+    ) -> RouteError:
+        """Return the error of a connection to an address, whose program ended with ``lines``; see ``Machine.explain_relay``."""
+        if loss := self.find_loss():
+            return loss
         if not self.relay:
             return self.machine.explain_relay(target, part, lines, (self.address, address[1]))
         if failure := self.machine.explain(target, lines):
@@ -138,14 +143,13 @@ class _Finder:
             return RouteProgramMissingError(
                 **self._facts, reason=missing, program=self._program, place=self._machine.place
             )
-        if any(sign in text for sign in _UNREACHABLE_DAEMON):
-            return ContainerAccessError(**self._facts, reason=reason, program=self._program, command=command)
-        if "no such" in text or "not found" in text or "notfound" in text:
-            command = self._machine.describe([self._program, "ps"])
-            return ContainerMissingError(**self._facts, reason=reason, command=command)
-        if self._program == "kubectl" and any(sign in text for sign in _UNREACHABLE_CLUSTER):
-            return ClusterAccessError(**self._facts, reason=reason, command=command)
-        return RouteError(**self._facts, reason=reason, command=command)
+        kinds = _MISSING | _CLUSTER_ERRORS if self._program == "kubectl" else _DAEMON_ERRORS | _MISSING
+        kind = next((kind for pattern, kind in kinds.items() if re.search(pattern, text)), RouteError)
+        if kind is ContainerMissingError:
+            listing = ["get", "pods", "--all-namespaces"] if self._program == "kubectl" else ["ps"]
+            command = self._machine.describe([self._program, *listing])
+        facts = self._facts | {"program": self._program, "place": self._machine.place}
+        return kind(**facts, reason=reason, command=command)
 
     def _select(self, matches: Sequence[tuple[str, str]], what: str, command: Sequence[str]) -> str:
         """Return the only one of the containers that match, each with its text for ``via``."""

@@ -55,7 +55,12 @@ class RouteLostError(RouteError):
 
 
 class ContainerAccessError(RouteError):
-    remedy = "Start the service of {program}, or run dbctl as a user who may use it; then this must succeed: {command}"
+    remedy = "Start the service of {program}, or correct DOCKER_HOST or CONTAINER_HOST; then this must succeed: {command}"
+
+
+class ContainerDeniedError(RouteError):
+    can_pass = False
+    remedy = "The user on {place} may not use the socket of {program}. Run dbctl there as root or as a member of the group docker, which is equivalent to root, or run the container without root (rootless); then this must succeed: {command}"
 
 
 class ClusterAccessError(RouteError):

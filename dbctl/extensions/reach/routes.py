@@ -122,7 +122,8 @@ class Route:
         if loss := self.machine.find_loss(target):
             return loss
         if not lines:
-            return None
+            # The program of a server that ends with its container may end before it, without an error.
+            return self.end.find_loss() if relays and isinstance(self.end, Container) else None
         # A program that shares a connection does not learn why the host refused its request.
         lines = [*lines, *self.machine.read_report()]
         return self.end.explain_relay(target, self._via, lines, (host, port))

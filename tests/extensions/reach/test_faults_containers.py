@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +86,38 @@ def test_absent_service_of_docker_is_named(fail, podman):
     environment = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
     error = fail("docker:shop", environment=environment)
     assert error["code"] == "container-access"
+
+
+#: Environment variables that name the socket of each program; podman uses one as a client of its service only.
+SOCKETS = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_denied_socket_is_named(fail, podman, ssh_hosts, program, is_remote, tmp_path):
+    """The client runs as a user without privileges, and the service of podman has a socket that only root may use."""
+    programs = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        programs.chmod(0o755)
+        socket = podman.environment["DOCKER_HOST"].removeprefix("unix://")
+        (programs / "socket").symlink_to(socket)
+        client, remote = programs / program, "--remote" if program == "podman" else ""
+        variables = f"HOME={programs} PATH={os.environ['PATH']} {SOCKETS[program]}=unix://{programs}/socket"
+        client.write_text(
+            "#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups"
+            f' env -i {variables} {shutil.which(program)} {remote} "$@"\n'
+        )
+        client.chmod(0o755)
+        environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+        via = f"{program}:shop"
+        if is_remote:
+            ssh_hosts.bastion.set_environment(environment)
+            via, environment = f"ssh:bastion+{via}", {}
+        error = fail(via, environment=environment)
+        assert error["code"] == "container-denied", error
+        place = "bastion" if is_remote else "this machine"
+        assert f"The user on {place} may not use the socket of {program}" in error["hint"]
+    finally:
+        shutil.rmtree(programs)
 
 
 def test_missing_program_is_named(fail, ssh_hosts, tmp_path):
