@@ -99,6 +99,8 @@ class Url(Struct, frozen=True, kw_only=True):
     via: str = ""
     #: the address with a route that this path of this machine stands for, as messages show it; empty: it has none
     routed: str = ""
+    #: the exported snapshot of the server that readers read; empty: they read the current state
+    snapshot: str = ""
     has_no_scheme: bool = False  #: whether it is a path without a scheme, which does not determine the engine
 
     @property

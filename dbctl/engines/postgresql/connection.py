@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 
 import psycopg
@@ -25,7 +25,7 @@ from dbctl.engines.postgresql.values import (
 )
 from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
 from dbctl.engines.servers.engine import ErrorContext
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import Row, ident, quote_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.operations import RowLocksMissingError
@@ -133,11 +133,19 @@ class PostgreSQLConnection(ServerConnection[Session]):
     def execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[psycopg.Cursor[Row]]:
-        session = self.session
         text, values = self.bind_parameters(sql, parameters)
-        with self.translate_errors(text, writing=writing), session.cursor() as cursor:
+        with (
+            self._read_snapshot(),
+            self.translate_errors(text, writing=writing),
+            self.session.cursor() as cursor,
+        ):
             cursor.execute(encode_statement(text), values or [UNUSED_PARAMETER])
             yield cursor
+
+    def _read_snapshot(self) -> AbstractContextManager[None]:
+        """Return a transaction in which one statement reads the snapshot of the address, if that has one."""
+        is_idle = self.transaction_status == pq.TransactionStatus.IDLE
+        return self.read_transaction() if self.url.snapshot and is_idle else nullcontext()
 
     def fetch_texts(self, sql: str, parameters: Mapping[str, object]) -> list[tuple[str | None, ...]]:
         """Run one statement and return its rows as the server writes them, in text without any conversion."""
@@ -212,7 +220,10 @@ class PostgreSQLConnection(ServerConnection[Session]):
     def _query_statements(self) -> tuple[str, str]:
         if self.transaction_status == pq.TransactionStatus.INTRANS:
             return "savepoint question; set transaction read only", "rollback to question; release question"
-        return "begin isolation level repeatable read read only", "rollback"
+        begin = "begin isolation level repeatable read read only"
+        if self.url.snapshot:
+            begin += f"; set transaction snapshot {quote_literal(self.url.snapshot)}"
+        return begin, "rollback"
 
 
 class PostgreSQLTransactions(ServerTransactions):

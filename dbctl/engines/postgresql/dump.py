@@ -14,7 +14,7 @@ from functools import partial
 from typing import cast
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification, ExportedSnapshot
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import COPIED_TABLES, read_scope
@@ -23,15 +23,15 @@ from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.dump_limits import describe_losses
 from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.dump_statements import read_tablespaces
-from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.properties import read_passwords, read_roles
 from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.snapshots import export_snapshot, open_snapshot
 from dbctl.engines.postgresql.values import UNDECLARED
 from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
+from dbctl.errors.connection import BusyError, ClientFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
 from dbctl.files.atomic import create_file
@@ -84,6 +84,10 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 program, self._connection.target, min_version=version, url=self._connection.url
             )
         return True
+
+    def export_snapshot(self) -> AbstractContextManager[ExportedSnapshot]:
+        connection = self._connection
+        return open_snapshot(connection.url, connection.target, timeout=connection.timeout)
 
     def read_role_passwords(self) -> Mapping[str, str]:
         session = self._connection.session
@@ -170,19 +174,9 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
     def list_arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""
         session = self._connection.session
-        try:
-            ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
-        except QueryFailedError as error:
-            if not is_unsupported(error.__cause__):
-                raise
-            raise NotSupportedError(
-                feature=f"a backup of {self._connection.target}",
-                subject="this server, which exports no snapshots",
-                hint=f"{NO_BACKUP} Use the server's own backups.",
-            ) from error
         arguments = [
             f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
-            f"--snapshot={snapshot}",
+            f"--snapshot={export_snapshot(self._connection)}",
             f"--format={form}",
             "--compress=0",
         ]

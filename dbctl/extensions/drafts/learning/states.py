@@ -151,21 +151,58 @@ class _Loader(Struct, frozen=True):
 
 
 @contextmanager
-def open_snapshot(app: App, folder: Path) -> Iterator[State]:
-    """Yield a consistent copy of each database of a running app, which ``store_state`` can store.
+def open_snapshot(app: App, folder: Path) -> Iterator[Callable[[], State]]:
+    """Copy each database of a running app, and yield a function that returns the state of the copies, which ``store_state`` can store.
+
+    A snapshot of a server is read instead of its copy, which is loaded only when the snapshot is not complete any more.
 
     Raises:
         InsufficientSpaceError: the folder has not enough free space.
-        Others, as ``create_snapshot`` and ``RestoreTarget.restored_copy``.
+        Others, as ``create_snapshot`` and ``RestoreTarget.restored_copy``; also raised by the function.
     """
     names, _ = select_databases(app)
-    manifest = create_snapshot(app, names, folder)
-    app.close()
     with ExitStack() as stack:
+        snapshots = {
+            name: stack.enter_context(snapshot)
+            for name in names
+            if (snapshot := open_dumps(app, name).export_snapshot())
+        }
+        app.close()
+        urls = {name: snapshot.url for name, snapshot in snapshots.items()}
+        databases = {name: urls.get(name) or app.url(name) for name in names}
+        source = stack.enter_context(
+            open_app(
+                Selection(configured=structs.replace(app.configured, databases=databases)),
+                timeout=app.timeout,
+            )
+        )
+        manifest = create_snapshot(source, names, folder)
+        source.close()
         loader = _Loader(app, folder, {}, {}, {}, keys=None, in_place=True)
-        for member in manifest.members:
+
+        def load(member: Member) -> None:
             loader.load_member(stack, manifest, member, folder / member.file)
-        yield State(manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members)
+
+        for member in manifest.members:
+            name = member.database
+            if name not in snapshots:
+                load(member)
+                continue
+            loader.urls[name], loader.members[name] = urls[name], folder / member.file
+            reader = app.engine(name).open_for_reading(urls[name], app.target(name), timeout=app.timeout)
+            loader.databases[name] = stack.enter_context(closing(reader))
+
+        def read() -> State:
+            for member in manifest.members:
+                name = member.database
+                if name in snapshots and not snapshots[name].is_complete():
+                    del snapshots[name]
+                    load(member)
+            return State(
+                manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members
+            )
+
+        yield read
 
 
 @contextmanager

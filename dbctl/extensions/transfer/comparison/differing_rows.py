@@ -25,6 +25,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
 from dbctl.extensions.transfer.portable.pages import PageSource, Positions
+from dbctl.extensions.transfer.portable.versions import VersionSource
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
 from dbctl.model import Row, Struct
 from dbctl.services.app.secrets import MASK
@@ -294,7 +295,10 @@ def read_changes(
     if pages and (positions := pages.find_positions(second)) is not None:
         left, right = comparison.sources
         comparison.sources = _SelectedRows(left, positions), _SelectedRows(right, positions)
+    versions = first.extension_part(VersionSource)
     with comparison.snapshots():
+        if versions and (changed := versions.select_changed(second, comparison.pairs)):
+            comparison.sources = changed
         for name in sorted(comparison.pairs):
             rows = comparison.find_differences(name, limit)
             count = sum(rows.counts.values())

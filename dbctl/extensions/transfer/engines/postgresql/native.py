@@ -29,6 +29,7 @@ from dbctl.extensions.transfer.engines.postgresql.native_catalog import (
 from dbctl.extensions.transfer.engines.postgresql.rows import PostgreSQLRowSink, PostgreSQLRowSource
 from dbctl.extensions.transfer.engines.postgresql.schema import PostgreSQLPortableSchemas
 from dbctl.extensions.transfer.engines.postgresql.screen import PostgreSQLValueScreen
+from dbctl.extensions.transfer.engines.postgresql.versions import PostgreSQLVersions
 from dbctl.extensions.transfer.engines.postgresql.write_lock import PostgreSQLWriteLock, PostgreSQLWriteProofs
 from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
 from dbctl.extensions.transfer.portable.native import (
@@ -311,6 +312,7 @@ def create_parts(db: PostgreSQLDatabase) -> list[object]:
         PostgreSQLPortableSchemas(db),
         PostgreSQLRowSource(db),
         PostgreSQLValueScreen(db),
+        PostgreSQLVersions(db),
         PostgreSQLWriteLock(db),
     ]
     return (

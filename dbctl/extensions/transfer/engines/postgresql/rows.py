@@ -81,7 +81,11 @@ class PostgreSQLRowSource(ServerRowSource):
 
     def _select(self, table: str, columns: Sequence[LineColumn]) -> str:
         expressions = ", ".join(self._expression(table, column) for column in columns)
-        return f"select {expressions} from {self._catalog.quote_table(table)}"
+        return f"select {expressions} from {self._select_from(table)}"
+
+    def _select_from(self, table: str) -> str:
+        """Return SQL for the rows that are read of a table."""
+        return self._catalog.quote_table(table)
 
     def _expression(self, table: str, column: LineColumn) -> str:
         name = self._names.quote_column(table, column.name, "")
