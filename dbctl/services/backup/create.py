@@ -314,15 +314,20 @@ def create_backup(
 
 
 def create_snapshot(app: App, databases: Sequence[str], folder: Path) -> Manifest:
-    """Copy databases into a private temporary folder, verified as those of a backup, but neither synced nor hashed.
+    """Copy databases into a private temporary folder, verified as those of a backup, but not synced.
 
-    The manifest is returned and not written; its members have no SHA-256.
+    The manifest is returned and not written; copies of files have no SHA-256, and dumps in binary formats are compressed with zstd.
 
     Raises:
         InsufficientSpaceError: the folder has not enough free space.
         Others, as ``create_backup``.
     """
-    sources = [Source(app, name, stream_compress="none") for name in databases]
+    sources = [
+        source
+        if (source := Source(app, name, stream_compress="zstd")).accepts_compression("zstd")
+        else Source(app, name, stream_compress="none")
+        for name in databases
+    ]
     mounts.require_space(folder, _required_space(sources, encrypted=False))
     created_at = now()
     writer = BackupWriter(TemporaryWriter(folder), next_free_id(created_at, ()))

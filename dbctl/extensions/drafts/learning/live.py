@@ -137,7 +137,7 @@ def learn_live(request: LearnRequest, source: LiveSource, perform: Callable[[], 
         marks = _mark_files(app)
         read_before = stack.enter_context(open_snapshot(app, temp_dir))
         before = read_before()
-        stored_bytes = sum(path.stat().st_size for path in before.members.values()) // COMPRESSION_RATIO
+        stored_bytes = sum(member.size for member in before.manifest.members) // COMPRESSION_RATIO
         mounts.require_space(folder, stored_bytes)
         text = read_profile(request, before, origin=", ".join(map(str, app.configured.databases.values())))
         parse_profile(request.profile, text)

@@ -63,7 +63,7 @@ class State(OpenDatabases, frozen=True, kw_only=True):
     """The databases of an app at one moment, as private copies, which may be changed unless they are read in place."""
 
     manifest: Manifest
-    members: Mapping[str, Path]  #: the decoded file of each database
+    members: Mapping[str, Path]  #: the file of each database, as the manifest describes its compression
 
 
 @contextmanager
@@ -100,7 +100,12 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
             manifests.append(manifest)
         yield State(
             manifest=structs.replace(
-                manifests[0], members=[member for manifest in manifests for member in manifest.members]
+                manifests[0],
+                members=[
+                    structs.replace(member, compress="none")
+                    for manifest in manifests
+                    for member in manifest.members
+                ],
             ),
             urls=urls,
             databases=databases,
@@ -181,7 +186,18 @@ def open_snapshot(app: App, folder: Path) -> Iterator[Callable[[], State]]:
         loader = _Loader(app, folder, {}, {}, {}, keys=None, in_place=True)
 
         def load(member: Member) -> None:
-            loader.load_member(stack, manifest, member, folder / member.file)
+            file = folder / member.file
+            if member.compress != "none":
+                file = folder / member.database
+                compression.decompress_file(
+                    folder / member.file,
+                    file,
+                    member.compress,
+                    expected_bytes=member.size,
+                    target=app.target(member.database),
+                )
+            loader.load_member(stack, manifest, member, file)
+            loader.members[member.database] = folder / member.file
 
         for member in manifest.members:
             name = member.database
@@ -299,8 +315,8 @@ def store_state(state: State, folder: Path, *, profile: str) -> None:
 
 def _store_member(member: Member, file: Path, folder: Path) -> Member:
     """Return a member whose file is a compressed copy in the folder."""
-    name = f"{member.database}{SUFFIXES['zstd']}"
-    compressed = compression.compress_file(file, folder / name, "zstd")
+    name, is_plain = f"{member.database}{SUFFIXES['zstd']}", member.compress == "none"
+    compressed = compression.compress_file(file, folder / name, "zstd" if is_plain else "none")
     return structs.replace(
         member,
         file=name,
@@ -310,5 +326,5 @@ def _store_member(member: Member, file: Path, folder: Path) -> Member:
         bytes=compressed.stored.bytes,
         sha256=compressed.stored.sha256,
         compress="zstd",
-        plain_bytes=compressed.plain_bytes,
+        plain_bytes=compressed.plain_bytes if is_plain else member.plain_bytes,
     )

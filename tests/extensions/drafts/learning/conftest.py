@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.extensions.drafts.learning.demonstrations import find_pair
-from tests.extensions.drafts.learning.running_app import private_temp, running_app, sqlite_app  # noqa: F401 - fixtures
+from tests.extensions.drafts.learning.running_app import postgresql_app, private_temp, running_app, sqlite_app  # noqa: F401 - fixtures
 
 
 @pytest.fixture

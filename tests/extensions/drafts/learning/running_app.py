@@ -62,10 +62,12 @@ def sqlite_app(tmp_path, answer, private_temp):
     return RunningApp(tmp_path / "app.db", tmp_path, answer)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def running_app(request, tmp_path, answer, private_temp):
-    if request.param == "sqlite":
-        yield RunningApp(tmp_path / "app.db", tmp_path, answer)
-        return
+@pytest.fixture
+def postgresql_app(tmp_path, answer, private_temp):
     with servers.postgresql_database(encoding="UTF8") as url:
         yield RunningApp(servers.text(url, schema=False), tmp_path, answer)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def running_app(request):
+    return request.getfixturevalue(f"{request.param}_app")
