@@ -287,6 +287,8 @@ def _parse_bucket(engine: str, address: str) -> Url:
 
 def _parse_server(engine: str, address: str) -> Url:
     login, separator, location = address.rpartition("@")
+    if separator and f"{VIA}=" in login.partition("?")[2]:
+        raise UrlInvalidError(reason=f"{VIA} contains @; write %40 for it")
     if separator and any(sign in login for sign in "/#?"):
         raise UrlInvalidError(reason="it contains a /, # or ? before the last @")
     user, has_password, password = login.partition(":")

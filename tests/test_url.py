@@ -176,6 +176,11 @@ def test_route(text, host, via, shown):
     assert parse_url(shown).via == via
 
 
+def test_unencoded_sign_of_a_route_is_named():
+    with pytest.raises(UrlInvalidError, match="write %40"):
+        parse_url("postgresql://ann:pw@db/shop?via=ssh:me@bastion")
+
+
 @pytest.mark.parametrize(
     "route", ["ftp:a", "ssh", "ssh:", "ssh:-oProxyCommand=x", "docker:a/b", "kubernetes:pod", "docker:a+ssh:b", "ssh:a%00"]
 )  # fmt: skip

@@ -29,6 +29,7 @@ PRIVILEGE_SEPARATION = Path("/run/sshd")
 SERVER = """
 Port {port}
 ListenAddress 127.0.0.1
+ListenAddress ::1
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -52,6 +53,9 @@ Host bastion
 Host inner
     Port {inner}
     ProxyJump bastion
+Host ::1
+    HostName ::1
+    Port {bastion}
 Host *
     HostName 127.0.0.1
     User {user}
@@ -79,7 +83,7 @@ class SshServer:
     @property
     def host_key(self) -> str:
         """The line of ``known_hosts`` for this server."""
-        return f"[127.0.0.1]:{self.port} {(self._folder / 'host_key.pub').read_text()}"
+        return f"[127.0.0.1]:{self.port},[::1]:{self.port} {(self._folder / 'host_key.pub').read_text()}"
 
     @property
     def log(self) -> str:

@@ -246,7 +246,7 @@ def _run_in_container(
     """Run a program in the container of its server, to which it connects as ``session`` does, from inside."""
     name = f"dbctl {database}"[:63]
     connection = make_conninfo(
-        host=url.host or "127.0.0.1",
+        host=url.host.strip("[]") or "127.0.0.1",
         port=session.info.port,
         user=session.info.user,
         dbname=database,

@@ -32,7 +32,8 @@ PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: session of the server outlives its client. The server is often process 1 of the container, which inherits orphans, and PostgreSQL takes
 #: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them. A program that
 #: ends at once loses its message in the client of Docker.
-_RELAY = """if command -v socat > /dev/null; then exec socat - "TCP:$1:$2"
+_RELAY = """host=$1; case $host in *:*) host="[$host]";; esac
+if command -v socat > /dev/null; then exec socat - "TCP:$host:$2"
 elif command -v bash > /dev/null; then
   exec bash -c 'trap "" PIPE; exec 3<>"/dev/tcp/$1/$2" 4<&0 || { sleep 0.2; exit 1; }
 cat <&4 >&3 & cat <&3 & wait -n; kill $(jobs -p) 2> /dev/null; wait; exit 0' relay "$1" "$2"
@@ -40,15 +41,13 @@ else exec nc "$1" "$2"
 fi"""
 #: Prints the path of the program that ``_RELAY`` uses.
 _PROBE = "command -v socat || command -v bash || command -v nc"
-#: What the clients report, in lower case, each with its error; the first that matches counts.
-_DAEMON_ERRORS: dict[str, type[RouteError]] = {
-    r"permission denied while trying to connect|dial unix \S+ connect: permission denied": ContainerDeniedError,
-    r"cannot connect to the docker daemon|unable to connect to podman": ContainerAccessError,
-}
-_MISSING: dict[str, type[RouteError]] = {r"no such|not found|notfound": ContainerMissingError}
-_CLUSTER_ERRORS: dict[str, type[RouteError]] = {
-    r"forbidden|unauthorized|you must be logged in|unable to connect to the server|connection to the server": ClusterAccessError
-}
+#: What the clients report, in lower case.
+_DENIED = r"permission denied while trying to connect|dial unix \S+ connect: permission denied"
+_UNREACHABLE_DAEMON = r"cannot connect to the docker daemon|unable to connect to podman"
+_MISSING = r"no such|not found|notfound"
+_UNREACHABLE_CLUSTER = (
+    r"forbidden|unauthorized|you must be logged in|unable to connect to the server|connection to the server"
+)
 
 
 class Container(Struct, frozen=True):
@@ -143,13 +142,23 @@ class _Finder:
             return RouteProgramMissingError(
                 **self._facts, reason=missing, program=self._program, place=self._machine.place
             )
-        kinds = _MISSING | _CLUSTER_ERRORS if self._program == "kubectl" else _DAEMON_ERRORS | _MISSING
-        kind = next((kind for pattern, kind in kinds.items() if re.search(pattern, text)), RouteError)
-        if kind is ContainerMissingError:
-            listing = ["get", "pods", "--all-namespaces"] if self._program == "kubectl" else ["ps"]
-            command = self._machine.describe([self._program, *listing])
         facts = self._facts | {"program": self._program, "place": self._machine.place}
-        return kind(**facts, reason=reason, command=command)
+        return self._classify(text, facts | {"reason": reason, "command": command})
+
+    def _classify(self, text: str, facts: dict[str, str]) -> RouteError:
+        is_cluster = self._program == "kubectl"
+        if not is_cluster and re.search(_DENIED, text):
+            return ContainerDeniedError(**facts)
+        if not is_cluster and re.search(_UNREACHABLE_DAEMON, text):
+            return ContainerAccessError(**facts)
+        if re.search(_MISSING, text):
+            listing = ["get", "pods", "--all-namespaces"] if is_cluster else ["ps"]
+            return ContainerMissingError(
+                **facts | {"command": self._machine.describe([self._program, *listing])}
+            )
+        if is_cluster and re.search(_UNREACHABLE_CLUSTER, text):
+            return ClusterAccessError(**facts)
+        return RouteError(**facts)
 
     def _select(self, matches: Sequence[tuple[str, str]], what: str, command: Sequence[str]) -> str:
         """Return the only one of the containers that match, each with its text for ``via``."""

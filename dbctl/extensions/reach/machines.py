@@ -50,6 +50,8 @@ _OPTIONS = (
     "BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no", "ClearAllForwardings=yes",
     "RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "LogLevel=INFO",
 )  # fmt: skip
+#: A host with a port; other colons are those of an IPv6 address.
+_ADDRESS = re.compile(r"([^:]+|\[.*\]):(\d+)")
 #: Seconds after its last use until a connection of this process ends by itself; the process ends it earlier.
 _IDLE_SECONDS = 60
 #: Connects standard input and output to an address; the end of either direction ends both.
@@ -169,13 +171,16 @@ class SshMachine(Machine):
         """Open nothing yet; ``hosts`` are in the order of the route, ``folder`` is a private one for the connection."""
         jumps = ["-J", ",".join(hosts[:-1])] if len(hosts) > 1 else []
         self.place, self._part = hosts[-1], " ".join(f"ssh:{host}" for host in hosts)
-        destination = hosts[-1]
-        if re.fullmatch(r"([^:]+|.*\]):\d+", destination):
-            destination = f"ssh://{destination}"
+        # A URL with an IPv6 address is refused by ssh, and only one in brackets accepted between.
+        user, at, address = hosts[-1].rpartition("@")
+        match = _ADDRESS.fullmatch(address)
+        name, port = match.groups() if match else (address, "")
+        port_words = ["-p", port] if port else []
         options = [word for option in _OPTIONS for word in ("-o", option)]
-        self._words, self._destination = ["ssh", *options, *jumps], destination
+        self._destination = f"{user}{at}{name.strip('[]')}"
+        self._words = ["ssh", *options, *jumps, *port_words]
         self._jump_place = " or ".join(hosts[:-1])
-        self._person_words = ["ssh", *jumps, destination]
+        self._person_words = ["ssh", *jumps, *port_words, self._destination]
         self._socket = folder / "ssh"
         self._log = folder / "ssh.log"  #: what the connection of this process reports
         self._is_shared = True  #: whether all programs use one connection

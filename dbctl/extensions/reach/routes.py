@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import subprocess
 import tempfile
 import threading
@@ -198,11 +199,19 @@ ROUTES = OpenRoutes()
 
 def _runtime_folder() -> Path:
     """Return the folder of the user for sockets, otherwise that for temporary files."""
-    folders = map(Path, filter(None, (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")))  # noqa: S108 - a folder of mode 0700 in it
-    usable = (
-        path for path in folders if len(bytes(path)) <= LONGEST_FOLDER and os.access(path, os.W_OK | os.X_OK)
-    )
-    return next(usable, Path(tempfile.gettempdir()))
+    folders = (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp")  # noqa: S108 - a folder of mode 0700 in it
+    return next(filter(_is_usable, map(Path, folders)), Path(tempfile.gettempdir()))
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether the user may create a folder in it that no other user can replace, and sockets there have short paths."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    is_safe = status.st_uid == os.geteuid() or bool(status.st_mode & stat.S_ISVTX)
+    is_short = len(bytes(folder)) <= LONGEST_FOLDER
+    return folder.is_absolute() and is_short and is_safe and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _start_cleaner(folder: Path, closing_words: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -92,6 +92,29 @@ def test_backup_drill_and_restore(dbctl, podman, container, table, tmp_path):
     assert "one" in dbctl("data", "rows", table).stdout
 
 
+#: The program of the relay by the variant of the image.
+RELAYS = {"": "bash", "alpine": "nc", "socat": "socat"}
+
+
+@pytest.mark.parametrize("variant", RELAYS)
+def test_relay_is_a_program_of_the_container(dbctl, podman, tmp_path, variant):
+    container = podman.postgresql(variant)
+    container.execute("psql", "-q", "-U", "shop", "shopdb", text="create table t (id int primary key)")
+    text = "x" * 1_000_000
+    for host in ("127.0.0.1", "[::1]", "localhost"):
+        address = address_of(container, f"docker:{container.name}").replace("127.0.0.1", host)
+        query = f"select repeat('x', {len(text)}) as word"
+        assert text in dbctl("data", "query", query, "--url", address, "-o", "json").stdout
+    configure(tmp_path, address.replace("localhost", "[::1]"))
+    findings = json.loads(dbctl("doctor", "-o", "json", status=None).stdout)["data"]["findings"]
+    program = f"{RELAYS[variant]} in it opens connections"
+    assert any(program in finding["message"] for finding in findings)
+    dbctl("backup", "create")
+    wait_until(lambda: not find_processes(podman, container, "127.0.0.1"))
+    container.stop()
+    assert "container is" in dbctl("data", "query", "select 1", "--url", address, status=10).stderr
+
+
 @pytest.fixture(params=["postgresql", "mariadb", "mariadb with socat"])
 def any_container(request, podman):
     if request.param == "mariadb with socat":

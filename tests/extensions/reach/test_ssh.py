@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import socket
+import subprocess
+import threading
 from contextlib import ExitStack, closing
 
 import pytest
 from msgspec import structs
 
+from dbctl.url import DEFAULT_PORTS
 from tests import servers
 from tests.extensions.reach.processes import wait_until_empty
+from tests.relay import Relay
 
 
 def reached(url, via):
@@ -45,6 +51,31 @@ def test_rows_are_read_and_written(dbctl, ssh_hosts, database, via):
     wait_until_empty(dbctl.runtime)
     ssh_hosts.bastion.stop()
     assert "Connection refused" in dbctl("data", "rows", "t", "--url", address, status=10).stderr
+
+
+@pytest.fixture
+def address_6(database):
+    """Provide the address of the server of a database at an IPv6 address of this machine."""
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.bind(("::1", 0))
+        listening.listen()
+        server = Relay(listening, "127.0.0.1", database.port or DEFAULT_PORTS[database.engine])
+        threading.Thread(target=server.accept, daemon=True).start()
+        yield structs.replace(database, host="[::1]", port=server.port)
+        server.end()
+
+
+@pytest.mark.parametrize("via", ["ssh:[::1]", "ssh:{user}@[::1]:{port}", "ssh:[::1]:{port} ssh:inner"])
+def test_hosts_and_server_have_ipv6_addresses(dbctl, ssh_hosts, address_6, via):
+    via = via.format(user=ssh_hosts.user, port=ssh_hosts.bastion.port)
+    address = reached(address_6, via)
+    assert "two" in dbctl("data", "rows", "t", "--url", address).stdout
+    closed = reached(structs.replace(address_6, port=servers.free_port()), via)
+    error = json.loads(dbctl("data", "rows", "t", "--url", closed, "-o", "json", status=10).stdout)["error"]
+    assert error["code"] == "routed-server-refused"
+    command = shlex.split(error["hint"].partition("must connect: ")[2])
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, input="")
+    assert "Connection refused" in result.stderr
 
 
 def test_backup_and_drill_use_client_programs_through_the_route(dbctl, ssh_hosts, database, tmp_path):
