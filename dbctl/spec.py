@@ -38,6 +38,16 @@ class Write(Struct, frozen=True, kw_only=True):
     audited: bool = True  #: False: a check, or a part of an operation that the audit log already contains
     #: whether its plan may require a confirmation, in any app; otherwise it is drafted once, under the lock
     may_destroy: bool = True
+    #: what it needs of the machine on which it was started, besides the database and standard input: dbctl of another machine lacks it
+    needs: str = ""
+    is_selected: bool = (
+        True  #: False: it writes the database that an option names, and only reads that of the selected app
+    )
+
+    @property
+    def changes_app(self) -> bool:
+        """Whether it changes databases of the selected app, which a check and a restore do not, in the sense of the audit log."""
+        return self.audited and self.is_selected
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
@@ -97,6 +107,10 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     #: returns the types of its results; called by the generator of the JSON Schemas alone
     answers: Callable[[], tuple[Any, ...]]
     writes: Write | None = None  #: None: it opens no database of an app for writing
+    action: str = ""  #: the ``ActionName`` whose hooks it runs; empty: none
+    reads_log: bool = (
+        False  #: whether it reads the audit log of the selected app, which is where its changes run
+    )
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     #: whether, without writing a database, it does nothing but answer: it changes no file, sends nothing, and asks for nothing
     only_answers: bool = True

@@ -32,7 +32,7 @@ GROUP = Group(
 
 @Example("audit list --since 7d", on="custom samples", needs=("settings set {setting} {value}",))
 @Example("audit list --command users --limit 10 -o json", on="flashpoint-web")
-@GROUP.command("list", answers=lambda: (Page[records.Operation],))
+@GROUP.command("list", answers=lambda: (Page[records.Operation],), reads_log=True)
 def list_(
     session: Session,
     command: Annotated[
@@ -58,7 +58,7 @@ def list_(
 
 @Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit show {operation} -o json")
-@GROUP.command("show", answers=lambda: (records.OperationDetails,))
+@GROUP.command("show", answers=lambda: (records.OperationDetails,), reads_log=True)
 def show_(
     session: Session,
     operation: Annotated[
@@ -99,7 +99,7 @@ def verify(
 
 @Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("audit export --since 812 > newest.jsonl")
-@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
+@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],), reads_log=True)
 def export(
     session: Session,
     since: Annotated[

@@ -68,7 +68,11 @@ def _address_option(*names: str, help_text: str) -> object:
 @Example("backup create --db user --repository /mnt/backups")
 @Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
-    "create", answers=lambda: (BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "create",
+    answers=lambda: (BackupCreated, DryRunResult),
+    action="backup",
+    recorded=True,
+    fleet=Fleet(resumes=True),
 )
 def create(
     session: Session,
@@ -117,7 +121,7 @@ def create(
     from dbctl.services.backup.create import CreateBackup
     from dbctl.services.history.recording import record_backup
 
-    with session.open_app() as app, begin_action(session, app, "backup"):
+    with session.open_app() as app, begin_action(session, app):
         operation = CreateBackup(
             Repository(app, repository_address),
             form=dump_format,

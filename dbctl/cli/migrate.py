@@ -21,7 +21,7 @@ from dbctl.cli._support.parameters import (
     open_apps,
 )
 from dbctl.cli._support.session import Session
-from dbctl.cli.migrate_ledger import open_targets
+from dbctl.cli.migrate_ledger import MIGRATIONS, open_targets
 from dbctl.errors.base import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render import tables
@@ -89,7 +89,8 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
 @GROUP.command(
     "up",
     answers=lambda: (MigrationsRun, DryRunResult),
-    writes=Write(source="schema", facts=("ledger",)),
+    writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
+    action="migrate",
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
 )
 def up(
@@ -119,7 +120,7 @@ def up(
     from dbctl.services.migrations.operations import MigrateUp, SafetyBackup
 
     selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
-    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, upgrade, dry_run=dry_run)
@@ -130,7 +131,8 @@ def up(
 @GROUP.command(
     "down",
     answers=lambda: (MigrationsRun, DryRunResult),
-    writes=Write(source="schema", facts=("ledger",)),
+    writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
+    action="migrate",
 )
 def down(
     session: Session,
@@ -158,7 +160,7 @@ def down(
     from dbctl.services.migrations.operations import MigrateDown, SafetyBackup
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
-    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, downgrade, dry_run=dry_run)
@@ -169,7 +171,8 @@ def down(
 @GROUP.command(
     "reset",
     answers=lambda: (MigrationsRun, DryRunResult),
-    writes=Write(source="schema", facts=("ledger",)),
+    writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
+    action="migrate",
 )
 def reset(
     session: Session,
@@ -185,7 +188,7 @@ def reset(
     """
     from dbctl.services.migrations.operations import ResetDatabase, SafetyBackup
 
-    with open_targets(session, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(session, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(session, operation, dry_run=dry_run)

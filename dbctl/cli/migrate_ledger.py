@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 GROUP = Group("migrate")
+#: What a command that changes the ledger needs of the machine on which it was started.
+MIGRATIONS = "the folder of migrations"
 
 
 @contextmanager
@@ -35,12 +37,11 @@ def open_targets(
     variant: str = "",
     *,
     may_connect: bool = True,
-    has_hooks: bool = False,
 ) -> "Iterator[tuple[App, Sequence[MigrationTarget]]]":
     """Yield the app of the options, and its selected databases with their migrations."""
     from dbctl.services.migrations.status import find_targets
 
-    with session.open_app() as app, begin_action(session, app, "migrate") if has_hooks else nullcontext():
+    with session.open_app() as app, begin_action(session, app) if session.spec.action else nullcontext():
         database = session.options.db
         yield app, find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
 
@@ -50,7 +51,7 @@ def open_targets(
 @GROUP.command(
     "baseline",
     answers=lambda: (BaselineResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger",)),
+    writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
     fleet=Fleet(resumes=True),
 )
 def baseline(
@@ -72,7 +73,7 @@ def baseline(
 @GROUP.command(
     "mark",
     answers=lambda: (RepairResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger", "audit")),
+    writes=Write(source="schema", facts=("ledger", "audit"), needs=MIGRATIONS),
 )
 def mark(
     session: Session,
@@ -98,7 +99,7 @@ def mark(
 @GROUP.command(
     "repair",
     answers=lambda: (RepairResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger", "audit")),
+    writes=Write(source="schema", facts=("ledger", "audit"), needs=MIGRATIONS),
 )
 def repair(
     session: Session,

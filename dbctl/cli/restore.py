@@ -103,6 +103,7 @@ def preview(
     "apply",
     answers=lambda: (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
     writes=Write(source="generated", facts=("audit",), audited=False),
+    action="restore",
 )
 def apply(
     session: Session,
@@ -168,7 +169,7 @@ def apply(
             targets = loader.parse_urls(to, Path.cwd(), option="--to")
             copy = CopyRestore(source, targets, replace=replace)
             return run_with_progress(session, "copying", copy, dry_run=dry_run)
-        with begin_action(session, app, "restore", backup=source.identify()):
+        with begin_action(session, app, backup=source.identify()):
             if table:
                 from dbctl.services.restore.merge import TableSelection
                 from dbctl.services.restore.tables import RestoreTables
@@ -190,6 +191,7 @@ def apply(
     "undo",
     answers=lambda: (RestoreResult, DryRunResult),
     writes=Write(source="generated", facts=("audit",), audited=False),
+    action="restore",
 )
 def undo(
     session: Session,
@@ -206,7 +208,7 @@ def undo(
         repository = Repository(app, repository_address)
         keys = load_keys(session, app, identity, passphrase_file)
         source = BackupSource(repository, find_undo_backup(repository), keys)
-        with begin_action(session, app, "restore", backup=source.identify()):
+        with begin_action(session, app, backup=source.identify()):
             return run_with_progress(session, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 

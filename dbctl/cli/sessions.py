@@ -95,6 +95,7 @@ def revoke(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
     writes=Write(source="generated", facts=("audit",)),
+    action="cleanup",
     fleet=Fleet(resumes=True),
 )
 def cleanup(
@@ -131,7 +132,7 @@ def cleanup(
         raise UsageError(detail="--check and --dry-run cannot be combined")
     with (
         session.open_app() as app,
-        begin_action(session, app, "cleanup"),
+        begin_action(session, app),
         show_progress(session, "", lambda: operation.matched, unit="rows"),
     ):
         operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast)

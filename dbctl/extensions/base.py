@@ -87,6 +87,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     read_changes: Place = ""
     #: the ``Routes`` of ``dbctl.engines.contract.route``: how servers without an address on this machine are reached
     routes: Place = ""
+    #: a function that runs the command of a session with dbctl of the machine that has the databases of an app; None: it runs here:
+    #: ``(session, app) -> exit code | None``
+    forward_command: Place = ""
     #: a function that returns what the container at the end of a route is, a ``ContainerFacts`` of ``dbctl.services.setup.containers``, and
     #: then the others that run next to it: ``(via, *, with_neighbors) -> Sequence[ContainerFacts]``
     describe_containers: Place = ""

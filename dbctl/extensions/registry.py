@@ -106,6 +106,7 @@ BUILT_IN: Sequence[Extension] = (
         checks={"doctor": ["dbctl.extensions.reach.checks:check_route"]},
         errors="dbctl.extensions.reach.errors",
         routes="dbctl.extensions.reach.routes:ROUTES",
+        forward_command="dbctl.extensions.reach.forward:forward_command",
         describe_containers="dbctl.extensions.reach.facts:describe_containers",
     ),
     Extension(

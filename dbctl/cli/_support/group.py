@@ -16,7 +16,7 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from dbctl import signals
-from dbctl.cli._support.options import COMMAND, EPILOG, add_common_options
+from dbctl.cli._support.options import COMMAND, EPILOG, WORDS, add_common_options
 from dbctl.errors.base import set_invocation
 from dbctl.render import streams
 from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec, F, Fleet, Write
@@ -62,6 +62,8 @@ class Group:
         *,
         answers: Callable[[], tuple[Any, ...]],
         writes: Write | None = None,
+        action: str = "",
+        reads_log: bool = False,
         recorded: bool | None = None,
         only_answers: bool = True,
         findings: bool = False,
@@ -76,6 +78,8 @@ class Group:
             name=f"{self.name} {name}".rstrip(),
             answers=answers,
             writes=writes,
+            action=action,
+            reads_log=reads_log,
             recorded=writes is not None if recorded is None else recorded,
             only_answers=only_answers,
             findings=findings,
@@ -153,6 +157,10 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         self.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
         super().format_epilog(ctx, formatter)
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Context) -> object:
         root = ctx.find_root()
         if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
@@ -170,6 +178,13 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
                     session.run = ObservedRun(session, is_recorded=records)
                 signals.raise_if_interrupted()
                 session.run.observe_begin()
+            if (app := session.find_routed_app()) is not None:
+                from dbctl.extensions import registry
+
+                place = registry.find_place("forward_command")
+                status = registry.load(place)(session, app) if place else None
+                if status is not None:
+                    return status
         return super().invoke(ctx)
 
 

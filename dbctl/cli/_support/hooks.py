@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dbctl.cli._support.emit import note, warn
 from dbctl.config import loader
-from dbctl.config.model import ActionName
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.model import Findings, Plan, join_hint
 
 if TYPE_CHECKING:
     from dbctl.cli._support.emit import Operation
     from dbctl.cli._support.session import Session
+    from dbctl.config.model import ActionName
     from dbctl.config.model import App as ConfiguredApp
     from dbctl.services.app.app import App
     from dbctl.services.events.runs import HookRun
@@ -28,18 +28,15 @@ OUTER_APP = "DBCTL_HOOK_APP"
 
 
 @contextmanager
-def begin_action(
-    session: Session, app: App, name: ActionName, *, backup: tuple[str, str] = ("", "")
-) -> Iterator[None]:
-    """Let ``run_change`` run the hooks of an action, and turn on the maintenance mode of the app.
+def begin_action(session: Session, app: App, *, backup: tuple[str, str] = ("", "")) -> Iterator[None]:
+    """Let ``run_change`` run the hooks of the action of the command, and turn on the maintenance mode of the app.
 
     Args:
         session: the session of the command.
         app: the app on which it works.
-        name: the action.
         backup: id and path of the backup that is restored.
     """
-    configured = app.configured
+    configured, name = app.configured, cast("ActionName", session.spec.action)
     if not (name in configured.hooks or configured.maintenance_mode):
         yield
         return

@@ -289,10 +289,11 @@ def override_options(ctx: "Context", **values: object) -> None:
     ctx.meta[_VALUES].update(values)
 
 
-#: The keys of ``Context.meta``, for what the parser finds before there is a session: the values of common options, and the
-#: context of the last parsed command.
+#: The keys of ``Context.meta``, for what the parser finds before there is a session: the values of common options, the context of the
+#: last parsed command, and the words after its name.
 _VALUES = "dbctl.options"
 COMMAND = "dbctl.command"
+WORDS = "dbctl.words"
 _EXPLICIT = "names of the options of the command line"
 #: Formats of commands with findings.
 _REPORTS = frozenset(output for output in Format if output.is_report)

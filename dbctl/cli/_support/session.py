@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,19 @@ class Session(AppSession):
     def run_id(self) -> int | None:
         """The id of the run in the journal; None: it is not recorded."""
         return self.run.id if self.run else self.outer_run_id
+
+    def find_routed_app(self) -> ConfiguredApp | None:
+        """Return the app that the command may change, or whose log it reads, if its databases are files behind routes; otherwise None.
+
+        None also without such an app, which the command itself reports.
+        """
+        if not (self.spec.reads_log or (self.spec.writes and self.spec.writes.changes_app)):
+            return None
+        with suppress(DbctlError):
+            app = loader.find_app(self.selection)
+            urls = app.databases.values()
+            return app if urls and all(url.has_routed_path for url in urls) else None
+        return None
 
     def for_instance(self, configured: ConfiguredApp, receive: Callable[[CommandOutput], None]) -> Session:
         """Return the session for an instance of a fleet: part of this run, with the present values of the options."""

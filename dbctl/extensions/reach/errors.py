@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.errors.base import Exit
-from dbctl.errors.connection import UnreachableError
+from dbctl.errors.connection import ReadOnlyError, UnreachableError
 
 
 class RouteError(UnreachableError, status=Exit.UNREACHABLE, code="route-failed"):
@@ -131,3 +131,18 @@ class SnapshotProgramMissingError(RouteError):
 
 class SnapshotFailedError(RouteError):
     remedy = "Nothing remains on {place}. Use a login that may write into the folder of the file, or run dbctl there."
+
+
+class RouteDbctlMissingError(ReadOnlyError):
+    sentence = "{target} is read-only: {path} is on another machine ({part}), which has no dbctl"
+    remedy = "Nothing was changed. Install dbctl {version} on {place}; then this must print it: {command}"
+
+
+class RouteDbctlVersionError(ReadOnlyError):
+    sentence = "{target} is read-only: {path} is on another machine ({part}), which has dbctl {remote}, and this one {version}"
+    remedy = "Nothing was changed. Install the same version on both machines; then this must print {version}: {command}"
+
+
+class RouteLocalNeedError(ReadOnlyError):
+    sentence = "{target} is read-only: {path} is on another machine ({part}), and the command needs {need} of this one"
+    remedy = "Nothing was changed. {hint}Run dbctl on {place}: {command}"

@@ -46,7 +46,11 @@ def store(
 
 @Example("search vectors make --limit 100", on="custom")
 @Example("search vectors make --chat 7 --dry-run")
-@GROUP.command("make", answers=lambda: (MakeVectorsResult, DryRunResult), writes=Write(source="generated"))
+@GROUP.command(
+    "make",
+    answers=lambda: (MakeVectorsResult, DryRunResult),
+    writes=Write(source="generated", needs="the embedder and its key"),
+)
 def make(
     session: Session,
     user: Annotated[

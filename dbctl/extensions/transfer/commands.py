@@ -88,7 +88,11 @@ def plan(
 
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
 @Example("transfer run --to postgresql://app@localhost/app")
-@GROUP.command("run", answers=lambda: (TransferResult, DryRunResult), writes=Write(source="generated"))
+@GROUP.command(
+    "run",
+    answers=lambda: (TransferResult, DryRunResult),
+    writes=Write(source="generated", is_selected=False),
+)
 def run(
     session: Session,
     to: To,
@@ -143,7 +147,7 @@ def verify(session: Session, to: To) -> int:
 @GROUP.command(
     "switch",
     answers=lambda: (SwitchResult, UnlockResult, DryRunResult),
-    writes=Write(source="generated"),
+    writes=Write(source="generated", is_selected=False),
 )
 def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
     """Make the source refuse writes, copy what changed since the copy, compare all tables again, and end the transfer.

@@ -27,12 +27,13 @@ def runtime():
 def dbctl(tmp_path, runtime):
     """Run a command in a process of its own, with a runtime folder that it must leave empty."""
 
-    def run(*words, status=0, environment=None, folder=tmp_path):
+    def run(*words, status=0, environment=None, folder=tmp_path, text=None):
         result = subprocess.run(
             [*run.program, *map(str, words)],
             check=False,
             capture_output=True,
             text=True,
+            input=text,
             timeout=120,
             cwd=folder,
             env={**os.environ, "DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})},

@@ -1,0 +1,209 @@
+"""Run a command with dbctl of the machine that has the files of its app: same words, input, output, terminal, signals and status."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dbctl import __version__, signals
+from dbctl.cli._support.emit import note
+from dbctl.cli._support.words import find_local_file, write_words
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.operations import CommitInDoubtError
+from dbctl.extensions.reach.errors import (
+    RouteDbctlMissingError,
+    RouteDbctlVersionError,
+    RouteError,
+    RouteLocalNeedError,
+)
+from dbctl.extensions.reach.machines import SshMachine, choose_reason
+from dbctl.extensions.reach.remote_app import list_files
+from dbctl.extensions.reach.routes import ROUTES
+from dbctl.files.subprocesses import ClientProgram, ProgramWatch, run_program
+from dbctl.profiles import loader
+from dbctl.services.app.app import App
+
+if TYPE_CHECKING:
+    from dbctl.cli._support.session import Session
+    from dbctl.config import model
+
+#: pipx and pip install for a user, whose folder the PATH of a command through ssh rarely has.
+_PATH = "PATH=$PATH:/usr/local/bin:$HOME/.local/bin"
+#: Prints the version of dbctl, stores files in a private folder, of which it prints the name, and then sends the signals that it reads to
+#: the process in ``pid``. The end of its input is that of dbctl here, or of the connection: it ends the process, and deletes the folder.
+#:
+#: ``$1`` is the line that ends a file, and the list of files, whose names precede them.
+_KEEPER = f"""umask 077; {_PATH}
+folder=
+finish() {{ [ -z "$folder" ] || {{ cd /; rm -rf -- "$folder"; }}; }}
+trap finish EXIT; trap 'exit 143' HUP INT TERM PIPE
+version=$(dbctl --version < /dev/null 2> /dev/null) || version=
+echo "dbctl-version $version"
+IFS= read -r name || exit 0
+folder=$(mktemp -d "${{TMPDIR:-/tmp}}/dbctl-forward-XXXXXXXX") && cd "$folder" || exit 1
+until [ "$name" = "$1" ]; do
+  while IFS= read -r line || exit 1; [ "$line" != "$1" ]; do printf '%s\\n' "$line"; done > "$name" || exit 1
+  IFS= read -r name || exit 1
+done
+echo "dbctl-folder $folder"
+while read -r number; do
+  tries=0; until [ -s pid ] || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.1; done
+  kill -s "$number" "$(cat pid)"
+done
+[ -s pid ] && kill -s TERM "$(cat pid)" && while kill -0 "$(cat pid)"; do sleep 1; done
+exit 0
+"""
+_RUN = f"""echo $$ > pid || exit 1
+{_PATH}; export PATH; unset DBCTL_CONFIG DBCTL_APP DBCTL_OUTPUT
+exec dbctl """
+#: The words are in a file, not in those of ssh, so that the shell of the login does not read them.
+_START = 'cd "$1" && exec sh ./run'
+_LOST = 255  #: the status of ssh if its connection, or the process there, was killed
+
+
+def forward_command(session: Session, configured: model.App) -> int | None:
+    """Run the command of a session on the machine of an app; return its status, or None if it runs here, and reads a copy.
+
+    Raises:
+        ReadOnlyError: that machine cannot run it, and it would change the app.
+        RouteError: the machine cannot be reached.
+        CommitInDoubtError: the connection was lost.
+    """
+    app = App(session, configured, loader.load_core(configured.profile))
+    vias = {url.via for url in app.configured.databases.values()}
+    is_reached = len(vias) == 1 and all(part.startswith("ssh:") for part in "".join(vias).split())
+    if not is_reached or configured.fleet or configured.reads_replicas:
+        return None
+    try:
+        return _Forwarder(session, app, vias.pop()).run()
+    except ReadOnlyError as refusal:
+        params = session.ctx.params
+        if session.spec.writes and not (params.get("dry_run") or params.get("check")):
+            raise
+        note(session, f"{refusal}; so this is the result for a copy")
+        return None
+
+
+class _Forwarder:
+    """The command of a session, and the machine that runs it."""
+
+    def __init__(self, session: Session, app: App, via: str) -> None:
+        self._session, self._app = session, app
+        name, url = next(iter(app.configured.databases.items()))
+        self._facts = {"target": app.target(name), "part": via}
+        self._path, self._end = url.path, secrets.token_hex(16)
+        self._require_nothing()
+        machine = ROUTES.find_end(via, app.target(name))
+        if not isinstance(machine, SshMachine):
+            raise TypeError(f"{via} does not end at a machine")
+        self._machine = machine
+
+    def _require_nothing(self) -> None:
+        """Refuse a command that needs more than the databases of the app; the machine is not asked for it."""
+        session, hint = self._session, ""
+        spec = session.spec
+        need = spec.writes.needs if spec.writes else ""
+        if spec.action in self._app.configured.hooks:
+            need = f"the hooks of {spec.action}"
+        elif file := find_local_file(session):
+            need = f"the file {file}"
+            hint = "Pass it by standard input, if the command can read that (- or --password-stdin). "
+        if need:
+            command = shlex.join(["dbctl", *spec.name.split()])
+            raise RouteLocalNeedError(
+                **self._facts, path=self._path, need=need, hint=hint, command=command, place=self._place
+            )
+
+    @property
+    def _place(self) -> str:
+        return self._facts["part"].rpartition(":")[2]
+
+    def run(self) -> int:
+        """Return the exit status of the command on the machine.
+
+        Raises:
+            ReadOnlyError: it has no dbctl, or another version of it.
+            RouteError, CommitInDoubtError: as ``forward_command``.
+        """
+        words = self._machine.wrap(["sh", "-c", _KEEPER, "dbctl", self._end])
+        watch = ProgramWatch(target=self._facts["target"], hint="Run it again.")
+        with run_program(words, dict(os.environ), watch=watch, reads=True, writes=True) as keeper:
+            lines = _read_lines(keeper)
+            self._require_version(self._receive("dbctl-version", keeper, lines))
+            run = _RUN + shlex.join(["--app", self._app.name, *write_words(self._session)])
+            for name, text in {**list_files(self._session, self._app), "run": run}.items():
+                keeper.write(os.fsencode(f"{name}\n{text.removesuffix(chr(10))}\n{self._end}\n"))
+            keeper.write(f"{self._end}\n".encode())
+            folder = self._receive("dbctl-folder", keeper, lines)
+            note(self._session, f"{self._place} runs this command")
+            status = self._run_in(folder, keeper)
+            keeper.finish(interruptible=False)  # it has deleted the folder
+        return status
+
+    def _receive(self, name: str, keeper: ClientProgram, lines: Iterator[str]) -> str:
+        """Return what follows a name in the output of the keeper, before which start scripts of the login may write."""
+        for line in lines:
+            if line.startswith(f"{name} "):
+                return line.removeprefix(f"{name} ").strip()
+        keeper.finish()
+        report = keeper.error_output().splitlines() or [*self._machine.read_report()] or ["it has ended"]
+        target = self._facts["target"]
+        command = self._machine.describe(["dbctl", "--version"])
+        raise (
+            self._machine.explain(target, report)
+            or self._machine.find_loss(target)
+            or RouteError(**self._facts, reason=choose_reason(report), command=command)
+        )
+
+    def _require_version(self, output: str) -> None:
+        version = output.removeprefix("dbctl ")
+        if version == __version__:
+            return
+        facts = {**self._facts, "path": self._path, "version": __version__, "place": self._place}
+        facts["command"] = self._machine.describe(["dbctl", "--version"])
+        if not version:
+            raise RouteDbctlMissingError(**facts)
+        raise RouteDbctlVersionError(**facts, remote=choose_reason([version]))
+
+    def _run_in(self, folder: str, keeper: ClientProgram) -> int:
+        """Run the command in the folder with its files; a signal is sent there, and its end is waited for."""
+        program, *words = self._machine.wrap(["sh", "-c", _START, "dbctl", folder])
+        has_terminal = all(os.isatty(descriptor) for descriptor in (0, 1, 2))
+        # without the remarks of ssh, and without its escape sequences in what the user types
+        options = ["-q", *(["-t", "-e", "none"] if has_terminal else [])]
+        with signals.defer_signals():
+            # Ctrl-C reaches it as a character of the terminal, otherwise by the keeper, and never ssh itself.
+            process = subprocess.Popen([program, *options, *words], start_new_session=not has_terminal)  # noqa: S603
+        try:
+            signals.raise_if_interrupted()
+            status = process.wait()
+        except signals.Interrupted as error:
+            with signals.block_signals():
+                keeper.write(f"{error}\n".removeprefix("SIG").encode())
+                if process.wait() != _LOST:
+                    signals.ignore_signals_until_exit()
+                    return process.returncode
+            raise
+        signals.ignore_signals_until_exit()
+        if status == _LOST or status < 0:
+            raise self._create_loss()
+        return status
+
+    def _create_loss(self) -> DbctlError:
+        target = self._facts["target"]
+        loss = self._machine.find_loss(target)
+        reason = loss.context["reason"] if loss else f"dbctl was killed on {self._place}"
+        return CommitInDoubtError(target=target, reason=reason)
+
+
+def _read_lines(keeper: ClientProgram) -> Iterator[str]:
+    """Yield the complete lines of its output."""
+    rest = b""
+    for block in keeper.blocks(watched=False):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
