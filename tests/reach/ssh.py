@@ -123,10 +123,14 @@ class SshServer:
 
     def kill_connections(self) -> None:
         """End every connection with its commands, as a crash would; new connections are accepted."""
-        assert self._process is not None
-        for pid in _list_descendants(self._process.pid):
+        for pid in self.list_descendants():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def list_descendants(self) -> list[int]:
+        """Return the processes of the connections, and those of their commands."""
+        assert self._process is not None
+        return _list_descendants(self._process.pid)
 
     def change_host_key(self) -> None:
         """Restart with another host key, as another machine at the same address has."""

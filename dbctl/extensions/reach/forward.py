@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _PATH = "PATH=$PATH:/usr/local/bin:$HOME/.local/bin"
 #: Prints the version of dbctl, stores files in a private folder, of which it prints the name, and then sends the signals that it reads to
 #: the process in ``pid``. The end of its input is that of dbctl here, or of the connection: it ends the process, and deletes the folder.
+#: That of a keeper that was killed itself is deleted by the next one.
 #:
 #: ``$1`` is the line that ends a file, and the list of files, whose names precede them.
 _KEEPER = f"""umask 077; {_PATH}
@@ -45,7 +46,10 @@ trap finish EXIT; trap 'exit 143' HUP INT TERM PIPE
 version=$(dbctl --version < /dev/null 2> /dev/null) || version=
 echo "dbctl-version $version"
 IFS= read -r name || exit 0
-folder=$(mktemp -d "${{TMPDIR:-/tmp}}/dbctl-forward-XXXXXXXX") && cd "$folder" || exit 1
+folder=$(mktemp -d "${{TMPDIR:-/tmp}}/dbctl-forward-XXXXXXXX") && cd "$folder" && echo $$ > keeper || exit 1
+for other in "${{TMPDIR:-/tmp}}"/dbctl-forward-*; do
+  [ ! -s "$other/keeper" ] || kill -0 "$(cat "$other/keeper")" 2> /dev/null || rm -rf -- "$other"
+done
 until [ "$name" = "$1" ]; do
   while IFS= read -r line || exit 1; [ "$line" != "$1" ]; do printf '%s\\n' "$line"; done > "$name" || exit 1
   IFS= read -r name || exit 1
