@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 _PATH = "PATH=$PATH:/usr/local/bin:$HOME/.local/bin"
 #: Prints the version of dbctl, stores files in a private folder, of which it prints the name, and then sends the signals that it reads to
 #: the process in ``pid``. The end of its input is that of dbctl here, or of the connection: it ends the process, and deletes the folder.
-#: That of a keeper that was killed itself is deleted by the next one.
+#: That of a watcher that was killed itself is deleted by the next one.
 #:
 #: ``$1`` is the line that ends a file, and the list of files, whose names precede them.
-_KEEPER = f"""umask 077; {_PATH}
+_WATCHER = f"""umask 077; {_PATH}
 folder=
 finish() {{ [ -z "$folder" ] || {{ cd /; rm -rf -- "$folder"; }}; }}
 trap finish EXIT; trap 'exit 143' HUP INT TERM PIPE
 version=$(dbctl --version < /dev/null 2> /dev/null) || version=
 echo "dbctl-version $version"
 IFS= read -r name || exit 0
-folder=$(mktemp -d "${{TMPDIR:-/tmp}}/dbctl-forward-XXXXXXXX") && cd "$folder" && echo $$ > keeper || exit 1
+folder=$(mktemp -d "${{TMPDIR:-/tmp}}/dbctl-forward-XXXXXXXX") && cd "$folder" && echo $$ > watcher || exit 1
 for other in "${{TMPDIR:-/tmp}}"/dbctl-forward-*; do
-  [ ! -s "$other/keeper" ] || kill -0 "$(cat "$other/keeper")" 2> /dev/null || rm -rf -- "$other"
+  [ ! -s "$other/watcher" ] || kill -0 "$(cat "$other/watcher")" 2> /dev/null || rm -rf -- "$other"
 done
 until [ "$name" = "$1" ]; do
   while IFS= read -r line || exit 1; [ "$line" != "$1" ]; do printf '%s\\n' "$line"; done > "$name" || exit 1
@@ -79,15 +79,17 @@ def forward_command(session: Session, configured: model.App) -> int | None:
         CommitInDoubtError: the connection was lost.
     """
     app = App(session, configured, loader.load_core(configured.profile))
-    vias = {url.via for url in app.configured.databases.values()}
-    is_reached = len(vias) == 1 and all(part.startswith("ssh:") for part in "".join(vias).split())
-    if not is_reached or configured.fleet or configured.reads_replicas:
-        return None
+    vias, params = {url.via for url in app.configured.databases.values()}, session.ctx.params
+    reads_only = bool(not session.spec.writes or params.get("dry_run") or params.get("check"))
+    if not all(via.startswith("ssh:") for via in vias):
+        return None  # a volume of a container of this machine
     try:
+        is_machine = all(part.startswith("ssh:") for via in vias for part in via.split())
+        if len(vias) > 1 or not is_machine or configured.fleet or configured.reads_replicas:
+            app.require_primary(next(iter(app.configured.databases)))
         return _Forwarder(session, app, vias.pop()).run()
     except ReadOnlyError as refusal:
-        params = session.ctx.params
-        if session.spec.writes and not (params.get("dry_run") or params.get("check")):
+        if not reads_only:
             raise
         note(session, f"{refusal}; so this is the result for a copy")
         return None
@@ -134,28 +136,28 @@ class _Forwarder:
             ReadOnlyError: it has no dbctl, or another version of it.
             RouteError, CommitInDoubtError: as ``forward_command``.
         """
-        words = self._machine.wrap(["sh", "-c", _KEEPER, "dbctl", self._end])
+        words = self._machine.wrap(["sh", "-c", _WATCHER, "dbctl", self._end])
         watch = ProgramWatch(target=self._facts["target"], hint="Run it again.")
-        with run_program(words, dict(os.environ), watch=watch, reads=True, writes=True) as keeper:
-            lines = _read_lines(keeper)
-            self._require_version(self._receive("dbctl-version", keeper, lines))
+        with run_program(words, dict(os.environ), watch=watch, reads=True, writes=True) as watcher:
+            lines = _read_lines(watcher)
+            self._require_version(self._receive("dbctl-version", watcher, lines))
             run = _RUN + shlex.join(["--app", self._app.name, *write_words(self._session)])
             for name, text in {**list_files(self._session, self._app), "run": run}.items():
-                keeper.write(os.fsencode(f"{name}\n{text.removesuffix(chr(10))}\n{self._end}\n"))
-            keeper.write(f"{self._end}\n".encode())
-            folder = self._receive("dbctl-folder", keeper, lines)
+                watcher.write(os.fsencode(f"{name}\n{text.removesuffix(chr(10))}\n{self._end}\n"))
+            watcher.write(f"{self._end}\n".encode())
+            folder = self._receive("dbctl-folder", watcher, lines)
             note(self._session, f"{self._place} runs this command")
-            status = self._run_in(folder, keeper)
-            keeper.finish(interruptible=False)  # it has deleted the folder
+            status = self._run_in(folder, watcher)
+            watcher.finish(interruptible=False)  # it has deleted the folder
         return status
 
-    def _receive(self, name: str, keeper: ClientProgram, lines: Iterator[str]) -> str:
-        """Return what follows a name in the output of the keeper, before which start scripts of the login may write."""
+    def _receive(self, name: str, watcher: ClientProgram, lines: Iterator[str]) -> str:
+        """Return what follows a name in the output of the watcher, before which start scripts of the login may write."""
         for line in lines:
             if line.startswith(f"{name} "):
                 return line.removeprefix(f"{name} ").strip()
-        keeper.finish()
-        report = keeper.error_output().splitlines() or [*self._machine.read_report()] or ["it has ended"]
+        watcher.finish()
+        report = watcher.error_output().splitlines() or [*self._machine.read_report()] or ["it has ended"]
         target = self._facts["target"]
         command = self._machine.describe(["dbctl", "--version"])
         raise (
@@ -174,21 +176,21 @@ class _Forwarder:
             raise RouteDbctlMissingError(**facts)
         raise RouteDbctlVersionError(**facts, remote=choose_reason([version]))
 
-    def _run_in(self, folder: str, keeper: ClientProgram) -> int:
+    def _run_in(self, folder: str, watcher: ClientProgram) -> int:
         """Run the command in the folder with its files; a signal is sent there, and its end is waited for."""
         program, *words = self._machine.wrap(["sh", "-c", _START, "dbctl", folder])
         has_terminal = all(os.isatty(descriptor) for descriptor in (0, 1, 2))
         # without the remarks of ssh, and without its escape sequences in what the user types
         options = ["-q", *(["-t", "-e", "none"] if has_terminal else [])]
         with signals.defer_signals():
-            # Ctrl-C reaches it as a character of the terminal, otherwise by the keeper, and never ssh itself.
+            # Ctrl-C reaches it as a character of the terminal, otherwise by the watcher, and never ssh itself.
             process = subprocess.Popen([program, *options, *words], start_new_session=not has_terminal)  # noqa: S603
         try:
             signals.raise_if_interrupted()
             status = process.wait()
         except signals.Interrupted as error:
             with signals.block_signals():
-                keeper.write(f"{error}\n".removeprefix("SIG").encode())
+                watcher.write(f"{error}\n".removeprefix("SIG").encode())
                 if process.wait() != _LOST:
                     signals.ignore_signals_until_exit()
                     return process.returncode
@@ -205,9 +207,9 @@ class _Forwarder:
         return CommitInDoubtError(target=target, reason=reason)
 
 
-def _read_lines(keeper: ClientProgram) -> Iterator[str]:
+def _read_lines(watcher: ClientProgram) -> Iterator[str]:
     """Yield the complete lines of its output."""
     rest = b""
-    for block in keeper.blocks(watched=False):
+    for block in watcher.blocks(watched=False):
         *lines, rest = (rest + block).split(b"\n")
         yield from (line.decode(errors="replace") for line in lines)

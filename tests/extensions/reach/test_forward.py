@@ -325,8 +325,8 @@ def test_crash_of_the_machine_leaves_the_old_state(start, remote, machine):
         assert wait()[1]["code"] == "commit-in-doubt"
     assert ("demo",) in machine.read(LOGINS)
     (folder,) = machine.temporary.iterdir()
-    keeper = Path("/proc", (folder / "keeper").read_text().strip())
-    wait_until(lambda: not keeper.exists())
+    watcher = Path("/proc", (folder / "watcher").read_text().strip())
+    wait_until(lambda: not watcher.exists())
     remote(*DELETE)  # it deletes the folder that the crash left
     assert ("demo",) not in machine.read(LOGINS)
 
