@@ -64,6 +64,7 @@ class Remote:
         for path in (self.data, self.temporary, self.programs):
             path.mkdir(parents=True)
         self.path, self.host = self.data / "app.db", host
+        self.replace_program("dbctl", "exit 127")  # as without it, also if this machine has one
         self.set_path(os.environ["PATH"])
 
     def set_path(self, text):

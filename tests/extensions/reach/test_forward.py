@@ -186,8 +186,7 @@ def test_other_version_is_refused(remote, machine):
 
 @pytest.mark.slow
 def test_machine_without_dbctl_refuses_changes(remote, machine):
-    (machine.programs / "dbctl").unlink()
-    machine.set_path("/usr/bin:/bin")
+    machine.install("exit 127")
     before = machine.path.read_bytes()
     error = read_error(remote("users", "delete", "demo", "--yes", "-o", "json", status=6))
     assert error["code"] == "route-dbctl-missing"
