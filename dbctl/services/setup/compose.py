@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UsageError
-from dbctl.files.atomic import explain_failure, read_settings
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace
+from dbctl.services.setup.compose_files import read_project, read_settings_file, to_list
 from dbctl.services.setup.containers import LOOPBACK, ContainerFacts, find_service
 from dbctl.services.setup.images import FILE_SUFFIX, find_engine, read_login, write_address
 from dbctl.url import DEFAULT_PORTS
 
-#: The names of Compose files, in the order of Compose.
-NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 #: A variable in a value, as Compose replaces it: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``; ``$$`` is a dollar.
 _REFERENCE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>\w+)|\{(?P<name>\w+)(?::?(?P<sign>[-?+])(?P<word>[^}]*))?\})"
@@ -35,37 +32,42 @@ class ComposeFile:
     """A Compose file, with the variables of ``.env`` next to it."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file.
+        """Read the file, and those that Compose merges into it.
 
         Raises:
-            FileFailedError: it cannot be read, or is no Compose file.
+            FileFailedError: one cannot be read, or is no Compose file.
         """
-        import msgspec.yaml
-
         self.path, self.folder = path, path.parent
         self._settings = self.folder / ".env"
-        self._variables = env_file.read_variables(self._settings) if self._settings.is_file() else {}
-        try:
-            content = msgspec.yaml.decode(read_settings(path))
-        except (OSError, ValueError) as error:
-            raise FileFailedError(path=path, reason=explain_failure(error)) from error
-        if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
-            raise FileFailedError(path=path, reason="it has no services")
+        self._variables = read_settings_file(self.folder)
+        content = read_project(path)
+        self._is_partial = "include" in content
         self._name, self._secrets = content.get("name") or "", content.get("secrets") or {}
         self.services: Mapping[str, Mapping[str, Any]] = {
-            str(name): service for name, service in content["services"].items() if isinstance(service, dict)
+            str(name): service
+            for name, service in content.get("services", {}).items()
+            if isinstance(service, dict)
         }
 
     def list_addresses(self) -> Iterator[tuple[str, Address]]:
         """Yield the services with a database server: their name, and the address of their database.
 
         Raises:
-            UsageError: a service does not name its database, or where its password is.
+            UsageError: a service does not name its database, or where its password is; or services without a known image may have one.
             FileFailedError: an environment file of a service cannot be read.
         """
+        is_found = False
         for name, service in self.services.items():
             if engine := find_engine(self._fill(service.get("image", ""))):
+                is_found = True
                 yield name, self._build_address(name, service, engine)
+        extended = [name for name, service in self.services.items() if "extends" in service]
+        if not is_found and (self._is_partial or extended):
+            key = f"extends of {', '.join(extended)}" if extended else "include"
+            raise UsageError(
+                detail=f"{self.path} has no service with the image of a database, and dbctl does not read its {key}",
+                hint=f"While it runs, pass the container of the database: compose:{self._project}/SERVICE",
+            )
 
     def _build_address(self, name: str, service: Mapping[str, Any], engine: str) -> Address:
         files, variables = self._read_environment(service)
@@ -112,7 +114,7 @@ class ComposeFile:
     def _read_environment(self, service: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, str]]:
         """Return the variables of a service, not filled, and the environment files of those that come from one."""
         files, variables = dict[str, Path](), dict[str, str]()
-        for entry in _to_list(service.get("env_file")):
+        for entry in to_list(service.get("env_file")):
             file = self.folder / self._fill(entry.get("path", "") if isinstance(entry, dict) else entry)
             if isinstance(entry, dict) and entry.get("required") is False and not file.is_file():
                 continue
@@ -152,7 +154,7 @@ class ComposeFile:
         """Return host and port of a service: the published ones, otherwise those in the network of its containers; None without any."""
         if service.get("network_mode") == "host":
             return LOOPBACK, port
-        for entry in _to_list(service.get("ports")):
+        for entry in to_list(service.get("ports")):
             text = self._fill(entry)
             if isinstance(entry, dict):
                 address, published = (
@@ -182,12 +184,3 @@ class ComposeFile:
             return value or (match["word"] if match["sign"] == "-" else "")
 
         return _REFERENCE.sub(replace, str(value))
-
-
-def find_compose_file(directory: Path) -> Path | None:
-    """Return the Compose file of a directory."""
-    return next((directory / name for name in NAMES if (directory / name).is_file()), None)
-
-
-def _to_list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]

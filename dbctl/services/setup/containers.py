@@ -73,7 +73,7 @@ def find_service(project: str, service: str, file: Path, port: str) -> Container
     except DbctlError as error:
         if error.code == "container-ambiguous":
             raise
-        start = f"Start it with: docker compose up --detach {service}"
+        start = f"Start it with: docker compose up --detach {service}; if its project has another name, pass compose:NAME/{service}"
         advice = start if error.code == "container-missing" else "Make docker ps succeed on this machine"
         reason = error.context.get("reason", error)
         raise UnreachableError(

@@ -17,6 +17,7 @@ from dbctl.config import loader
 from dbctl.model import Secret
 from dbctl.services.setup.addresses import Address, hide_password
 from dbctl.services.setup.compose import ComposeFile
+from dbctl.services.setup.compose_files import find_compose_file
 from dbctl.url import parse_url
 from tests import servers
 
@@ -282,3 +283,64 @@ def test_variables_of_compose_are_replaced_as_compose_does(folder):
         "$B": "",
     }
     assert {text: compose._fill(text) for text in pairs} == pairs
+
+
+BASE = """
+services:
+  db:
+    image: postgres:15
+    environment: [POSTGRES_USER=shop, POSTGRES_DB=first, POSTGRES_PASSWORD=pw]
+"""
+OVERRIDE = """
+name: other
+services:
+  db:
+    environment: {POSTGRES_DB: second}
+    ports: ["127.0.0.1:5433:5432"]
+"""
+MERGED = "postgresql://shop:pw@127.0.0.1:5433/second"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "settings"),
+    [
+        ("compose.yaml", "compose.override.yaml", ""),
+        ("docker-compose.yml", "docker-compose.override.yml", ""),
+        ("a.yaml", "b.yaml", "COMPOSE_FILE=a.yaml:b.yaml\n"),
+        ("a.yaml", "b.yaml", "COMPOSE_FILE=a.yaml;b.yaml\nCOMPOSE_PATH_SEPARATOR=;\n"),
+    ],
+)
+def test_files_of_a_project_are_merged(folder, first, second, settings):
+    Path(first).write_text(BASE)
+    Path(second).write_text(OVERRIDE)
+    Path(".env").write_text(settings)
+    for path in (Path(first), find_compose_file(Path())):
+        compose = ComposeFile(path)
+        ((name, address),) = compose.list_addresses()
+        assert (name, address.text, compose._project) == ("db", MERGED, "other")
+
+
+def test_files_of_the_environment_are_merged_unless_another_is_named(folder, monkeypatch):
+    for name in ("a.yaml", "c.yaml"):
+        Path(name).write_text(BASE)
+    Path("b.yaml").write_text(OVERRIDE)
+    Path(".env").write_text("COMPOSE_FILE=c.yaml\n")
+    monkeypatch.setenv("COMPOSE_FILE", f"{folder}/a.yaml:b.yaml")
+    (entry,) = ComposeFile(folder / "a.yaml").list_addresses()
+    assert entry[1].text == MERGED
+    assert "ports" not in ComposeFile(Path("c.yaml")).services["db"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("include: [db.yaml]\nservices: {web: {image: app}}\n", "include"),
+        ("include: [db.yaml]\n", "include"),
+        ("services: {db: {extends: {file: db.yaml, service: db}}}\n", "extends of db"),
+    ],
+)
+def test_forms_that_are_not_read_are_named(answer, text, key):
+    Path("compose.yaml").write_text(f"name: shop\n{text}")
+    error = answer("init", "compose.yaml", status=2)["error"]
+    assert key in error["message"]
+    assert "compose:shop/SERVICE" in error["hint"]
