@@ -208,6 +208,7 @@ def learn_difference(
         changes=scene.changes,
         unrelated=lesson.unrelated,
     )
+    before.require_complete()
     folder = _write(request.profile, original, extended, before, recording)
     return _create_result(
         request, lesson, recording, folder, text=text, created=original is None, noise=noise

@@ -135,8 +135,8 @@ def learn_live(request: LearnRequest, source: LiveSource, perform: Callable[[], 
         only = source.database if request.profile.exists() else ""
         app = stack.enter_context(open_app(selection, timeout=request.timeout, only=only))
         marks = _mark_files(app)
-        read_before = stack.enter_context(open_snapshot(app, temp_dir))
-        before = read_before()
+        running = stack.enter_context(open_snapshot(app, temp_dir))
+        before = running.read()
         stored_bytes = sum(member.size for member in before.manifest.members) // COMPRESSION_RATIO
         mounts.require_space(folder, stored_bytes)
         text = read_profile(request, before, origin=", ".join(map(str, app.configured.databases.values())))
@@ -145,10 +145,12 @@ def learn_live(request: LearnRequest, source: LiveSource, perform: Callable[[], 
         control = list[TableChange]()
         if not marks or marks != _mark_files(app):
             with open_current(app, temp_dir, before.databases) as current:
-                control += read_changes(read_before(), current)
+                before = running.read()
+                control += read_changes(before, current)
+                before.require_complete()
         perform()
         after = stack.enter_context(open_current(app, temp_dir, before.databases))
-        return learn_difference(request, read_before(), after, text=text, control=control)
+        return learn_difference(request, running.read(), after, text=text, control=control)
 
 
 def _mark_files(app: App) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import DumpRequest, LoadRequest
+from dbctl.engines.contract.dumps import DumpRequest, ExportedSnapshot, LoadRequest
 from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.drafts.learning.errors import StatesUnrelatedError
@@ -64,6 +64,17 @@ class State(OpenDatabases, frozen=True, kw_only=True):
 
     manifest: Manifest
     members: Mapping[str, Path]  #: the file of each database, as the manifest describes its compression
+    snapshots: Mapping[str, ExportedSnapshot] = {}  #: the databases that are read from their server
+
+    def require_complete(self) -> None:
+        """Check that what was read of snapshots is the whole state.
+
+        Raises:
+            StatesUnrelatedError: a table was replaced since the state was opened.
+        """
+        for name, snapshot in self.snapshots.items():
+            if not snapshot.is_complete():
+                raise StatesUnrelatedError(reason=f"a table of {name} was replaced during the comparison")
 
 
 @contextmanager
@@ -149,76 +160,77 @@ class _Loader(Struct, frozen=True):
             url = stack.enter_context(restore_target.restored_copy(request))
         else:
             url = stack.enter_context(restore_target.trial_restore(request)).url
+        self.open_member(stack, member, url, file)
+
+    def open_member(self, stack: ExitStack, member: Member, url: Url, file: Path) -> None:
+        """Open the database at ``url`` as the content of a file, until the stack is closed."""
+        app, name = self.app, member.database
         self.urls[name], self.members[name] = url, file
-        self.databases[name] = stack.enter_context(
-            closing(engine.open_for_reading(url, target, timeout=app.timeout))
+        reader = registry.load_engine(url.engine).open_for_reading(url, app.target(name), timeout=app.timeout)
+        self.databases[name] = stack.enter_context(closing(reader))
+
+
+class RunningState:
+    """The state of the databases of a running app at one moment: snapshots of servers, and copies."""
+
+    def __init__(
+        self, app: App, folder: Path, stack: ExitStack, snapshots: Mapping[str, ExportedSnapshot]
+    ) -> None:
+        """Copy each database into a folder, from its snapshot if it has one; raises as ``open_snapshot``."""
+        self._folder, self._stack, self._snapshots = folder, stack, dict(snapshots)
+        self._loader = _Loader(app, folder, {}, {}, {}, keys=None, in_place=True)
+        names, _ = select_databases(app)
+        urls = {name: snapshots[name].url if name in snapshots else app.url(name) for name in names}
+        selection = Selection(configured=structs.replace(app.configured, databases=urls))
+        with open_app(selection, timeout=app.timeout) as source:
+            self._manifest = create_snapshot(source, names, folder)
+        for member in self._manifest.members:
+            if member.database in snapshots:
+                self._loader.open_member(stack, member, urls[member.database], folder / member.file)
+            else:
+                self._load(member)
+
+    def read(self) -> State:
+        """Return the state; copies of snapshots that are not complete any more are loaded."""
+        for member in self._manifest.members:
+            name = member.database
+            if name in self._snapshots and not self._snapshots[name].is_complete():
+                del self._snapshots[name]
+                self._load(member)
+        loader = self._loader
+        return State(
+            manifest=self._manifest,
+            urls=dict(loader.urls),
+            databases=dict(loader.databases),
+            members=loader.members,
+            snapshots=dict(self._snapshots),
         )
+
+    def _load(self, member: Member) -> None:
+        stored, file = self._folder / member.file, self._folder / member.file
+        target = self._loader.app.target(member.database)
+        if member.compress != "none":
+            file, size = self._folder / member.database, member.size
+            mounts.require_space(self._folder, size)
+            compression.decompress_file(stored, file, member.compress, expected_bytes=size, target=target)
+        self._loader.load_member(self._stack, self._manifest, member, file)
+        self._loader.members[member.database] = stored
 
 
 @contextmanager
-def open_snapshot(app: App, folder: Path) -> Iterator[Callable[[], State]]:
-    """Copy each database of a running app, and yield a function that returns the state of the copies, which ``store_state`` can store.
-
-    A snapshot of a server is read instead of its copy, which is loaded only when the snapshot is not complete any more.
+def open_snapshot(app: App, folder: Path) -> Iterator[RunningState]:
+    """Yield the current state of each database of a running app, of which ``store_state`` can store the copies.
 
     Raises:
         InsufficientSpaceError: the folder has not enough free space.
-        Others, as ``create_snapshot`` and ``RestoreTarget.restored_copy``; also raised by the function.
+        Others, as ``create_snapshot`` and ``RestoreTarget.restored_copy``; also raised when the state is read.
     """
     names, _ = select_databases(app)
     with ExitStack() as stack:
-        snapshots = {
-            name: stack.enter_context(snapshot)
-            for name in names
-            if (snapshot := open_dumps(app, name).export_snapshot())
-        }
+        exports = {name: open_dumps(app, name).export_snapshot() for name in names}
+        snapshots = {name: stack.enter_context(export) for name, export in exports.items() if export}
         app.close()
-        urls = {name: snapshot.url for name, snapshot in snapshots.items()}
-        databases = {name: urls.get(name) or app.url(name) for name in names}
-        source = stack.enter_context(
-            open_app(
-                Selection(configured=structs.replace(app.configured, databases=databases)),
-                timeout=app.timeout,
-            )
-        )
-        manifest = create_snapshot(source, names, folder)
-        source.close()
-        loader = _Loader(app, folder, {}, {}, {}, keys=None, in_place=True)
-
-        def load(member: Member) -> None:
-            file = folder / member.file
-            if member.compress != "none":
-                file = folder / member.database
-                compression.decompress_file(
-                    folder / member.file,
-                    file,
-                    member.compress,
-                    expected_bytes=member.size,
-                    target=app.target(member.database),
-                )
-            loader.load_member(stack, manifest, member, file)
-            loader.members[member.database] = folder / member.file
-
-        for member in manifest.members:
-            name = member.database
-            if name not in snapshots:
-                load(member)
-                continue
-            loader.urls[name], loader.members[name] = urls[name], folder / member.file
-            reader = app.engine(name).open_for_reading(urls[name], app.target(name), timeout=app.timeout)
-            loader.databases[name] = stack.enter_context(closing(reader))
-
-        def read() -> State:
-            for member in manifest.members:
-                name = member.database
-                if name in snapshots and not snapshots[name].is_complete():
-                    del snapshots[name]
-                    load(member)
-            return State(
-                manifest=manifest, urls=loader.urls, databases=loader.databases, members=loader.members
-            )
-
-        yield read
+        yield RunningState(app, folder, stack, snapshots)
 
 
 @contextmanager

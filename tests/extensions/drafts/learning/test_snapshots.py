@@ -7,8 +7,10 @@ import shlex
 import sys
 from contextlib import closing
 
+import psycopg
 import pytest
 
+from dbctl.extensions.drafts.learning import learn as learning
 from tests import servers
 from tests.extensions.drafts.learning.running_app import RunningApp
 
@@ -101,3 +103,16 @@ def test_recording_has_the_state_of_the_snapshot(postgresql_app, answer):
     assert result["reason"] == ""
     # the app writes times in another form
     assert [difference["column"] for difference in result["differences"]] == ["updated_at"]
+
+
+def test_table_that_is_replaced_during_the_comparison_is_an_error(postgresql_app, monkeypatch):
+    read_changes = learning.read_changes
+
+    def read_and_replace(*states):
+        yield from read_changes(*states)
+        with psycopg.connect(postgresql_app.address) as db:
+            db.execute("truncate sessions")
+
+    monkeypatch.setattr(learning, "read_changes", read_and_replace)
+    assert learn(postgresql_app, status=4)["error"]["code"] == "states-unrelated"
+    postgresql_app.assert_untouched()
