@@ -67,7 +67,7 @@ _RUN = f"""echo $$ > pid || exit 1
 exec dbctl """
 #: The words are in a file, not in those of ssh, so that the shell of the login does not read them.
 _START = 'cd "$1" && exec sh ./run'
-_LOST = 255  #: the status of ssh if its connection, or the process there, was killed
+_LOST = 255  #: the status of ssh if its connection was lost, or the process there was killed
 
 
 def forward_command(session: Session, configured: model.App) -> int | None:
@@ -87,22 +87,24 @@ def forward_command(session: Session, configured: model.App) -> int | None:
         is_machine = all(part.startswith("ssh:") for via in vias for part in via.split())
         if len(vias) > 1 or not is_machine or configured.fleet or configured.reads_replicas:
             app.require_primary(next(iter(app.configured.databases)))
-        return _Forwarder(session, app, vias.pop()).run()
+        return _Forwarder(session, app, vias.pop(), reads_only=reads_only).run()
     except ReadOnlyError as refusal:
         if not reads_only:
             raise
-        note(session, f"{refusal}; so this is the result for a copy")
+        subject = "the log of this machine" if session.spec.reads_log else "the result for a copy"
+        note(session, f"{refusal}; so this is {subject}")
         return None
 
 
 class _Forwarder:
     """The command of a session, and the machine that runs it."""
 
-    def __init__(self, session: Session, app: App, via: str) -> None:
-        self._session, self._app = session, app
+    def __init__(self, session: Session, app: App, via: str, *, reads_only: bool) -> None:
+        self._session, self._app, self._reads_only = session, app, reads_only
         name, url = next(iter(app.configured.databases.items()))
         self._facts = {"target": app.target(name), "part": via}
         self._path, self._end = url.path, secrets.token_hex(16)
+        self._place = via.rsplit(maxsplit=1)[-1].removeprefix("ssh:")
         self._require_nothing()
         machine = ROUTES.find_end(via, app.target(name))
         if not isinstance(machine, SshMachine):
@@ -124,10 +126,6 @@ class _Forwarder:
             raise RouteLocalNeedError(
                 **self._facts, path=self._path, need=need, hint=hint, command=command, place=self._place
             )
-
-    @property
-    def _place(self) -> str:
-        return self._facts["part"].rpartition(":")[2]
 
     def run(self) -> int:
         """Return the exit status of the command on the machine.
@@ -179,32 +177,53 @@ class _Forwarder:
     def _run_in(self, folder: str, watcher: ClientProgram) -> int:
         """Run the command in the folder with its files; a signal is sent there, and its end is waited for."""
         program, *words = self._machine.wrap(["sh", "-c", _START, "dbctl", folder])
-        has_terminal = all(os.isatty(descriptor) for descriptor in (0, 1, 2))
+        has_terminal = all(os.isatty(descriptor) for descriptor in (0, 1, 2)) and _is_in_foreground()
         # without the remarks of ssh, and without its escape sequences in what the user types
         options = ["-q", *(["-t", "-e", "none"] if has_terminal else [])]
+        # in the background, it would take what the user types for the shell
+        reads_input = not os.isatty(0) or _is_in_foreground()
         with signals.defer_signals():
             # Ctrl-C reaches it as a character of the terminal, otherwise by the watcher, and never ssh itself.
-            process = subprocess.Popen([program, *options, *words], start_new_session=not has_terminal)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                [program, *options, *words],
+                stdin=None if reads_input else subprocess.DEVNULL,
+                start_new_session=not has_terminal,
+            )
         try:
             signals.raise_if_interrupted()
-            status = process.wait()
+            process.wait()
         except signals.Interrupted as error:
             with signals.block_signals():
                 watcher.write(f"{error}\n".removeprefix("SIG").encode())
-                if process.wait() != _LOST:
-                    signals.ignore_signals_until_exit()
-                    return process.returncode
-            raise
+                process.wait()
+                if self._is_lost(process.returncode) and not self._machine.find_loss(self._facts["target"]):
+                    raise  # dbctl there had not begun
         signals.ignore_signals_until_exit()
-        if status == _LOST or status < 0:
+        if self._is_lost(process.returncode):
             raise self._create_loss()
-        return status
+        return process.returncode
+
+    @staticmethod
+    def _is_lost(status: int) -> bool:
+        """Whether ssh, its connection, or the process there was killed."""
+        return status == _LOST or status < 0
 
     def _create_loss(self) -> DbctlError:
-        target = self._facts["target"]
-        loss = self._machine.find_loss(target)
+        loss = self._machine.find_loss(self._facts["target"])
         reason = loss.context["reason"] if loss else f"dbctl was killed on {self._place}"
-        return CommitInDoubtError(target=target, reason=reason)
+        if not self._reads_only:
+            return CommitInDoubtError(target=self._facts["target"], reason=reason)
+        return loss or RouteError(
+            **self._facts, reason=reason, command=self._machine.describe(["dbctl", "--version"])
+        )
+
+
+def _is_in_foreground() -> bool:
+    """Whether this process may read its terminal, and change its mode."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # the terminal does not control it, nor its jobs
+        return True
 
 
 def _read_lines(watcher: ClientProgram) -> Iterator[str]:

@@ -15,9 +15,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.forge import KillTimer
 from tests.extensions.reach.processes import SECONDS, find_ssh, wait_until, wait_until_empty
 from tests.in_process import ROOT
 
+SITE_NAME = "select value from system_settings where key = 'siteName'"
 LOGINS = "select username from users order by id"
 
 
@@ -114,12 +117,19 @@ def test_commands_change_the_files_there(remote, machine, via):
     assert ("visitor",) not in machine.read(LOGINS)
     assert machine.read("select email from users where id = 2") == [("m@example.org",)]
     assert machine.read("select priority from roles where name = 'editor'") == [(7,)]
-    assert machine.read("select value from system_settings where key = 'siteName'") == [("New name",)]
+    assert machine.read(SITE_NAME) == [("New name",)]
 
 
 @pytest.mark.slow
-def test_undo_uses_the_log_there(remote, machine):
-    remote("users", "set-role", "demo", "guest", "--yes")
+def test_undo_uses_the_log_there(remote, machine, dbctl, tmp_path):
+    environment = {"DBCTL_STATE": str(tmp_path / "state")}
+    remote("users", "set-role", "demo", "guest", "--yes", environment=environment)
+    remote("users", "set-role", "nobody", "guest", "--yes", environment=environment, status=5)
+    runs = json.loads(dbctl("runs", "list", "-o", "json", environment=environment).stdout)["data"]["items"]
+    assert [(run["command"], run["exit_code"]) for run in runs] == [
+        ("users set-role", 5),
+        ("users set-role", 0),
+    ]
     (operation,) = json.loads(remote("audit", "list", "-o", "json").stdout)["data"]["items"]
     assert operation["command"] == "users set-role"
     remote("undo", operation["operation"], "--yes")
@@ -142,7 +152,7 @@ def test_words_arrive_as_typed(remote, machine, text):
     remote("roles", "create", "writer", f"--description={text}")
     assert machine.read("select description from roles where name = 'writer'") == [(text,)]
     remote("settings", "set", "app.siteName", "--", text)
-    assert machine.read("select value from system_settings where key = 'siteName'") == [(text,)]
+    assert machine.read(SITE_NAME) == [(text,)]
 
 
 @pytest.mark.slow
@@ -221,7 +231,7 @@ def test_what_needs_this_machine_is_refused_at_once(remote, machine, tmp_path, w
 @pytest.mark.slow
 def test_files_come_by_standard_input(remote, machine):
     remote("settings", "apply", "-", text='{"app.siteName": "By input"}')
-    assert machine.read("select value from system_settings where key = 'siteName'") == [("By input",)]
+    assert machine.read(SITE_NAME) == [("By input",)]
 
 
 @pytest.mark.slow
@@ -299,6 +309,35 @@ def kill_ssh(_machine, runtime):
     for process in find_ssh(runtime):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_lost_connection_of_a_dry_run_is_no_doubt(start, machine, runtime):
+    with closing(sqlite3.connect(machine.path, isolation_level=None)) as connection:
+        connection.execute("pragma journal_mode = delete")
+        connection.execute("begin exclusive")
+        wait = start(*DELETE, "--dry-run")
+        wait_until(lambda: find_remote(machine))
+        kill_ssh(machine, runtime)
+        status, error, _ = wait()
+    assert (status, error["code"]) == (10, "route-lost"), error
+    wait_until_empty(machine.temporary)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["dbctl", "ssh"])
+def test_random_kills_leave_the_old_or_the_new_state(start_dbctl, machine, runtime, victim):
+    timer = KillTimer(create_rng(f"forward {victim}"), 1.5)
+    for number in range(choose_count(4, 40)):
+        old = machine.read(SITE_NAME)
+        process = start_dbctl("settings", "set", "app.siteName", f"Name {number}")
+        timer.send_signal(process, 0 if victim == "ssh" else signal.SIGKILL)
+        if victim == "ssh":
+            kill_ssh(machine, runtime)
+        process.wait(SECONDS)
+        wait_until_empty(machine.temporary)
+        wait_until_empty(runtime)
+        assert machine.read(SITE_NAME) in (old, [(f"Name {number}",)])
 
 
 @pytest.mark.slow
