@@ -110,6 +110,12 @@ def create(
             help="Include the password hashes of the roles of servers, which restore apply --roles create sets.",
         ),
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Store no database as its difference from an earlier backup (incremental)."
+        ),
+    ] = False,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -129,6 +135,7 @@ def create(
             compress=compress,
             rate=bytes_per_second or 0,
             secrets=secrets,
+            full=full,
             record=partial(record_backup, session.journal),
         )
         return run_with_progress(session, "copying", operation, dry_run=dry_run)

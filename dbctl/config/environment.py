@@ -39,6 +39,11 @@ def state_folder(configured: str = "") -> Path | None:
     return user_state_path("dbctl")
 
 
+def app_state_folder(app: App) -> Path | None:
+    """Return the folder for what dbctl remembers of an app on this machine, also if its runs are not recorded; None: there is none."""
+    return state_folder("" if app.state == STATE_OFF else app.state)
+
+
 def _base_folder(configured: str, default: str) -> Path | None:
     """Return a folder of the user as platformdirs does on Linux, whose import takes longer than a search; None: there is no home."""
     folder = Path(configured.strip())

@@ -85,6 +85,13 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_shrink: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     format: str = ""  #: the dump format, if the server has several: ``custom``, ``plain``
     compress: Compression = "gzip"  #: the compression of database files and custom dumps
+    incremental: bool = (
+        False  #: databases are stored as differences from an earlier backup, by the program rdiff
+    )
+    full_every: str = "30d"  #: the age of a backup from which it gets no further differences
+    max_dependents: Annotated[int, msgspec.Meta(ge=1, le=1000)] = (
+        60  #: the number of differences from one backup
+    )
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption

@@ -237,7 +237,7 @@ class Resolver:
             self.report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
 
     def _backup(self, section: BackupConfig) -> BackupConfig:
-        for key in ("max_age", "verify_within", "drill_within"):
+        for key in ("max_age", "verify_within", "drill_within", "full_every"):
             if (text := getattr(section, key)) and not is_duration(text):
                 self.report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
         for name, reason in section.keep.find_problems():

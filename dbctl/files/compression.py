@@ -47,25 +47,29 @@ def compress_file(
     *,
     encrypt: Encrypt | None = None,
 ) -> CompressedFile:
-    """Compress a file into the new file ``destination``, mode 0600, and sync it; it is deleted on failure.
+    """Compress a file into the new file ``destination``, as ``compress_blocks`` does."""
+    with atomic.translate_errors(source, source.parent), source.open("rb", buffering=0) as reader:
+        blocks = _source_blocks(reader, source, progress)
+        return compress_blocks(blocks, destination, compression, encrypt=encrypt)
+
+
+def compress_blocks(
+    blocks: Iterator[bytes], destination: Path, compression: Compression, *, encrypt: Encrypt | None = None
+) -> CompressedFile:
+    """Compress blocks into the new file ``destination``, mode 0600, and sync it; it is deleted on failure.
 
     Compression and encryption work block by block, without another temporary file.
 
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
     """
-    with (
-        atomic.translate_errors(source, source.parent),
-        source.open("rb", buffering=0) as reader,
-        create_file(destination) as file,
-    ):
+    with create_file(destination) as file:
         inner, plain = HashingCounter(hashed=encrypt is not None), HashingCounter(hashed=False)
-        blocks = inner.count(_compress(plain.count(_source_blocks(reader, source, progress)), compression))
-
+        compressed = inner.count(_compress(plain.count(blocks), compression))
         if encrypt:
-            encrypt(blocks, file.write)
+            encrypt(compressed, file.write)
         else:
-            for block in blocks:
+            for block in compressed:
                 file.write(block)
     return CompressedFile(stored=file.counter.digest, plain_bytes=plain.bytes, inner=inner.digest)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import __version__, progress, signals
-from dbctl.errors.backup import BackupShrunkenError
+from dbctl.errors.backup import BackupShrunkenError, RepositoryMissingError
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files import mounts
@@ -21,6 +21,7 @@ from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import AppFiles, BackupOperation
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
+from dbctl.services.backup.increments import Increments
 from dbctl.services.backup.manifest import (
     AuditEnd,
     Kind,
@@ -88,6 +89,7 @@ class CreateBackup(BackupOperation):
         compress: Compression | None = None,
         rate: int = 0,
         secrets: bool = False,
+        full: bool = False,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -99,6 +101,7 @@ class CreateBackup(BackupOperation):
             compress: compression of dumps that their engine does not compress; None: as configured.
             rate: maximum bytes per second; 0: unlimited.
             secrets: whether the backup contains the password hashes of the roles that its dumps name.
+            full: whether no database is stored as the difference from an earlier backup.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
@@ -115,6 +118,10 @@ class CreateBackup(BackupOperation):
         self._record = record
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
+        is_incremental = settings is not None and settings.incremental and not tables
+        self._increments = (
+            Increments(repository, settings, full=full) if settings and is_incremental else None
+        )
         self._create_source = partial(
             Source,
             app,
@@ -124,6 +131,7 @@ class CreateBackup(BackupOperation):
             stream_compress=compress or (settings.compress if settings else "gzip"),
             rate_limit=rate_limit,
             with_passwords=secrets,
+            increments=self._increments,
         )
         with suggest_other_databases(app, () if tables else self._databases):
             sources = self._select_sources(tables)
@@ -164,6 +172,9 @@ class CreateBackup(BackupOperation):
 
     def plan(self) -> Plan:
         """Return the files to write; writes nothing."""
+        with suppress(RepositoryMissingError):  # it will be created
+            if self._increments:
+                self._increments.manifests = self._repository.manifests()[0]
         with suggest_other_databases(self._app, self._databases):
             steps = [step for source in self._sources for step in source.plan_steps()]
         steps += [self._encryption.plan_step()] if self._encryption else []
@@ -184,6 +195,8 @@ class CreateBackup(BackupOperation):
         with ExitStack() as stack:
             with suggest_other_databases(self._app, self._databases), self._lock():
                 known = repository.manifests()
+                if self._increments:
+                    self._increments.manifests = known[0]
                 created = create_backup(
                     repository,
                     self._sources,
@@ -201,7 +214,7 @@ class CreateBackup(BackupOperation):
                 f"{self._app.target(loss.database)}: {describe_shrinkage(loss, created.id)}"
                 for loss in shrunken
             ]
-            remarks += losses
+            remarks += [*losses, *(self._increments.remarks if self._increments else ())]
             result = repository.describe(
                 created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
             )

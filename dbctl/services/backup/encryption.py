@@ -55,6 +55,11 @@ class EncryptionPolicy:
         else:
             self._read_recipients(app.name, settings)
 
+    @property
+    def has_passphrase(self) -> bool:
+        """Whether a passphrase decrypts new backups, and no identity."""
+        return self._passphrase is not None
+
     def _read_recipients(self, app: str, settings: EncryptionConfig) -> None:
         entries = [(f"recipient {index} of {app}", text) for index, text in enumerate(settings.recipients, 1)]
         if settings.recipients_file:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,16 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
+class Delta(Struct, frozen=True, kw_only=True):
+    """The base of a member that is stored as the difference from it: a member of an earlier backup of the same repository."""
+
+    backup: str  #: its id
+    file: str  #: of the base, which is no difference itself
+    content_sha256: str  #: of the content of the base
+    bytes: Count  #: of the content of this member
+    applied: bool  #: whether the difference was applied to the base, and the result compared, when the backup was created
+
+
 class Member(Struct, frozen=True, kw_only=True):
     """One file of a backup."""
 
@@ -43,6 +53,10 @@ class Member(Struct, frozen=True, kw_only=True):
     inner_sha256: str = ""  #: of the decrypted file
     compress: Compression = "none"  #: applied after the engine wrote the dump
     plain_bytes: Count = 0  #: of a compressed file: its decompressed size
+    content_sha256: str = (
+        ""  #: of what its engine reads; empty: not recorded, so it is no base of a difference
+    )
+    delta: Delta | None = None  #: its base; None: the file has the whole content
     form: Form = "dump"
     only: Sequence[str] = ()  #: the tables of a partial dump
     engine: str
@@ -56,6 +70,11 @@ class Member(Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """Size of the file that its engine reads, in bytes."""
+        return self.delta.bytes if self.delta else self.decoded_bytes
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of its own file in bytes, decrypted and decompressed."""
         if self.compress != "none":
             return self.plain_bytes
         return self.bytes if self.encryption == "none" else self.inner_bytes
@@ -128,6 +147,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return list(dict.fromkeys(member.database for member in self.members if member.database))
 
     @property
+    def bases(self) -> Sequence[str]:
+        """The backups with the bases of its members, without duplicates."""
+        return list(dict.fromkeys(member.delta.backup for member in self.members if member.delta))
+
+    @property
     def failed(self) -> Sequence[OmittedDatabase]:
         """The selected databases that could not be copied."""
         return [omitted for omitted in self.left_out if omitted.failed]
@@ -176,8 +200,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
         )
 
 
+#: The versions of the format. A version of dbctl that does not know the second one must not prune the bases of its members.
+_Schema: TypeAlias = Literal["dbctl.backup/1", "dbctl.backup/2"]
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    schema: Literal["dbctl.backup/1"]
+    schema: _Schema
     sha256: str  #: of the exact text of ``backup``
     backup: msgspec.Raw
 
@@ -189,7 +217,8 @@ class ManifestInvalidError(ValueError):
 def serialize(manifest: Manifest) -> str:
     """Return the text of the manifest file, with a checksum."""
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    envelope = _Envelope("dbctl.backup/1", hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
+    schema: _Schema = "dbctl.backup/2" if manifest.bases else "dbctl.backup/1"
+    envelope = _Envelope(schema, hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
     return _encode(envelope).decode()
 
 
@@ -216,6 +245,8 @@ def parse(text: bytes) -> Manifest:
     for member in manifest.members:
         if member.file in {"", ".", ".."} or "/" in member.file or "\0" in member.file:
             raise ManifestInvalidError(f"{member.file!r} is not a valid file name")
+        if member.delta and not COMPACT_TIME.fullmatch(member.delta.backup):
+            raise ManifestInvalidError(f"{member.delta.backup!r} is not the id of a base")
     for timestamp in (
         manifest.created_at,
         manifest.verified_at,

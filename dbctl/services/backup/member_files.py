@@ -16,10 +16,12 @@ from dbctl.errors.connection import CorruptError, FileFailedError, report_file_e
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, compression
 from dbctl.files.atomic import FileDigest, create_file, is_regular, sync_file
+from dbctl.files.compression import CompressedFile
 from dbctl.model import Compression, now
 from dbctl.progress import Progress, no_progress
+from dbctl.services.backup import deltas
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
-from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.manifest import Delta, Manifest, Member
 from dbctl.stores.base import FolderWriter, Store
 
 
@@ -97,10 +99,20 @@ class BackupWriter:
 
     def compress(self, plain: Path, file: str, form: Compression, progress: Progress = no_progress) -> Member:
         """Store a compressed copy of a file."""
-        name = f"{file}{self._suffix}"
-        compressed = compression.compress_file(
-            plain, self._folder.local_path(name), form, progress, encrypt=self._encrypt
+        destination = self._folder.local_path(f"{file}{self._suffix}")
+        return self._store_compressed(
+            file, form, compression.compress_file(plain, destination, form, progress, encrypt=self._encrypt)
         )
+
+    def compress_blocks(self, blocks: Iterator[bytes], file: str, form: Compression) -> Member:
+        """Store blocks as a compressed file."""
+        destination = self._folder.local_path(f"{file}{self._suffix}")
+        return self._store_compressed(
+            file, form, compression.compress_blocks(blocks, destination, form, encrypt=self._encrypt)
+        )
+
+    def _store_compressed(self, file: str, form: Compression, compressed: CompressedFile) -> Member:
+        name = f"{file}{self._suffix}"
         member = _create_member(name, self._folder.store(name, compressed.stored.sha256))
         if form != "none":
             member = structs.replace(member, compress=form, plain_bytes=compressed.plain_bytes)
@@ -135,10 +147,11 @@ class BackupWriter:
 
 @contextmanager
 def open_reader(
-    store: Store, keys: DecryptionKeys, *, moved_databases: Collection[str] = ()
+    store: Store, keys: DecryptionKeys | None, *, moved_databases: Collection[str] = ()
 ) -> Iterator[MemberReader]:
     """Open a reader that decodes each file once; its temporary files are deleted when the block ends.
 
+    Without ``keys``, only files that are not encrypted can be decoded.
     Files of ``moved_databases`` are synced in the background, because the caller usually moves them away.
     """
     with ExitStack() as stack:
@@ -149,12 +162,19 @@ class MemberReader:
     """Files of backups, decrypted and decompressed if necessary."""
 
     def __init__(
-        self, store: Store, keys: DecryptionKeys, stack: ExitStack, moved_databases: Collection[str]
+        self, store: Store, keys: DecryptionKeys | None, stack: ExitStack, moved_databases: Collection[str]
     ) -> None:
-        self._store, self._keys, self._stack, self._moved_databases = store, keys, stack, moved_databases
+        self._store, self._optional_keys, self._stack = store, keys, stack
+        self._moved_databases = moved_databases
         self._syncing = dict[tuple[str, str], Future[None]]()
         self._decoded_paths = dict[tuple[str, str], Path]()
         self._stored_paths = dict[tuple[str, str], Path]()
+
+    @property
+    def _keys(self) -> DecryptionKeys:
+        if self._optional_keys is None:
+            raise RuntimeError("an encrypted file is read without keys")
+        return self._optional_keys
 
     def decode(self, manifest: Manifest, member: Member, target: str) -> Path:
         """Return a path at which the content of a file can be read until the reader is closed; it must not be modified.
@@ -226,9 +246,14 @@ class MemberReader:
             decrypt = partial(age.decrypt, identities=identities, target=target, name=member.file)
         stored_path = self.stored_path(manifest.id, member)
         try:
-            path = self._stack.enter_context(self.temp_dir(member, member.size)) / member.file
+            path = self._stack.enter_context(self.temp_dir(member, member.decoded_bytes)) / member.file
             decoded, inner = compression.decompress_file(
-                stored_path, path, member.compress, expected_bytes=member.size, target=target, decrypt=decrypt
+                stored_path,
+                path,
+                member.compress,
+                expected_bytes=member.decoded_bytes,
+                target=target,
+                decrypt=decrypt,
             )
         except (FileFailedError, RepositoryFailedError) as error:
             # It is an error of the temporary folder, not of the backup.
@@ -237,9 +262,22 @@ class MemberReader:
             raise CorruptError(
                 target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
             )
-        return path
+        return self._apply_delta(member, member.delta, path, target) if member.delta else path
+
+    def _apply_delta(self, member: Member, delta: Delta, path: Path, target: str) -> Path:
+        """Return the content of a member that is stored as the difference from a base."""
+        base_manifest, base = deltas.read_base(self._store, member, delta, target)
+        base_path = self.decode(base_manifest, base, target)
+        try:
+            content = self._stack.enter_context(self.temp_dir(member, delta.bytes)) / member.file
+            with create_file(content, temporary=True) as file:
+                for block in deltas.build_content(base_path, path, member, target):
+                    file.write(block)
+        except (FileFailedError, RepositoryFailedError) as error:
+            raise TempSpaceFailedError(target=target, reason=error) from error
+        return content
 
 
 def needs_decoding(member: Member) -> bool:
     """Whether reading a file creates a decoded temporary copy, which the caller may move."""
-    return member.compress != "none" or member.encryption != "none"
+    return member.compress != "none" or member.encryption != "none" or member.delta is not None

@@ -24,8 +24,8 @@ from dbctl.errors.usage import AmbiguousIdError
 from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import paginate
+from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record
 from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
 from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
 from dbctl.services.backup.verification_record import Drill, Pin, Verification
@@ -183,8 +183,9 @@ class Repository:
         damaged = {
             manifest.id: damage
             for manifest in manifests
-            if (damage := self._find_damage(manifest, verifications[manifest.id]))
+            if (damage := self.find_damage(manifest, verifications[manifest.id]))
         }
+        damaged |= dict(deltas.find_damaged_bases(manifests, damaged))
         return RepositoryContent(
             manifests=manifests, unreadable=unreadable, verifications=verifications, damaged=damaged
         )
@@ -340,8 +341,12 @@ class Repository:
         """Return the verification record of a backup."""
         return verification_record.read(self.store, manifest.id)
 
-    def _find_damage(self, manifest: Manifest, verification: Verification) -> str:
-        """Return the known damage of a backup, without reading its files; empty: none."""
+    def find_damage(self, manifest: Manifest, verification: Verification | None = None) -> str:
+        """Return the known damage of a backup, without reading its files or its bases; empty: none.
+
+        ``verification``: the result of ``read_verification``, if the caller has it.
+        """
+        verification = verification or self.read_verification(manifest)
         sizes = self.store.list_files(manifest.id)
         for member in manifest.members:
             if member.file not in sizes:

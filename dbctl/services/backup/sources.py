@@ -29,6 +29,7 @@ from dbctl.model import Compression, format_count
 from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
+from dbctl.services.backup.increments import Base, Increments, NewContent
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 
@@ -94,6 +95,7 @@ class Source(MemberSource):
         rate_limit: RateLimiter | None = None,
         stream_compress: Compression = "gzip",
         with_passwords: bool = False,
+        increments: Increments | None = None,
     ) -> None:
         """Set the options.
 
@@ -106,13 +108,14 @@ class Source(MemberSource):
             rate_limit: of the copy and of its compression.
             stream_compress: how an engine compresses a dump while it writes.
             with_passwords: whether to store the passwords of roles.
+            increments: stores the difference from a base, for which a dump is written without compression first; None: no base is used.
         """
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._form, self._tables = form, tables
         self._compress, self._rate_limit, self._stream_compress = compress, rate_limit, stream_compress
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
-        self._with_passwords = with_passwords
+        self._with_passwords, self._increments = with_passwords, increments
 
     @cached_property
     def dumps(self) -> Dumps:
@@ -158,9 +161,13 @@ class Source(MemberSource):
         # The size of a compressed dump is known when it is complete.
         approximation = "about " if self.dumps.forms[self._dump_form] else ""
         compressed = "" if self._compression == "none" else "compressed "
-        yield (
-            f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}as {self._file_name('TIME')}"
-        )
+        base = self._increments.find_base(self.database, self.engine) if self._increments else ""
+        method = f"as {self._file_name('TIME')}"
+        if isinstance(base, Base):
+            method = f"as its difference from {base.manifest.id}, or in full if more than half changed"
+        elif base:
+            method = f"in full, because {base}, {method}"
+        yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
             yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
@@ -189,13 +196,17 @@ class Source(MemberSource):
         # Without compression, the database is not opened.
         if self._compress == self._stream_compress == "none":
             return "none"
+        if self._is_text:
+            return "gzip" if self._stream_compress != "none" else "none"
         return self._stream_compress if self.dumps.is_compressed else self._compress
 
     @property
     def _copy_compression(self) -> Compression:
         """The compression of a complete copy."""
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
-        return "none" if self._compress == "none" or self.dumps.is_compressed else self._compress
+        if self._compress == "none" or (self.dumps.is_compressed and not self._increments):
+            return "none"
+        return self._compression
 
     def _password_file(self, name: str) -> str:
         return f"passwords_{self.database}_{name}.json"
@@ -229,15 +240,26 @@ class Source(MemberSource):
         limit = [(size, self._rate_limit)] if self._rate_limit else []
         copy_limit = [] if db.blocks_writers() else limit
         copy_progress = count_in_bytes((size - compression_bytes, progress.advance), *copy_limit)
+        stream_compress: Compression = "none" if self._increments else self._stream_compress
         progress.start_stage("copying")
         dump_result = db.dump(
-            DumpRequest(path, self._dump_form, self._tables, copy_progress, self._stream_compress)
+            DumpRequest(path, self._dump_form, self._tables, copy_progress, stream_compress)
         )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
 
         progress.start_stage("verifying" if compress == "none" else "compressing")
 
         def store() -> Member:
+            if self._increments:
+                content = NewContent(
+                    path=path,
+                    file=file,
+                    compress=compress,
+                    database=self.database,
+                    engine=self.engine,
+                    target=self.target,
+                )
+                return self._increments.store(folder, content, compression_progress)
             if compress != "none":
                 return folder.compress(path, file, compress, compression_progress)
             member = folder.store(file, dump_result.sha256)
@@ -251,7 +273,7 @@ class Source(MemberSource):
             stored, verification = run_in_parallel(store, lambda: self._verify_dump(path, dump_result))
         else:
             stored, verification = store(), dump_result.verification
-        if compress != "none":
+        if compress != "none" or stored.delta:
             path.unlink()
         if verification.problems:
             others = f", and {len(verification.problems) - 1} more" if len(verification.problems) > 1 else ""

@@ -262,9 +262,9 @@ def find_leftover(app: App) -> Iterator[Finding]:
 
 def _locate_state(app: App) -> Path | None:
     """Return the file that records the maintenance mode of an app; None without a directory for state."""
-    from dbctl.config.environment import state_folder
+    from dbctl.config.environment import app_state_folder
 
-    folder = state_folder("" if app.state == STATE_OFF else app.state)
+    folder = app_state_folder(app)
     if folder is None:
         return None
     key = hashlib.sha256(f"{app.folder}\0{app.name}".encode(errors="surrogateescape")).hexdigest()[:16]

@@ -137,7 +137,7 @@ class _Loader(Struct, frozen=True):
 
     def load(self, stack: ExitStack, manifest: Manifest, repository: Repository) -> None:
         """Load each database of a backup into a temporary one, and open it, until the stack is closed."""
-        reader = stack.enter_context(open_reader(repository.store, self.keys))  # type: ignore[arg-type] # None: nothing is encrypted
+        reader = stack.enter_context(open_reader(repository.store, self.keys))
         for member in manifest.members:
             if member.form == "dump" and member.database:
                 file = reader.decode(manifest, member, self.app.target(member.database))

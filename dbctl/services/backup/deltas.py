@@ -1,0 +1,107 @@
+"""Members that are stored as the difference from a base: find the base, and build the content again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dbctl.errors.connection import ClientFailedError, CorruptError
+from dbctl.files import atomic, rdiff
+from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
+from dbctl.services.backup import manifest as backup_manifest
+from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member
+from dbctl.stores.base import Store
+
+
+def read_base(store: Store, member: Member, delta: Delta, target: str) -> tuple[Manifest, Member]:
+    """Return the base of a member, and the manifest of its backup.
+
+    Raises:
+        CorruptError: it is missing, or cannot be the base.
+        RepositoryFailedError: the repository cannot be read.
+    """
+    text = store.read_manifest(delta.backup)
+    if text is None:
+        raise _base_error(target, member, delta, "it does not exist")
+    try:
+        manifest = backup_manifest.parse(text)
+    except ManifestInvalidError as error:
+        raise _base_error(target, member, delta, f"its manifest: {error}") from error
+    if reason := find_base_problem(manifest, member, delta):
+        raise _base_error(target, member, delta, reason)
+    return manifest, next(base for base in manifest.members if base.file == delta.file)
+
+
+def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
+    """Return why no file of a backup is the base of a member; empty: one is, as far as the manifests show."""
+    base = next((base for base in manifest.members if base.file == delta.file), None)
+    if manifest.id != delta.backup:
+        return f"its manifest is that of {manifest.id}"
+    if base is None:
+        return f"it has no file {delta.file}"
+    if base.delta or base.content_sha256 != delta.content_sha256:
+        return f"{delta.file} has other content than the base"
+    # Otherwise the content of an encrypted base would be written where its readers are not its recipients.
+    if base.encryption != member.encryption:
+        return f"{delta.file} is not encrypted as the difference is"
+    return ""
+
+
+def build_content(base: Path, delta_path: Path, member: Member, target: str) -> Iterator[bytes]:
+    """Yield the content of a member; an error at the end means that all of it is invalid.
+
+    Args:
+        base: the content of its base.
+        delta_path: its own file, decrypted and decompressed.
+        member: whose ``delta`` is not None.
+        target: for messages.
+
+    Raises:
+        CorruptError: the base or the content does not match the manifest.
+        ClientMissingError: rdiff is not installed.
+    """
+    delta = member.delta
+    if delta is None:
+        raise RuntimeError(f"{member.file} has no base")
+    if hash_blocks(atomic.read_blocks(base)).sha256 != delta.content_sha256:
+        raise _base_error(target, member, delta, "its content does not match the manifest")
+    content = HashingCounter()
+    try:
+        for block in content.count(rdiff.apply_delta(base, delta_path, target)):
+            if content.bytes > delta.bytes:
+                break  # a hostile difference may have no end
+            yield block
+    except ClientFailedError as error:
+        raise CorruptError(target=target, reason=f"{member.file}: {error.context['reason']}") from error
+    if content.digest != FileDigest(bytes=delta.bytes, sha256=member.content_sha256):
+        reason = f"{member.file}: its content, built from {delta.backup}, does not match the manifest"
+        raise CorruptError(target=target, reason=reason)
+
+
+def _base_error(target: str, member: Member, delta: Delta, reason: str) -> CorruptError:
+    return CorruptError(target=target, reason=f"{member.file} requires the base {delta.backup}, but {reason}")
+
+
+def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
+    """Return, by the id of each backup with a base, the ids of the backups that require it, in the order of ``manifests``."""
+    dependents = dict[str, list[str]]()
+    for manifest in manifests:
+        for base in manifest.bases:
+            dependents.setdefault(base, []).append(manifest.id)
+    return dependents
+
+
+def find_damaged_bases(
+    manifests: Sequence[Manifest], damaged: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the id of each backup whose base is missing or damaged, and the reason."""
+    by_id = {manifest.id: manifest for manifest in manifests}
+    for manifest in manifests:
+        for member in manifest.members:
+            if (delta := member.delta) is None:
+                continue
+            base = by_id.get(delta.backup)
+            reason = find_base_problem(base, member, delta) if base else "it does not exist"
+            if reason := reason or damaged.get(delta.backup, ""):
+                yield manifest.id, f"{member.file} requires the base {delta.backup}, but {reason}"
+                break

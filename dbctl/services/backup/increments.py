@@ -1,0 +1,238 @@
+"""Incremental backups: the choice of a base, its signature on this machine, and members as differences from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import structs
+
+from dbctl.config import environment
+from dbctl.config.model import BackupConfig
+from dbctl.errors.connection import (
+    ClientFailedError,
+    CorruptError,
+    DiskFullError,
+    FileFailedError,
+    report_file_errors,
+)
+from dbctl.files import atomic, compression, rdiff, temp
+from dbctl.files.atomic import create_file, hash_blocks
+from dbctl.files.codecs import SUFFIXES
+from dbctl.model import Compression, Struct, now
+from dbctl.progress import Progress
+from dbctl.services.backup import deltas
+from dbctl.services.backup.encryption import EncryptionPolicy
+from dbctl.services.backup.manifest import Delta, Manifest, Member
+from dbctl.services.backup.member_files import BackupWriter, open_reader
+from dbctl.services.backup.repository import Repository
+from dbctl.stores.directory import DirectoryStore
+from dbctl.units import parse_duration
+
+#: The largest share of the content of its base that a difference may have; a larger one is stored in full.
+MAX_SHARE = 0.5
+#: The end of the name of a stored difference, before that of its compression.
+DELTA_SUFFIX = ".delta"
+#: The reasons for a full member that need no remark.
+REQUESTED, FIRST = "it was requested", "there is no base"
+
+
+class Base(Struct, frozen=True, kw_only=True):
+    """A member that can be the base of a new one."""
+
+    manifest: Manifest
+    member: Member
+    signature: Path
+
+
+class NewContent(Struct, frozen=True, kw_only=True):
+    """The content of a new member."""
+
+    path: Path  #: the file that the engine reads
+    file: str  #: the name of the member, if it is stored in full
+    compress: Compression
+    database: str
+    engine: str
+    target: str  #: for messages
+
+
+class _TooLargeError(Exception):
+    """The difference is too large to be worth its base."""
+
+
+class Increments:
+    """The bases of new members of one repository."""
+
+    def __init__(self, repository: Repository, settings: BackupConfig, *, full: bool) -> None:
+        """Set the options.
+
+        Args:
+            repository: of the new backup.
+            settings: when a member is stored in full.
+            full: whether all members are.
+        """
+        self._repository, self._settings, self._full = repository, settings, full
+        state = environment.app_state_folder(repository.app.configured)
+        self._folder = state and state / "signatures"
+        self.manifests: Sequence[Manifest] = ()  #: the backups of the repository, newest first
+        self.remarks: list[
+            str
+        ] = []  #: why members are stored in full that the admin expects to be differences
+
+    def find_base(self, database: str, engine: str) -> Base | str:
+        """Return the base of a new member, or why it is stored in full."""
+        if self._full:
+            return REQUESTED
+        bases = (
+            (manifest, member)
+            for manifest in self.manifests
+            if manifest.kind == "backup" and manifest.origin is None
+            for member in manifest.members
+            if member.database == database and member.content_sha256 and member.delta is None
+        )
+        manifest, member = next(bases, (None, None))
+        if manifest is None or member is None:
+            return FIRST
+        if obstacle := next(self._list_obstacles(manifest, member, engine), ""):
+            return obstacle
+        if (signature := self._find_signature(manifest.id, member)) is None:
+            return f"this machine has no signature of {manifest.id}"
+        return Base(manifest=manifest, member=member, signature=signature)
+
+    def _list_obstacles(self, manifest: Manifest, member: Member, engine: str) -> Iterator[str]:
+        """Yield why a member is not the base of a new one."""
+        dependents = deltas.find_dependents(self.manifests).get(manifest.id, ())
+        if member.engine != engine:
+            yield f"{manifest.id} is of {member.engine}"
+        if now() - manifest.created_at > parse_duration(self._settings.full_every):
+            yield f"{manifest.id} is older than {self._settings.full_every}"
+        if len(dependents) >= self._settings.max_dependents:
+            yield f"{manifest.id} is the base of {len(dependents)} backups"
+        if not _has_same_readers(manifest, member, self._repository.encryption):
+            yield f"{manifest.id} is encrypted in another way"
+        if damage := self._repository.find_damage(manifest):
+            yield f"{manifest.id} is damaged: {damage}"
+        if rdiff.find_program() is None:
+            yield f"{rdiff.PROGRAM} is not installed (package {rdiff.PACKAGE})"
+
+    def store(self, writer: BackupWriter, content: NewContent, progress: Progress) -> Member:
+        """Store the content of a database as the difference from its base, otherwise in full; return its member."""
+        sha256 = hash_blocks(atomic.read_blocks(content.path)).sha256
+        base = self.find_base(content.database, content.engine)
+        if isinstance(base, Base):
+            try:
+                return self._store_delta(writer, content, base, sha256)
+            except _TooLargeError:
+                reason = f"more than half of {base.manifest.id} changed"
+            except CorruptError as error:
+                reason = f"its difference from {base.manifest.id} cannot be used: {error.context['reason']}"
+        else:
+            reason = base
+        if reason not in (REQUESTED, FIRST):
+            self.remarks.append(f"{content.target} is stored in full: {reason}")
+        if content.compress == "none":
+            member = writer.store(content.file)
+        else:
+            member = writer.compress(content.path, content.file, content.compress, progress)
+        member = structs.replace(member, content_sha256=sha256)
+        self._save_signature(writer.name, content, sha256)
+        return member
+
+    def _store_delta(self, writer: BackupWriter, content: NewContent, base: Base, sha256: str) -> Member:
+        """Store the difference from a base, and compare its result if the base can be read here without a key.
+
+        Raises:
+            _TooLargeError: it is not worth its base; it was deleted.
+            CorruptError: the base is damaged, or the result is not the content; it was deleted.
+        """
+        file = f"{content.path.name}{DELTA_SUFFIX}{SUFFIXES[content.compress]}"
+        blocks = rdiff.create_delta(base.signature, content.path, content.target)
+        stored = writer.compress_blocks(
+            _limit(blocks, int(MAX_SHARE * base.member.size)), file, content.compress
+        )
+        delta = Delta(
+            backup=base.manifest.id,
+            file=base.member.file,
+            content_sha256=base.member.content_sha256,
+            bytes=content.path.stat().st_size,
+            applied=False,
+        )
+        member = structs.replace(stored, content_sha256=sha256, delta=delta)
+        if not (isinstance(self._repository.store, DirectoryStore) and member.encryption == "none"):
+            return member
+        try:
+            self._compare(writer.path_for(file), base, member, content.target)
+        except CorruptError:
+            writer.discard(file)
+            raise
+        return structs.replace(member, delta=structs.replace(delta, applied=True))
+
+    def _compare(self, path: Path, base: Base, member: Member, target: str) -> None:
+        """Apply a stored difference to its base; raises ``CorruptError`` if the result is not the content."""
+        store = self._repository.store
+        with open_reader(store, None) as reader, store.temp_dir(member.decoded_bytes) as folder:
+            plain = folder / path.name
+            compression.decompress_file(
+                path, plain, member.compress, expected_bytes=member.decoded_bytes, target=target
+            )
+            for _ in deltas.build_content(
+                reader.decode(base.manifest, base.member, target), plain, member, target
+            ):
+                pass
+
+    def _find_signature(self, backup: str, member: Member) -> Path | None:
+        """Return the signature of a base on this machine; None: there is none, or it was changed."""
+        if self._folder is None:
+            return None
+        prefix = f"{self._name_series(member.database, member.engine)}-{backup}-{member.content_sha256[:16]}-"
+        with suppress(OSError):
+            for path in self._folder.glob(f"{prefix}*"):
+                if path.name == f"{prefix}{hash_blocks(atomic.read_blocks(path)).sha256}":
+                    return path
+        return None
+
+    def _save_signature(self, backup: str, content: NewContent, sha256: str) -> None:
+        """Replace the signature of a database; a failure is a remark, because the next backup is only larger."""
+        if self._folder is None or rdiff.find_program() is None:
+            return
+        series = self._name_series(content.database, content.engine)
+        block = rdiff.choose_block_size(content.path.stat().st_size)
+        try:
+            with report_file_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with temp.folder(self._folder, f"{series}-new-") as folder:
+                    with create_file(folder / series) as file:
+                        for written in rdiff.create_signature(content.path, block, content.target):
+                            file.write(written)
+                    for older in self._folder.glob(f"{series}-[0-9]*"):
+                        older.unlink()
+                    name = f"{series}-{backup}-{sha256[:16]}-{file.counter.digest.sha256}"
+                    (folder / series).rename(self._folder / name)
+        except (FileFailedError, DiskFullError, ClientFailedError) as error:
+            self.remarks.append(f"the next backup of {content.target} will be full, too: {error}")
+
+    def _name_series(self, database: str, engine: str) -> str:
+        place = f"{self._repository.store.location}\0{database}\0{engine}"
+        return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _limit(blocks: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield the blocks, and raise ``_TooLargeError`` after too many bytes."""
+    total = 0
+    for block in blocks:
+        total += len(block)
+        if total > max_bytes:
+            raise _TooLargeError
+        yield block
+
+
+def _has_same_readers(manifest: Manifest, member: Member, encryption: EncryptionPolicy | None) -> bool:
+    """Return whether everyone who can decrypt a new backup can decrypt a base, as far as the configuration shows."""
+    if member.encryption == "none" or encryption is None:
+        return member.encryption == "none" and encryption is None
+    has_passphrase = manifest.key_member is not None
+    return has_passphrase == encryption.has_passphrase and (
+        has_passphrase or sorted(manifest.recipients) == sorted(encryption.recipient_names)
+    )
