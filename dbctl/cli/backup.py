@@ -185,12 +185,14 @@ def show_(
     repository_address: RepositoryAddress = "",
 ) -> int:
     """Show one backup: its files, tables and verification."""
+    from dbctl.services.backup import deltas
     from dbctl.services.backup.repository import BackupDetail
 
     with session.open_app() as app:
         repository = Repository(app, repository_address)
         manifest = select_backup(repository, backup, before, kind)
-        return emit(session, repository.describe(manifest, BackupDetail), app=app)
+        dependents = deltas.find_dependents(repository.manifests()[0]).get(manifest.id, ())
+        return emit(session, repository.describe(manifest, BackupDetail, dependents=dependents), app=app)
 
 
 @Example("backup verify --deep latest", on=EVERYWHERE)

@@ -85,17 +85,24 @@ def prune(
 def delete(
     session: Session,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    with_dependents: Annotated[
+        bool,
+        typer.Option(
+            "--with-dependents", help="Also delete the backups that are stored as differences from them."
+        ),
+    ] = False,
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Delete the named backups, regardless of the retention.
 
-    Refused if a backup is pinned, or a database would have no other valid backup.
+    Refused if a backup is pinned or the base of another one, or a database would have no other valid backup.
     """
     from dbctl.services.backup.retention.prune import DeleteBackups
 
     with session.open_app() as app:
-        return run_change(session, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
+        operation = DeleteBackups(Repository(app, repository), names, with_dependents=with_dependents)
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE)

@@ -115,6 +115,16 @@ class BackupPinnedError(DbctlError, status=Exit.REFUSED):
     remedy = "Nothing was deleted. Remove the pin first with: `backup unpin {id}`"
 
 
+class BackupRequiredError(DbctlError, status=Exit.REFUSED):
+    sentence = "{ids}: the base of {dependents}, which would be lost"
+    remedy = "Nothing was deleted. Delete them together with: `backup delete {ids} --with-dependents`"
+
+
+class BaseMissingError(DbctlError, status=Exit.REFUSED):
+    sentence = "backup {id} requires the base {base}, which {place} lacks"
+    remedy = "Nothing was copied of it. Copy the base, too: `backup copy {base} {id} --to {place}`"
+
+
 class BackupRetainedError(DbctlError, status=Exit.REFUSED):
     sentence = "{place}: backup {id} is {reason}"
     remedy = "Nothing was deleted. Delete it afterwards with: `backup prune`"

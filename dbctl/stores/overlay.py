@@ -1,4 +1,4 @@
-"""A store with one additional, read-only folder at another path."""
+"""A store with one additional, read-only folder at another path, and the folders next to it, which may be its bases."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class OverlayStore:
     def __init__(self, store: Store, folder: str, path: Path) -> None:
         self._store, self._folder = store, folder
         self._extra = DirectoryStore(path.parent, path.name)
+        self._siblings = DirectoryStore(path.parent.parent, path.parent.name)
         self.location = store.location
 
     def list_folders(self) -> Mapping[str, FolderState]:
@@ -81,4 +82,7 @@ class OverlayStore:
         return self._store.lock(purpose, timeout=timeout)
 
     def _resolve(self, folder: str) -> tuple[Store, str]:
-        return (self._extra, SELF) if folder == self._folder else (self._store, folder)
+        if folder == self._folder:
+            return self._extra, SELF
+        is_sibling = self._siblings.read_manifest(folder) is not None
+        return (self._siblings if is_sibling else self._store), folder

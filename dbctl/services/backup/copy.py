@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from dbctl import progress
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupDiffersError,
+    BaseMissingError,
     RepositoryFailedError,
     RepositoryMissingError,
 )
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
+from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
 
 #: Errors of one backup; the copy continues with the next one.
-SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, RepositoryFailedError)
+SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, BaseMissingError, RepositoryFailedError)
 
 
 class CopyFailure(Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ class CopyBackups(BackupOperation):
     """A planned ``backup copy``."""
 
     def __init__(self, source: Repository, destination: Repository, names: Sequence[str]) -> None:
-        """Select the named backups, or all with a readable manifest.
+        """Select the named backups with their bases, or all with a readable manifest.
 
         Raises:
             BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
@@ -123,7 +124,12 @@ class CopyBackups(BackupOperation):
             raise UsageError(detail="--db: only complete backups can be copied; omit it")
         if source.store.location == destination.store.location:
             raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
-        selected, unreadable = (source.find_all(names), {}) if names else source.manifests()
+        known, unreadable = source.manifests()
+        if names:
+            required = deltas.add_bases([manifest.id for manifest in source.find_all(names)], known)
+            selected, unreadable = [manifest for manifest in known if manifest.id in required], {}
+        else:
+            selected = known
         states: Mapping[str, FolderState] = {}
         with suppress(RepositoryMissingError):  # the copy creates it
             states = destination.store.list_folders()
@@ -135,7 +141,10 @@ class CopyBackups(BackupOperation):
     def plan(self) -> Plan:
         """Return the backups to copy; writes nothing."""
         selection = self._selection
-        steps = [f"copy {manifest.id} ({manifest.bytes:,} bytes)" for manifest in selection.missing]
+        steps = [
+            f"copy {manifest.id} ({manifest.bytes:,} bytes)"
+            for manifest in deltas.sort_bases_first(selection.missing)
+        ]
         steps += [
             f"refuse {manifest.id}: {error}"
             for manifest in selection.existing
@@ -146,7 +155,7 @@ class CopyBackups(BackupOperation):
         return self._create_plan(title, steps)
 
     def apply(self, confirmed: str | None = None) -> BackupsCopied:
-        """Copy the backups, newest first; existing ones are compared and never overwritten.
+        """Copy the backups, newest first but after their bases; existing ones are compared and never overwritten.
 
         Raises:
             BusyError: another dbctl process uses the other repository.
@@ -160,7 +169,7 @@ class CopyBackups(BackupOperation):
             selection = _split_selection(
                 [*self._selection.missing, *self._selection.existing], self._selection.unreadable, states
             )
-            pending = list(selection.missing)
+            pending = deltas.sort_bases_first(selection.missing)
             for manifest in selection.existing:
                 try:
                     self._update_existing(manifest)
@@ -175,7 +184,7 @@ class CopyBackups(BackupOperation):
                     # Left by an interrupted copy: a running one would have the lock.
                     if manifest.id in states:
                         store.remove_folder(manifest.id)
-                    if self._copy(manifest):
+                    if self._copy(manifest, present={*existing, *(copy.id for copy in copied)}):
                         copied.append(manifest)
                 except SINGLE_BACKUP_ERRORS as error:
                     failed.append(_failure(manifest.id, error))
@@ -200,13 +209,18 @@ class CopyBackups(BackupOperation):
             raise difference
         verification_record.copy_record(self._source.store, self._repository.store, manifest.id)
 
-    def _copy(self, manifest: Manifest) -> bool:
+    def _copy(self, manifest: Manifest, present: Collection[str]) -> bool:
         """Copy one backup; return False if the source was deleted concurrently.
 
+        ``present``: the backups that the other repository has, and that are the same.
+
         Raises:
+            BaseMissingError: it requires another one.
             BackupCorruptError: it does not match its manifest; the copy was removed.
         """
         source, destination, name = self._source.store, self._repository.store, manifest.id
+        if base := next((base for base in manifest.bases if base not in present), ""):
+            raise BaseMissingError(id=name, base=base, place=destination.location)
         text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:
             return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from dbctl.errors.connection import ClientFailedError, CorruptError
@@ -89,6 +90,25 @@ def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
         for base in manifest.bases:
             dependents.setdefault(base, []).append(manifest.id)
     return dependents
+
+
+def sort_bases_first(manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Return backups in an order in which each one follows its bases, as far as they are among them; otherwise the order is kept."""
+    by_id = {manifest.id: manifest for manifest in manifests}
+    graph = {manifest.id: [base for base in manifest.bases if base in by_id] for manifest in manifests}
+    return [by_id[backup_id] for backup_id in TopologicalSorter(graph).static_order()]
+
+
+def add_bases(ids: Collection[str], manifests: Sequence[Manifest]) -> set[str]:
+    """Return the ids of backups, and those of all backups that they require."""
+    required, by_id = set(ids), {manifest.id: manifest for manifest in manifests}
+    pending = list(ids)
+    while pending:
+        manifest = by_id.get(pending.pop())
+        new = [base for base in (manifest.bases if manifest else ()) if base not in required]
+        required.update(new)
+        pending += new
+    return required
 
 
 def find_damaged_bases(

@@ -60,6 +60,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
     pin: Pin | None = None  #: it is not deleted
+    bases: Sequence[str] = ()  #: the backups from which its files are differences
     note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
 
     def summary(self) -> Row:
@@ -77,6 +78,8 @@ class Backup(Struct, frozen=True, kw_only=True):
 class BackupDetail(Backup, frozen=True, kw_only=True):
     """Result of ``backup show``."""
 
+    dependents: Sequence[str] = ()  #: the backups with files that are differences from its own
+
     def summary(self) -> Row:
         summary: dict[str, object] = {**super().summary(), "path": self.path}
         summary.pop("databases")  # the files contain them
@@ -84,6 +87,8 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
             summary["taken_within"] = self.taken_within
         if self.recipients:
             summary["encrypted for"] = self.recipients
+        if self.dependents:
+            summary["base of"] = self.dependents
         for name, drill in self.drills.items():
             summary[f"drill of {name}"] = drill.at
         summary["files"] = [
@@ -94,6 +99,7 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
                 "tables": len(member.rows),
                 "rows": sum(member.rows.values()),
                 "sha256": member.sha256,
+                **({"base": member.delta.backup} if member.delta else {}),
             }
             for member in self.members
         ]
@@ -334,6 +340,7 @@ class Repository:
             members=manifest.members,
             left_out=manifest.left_out,
             pin=verification.pin,
+            bases=manifest.bases,
             note=_describe_note(manifest, verification, lost),
         )
 
@@ -359,6 +366,7 @@ class Repository:
 
 def _describe_note(manifest: Manifest, verification: Verification, lost: str) -> str:
     origin = [f"adopted: {manifest.origin.path}"] if manifest.origin else []
+    origin += [f"difference from {', '.join(manifest.bases)}"] if manifest.bases else []
     pin = [f"pinned: {verification.pin.reason}"] if verification.pin else []
     return lost or "; ".join([*pin, *origin])
 

@@ -166,7 +166,7 @@ class Source(MemberSource):
         if isinstance(base, Base):
             method = f"as its difference from {base.manifest.id}, or in full if more than half changed"
         elif base:
-            method = f"in full, because {base}, {method}"
+            method = f"{method}, in full: {base}"
         yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
         if self._passwords:
             roles = format_count(len(self._passwords), "role")

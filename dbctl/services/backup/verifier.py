@@ -36,7 +36,7 @@ from dbctl.files.atomic import hash_blocks
 from dbctl.files.temp import run_in_parallel
 from dbctl.model import Finding, Severity
 from dbctl.services.app.app import App
-from dbctl.services.backup import verification_record
+from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
@@ -125,6 +125,7 @@ class BackupVerifier:
         """
         self._app, self._store, self._keys = repository.app, repository.store, keys
         self._deep, self._quick, self._reader = deep, quick, reader
+        self._hashes = dict[tuple[str, str], str]()  #: of files as stored; a base may be that of many backups
 
     def find_problems(self, manifest: Manifest, databases: Sequence[str] = ()) -> Iterator[Finding]:
         """Yield the problems of one backup, or only of its files of ``databases``."""
@@ -156,7 +157,12 @@ class BackupVerifier:
         content_problems = list[tuple[str, str]]()
         try:
             if not self._deep or (member.form != "dump" and member.encryption == "none"):
-                sha256 = hash_blocks(self._store.read(manifest.id, member.file)).sha256
+                sha256 = self._hash(manifest.id, member.file)
+                if member.delta:
+                    target = f"{manifest.app}/{member.database}"
+                    base_manifest, base = deltas.read_base(self._store, member, member.delta, target)
+                    if self._hash(base_manifest.id, base.file) != base.sha256:
+                        yield "base-damaged", f"its base is damaged: {base.file} of {base_manifest.id}"
             else:
                 with ExitStack() as stack:
                     reader = self._reader or stack.enter_context(open_reader(self._store, self._keys))
@@ -170,6 +176,12 @@ class BackupVerifier:
             yield "file-changed", "its SHA-256 does not match the manifest"
         else:
             yield from content_problems
+
+    def _hash(self, folder: str, file: str) -> str:
+        """Return the SHA-256 of a file as stored."""
+        if (folder, file) not in self._hashes:
+            self._hashes[folder, file] = hash_blocks(self._store.read(folder, file)).sha256
+        return self._hashes[folder, file]
 
     def _check_file_and_content(
         self, reader: MemberReader, manifest: Manifest, member: Member

@@ -9,6 +9,7 @@ from functools import partial
 from dbctl.config.model import Retention
 from dbctl.errors.backup import (
     BackupPinnedError,
+    BackupRequiredError,
     BackupRetainedError,
     LastBackupError,
     RepositoryUnreadableError,
@@ -16,8 +17,9 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError
-from dbctl.model import ChangeResult, Effect, Plan, Struct
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import clock
+from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import LATEST, Repository
@@ -125,7 +127,7 @@ class PruneBackups(BackupOperation):
         return self._create_plan(title, steps, destructive=bool(to_delete))
 
     def apply(self, confirmed: str | None = None) -> BackupsPruned:
-        """Delete the backups, oldest first, so that an interruption leaves the newest.
+        """Delete the backups, oldest first but bases last, so that an interruption leaves the newest, and no backup without its base.
 
         Raises:
             PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
@@ -139,7 +141,7 @@ class PruneBackups(BackupOperation):
             self._require_confirmed(confirmed)
             to_delete, retained, exceeded = self._split()
             leftovers, leftover_bytes = self._repository.incomplete(), 0
-            for manifest in reversed(to_delete):
+            for manifest in reversed(deltas.sort_bases_first(to_delete)):
                 store.remove_folder(manifest.id)
             for name in leftovers:
                 leftover_bytes += sum(store.list_files(name).values())
@@ -185,6 +187,13 @@ class PruneBackups(BackupOperation):
                 refusal := self._repository.store.read_protection(manifest.id).refusal
             ):
                 reasons_by_id[manifest.id] = [refusal]
+        dependents = deltas.find_dependents(
+            [manifest for manifest in manifests if manifest.id in deltas.add_bases(reasons_by_id, manifests)]
+        )
+        for base, ids in dependents.items():
+            reasons_by_id.setdefault(base, []).append(
+                f"the base of {format_count(len(ids), 'retained backup')}"
+            )
         to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
         retained = [
             (manifest, reasons_by_id[manifest.id]) for manifest in manifests if manifest.id in reasons_by_id
@@ -202,8 +211,12 @@ class PruneBackups(BackupOperation):
     ) -> Iterator[str]:
         """Remove the reasons of the oldest unprotected backups until the limits are met; yield limits that are not met."""
         limits, store = self._retention, self._repository.store
-        deleted = [manifest for manifest in valid if manifest.id not in {*reasons_by_id, *protections}]
-        freed = sum(manifest.bytes for manifest in deleted)
+
+        def count_freed() -> int:
+            retained = deltas.add_bases({*reasons_by_id, *protections}, manifests)
+            return sum(manifest.bytes for manifest in valid if manifest.id not in retained)
+
+        freed = count_freed()
         used = sum(manifest.bytes for manifest in manifests)
         free = store.free_space() if limits.min_free else None
         excess = {
@@ -215,7 +228,7 @@ class PruneBackups(BackupOperation):
                 return
             if manifest.id in reasons_by_id and manifest.id not in protections:
                 del reasons_by_id[manifest.id]
-                freed += manifest.bytes
+                freed = count_freed()
         for name, excess_bytes in excess.items():
             if excess_bytes > freed:
                 yield f"{name} = {getattr(limits, name)} is not met: the other backups are protected"
@@ -239,14 +252,18 @@ class PruneBackups(BackupOperation):
 class DeleteBackups(BackupOperation):
     """A planned ``backup delete``: it is independent of the retention, and never deletes the last valid backup."""
 
-    def __init__(self, repository: Repository, names: Sequence[str]) -> None:
+    def __init__(
+        self, repository: Repository, names: Sequence[str], *, with_dependents: bool = False
+    ) -> None:
         """Select the backups by their ids, or by the first characters of these.
+
+        ``with_dependents``: also delete the backups that require one of them as their base.
 
         Raises:
             UsageError: ``latest``, which may be another backup than the user expects.
         """
         super().__init__(repository)
-        self._names = names
+        self._names, self._with_dependents = names, with_dependents
         if LATEST in names:
             raise UsageError(
                 detail=f"{LATEST!r} is not a backup id", hint=Remedy("List ids with: `backup list`")
@@ -261,6 +278,7 @@ class DeleteBackups(BackupOperation):
             BackupCorruptError: a manifest cannot be read.
             LastBackupError: no other valid backup of a database would remain.
             BackupPinnedError: a backup is pinned.
+            BackupRequiredError: a backup is the base of others.
             BackupRetainedError: the storage retains a backup.
         """
         steps = [
@@ -279,7 +297,7 @@ class DeleteBackups(BackupOperation):
             PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
             BusyError: another dbctl process uses the repository.
             BackupMissingError, AmbiguousIdError, BackupCorruptError, LastBackupError, BackupPinnedError,
-            BackupRetainedError: as ``plan``.
+            BackupRequiredError, BackupRetainedError: as ``plan``.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
@@ -287,7 +305,7 @@ class DeleteBackups(BackupOperation):
             self._require_confirmed(confirmed)
             selected = self._select()
             retained = self._list_retained()
-            for manifest in selected:
+            for manifest in reversed(deltas.sort_bases_first(selected)):
                 store.remove_folder(manifest.id)
             remarks = list(self._drop_retained(selected))
         return BackupsDeleted(
@@ -324,11 +342,12 @@ class DeleteBackups(BackupOperation):
 
     def _select(self) -> Sequence[Manifest]:
         repository = self._repository
-        selected = repository.find_all(self._names)
+        selected, content = list(repository.find_all(self._names)), repository.read_content()
+        selected += self._find_dependents(selected, content.manifests)
         ids = {manifest.id for manifest in selected}
         remaining = {
             database
-            for manifest in repository.read_content().valid
+            for manifest in content.valid
             if manifest.id not in ids and manifest.kind == "backup"
             for database in manifest.databases
         }
@@ -343,6 +362,22 @@ class DeleteBackups(BackupOperation):
             if refusal := repository.store.read_protection(manifest.id).refusal:
                 raise BackupRetainedError(place=repository.store.location, id=manifest.id, reason=refusal)
         return selected
+
+    def _find_dependents(
+        self, selected: Sequence[Manifest], manifests: Sequence[Manifest]
+    ) -> Sequence[Manifest]:
+        """Return the other backups that require one of the selected ones, also by way of others; raises if they must not be deleted."""
+        ids = {manifest.id for manifest in selected}
+        dependents = [
+            manifest
+            for manifest in manifests
+            if manifest.id not in ids and deltas.add_bases([manifest.id], manifests) & ids
+        ]
+        if dependents and not self._with_dependents:
+            raise BackupRequiredError(
+                ids=", ".join(sorted(ids)), dependents=", ".join(manifest.id for manifest in dependents)
+            )
+        return dependents
 
 
 def _find_protections(records: Mapping[str, Verification]) -> dict[str, str]:
