@@ -762,7 +762,7 @@ _dbctl() {
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;
         'backup') children='create list show verify copy status drill prune delete pin unpin adopt'; flags='' ;;
-        'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --full --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;
@@ -770,7 +770,7 @@ _dbctl() {
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
-        'backup delete') children=''; flags='--repository --dry-run -n' ;;
+        'backup delete') children=''; flags='--with-dependents --repository --dry-run -n' ;;
         'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;
         'backup unpin') children=''; flags='--repository --dry-run -n' ;;
         'backup adopt') children=''; flags='--at --repository --dry-run -n' ;;

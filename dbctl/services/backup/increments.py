@@ -116,6 +116,8 @@ class Increments:
             yield f"{manifest.id} is damaged: {damage}"
         if rdiff.find_program() is None:
             yield f"{rdiff.PROGRAM} is not installed (package {rdiff.PACKAGE})"
+        if self._folder is None:
+            yield "this machine has no directory for state, which would have the signature of its base"
 
     def store(self, writer: BackupWriter, content: NewContent, progress: Progress) -> Member:
         """Store the content of a database as the difference from its base, otherwise in full; return its member."""

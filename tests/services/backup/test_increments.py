@@ -1,0 +1,72 @@
+"""Incremental backups: members as differences from a base, on each engine, and everything that reads or deletes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.services import larder_app
+
+#: Rows that make a change small.
+ROWS = 3000
+
+
+@pytest.fixture(params=larder_app.KINDS)
+def pantry(request, tmp_path, monkeypatch):
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        app.run("create table much (id int primary key, text varchar(200))")
+        values = ", ".join(f"({number}, '{number * 7919:0150}')" for number in range(ROWS))
+        app.run(f"insert into much values {values}")
+        make_incremental(app.folder, monkeypatch)
+        yield app
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Provide the app on SQLite."""
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as app:
+        app.run("create table much (id int primary key, text varchar(200))")
+        values = ", ".join(f"({number}, '{number * 7919:0150}')" for number in range(ROWS))
+        app.run(f"insert into much values {values}")
+        make_incremental(app.folder, monkeypatch)
+        yield app
+
+
+def make_incremental(folder, monkeypatch, *lines):
+    configure(folder, "incremental = true", *lines)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
+
+
+def configure(folder, *lines):
+    with (folder / "dbctl.toml").open("a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def change(app, number=1):
+    app.run(f"update much set text = 'changed {number}' where id = {number}")
+
+
+def create(answer, *options, status=0):
+    return answer("backup", "create", *options, status=status)["data"]
+
+
+def read_delta(backup):
+    return backup["members"][0]["delta"]
+
+
+def test_small_change_is_stored_as_difference_and_restored(answer, pantry):
+    base = create(answer)
+    assert read_delta(base) is None
+    contents = {base["id"]: pantry.content()}
+    for number in (1, 2):
+        change(pantry, number)
+        backup = create(answer)
+        contents[backup["id"]] = pantry.content()
+        assert read_delta(backup)["backup"] == base["id"]
+        assert read_delta(backup)["applied"]
+        assert backup["bytes"] < base["bytes"] / 4
+    answer("backup", "verify", "--deep")
+    for name, content in contents.items():
+        answer("backup", "drill", name)
+        answer("restore", "apply", name, "--yes")
+        assert pantry.content() == content
