@@ -21,10 +21,11 @@ from dbctl.files.atomic import mark_in_use
 
 
 @contextmanager
-def folder(parent: Path, prefix: str) -> Iterator[Path]:
+def folder(parent: Path, prefix: str, *, name: str = "") -> Iterator[Path]:
     """Create a private folder below ``parent``, and delete it at the end.
 
-    Folders of killed dbctl processes are also deleted: a folder is locked while it is in use.
+    Folders of killed dbctl processes are also deleted: a folder is locked while it is in use. Its name begins with ``prefix``, and is
+    ``name`` unless that is empty.
 
     Raises:
         OSError: the folder cannot be created.
@@ -34,7 +35,7 @@ def folder(parent: Path, prefix: str) -> Iterator[Path]:
     with ExitStack() as stack:
         # A signal between creating the folder and recording that would leave the folder behind.
         with signals.defer_signals():
-            path, lock = _create(parent, prefix)
+            path, lock = _create(parent, prefix, name)
             stack.callback(_remove, path, lock)
         signals.raise_if_interrupted()
         yield path
@@ -59,10 +60,14 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
                 os.close(descriptor)
 
 
-def _create(parent: Path, prefix: str) -> tuple[Path, int]:
+def _create(parent: Path, prefix: str, name: str) -> tuple[Path, int]:
     """Create a folder and lock it; return it with the locked descriptor."""
     while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))  # mode 0700
+        if name:
+            path = parent / name
+            path.mkdir(mode=0o700)
+        else:
+            path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         with suppress(FileNotFoundError):  # another dbctl process deleted it before it was locked
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:

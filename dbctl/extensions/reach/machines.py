@@ -103,8 +103,6 @@ class Machine:
     """This machine."""
 
     place = "this machine"
-    #: the program that ends the connection of this process, if it has one
-    closing_words: Sequence[str] = ()
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
         """Return the program that runs ``argv`` on the machine, with the same input and output."""
@@ -125,6 +123,11 @@ class Machine:
     def describe_relay(self, host: str, port: int) -> str:
         """Return the command line by which a person opens a connection from the machine to an address."""
         return shlex.join(["nc", "-v", host, str(port)])
+
+    def close_words(self, folder: Path) -> Sequence[str]:
+        """Return the program that ends the connection of this process, whose folder was renamed to ``folder``; empty: it has none."""
+        del folder
+        return ()
 
     def open(self, target: str) -> None:
         """Prepare ``wrap`` and ``build_relay``; it may be repeated."""
@@ -188,7 +191,9 @@ class SshMachine(Machine):
         self._own_words = [*self._words, "-S", str(self._socket)]
         #: whether the connection is one of this process, and not one that the user's ssh keeps open (``ControlMaster``); None: not opened
         self._is_own: bool | None = None
-        self.closing_words = [*self._own_words, "-O", "exit", self._destination]
+
+    def close_words(self, folder: Path) -> Sequence[str]:
+        return [*self._own_words, "-S", str(folder / self._socket.name), "-O", "exit", self._destination]
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
         return [*self._words, self._destination, "--", shlex.join(argv)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -29,12 +30,14 @@ PREFIX = "dbctl-route-"
 LOOPBACK = "127.0.0.1"
 #: Bytes of the path of a folder in which the sockets of a route, and the temporary one of ssh, have paths that the system accepts.
 LONGEST_FOLDER = 52
-#: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets.
-#: PATH may be that of a service, which does not name the folder of rm.
+#: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets. It renames the
+#: folder first: an ssh that is still opening the connection then cannot create its socket, and ends; and no other dbctl deletes the folder
+#: before the connection has ended. PATH may be that of a service, which does not name the folder of rm.
 _CLEANER = """trap '' INT TERM HUP
 PATH=$PATH:/usr/bin:/bin
 read -r _
-folder=$1; shift
+mv -- "$1" "$2"
+folder=$2; shift 2
 [ $# = 0 ] || "$@" > /dev/null 2>&1
 rm -rf -- "$folder" """
 
@@ -54,13 +57,12 @@ class Route:
         hosts = [part.removeprefix("ssh:") for part in parts if part.startswith("ssh:")]
         with ExitStack() as stack:
             parent = _runtime_folder()
+            self._folder = _choose_path(parent, PREFIX)
+            self.machine = SshMachine(hosts, self._folder) if hosts else Machine()
             try:
-                self._folder = stack.enter_context(temp.folder(parent, PREFIX))
+                stack.enter_context(_open_folder(self._folder, PREFIX, self.machine))
             except OSError as error:
                 raise self._create_error(target, parent, error) from error
-            self.machine = SshMachine(hosts, self._folder) if hosts else Machine()
-            # At once: a process that is killed before leaves the folder.
-            stack.enter_context(_start_cleaner(self._folder, self.machine.closing_words))
             self.machine.open(target)
             self._stack = stack.pop_all()  # never closed: the route is open until the process ends
         self._container_part = "" if len(parts) == len(hosts) else parts[-1]
@@ -79,9 +81,9 @@ class Route:
             path = url.path
             if self._container_part:
                 path = locate(self.machine, self._container_part, url, target)
-            with report_file_errors(Path(tempfile.gettempdir())):
-                folder = self._stack.enter_context(temp.folder(Path(tempfile.gettempdir()), SNAPSHOT_PREFIX))
-            self._stack.enter_context(_start_cleaner(folder, ()))
+            folder = _choose_path(Path(tempfile.gettempdir()), SNAPSHOT_PREFIX)
+            with report_file_errors(folder.parent):
+                self._stack.enter_context(_open_folder(folder, SNAPSHOT_PREFIX, Machine()))
             facts = {"target": target, "part": self._via}
             self._copies[url.path] = copy_file(self.machine, path, folder, facts, timeout=timeout)
         return self._copies[url.path]
@@ -214,11 +216,30 @@ def _is_usable(folder: Path) -> bool:
     return folder.is_absolute() and is_short and is_safe and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _start_cleaner(folder: Path, closing_words: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - a script of this module
-        ["/bin/sh", "-c", _CLEANER, "dbctl-route", str(folder), *closing_words],
+def _choose_path(parent: Path, prefix: str) -> Path:
+    return parent / f"{prefix}{secrets.token_urlsafe(6)}"
+
+
+@contextmanager
+def _open_folder(folder: Path, prefix: str, machine: Machine) -> Iterator[None]:
+    """Create a private folder, and at the end of the process, also by SIGKILL, end the connection of a machine and delete the folder.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    # The name is that of no folder of another process that deletes abandoned ones.
+    closed = folder.with_name(f".{folder.name}")
+    words = ["/bin/sh", "-c", _CLEANER, "dbctl-route", str(folder), str(closed), *machine.close_words(closed)]
+    # Before the folder exists, which a process that is killed in between would leave.
+    cleaner = subprocess.Popen(  # noqa: S603 - a script of this module
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    with cleaner, temp.folder(folder.parent, prefix, name=folder.name):
+        try:
+            yield
+        finally:
+            cleaner.communicate()  # the connection ends before the lock of the folder

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from dbctl.url import DEFAULT_PORTS
 from tests import relay, servers
-from tests.extensions.reach.processes import find_ssh, wait_until
+from tests.extensions.reach.processes import find_ssh, wait_until, wait_until_empty
 from tests.extensions.reach.test_faults import shared_connection
 from tests.extensions.reach.test_ssh import reached
 
@@ -33,9 +33,8 @@ MANY = {
     "mysql": "create table much as select seq, concat(sha2(rand(), 512), repeat(sha2(rand(), 512), 8)) from seq_1_to_60000",
 }
 SLEEPS = {"postgresql": "select pg_sleep(30)", "mysql": "select sleep(30)"}
-#: A trigger that delays each commit of a change.
-SLOW_COMMIT = """create function wait() returns trigger language plpgsql as $$begin perform pg_sleep(3); return null; end$$;
-create constraint trigger slow after update on t deferrable initially deferred for each row execute function wait()"""
+#: What a client sends last in a change.
+COMMITS = {"postgresql": b"commit\0", "mysql": b"\x03commit"}
 
 
 def connect(url):
@@ -104,9 +103,14 @@ def count_sleeping(url):
 
 
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
-def test_lost_route_during_a_dump_leaves_no_backup(start, dbctl, ssh_hosts, runtime, url, lose, tmp_path):
+@pytest.mark.parametrize(
+    "via", ["ssh:bastion", pytest.param("ssh:bastion ssh:inner", marks=pytest.mark.slow)]
+)
+def test_lost_route_during_a_dump_leaves_no_backup(
+    start, dbctl, ssh_hosts, runtime, url, via, lose, tmp_path
+):
     (tmp_path / "dbctl.toml").write_text(
-        f'[apps.shop]\nprofile = "plain"\nvia = "ssh:bastion"\ndatabases = "{reached(url, "")}"\n'
+        f'[apps.shop]\nprofile = "plain"\nvia = "{via}"\ndatabases = "{reached(url, "")}"\n'
         'backup.repository = "backups"\n'
     )
     run(url, MANY[url.engine])
@@ -115,6 +119,7 @@ def test_lost_route_during_a_dump_leaves_no_backup(start, dbctl, ssh_hosts, runt
     lose(ssh_hosts, runtime)
     status, error, _ = wait()
     assert (status, error["code"]) == (10, "route-lost"), error
+    assert f"the connection to {via.rpartition(':')[2]} was lost" in error["message"]
     assert not list((tmp_path / "backups").rglob("*.json"))
     assert json.loads(dbctl("backup", "list", "-o", "json").stdout)["data"]["items"] == []
 
@@ -134,14 +139,16 @@ def test_lost_route_during_a_transaction_changes_nothing(start, ssh_hosts, runti
     assert run(url, "select name from t where id = 1") == [("one",)]
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_lost_route_during_a_commit_leaves_it_in_doubt(start, ssh_hosts, runtime, url):
-    run(url, SLOW_COMMIT)
-    wait = start("data", "set", "t", "1", "name=uno", "--url", reached(url, "ssh:bastion"), "--yes")
-    wait_until(lambda: run(url, *count_sleeping(url)) != [(0,)])
-    kill_connections(ssh_hosts, runtime)
-    _, error, _ = wait()
-    assert error["code"] == "commit-in-doubt", error
+@pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
+def test_commit_whose_answer_is_lost_is_in_doubt(start, ssh_hosts, runtime, url, lose):
+    with relay.open_relay("127.0.0.1", url.port or DEFAULT_PORTS[url.engine]) as silent:
+        silent.silence_trigger = COMMITS[url.engine]
+        address = reached(structs.replace(url, port=silent.port), "ssh:bastion")
+        wait = start("data", "set", "t", "1", "name=uno", "--url", address, "--yes")
+        wait_until(lambda: run(url, "select name from t where id = 1") == [("uno",)])
+        lose(ssh_hosts, runtime)
+        status, error, _ = wait()
+    assert (status, error["code"]) == (1, "commit-in-doubt"), error
     assert "the connection to bastion was lost" in error["message"]
 
 
@@ -165,3 +172,26 @@ def test_timeout_waits_for_a_server_that_starts(start, ssh_hosts, url, share):
         with relay.open_relay("127.0.0.1", url.port or DEFAULT_PORTS[url.engine], listening_port=port):
             status, error, errors = wait()
     assert (status, error) == (0, None), errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_killed_dbctl_ends_an_ssh_that_is_still_connecting(start_dbctl, ssh_hosts, runtime, url, tmp_path):
+    opened, ended = tmp_path / "opened", tmp_path / "ended"
+    (tmp_path / "plain").write_text(ssh_hosts.config.read_text())
+    wait = f"touch {opened}; until [ -e {ended} ]; do sleep 0.02; done"
+    connect = f"ssh -F {tmp_path / 'plain'} -W 127.0.0.1:{ssh_hosts.bastion.port} inner"
+    ssh_hosts.config.write_text(
+        f'ProxyCommand sh -c "{wait}; exec {connect}"\n{ssh_hosts.config.read_text()}'
+    )
+    # The connection is opened while its end, which came too early, is not yet over.
+    client = ssh_hosts.programs / "ssh"
+    client.write_text(
+        f"{client.read_text().replace('exec ', '')}status=$?\n"
+        f'case "$*" in *"-O exit"*) touch {ended}; sleep 3;; esac; exit $status\n'
+    )
+    process = start_dbctl("data", "rows", "t", "--url", reached(url, "ssh:bastion"))
+    wait_until(opened.exists)
+    process.kill()
+    wait_until_empty(runtime)
+    wait_until(lambda: not find_ssh(runtime))
