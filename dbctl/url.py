@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.errors.usage import UrlInvalidError
+from dbctl.errors.usage import RouteInvalidError, UrlInvalidError
 from dbctl.model import Secret, Struct
 
 
@@ -63,7 +63,7 @@ PLACEHOLDER = "*"
 VIA = "via"
 #: The kinds of a part of a route, in ``KIND:NAME``, with what its name is. A part of a kind other than ssh is the last one.
 ROUTE_PARTS: Mapping[str, str] = {
-    "ssh": "HOST",
+    "ssh": "[USER@]HOST[:PORT]",
     "docker": "CONTAINER",
     "podman": "CONTAINER",
     "compose": "[PROJECT/]SERVICE",
@@ -72,12 +72,14 @@ ROUTE_PARTS: Mapping[str, str] = {
 #: A name in a route is an argument of a program, so it begins with no hyphen.
 _NAME = r"[\w*\[][\w.@:*=\[\]+-]*"
 _ROUTE_PATTERNS: Mapping[str, str] = {
-    "ssh": _NAME,
+    "ssh": r"([\w*][\w.@*=+-]*@)?([\w*][\w.*=+-]*|\[[\w:.%]+\])(:(?P<port>\d+))?",
     "docker": _NAME,
     "podman": _NAME,
     "compose": f"({_NAME}/)?{_NAME}",
     "kubernetes": f"{_NAME}/{_NAME}(/{_NAME})?",
 }
+#: The longest name in a route, which is an argument of a program, and the characters of a wrong part in a message.
+_LONGEST_NAME, _LONGEST_SHOWN = 512, 60
 #: The host of a database, as the end of a route sees it.
 _LOOPBACK = "127.0.0.1"
 _ENDPOINT = (
@@ -140,7 +142,7 @@ class Url(Struct, frozen=True, kw_only=True):
         if self.is_folder:
             return f"{self.engine}:{self.path}"
         entry = find_engine(self.engine)
-        route = f"?{VIA}={self.via.replace(' ', '+').replace('@', '%40')}" if self.via else ""
+        route = f"?{VIA}={encode_route(self.via)}" if self.via else ""
         if entry is None or entry.kind != "server":
             return f"{self.engine}:{self.path}{route}" if route else self.path
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
@@ -229,13 +231,25 @@ def check_route(text: str) -> str:
         form = ROUTE_PARTS.get(kind)
         if form is None:
             forms = ", ".join(map(":".join, ROUTE_PARTS.items()))
-            raise UrlInvalidError(reason=f"{VIA} has the part {part!r}; write {forms}")
-        if not re.fullmatch(f"(?a){_ROUTE_PATTERNS[kind]}", name):
-            raise UrlInvalidError(reason=f"{VIA} has the part {part!r}; write {kind}:{form}")
+            raise RouteInvalidError(reason=f"{VIA} has the part {part[:_LONGEST_SHOWN]!r}; write {forms}")
+        match = re.fullmatch(f"(?a){_ROUTE_PATTERNS[kind]}", name)
+        if match is None or len(name) > _LONGEST_NAME:
+            raise RouteInvalidError(
+                reason=f"{VIA} has the part {part[:_LONGEST_SHOWN]!r}; write {kind}:{form}"
+            )
+        if kind == "ssh" and match["port"] and not 0 < int(match["port"]) <= HIGHEST_PORT:
+            raise RouteInvalidError(reason=f"{part}: the port must be a number from 1 to {HIGHEST_PORT}")
     kinds = [part.partition(":")[0] for part in parts]
     if not all(kind == "ssh" for kind in kinds[:-1]):
-        raise UrlInvalidError(reason=f"only the last part of {VIA} can be a container")
+        raise RouteInvalidError(reason=f"only the last part of {VIA} can be a container")
     return " ".join(parts)
+
+
+def encode_route(via: str) -> str:
+    """Return a route as part of an address."""
+    for sign, text in {"%": "%25", "+": "%2B", " ": "+", "@": "%40"}.items():
+        via = via.replace(sign, text)
+    return via
 
 
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
@@ -288,7 +302,7 @@ def _parse_bucket(engine: str, address: str) -> Url:
 def _parse_server(engine: str, address: str) -> Url:
     login, separator, location = address.rpartition("@")
     if separator and f"{VIA}=" in login.partition("?")[2]:
-        raise UrlInvalidError(reason=f"{VIA} contains @; write %40 for it")
+        raise RouteInvalidError(reason=f"{VIA} contains @")
     if separator and any(sign in login for sign in "/#?"):
         raise UrlInvalidError(reason="it contains a /, # or ? before the last @")
     user, has_password, password = login.partition(":")

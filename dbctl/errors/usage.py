@@ -115,6 +115,14 @@ class UrlInvalidError(DbctlError, status=Exit.USAGE):
     remedy = "Write a path, sqlite:///PATH, or SCHEME://USER:PASSWORD@HOST:PORT/NAME; percent-encode /, #, ? and @ in a password."
 
 
+class RouteInvalidError(UrlInvalidError):
+    sentence = "invalid route: {reason}"
+    remedy = (
+        "A route is ssh:HOST, docker:CONTAINER, or ssh:HOST docker:CONTAINER. In an address, + joins its parts, %40 stands for @,"
+        " and an IPv6 address is in brackets: ?via=ssh:USER%40HOST+docker:CONTAINER"
+    )
+
+
 class NotSupportedError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{feature} is not supported by {subject}", "{hint}"
 

@@ -14,6 +14,7 @@ from dbctl.extensions.reach.machines import choose_reason
 from dbctl.extensions.reach.routes import ROUTES
 from dbctl.files import limited_program
 from dbctl.services.setup.containers import ContainerFacts
+from dbctl.url import encode_route
 
 #: What cannot be opened, in messages.
 TARGET = "the database"
@@ -28,7 +29,7 @@ def describe_containers(via: str, *, with_neighbors: bool = False) -> Sequence[C
     """
     end = ROUTES.find_end(via, TARGET)
     if not isinstance(end, Container):
-        hint = f"Pass the address of a database that it reaches, such as postgresql://USER@HOST/NAME?via={via.replace(' ', '+')}"
+        hint = f"Pass the address of a database that it reaches, such as postgresql://USER@HOST/NAME?via={encode_route(via)}"
         raise UsageError(detail=f"{via} ends at a machine, and not in a container", hint=hint)
     program = end.command[0]
     if program == "kubectl":

@@ -17,7 +17,7 @@ from dbctl.profiles.model.profile import Profile
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace, list_urls
 from dbctl.services.setup.images import FILE_SUFFIX, Login, find_engine, read_login, write_address
-from dbctl.url import DEFAULT_PORTS, ROUTE_PARTS, Url, parse_url
+from dbctl.url import DEFAULT_PORTS, ROUTE_PARTS, Url, encode_route, parse_url
 
 #: The host of a server, as its own container sees it.
 LOOPBACK = "127.0.0.1"
@@ -141,7 +141,7 @@ def _build_address(
     """
     engine, login = str(container.engine), _read_login(container)
     if not (login.database or database):
-        address = f"{engine}://{login.user}@{LOOPBACK}/NAME?via={container.via}"
+        address = f"{engine}://{login.user}@{LOOPBACK}/NAME?via={encode_route(container.via)}"
         detail = f"{container.via}: its variables name no database"
         raise UsageError(detail=detail, hint=f"Pass its address: {address}")
     login = login._replace(database=database or login.database)

@@ -294,7 +294,7 @@ def test_hostile_variables_are_only_values(init, podman, tmp_path):
     ("place", "status"), [("ssh:bastion", 2), ("docker:a b", 2), ("docker:none", 10), ("compose:none/db", 10)]
 )
 def test_route_without_a_container_is_refused(init, podman, ssh_hosts, tmp_path, place, status):
-    assert init(place, status=status)["error"]["code"] in ("usage", "url-invalid", "container-missing")
+    assert init(place, status=status)["error"]["code"] in ("usage", "route-invalid", "container-missing")
     assert not (tmp_path / "dbctl.toml").exists()
 
 
