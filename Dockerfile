@@ -13,7 +13,7 @@ LABEL org.opencontainers.image.title="dbctl" \
 # The distribution removes old versions of packages, so that pinned versions would soon fail.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates postgresql-common mariadb-client \
+    && apt-get install --yes --no-install-recommends ca-certificates postgresql-common mariadb-client rdiff \
     && /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y \
     && apt-get install --yes --no-install-recommends postgresql-client-17 postgresql-client-18 \
     && rm -rf /var/lib/apt/lists/* \

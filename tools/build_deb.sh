@@ -32,7 +32,7 @@ Architecture: $architecture
 Maintainer: The dbctl authors <dbctl@users.noreply.github.com>
 Installed-Size: $(du -sk "$staging/opt" | cut -f1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1)))
-Recommends: mariadb-client, postgresql-client
+Recommends: mariadb-client, postgresql-client, rdiff
 Section: database
 Priority: optional
 Homepage: https://github.com/dbctl/dbctl

@@ -41,7 +41,9 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     created_at: datetime | None
     age: timedelta | None
     bytes: int | None  #: in the newest backup
-    growth_bytes: int | None  #: compared with the backup before; None without one
+    growth_bytes: (
+        int | None
+    )  #: compared with the backup before; None without one, or if only one of the two is a difference
     verified_at: datetime | None  #: last complete verification of the newest backup
     drilled_at: datetime | None  #: last drill of any backup
     drilled_backup: str | None  #: the backup of that drill
@@ -325,10 +327,11 @@ def _read_database_status(
         if omission:
             due["create"] = f"the newest backup {omission}"
         shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
-    sizes = [
-        sum(member.bytes for member in manifest.members if member.database == name)
-        for manifest, _ in valid[:2]
+    members = [
+        [member for member in manifest.members if member.database == name] for manifest, _ in valid[:2]
     ]
+    sizes = [sum(member.bytes for member in files) for files in members]
+    is_comparable = len({any(member.delta for member in files) for files in members}) == 1
     return DatabaseBackups(
         app=app.name,
         database=name,
@@ -337,7 +340,7 @@ def _read_database_status(
         created_at=newest.created_at if newest else None,
         age=max(current_time - newest.created_at, timedelta()) if newest else None,
         bytes=sizes[0] if newest else None,
-        growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 else None,
+        growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 and is_comparable else None,
         verified_at=verified[newest.id] if newest else None,
         drilled_at=drill.at if drill else None,
         drilled_backup=last_drilled,

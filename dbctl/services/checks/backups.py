@@ -8,11 +8,12 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import secrets
+from dbctl.config import environment, secrets
 from dbctl.errors.backup import RepositoryNotConfiguredError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.usage import KeyMissingError
+from dbctl.files import rdiff
 from dbctl.model import Finding, Secret
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
@@ -58,6 +59,22 @@ def check_runs(subject: Subject) -> Iterator[Finding]:
     """Yield commands that fail again and again, or were interrupted."""
     for problem in find_problems(locate_journal(subject.selection), subject.target, backup_config=None):
         yield subject.finding("warning", f"run-{problem.kind}", problem.message, problem.hint)
+
+
+@check("increments-unavailable", "app", Needs.NOTHING)
+def check_increments(subject: Subject) -> Iterator[Finding]:
+    """Yield why this machine stores databases in full, although the configuration requests differences."""
+    app = subject.app
+    if not (app.configured.backup and app.configured.backup.incremental):
+        return
+    if rdiff.find_program() is None:
+        message = (
+            f"{rdiff.PROGRAM} is not installed, so every backup is full, and no difference can be restored"
+        )
+        yield _warn(app, "increments-unavailable", message, f"Install the package {rdiff.PACKAGE}.")
+    if environment.app_state_folder(app.configured) is None:
+        message = "there is no directory for state, so every backup is full"
+        yield _warn(app, "increments-unavailable", message, "Set DBCTL_STATE, or a home directory.")
 
 
 IDENTITY_HINT = "Without it, this machine cannot decrypt backups; --identity FILE names another file."

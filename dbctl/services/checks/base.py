@@ -39,7 +39,7 @@ SETS: Mapping[SetName, Sequence[str]] = {
         "deployment:check_indexes", "disk_space:check_storage", "deployment:check_migrations", "deployment:check_roles",
         "deployment:check_known_login", "known_problems:check_known_problems", "stored_rows:STORED_ROWS_BRIEF",
         "deployment:INTERRUPTED", "deployment:HOOKS_LEFT", "deployment:HOOKS_UNUSABLE", "deployment:LEFTOVERS", "deployment:REPLICA",
-        "backups:check_backups", "backups:check_runs", "backups:check_encryption", "deployment:check_scratch",
+        "backups:check_backups", "backups:check_runs", "backups:check_encryption", "backups:check_increments", "deployment:check_scratch",
         "deployment:check_cleanup", "proofs:check_proofs",
     ),
     "configuration": ("files:check_configuration",),

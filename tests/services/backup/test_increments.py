@@ -70,3 +70,33 @@ def test_small_change_is_stored_as_difference_and_restored(answer, pantry):
         answer("backup", "drill", name)
         answer("restore", "apply", name, "--yes")
         assert pantry.content() == content
+
+
+def test_growth_compares_backups_of_the_same_kind(answer, small):
+    create(answer)
+    change(small)
+    create(answer)
+    assert read_growth(answer) is None
+    change(small, 2)
+    create(answer)
+    assert abs(read_growth(answer)) < 1000
+
+
+def read_growth(answer):
+    (database,) = answer("backup", "status")["data"]["databases"]
+    return database["growth_bytes"]
+
+
+def test_doctor_names_the_missing_program_and_the_missing_directory(answer, small, monkeypatch, tmp_path):
+    assert "increments-unavailable" not in list_codes(answer)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "increments-unavailable" in list_codes(answer)
+    assert read_delta(create(answer)) is None
+    monkeypatch.undo()
+    monkeypatch.chdir(small.folder)
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    assert "increments-unavailable" in list_codes(answer)
+
+
+def list_codes(answer):
+    return [finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]]
