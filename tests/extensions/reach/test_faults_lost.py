@@ -140,6 +140,25 @@ def test_lost_route_during_a_transaction_changes_nothing(start, ssh_hosts, runti
 
 
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
+def test_lost_route_during_a_migration_is_reported(start, ssh_hosts, runtime, url, lose, tmp_path):
+    run(url, "drop table t")
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "001_slow.sql").write_text(f"create table first (id integer);\n{SLEEPS[url.engine]};\n")
+    words = "migrate", "up", "--migrations", str(folder), "--no-backup", "--url"
+    wait = start(*words, reached(url, "ssh:bastion"))
+    wait_until(lambda: run(url, *count_sleeping(url)) != [(0,)])
+    lose(ssh_hosts, runtime)
+    status, error, _ = wait()
+    if url.engine == "postgresql":
+        assert (status, error["code"]) == (10, "route-lost"), error
+    else:
+        assert (status, error["code"]) == (1, "migration-partial"), error
+        assert "statement 1 of 2 ran" in error["hint"]
+    assert "the connection to bastion was lost" in error["message"]
+
+
+@pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
 def test_commit_whose_answer_is_lost_is_in_doubt(start, ssh_hosts, runtime, url, lose):
     with relay.open_relay("127.0.0.1", url.port or DEFAULT_PORTS[url.engine]) as silent:
         silent.silence_trigger = COMMITS[url.engine]

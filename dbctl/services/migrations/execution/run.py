@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.connection import IN_DOUBT
+from dbctl.errors.connection import IN_DOUBT, UnreachableError
 from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInDoubtError,
@@ -50,14 +50,18 @@ def run_plans(
         MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
         MigrationInDoubtError: the commit was not confirmed; it is unknown whether the migration was applied.
     """
-    completed, names = list[CompletedMigration](), list(done_names)
+    completed, names, is_lost = list[CompletedMigration](), list(done_names), False
     try:
         for index, plan in enumerate(plans):
             if migration := _run_plan(session, plan, names, plans[index + 1 :]):
                 completed.append(migration)
                 names.append(plan.file.name)
+    except DbctlError as error:
+        is_lost = any(isinstance(failure, UnreachableError) for failure in (error, error.__cause__))
+        raise
     finally:
-        journal.drop_if_empty(session.db)
+        if not is_lost:  # otherwise the next run drops it
+            journal.drop_if_empty(session.db)
     return completed
 
 
