@@ -147,6 +147,7 @@ def open_container_pantry(container: Container, folder: Path):
     url = locate(container)
     if url.engine == "mysql":
         with servers.mysql_connection(url) as connection, connection.cursor() as cursor:
+            cursor.execute(f"alter database `{url.path}` character set utf8mb4")
             larder_app.fill_mysql(cursor)
             connection.commit()
         return larder_app.MySQLPantry(folder, url)
