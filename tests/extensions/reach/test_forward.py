@@ -417,3 +417,20 @@ def test_terminal_is_that_of_the_command(dbctl, machine, tmp_path):
     assert terminal.exitstatus == 130
     assert ("demo",) in machine.read(LOGINS)
     wait_until_empty(machine.temporary)
+
+
+@pytest.mark.slow
+def test_folder_of_lancedb_is_changed_there(remote, machine, tmp_path):
+    lancedb = pytest.importorskip("lancedb")
+    folder = machine.data / "vectors"
+    table = lancedb.connect(folder).create_table("items", [{"id": 0, "vector": [1.0, 0.0]}])
+    table.add([{"id": 1, "vector": [0.0, 1.0]}])  # a second file of rows, which optimize joins with the first
+    version = table.version
+    (tmp_path / "vectors.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "vectors"\ntitle = "Vectors"\n[databases.main]\nengines = ["lancedb"]\n'
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.search]\nprofile = "vectors.toml"\nvia = "ssh:bastion"\ndatabases = "{folder}"\n'
+    )
+    remote("maintain", "optimize", "--yes")
+    assert lancedb.connect(folder).open_table("items").version > version
