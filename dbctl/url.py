@@ -189,6 +189,10 @@ def parse_url(text: str) -> Url:
         engine = find_scheme(scheme.lower()) if separator else ""
         entry = find_engine(engine) if engine else None
         if entry is None:
+            if scheme in ROUTE_PARTS:
+                raise RouteInvalidError(
+                    reason=f"it names no database; write SCHEME://USER@HOST/NAME?{VIA}=ROUTE"
+                )
             if is_foreign_address(text):
                 raise UrlInvalidError(reason=f"{_list_schemes()}; write ./ before a file name with a colon")
             return Url(engine=PATH_ENGINE, path=text, has_no_scheme=True)

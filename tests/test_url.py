@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl import url as urls
 from dbctl.errors.base import DbctlError
-from dbctl.errors.usage import UrlInvalidError
+from dbctl.errors.usage import RouteInvalidError, UrlInvalidError
 from dbctl.url import parse_url
 
 MARKED = "hunter2-marked"
@@ -42,7 +42,7 @@ def test_file_is_identified_by_path_or_url(text, path):
 
 @pytest.mark.parametrize(
     "text",
-    ["rclone:x:y", "user@nas:backups", "nas.example:/srv", "sftp:x", "docker:db", "odd:name.db", "s4:b"],
+    ["rclone:x:y", "user@nas:backups", "nas.example:/srv", "sftp:x", "rsync:db", "odd:name.db", "s4:b"],
 )
 def test_address_of_another_program_is_no_path(text):
     with pytest.raises(UrlInvalidError, match=r"unknown scheme.*write \./"):
@@ -181,6 +181,12 @@ def test_route(text, host, via, shown):
 def test_unencoded_sign_of_a_route_is_named():
     with pytest.raises(UrlInvalidError, match="via contains @"):
         parse_url("postgresql://ann:pw@db/shop?via=ssh:me@bastion")
+
+
+@pytest.mark.parametrize("text", ["docker:shop-db", "ssh:bastion docker:shop-db"])
+def test_route_without_a_database_is_no_address(text):
+    with pytest.raises(RouteInvalidError, match="names no database"):
+        parse_url(text)
 
 
 @pytest.mark.parametrize(
