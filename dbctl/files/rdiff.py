@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbctl.errors.connection import ClientFailedError, ClientMissingError
+from dbctl.errors.connection import ClientFailedError, ClientMissingError, CorruptError
 from dbctl.files.subprocesses import BLOCK, ProgramWatch, run_program
 
 #: The name of the program, of its Debian package, and of the library that provides it.
@@ -16,6 +16,9 @@ _BLOCK_SIZES = ((4 << 30, 4 << 10), (64 << 30, 16 << 10))
 _LARGEST_BLOCK = 64 << 10
 #: With the buffers of its own choice, rdiff needs a quarter more time.
 _BUFFERS = ("--input-size", str(BLOCK), "--output-size", str(BLOCK))
+#: Exit statuses about the content of a signature or a difference: its end is missing, or it is of another format. Others, such as
+#: those of a full disk, of missing memory and of a signal, do not mean that a file is damaged.
+_DAMAGED = range(103, 107)
 
 
 def choose_block_size(size: int) -> int:
@@ -51,7 +54,8 @@ def _run(words: list[str | Path], target: str) -> Iterator[bytes]:
 
     Raises:
         ClientMissingError: it is not installed.
-        ClientFailedError: it ended with an error.
+        CorruptError: it cannot use the content of a signature or of a difference.
+        ClientFailedError: it ended with another error.
     """
     program = find_program()
     if program is None:
@@ -63,4 +67,6 @@ def _run(words: list[str | Path], target: str) -> Iterator[bytes]:
         yield from running.blocks()
         if status := running.finish():
             reason = running.error_output() or f"exit status {status}"
+            if status in _DAMAGED:
+                raise CorruptError(target=target, reason=f"{PROGRAM}: {reason}")
             raise ClientFailedError(target=target, program=PROGRAM, reason=reason, hint=watch.hint)

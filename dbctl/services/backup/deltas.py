@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from dbctl.errors.connection import ClientFailedError, CorruptError
+from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic, rdiff
 from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
 from dbctl.services.backup import manifest as backup_manifest
@@ -59,7 +59,7 @@ def build_content(base: Path, delta_path: Path, member: Member, target: str) -> 
 
     Raises:
         CorruptError: the base or the content does not match the manifest.
-        ClientMissingError: rdiff is not installed.
+        ClientMissingError, ClientFailedError: rdiff is not installed, or was killed.
     """
     delta = member.delta
     if delta is None:
@@ -72,7 +72,7 @@ def build_content(base: Path, delta_path: Path, member: Member, target: str) -> 
             if content.bytes > delta.bytes:
                 break  # a hostile difference may have no end
             yield block
-    except ClientFailedError as error:
+    except CorruptError as error:
         raise CorruptError(target=target, reason=f"{member.file}: {error.context['reason']}") from error
     if content.digest != FileDigest(bytes=delta.bytes, sha256=member.content_sha256):
         reason = f"{member.file}: its content, built from {delta.backup}, does not match the manifest"
@@ -95,7 +95,13 @@ def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
 def sort_bases_first(manifests: Sequence[Manifest]) -> list[Manifest]:
     """Return backups in an order in which each one follows its bases, as far as they are among them; otherwise the order is kept."""
     by_id = {manifest.id: manifest for manifest in manifests}
-    graph = {manifest.id: [base for base in manifest.bases if base in by_id] for manifest in manifests}
+    # A base has a smaller number. In forged manifests, bases could otherwise require each other.
+    graph = {
+        manifest.id: [
+            base for base in manifest.bases if base in by_id and by_id[base].number < manifest.number
+        ]
+        for manifest in manifests
+    }
     return [by_id[backup_id] for backup_id in TopologicalSorter(graph).static_order()]
 
 

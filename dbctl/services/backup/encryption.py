@@ -89,6 +89,23 @@ class EncryptionPolicy:
         """Return the recipients for the files of a backup with this key."""
         return [age.parse_recipient(key.recipient, "the key of the backup")] if key else self._recipients
 
+    def unlocks(self, store: Store, manifest: Manifest) -> bool:
+        """Whether the passphrase unlocks the key of a backup, which another passphrase may protect.
+
+        Raises:
+            FileMissingError, FileFailedError: the key cannot be read.
+        """
+        key, passphrase = manifest.key_member, self._passphrase
+        if key is None or passphrase is None:
+            return False
+        with store.open_locally(manifest.id, key.file) as path:
+            raw = read_key_file(path, "key")
+        try:
+            age.parse_identities(raw, key.file, lambda _purpose: passphrase)
+        except (KeyInvalidError, KeyWrongError):
+            return False
+        return True
+
     def can_be_decrypted_by(self, keys: DecryptionKeys) -> bool:
         """Whether these keys can decrypt new backups."""
         if self._passphrase:

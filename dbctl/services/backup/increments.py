@@ -24,7 +24,6 @@ from dbctl.files.codecs import SUFFIXES
 from dbctl.model import Compression, Struct, now
 from dbctl.progress import Progress
 from dbctl.services.backup import deltas
-from dbctl.services.backup.encryption import EncryptionPolicy
 from dbctl.services.backup.manifest import Delta, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, open_reader
 from dbctl.services.backup.repository import Repository
@@ -35,6 +34,8 @@ from dbctl.units import parse_duration
 MAX_SHARE = 0.5
 #: The end of the name of a stored difference, before that of its compression.
 DELTA_SUFFIX = ".delta"
+#: Follows the name of a series in those of temporary folders.
+_NEW = "-new-"
 #: The reasons for a full member that need no remark.
 REQUESTED, FIRST = "it was requested", "there is no base"
 
@@ -76,6 +77,7 @@ class Increments:
         self._repository, self._settings, self._full = repository, settings, full
         state = environment.app_state_folder(repository.app.configured)
         self._folder = state and state / "signatures"
+        self._unlocked = dict[str, bool]()  #: by id: whether the passphrase unlocks the key of a backup
         self.manifests: Sequence[Manifest] = ()  #: the backups of the repository, newest first
         self.remarks: list[
             str
@@ -110,14 +112,26 @@ class Increments:
             yield f"{manifest.id} is older than {self._settings.full_every}"
         if len(dependents) >= self._settings.max_dependents:
             yield f"{manifest.id} is the base of {len(dependents)} backups"
-        if not _has_same_readers(manifest, member, self._repository.encryption):
-            yield f"{manifest.id} is encrypted in another way"
         if damage := self._repository.find_damage(manifest):
             yield f"{manifest.id} is damaged: {damage}"
+        if not self._has_same_readers(manifest, member):
+            yield f"{manifest.id} is encrypted in another way"
         if rdiff.find_program() is None:
             yield f"{rdiff.PROGRAM} is not installed (package {rdiff.PACKAGE})"
         if self._folder is None:
             yield "this machine has no directory for state, which would have the signature of its base"
+
+    def _has_same_readers(self, manifest: Manifest, member: Member) -> bool:
+        """Return whether everyone who can decrypt a new backup can decrypt a base, as far as the configuration shows."""
+        encryption = self._repository.encryption
+        if member.encryption == "none" or encryption is None:
+            return member.encryption == "none" and encryption is None
+        if not encryption.has_passphrase:
+            same_recipients = sorted(manifest.recipients) == sorted(encryption.recipient_names)
+            return manifest.key_member is None and same_recipients
+        if manifest.id not in self._unlocked:  # slow by design
+            self._unlocked[manifest.id] = encryption.unlocks(self._repository.store, manifest)
+        return self._unlocked[manifest.id]
 
     def store(self, writer: BackupWriter, content: NewContent, progress: Progress) -> Member:
         """Store the content of a database as the difference from its base, otherwise in full; return its member."""
@@ -128,7 +142,7 @@ class Increments:
                 return self._store_delta(writer, content, base, sha256)
             except _TooLargeError:
                 reason = f"more than half of {base.manifest.id} changed"
-            except CorruptError as error:
+            except (CorruptError, ClientFailedError) as error:
                 reason = f"its difference from {base.manifest.id} cannot be used: {error.context['reason']}"
         else:
             reason = base
@@ -148,8 +162,13 @@ class Increments:
         Raises:
             _TooLargeError: it is not worth its base; it was deleted.
             CorruptError: the base is damaged, or the result is not the content; it was deleted.
+            ClientFailedError: rdiff failed; it was deleted.
         """
-        file = f"{content.path.name}{DELTA_SUFFIX}{SUFFIXES[content.compress]}"
+        # A killed process may have left the signature of a backup that does not exist.
+        temp.remove_abandoned(
+            base.signature.parent, f"{self._name_series(content.database, content.engine)}{_NEW}"
+        )
+        file = name_delta(content.path.name, content.compress)
         blocks = rdiff.create_delta(base.signature, content.path, content.target)
         stored = writer.compress_blocks(
             _limit(blocks, int(MAX_SHARE * base.member.size)), file, content.compress
@@ -166,7 +185,7 @@ class Increments:
             return member
         try:
             self._compare(writer.path_for(file), base, member, content.target)
-        except CorruptError:
+        except (CorruptError, ClientFailedError):
             writer.discard(file)
             raise
         return structs.replace(member, delta=structs.replace(delta, applied=True))
@@ -204,7 +223,7 @@ class Increments:
         try:
             with report_file_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with temp.folder(self._folder, f"{series}-new-") as folder:
+                with temp.folder(self._folder, f"{series}{_NEW}") as folder:
                     with create_file(folder / series) as file:
                         for written in rdiff.create_signature(content.path, block, content.target):
                             file.write(written)
@@ -220,6 +239,11 @@ class Increments:
         return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
+def name_delta(plain_file: str, compress: Compression) -> str:
+    """Return the name of the difference of a file."""
+    return f"{plain_file}{DELTA_SUFFIX}{SUFFIXES[compress]}"
+
+
 def _limit(blocks: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
     """Yield the blocks, and raise ``_TooLargeError`` after too many bytes."""
     total = 0
@@ -228,13 +252,3 @@ def _limit(blocks: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
         if total > max_bytes:
             raise _TooLargeError
         yield block
-
-
-def _has_same_readers(manifest: Manifest, member: Member, encryption: EncryptionPolicy | None) -> bool:
-    """Return whether everyone who can decrypt a new backup can decrypt a base, as far as the configuration shows."""
-    if member.encryption == "none" or encryption is None:
-        return member.encryption == "none" and encryption is None
-    has_passphrase = manifest.key_member is not None
-    return has_passphrase == encryption.has_passphrase and (
-        has_passphrase or sorted(manifest.recipients) == sorted(encryption.recipient_names)
-    )

@@ -29,7 +29,7 @@ from dbctl.model import Compression, format_count
 from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
-from dbctl.services.backup.increments import Base, Increments, NewContent
+from dbctl.services.backup.increments import Base, Increments, NewContent, name_delta
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 
@@ -233,7 +233,8 @@ class Source(MemberSource):
             self._file_name(folder.name),
         )
         plain_file = file.removesuffix(SUFFIXES[compress])
-        self._file_names = list(dict.fromkeys([file, plain_file, self._password_file(folder.name)]))
+        delta_file, password_file = name_delta(plain_file, compress), self._password_file(folder.name)
+        self._file_names = list(dict.fromkeys([file, plain_file, delta_file, password_file]))
         path, passwords = folder.path_for(plain_file), self._passwords
         compression_bytes = 0 if compress == "none" else size // 2
         # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.

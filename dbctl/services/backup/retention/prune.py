@@ -22,7 +22,7 @@ from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest
-from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.backup.repository import LATEST, Repository, RepositoryContent
 from dbctl.services.backup.retention.rules import (
     FUTURE,
     NEWEST,
@@ -158,8 +158,7 @@ class PruneBackups(BackupOperation):
         """Return the backups to delete, newest first, the retained ones, and the limits that they exceed."""
         content = self._repository.read_content()
         if content.unreadable:
-            names, place = ", ".join(sorted(content.unreadable)), self._repository.store.location
-            raise RepositoryUnreadableError(place=place, names=names)
+            raise _unreadable_error(self._repository, content)
         manifests, damaged, valid = content.manifests, content.damaged, content.valid
         records = {manifest.id: content.verifications[manifest.id] for manifest in valid}
         by_series = {
@@ -279,6 +278,7 @@ class DeleteBackups(BackupOperation):
             LastBackupError: no other valid backup of a database would remain.
             BackupPinnedError: a backup is pinned.
             BackupRequiredError: a backup is the base of others.
+            RepositoryUnreadableError: a backup may be the base of one whose manifest cannot be read.
             BackupRetainedError: the storage retains a backup.
         """
         steps = [
@@ -297,7 +297,7 @@ class DeleteBackups(BackupOperation):
             PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
             BusyError: another dbctl process uses the repository.
             BackupMissingError, AmbiguousIdError, BackupCorruptError, LastBackupError, BackupPinnedError,
-            BackupRequiredError, BackupRetainedError: as ``plan``.
+            BackupRequiredError, RepositoryUnreadableError, BackupRetainedError: as ``plan``.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
@@ -343,6 +343,10 @@ class DeleteBackups(BackupOperation):
     def _select(self) -> Sequence[Manifest]:
         repository = self._repository
         selected, content = list(repository.find_all(self._names)), repository.read_content()
+        if content.unreadable and any(
+            member.content_sha256 for manifest in selected for member in manifest.members
+        ):
+            raise _unreadable_error(repository, content)  # each of them may require one of these as its base
         selected += self._find_dependents(selected, content.manifests)
         ids = {manifest.id for manifest in selected}
         remaining = {
@@ -378,6 +382,12 @@ class DeleteBackups(BackupOperation):
                 ids=", ".join(sorted(ids)), dependents=", ".join(manifest.id for manifest in dependents)
             )
         return dependents
+
+
+def _unreadable_error(repository: Repository, content: RepositoryContent) -> RepositoryUnreadableError:
+    return RepositoryUnreadableError(
+        place=repository.store.location, names=", ".join(sorted(content.unreadable))
+    )
 
 
 def _find_protections(records: Mapping[str, Verification]) -> dict[str, str]:

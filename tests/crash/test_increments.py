@@ -1,0 +1,198 @@
+"""Incremental backups that are killed or interrupted: every earlier backup stays valid, and no difference loses its base."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.crash import forge
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.forge import KillTimer, wait_for_result
+from tests.services import promptvault_app
+from tests.services.flashpoint_app import run_statements
+from tests.services.sessions.test_cleanup import add_many_plays
+
+#: A killed dbctl process does not end a running rdiff, which ends when it writes to the closed pipe.
+RDIFF_SECONDS = 20
+SIGNALS = [signal.SIGKILL, signal.SIGTERM]
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    add_many_plays(path, 1500)
+    with path.with_name("dbctl.toml").open("a") as file:
+        file.write("incremental = true\n")
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return path
+
+
+def start_dbctl(path, *arguments):
+    state = {"DBCTL_STATE": str(path.parent.parent / "state")}
+    return forge.start(path.parent, *arguments, "-o", "json", environment=state)
+
+
+def run_dbctl(path, *arguments):
+    status, result = wait_for_result(start_dbctl(path, *arguments))
+    assert status == 0, result
+    return result["data"]
+
+
+def create_timer(path, name, *arguments):
+    start = time.monotonic()
+    run_dbctl(path, *arguments)
+    return KillTimer(create_rng(name), time.monotonic() - start)
+
+
+def interrupt(path, timer, signal_number, *arguments):
+    """Start a command, send it a signal after a random delay, and return its exit code."""
+    process = start_dbctl(path, *arguments)
+    timer.send_signal(process, signal_number)
+    status, _ = wait_for_result(process)
+    wait_for_rdiff(path.parent.parent)
+    return status
+
+
+def wait_for_rdiff(folder):
+    deadline = time.monotonic() + RDIFF_SECONDS
+    while programs := list_rdiff_processes(folder):
+        assert time.monotonic() < deadline, programs
+        time.sleep(0.01)
+
+
+def list_rdiff_processes(folder):
+    """Return the command lines of running rdiff processes that use a file in a folder."""
+    lines = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"/rdiff") and str(folder).encode() in b" ".join(words):
+                lines.append(words)
+    return lines
+
+
+def list_backups(path, repository="backups"):
+    """Return the complete backups, oldest first, each with its bases."""
+    listing = run_dbctl(path, "backup", "list", "--repository", repository)
+    return {backup["id"]: backup["bases"] for backup in reversed(listing["items"])}
+
+
+def assert_valid(path, *options):
+    """Assert that each backup can be read, except incomplete ones, and that each difference has its base."""
+    with_repository = ("--repository", *options) if options else ()
+    _status, result = wait_for_result(start_dbctl(path, "backup", "verify", "--deep", *with_repository))
+    assert {finding["code"] for finding in result["data"]["findings"]} <= {
+        "backup-incomplete",
+        "no-backup",
+    }, result
+    backups = list_backups(path, *options)
+    assert {base for bases in backups.values() for base in bases} <= backups.keys()
+    return backups
+
+
+def assert_no_leftovers(path, repository="backups"):
+    names = [entry.name for entry in (path.parent / repository / "fp").iterdir()]
+    assert {name for name in names if not name[:8].isdigit()} <= {".dbctl-lock"}
+    assert not [
+        entry.name
+        for entry in (path.parent.parent / "state" / "signatures").iterdir()
+        if "-new-" in entry.name
+    ]
+
+
+def change(path, number):
+    run_statements(path, f"update users set email = '{number}@changed.example' where id = 1")
+
+
+def fill(path, number):
+    """Create a base and two differences; return the ids."""
+    ids = [run_dbctl(path, "backup", "create", "--full")["id"]]
+    for index in range(2):
+        change(path, f"{number}-{index}")
+        created = run_dbctl(path, "backup", "create")
+        assert created["bases"] == ids[:1]
+        ids.append(created["id"])
+    return ids
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
+def test_killed_incremental_backup_leaves_earlier_ones(path, signal_number):
+    run_dbctl(path, "backup", "create")
+    change(path, 0)
+    timer = create_timer(path, f"increment {signal_number}", "backup", "create")
+    for number in range(choose_count(5, 300)):
+        before = list_backups(path)
+        change(path, number)
+        interrupt(path, timer, signal_number, "backup", "create")
+        assert before.items() <= assert_valid(path).items()
+        change(path, f"{number} again")
+        created = run_dbctl(path, "backup", "create")
+        assert created["bases"] or any("has no signature" in remark for remark in created["remarks"]), created
+        assert_valid(path)
+        run_dbctl(path, "backup", "prune", "--keep-last", "2", "--yes")
+        assert_no_leftovers(path)
+    timer.assert_in_time()
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
+def test_killed_full_backup_replaces_no_signature_of_existing_base(path, signal_number):
+    """After an interrupted full backup, the next one is a difference from the older base, or full."""
+    run_dbctl(path, "backup", "create")
+    timer = create_timer(path, f"full {signal_number}", "backup", "create", "--full")
+    for number in range(choose_count(3, 100)):
+        interrupt(path, timer, signal_number, "backup", "create", "--full")
+        change(path, number)
+        created = run_dbctl(path, "backup", "create")
+        assert set(created["bases"]) <= assert_valid(path).keys()
+        run_dbctl(path, "backup", "prune", "--keep-last", "1", "--yes")
+        assert_no_leftovers(path)
+    timer.assert_in_time()
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
+@pytest.mark.parametrize("command", ["prune", "delete"])
+def test_killed_deletion_leaves_no_difference_without_base(path, command, signal_number):
+    def choose_words(ids):
+        if command == "prune":
+            return ("backup", "prune", "--keep-last", "1", "--yes")
+        return ("backup", "delete", ids[0], "--with-dependents", "--yes")
+
+    ids = fill(path, 0)
+    last = run_dbctl(path, "backup", "create", "--full")["id"]
+    timer, partial_count = create_timer(path, f"{command} {signal_number}", *choose_words(ids)), 0
+    for number in range(choose_count(4, 200)):
+        ids = fill(path, number)
+        last = run_dbctl(path, "backup", "create", "--full")["id"]
+        interrupt(path, timer, signal_number, *choose_words(ids))
+        remaining = assert_valid(path)
+        partial_count += 0 < len(remaining.keys() & set(ids)) < len(ids)
+        assert last in remaining
+        if ids[0] in remaining:
+            run_dbctl(path, *choose_words(ids))
+        run_dbctl(path, "backup", "prune", "--keep-last", "1", "--yes")
+        assert list_backups(path).keys() == {last}
+        assert_no_leftovers(path)
+    print("partially deleted", partial_count)
+    timer.assert_in_time()
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
+def test_killed_copy_leaves_no_difference_without_base(path, signal_number):
+    ids, copy = fill(path, 0), ("backup", "copy", "--to", "other")
+    timer = create_timer(path, f"copy {signal_number}", *copy)
+    for _ in range(choose_count(4, 200)):
+        shutil.rmtree(path.parent / "other")
+        interrupt(path, timer, signal_number, *copy)
+        if (path.parent / "other" / "fp").is_dir():
+            assert_valid(path, "other")
+        run_dbctl(path, *copy)
+        assert list(assert_valid(path, "other")) == ids
+        assert_no_leftovers(path, "other")
+    timer.assert_in_time()
