@@ -28,8 +28,9 @@ from dbctl.progress import Progress, no_progress
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
+from dbctl.services.backup.increments import DELTA_SUFFIX
 from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
-from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.member_files import BackupWriter, open_reader
 from dbctl.services.backup.named_files import count_bytes, stage_backup
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import MemberSource, count_in_bytes
@@ -246,7 +247,7 @@ class CopiedSource(MemberSource):
         self._manifest, self._overlay = manifest, overlay
 
     def size(self) -> int:
-        return self._manifest.bytes
+        return sum(member.size if member.delta else member.bytes for member in self._manifest.members)
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Copy the files into a folder.
@@ -263,7 +264,14 @@ class CopiedSource(MemberSource):
             if manifest.origin:
                 file, compress = self._choose_file(member, folder.name)
                 report = count_in_bytes((member.bytes, progress.advance))
-            with self._overlay.store.open_locally(manifest.id, member.file) as path:
+            with open_reader(self._overlay.store, None) as reader:
+                if member.delta:  # its base may be missing in this repository, or encrypted in another way
+                    path = reader.decode(manifest, member, f"{manifest.app}/{member.database}")
+                    file = member.file.removesuffix(SUFFIXES[member.compress]).removesuffix(DELTA_SUFFIX)
+                    file, compress = file + SUFFIXES[member.compress], member.compress
+                    member = structs.replace(member, delta=None, sha256=member.content_sha256)  # noqa: PLW2901
+                else:
+                    path = reader.stored_path(manifest.id, member)
                 stored = folder.compress(path, file, compress, report)
             if compress == "none" and member.sha256 != (stored.inner_sha256 or stored.sha256):
                 reason = f"{member.file} changed during the copy"

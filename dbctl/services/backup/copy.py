@@ -219,11 +219,11 @@ class CopyBackups(BackupOperation):
             BackupCorruptError: it does not match its manifest; the copy was removed.
         """
         source, destination, name = self._source.store, self._repository.store, manifest.id
+        text, sizes = source.read_manifest(name), source.list_files(name)
+        if text is None:  # perhaps together with its base
+            return False
         if base := next((base for base in manifest.bases if base not in present), ""):
             raise BaseMissingError(id=name, base=base, place=destination.location)
-        text, sizes = source.read_manifest(name), source.list_files(name)
-        if text is None:
-            return False
         self._check(manifest, text, sizes)
         destination.require_space(manifest.bytes, staged=False)
         try:
