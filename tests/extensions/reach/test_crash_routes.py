@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.crash.figures import choose_count, create_rng
+from tests.crash.figures import TORTURE, choose_count, create_rng
 from tests.crash.forge import KillTimer, wait_for_result
 from tests.extensions.reach import victims
 from tests.extensions.reach.processes import find_ssh, wait_until, wait_until_empty
@@ -49,7 +49,9 @@ def fill(pantry, via, **options):
     victims.configure(pantry, via, **options)
 
 
-every_victim = pytest.mark.parametrize("victim", VICTIMS, indirect=True)
+def kill(*sample):
+    """Let a test kill every victim on every engine for ``make torture``, otherwise those of a sample."""
+    return pytest.mark.parametrize("victim", VICTIMS if TORTURE else sample, indirect=True)
 
 
 def require_truth(result, is_new):
@@ -61,7 +63,7 @@ def require_truth(result, is_new):
         assert output["error"]["code"] in victims.IN_DOUBT, output["error"]
 
 
-@every_victim
+@kill("dbctl postgresql", "container mysql")
 def test_killed_backup_leaves_complete_backups(victim, request):
     pantry = victim.pantry
     victim.run_to_end("backup", "create")
@@ -74,7 +76,7 @@ def test_killed_backup_leaves_complete_backups(victim, request):
     victim.run_to_end("backup", "create")
 
 
-@every_victim
+@kill("ssh mysql", "relay postgresql")
 def test_killed_restore_leaves_old_or_new_rows(victim, request):
     pantry = victim.pantry
     new = pantry.content()
@@ -92,7 +94,7 @@ def test_killed_restore_leaves_old_or_new_rows(victim, request):
     assert pantry.content() == new
 
 
-@every_victim
+@kill("dbctl mysql", "ssh postgresql")
 def test_killed_change_is_made_with_its_record_or_not_at_all(victim, request):
     pantry = victim.pantry
 
@@ -111,7 +113,7 @@ def test_killed_change_is_made_with_its_record_or_not_at_all(victim, request):
     victim.run_to_end(*CHANGE)
 
 
-@every_victim
+@kill("ssh mysql", "container postgresql")
 def test_killed_creation_of_a_user_is_made_with_its_record_or_not_at_all(victim, request):
     pantry, timer = victim.pantry, KillTimer(create_rng(request.node.name), 1.5)
 
@@ -131,7 +133,7 @@ def test_killed_creation_of_a_user_is_made_with_its_record_or_not_at_all(victim,
     )
 
 
-@every_victim
+@kill("dbctl postgresql", "relay mysql")
 def test_killed_migrations_are_applied_with_their_records_or_not_at_all(victim, request):
     pantry, timer, count = victim.pantry, KillTimer(create_rng(request.node.name), 1.5), 0
     (pantry.folder / "migrations/000_start.sql").write_text("drop table if exists absent;\n")
