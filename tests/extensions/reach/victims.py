@@ -100,9 +100,10 @@ class Relay(Served):
 
     def strike(self, timer: KillTimer, job: forge.Job) -> None:
         timer.send_signal(job, 0)
-        for process in find_relays(self._container):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        while processes := find_relays(self._container):  # again: a relay may just have started others
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
 
 def find_relays(container: Container) -> list[int]:
@@ -112,6 +113,9 @@ def find_relays(container: Container) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             name = (process / "comm").read_text().strip()
+            # MariaDB as process 1 does not wait for killed orphans.
+            if (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                continue
             if name in RELAYS and Path(process / "ns/pid").readlink() == namespace:
                 processes.append(int(process.name))
     return processes
