@@ -1,0 +1,149 @@
+"""Commands that read incremental backups, with encryption, object storage and several repositories."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from pyrage import x25519
+
+from tests import storage
+from tests.services.backup.test_increments import change, configure, create, read_delta, small  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    (tmp_path / "staging").mkdir(mode=0o700)
+    return storage.use_new_bucket(monkeypatch, tmp_path / "staging")
+
+
+def create_identity(folder, name):
+    identity = x25519.Identity.generate()
+    path = folder / name
+    path.touch(mode=0o600)
+    path.write_text(f"{identity}\n")
+    return str(identity.to_public())
+
+
+def replace_setting(folder, name, line):
+    file = folder / "dbctl.toml"
+    lines = [text for text in file.read_text().splitlines() if not text.startswith(f"{name} =")]
+    file.write_text("\n".join([*lines, line]) + "\n")
+
+
+def find_delta(backup):
+    """Return the base of the only database; the key of the backup is a member, too."""
+    return next(member["delta"] for member in backup["members"] if member["database"])
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip", "zstd"])
+def test_backup_for_recipients_is_difference_until_they_change(answer, small, compress):  # noqa: F811
+    recipient = create_identity(small.folder, "id.txt")
+    configure(small.folder, f'compress = "{compress}"')
+    replace_setting(
+        small.folder, "encrypt", f'encrypt = {{ recipients = ["{recipient}"], identity_file = "id.txt" }}'
+    )
+    base = create(answer)
+    change(small)
+    content, backup = small.content(), create(answer)
+    assert read_delta(backup)["backup"] == base["id"]
+    assert not read_delta(backup)["applied"]
+    change(small, 2)
+    other = create_identity(small.folder, "other.txt")
+    text = f'encrypt = {{ recipients = ["{recipient}", "{other}"], identity_file = "id.txt" }}'
+    replace_setting(small.folder, "encrypt", text)
+    changed = create(answer)
+    assert read_delta(changed) is None
+    assert any("encrypted in another way" in remark for remark in changed["remarks"]), changed
+    answer("backup", "verify", "--deep")
+    answer("restore", "apply", backup["id"], "--yes")
+    assert small.content() == content
+
+
+def test_backup_with_passphrase_is_difference_until_it_changes(answer, small):  # noqa: F811
+    secret = small.folder / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("first words\n")
+    replace_setting(small.folder, "encrypt", 'encrypt = { passphrase_file = "passphrase" }')
+    base = create(answer)
+    change(small)
+    assert find_delta(create(answer))["backup"] == base["id"]
+    change(small, 2)
+    content = small.content()
+    secret.write_text("second words\n")
+    changed = create(answer)
+    assert find_delta(changed) is None
+    assert any("encrypted in another way" in remark for remark in changed["remarks"]), changed
+    change(small, 3)
+    assert find_delta(create(answer))["backup"] == changed["id"]
+    answer("restore", "apply", changed["id"], "--yes")
+    assert small.content() == content
+
+
+def test_difference_is_copied_to_object_storage_and_back(answer, small, bucket):  # noqa: F811
+    base = create(answer)
+    change(small)
+    content, backup = small.content(), create(answer)
+    address = f"s3://{bucket.name}/offsite"
+    assert set(answer("backup", "copy", backup["id"], "--to", address)["data"]["copied"]) == {
+        base["id"],
+        backup["id"],
+    }
+    shutil.rmtree(small.folder / "backups")
+    answer("backup", "copy", "--from", address, "--to", "backups")
+    answer("backup", "verify", "--deep")
+    replace_setting(small.folder, "repository", f'repository = "{address}"')
+    change(small, 2)
+    full = create(answer)
+    assert read_delta(full) is None  # the signature is that of the base in the other repository
+    change(small, 3)
+    assert read_delta(create(answer))["backup"] == full["id"]
+    answer("backup", "verify", "--deep")
+    answer("restore", "apply", backup["id"], "--yes")
+    assert small.content() == content
+
+
+def test_other_commands_read_difference(answer, small):  # noqa: F811
+    create(answer)
+    change(small)
+    saved, backup = small.content(), create(answer)
+    change(small, 2)
+    changed = small.content()
+    answer("restore", "preview", backup["id"])
+    answer("backup", "drill", backup["id"])
+    answer("backup", "verify", backup["id"], "--against-live", status=None)
+    assert small.content() == changed
+    answer("restore", "apply", backup["id"], "--yes")
+    assert small.content() == saved
+    answer("restore", "undo", "--yes")
+    assert small.content() == changed
+    answer("restore", "apply", backup["id"], "--table", "much", "--merge", "replace", "--yes")
+    assert small.content()["much"] == saved["much"]
+    change(small, 3)
+    answer("restore", "apply", "--file", str(small.folder / "backups" / "larder" / backup["id"]), "--yes")
+    assert small.content() == saved
+
+
+def test_folder_with_difference_is_adopted_in_full(answer, small):  # noqa: F811
+    base = create(answer)
+    change(small)
+    content, backup = small.content(), create(answer)
+    foreign = small.folder / "foreign"
+    shutil.move(small.folder / "backups" / "larder", foreign)
+    shutil.rmtree(small.folder / "backups")
+    alone = small.folder / "alone"
+    shutil.copytree(foreign / backup["id"], alone / backup["id"])
+    error = answer("backup", "adopt", str(alone / backup["id"]), status=4)["error"]
+    assert f"requires the base {base['id']}" in error["message"], error
+    assert (
+        answer("backup", "list", status=None)["data"] in (None, {})
+        or not answer("backup", "list")["data"]["items"]
+    )
+    (adopted,) = answer("backup", "adopt", str(foreign / backup["id"]))["data"]["adopted"]
+    assert (read_delta(adopted), adopted["bases"]) == (None, [])
+    assert ".delta" not in adopted["members"][0]["file"]
+    shutil.rmtree(foreign)
+    answer("backup", "verify", "--deep")
+    change(small, 2)
+    answer("restore", "apply", adopted["id"], "--yes")
+    assert small.content() == content
