@@ -18,6 +18,7 @@ AREAS = (
     "search_semantic",
     "backup",
     "backup_server",
+    "increments",
     "integrity",
     "journal",
     "report",

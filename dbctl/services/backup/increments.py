@@ -21,6 +21,7 @@ from dbctl.errors.connection import (
 from dbctl.files import atomic, compression, rdiff, temp
 from dbctl.files.atomic import create_file, hash_blocks
 from dbctl.files.codecs import SUFFIXES
+from dbctl.files.temp import run_in_parallel
 from dbctl.model import Compression, Struct, now
 from dbctl.progress import Progress
 from dbctl.services.backup import deltas
@@ -143,6 +144,7 @@ class Increments:
             except _TooLargeError:
                 reason = f"more than half of {base.manifest.id} changed"
             except (CorruptError, ClientFailedError) as error:
+                writer.discard(name_delta(content.path.name, content.compress))
                 reason = f"its difference from {base.manifest.id} cannot be used: {error.context['reason']}"
         else:
             reason = base
@@ -161,46 +163,46 @@ class Increments:
 
         Raises:
             _TooLargeError: it is not worth its base; it was deleted.
-            CorruptError: the base is damaged, or the result is not the content; it was deleted.
-            ClientFailedError: rdiff failed; it was deleted.
+            CorruptError: the base is damaged, or the result is not the content.
+            ClientFailedError: rdiff failed.
         """
         # A killed process may have left the signature of a backup that does not exist.
         temp.remove_abandoned(
             base.signature.parent, f"{self._name_series(content.database, content.engine)}{_NEW}"
         )
-        file = name_delta(content.path.name, content.compress)
-        blocks = rdiff.create_delta(base.signature, content.path, content.target)
-        stored = writer.compress_blocks(
-            _limit(blocks, int(MAX_SHARE * base.member.size)), file, content.compress
-        )
-        delta = Delta(
-            backup=base.manifest.id,
-            file=base.member.file,
-            content_sha256=base.member.content_sha256,
-            bytes=content.path.stat().st_size,
-            applied=False,
-        )
-        member = structs.replace(stored, content_sha256=sha256, delta=delta)
-        if not (isinstance(self._repository.store, DirectoryStore) and member.encryption == "none"):
-            return member
-        try:
-            self._compare(writer.path_for(file), base, member, content.target)
-        except (CorruptError, ClientFailedError):
-            writer.discard(file)
-            raise
-        return structs.replace(member, delta=structs.replace(delta, applied=True))
+        store, file = self._repository.store, name_delta(content.path.name, content.compress)
+        can_compare = isinstance(store, DirectoryStore) and base.member.encryption == "none"
+        with open_reader(store, None) as reader:
 
-    def _compare(self, path: Path, base: Base, member: Member, target: str) -> None:
+            def read_base() -> Path | None:
+                return reader.decode(base.manifest, base.member, content.target) if can_compare else None
+
+            def write_delta() -> Member:
+                blocks = rdiff.create_delta(base.signature, content.path, content.target)
+                max_bytes = int(MAX_SHARE * base.member.size)
+                return writer.compress_blocks(_limit(blocks, max_bytes), file, content.compress)
+
+            base_path, stored = run_in_parallel(read_base, write_delta)
+            delta = Delta(
+                backup=base.manifest.id,
+                file=base.member.file,
+                content_sha256=base.member.content_sha256,
+                bytes=content.path.stat().st_size,
+                applied=base_path is not None,
+            )
+            member = structs.replace(stored, content_sha256=sha256, delta=delta)
+            if base_path is not None:
+                self._compare(writer.path_for(file), base_path, member, content.target)
+        return member
+
+    def _compare(self, path: Path, base: Path, member: Member, target: str) -> None:
         """Apply a stored difference to its base; raises ``CorruptError`` if the result is not the content."""
-        store = self._repository.store
-        with open_reader(store, None) as reader, store.temp_dir(member.decoded_bytes) as folder:
+        with self._repository.store.temp_dir(member.decoded_bytes) as folder:
             plain = folder / path.name
             compression.decompress_file(
                 path, plain, member.compress, expected_bytes=member.decoded_bytes, target=target
             )
-            for _ in deltas.build_content(
-                reader.decode(base.manifest, base.member, target), plain, member, target
-            ):
+            for _ in deltas.build_content(base, plain, member, target):
                 pass
 
     def _find_signature(self, backup: str, member: Member) -> Path | None:

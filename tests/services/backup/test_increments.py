@@ -72,6 +72,19 @@ def test_small_change_is_stored_as_difference_and_restored(answer, pantry):
         assert pantry.content() == content
 
 
+def test_backup_with_a_damaged_base_is_full(answer, small):
+    base = create(answer)
+    (path,) = (small.folder / "backups").rglob("*.gz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    change(small)
+    result = answer("backup", "create")
+    assert read_delta(result["data"]) is None
+    assert any(f"difference from {base['id']} cannot be used" in warning for warning in result["warnings"])
+    answer("backup", "verify", "--deep", result["data"]["id"])
+
+
 def test_growth_compares_backups_of_the_same_kind(answer, small):
     create(answer)
     change(small)
