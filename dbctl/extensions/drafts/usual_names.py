@@ -173,6 +173,10 @@ TIME_NAME = re.compile(
 LOG_TABLE = re.compile(
     r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$"
 )
+#: Tables in which an app records what happens, also without an action, and what it refuses.
+EVENT_TABLE = re.compile(
+    r"(^|_)(logs?|logentry|audits?|history|events?|activity|activities|attempts?|notifications?)($|_)"
+)
 TITLE = ("title", "name", "subject", "label", "summary", "headline", "display_name")
 BODY = ("description", "content", "body", "text", "excerpt", "notes", "note", "comment", "message", "abstract")  # fmt: skip
 

@@ -21,7 +21,9 @@ from dbctl.render import streams
 from dbctl.spec import Example
 
 if TYPE_CHECKING:
+    from dbctl.config.model import App as ConfiguredApp
     from dbctl.extensions.drafts.learning.learn import Learned, LearnRequest
+    from dbctl.model import Secret
     from dbctl.services.app.app import App
     from dbctl.services.backup.encryption import DecryptionKeys
 
@@ -178,13 +180,27 @@ def _learn_files(
         raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
     if not after:
         raise UsageError(detail="--before: pass the state after the action, too: --after FILE")
+    app = loader.find_app(session.selection) if session.options.app else None
     if not request.subject.login and request.action != "change-setting":
         raise UsageError(detail="--before: name the user on whom the app acted: --login LOGIN")
     return learn(
         structs.replace(
-            request, before=before, after=[*map(Path, after)], server=next(iter(urls.values()), None)
+            request,
+            before=before,
+            after=[*map(Path, after)],
+            server=next(iter(urls.values()), None),
+            pepper=_read_pepper(app, request.action) if app else None,
         )
     )
+
+
+def _read_pepper(app: "ConfiguredApp", action: Action) -> "Secret | None":
+    """Return the configured secret that an app appends to passwords, if the action sets one; None: there is none."""
+    from dbctl.config.secrets import read_pepper
+    from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
+
+    is_used = action in SETS_PASSWORD and (app.pepper_file or app.pepper_env)
+    return read_pepper(app) if is_used else None
 
 
 def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str], watch: float) -> "Learned":
@@ -202,10 +218,9 @@ def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str],
     password = request.password
     if action in live.SETS_PASSWORD and not password:
         password = live.generate_password()
-    request = structs.replace(request, subject=subject, password=password)
-    source = live.LiveSource(
-        app=loader.find_app(session.selection), database=session.options.db, watch_seconds=watch
-    )
+    app = loader.find_app(session.selection)
+    request = structs.replace(request, subject=subject, password=password, pepper=_read_pepper(app, action))
+    source = live.LiveSource(app=app, database=session.options.db, watch_seconds=watch)
 
     def perform() -> None:
         if after:

@@ -15,12 +15,12 @@ from dbctl.extensions.drafts.learning.errors import (
     StatesUnrelatedError,
 )
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Scene, decode_changes
+from dbctl.extensions.drafts.usual_names import EVENT_TABLE
 from dbctl.model import Row, join_first
+from dbctl.services.app.evidence.references import normalize
 from dbctl.services.app.evidence.subjects import read_time_form
 from dbctl.services.events.changes.records import TableChange
 
-#: Tables in which an app records what happened, also if it refused an action.
-_LOG = re.compile(r"(^|_)(logs?|audits?|events?|history|activity|activities|attempts?)($|_)", re.IGNORECASE)
 #: Columns of users, besides times, in which an app records sign-ins and requests of a user.
 TRACE = re.compile(r"(^|_)(last|current|previous|count|counter|attempts|ip)(_|$)", re.IGNORECASE)
 _CREATES = ("create-user", "create-admin")
@@ -105,7 +105,7 @@ def refuse_wrong(scene: Scene) -> None:
         _refuse_other_app(scene)
         _refuse_exchanged(scene)
         _refuse_other_users(scene)
-    if all(_LOG.search(change.table) for change in scene.changes):
+    if all(EVENT_TABLE.search(normalize(change.table)) for change in scene.changes):
         tables = ", ".join(change.table for change in scene.changes)
         raise scene.create_error(
             f"the app wrote only to {tables}", "It probably refused the action: read its messages."

@@ -64,6 +64,7 @@ class LearnRequest(Struct, frozen=True, kw_only=True):
     action: Action
     subject: Subject
     password: Secret | None = None  #: that was entered in the app
+    pepper: Secret | None = None  #: the secret that the app appends to passwords; None: none is configured
     interface: str = ""  #: how the action was done
     before: Sequence[
         Path
@@ -178,6 +179,7 @@ def learn_difference(
         interface=request.interface,
         subject=request.subject,
         password=request.password,
+        pepper=request.pepper,
         changes=changes,
         earlier=[recording for recording in recordings if recording.action == request.action],
         learned={recording.action for recording in recordings},

@@ -37,6 +37,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     interface: str = ""  #: how the action was done
     subject: Subject
     password: Secret | None  #: that the admin entered in the app, if the action has one
+    pepper: Secret | None = None  #: that the app appends to passwords, as its configuration states
     changes: Sequence[TableChange]  #: those that may belong to the action
     earlier: Sequence[Recording]  #: of the same action, the oldest first
     learned: Collection[Action]  #: the actions of all earlier recordings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -115,7 +117,7 @@ class Shop:
     def set_hash(self, stored: str, login: str = "anna", more: str = "") -> None:
         self.change(f"update users set password_hash = ?{more} where username = ?", stored, login)
 
-    def learn(self, status: int = 0):
+    def learn(self, *options: str, status: int = 0):
         words = (
             "profiles",
             "learn",
@@ -127,7 +129,7 @@ class Shop:
             "users",
         )
         files = ("--before", str(self.before), "--after", str(self.after), "--to", str(self.profile))
-        return self._run(self.password, *words, *files, status=status)
+        return self._run(self.password, *options, *words, *files, status=status)
 
     def section(self):
         return toml.loads(self.profile.read_text())["users"]["password"]
@@ -200,3 +202,47 @@ def test_change_of_no_password_or_of_several_is_refused(shop):
     shop.set_hash(hash_password(Secret("another one"), "$pbkdf2-sha512$9$"), login="bert")
     assert shop.learn(status=4)["error"]["code"] == "demonstration-wrong"
     assert not shop.profile.exists()
+
+
+def configure_pepper(shop, pepper: str) -> tuple[str, ...]:
+    """Configure the secret that the app appends to passwords; return the options that select the app."""
+    folder = shop.profile.parent
+    (folder / "pepper").write_text(pepper)
+    config = folder / "dbctl.toml"
+    config.write_text(
+        '[apps.shop]\nprofile = "shop.toml"\npepper_file = "pepper"\n[apps.shop.databases]\nmain = "before.db"\n'
+    )
+    return "--config", str(config), "--app", "shop"
+
+
+def test_configured_pepper_is_learned(shop):
+    app = configure_pepper(shop, "fixture-pepper\n")
+    shop.set_hash(hash_password(Secret(f"{PASSWORD}fixture-pepper"), "$pbkdf2-sha512$9$"))
+    assert shop.learn()["data"]["lines"] == []
+    shop.profile.unlink()
+    shutil.rmtree(shop.profile.with_suffix(".recordings"))
+    shop.learn(*app)
+    section = {"column": "password_hash", "writes": "$pbkdf2-sha512$9$", "pepper": True}
+    assert shop.section() == section
+    # without a pepper, no password shows whether the app would append one
+    app = configure_pepper(shop, "")
+    shop.set_hash(hash_password(Secret(PASSWORD), "$pbkdf2-sha512$9$"))
+    shop.learn(*app)
+    assert shop.section() == section
+    shop.set_hash(hash_password(Secret(PASSWORD), "$pbkdf2-sha512$9$"))
+    shop.learn()
+    assert "pepper" not in shop.section()
+
+
+def test_configured_pepper_of_a_running_app_is_learned(shop, answer):
+    app = configure_pepper(shop, "fixture-pepper\n")
+    script = """import os, sqlite3, sys
+from dbctl.model import Secret
+from dbctl.profiles.passwords import hash_password
+stored = hash_password(Secret(os.environ["DBCTL_PASSWORD"] + "fixture-pepper"), "$pbkdf2-sha512$9$")
+with sqlite3.connect(sys.argv[1]) as db:
+    db.execute("update users set password_hash = ? where username = 'anna'", [stored])"""
+    action = shlex.join([sys.executable, "-c", script, str(shop.before)])
+    words = [*app, "profiles", "learn", "set-password", "--login", "anna", "--users", "users", "--watch", "0"]
+    answer(*words, "--after", action, "--to", str(shop.profile))
+    assert shop.section()["pepper"] is True

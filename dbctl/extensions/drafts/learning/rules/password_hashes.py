@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, permutations
+from itertools import islice, permutations, product
 from unicodedata import normalize
 
 from dbctl.engines.contract.database import Readable
@@ -47,6 +47,7 @@ class LearnedHash(Struct, frozen=True, kw_only=True):
     format: HashFormat
     normal_form: str = ""
     hmac_key: StoredKey | None = None
+    has_pepper: bool = False  #: whether it is a hash of the password and the configured secret
 
     @property
     def column(self) -> str:
@@ -66,6 +67,8 @@ class LearnedHash(Struct, frozen=True, kw_only=True):
         section: dict[str, Value] = {"column": self.column}
         if len(self.columns) > 1:
             section["prefix_columns"] = list(self.columns[:-1])
+        if self.has_pepper:
+            section["pepper"] = True
         if self.hmac_key:
             section["hmac_key"] = self.hmac_key.describe()
         if form := self.normal_form or ("NFKD" if self.hmac_key else ""):
@@ -76,19 +79,40 @@ class LearnedHash(Struct, frozen=True, kw_only=True):
 def find_hash(scene: Scene, user: Row, changed: Sequence[str], password: Secret) -> LearnedHash | None:
     """Return the hash among the values of a user, of which the last part is in one of the changed columns; None: none verifies."""
     candidates = list(_list_hashes(user, changed))
-    for columns, stored, form in candidates:
+    for pepper, (columns, stored, form) in product(list_peppers(scene), candidates):
         for normal_form in _FORMS:
             text = normalize(normal_form, password.reveal()) if normal_form else password.reveal()  # type: ignore[arg-type]
             if normal_form and text == password.reveal():
                 continue
-            if _verify(Secret(text), stored, form):
-                return LearnedHash(columns=columns, stored=stored, format=form, normal_form=normal_form)
-    text = normalize("NFKD", password.reveal())
-    for columns, stored, form in candidates:
+            if _verify(Secret(text + pepper.reveal()), stored, form):
+                return LearnedHash(
+                    columns=columns,
+                    stored=stored,
+                    format=form,
+                    normal_form=normal_form,
+                    has_pepper=_has_pepper(scene, pepper),
+                )
+    for pepper, (columns, stored, form) in product(list_peppers(scene), candidates):
+        text = normalize("NFKD", password.reveal()) + pepper.reveal()
         for key in _list_keys(scene):
             if _verify(compute_hmac(text, key.value), stored, form):
-                return LearnedHash(columns=columns, stored=stored, format=form, hmac_key=key)
+                has_pepper = _has_pepper(scene, pepper)
+                return LearnedHash(
+                    columns=columns, stored=stored, format=form, hmac_key=key, has_pepper=has_pepper
+                )
     return None
+
+
+def list_peppers(scene: Scene) -> list[Secret]:
+    """Return what the app may append to passwords: nothing, or the configured secret."""
+    return [Secret(""), *([scene.pepper] if scene.pepper and scene.pepper.reveal() else [])]
+
+
+def _has_pepper(scene: Scene, pepper: Secret) -> bool:
+    """Return whether a hash with this pepper shows one: an empty one shows nothing, and the profile remains."""
+    section = scene.users.password
+    is_empty = scene.pepper is not None and not scene.pepper.reveal()
+    return bool(pepper.reveal()) or (is_empty and section is not None and section.pepper)
 
 
 def is_password_hash(password: Secret, stored: str) -> bool:
@@ -103,7 +127,8 @@ def describe_attempts(scene: Scene, user: Row, columns: Sequence[str]) -> str:
     known = ", ".join(f"{name} as {form}" for name, form in forms.items()) or "no known form of a hash"
     count = len(list(_list_keys(scene))) if forms else 0
     keys = f", and after an HMAC with {format_count(count, 'stored text')}" if count else ""
-    return f"{known}, joined with other columns, and in each Unicode normal form{keys}"
+    pepper = ", with and without the configured pepper" if len(list_peppers(scene)) > 1 else ""
+    return f"{known}, joined with other columns, and in each Unicode normal form{pepper}{keys}"
 
 
 def _verify(password: Secret, stored: str, form: HashFormat) -> bool:

@@ -13,9 +13,10 @@ from dbctl.extensions.drafts.learning.rules.password_hashes import (
     describe_attempts,
     find_hash,
     is_password_hash,
+    list_peppers,
 )
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
-from dbctl.model import Row, Struct, format_count
+from dbctl.model import Row, Secret, Struct, format_count
 from dbctl.profiles.codecs import read_text
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit, match_prefix, read_prefix
 from dbctl.services.app.evidence import references, subjects
@@ -25,9 +26,6 @@ from dbctl.services.users.sign_in_state import NEXT
 #: Columns whose new value ends sign-ins: stamps, and versions of tokens.
 _STAMP = re.compile(r"stamp|uniquifier|session|token|jwt|epoch|auth_version")
 _ACTOR = re.compile(r"(^|_)by(_|$)|^(creator|editor|author)(_id)?$")
-_LOG = re.compile(
-    r"(^|_)(log|logs|logentry|audit|history|event|events|activity|activities|notifications?)($|_)"
-)
 #: The most values of a column that has the kind of a row.
 MOST_KINDS = 5
 #: Constants that need no second demonstration.
@@ -131,7 +129,8 @@ def _leave_open(scene: Scene, rows: _Rows, user: Row, changed: Sequence[str]) ->
     assert scene.password is not None  # noqa: S101 - checked before
     for row in rows.rest:
         for name, value in (row.after or {}).items():
-            if isinstance(value, str) and is_password_hash(scene.password, value):
+            texts = (Secret(scene.password.reveal() + pepper.reveal()) for pepper in list_peppers(scene))
+            if isinstance(value, str) and any(is_password_hash(text, value) for text in texts):
                 text = f"{row.table}.{name} has the hash of the password, a table that users.password cannot name"
                 return Lesson(decisions=[Decision("passwords", text)])
     hashes = [name for name in changed if len(read_text(user[name])) >= SHORTEST_HASH]
@@ -341,7 +340,8 @@ def _is_log(row: ChangedRow) -> bool:
     has_hash = any(
         isinstance(value, str) and match_prefix(read_prefix(value)) for value in (row.after or {}).values()
     )
-    return row.before is None and bool(_LOG.search(references.normalize(row.table))) and not has_hash
+    is_event = usual_names.EVENT_TABLE.search(references.normalize(row.table)) is not None
+    return row.before is None and is_event and not has_hash
 
 
 def _concerns_user(scene: Scene, row: ChangedRow) -> bool:
