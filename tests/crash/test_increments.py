@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 import time
@@ -31,9 +32,9 @@ def path(tmp_path, monkeypatch):
     return path
 
 
-def start_dbctl(path, *arguments):
+def start_dbctl(path, *arguments, **options):
     state = {"DBCTL_STATE": str(path.parent.parent / "state")}
-    return forge.start(path.parent, *arguments, "-o", "json", environment=state)
+    return forge.start(path.parent, *arguments, "-o", "json", environment=state, **options)
 
 
 def run_dbctl(path, *arguments):
@@ -196,3 +197,73 @@ def test_killed_copy_leaves_no_difference_without_base(path, signal_number):
         assert list(assert_valid(path, "other")) == ids
         assert_no_leftovers(path, "other")
     timer.assert_in_time()
+
+
+def test_failed_call_leaves_earlier_backups_and_the_database(path):
+    """One call that changes a file fails, as on a disk that is full for a moment."""
+    forge.require_faults()
+    run_dbctl(path, "backup", "create")
+    change(path, 0)
+    last, statuses = run_dbctl(path, "backup", "create"), set()
+    commands = [
+        ("backup", "create"),
+        ("backup", "create", "--full"),
+        ("restore", "apply", last["id"], "--yes"),
+    ]
+    for words in commands:
+        rng, calls = create_rng(f"failed call of {words}"), count_calls(path, words)
+        for _ in range(choose_count(1, 100)):
+            change(path, rng.random())
+            before, rows = list_backups(path), promptvault_app.read_content(path)
+            job = start_dbctl(
+                path,
+                *words,
+                fault=("fail once", rng.randrange(1, calls + 1), errno.ENOSPC),
+                below=path.parent.parent,
+            )
+            status, result = wait_for_result(job)
+            statuses.add(status)
+            assert status == 0 or result["error"]["code"] != "internal", result
+            assert before.items() <= assert_valid(path).items()
+            if words[0] == "backup" or status:
+                assert promptvault_app.read_content(path) == rows
+            created = run_dbctl(path, "backup", "create")
+            assert_valid(path)
+            keep = sorted({last["id"], *last["bases"], created["id"], *created["bases"]})
+            for name in list_backups(path).keys() - set(keep):
+                shutil.rmtree(path.parent / "backups" / "fp" / name)
+    print(statuses)
+
+
+def count_calls(path, words):
+    """Return the number of calls of a command that can fail."""
+    job = start_dbctl(path, *words, fault=("fail once", 1 << 30, errno.EIO), below=path.parent.parent)
+    assert wait_for_result(job)[0] == 0
+    return job.calls
+
+
+@pytest.mark.parametrize(
+    "command", [("backup", "verify", "--deep"), ("backup", "copy", "--to", "other")], ids=["verify", "copy"]
+)
+def test_base_deleted_during_command_is_reported_truthfully(path, command):
+    """Another process deletes a difference and its base, as fast as it can, at a random moment of the command."""
+    rng, outcomes = create_rng(f"deleted {command}"), set()
+    retained = run_dbctl(path, "backup", "create", "--full")["id"]
+    for number in range(choose_count(4, 200)):
+        ids = fill(path, number)
+        job = start_dbctl(path, *command)
+        time.sleep(rng.uniform(0, 0.6))
+        for name in reversed(ids):
+            folder = path.parent / "backups" / "fp" / name
+            (folder / "manifest.json").unlink()
+            shutil.rmtree(folder)
+        status, result = wait_for_result(job)
+        outcomes.add(status)
+        assert status == 0 or not (result["error"] and result["error"]["code"] == "internal"), result
+        if (path.parent / "other" / "fp").is_dir():
+            assert_valid(path, "other")
+            shutil.rmtree(path.parent / "other")
+        assert retained in assert_valid(path)
+        for name in list_backups(path).keys() - {retained}:
+            shutil.rmtree(path.parent / "backups" / "fp" / name)
+    print(outcomes)

@@ -454,3 +454,25 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
     run_json("restore", "apply", backup["id"], "--yes")
     assert run_json("integrity", "cross-check")["findings"] == []
     assert find_neighbours() == before
+
+
+# Differences -------------------------------------------------------------------------------------------------------
+
+
+def test_differences_of_both_are_restored(path, tmp_path, monkeypatch):
+    """A database with a small difference refers to its base, and one with a large difference is stored in full."""
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with path.with_name("dbctl.toml").open("a") as file:
+        file.write("incremental = true\n")
+    chat_app.add_messages(path, range(200, 1700))
+    base = promptvault_app.create_app_backup(path)
+    chat_app.delete_message(path, 3)
+    before, neighbours = chat_app.read_keys(path), chat_app.find_nearest(path)
+    backup = promptvault_app.create_app_backup(path)
+    assert {member.delta.backup for member in backup.members if member.delta} <= {base.id}
+    assert [member.delta is None for member in base.members] == [True, True]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    chat_app.add_messages(path, range(100, 120))
+    promptvault_app.apply_restore(path, backup.id)
+    assert (chat_app.read_keys(path), chat_app.find_nearest(path)) == (before, neighbours)
+    assert any(member.delta for member in backup.members)
