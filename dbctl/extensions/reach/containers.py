@@ -180,6 +180,7 @@ class _Finder:
         except limited_program.ProgramFailedError as error:
             if failure := self._machine.explain(self._target, error.error_lines):
                 raise failure from error
+            require_running()  # one that has just ended does not lack a program
             relay = ""
         if not (relay or address):
             reason = "it has none of bash, socat and nc, and no address that its machine reaches"

@@ -61,7 +61,8 @@ def copy(source, destination):
     while block := source.recv(1 << 16):
         destination.sendall(block)
     os._exit(0)
-client, server = socket.socket(fileno=0), socket.create_connection((sys.argv[1], int(sys.argv[2])))
+client, server = socket.socket(fileno=0), socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=15)
+server.settimeout(None)
 threading.Thread(target=copy, args=(client, server)).start()
 copy(server, client)
 """

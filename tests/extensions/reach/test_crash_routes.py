@@ -36,7 +36,9 @@ def victim(request, tmp_path, runtime):
             yield BEHIND_SSH[name](pantry, runtime, {"PATH": hosts.path})
         return
     podman = request.getfixturevalue("podman")
-    container = podman.postgresql(bridge=True) if engine == "postgresql" else podman.mariadb(bridge=True)
+    # Another test selects the only service db.
+    create = podman.postgresql if engine == "postgresql" else podman.mariadb
+    container = create(bridge=True, service="larder")
     pantry = victims.open_container_pantry(container, tmp_path / "app")
     fill(pantry, f"docker:{container.name}", host="127.0.0.1")
     yield IN_CONTAINER[name](pantry, runtime, podman.environment, container)
