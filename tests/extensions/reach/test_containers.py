@@ -61,9 +61,7 @@ def table(dbctl, container):
     container.execute(*words, text=f"drop table if exists {name};")
 
 
-@pytest.mark.parametrize(
-    "part", ["docker:{name}", "podman:{id}", "compose:shop/{service}", "compose:{service}"]
-)
+@pytest.mark.parametrize("part", ["docker:{name}", "podman:{id}", "compose:shop/{service}"])
 def test_rows_are_read_and_written(dbctl, podman, container, table, part):
     service = "mysql" if "MARIADB_USER" in container.variables else "db"
     via = part.format(name=container.name, id=container.id, service=service)
@@ -71,6 +69,13 @@ def test_rows_are_read_and_written(dbctl, podman, container, table, part):
     dbctl("data", "set", table, "1", "name=uno", "--url", address, "--yes")
     rows = json.loads(dbctl("data", "rows", table, "--url", address, "-o", "json").stdout)
     assert [row["name"] for row in rows["data"]["items"]] == ["uno", "two"]
+
+
+@pytest.mark.parametrize(
+    "container", ["mariadb"], indirect=True
+)  # other tests have services db at the same time
+def test_service_is_found_without_its_project(dbctl, podman, container, table):
+    assert "two" in dbctl("data", "rows", table, "--url", address_of(container, "compose:mysql")).stdout
 
 
 def test_container_on_another_machine(dbctl, ssh_hosts, podman, container, table):

@@ -70,11 +70,12 @@ def test_stopped_and_paused_containers_are_named(fail, podman, host, program):
 
 
 def test_several_services_are_named(fail, podman, host):
-    podman.app(project="one", service="db"), podman.app(project="two", service="db")
-    error = fail(f"{host}compose:db")
+    # Other tests have services db at the same time.
+    podman.app(project="one", service="twin"), podman.app(project="two", service="twin")
+    error = fail(f"{host}compose:twin")
     assert error["code"] == "container-ambiguous"
-    assert "compose:one/db" in error["hint"]
-    assert fail(f"{host}compose:three/db")["code"] == "container-missing"
+    assert "compose:one/twin" in error["hint"]
+    assert fail(f"{host}compose:three/twin")["code"] == "container-missing"
 
 
 def test_container_without_a_shell_is_named(fail, podman, host, program):
@@ -177,7 +178,7 @@ def test_container_that_is_recreated_during_a_dump_leaves_no_backup(start, podma
         f'[apps.shop]\nprofile = "plain"\nvia = "{host.replace("+", " ")}{program}:{container.name}"\n'
         f'databases = "{ADDRESS}"\nbackup.repository = "backups"\n'
     )
-    wait = start("backup", "create")
+    wait = start("backup", "create", "--limit-rate", "1M")
     wait_until(lambda: "COPY" in read_activity(container))
     container.recreate()
     status, error, _ = wait()

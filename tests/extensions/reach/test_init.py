@@ -66,19 +66,18 @@ def orders(postgresql_container):
     postgresql_container.execute(*psql, "drop table orders")
 
 
-@pytest.mark.parametrize("place", ["docker:{}", "podman:{}", "compose:shop/db", "compose:db"])
+@pytest.mark.parametrize("place", ["docker:{}", "podman:{}", "compose:shop/db"])
 def test_container_of_a_server_is_configured_without_its_password(
     dbctl, init, postgresql_container, orders, tmp_path, place
 ):
     place = place.format(postgresql_container.name)
     steps = init(place, "--dry-run")["data"]["plan"]["steps"]
     assert not (tmp_path / "dbctl.toml").exists()
-    via = "compose:shop/db" if place == "compose:db" else place
     address = "postgresql://shop:${POSTGRES_PASSWORD}@127.0.0.1:5432/shopdb"
-    assert f"main = {address}?via={via}" in steps
-    assert init(place)["data"]["databases"] == {"main": f"{address}?via={via}"}
+    assert f"main = {address}?via={place}" in steps
+    assert init(place)["data"]["databases"] == {"main": f"{address}?via={place}"}
     configuration = read_configuration(tmp_path)
-    assert configuration["apps"]["plain"]["databases"] == {"main": {"url": address, "via": via}}
+    assert configuration["apps"]["plain"]["databases"] == {"main": {"url": address, "via": place}}
     program = "podman" if place.startswith("podman") else "docker"
     assert configuration["secrets"] == {
         "POSTGRES_PASSWORD": {
@@ -86,6 +85,11 @@ def test_container_of_a_server_is_configured_without_its_password(
         }
     }
     assert list_tables(dbctl) == ["orders"]
+
+
+def test_service_is_configured_with_its_project(init, mariadb_container, tmp_path):
+    init("compose:mysql")  # other tests have services db at the same time
+    assert read_configuration(tmp_path)["apps"]["plain"]["databases"]["main"]["via"] == "compose:shop/mysql"
 
 
 def test_profile_can_be_selected(init, postgresql_container, tmp_path):
