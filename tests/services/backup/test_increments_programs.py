@@ -6,9 +6,12 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
+from dbctl.model import now
+from dbctl.services.backup import increments
 from tests.services.backup.test_increments import change, configure, create, read_delta, small  # noqa: F401 - a fixture
 
 #: What replaces one action of rdiff.
@@ -101,12 +104,19 @@ def test_rules_for_full_copies(answer, small):  # noqa: F811
         ids.append(create(answer))
     assert [read_delta(backup) is None for backup in ids] == [True, False, False, True, False, False]
     assert any("is the base of 2 backups" in remark for remark in ids[3]["remarks"])
-    configure(small.folder, 'full_every = "1s"')
-    later = create(answer)
-    assert read_delta(later) is None or "is older than 1s" not in str(later["remarks"])
 
 
-def test_rate_limit_applies_to_difference(answer, small):  # noqa: F811
+def test_old_base_gets_no_difference(answer, small, monkeypatch):  # noqa: F811
+    create(answer)
+    for days, is_full in ((29, False), (31, True)):
+        monkeypatch.setattr(increments, "now", lambda days=days: now() + timedelta(days=days))
+        change(small, days)
+        backup = create(answer)
+        assert (read_delta(backup) is None) == is_full
+        assert any("is older than 30d" in remark for remark in backup["remarks"]) == is_full
+
+
+def test_backup_with_a_rate_limit_stores_a_difference(answer, small):  # noqa: F811
     create(answer)
     change(small)
     assert read_delta(create(answer, "--limit-rate", "20M"))
