@@ -29,8 +29,8 @@ test: $(READY) ## run the tests in parallel, except the slow ones
 slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m slow $(ARGS)
 
-retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are at most five
-	@test "$$(grep -c true .pytest_cache/v/cache/lastfailed)" -le 5
+retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are in at most five files
+	@test "$$(grep true .pytest_cache/v/cache/lastfailed | cut -d: -f1 | sort -u | wc -l)" -le 5
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -ra $(ARGS)
 
 check: $(READY) ## check format, lint rules, types, and imports between packages

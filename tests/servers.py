@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -318,8 +319,16 @@ def _start(
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nothing listens on.
+
+    It is below the ports that the system gives to outgoing connections: a connection of another test could take one
+    of those before a server listens, or while the server restarts.
+    """
+    lowest, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = random.SystemRandom().randrange(10_000, int(lowest))  # tests seed the shared generator
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def connection(url: Url) -> psycopg.Connection:

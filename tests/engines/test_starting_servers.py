@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from contextlib import closing
 
 import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.errors.connection import UnreachableError
+from tests import servers
 from tests.relay import open_relay
 
 
@@ -24,13 +23,8 @@ def url(request):
     return url
 
 
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        return listening.getsockname()[1]
-
-
 def test_connection_waits_until_the_server_accepts_it(url):
-    port, opened = free_port(), threading.Event()
+    port, opened = servers.free_port(), threading.Event()
     ended = threading.Event()
 
     def start_later():
@@ -54,14 +48,14 @@ def test_connection_waits_until_the_server_accepts_it(url):
 
 @pytest.mark.parametrize("timeout", [0, 5])
 def test_default_time_limit_reports_a_refused_connection_at_once(url, timeout):
-    refused, started = structs.replace(url, host="127.0.0.1", port=free_port()), time.monotonic()
+    refused, started = structs.replace(url, host="127.0.0.1", port=servers.free_port()), time.monotonic()
     with pytest.raises(UnreachableError, match="refused"):
         registry.load_engine(url.engine).open_for_reading(refused, "app/user", timeout=timeout)
     assert time.monotonic() - started < 2
 
 
 def test_refused_connection_is_reported_after_the_time_limit(url):
-    refused, started = structs.replace(url, host="127.0.0.1", port=free_port()), time.monotonic()
+    refused, started = structs.replace(url, host="127.0.0.1", port=servers.free_port()), time.monotonic()
     with pytest.raises(UnreachableError, match="refused"):
         registry.load_engine(url.engine).open_for_reading(refused, "app/user", timeout=5.5)
     assert 5 < time.monotonic() - started < 9
