@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SECONDS = 30
+SECONDS = 60
 
 
 def wait_until(condition):
