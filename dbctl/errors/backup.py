@@ -167,6 +167,13 @@ class BackupFailedError(DbctlError, status=Exit.CHECK_FAILED):
     remedy = "No backup was created; earlier ones are unchanged. Check the database with: `integrity check`"
 
 
+class BackupEmptyError(BackupFailedError):
+    """A database without tables would replace the latest usable backup."""
+
+    sentence = "backup of {target} failed: the database has no table"
+    remedy = "No backup was created; earlier ones are unchanged. If tables were lost, restore the latest backup with: `restore apply latest`"
+
+
 class BackupShrunkenError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{losses}"
     remedy = "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with: `backup verify {larger} --against-live`; if the loss is intended, remove the pin with: `backup unpin {larger}`"

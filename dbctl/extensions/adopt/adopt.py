@@ -13,7 +13,7 @@ from dbctl import progress
 from dbctl.errors.backup import (
     AlreadyAdoptedError,
     BackupCorruptError,
-    BackupFailedError,
+    BackupEmptyError,
     FileNotRestorableError,
     RepositoryMissingError,
 )
@@ -254,7 +254,7 @@ class CopiedSource(MemberSource):
 
         Raises:
             BackupCorruptError: a file changed during the copy.
-            BackupFailedError: a dump has no table.
+            BackupEmptyError: a dump has no table.
         """
         manifest, members = self._manifest, list[Member]()
         for member in manifest.members:
@@ -289,7 +289,7 @@ class CopiedSource(MemberSource):
         """Return the name and the compression of the file of another program in the backup."""
         app, form = self._overlay.app, member.facts.get("format", "")
         if not member.rows:
-            raise BackupFailedError(target=app.target(member.database), reason="it has no table")
+            raise BackupEmptyError(target=app.target(member.database))
         settings = app.configured.backup
         compress: Compression = settings.compress if settings else "gzip"
         if form in COMPRESSED_SUFFIXES:

@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification
-from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.backup import BackupEmptyError, BackupFailedError
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
@@ -224,7 +224,8 @@ class Source(MemberSource):
 
         Raises:
             PrivilegeMissingError: this user may not read the passwords.
-            BackupFailedError: the dump is invalid, or has no table.
+            BackupFailedError: the dump is invalid.
+            BackupEmptyError: it has no table.
         """
         db, compress, size, file = (
             self.dumps,
@@ -281,7 +282,7 @@ class Source(MemberSource):
             raise BackupFailedError(target=self.target, reason=f"{verification.problems[0]}{others}")
         # An emptied database must not become the latest backup.
         if not (verification.tables or self.allow_empty):
-            raise BackupFailedError(target=self.target, reason="it has no table")
+            raise BackupEmptyError(target=self.target)
         return [
             structs.replace(
                 stored,

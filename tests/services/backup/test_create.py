@@ -23,6 +23,7 @@ from dbctl import model
 from dbctl.config.model import Retention
 from dbctl.errors.backup import (
     BackupCorruptError,
+    BackupEmptyError,
     BackupFailedError,
     BackupMissingError,
     RepositoryFailedError,
@@ -233,8 +234,8 @@ def test_emptied_database_does_not_become_latest_backup(tmp_path):
     path = create_single_table_app(tmp_path)
     backup = create_app_backup(path)
     path.write_bytes(b"")
-    error = catch_error(BackupFailedError, lambda: create_app_backup(path))
-    assert "it has no table" in str(error)
+    error = catch_error(BackupEmptyError, lambda: create_app_backup(path))
+    assert "the database has no table" in str(error)
     assert [backup.id for backup in list_all_backups(path).page.items] == [backup.id]
     promptvault_app.apply_restore(path)
     assert "t" in flashpoint_app.read_all_rows(path)
