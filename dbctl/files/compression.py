@@ -39,6 +39,14 @@ class CompressedFile(Struct, frozen=True, kw_only=True):
     inner: FileDigest  #: the compressed content before encryption; without encryption, it has no hash
 
 
+class DecompressedFile(Struct, frozen=True, kw_only=True):
+    """A file that was decrypted and decompressed."""
+
+    stored: FileDigest  #: as it was read
+    inner: FileDigest  #: after decryption; without encryption, it has no hash
+    content: FileDigest  #: without ``hashed``, it has no hash
+
+
 def compress_file(
     source: Path,
     destination: Path,
@@ -102,12 +110,11 @@ def decompress_file(
     expected_bytes: int,
     target: str,
     decrypt: Decrypt | None = None,
-) -> tuple[FileDigest, FileDigest]:
+    hashed: bool = False,
+) -> DecompressedFile:
     """Decrypt and decompress a file into the new file ``destination``, mode 0600, in one pass; it is not synced.
 
-    Return the digest of the file, and that of its content after decryption, which has no hash without encryption.
-
-    The result must have exactly ``expected_bytes`` bytes. On failure the new file is deleted.
+    The result must have exactly ``expected_bytes`` bytes. On failure the new file is deleted. The content is ``hashed`` while it is written.
 
     Raises:
         CorruptError: the file is truncated or changed, has another decompressed size, or data after its end.
@@ -115,6 +122,7 @@ def decompress_file(
         DiskFullError, FileFailedError: the destination cannot be written.
     """
     outer, inner = HashingCounter(), HashingCounter(hashed=decrypt is not None)
+    content = HashingCounter(hashed=hashed)
     with (
         source.open("rb", buffering=0) as file,
         create_file(destination, temporary=True) as written,
@@ -128,6 +136,10 @@ def decompress_file(
             submit(outer.add, block)
             return block
 
+        def write(chunk: bytes) -> None:
+            content.add(chunk)
+            written.write(chunk)
+
         def feed(block: bytes) -> int:
             nonlocal sized
             inner.add(block)
@@ -136,7 +148,7 @@ def decompress_file(
                 if sized > expected_bytes:
                     reason = f"it decompresses to more than the expected {expected_bytes:,} bytes"
                     raise _corrupt(target, source, reason)
-                submit(written.write, chunk)
+                submit(write, chunk)
             return len(block)
 
         if decrypt:
@@ -147,7 +159,7 @@ def decompress_file(
         stream.finish()
         if sized != expected_bytes:
             raise _corrupt(target, source, f"it decompresses to {sized:,} bytes, expected {expected_bytes:,}")
-    return outer.digest, inner.digest
+    return DecompressedFile(stored=outer.digest, inner=inner.digest, content=content.digest)
 
 
 def decompress_import(

@@ -7,8 +7,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from dbctl.errors.connection import CorruptError
-from dbctl.files import atomic, rdiff
-from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
+from dbctl.files import rdiff
+from dbctl.files.atomic import FileDigest, HashingCounter
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member
 from dbctl.stores.base import Store
@@ -52,20 +52,18 @@ def build_content(base: Path, delta_path: Path, member: Member, target: str) -> 
     """Yield the content of a member; an error at the end means that all of it is invalid.
 
     Args:
-        base: the content of its base.
+        base: the content of its base, as ``MemberReader.decode_base`` returns it.
         delta_path: its own file, decrypted and decompressed.
         member: whose ``delta`` is not None.
         target: for messages.
 
     Raises:
-        CorruptError: the base or the content does not match the manifest.
+        CorruptError: the content does not match the manifest.
         ClientMissingError, ClientFailedError: rdiff is not installed, or was killed.
     """
     delta = member.delta
     if delta is None:
         raise RuntimeError(f"{member.file} has no base")
-    if hash_blocks(atomic.read_blocks(base)).sha256 != delta.content_sha256:
-        raise _base_error(target, member, delta, "its content does not match the manifest")
     content = HashingCounter()
     try:
         for block in content.count(rdiff.apply_delta(base, delta_path, target)):

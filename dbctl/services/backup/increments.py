@@ -16,6 +16,7 @@ from dbctl.errors.connection import (
     CorruptError,
     DiskFullError,
     FileFailedError,
+    InsufficientSpaceError,
     report_file_errors,
 )
 from dbctl.files import atomic, compression, rdiff, temp
@@ -136,11 +137,10 @@ class Increments:
 
     def store(self, writer: BackupWriter, content: NewContent, progress: Progress) -> Member:
         """Store the content of a database as the difference from its base, otherwise in full; return its member."""
-        sha256 = hash_blocks(atomic.read_blocks(content.path)).sha256
         base = self.find_base(content.database, content.engine)
         if isinstance(base, Base):
             try:
-                return self._store_delta(writer, content, base, sha256)
+                return self._store_delta(writer, content, base)
             except _TooLargeError:
                 reason = f"more than half of {base.manifest.id} changed"
             except (CorruptError, ClientFailedError) as error:
@@ -150,39 +150,60 @@ class Increments:
             reason = base
         if reason not in (REQUESTED, FIRST):
             self.remarks.append(f"{content.target} is stored in full: {reason}")
-        if content.compress == "none":
-            member = writer.store(content.file)
-        else:
-            member = writer.compress(content.path, content.file, content.compress, progress)
-        member = structs.replace(member, content_sha256=sha256)
+
+        def store_full() -> Member:
+            if content.compress == "none":
+                return writer.store(content.file)
+            return writer.compress(content.path, content.file, content.compress, progress)
+
+        sha256, stored = run_in_parallel(lambda: _hash_file(content.path), store_full)
+        member = structs.replace(stored, content_sha256=sha256)
         self._save_signature(writer.name, content, sha256)
         return member
 
-    def _store_delta(self, writer: BackupWriter, content: NewContent, base: Base, sha256: str) -> Member:
-        """Store the difference from a base, and compare its result if the base can be read here without a key.
+    def _store_delta(self, writer: BackupWriter, content: NewContent, base: Base) -> Member:
+        """Store the difference from a base, and compare its result if the base can be read here without a key, and fits.
 
         Raises:
             _TooLargeError: it is not worth its base; it was deleted.
             CorruptError: the base is damaged, or the result is not the content.
             ClientFailedError: rdiff failed.
+            DiskFullError: the difference does not fit.
         """
         # A killed process may have left the signature of a backup that does not exist.
         temp.remove_abandoned(
             base.signature.parent, f"{self._name_series(content.database, content.engine)}{_NEW}"
         )
+        if not isinstance(self._repository.store, DirectoryStore) or base.member.encryption != "none":
+            return self._write_delta(writer, content, base, compare=False)
+        try:
+            return self._write_delta(writer, content, base, compare=True)
+        except (InsufficientSpaceError, DiskFullError) as error:
+            # The content of the base may have taken the space of the difference.
+            writer.discard(name_delta(content.path.name, content.compress))
+            member = self._write_delta(writer, content, base, compare=False)
+            self.remarks.append(
+                f"the difference of {content.target} is stored, but was not applied to {base.manifest.id}: {error}"
+            )
+            return member
+
+    def _write_delta(self, writer: BackupWriter, content: NewContent, base: Base, *, compare: bool) -> Member:
+        """Store the difference, and ``compare`` its result; raises as ``_store_delta``, and if the content of the base does not fit."""
         store, file = self._repository.store, name_delta(content.path.name, content.compress)
-        can_compare = isinstance(store, DirectoryStore) and base.member.encryption == "none"
         with open_reader(store, None) as reader:
 
-            def read_base() -> Path | None:
-                return reader.decode(base.manifest, base.member, content.target) if can_compare else None
+            def read_contents() -> tuple[str, Path | None]:
+                sha256 = _hash_file(content.path)
+                return sha256, (
+                    reader.decode_base(base.manifest, base.member, content.target) if compare else None
+                )
 
             def write_delta() -> Member:
                 blocks = rdiff.create_delta(base.signature, content.path, content.target)
                 max_bytes = int(MAX_SHARE * base.member.size)
                 return writer.compress_blocks(_limit(blocks, max_bytes), file, content.compress)
 
-            base_path, stored = run_in_parallel(read_base, write_delta)
+            (sha256, base_path), stored = run_in_parallel(read_contents, write_delta)
             delta = Delta(
                 backup=base.manifest.id,
                 file=base.member.file,
@@ -212,7 +233,7 @@ class Increments:
         prefix = f"{self._name_series(member.database, member.engine)}-{backup}-{member.content_sha256[:16]}-"
         with suppress(OSError):
             for path in self._folder.glob(f"{prefix}*"):
-                if path.name == f"{prefix}{hash_blocks(atomic.read_blocks(path)).sha256}":
+                if path.name == f"{prefix}{_hash_file(path)}":
                     return path
         return None
 
@@ -239,6 +260,11 @@ class Increments:
     def _name_series(self, database: str, engine: str) -> str:
         place = f"{self._repository.store.location}\0{database}\0{engine}"
         return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hash_blocks(atomic.read_blocks(path)).sha256
 
 
 def name_delta(plain_file: str, compress: Compression) -> str:

@@ -14,8 +14,8 @@ from msgspec import structs
 from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError, FileFailedError, report_file_errors
 from dbctl.errors.databases import TempSpaceFailedError
-from dbctl.files import age, compression
-from dbctl.files.atomic import FileDigest, create_file, is_regular, sync_file
+from dbctl.files import age, atomic, compression
+from dbctl.files.atomic import FileDigest, create_file, hash_blocks, is_regular, sync_file
 from dbctl.files.compression import CompressedFile
 from dbctl.model import Compression, now
 from dbctl.progress import Progress, no_progress
@@ -169,6 +169,7 @@ class MemberReader:
         self._syncing = dict[tuple[str, str], Future[None]]()
         self._decoded_paths = dict[tuple[str, str], Path]()
         self._stored_paths = dict[tuple[str, str], Path]()
+        self._content_hashes = dict[tuple[str, str], str]()  #: of bases
 
     @property
     def _keys(self) -> DecryptionKeys:
@@ -184,11 +185,24 @@ class MemberReader:
             KeyMissingError, KeyWrongError: as ``DecryptionKeys.identities_for``, or no key decrypts it.
             InsufficientSpaceError, DiskFullError: not enough disk space for the content.
         """
+        return self._decode_once(manifest, member, target)
+
+    def decode_base(self, manifest: Manifest, base: Member, target: str) -> Path:
+        """Return a path as ``decode`` does, after the SHA-256 of the content was compared; raises the same errors."""
+        path, key = self._decode_once(manifest, base, target, hashed=True), (manifest.id, base.file)
+        if key not in self._content_hashes:  # it was not decoded, or as no base
+            self._content_hashes[key] = hash_blocks(atomic.read_blocks(path)).sha256
+        if self._content_hashes[key] != base.content_sha256:
+            reason = f"{base.file} of the base {manifest.id}: its content does not match the manifest"
+            raise CorruptError(target=target, reason=reason)
+        return path
+
+    def _decode_once(self, manifest: Manifest, member: Member, target: str, *, hashed: bool = False) -> Path:
         if not needs_decoding(member):
             return self.stored_path(manifest.id, member)
         key = (manifest.id, member.file)
         if key not in self._decoded_paths:
-            self._decoded_paths[key] = self._decode(manifest, member, target)
+            self._decoded_paths[key] = self._decode(manifest, member, target, hashed=hashed)
             if member.database in self._moved_databases:
                 self._syncing[key] = self._sync(self._decoded_paths[key])
         return self._decoded_paths[key]
@@ -239,7 +253,7 @@ class MemberReader:
         open_temp_dir = self._store.temp_dir if member.encryption == "none" else self._keys.staging.folder
         return open_temp_dir(required_bytes)
 
-    def _decode(self, manifest: Manifest, member: Member, target: str) -> Path:
+    def _decode(self, manifest: Manifest, member: Member, target: str, *, hashed: bool) -> Path:
         decrypt = None
         if member.encryption != "none":
             identities = self._keys.identities_for(self._store, manifest)
@@ -247,27 +261,32 @@ class MemberReader:
         stored_path = self.stored_path(manifest.id, member)
         try:
             path = self._stack.enter_context(self.temp_dir(member, member.decoded_bytes)) / member.file
-            decoded, inner = compression.decompress_file(
+            decoded = compression.decompress_file(
                 stored_path,
                 path,
                 member.compress,
                 expected_bytes=member.decoded_bytes,
                 target=target,
                 decrypt=decrypt,
+                hashed=hashed,
             )
         except (FileFailedError, RepositoryFailedError) as error:
             # It is an error of the temporary folder, not of the backup.
             raise TempSpaceFailedError(target=target, reason=error) from error
-        if (decoded.sha256, inner.sha256) != (member.sha256, member.inner_sha256):
+        if (decoded.stored.sha256, decoded.inner.sha256) != (member.sha256, member.inner_sha256):
             raise CorruptError(
                 target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
             )
-        return self._apply_delta(member, member.delta, path, target) if member.delta else path
+        if member.delta:
+            return self._apply_delta(member, member.delta, path, target)
+        if hashed:
+            self._content_hashes[manifest.id, member.file] = decoded.content.sha256
+        return path
 
     def _apply_delta(self, member: Member, delta: Delta, path: Path, target: str) -> Path:
         """Return the content of a member that is stored as the difference from a base."""
         base_manifest, base = deltas.read_base(self._store, member, delta, target)
-        base_path = self.decode(base_manifest, base, target)
+        base_path = self.decode_base(base_manifest, base, target)
         try:
             content = self._stack.enter_context(self.temp_dir(member, delta.bytes)) / member.file
             with create_file(content, temporary=True) as file:
