@@ -110,6 +110,19 @@ BUILT_IN: Sequence[Extension] = (
         describe_containers="dbctl.extensions.reach.facts:describe_containers",
     ),
     Extension(
+        name="recover",
+        commands={"backup recover": "dbctl.extensions.recover.commands"},
+        app_sections={
+            "recovery": SectionEntry(
+                kind="dbctl.extensions.recover.section:Recovery",
+                meaning="what ``backup recover`` reads",
+                after="replicas",
+            )
+        },
+        engine_parts={"postgresql": "dbctl.extensions.recover.parts:create_postgresql_parts"},
+        errors="dbctl.extensions.recover.errors",
+    ),
+    Extension(
         name="reports",
         groups={"report": "dbctl.extensions.reports.commands"},
         commands={"stats history": "dbctl.extensions.reports.history"},

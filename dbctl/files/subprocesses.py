@@ -213,7 +213,7 @@ class ClientProgram:
         return output or (f"it was killed by {signal.Signals(-returncode).name}" if returncode < 0 else "")
 
 
-def _environment() -> dict[str, str]:
+def list_variables() -> dict[str, str]:
     """Return the variables of ``ENVIRONMENT`` that are set, and the C locale for messages."""
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
 
@@ -241,7 +241,7 @@ def run_program(
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
             argv,
-            env={**_environment(), **environment},
+            env={**list_variables(), **environment},
             stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
             stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
             stderr=stderr,
@@ -275,7 +275,7 @@ def read_version(path: Path) -> str:
             return _version_outputs[key]
         process = subprocess.run(  # noqa: S603 - a program of the server with its full path, without a shell
             [path, "--version"],
-            env=_environment(),
+            env=list_variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -199,7 +199,7 @@ class AdoptBackup(BackupOperation):
             [CopiedSource(manifest, overlay)],
             left_out=manifest.left_out,
             # A safety backup of another repository becomes a normal backup.
-            kind="partial" if manifest.kind == "partial" else "backup",
+            kind=manifest.kind if manifest.kind in ("partial", "recovered") else "backup",
             backup_time=manifest.created_at,
             origin=origin,
         )

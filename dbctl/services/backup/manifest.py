@@ -15,9 +15,9 @@ from dbctl.files.codecs import SUFFIXES
 from dbctl.model import JSON_ERRORS, Compression, Struct
 from dbctl.services.app.app import App
 
-#: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables), before a restore (``safety``),
-#: or before a destructive migration (``migration``).
-Kind = Literal["backup", "partial", "safety", "migration"]
+#: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables; ``recovered``: as of an earlier moment), before
+#: a restore (``safety``), or before a destructive migration (``migration``).
+Kind = Literal["backup", "partial", "safety", "migration", "recovered"]
 #: ``dump``: a consistent copy of the database. ``raw``: its unreadable files, copied unchanged. ``kept``: a script that
 #: restores the retained database, which is on its server under another name. ``files``: the app's own files. ``passwords``:
 #: what the server of a database stores for the passwords of its roles. ``key``: the identity that decrypts the other

@@ -39,7 +39,7 @@ MIN_PREFIX = 4
 
 
 #: A ``Kind``, or ``foreign``: an unverified file that dbctl did not create, with its path as id.
-ListedKind: TypeAlias = Literal["backup", "partial", "safety", "migration", "foreign"]
+ListedKind: TypeAlias = Literal["backup", "partial", "safety", "migration", "recovered", "foreign"]
 
 
 class Backup(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,62 @@
+"""What an engine does to recover a database: a part that this extension adds to the engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+
+from dbctl.extensions.recover.section import Source
+from dbctl.model import Struct
+from dbctl.url import Url
+
+
+class RecoveryRequest(Struct, frozen=True, kw_only=True):
+    """A database, and the moment as of which it is recovered: with what was committed before, and nothing else."""
+
+    url: Url  #: of the live database, which is not opened
+    target: str  #: ``app/database``, for messages
+    source: Source
+    at: datetime  #: with a time zone
+    staging: Path  #: the existing folder in which private folders are created
+
+
+class RecoveryPlan(Struct, frozen=True, kw_only=True):
+    """What a recovery would replay."""
+
+    steps: Sequence[str]  #: for the plan of the command
+    bytes: int  #: the approximate size of the files that are copied
+
+
+class RecoveredDatabase(Struct, frozen=True, kw_only=True):
+    """A database of a private server, as it was at the requested moment."""
+
+    url: Url
+    facts: Mapping[str, str]  #: for the manifest: the copy, and the end of what was replayed
+    remarks: Sequence[str] = ()  #: what the user should know about it
+
+
+class Recovery(ABC):
+    """The recovery of databases of one engine."""
+
+    @abstractmethod
+    def plan(self, request: RecoveryRequest) -> RecoveryPlan:
+        """Return the copy and the log that ``recover`` would use; no server is started, and nothing is written.
+
+        Raises:
+            RecoveryMissingError: there is no copy, or its log has a gap.
+            RecoveryTimeError: the archive does not reach the moment.
+        """
+
+    @abstractmethod
+    def recover(self, request: RecoveryRequest) -> AbstractContextManager[RecoveredDatabase]:
+        """Start a private server with the state of the moment; it ends, and its files are deleted, at the end of the block.
+
+        Raises:
+            RecoveryMissingError, RecoveryTimeError: as ``plan``.
+            RecoveryFailedError: the server does not start, or cannot replay the log.
+            ClientMissingError: no program of the server has the version of the copy.
+            InsufficientSpaceError, DiskFullError: not enough disk space for the copy and its log.
+        """

@@ -1,0 +1,56 @@
+"""Failures of recoveries to a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import CorruptError
+
+
+class RecoveryNotConfiguredError(DbctlError, status=Exit.USAGE):
+    sentence = "no archive is configured for {target}"
+    remedy = "Set base and log under [apps.{app}.recovery.databases.{database}]; list the keys with: `config explain recovery`"
+
+
+class RecoveryMissingError(DbctlError, status=Exit.NOT_FOUND):
+    sentence, remedy = "{target}: {reason}", "No backup was created. {hint}"
+
+
+class RecoveryTimeError(DbctlError, status=Exit.NOT_FOUND):
+    """Context: ``at`` and ``reachable``: the range of the archive."""
+
+    sentence = "{target} cannot be recovered as of {at}: {reason}"
+    remedy = "No backup was created. {hint}"
+
+
+class RecoveryRefusedError(DbctlError, status=Exit.REFUSED):
+    sentence, remedy = "{target} cannot be recovered: {reason}", "No backup was created. {hint}"
+
+
+class RecoveryFailedError(DbctlError, status=Exit.FAILED):
+    sentence, remedy = "{target}: the private server failed: {reason}", "No backup was created. {hint}"
+
+
+class RecoveryDamagedError(DbctlError, status=Exit.CHECK_FAILED):
+    sentence = "the archive of {target} is damaged: {reason}"
+    remedy = "No backup was created. Copy the file again from where it is archived, or use another base."
+
+
+@contextmanager
+def report_damage() -> Iterator[None]:
+    """Raise the error about a damaged compressed file as one about the archive.
+
+    Raises:
+        RecoveryDamagedError: a ``CorruptError`` was raised.
+    """
+    try:
+        yield
+    except CorruptError as error:
+        raise RecoveryDamagedError(**error.context) from error
+
+
+class RecoveryServerMissingError(DbctlError, status=Exit.UNREACHABLE):
+    sentence = "{target}: the programs of the server PostgreSQL {version} are not installed"
+    remedy = "No backup was created. Install the package postgresql-{version} of apt.postgresql.org; none of its services has to run."

@@ -1,0 +1,154 @@
+"""Create a backup of a database as of a moment: recover it with a private server, and back that up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from functools import cached_property
+
+from msgspec import structs
+
+from dbctl import signals
+from dbctl.config import environment
+from dbctl.config.sections import Selection
+from dbctl.engines import registry
+from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.extensions.recover.contract import RecoveredDatabase, Recovery, RecoveryPlan, RecoveryRequest
+from dbctl.extensions.recover.errors import RecoveryNotConfiguredError, RecoveryTimeError
+from dbctl.extensions.recover.section import find_sources
+from dbctl.model import Plan, now
+from dbctl.services.app.app import App
+from dbctl.services.app.session import Session
+from dbctl.services.backup.app_files import BackupOperation
+from dbctl.services.backup.create import BackupCreated, create_backup
+from dbctl.services.backup.manifest import Member
+from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import Source
+from dbctl.services.backup.verification_record import Verification
+
+
+class RecoverBackup(BackupOperation):
+    """A planned ``backup recover``."""
+
+    def __init__(self, repository: Repository, at: datetime) -> None:
+        """Select the database: that of ``--db``, or the only one with an archive.
+
+        Raises:
+            RecoveryNotConfiguredError: it has no archive.
+            UsageError: several databases have one, and none is selected.
+            NotSupportedError: its engine cannot be recovered.
+            RecoveryTimeError: the moment is in the future.
+        """
+        app = repository.app
+        sources = find_sources(app.configured)
+        for name in sources:
+            app.database(name)  # a misspelled name
+        if not app.only and len(sources) > 1:
+            raise UsageError(detail=f"select one database (--db {' or --db '.join(sources)})")
+        self._database = app.only or next(iter(sources), app.main())
+        super().__init__(repository, self._database)
+        if self._database not in sources:
+            raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self._database)
+        self._url = app.url(self._database)
+        engine = registry.load_engine(self._url.engine)
+        part = engine.extension_part(Recovery)
+        if part is None:
+            raise NotSupportedError(
+                feature="the recovery of a moment",
+                subject=engine.title,
+                hint="It is supported for PostgreSQL.",
+            )
+        self._recovery = part
+        if at > now():
+            raise RecoveryTimeError(
+                target=self.target,
+                at=f"{at:%Y-%m-%d %H:%M:%S} UTC",
+                reason="it is in the future",
+                hint="Choose an earlier time.",
+            )
+        self._request = RecoveryRequest(
+            url=self._url,
+            target=self.target,
+            source=sources[self._database],
+            at=at,
+            staging=environment.staging_folder(app.configured) or environment.default_staging_folder(),
+        )
+
+    @cached_property
+    def _plan(self) -> RecoveryPlan:
+        return self._recovery.plan(self._request)
+
+    def size(self) -> int:
+        return self._plan.bytes
+
+    def plan(self) -> Plan:
+        """Return what would be replayed, from the files of the archive; writes nothing."""
+        title = f"Recover {self.target} to {self._repository.store.location}"
+        return self._create_plan(title, [*self._plan.steps, f"back up {self._database} as it was then"])
+
+    def apply(self, confirmed: str | None = None) -> BackupCreated:
+        """Create the backup; after an error, no part of it remains, and the server has ended.
+
+        Raises:
+            As ``Recovery.recover`` and ``create_backup``.
+        """
+        del confirmed  # nothing is deleted, so no confirmation is required
+        repository = self._repository
+        with ExitStack() as stack:
+            recovered = stack.enter_context(self._recovery.recover(self._request))
+            copy = stack.enter_context(self._open_copy(recovered))
+            source = RecoveredSource(copy, self._database, self._request.at, recovered)
+            stack.enter_context(self._lock())
+            created = create_backup(repository, [source], kind="recovered", stack=stack)
+            result = repository.describe(
+                created,
+                BackupCreated,
+                lost_databases={},
+                verification=Verification(),
+                remarks=recovered.remarks,
+            )
+            signals.commit_point()  # the backup is complete: report it even if a signal arrives
+        return result
+
+    @contextmanager
+    def _open_copy(self, recovered: RecoveredDatabase) -> Iterator[App]:
+        """Open the app with the recovered database alone; the moment may be from before a migration."""
+        app, name = self._app, self._database
+        configured = structs.replace(
+            app.configured,
+            databases={name: recovered.url},
+            replicas={},
+            protected=False,
+            backup=app.configured.backup,
+        )
+        is_main = name == app.main()
+        session = Session(Selection(configured=configured), timeout=app.timeout, spec=app.spec, only=name)
+        with closing(App(session, configured, app.base_profile if is_main else app.profile)) as copy:
+            if is_main:
+                copy.resolve_profile()
+            yield copy
+
+
+class RecoveredSource(Source):
+    """A database of a private server, which is backed up as it was at a moment."""
+
+    def __init__(self, app: App, database: str, at: datetime, recovered: RecoveredDatabase) -> None:
+        settings = app.configured.backup
+        compress = settings.compress if settings else "gzip"
+        super().__init__(
+            app,
+            database,
+            form=settings.format if settings else "",
+            compress=compress,
+            stream_compress=compress,
+        )
+        self._at, self._recovered = at, recovered
+
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        members = super().write_members(folder)
+        return [
+            structs.replace(member, taken_at=self._at, facts={**member.facts, **self._recovered.facts})
+            for member in members
+        ]

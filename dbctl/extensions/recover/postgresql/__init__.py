@@ -1,0 +1,1 @@
+"""Recovery of PostgreSQL from a physical copy and the segments of its log."""

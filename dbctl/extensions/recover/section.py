@@ -1,0 +1,52 @@
+"""The section of the recovery in ``dbctl.toml``: where other programs archive the copies and logs of a server."""
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import structs
+
+from dbctl.config.model import App
+from dbctl.config.resolver import ConfigSection, Resolver
+
+#: Of the section.
+NAME = "recovery"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[apps.NAME.recovery.databases.DATABASE]``: the archive from which one database is recovered."""
+
+    #: the folder of a copy of the server, or of several of them
+    base: str = ""
+    log: str = ""  #: the folder with the log of the server since the copy
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it names all parts of one archive."""
+        return bool(self.base and self.log)
+
+
+class Recovery(ConfigSection, frozen=True, kw_only=True):
+    """``[apps.NAME.recovery]``: what ``backup recover`` reads."""
+
+    databases: Mapping[str, Source] = msgspec.field(default_factory=dict)  #: by their names
+
+    def resolve(self, resolver: Resolver) -> "Recovery":
+        for name, source in self.databases.items():
+            if not source.is_complete:
+                resolver.report("base and log are both required", NAME, "databases", name)
+        return structs.replace(
+            self, databases={name: _resolve(source, resolver) for name, source in self.databases.items()}
+        )
+
+
+def _resolve(source: Source, resolver: Resolver) -> Source:
+    return structs.replace(
+        source, base=resolver.resolve_file(source.base), log=resolver.resolve_file(source.log)
+    )
+
+
+def find_sources(app: App) -> Mapping[str, Source]:
+    """Return the archives of an app, by database."""
+    section = app.extension_section(NAME, Recovery)
+    return section.databases if section else {}

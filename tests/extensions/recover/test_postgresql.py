@@ -1,0 +1,66 @@
+"""Recover a PostgreSQL database as of a moment: exactly the transactions before it, from each form of a base and of a log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.extensions.recover.primary import Primary, find_leftovers, read_sales, write_time
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture(scope="module")
+def primary():
+    """Return a server that was killed: a base, 20 rows, 10 of which were deleted at the end."""
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.sell(3)
+        primary.back_up("first", "-X", "none")
+        primary.sell(10)
+        primary.archive()
+        primary.sell(7)
+        primary.delete("id % 2 = 0")
+        primary.sell(1)
+        primary.kill()
+        yield primary
+
+
+@pytest.fixture
+def shop(primary, tmp_path, monkeypatch):
+    """Return the killed server, in the folder of an app."""
+    primary.configure(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return primary
+
+
+def recover(answer, at, *words):
+    """Return the ids of the rows in a backup of a moment, and the member of its manifest."""
+    backup = answer("backup", "recover", "--at", write_time(at), *words)["data"]
+    (member,) = backup["members"]
+    return read_sales(Path(backup["path"], member["file"])), member, backup
+
+
+def test_exactly_the_transactions_before_the_moment_are_recovered(shop, answer):
+    for sale in (shop.sales[4], shop.sales[14]):
+        for at in (sale.inserted, sale.inserted + MICROSECOND):
+            ids, member, backup = recover(answer, at)
+            assert ids == shop.list_sales(at)
+            assert member["rows"] == {"sales": len(ids)}
+            assert backup["kind"] == "recovered"
+
+
+def test_deletion_is_recovered_with_its_time(shop, answer):
+    deleted = next(sale.deleted for sale in shop.sales if sale.deleted)
+    assert len(recover(answer, deleted)[0]) == 20
+    assert len(recover(answer, deleted + MICROSECOND)[0]) == 10
+
+
+def test_last_transaction_is_recovered(shop, answer):
+    ids, _, _ = recover(answer, shop.sales[-1].inserted + MICROSECOND)
+    assert find_leftovers() == []
+    assert ids == shop.list_sales(shop.sales[-1].inserted + MICROSECOND)
+    assert ids[-1] == shop.sales[-1].id
