@@ -11,8 +11,10 @@ from dbctl.files.subprocesses import BLOCK, ProgramWatch, run_program
 
 #: The name of the program, of its Debian package, and of the library that provides it.
 PROGRAM, PACKAGE = "rdiff", "rdiff"
-#: Bytes of a block: a change costs at least one. Large files have larger blocks, because rdiff keeps about 60 bytes of each in memory.
-_BLOCK_SIZES = ((4 << 30, 4 << 10), (64 << 30, 16 << 10))
+#: Bytes of a block, by the largest size of a file: a change costs at least one block. Most changes of a page of SQLite are in few of its
+#: 1 KiB blocks: after 20,000 changed rows of 325 MB, a difference has 13 % of the bytes of a full copy, and 19 % with blocks of 4 KiB, in the
+#: same time. Large files have larger blocks, because rdiff keeps about 60 bytes of each in memory.
+_BLOCK_SIZES = ((512 << 20, 1 << 10), (4 << 30, 4 << 10), (64 << 30, 16 << 10))
 _LARGEST_BLOCK = 64 << 10
 #: With the buffers of its own choice, rdiff needs a quarter more time.
 _BUFFERS = ("--input-size", str(BLOCK), "--output-size", str(BLOCK))
