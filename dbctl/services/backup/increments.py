@@ -25,6 +25,7 @@ from dbctl.files.codecs import SUFFIXES
 from dbctl.files.temp import run_in_parallel
 from dbctl.model import Compression, Struct, now
 from dbctl.progress import Progress
+from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.manifest import Delta, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, open_reader
@@ -112,6 +113,9 @@ class Increments:
             yield f"{manifest.id} is of {member.engine}"
         if now() - manifest.created_at > parse_duration(self._settings.full_every):
             yield f"{manifest.id} is older than {self._settings.full_every}"
+        # It has to be deleted before backups are pruned again, and would take its differences with it.
+        if clock.find_future([(manifest.id, manifest.created_at)]):
+            yield f"{manifest.id} is from the future"
         if len(dependents) >= self._settings.max_dependents:
             yield f"{manifest.id} is the base of {len(dependents)} backups"
         if damage := self._repository.find_damage(manifest):

@@ -6,10 +6,11 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dbctl import model
 from dbctl.model import now
 from dbctl.services.backup import increments
 from tests.services.backup.test_increments import change, configure, create, read_delta, small  # noqa: F401 - a fixture
@@ -114,6 +115,55 @@ def test_old_base_gets_no_difference(answer, small, monkeypatch):  # noqa: F811
         backup = create(answer)
         assert (read_delta(backup) is None) == is_full
         assert any("is older than 30d" in remark for remark in backup["remarks"]) == is_full
+
+
+@pytest.fixture
+def set_clock(monkeypatch):
+    """Return a function that sets the clock to a day."""
+
+    class Clock:
+        time = now()
+
+        def now(self, zone):
+            return self.time.astimezone(zone)
+
+    clock = Clock()
+    monkeypatch.setattr(model, "datetime", clock)
+
+    def set_day(*day):
+        clock.time = datetime(*day, tzinfo=UTC)
+
+    return set_day
+
+
+def test_differences_after_the_clock_was_set_back_and_corrected(answer, small, set_clock):  # noqa: F811
+    contents = {}
+
+    def back_up(*day):
+        set_clock(*day)
+        change(small, len(contents))
+        backup = create(answer)
+        contents[backup["id"]] = small.content()
+        return backup
+
+    base = back_up(2026, 5, 1)
+    assert read_delta(back_up(2026, 5, 2))["backup"] == base["id"]
+    early = back_up(2020, 1, 1)
+    assert read_delta(early) is None
+    assert any(f"{base['id']} is from the future" in remark for remark in early["remarks"]), early
+    assert read_delta(back_up(2020, 1, 2))["backup"] == early["id"]
+    following = back_up(2026, 5, 3)
+    assert read_delta(following) is None
+    assert any(f"{early['id']} is older than 30d" in remark for remark in following["remarks"]), following
+    assert read_delta(back_up(2026, 5, 4))["backup"] == following["id"]
+    answer("backup", "verify", "--deep")
+    assert answer("backup", "list")["data"]["items"][0]["id"] == next(reversed(contents))
+    for name, content in contents.items():
+        answer("restore", "apply", name, "--yes")
+        assert small.content() == content
+    retained = answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["retained"]
+    assert {item["id"] for item in retained} >= {following["id"], next(reversed(contents))}
+    answer("backup", "verify", "--deep")
 
 
 def test_backup_with_a_rate_limit_stores_a_difference(answer, small):  # noqa: F811
