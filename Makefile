@@ -58,7 +58,7 @@ without: $(READY) ## run tests of the core in a copy without extensions: make wi
 
 torture: $(READY) ## run the crash tests many times
 	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/extensions/*/test_crash*.py \
-		tests/scenarios/test_traps.py tests/services/events $(ARGS)
+		tests/scenarios/test_traps.py tests/services/events tests/services/backup/test_increments_hostile.py $(ARGS)
 
 mutants: $(READY) ## change the source at many places, one at a time, and list the changes that no test finds
 	$(BIN)/python -m tools.mutation $(ARGS)

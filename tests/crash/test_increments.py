@@ -242,24 +242,56 @@ def count_calls(path, words):
     return job.calls
 
 
-@pytest.mark.parametrize(
-    "command", [("backup", "verify", "--deep"), ("backup", "copy", "--to", "other")], ids=["verify", "copy"]
-)
-def test_base_deleted_during_command_is_reported_truthfully(path, command):
-    """Another process deletes a difference and its base, as fast as it can, at a random moment of the command."""
-    rng, outcomes = create_rng(f"deleted {command}"), set()
-    retained = run_dbctl(path, "backup", "create", "--full")["id"]
-    for number in range(choose_count(4, 200)):
-        ids = fill(path, number)
-        job = start_dbctl(path, *command)
-        time.sleep(rng.uniform(0, 0.6))
-        for name in reversed(ids):
-            folder = path.parent / "backups" / "fp" / name
+#: Commands that read the last one of three backups, by their ids.
+READERS = {
+    "verify": lambda _ids: ("backup", "verify", "--deep"),
+    "copy": lambda _ids: ("backup", "copy", "--to", "other"),
+    "restore": lambda ids: ("restore", "apply", ids[-1], "--yes"),
+    "drill": lambda ids: ("backup", "drill", ids[-1]),
+}
+
+
+def remove_folders(path, ids):
+    """Delete differences and their base without a lock, as fast as possible."""
+    for name in reversed(ids):
+        folder = path.parent / "backups" / "fp" / name
+        if folder.exists():
             (folder / "manifest.json").unlink()
             shutil.rmtree(folder)
+
+
+def delete(path, ids):
+    wait_for_result(start_dbctl(path, "backup", "delete", ids[0], "--with-dependents", "--yes"))
+
+
+def damage_base(path, ids):
+    """Overwrite a half of the base with other bytes."""
+    (file,) = (path.parent / "backups" / "fp" / ids[0]).glob("*.gz")
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        stream.write(b"other bytes" * 100)
+
+
+@pytest.mark.parametrize("event", [remove_folders, delete, damage_base], ids=lambda event: event.__name__)
+@pytest.mark.parametrize("command", READERS)
+def test_base_that_changes_during_command_is_reported_truthfully(path, command, event):
+    """A base is deleted or replaced at a random moment of a command that reads it."""
+    rng, outcomes = create_rng(f"{event.__name__} during {command}"), set()
+    retained = run_dbctl(path, "backup", "create", "--full")["id"]
+    for number in range(choose_count(2, 70)):
+        ids = fill(path, number)
+        saved = promptvault_app.read_content(path)
+        change(path, f"{number} later")
+        changed = promptvault_app.read_content(path)
+        job = start_dbctl(path, *READERS[command](ids))
+        time.sleep(rng.uniform(0, 0.6))
+        event(path, ids)
         status, result = wait_for_result(job)
         outcomes.add(status)
         assert status == 0 or not (result["error"] and result["error"]["code"] == "internal"), result
+        is_restored = command == "restore" and status == 0
+        assert promptvault_app.read_content(path) == (saved if is_restored else changed)
+        remove_folders(path, ids)
         if (path.parent / "other" / "fp").is_dir():
             assert_valid(path, "other")
             shutil.rmtree(path.parent / "other")

@@ -459,16 +459,18 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
 # Differences -------------------------------------------------------------------------------------------------------
 
 
-def test_differences_of_both_are_restored(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("compress", ["gzip", "zstd"])
+def test_differences_of_both_are_restored(path, tmp_path, monkeypatch, compress):
     """A database with a small difference refers to its base, and one with a large difference is stored in full."""
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     with path.with_name("dbctl.toml").open("a") as file:
-        file.write("incremental = true\n")
+        file.write(f'incremental = true\ncompress = "{compress}"\n')
     chat_app.add_messages(path, range(200, 1700))
     base = promptvault_app.create_app_backup(path)
     chat_app.delete_message(path, 3)
     before, neighbours = chat_app.read_keys(path), chat_app.find_nearest(path)
     backup = promptvault_app.create_app_backup(path)
+    assert {member.compress for member in (*base.members, *backup.members)} == {compress}
     assert {member.delta.backup for member in backup.members if member.delta} <= {base.id}
     assert [member.delta is None for member in base.members] == [True, True]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []

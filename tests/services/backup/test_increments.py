@@ -72,6 +72,27 @@ def test_small_change_is_stored_as_difference_and_restored(answer, pantry):
         assert pantry.content() == content
 
 
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+def test_plain_dump_is_stored_as_difference_and_restored(answer, tmp_path, monkeypatch, compress):
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
+        app.run("create table much (id int primary key, text varchar(200))")
+        values = ", ".join(f"({number}, '{number * 7919:0150}')" for number in range(ROWS))
+        app.run(f"insert into much values {values}")
+        make_incremental(app.folder, monkeypatch, 'format = "plain"', f'compress = "{compress}"')
+        base = create(answer)
+        change(app)
+        content, backup = app.content(), create(answer)
+        assert ".sql" in base["members"][0]["file"]
+        assert ".sql.delta" in backup["members"][0]["file"]
+        assert (read_delta(backup)["backup"], read_delta(backup)["applied"]) == (base["id"], True)
+        assert backup["bytes"] < base["bytes"] / 4
+        change(app, 2)
+        answer("backup", "verify", "--deep")
+        answer("backup", "drill", backup["id"])
+        answer("restore", "apply", backup["id"], "--yes")
+        assert app.content() == content
+
+
 def test_backup_with_a_damaged_base_is_full(answer, small):
     base = create(answer)
     (path,) = (small.folder / "backups").rglob("*.gz")
