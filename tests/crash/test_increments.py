@@ -143,6 +143,21 @@ def test_killed_incremental_backup_leaves_earlier_ones(path, signal_number):
 
 
 @pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
+def test_killed_backup_of_unchanged_database_leaves_earlier_ones(path, signal_number):
+    base = run_dbctl(path, "backup", "create")["id"]
+    timer = create_timer(path, f"unchanged {signal_number}", "backup", "create")
+    for _ in range(choose_count(5, 300)):
+        before = list_backups(path)
+        interrupt(path, timer, signal_number, "backup", "create")
+        assert before.items() <= assert_valid(path).items()
+        created = run_dbctl(path, "backup", "create")
+        assert (created["bases"], created["bytes"]) == ([base], 0), created
+        run_dbctl(path, "backup", "prune", "--keep-last", "2", "--yes")
+        assert_no_leftovers(path)
+    timer.assert_in_time()
+
+
+@pytest.mark.parametrize("signal_number", SIGNALS, ids=["kill", "term"])
 def test_killed_full_backup_replaces_no_signature_of_existing_base(path, signal_number):
     """After an interrupted full backup, the next one is a difference from the older base, or full."""
     run_dbctl(path, "backup", "create")

@@ -255,6 +255,13 @@ class Dumps(ABC):
     def estimate_dump_size(self) -> int:
         """Return the approximate size of an uncompressed dump in bytes."""
 
+    def read_identity(self) -> str:
+        """Return a text about the files of the database that differs after any change of its content; empty: there is none now.
+
+        It is compared with earlier ones on this machine.
+        """
+        return ""
+
     def require_programs(self) -> bool:
         """Check that the programs which create and load dumps are installed, and not older than the server; return whether it needs any.
 

@@ -158,6 +158,7 @@ OPTIONS = (
     "--hex-blob",
     "--default-character-set=utf8mb4",
     "--no-tablespaces",  # only an administrator may see them
+    "--skip-dump-date",  # dumps of the same content are the same
 )
 HISTORY_REASON = (
     "the dump program omits history that is versioned by transactions, and any before MariaDB 10.11"

@@ -28,7 +28,7 @@ from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import SIDE_FILES
+from dbctl.engines.sqlite.files import SIDE_FILES, read_identity
 from dbctl.errors.connection import BusyError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty
@@ -163,6 +163,9 @@ class SQLiteDumps(Dumps):
 
     def estimate_dump_size(self) -> int:
         return self._db.storage.measure_storage().bytes
+
+    def read_identity(self) -> str:
+        return read_identity(self._connection.path)
 
     def verify_dump(self, *, quick: bool) -> DumpVerification:
         """Check a dump; ``quick`` does not compare indexes with their tables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +70,46 @@ def read_wal_size(database: Path) -> int:
         return Path(f"{database}-wal").stat().st_size
     except OSError:
         return 0
+
+
+#: The number of a start of Linux: a crash of the machine may keep the content of a write and lose its time.
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+#: The age of the last write, in ns, from which each later one has another time: the kernel's clock has ticks, and some file systems store even seconds only.
+MIN_AGE_NS = 2_100_000_000
+
+
+def read_identity(database: Path) -> str:
+    """Return a text that differs after any change of the content of a database; empty: there is none now.
+
+    There is none while a ``-journal`` exists, within ``MIN_AGE_NS`` of a write, in a network file system, whose files other machines
+    may change, and on systems without ``BOOT``. The database itself is not opened: closing it would drop SQLite's locks.
+    """
+    from dbctl.files.mounts import read_volume
+
+    latest = time.time_ns() - MIN_AGE_NS
+    try:
+        status = database.stat()
+        times, parts = [status.st_mtime_ns, status.st_ctime_ns], [BOOT.read_text(), *_list_numbers(status)]
+        if read_wal_size(database):  # without content, it is the same as none
+            with Path(f"{database}-wal").open("rb") as file:
+                status = os.fstat(file.fileno())
+                header = file.read(HEADER_BYTES)
+                page_size = struct.unpack(">I", header[8:12])[0]
+                file.seek(status.st_size - FRAME_BYTES - page_size)
+                parts += [header.hex(), file.read(FRAME_BYTES).hex(), *_list_numbers(status)]
+            # Its ctime changes whenever root opens the database, because SQLite then sets its owner.
+            times.append(status.st_mtime_ns)
+        is_changing = max(times) > latest or os.path.lexists(f"{database}-journal")
+        if is_changing or read_volume(database).is_network:
+            return ""
+    except (OSError, struct.error):  # another process is removing or resetting a file
+        return ""
+    return " ".join([*parts, *map(str, times)])
+
+
+def _list_numbers(status: os.stat_result) -> list[str]:
+    """Return what identifies a file, and its size."""
+    return [str(status.st_dev), str(status.st_ino), str(status.st_size)]
 
 
 def _is_unused(file: Path) -> bool:

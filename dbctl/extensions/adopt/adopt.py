@@ -272,6 +272,7 @@ class CopiedSource(MemberSource):
                     member = structs.replace(member, delta=None, sha256=member.content_sha256)  # noqa: PLW2901
                 else:
                     path = reader.stored_path(manifest.id, member)
+                member = structs.replace(member, stored_in="")  # noqa: PLW2901
                 stored = folder.compress(path, file, compress, report)
             if compress == "none" and member.sha256 != (stored.inner_sha256 or stored.sha256):
                 reason = f"{member.file} changed during the copy"

@@ -228,7 +228,7 @@ class CopyBackups(BackupOperation):
         destination.require_space(manifest.bytes, staged=False)
         try:
             with destination.create_folder(name) as folder:
-                for member in manifest.members:
+                for member in manifest.files:
                     blocks = self._read_with_progress(name, member.file)
                     stored = folder.write(member.file, blocks, member.bytes)
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
@@ -251,7 +251,7 @@ class CopyBackups(BackupOperation):
             raise self._invalid_backup_error(manifest.id, "its manifest was replaced during the copy")
         if manifest.app != self.app:
             raise self._invalid_backup_error(manifest.id, f"it is a backup of {manifest.app}")
-        for member in manifest.members:
+        for member in manifest.files:
             if member.file not in sizes:
                 raise self._invalid_backup_error(manifest.id, f"{member.file}: it is missing")
             if sizes[member.file] != member.bytes:
@@ -276,7 +276,7 @@ class CopyBackups(BackupOperation):
         except (ManifestInvalidError, RepositoryFailedError) as error:
             reason = f"its manifest cannot be read: {error}"
         sizes = store.list_files(manifest.id)
-        if not reason and any(sizes.get(member.file) != member.bytes for member in manifest.members):
+        if not reason and any(sizes.get(member.file) != member.bytes for member in manifest.files):
             reason = "files are missing or truncated"
         if not reason:
             return None

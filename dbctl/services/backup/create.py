@@ -29,11 +29,12 @@ from dbctl.services.backup.manifest import (
     Member,
     OmittedDatabase,
     Origin,
+    describe_unchanged,
     next_free_id,
     serialize,
 )
 from dbctl.services.backup.member_files import BackupWriter, open_writer
-from dbctl.services.backup.repository import Backup, Repository
+from dbctl.services.backup.repository import Backup, Repository, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source
 from dbctl.services.backup.verification_record import Verification
@@ -65,6 +66,7 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
             "database",
             count=len(self.databases),
             place=f"to {self.id}",
+            details=describe_unchanged(self.members),
             counts=counts,
             bytes=self.bytes,
         )
@@ -311,8 +313,16 @@ def create_backup(
             key = writer.write_key()
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
         number = _next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None)
+        manifest = _create_manifest(app, writer.name, [*key, *copied], created_at=created_at, number=number)
+        holders = {member.stored_in for member in copied}
+        verifications = [
+            verified_at(holder, repository.read_verification(holder))
+            for holder in earlier
+            if holder.id in holders
+        ]
         manifest = structs.replace(
-            _create_manifest(app, writer.name, [*key, *copied], created_at=created_at, number=number),
+            manifest,
+            verified_at=min([manifest.verified_at, *verifications]),
             kind=kind,
             restored=restored,
             origin=origin,

@@ -1,10 +1,12 @@
-"""Members that are stored as the difference from a base: find the base, and build the content again."""
+"""Members that require an earlier backup, their base: as the difference from its content, or because it has their file."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+from msgspec import structs
 
 from dbctl.errors.connection import CorruptError
 from dbctl.files import rdiff
@@ -12,6 +14,9 @@ from dbctl.files.atomic import FileDigest, HashingCounter
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member
 from dbctl.stores.base import Store
+
+#: Why a backup cannot be the base.
+MISSING = "it does not exist"
 
 
 def read_base(store: Store, member: Member, delta: Delta, target: str) -> tuple[Manifest, Member]:
@@ -21,16 +26,50 @@ def read_base(store: Store, member: Member, delta: Delta, target: str) -> tuple[
         CorruptError: it is missing, or cannot be the base.
         RepositoryFailedError: the repository cannot be read.
     """
-    text = store.read_manifest(delta.backup)
-    if text is None:
-        raise _base_error(target, member, delta, "it does not exist")
-    try:
-        manifest = backup_manifest.parse(text)
-    except ManifestInvalidError as error:
-        raise _base_error(target, member, delta, f"its manifest: {error}") from error
+    manifest = _read_manifest(store, member, delta.backup, target)
     if reason := find_base_problem(manifest, member, delta):
-        raise _base_error(target, member, delta, reason)
+        raise _base_error(target, member, delta.backup, reason)
     return manifest, next(base for base in manifest.members if base.file == delta.file)
+
+
+def read_holder(store: Store, manifest: Manifest, member: Member, target: str) -> tuple[Manifest, Member]:
+    """Return the backup whose folder has the file of a member, and the member as one of its own.
+
+    Raises:
+        CorruptError: another backup should have it, but is missing, or has another file.
+        RepositoryFailedError: the repository cannot be read.
+    """
+    if not member.stored_in:
+        return manifest, member
+    holder = _read_manifest(store, member, member.stored_in, target)
+    if reason := find_holder_problem(holder, member):
+        raise _base_error(target, member, member.stored_in, reason)
+    return holder, structs.replace(member, stored_in="")
+
+
+def _read_manifest(store: Store, member: Member, backup: str, target: str) -> Manifest:
+    text = store.read_manifest(backup)
+    if text is None:
+        raise _base_error(target, member, backup, MISSING)
+    try:
+        return backup_manifest.parse(text)
+    except ManifestInvalidError as error:
+        raise _base_error(target, member, backup, f"its manifest: {error}") from error
+
+
+def find_holder_problem(manifest: Manifest, member: Member) -> str:
+    """Return why a backup has no file for a member of a later one; empty: it has, as far as the manifests show."""
+    stored = next((stored for stored in manifest.members if stored.file == member.file), None)
+    if manifest.id != member.stored_in:
+        return f"its manifest is that of {manifest.id}"
+    if stored is None:
+        return f"it has no file {member.file}"
+    if stored.stored_in:
+        return f"{member.file} is in {stored.stored_in}"
+    same = structs.replace(
+        stored, stored_in=member.stored_in, taken_at=member.taken_at, foreign=member.foreign
+    )
+    return "" if same == member else f"its manifest describes {member.file} in another way"
 
 
 def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
@@ -40,7 +79,7 @@ def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
         return f"its manifest is that of {manifest.id}"
     if base is None:
         return f"it has no file {delta.file}"
-    if base.delta or base.content_sha256 != delta.content_sha256:
+    if base.delta or base.stored_in or base.content_sha256 != delta.content_sha256:
         return f"{delta.file} has other content than the base"
     # Otherwise the content of an encrypted base would be written where its readers are not its recipients.
     if base.encryption != member.encryption:
@@ -77,8 +116,8 @@ def build_content(base: Path, delta_path: Path, member: Member, target: str) -> 
         raise CorruptError(target=target, reason=reason)
 
 
-def _base_error(target: str, member: Member, delta: Delta, reason: str) -> CorruptError:
-    return CorruptError(target=target, reason=f"{member.file} requires the base {delta.backup}, but {reason}")
+def _base_error(target: str, member: Member, backup: str, reason: str) -> CorruptError:
+    return CorruptError(target=target, reason=f"{member.file} requires the base {backup}, but {reason}")
 
 
 def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
@@ -121,11 +160,21 @@ def find_damaged_bases(
     """Yield the id of each backup whose base is missing or damaged, and the reason."""
     by_id = {manifest.id: manifest for manifest in manifests}
     for manifest in manifests:
-        for member in manifest.members:
-            if (delta := member.delta) is None:
-                continue
-            base = by_id.get(delta.backup)
-            reason = find_base_problem(base, member, delta) if base else "it does not exist"
-            if reason := reason or damaged.get(delta.backup, ""):
-                yield manifest.id, f"{member.file} requires the base {delta.backup}, but {reason}"
+        required = [
+            (member, backup, by_id.get(backup), find_problem)
+            for member in manifest.members
+            for backup, find_problem in _list_required(member)
+        ]
+        for member, backup, base, find_problem in required:
+            reason = find_problem(base) if base else MISSING
+            if reason := reason or damaged.get(backup, ""):
+                yield manifest.id, f"{member.file} requires the base {backup}, but {reason}"
                 break
+
+
+def _list_required(member: Member) -> Iterator[tuple[str, Callable[[Manifest], str]]]:
+    """Yield the backups that a member requires, each with what finds the reason why it cannot be used."""
+    if member.stored_in:
+        yield member.stored_in, lambda manifest: find_holder_problem(manifest, member)
+    if delta := member.delta:
+        yield delta.backup, lambda manifest: find_base_problem(manifest, member, delta)

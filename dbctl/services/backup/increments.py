@@ -1,10 +1,12 @@
-"""Incremental backups: the choice of a base, its signature on this machine, and members as differences from it."""
+"""Incremental backups: the choice of a base, its signature on this machine, and members as differences from it, or unchanged."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from msgspec import structs
@@ -51,15 +53,26 @@ class Base(Struct, frozen=True, kw_only=True):
     signature: Path
 
 
-class NewContent(Struct, frozen=True, kw_only=True):
-    """The content of a new member."""
+class Copy(Struct, frozen=True, kw_only=True):
+    """A database of which a new backup has a copy."""
 
-    path: Path  #: the file that the engine reads
-    file: str  #: the name of the member, if it is stored in full
     compress: Compression
     database: str
     engine: str
     target: str  #: for messages
+
+
+class NewContent(Copy, frozen=True, kw_only=True, dict=True):
+    """The content of a new member."""
+
+    path: Path  #: the file that the engine reads
+    file: str  #: the name of the member, if it is stored in full
+    facts: Mapping[str, str]  #: as those of a member
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the content, for which the file is read once."""
+        return _hash_file(self.path)
 
 
 class _TooLargeError(Exception):
@@ -80,6 +93,7 @@ class Increments:
         self._repository, self._settings, self._full = repository, settings, full
         state = environment.app_state_folder(repository.app.configured)
         self._folder = state and state / "signatures"
+        self._identities = state and state / "identities"
         self._unlocked = dict[str, bool]()  #: by id: whether the passphrase unlocks the key of a backup
         self.manifests: Sequence[Manifest] = ()  #: the backups of the repository, newest first
         self.remarks: list[
@@ -92,23 +106,31 @@ class Increments:
             return REQUESTED
         bases = (
             (manifest, member)
-            for manifest in self.manifests
-            if manifest.kind == "backup" and manifest.origin is None
-            for member in manifest.members
-            if member.database == database and member.content_sha256 and member.delta is None
+            for manifest, member in self._list_members(database)
+            if not (member.delta or member.stored_in)
         )
         manifest, member = next(bases, (None, None))
         if manifest is None or member is None:
             return FIRST
-        if obstacle := next(self._list_obstacles(manifest, member, engine), ""):
+        obstacles = chain(
+            self._list_obstacles(manifest, member, engine), self._list_delta_obstacles(manifest)
+        )
+        if obstacle := next(obstacles, ""):
             return obstacle
         if (signature := self._find_signature(manifest.id, member)) is None:
             return f"this machine has no signature of {manifest.id}"
         return Base(manifest=manifest, member=member, signature=signature)
 
+    def _list_members(self, database: str) -> Iterator[tuple[Manifest, Member]]:
+        """Yield the copies of a database, newest first, with their backups."""
+        for manifest in self.manifests:
+            if manifest.kind == "backup" and manifest.origin is None:
+                for member in manifest.members:
+                    if member.database == database and member.content_sha256:
+                        yield manifest, member
+
     def _list_obstacles(self, manifest: Manifest, member: Member, engine: str) -> Iterator[str]:
-        """Yield why a member is not the base of a new one."""
-        dependents = deltas.find_dependents(self.manifests).get(manifest.id, ())
+        """Yield why no new member may require one."""
         if member.engine != engine:
             yield f"{manifest.id} is of {member.engine}"
         if now() - manifest.created_at > parse_duration(self._settings.full_every):
@@ -116,12 +138,20 @@ class Increments:
         # It has to be deleted before backups are pruned again, and would take its differences with it.
         if clock.find_future([(manifest.id, manifest.created_at)]):
             yield f"{manifest.id} is from the future"
-        if len(dependents) >= self._settings.max_dependents:
-            yield f"{manifest.id} is the base of {len(dependents)} backups"
         if damage := self._repository.find_damage(manifest):
             yield f"{manifest.id} is damaged: {damage}"
         if not self._has_same_readers(manifest, member):
             yield f"{manifest.id} is encrypted in another way"
+
+    def _list_delta_obstacles(self, manifest: Manifest) -> Iterator[str]:
+        """Yield why there will be no difference from the files of a backup."""
+        dependents = [
+            dependent
+            for dependent in self.manifests
+            if any(member.delta and member.delta.backup == manifest.id for member in dependent.files)
+        ]
+        if len(dependents) >= self._settings.max_dependents:
+            yield f"{manifest.id} is the base of {len(dependents)} backups"
         if rdiff.find_program() is None:
             yield f"{rdiff.PROGRAM} is not installed (package {rdiff.PACKAGE})"
         if self._folder is None:
@@ -139,8 +169,74 @@ class Increments:
             self._unlocked[manifest.id] = encryption.unlocks(self._repository.store, manifest)
         return self._unlocked[manifest.id]
 
+    def find_unchanged(
+        self, copy: Copy, sha256: str, facts: Mapping[str, str] | None = None
+    ) -> Member | None:
+        """Return a reference to the newest copy of a database, if that has this content and can be the base of a new one.
+
+        ``facts``: of a new copy with this content; if given, they must be the same, and the files in a directory are compared with
+        their manifests.
+        """
+        manifest, member = next(self._list_members(copy.database), (None, None))
+        if self._full or manifest is None or member is None or member.content_sha256 != sha256:
+            return None
+        if member.compress != copy.compress or facts not in (None, member.facts):
+            return None
+        if member.delta and rdiff.find_program() is None:  # it cannot be restored here
+            return None
+        store = self._repository.store
+        reference = structs.replace(member, stored_in=member.stored_in or manifest.id)
+        try:
+            holder, stored = deltas.read_holder(store, manifest, reference, copy.target)
+            files = [(holder, stored)]
+            files += [deltas.read_base(store, stored, stored.delta, copy.target)] if stored.delta else []
+        except CorruptError:  # it will be stored, if possible as the difference from another base
+            return None
+        compares = facts is not None and isinstance(store, DirectoryStore)
+        for backup, file in files:
+            obstacle = next(self._list_obstacles(backup, file, copy.engine), "")
+            if obstacle or (compares and hash_blocks(store.read(backup.id, file.file)).sha256 != file.sha256):
+                return None
+        return reference
+
+    def find_known(self, copy: Copy, identity: str) -> Member | None:
+        """Return a reference as ``find_unchanged`` for a database whose files have an identity (``Dumps.read_identity``)."""
+        if not (identity and self._identities):
+            return None
+        prefix = self._name_identity(copy, identity)
+        known = (path.name.removeprefix(prefix) for path in self._identities.glob(f"{prefix}*"))
+        return next(filter(None, (self.find_unchanged(copy, sha256) for sha256 in known)), None)
+
+    def save_identity(self, copy: Copy, identity: str, sha256: str) -> None:
+        """Record the content of the files with an identity; a failure is a remark, because the next backup only takes longer."""
+        if not self._identities:
+            return
+        try:
+            with report_file_errors(self._identities):
+                self._identities.mkdir(parents=True, exist_ok=True, mode=0o700)
+                series = self._name_series(copy.database, copy.engine)
+                for older in self._identities.glob(f"{series}-*"):
+                    older.unlink(missing_ok=True)
+                (self._identities / f"{self._name_identity(copy, identity)}{sha256}").touch(mode=0o600)
+        except (FileFailedError, DiskFullError) as error:
+            self.remarks.append(
+                f"the next backup of {copy.target} will read it, even if it is unchanged: {error}"
+            )
+
+    def _name_identity(self, copy: Copy, identity: str) -> str:
+        series = self._name_series(copy.database, copy.engine)
+        return f"{series}-{hashlib.sha256(identity.encode()).hexdigest()}-"
+
     def store(self, writer: BackupWriter, content: NewContent, progress: Progress) -> Member:
-        """Store the content of a database as the difference from its base, otherwise in full; return its member."""
+        """Store the content of a database as the difference from its base, otherwise in full; return its member.
+
+        Without a change since its newest copy, the member refers to that.
+        """
+        newest = next((member for _, member in self._list_members(content.database)), None)
+        may_be_same = newest and newest.size == content.path.stat().st_size
+        # Otherwise the content is hashed while it is stored.
+        if may_be_same and (reference := self.find_unchanged(content, content.sha256, content.facts)):
+            return reference
         base = self.find_base(content.database, content.engine)
         if isinstance(base, Base):
             try:
@@ -160,7 +256,7 @@ class Increments:
                 return writer.store(content.file)
             return writer.compress(content.path, content.file, content.compress, progress)
 
-        sha256, stored = run_in_parallel(lambda: _hash_file(content.path), store_full)
+        sha256, stored = run_in_parallel(lambda: content.sha256, store_full)
         member = structs.replace(stored, content_sha256=sha256)
         self._save_signature(writer.name, content, sha256)
         return member
@@ -197,7 +293,7 @@ class Increments:
         with open_reader(store, None) as reader:
 
             def read_contents() -> tuple[str, Path | None]:
-                sha256 = _hash_file(content.path)
+                sha256 = content.sha256
                 return sha256, (
                     reader.decode_base(base.manifest, base.member, content.target) if compare else None
                 )

@@ -57,6 +57,8 @@ class Member(Struct, frozen=True, kw_only=True):
         ""  #: of what its engine reads; empty: not recorded, so it is no base of a difference
     )
     delta: Delta | None = None  #: its base; None: the file has the whole content
+    #: the id of the earlier backup whose folder has the file, because the database had not changed since; empty: its own folder
+    stored_in: str = ""
     form: Form = "dump"
     only: Sequence[str] = ()  #: the tables of a partial dump
     engine: str
@@ -92,6 +94,11 @@ class Member(Struct, frozen=True, kw_only=True):
             is_partial=bool(self.only),
             foreign=self.foreign,
         )
+
+
+def describe_unchanged(members: Sequence[Member]) -> list[str]:
+    """Return the databases that did not change, with the backups that have their files."""
+    return [f"{member.database} unchanged since {member.stored_in}" for member in members if member.stored_in]
 
 
 class OmittedDatabase(Struct, frozen=True, kw_only=True):
@@ -137,9 +144,14 @@ class Manifest(Struct, frozen=True, kw_only=True):
     audit: AuditEnd | None = None  #: None: nothing was recorded
 
     @property
+    def files(self) -> Sequence[Member]:
+        """The members whose files are in its own folder."""
+        return [member for member in self.members if not member.stored_in]
+
+    @property
     def bytes(self) -> int:
         """The size of its files."""
-        return sum(member.bytes for member in self.members)
+        return sum(member.bytes for member in self.files)
 
     @property
     def databases(self) -> Sequence[str]:
@@ -148,8 +160,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     @property
     def bases(self) -> Sequence[str]:
-        """The backups with the bases of its members, without duplicates."""
-        return list(dict.fromkeys(member.delta.backup for member in self.members if member.delta))
+        """The backups with the files and the bases of its members, without duplicates."""
+        ids = [member.stored_in for member in self.members]
+        ids += [member.delta.backup for member in self.members if member.delta]
+        return list(dict.fromkeys(filter(None, ids)))
 
     @property
     def failed(self) -> Sequence[OmittedDatabase]:
@@ -247,6 +261,10 @@ def parse(text: bytes) -> Manifest:
             raise ManifestInvalidError(f"{member.file!r} is not a valid file name")
         if member.delta and not COMPACT_TIME.fullmatch(member.delta.backup):
             raise ManifestInvalidError(f"{member.delta.backup!r} is not the id of a base")
+        if member.stored_in and not (
+            COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
+        ):
+            raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
     for timestamp in (
         manifest.created_at,
         manifest.verified_at,

@@ -185,7 +185,8 @@ class MemberReader:
             KeyMissingError, KeyWrongError: as ``DecryptionKeys.identities_for``, or no key decrypts it.
             InsufficientSpaceError, DiskFullError: not enough disk space for the content.
         """
-        return self._decode_once(manifest, member, target)
+        holder, stored = deltas.read_holder(self._store, manifest, member, target)
+        return self._decode_once(holder, stored, target)
 
     def decode_base(self, manifest: Manifest, base: Member, target: str) -> Path:
         """Return a path as ``decode`` does, after the SHA-256 of the content was compared; raises the same errors."""
@@ -209,7 +210,7 @@ class MemberReader:
 
     def is_decoded(self, manifest: Manifest, member: Member) -> bool:
         """Whether a file was decoded, and therefore matched the manifest."""
-        return (manifest.id, member.file) in self._decoded_paths
+        return (member.stored_in or manifest.id, member.file) in self._decoded_paths
 
     def wait_until_synced(self, manifest: Manifest, member: Member) -> None:
         """Wait until the file of a moved database is synced to disk.
@@ -217,10 +218,11 @@ class MemberReader:
         Raises:
             FileFailedError: writing to the disk failed.
         """
-        syncing = self._syncing.pop((manifest.id, member.file), None)
+        key = (member.stored_in or manifest.id, member.file)
+        syncing = self._syncing.pop(key, None)
         if syncing is None:
             return
-        with report_file_errors(self._decoded_paths[manifest.id, member.file]):
+        with report_file_errors(self._decoded_paths[key]):
             syncing.result()
 
     def _sync(self, path: Path) -> Future[None]:
@@ -231,11 +233,13 @@ class MemberReader:
     def stored_path(self, folder: str, member: Member) -> Path:
         """Return a path to a file as stored, which is valid until the block ends.
 
+        ``folder``: of the backup with the member.
         A remote file is downloaded once, so that the verified bytes are the loaded bytes.
 
         Raises:
             CorruptError: it is missing, or no regular file: opening a pipe could block forever.
         """
+        folder = member.stored_in or folder
         key = (folder, member.file)
         if key not in self._stored_paths:
             path = self._stack.enter_context(self._store.open_locally(folder, member.file))

@@ -27,7 +27,14 @@ from dbctl.services.app.results import paginate
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
-from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
+from dbctl.services.backup.manifest import (
+    Kind,
+    Manifest,
+    ManifestInvalidError,
+    Member,
+    OmittedDatabase,
+    describe_unchanged,
+)
 from dbctl.services.backup.verification_record import Drill, Pin, Verification
 from dbctl.stores import registry
 from dbctl.stores.base import FolderState, Store, folders_in_state
@@ -60,7 +67,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
     pin: Pin | None = None  #: it is not deleted
-    bases: Sequence[str] = ()  #: the backups from which its files are differences
+    bases: Sequence[str] = ()  #: the backups from which its files are differences, or which have files of it
     note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
 
     def summary(self) -> Row:
@@ -78,7 +85,7 @@ class Backup(Struct, frozen=True, kw_only=True):
 class BackupDetail(Backup, frozen=True, kw_only=True):
     """Result of ``backup show``."""
 
-    dependents: Sequence[str] = ()  #: the backups with files that are differences from its own
+    dependents: Sequence[str] = ()  #: the backups of which it is a base
 
     def summary(self) -> Row:
         summary: dict[str, object] = {**super().summary(), "path": self.path}
@@ -100,6 +107,7 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
                 "rows": sum(member.rows.values()),
                 "sha256": member.sha256,
                 **({"base": member.delta.backup} if member.delta else {}),
+                **({"unchanged since": member.stored_in} if member.stored_in else {}),
             }
             for member in self.members
         ]
@@ -355,7 +363,7 @@ class Repository:
         """
         verification = verification or self.read_verification(manifest)
         sizes = self.store.list_files(manifest.id)
-        for member in manifest.members:
+        for member in manifest.files:
             if member.file not in sizes:
                 return f"{member.file} is missing"
             if sizes[member.file] != member.bytes:
@@ -366,7 +374,9 @@ class Repository:
 
 def _describe_note(manifest: Manifest, verification: Verification, lost: str) -> str:
     origin = [f"adopted: {manifest.origin.path}"] if manifest.origin else []
-    origin += [f"difference from {', '.join(manifest.bases)}"] if manifest.bases else []
+    differences = [member.delta.backup for member in manifest.files if member.delta]
+    origin += [f"difference from {', '.join(dict.fromkeys(differences))}"] if differences else []
+    origin += describe_unchanged(manifest.members)
     pin = [f"pinned: {verification.pin.reason}"] if verification.pin else []
     return lost or "; ".join([*pin, *origin])
 

@@ -25,11 +25,11 @@ from dbctl.errors.usage import WrongAppError
 from dbctl.files.atomic import create_file
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.temp import RateLimiter, run_in_parallel
-from dbctl.model import Compression, format_count
+from dbctl.model import Compression, format_count, now
 from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
-from dbctl.services.backup.increments import Base, Increments, NewContent, name_delta
+from dbctl.services.backup.increments import Base, Copy, Increments, NewContent, name_delta
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 
@@ -161,16 +161,32 @@ class Source(MemberSource):
         # The size of a compressed dump is known when it is complete.
         approximation = "about " if self.dumps.forms[self._dump_form] else ""
         compressed = "" if self._compression == "none" else "compressed "
-        base = self._increments.find_base(self.database, self.engine) if self._increments else ""
-        method = f"as {self._file_name('TIME')}"
-        if isinstance(base, Base):
-            method = f"as its difference from {base.manifest.id}, or in full if more than half changed"
-        elif base:
-            method = f"{method}, in full: {base}"
-        yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
+        if unchanged := self._find_unchanged()[0]:
+            yield f"refer to the copy of {subject} in {unchanged.stored_in}, since which it is unchanged"
+        else:
+            base = self._increments.find_base(self.database, self.engine) if self._increments else ""
+            method = f"as {self._file_name('TIME')}"
+            if isinstance(base, Base):
+                method = f"as its difference from {base.manifest.id}, or in full if more than half changed"
+            elif base:
+                method = f"{method}, in full: {base}"
+            yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
             yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
+
+    def _find_unchanged(self) -> tuple[Member | None, str]:
+        """Return a reference to the copy in an earlier backup, if the files of the database show that it is unchanged, and their identity."""
+        if self._increments is None:
+            return None, ""
+        taken_at, identity = now(), self.dumps.read_identity()
+        unchanged = self._increments.find_known(self._describe_copy(), identity)
+        return unchanged and structs.replace(unchanged, taken_at=taken_at), identity
+
+    def _describe_copy(self) -> Copy:
+        return Copy(
+            compress=self._copy_compression, database=self.database, engine=self.engine, target=self.target
+        )
 
     @cached_property
     def _dump_form(self) -> str:
@@ -222,11 +238,23 @@ class Source(MemberSource):
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Write the dump into the folder of a backup, and the passwords of roles if they are requested.
 
+        The dump of an unchanged database is in the folder of an earlier backup.
+
         Raises:
             PrivilegeMissingError: this user may not read the passwords.
             BackupFailedError: the dump is invalid.
             BackupEmptyError: it has no table.
         """
+        passwords = self._passwords
+        member, identity = self._find_unchanged()
+        if member:
+            progress.advance(self.size())
+        else:
+            member = self._write_dump(folder, identity)
+        return [member, *([self._write_passwords(folder, passwords)] if passwords else [])]
+
+    def _write_dump(self, folder: BackupWriter, identity: str) -> Member:
+        """Write the dump; ``identity``: of the files of the database."""
         db, compress, size, file = (
             self.dumps,
             self._copy_compression,
@@ -236,7 +264,7 @@ class Source(MemberSource):
         plain_file = file.removesuffix(SUFFIXES[compress])
         delta_file, password_file = name_delta(plain_file, compress), self._password_file(folder.name)
         self._file_names = list(dict.fromkeys([file, plain_file, delta_file, password_file]))
-        path, passwords = folder.path_for(plain_file), self._passwords
+        path = folder.path_for(plain_file)
         compression_bytes = 0 if compress == "none" else size // 2
         # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.
         limit = [(size, self._rate_limit)] if self._rate_limit else []
@@ -260,6 +288,7 @@ class Source(MemberSource):
                     database=self.database,
                     engine=self.engine,
                     target=self.target,
+                    facts=dump_result.metadata,
                 )
                 return self._increments.store(folder, content, compression_progress)
             if compress != "none":
@@ -275,7 +304,7 @@ class Source(MemberSource):
             stored, verification = run_in_parallel(store, lambda: self._verify_dump(path, dump_result))
         else:
             stored, verification = store(), dump_result.verification
-        if compress != "none" or stored.delta:
+        if compress != "none" or stored.delta or stored.stored_in:
             path.unlink()
         if verification.problems:
             others = f", and {len(verification.problems) - 1} more" if len(verification.problems) > 1 else ""
@@ -283,21 +312,26 @@ class Source(MemberSource):
         # An emptied database must not become the latest backup.
         if not (verification.tables or self.allow_empty):
             raise BackupEmptyError(target=self.target)
-        return [
-            structs.replace(
-                stored,
-                database=self.database,
-                only=self._tables,
-                engine=self.engine,
-                taken_at=dump_result.taken_at,
-                rows=verification.tables,
-                schema=verification.schema,
-                # The manifest is not encrypted, and the digest of a small table would confirm a guess of its content.
-                digests=verification.digests if stored.encryption == "none" else {},
-                facts=dump_result.metadata,
-            ),
-            *([self._write_passwords(folder, passwords)] if passwords else []),
-        ]
+        self._record_identity(identity, stored)
+        if stored.stored_in:
+            return structs.replace(stored, taken_at=dump_result.taken_at)
+        return structs.replace(
+            stored,
+            database=self.database,
+            only=self._tables,
+            engine=self.engine,
+            taken_at=dump_result.taken_at,
+            rows=verification.tables,
+            schema=verification.schema,
+            # The manifest is not encrypted, and the digest of a small table would confirm a guess of its content.
+            digests=verification.digests if stored.encryption == "none" else {},
+            facts=dump_result.metadata,
+        )
+
+    def _record_identity(self, identity: str, stored: Member) -> None:
+        """Record that the files of the database have the content of a member, if their identity was the same before and after the copy."""
+        if self._increments and identity and self.dumps.read_identity() == identity:
+            self._increments.save_identity(self._describe_copy(), identity, stored.content_sha256)
 
     def _write_passwords(self, folder: BackupWriter, passwords: Mapping[str, str]) -> Member:
         """Store passwords in a file of their own: the manifest is not encrypted, and commands print it."""

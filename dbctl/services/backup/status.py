@@ -40,7 +40,8 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     newest: str | None  #: its id; None, like the dependent fields, without a backup
     created_at: datetime | None
     age: timedelta | None
-    bytes: int | None  #: in the newest backup
+    bytes: int | None  #: in the folder of the newest backup
+    unchanged_since: str | None  #: the backup with its file, if the newest refers to it
     growth_bytes: (
         int | None
     )  #: compared with the backup before; None without one, or if only one of the two is a difference
@@ -97,6 +98,7 @@ class BackupStatus(Struct, frozen=True, kw_only=True):
 
     def summary(self) -> Sequence[Row]:
         names = ["database", "created_at", "bytes", "backups", "verified_at", "drilled_at"]
+        names += ["unchanged_since"] if any(database.unchanged_since for database in self.databases) else []
         names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
         return [
             {name: getattr(database, name) for name in names}
@@ -330,8 +332,11 @@ def _read_database_status(
     members = [
         [member for member in manifest.members if member.database == name] for manifest, _ in valid[:2]
     ]
-    sizes = [sum(member.bytes for member in files) for files in members]
-    is_comparable = len({any(member.delta for member in files) for files in members}) == 1
+    sizes = [sum(member.bytes for member in files if not member.stored_in) for files in members]
+    kinds = {
+        (any(member.delta for member in files), any(member.stored_in for member in files))
+        for files in members
+    }
     return DatabaseBackups(
         app=app.name,
         database=name,
@@ -340,7 +345,10 @@ def _read_database_status(
         created_at=newest.created_at if newest else None,
         age=max(current_time - newest.created_at, timedelta()) if newest else None,
         bytes=sizes[0] if newest else None,
-        growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 and is_comparable else None,
+        unchanged_since=next(filter(None, (member.stored_in for member in members[0])), None)
+        if newest
+        else None,
+        growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 and len(kinds) == 1 else None,
         verified_at=verified[newest.id] if newest else None,
         drilled_at=drill.at if drill else None,
         drilled_backup=last_drilled,

@@ -16,6 +16,7 @@ from dbctl.errors.connection import (
     BusyError,
     ClientMissingError,
     ClientOldError,
+    CorruptError,
     DiskFullError,
     InsufficientSpaceError,
     PrivilegeMissingError,
@@ -126,6 +127,8 @@ class BackupVerifier:
         self._app, self._store, self._keys = repository.app, repository.store, keys
         self._deep, self._quick, self._reader = deep, quick, reader
         self._hashes = dict[tuple[str, str], str]()  #: of files as stored; a base may be that of many backups
+        #: of files to which later backups refer
+        self._problems = dict[tuple[str, str], list[tuple[str, str]]]()
 
     def find_problems(self, manifest: Manifest, databases: Sequence[str] = ()) -> Iterator[Finding]:
         """Yield the problems of one backup, or only of its files of ``databases``."""
@@ -134,16 +137,28 @@ class BackupVerifier:
             message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"
             yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=INVALID_HINT)
         sizes = self._store.list_files(manifest.id)
-        for name in sizes.keys() - {member.file for member in manifest.members}:
+        for name in sizes.keys() - {member.file for member in manifest.files}:
             message = f"backup {manifest.id} contains an unknown file {name}"
             yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
         for member in manifest.members:
             if databases and member.database not in databases:
                 continue
             target = f"{manifest.app}/{member.database}" if member.database else manifest.app
-            for code, description in self._check_member(manifest, member, sizes.get(member.file)):
+            for code, description in self._check_once(manifest, member, target):
                 yield describe_problem(target, manifest, member, code, description)
-            progress.advance(member.bytes)
+            progress.advance(0 if member.stored_in else member.bytes)
+
+    def _check_once(self, manifest: Manifest, member: Member, target: str) -> Sequence[tuple[str, str]]:
+        """Return the problems of a member; a file to which several refer is checked once."""
+        try:
+            manifest, member = deltas.read_holder(self._store, manifest, member, target)
+        except CorruptError as error:
+            return [(error.code, str(error))]
+        key = (manifest.id, member.file)
+        if key not in self._problems:
+            size = self._store.list_files(manifest.id).get(member.file)
+            self._problems[key] = list(self._check_member(manifest, member, size))
+        return self._problems[key]
 
     def _check_member(
         self, manifest: Manifest, member: Member, size: int | None
@@ -232,7 +247,8 @@ def describe_problem(target: str, manifest: Manifest, member: Member, code: str,
     severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
     hint = INVALID_HINT if severity == "error" else ""
     hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
-    return Finding(target, severity, code, f"backup {manifest.id}, {member.file}: {description}", hint)
+    file = f"{member.file} in {member.stored_in}" if member.stored_in else member.file
+    return Finding(target, severity, code, f"backup {manifest.id}, {file}: {description}", hint)
 
 
 def compare_with_manifest(verification: DumpVerification, member: Member) -> list[tuple[str, str]]:

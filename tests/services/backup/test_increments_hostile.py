@@ -153,6 +153,7 @@ def test_damaged_signature_makes_next_backup_full(chain, answer, kind):
         path.unlink(missing_ok=True)
         if kind != "missing":
             path.write_bytes({"flipped": content, "truncated": original[:-1], "empty": b""}[kind])
+        app.run("update much set text = text || '!' where id = 3")
         created = create(answer)
         assert read_delta(created) is None
         assert any("has no signature of" in remark for remark in created["remarks"]), created
@@ -182,6 +183,7 @@ def test_forged_signature_makes_next_backup_full(chain, answer, kind):
         ).stdout
         other.unlink()
     forge_signature(app, signature)
+    change(app, 3)
     created = create(answer)
     assert read_delta(created) is None
     assert any("cannot be used" in remark for remark in created["remarks"]), created

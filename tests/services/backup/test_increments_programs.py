@@ -194,6 +194,8 @@ def test_difference_of_damaged_database_leaves_no_file(answer, tmp_path, monkeyp
     base = create(answer)
     with closing(sqlite3.connect("second.db")) as db, db:
         db.execute("insert into t (b) values ('one more')")
+    with closing(sqlite3.connect("first.db")) as db, db:
+        db.execute("insert into t (b) values ('one more')")
     mixed = create(answer)
     assert [member["delta"]["backup"] for member in mixed["members"]] == [base["id"]] * 2
     with (tmp_path / "second.db").open("r+b") as file:  # a small difference, which the verification refuses
@@ -202,6 +204,7 @@ def test_difference_of_damaged_database_leaves_no_file(answer, tmp_path, monkeyp
     created = create(answer, status=12)
     assert {member["database"] for member in created["members"]} == {"first"}, created
     stored = {entry.name for entry in (tmp_path / "backups").rglob("*") if entry.parent.name == created["id"]}
-    assert stored == {"manifest.json", *(member["file"] for member in created["members"])}
+    assert [member["stored_in"] for member in created["members"]] == [mixed["id"]]
+    assert stored == {"manifest.json"}
     findings = answer("backup", "verify", created["id"], "--deep")["data"]["findings"]
     assert [finding["code"] for finding in findings] == ["backup-lacks-database"]
