@@ -42,11 +42,13 @@ MODES = ("wal", "delete")
 class FaultRuns:
     """A deployment that is reset before each run; all problems are collected, so that one run reports them together."""
 
-    def __init__(self, path, arguments):
+    def __init__(self, path, arguments, **options):
+        """Count the calls of a command; ``options`` are those of ``forge.start``."""
         self.path, self.words, self._copy = path, arguments, path.parent.with_name("aside")
+        self.options = options
         shutil.copytree(path.parent, self._copy)
         self.problems = []
-        job = forge.start(path.parent, *arguments, "-o", "json")
+        job = forge.start(path.parent, *arguments, "-o", "json", **options)
         assert forge.wait_for_result(job)[0] == 0
         assert job.calls > 50, "the calls are not counted"
         self._call_count = job.calls + 1
@@ -70,7 +72,8 @@ class FaultRun:
         self._runs, self._description = runs, (*kind, call)
         action, error = kind
         self.is_killed = action.startswith("kill")
-        job = forge.start(runs.path.parent, *runs.words, "-o", "json", fault=(action, call, error))
+        fault = (action, call, error)
+        job = forge.start(runs.path.parent, *runs.words, "-o", "json", fault=fault, **runs.options)
         self.status, self.result = forge.wait_for_result(job)
         self.succeeded, self.is_permanent = self.status == 0, action == "fail on"
         if not job.fault_fired:
@@ -78,8 +81,10 @@ class FaultRun:
         elif self.is_killed:
             self.check(self.status == -signal.SIGKILL, "not killed")
         elif not self.succeeded:
-            self.check(self.status in (1, 10), "unexpected exit code")
-            self._check_error(self.result["error"], error)
+            failure = self.result["error"]  # None: a part was done, as of a copy of several backups
+            self.check(self.status in (1, 10) if failure else self.status == 12, "unexpected exit code")
+            for reported in [failure] if failure else self.result["data"]["failed"]:
+                self._check_error(reported, error)
 
     def _check_error(self, failure, error):
         self.check(failure["code"] in EXPECTED_CODES, "unexpected error code")

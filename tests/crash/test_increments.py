@@ -13,6 +13,7 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer, wait_for_result
+from tests.crash.test_every_call import FaultRuns
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import run_statements
 from tests.services.sessions.test_cleanup import add_many_plays
@@ -28,13 +29,17 @@ def path(tmp_path, monkeypatch):
     add_many_plays(path, 1500)
     with path.with_name("dbctl.toml").open("a") as file:
         file.write("incremental = true\n")
-    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("DBCTL_STATE", str(find_state(path)))
     return path
 
 
 def start_dbctl(path, *arguments, **options):
-    state = {"DBCTL_STATE": str(path.parent.parent / "state")}
+    state = {"DBCTL_STATE": str(find_state(path))}
     return forge.start(path.parent, *arguments, "-o", "json", environment=state, **options)
+
+
+def find_state(path):
+    return path.parent / "state"
 
 
 def run_dbctl(path, *arguments):
@@ -101,11 +106,7 @@ def assert_valid(path, *options):
 def assert_no_leftovers(path, repository="backups"):
     names = [entry.name for entry in (path.parent / repository / "fp").iterdir()]
     assert {name for name in names if not name[:8].isdigit()} <= {".dbctl-lock"}
-    assert not [
-        entry.name
-        for entry in (path.parent.parent / "state" / "signatures").iterdir()
-        if "-new-" in entry.name
-    ]
+    assert not [entry.name for entry in (find_state(path) / "signatures").iterdir() if "-new-" in entry.name]
 
 
 def change(path, number):
@@ -248,6 +249,46 @@ def test_failed_call_leaves_earlier_backups_and_the_database(path):
             for name in list_backups(path).keys() - set(keep):
                 shutil.rmtree(path.parent / "backups" / "fp" / name)
     print(statuses)
+
+
+#: Commands that change the repository or the database, by the ids of a base and two differences.
+WRITERS = {
+    "create": lambda _ids: ("backup", "create"),
+    "delete": lambda ids: ("backup", "delete", ids[0], "--with-dependents", "--yes"),
+    "prune": lambda _ids: ("backup", "prune", "--keep-last", "1", "--yes"),
+    "copy": lambda _ids: ("backup", "copy", "--to", "other"),
+    "restore": lambda ids: ("restore", "apply", ids[-1], "--yes"),
+}
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_fault_at_any_call_leaves_valid_backups(path, command):
+    """Each call that changes a file is once the last one, fails once, or is the first one on a disk that stays full."""
+    forge.require_faults()
+    ids = fill(path, 0)
+    saved = promptvault_app.read_content(path)
+    change(path, "later")
+    last = run_dbctl(path, "backup", "create", "--full")["id"]
+    changed = promptvault_app.read_content(path)
+    environment = {"DBCTL_STATE": str(find_state(path))}
+    runs = FaultRuns(path, WRITERS[command](ids), environment=environment)
+    for run in runs.sample_faults(f"fault of {command}", 5):
+        wait_for_rdiff(path.parent.parent)
+        backups = assert_valid(path)
+        removed = {*ids, last} - backups.keys()
+        run.check(not removed or (command in ("delete", "prune") and last not in removed), f"lost: {removed}")
+        if (path.parent / "other" / "fp").is_dir():
+            assert_valid(path, "other")
+        possible = [saved, changed] if command == "restore" else [changed]
+        run.check(promptvault_app.read_content(path) in possible, "other rows")
+        change(path, "last")
+        created = run_dbctl(path, "backup", "create")
+        run.check(not created["bases"] or created["bases"] == [last], "another base")
+        run_dbctl(path, *WRITERS["prune"](ids))
+        remaining, required = assert_valid(path).keys(), {*created["bases"], created["id"]}
+        run.check(remaining >= required and not remaining & {*ids, last} - required, f"remain: {remaining}")
+        assert_no_leftovers(path)
+    runs.assert_no_problems()
 
 
 def count_calls(path, words):
