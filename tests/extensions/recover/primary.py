@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from dbctl.config import environment
 from tests import servers
 
 CONFIGURATION = """\
@@ -24,8 +23,7 @@ main = "{url}"
 [apps.shop.backup]
 repository = "backups"
 [apps.shop.recovery.databases.main]
-base = "{folder}/bases"
-log = "{folder}/log"
+{source}
 """
 #: Rows whose commit times are known; the ids of deleted rows and the time of the deletion are known, too.
 TABLE = "create table sales (id integer generated always as identity primary key, note text)"
@@ -110,12 +108,12 @@ class Primary:
         """Return the ids of the rows that were there before a moment."""
         return [sale.id for sale in self.sales if sale.exists(at)]
 
-    def configure(self, folder: Path, **replaced: str) -> None:
-        """Write the configuration of an app whose database is on this server."""
-        text = CONFIGURATION.format(url=self.server.url, folder=self.folder)
-        for old, new in replaced.items():
-            text = text.replace(old, new)
-        (folder / "dbctl.toml").write_text(text)
+    def configure(self, folder: Path, *, database: str = "postgres", **source: object) -> None:
+        """Write the configuration of an app whose database is on this server; ``source`` replaces the keys of its archive."""
+        url = self.server.url.replace("/postgres?", f"/{database}?")
+        source = source or {"base": self.bases, "log": self.log}
+        keys = "\n".join(f'{name} = "{value}"' for name, value in source.items())
+        (folder / "dbctl.toml").write_text(CONFIGURATION.format(url=url, source=keys))
 
 
 def read_sales(dump: Path) -> list[int]:
@@ -135,15 +133,14 @@ def write_time(time: datetime) -> str:
 
 
 def find_leftovers() -> Sequence[str]:
-    """Return the folders and the processes of private servers that remain."""
-    parents = {Path(tempfile.gettempdir()), environment.default_staging_folder()}
-    folders = [str(path) for parent in parents for path in parent.glob("dbctl-recover-*")]
+    """Return the folders and the processes of private servers that remain, of the temporary folder of this test."""
+    home = Path(tempfile.gettempdir())
     commands = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it has ended
             continue
-        if "dbctl-recover-" in text:
+        if f"{home}/" in text:
             commands.append(text)
-    return [*folders, *commands]
+    return [*map(str, home.glob("dbctl-recover-*")), *commands]

@@ -1,0 +1,225 @@
+"""Archives of PostgreSQL that do not reach a moment, are incomplete, damaged or of another server; each has its own error."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dbctl.model import now
+from tests import servers
+from tests.extensions.recover.primary import Primary, find_leftovers, write_time
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture(scope="module")
+def killed():
+    """Return a server that was killed, with two bases and sales before, between and after them; a tablespace is not used."""
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.sell(2)
+        primary.back_up("first", "-X", "none")
+        primary.sell(2)
+        primary.archive()
+        primary.sell(2)
+        primary.archive()
+        primary.back_up("second", "-Ft", "-z", "-X", "stream")
+        primary.execute("create database late")
+        primary.sell(2)
+        primary.kill()
+        yield primary
+
+
+@pytest.fixture
+def shop(killed, tmp_path, monkeypatch):
+    """Return a copy of the archive of the killed server, in the folder of an app."""
+    shutil.copytree(killed.log, tmp_path / "log")
+    shutil.copytree(killed.bases, tmp_path / "bases")
+    monkeypatch.chdir(tmp_path)
+    killed.configure(tmp_path, base="bases", log="log")
+    return killed
+
+
+@pytest.fixture
+def fail(answer):
+    """Run a recovery that fails, return its error, and assert that nothing remains."""
+
+    def run(at, code, *words):
+        for more in (["--dry-run"], []):
+            result = answer(
+                "backup",
+                "recover",
+                "--at",
+                at if isinstance(at, str) else write_time(at),
+                *words,
+                *more,
+                status=None,
+            )
+            assert result["error"]["code"] == code, result
+            assert find_leftovers() == []
+            assert not [*Path("backups").glob("*/*/*")]
+        return result["error"]
+
+    return run
+
+
+def list_segments() -> list[Path]:
+    """Return the segments with content: a server renames old ones for later use."""
+    return sorted(path for path in Path("log").iterdir() if len(path.name) == 24 and not is_recycled(path))
+
+
+def test_moment_before_every_base_is_refused_with_the_earliest_one(shop, fail, answer):
+    error = fail(shop.sales[1].inserted, "recovery-time")
+    earliest = error["hint"].rpartition("--at ")[2]
+    answer("backup", "recover", "--at", earliest, "--dry-run")
+    assert "ends later" in error["message"]
+
+
+def test_moment_after_the_log_is_refused_with_the_last_one(shop, fail, answer):
+    error = fail(now(), "recovery-time")
+    last = error["hint"].rpartition("--at ")[2]
+    assert last == (shop.sales[-1].inserted + MICROSECOND).isoformat().replace("+00:00", "Z")
+    backup = answer("backup", "recover", "--at", last)["data"]
+    assert backup["members"][0]["rows"] == {"sales": len(shop.sales)}
+
+
+def test_future_and_unreadable_moments_are_refused(shop, fail):
+    fail(now() + timedelta(hours=1), "recovery-time")
+    fail("yesterday", "usage")
+
+
+def test_gap_names_the_missing_segment_and_matters_only_before_the_moment(shop, fail, answer):
+    shutil.rmtree("bases/second")
+    third = list_segments()[-2]
+    third.unlink()
+    assert third.name in fail(shop.sales[-1].inserted, "recovery-time")["message"]
+    answer("backup", "recover", "--at", write_time(shop.sales[3].inserted))
+
+
+def test_base_without_its_log_is_refused(shop, fail):
+    shutil.rmtree("bases/second")
+    for segment in list_segments()[:-1]:
+        segment.unlink()
+    fail(shop.sales[-1].inserted, "recovery-missing")
+
+
+def test_damaged_segment_is_refused(shop, fail):
+    shutil.rmtree("bases/second")
+    segment = list_segments()[-2]
+    content = bytearray(segment.read_bytes())
+    content[200:400] = bytes(200)
+    segment.write_bytes(content)
+    at = write_time(shop.sales[-1].inserted)
+    assert subprocess_status(at) == 4
+    segment.write_bytes(content[:-1])
+    assert subprocess_status(at) == 4
+
+
+def subprocess_status(at: str) -> int:
+    """Return the exit code of a recovery, which finds the damage when it reads the whole log."""
+    from dbctl.cli.main import main
+
+    return main(["backup", "recover", "--at", at])
+
+
+def test_log_of_another_server_is_refused(shop, fail):
+    with servers.archiving_postgresql("wal_level=logical") as server:
+        other = Primary(server)
+        other.sell(1)
+        other.archive()
+        other.kill()
+        shutil.rmtree("log")
+        shutil.copytree(other.log, "log")
+    fail(shop.sales[-1].inserted, "recovery-refused")
+
+
+def test_base_of_another_version_names_the_package(shop, fail):
+    shutil.rmtree("bases/second")
+    Path("bases/first/PG_VERSION").write_text("9\n")
+    error = fail(shop.sales[3].inserted, "recovery-server-missing")
+    assert "postgresql-9" in error["hint"]
+
+
+def test_database_that_did_not_exist_is_refused(shop, answer, tmp_path):
+    shop.configure(tmp_path, database="late", base="bases", log="log")
+    for sale, status in ((shop.sales[-3], 5), (shop.sales[-1], 4)):  # later it exists, without a table
+        result = answer("backup", "recover", "--at", write_time(sale.inserted), status=None)
+        assert result["exit_code"] == status, result
+        assert find_leftovers() == []
+
+
+def test_tablespace_is_refused(shop, fail):
+    shutil.rmtree("bases/second")
+    Path("bases/first/pg_tblspc/16400").symlink_to("/var/lib/postgresql")
+    fail(shop.sales[3].inserted, "recovery-refused")
+    Path("bases/first/pg_tblspc/16400").unlink()
+    Path("bases/first/base/1").rename("bases/one")
+    Path("bases/first/base/1").symlink_to("../../one")
+    result = subprocess_status(write_time(shop.sales[3].inserted))
+    assert result == 6
+
+
+def test_folders_without_an_archive_are_refused(shop, fail, tmp_path):
+    at = shop.sales[3].inserted
+    shutil.rmtree("bases/second")
+    for source, code in (
+        ({"base": "log", "log": "log"}, "recovery-missing"),
+        ({"base": "bases", "log": "backups"}, "file-missing"),
+        ({"base": "bases", "log": "bases"}, "recovery-missing"),
+        ({"base": "bases"}, "config-invalid"),
+    ):
+        shop.configure(tmp_path, **source)
+        fail(at, code)
+
+
+def test_missing_configuration_names_the_section(shop, fail, tmp_path):
+    text = Path("dbctl.toml").read_text().partition("[apps.shop.recovery")[0]
+    Path("dbctl.toml").write_text(text)
+    fail(shop.sales[3].inserted, "recovery-not-configured")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_compressed_archives_are_read(shop, answer, suffix):
+    for segment in list_segments():
+        compress(segment, suffix)
+    shutil.rmtree("bases/second") if suffix == ".gz" else repack(suffix)
+    backup = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]
+    assert backup["members"][0]["rows"] == {"sales": len(shop.sales) - 1}
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".gz.partial"])
+def test_partial_segment_of_pg_receivewal_is_read(shop, answer, suffix):
+    last = list_segments()[-1]
+    content = last.read_bytes()
+    if suffix != ".partial":
+        content = gzip.compress(content)[:-9]  # its end is missing
+    last.with_name(last.name + suffix).write_bytes(content)
+    for segment in Path("log").iterdir():
+        if segment.name >= last.name and segment.suffix != ".partial":
+            segment.unlink()
+    backup = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]
+    assert backup["members"][0]["rows"] == {"sales": len(shop.sales) - 1}
+
+
+def is_recycled(segment: Path) -> bool:
+    """Whether a segment has the content of another one."""
+    with segment.open("rb") as file:
+        address = int.from_bytes(file.read(16)[8:], "little")
+    return address >> 24 != int(segment.name[16:], 16)
+
+
+def compress(path: Path, suffix: str) -> None:
+    program = {".gz": ["gzip", "-1"], ".zst": ["zstd", "-q", "-1", "--rm"]}[suffix]
+    subprocess.run([*program, path], check=True)
+
+
+def repack(suffix: str) -> None:
+    """Compress the archives of a base in another way."""
+    for archive in Path("bases/second").glob("*.tar.gz"):
+        subprocess.run(["gunzip", archive], check=True)
+        compress(archive.with_suffix(""), suffix)
