@@ -11,7 +11,7 @@ from tests import servers
 
 
 @pytest.fixture(autouse=True)
-def temp_folder(monkeypatch, tmp_path):  # noqa: ARG001 - pytest creates its own folder first
+def temp_folder(monkeypatch, tmp_path):
     """Use a folder of this test for temporary files, which the user of a private server can enter."""
     with tempfile.TemporaryDirectory(prefix="dbctl-test-", dir=servers.data_folder()) as folder:
         Path(folder).chmod(0o711)

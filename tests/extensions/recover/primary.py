@@ -133,7 +133,7 @@ def write_time(time: datetime) -> str:
 
 
 def find_leftovers() -> Sequence[str]:
-    """Return the folders and the processes of private servers that remain, of the temporary folder of this test."""
+    """Return the folders and the processes that remain in the temporary folder of this test."""
     home = Path(tempfile.gettempdir())
     commands = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -143,4 +143,4 @@ def find_leftovers() -> Sequence[str]:
             continue
         if f"{home}/" in text:
             commands.append(text)
-    return [*map(str, home.glob("dbctl-recover-*")), *commands]
+    return [*map(str, home.glob("dbctl-*")), *commands]

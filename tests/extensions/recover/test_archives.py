@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from dbctl.cli.main import main
 from dbctl.model import now
 from tests import servers
 from tests.extensions.recover.primary import Primary, find_leftovers, write_time
@@ -24,6 +27,7 @@ def killed():
         primary = Primary(server)
         primary.sell(2)
         primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
         primary.sell(2)
         primary.archive()
         primary.sell(2)
@@ -75,9 +79,20 @@ def list_segments() -> list[Path]:
 
 def test_moment_before_every_base_is_refused_with_the_earliest_one(shop, fail, answer):
     error = fail(shop.sales[1].inserted, "recovery-time")
-    earliest = error["hint"].rpartition("--at ")[2]
-    answer("backup", "recover", "--at", earliest, "--dry-run")
     assert "ends later" in error["message"]
+    earliest = error["hint"].rpartition("--at ")[2]
+    backup = answer("backup", "recover", "--at", earliest)["data"]
+    assert backup["members"][0]["rows"] == {"sales": len(shop.list_sales(datetime.fromisoformat(earliest)))}
+
+
+def test_transaction_between_the_start_of_a_base_and_its_end_is_in_it(shop, fail):
+    """The time of a base is that of its label, in whole seconds: it has no state of the second in which it began."""
+    shutil.rmtree("bases/second")
+    started = datetime.strptime(
+        re.search(r"^START TIME: (.*) UTC", Path("bases/first/backup_label").read_text(), re.MULTILINE)[1],
+        "%Y-%m-%d %H:%M:%S",
+    ).replace(tzinfo=UTC)
+    fail(started + timedelta(milliseconds=1), "recovery-time")
 
 
 def test_moment_after_the_log_is_refused_with_the_last_one(shop, fail, answer):
@@ -115,15 +130,21 @@ def test_damaged_segment_is_refused(shop, fail):
     content[200:400] = bytes(200)
     segment.write_bytes(content)
     at = write_time(shop.sales[-1].inserted)
-    assert subprocess_status(at) == 4
+    assert recover_with_status(at) == 4
     segment.write_bytes(content[:-1])
-    assert subprocess_status(at) == 4
+    assert recover_with_status(at) == 4
 
 
-def subprocess_status(at: str) -> int:
-    """Return the exit code of a recovery, which finds the damage when it reads the whole log."""
-    from dbctl.cli.main import main
+def test_segment_that_was_archived_in_part_ends_the_log(shop, answer):
+    shutil.rmtree("bases/second")
+    last = list_segments()[-1]
+    last.write_bytes(last.read_bytes()[: 1 << 16])
+    backup = answer("backup", "recover", "--at", write_time(shop.sales[4].inserted))["data"]
+    assert backup["members"][0]["rows"] == {"sales": 4}
 
+
+def recover_with_status(at: str) -> int:
+    """Return the exit code of a recovery; only one that reads the whole log finds damage in it."""
     return main(["backup", "recover", "--at", at])
 
 
@@ -160,7 +181,7 @@ def test_tablespace_is_refused(shop, fail):
     Path("bases/first/pg_tblspc/16400").unlink()
     Path("bases/first/base/1").rename("bases/one")
     Path("bases/first/base/1").symlink_to("../../one")
-    result = subprocess_status(write_time(shop.sales[3].inserted))
+    result = recover_with_status(write_time(shop.sales[3].inserted))
     assert result == 6
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ def primary():
         primary = Primary(server)
         primary.sell(3)
         primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
         primary.sell(10)
         primary.archive()
         primary.sell(7)
@@ -64,3 +67,25 @@ def test_last_transaction_is_recovered(shop, answer):
     assert find_leftovers() == []
     assert ids == shop.list_sales(shop.sales[-1].inserted + MICROSECOND)
     assert ids[-1] == shop.sales[-1].id
+
+
+@pytest.mark.slow
+def test_ten_random_moments_of_a_busy_server(tmp_path, monkeypatch, answer):
+    with servers.archiving_postgresql("archive_timeout=2s") as server:
+        primary = Primary(server)
+        primary.sell(1)
+        primary.back_up("first", "-X", "none")
+        primary.sell(40, pause=0.1)
+        primary.back_up("second", "-Ft", "-z", "-X", "stream")
+        primary.sell(20, pause=0.1)
+        primary.delete("id between 10 and 30")
+        primary.sell(20, pause=0.1)
+        primary.kill()
+        primary.configure(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        first, last = primary.sales[11].inserted, primary.sales[-1].inserted
+        moments = random.Random(37)  # noqa: S311 - repeatable
+        for _ in range(10):
+            at = first + (last - first) * moments.random()
+            assert recover(answer, at)[0] == primary.list_sales(at)
+        assert find_leftovers() == []

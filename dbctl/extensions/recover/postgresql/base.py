@@ -7,7 +7,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -54,7 +54,7 @@ class Base(Struct, frozen=True, kw_only=True):
     start: int  #: the position in the log at which the replay begins
     end: int | None  #: the position up to which it must be replayed; None: only the log has it
     timeline: int
-    started: datetime  #: a time at which it was being made, in whole seconds
+    started: datetime  #: a time after its start: without the log, it has no later transaction
     version: int  #: the major version of the server
     bytes: int  #: of its files
 
@@ -130,7 +130,8 @@ def _read_base(folder: Path, target: str) -> Base | None:
         start=parse_position(start[1]),
         end=parse_position(manifest.ranges[-1].end) if manifest.ranges else None,
         timeline=int(timeline[1]) if timeline else 1,
-        started=manifest.label_time or datetime.fromtimestamp(modified, UTC),
+        # Whole seconds, rounded down; the files may have transactions of the rest of that second.
+        started=(manifest.label_time or datetime.fromtimestamp(modified, UTC)) + timedelta(seconds=1),
         version=int(version),
         bytes=sum(file.size for file in manifest.files) or size,
     )

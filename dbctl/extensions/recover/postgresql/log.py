@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
 from dbctl import progress, signals
 from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import (
@@ -174,14 +176,18 @@ class Log:
             yield copy
 
     def follow(self, timelines: Sequence[Timeline], first: int) -> tuple[Sequence[Segment], str]:
-        """Return the segments from the number ``first`` to the end of the log, or to a gap; and the name of the missing segment."""
-        segments = list[Segment]()
-        for number in range(first, self._find_last(timelines) + 1):
+        """Return the segments from the number ``first`` to the end of the log, or to a gap; and the name of the missing segment.
+
+        The last one may be incomplete, because its server, or the program that archived it, was killed.
+        """
+        segments, missing, last = list[Segment](), "", self._find_last(timelines)
+        for number in range(first, last + 1):
             if (segment := self._find(timelines, number)) is None:
                 timeline = next(line for line in reversed(timelines) if self._contains(line, number))
-                return segments, self._name(timeline.number, number)
+                missing = self._name(timeline.number, number)
+                break
             segments.append(segment)
-        return segments, ""
+        return [*segments[:-1], *(structs.replace(end, is_partial=True) for end in segments[-1:])], missing
 
     def _find_last(self, timelines: Sequence[Timeline]) -> int:
         """Return the number of the last segment with content; -1: there is none."""

@@ -1,0 +1,75 @@
+"""A recovery that is interrupted or killed leaves no server, no folder and no backup."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.extensions.recover.primary import Primary, find_leftovers, write_time
+from tests.in_process import CLEAN_ENVIRONMENT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def killed():
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.sell(2)
+        primary.back_up("first")
+        time.sleep(1)  # a base states the second of its start
+        primary.sell(20)
+        primary.kill()
+        yield primary
+
+
+@pytest.fixture
+def begin(killed, tmp_path, monkeypatch, temp_folder):
+    """Return a function that starts a recovery, waits until a process or a folder of it exists, and returns it."""
+    monkeypatch.chdir(tmp_path)
+    killed.configure(tmp_path)
+    environment = CLEAN_ENVIRONMENT | {"TMPDIR": str(temp_folder)}
+
+    def start(sign: str) -> subprocess.Popen[bytes]:
+        words = ["backup", "recover", "--at", write_time(killed.sales[-1].inserted)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbctl", *words], env=environment, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while not any(sign in text for text in find_leftovers() if " -m dbctl " not in text):
+            assert time.monotonic() < deadline, sign
+            assert process.poll() is None, sign
+            time.sleep(0.002)
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name
+)
+@pytest.mark.parametrize(
+    "sign", ["dbctl-recover-", "bin/postgres", "dbctl-secret-"], ids=["copy", "server", "dump"]
+)
+def test_interrupted_recovery_leaves_nothing(begin, answer, killed, number, sign):
+    process = begin(sign)
+    process.send_signal(number)
+    assert process.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+    deadline = time.monotonic() + 30
+    while any(" -D " in text or "/bin/sh" in text for text in find_leftovers()):
+        assert time.monotonic() < deadline, find_leftovers()
+        time.sleep(0.05)
+    if number != signal.SIGKILL:
+        assert find_leftovers() == []
+    assert not [*Path("backups").glob("*/*/manifest.json")]
+    backup = answer("backup", "recover", "--at", write_time(killed.sales[-1].inserted))[
+        "data"
+    ]  # deletes what remained
+    assert backup["members"][0]["rows"] == {"sales": 21}
+    assert find_leftovers() == []
