@@ -291,6 +291,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup adopt:--repository') candidates='' ;;
         'backup recover:--at') candidates='' ;;
         'backup recover:--repository') candidates='' ;;
+        'backup recover:--identity') candidates='@file' ;;
+        'backup recover:--passphrase-file') candidates='@file' ;;
         'restore preview:--file') candidates='@file' ;;
         'restore preview:--before') candidates='' ;;
         'restore preview:--kind') candidates='backup partial safety migration recovered' ;;
@@ -777,7 +779,7 @@ _dbctl() {
         'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;
         'backup unpin') children=''; flags='--repository --dry-run -n' ;;
         'backup adopt') children=''; flags='--at --repository --dry-run -n' ;;
-        'backup recover') children=''; flags='--at --repository --dry-run -n' ;;
+        'backup recover') children=''; flags='--at --repository --identity --passphrase-file --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
         'restore apply') children=''; flags='--file --before --kind --to --replace --table --into --merge --roles --identity --passphrase-file --repository --dry-run -n' ;;

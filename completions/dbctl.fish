@@ -662,6 +662,8 @@ complete -c dbctl -n '__dbctl_at \'backup adopt\'' -l dry-run -s n -d 'Show the 
 complete -c dbctl -n '__dbctl_at \'backup adopt\'' -F
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l at -x -d 'The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, or an age: 3h'
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
+complete -c dbctl -n '__dbctl_at \'backup recover\'' -l identity -r -F -d 'Decrypt backups with this age identity file or ssh key; repeatable'
+complete -c dbctl -n '__dbctl_at \'backup recover\'' -l passphrase-file -r -F -d 'Read the passphrase of backups or identities from the first line of a file; default: prompt'
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l file -r -F -d 'Restore a foreign file, or a backup folder of another repository, instead of a backup by id'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l before -x -d 'Select the newest backup with no data after this time: 2026-11-19T03:00 (local time), or an age such as 3h or 2d'

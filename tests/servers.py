@@ -481,6 +481,16 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
     return parse_url(server.url)
 
 
+@contextmanager
+def logging_mysql(*settings: str) -> Iterator[Running]:
+    """Yield a new server of MariaDB with a binary log in its folder ``data``."""
+    server = _start_mysql(("--log-bin=mysql-bin", "--server-id=7", *settings), None)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def listening_mysql(port: int) -> Url:
     """Return a new server on a local port, which stops at the end of this process; as ``private_mysql`` without settings."""
     server = _start_mysql((), None, listening=True, port=port)

@@ -70,6 +70,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "SUDO_USER": "The name that is recorded as author of changes, if root runs dbctl.",
     "TERM": "dumb disables colors, progress, and tables that fit the terminal.",
     "TMPDIR": "Where staged files of backups are written.",
+    "TZ": "The time zone of times without one, and of statements that backup recover replays.",
     "VISUAL": "The editor of config edit.",
     "XDG_CACHE_HOME": "The directory of external search indexes.",
     "XDG_CONFIG_HOME": "The directory of the configuration and of profiles.",

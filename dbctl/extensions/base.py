@@ -82,6 +82,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     stage_foreign: Place = ""
     #: a function that returns the files that dbctl did not create, newest first: ``(repository) -> Sequence[Backup]``
     find_foreign: Place = ""
+    #: a function that returns whether backups of a database record its position in the log of its server: ``(app, name) -> bool``
+    records_log: Place = ""
     #: a function that yields what differs between two states of a database, with exact values:
     #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""

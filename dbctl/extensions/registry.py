@@ -119,7 +119,11 @@ BUILT_IN: Sequence[Extension] = (
                 after="replicas",
             )
         },
-        engine_parts={"postgresql": "dbctl.extensions.recover.parts:create_postgresql_parts"},
+        engine_parts={
+            "mysql": "dbctl.extensions.recover.parts:create_mysql_parts",
+            "postgresql": "dbctl.extensions.recover.parts:create_postgresql_parts",
+        },
+        records_log="dbctl.extensions.recover.section:records_log",
         errors="dbctl.extensions.recover.errors",
     ),
     Extension(

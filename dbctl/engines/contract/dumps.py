@@ -64,6 +64,8 @@ class DumpRequest(Struct, frozen=True):
     #: for an engine whose ``Dumps.is_compressed`` is true; a dump of text, whose suffix ends in ``.gz``, is compressed with
     #: gzip or not at all
     compress: Compression = "none"
+    #: whether the metadata shall have the position of the snapshot in the log of its server, if reading it needs no lock
+    records_log: bool = False
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):

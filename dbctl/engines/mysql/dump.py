@@ -14,7 +14,7 @@ from dbctl.engines.mysql.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.catalog import VERSIONED
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
-from dbctl.engines.mysql.load import DumpScanner
+from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import (
     error_number,
     format_reason,
@@ -241,6 +241,8 @@ class MySQLDumper(MySQLPart, Dumps):
             digests={name: digest for name, digest in after.items() if before[name] == digest},
         )
         metadata = self._metadata() | {"client": version}
+        if scanner.log_position:
+            metadata |= scanner.log_position | describe_log(self._connection.session)
         if remarks := self._describe_losses(tables, scanner):
             metadata["remarks"] = "; ".join(remarks)
         return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
@@ -282,6 +284,8 @@ class MySQLDumper(MySQLPart, Dumps):
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
+        if request.records_log and has_log(session):
+            options.append(LOG_OPTION)
         if self._find_versioned(tables) and not self._find_lost_history(tables):
             options.append("--dump-history")
         watch = dump_programs.create_watch(

@@ -12,6 +12,8 @@ from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
@@ -36,6 +38,33 @@ _INSERT = re.compile(rb"(?:INSERT|REPLACE) +(?:IGNORE +|DELAYED +|LOW_PRIORITY +
 _QUOTED = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
 
 
+#: Comments with the position of a dump in the binary log, and with the transactions before it.
+_LOG_POSITION = re.compile(rb"-- CHANGE MASTER TO MASTER_LOG_FILE='([^'\n]+)', MASTER_LOG_POS=(\d+);")
+_GTID = re.compile(rb"-- SET GLOBAL gtid_slave_pos='([-,\d]*)';")
+
+
+#: Of a dump: the position in the binary log (``FILE:POSITION``), the transactions before it, and of its server id and settings.
+LOG_FACTS = ("binlog", "gtid", "server_id", "settings")
+#: Settings on which the meaning of a log depends; their names are also options of the server.
+LOG_SETTINGS = (
+    "character_set_server",
+    "collation_server",
+    "default_storage_engine",
+    "explicit_defaults_for_timestamp",
+    "innodb_default_row_format",
+    "innodb_page_size",
+    "innodb_strict_mode",
+    "lower_case_table_names",
+)
+#: The time zone in which the server executed statements; it is no option.
+LOG_ZONE = "system_time_zone"
+#: MariaDB's program reads the position in its snapshot from these values, without a lock. They are empty without a log.
+LOG_SNAPSHOT = "show status like 'binlog_snapshot_file'"
+#: Writes the position as a comment.
+LOG_OPTION = "--master-data=2"
+_SETTING = re.compile(r"(\w+)=([\w-]*)", re.ASCII)
+
+
 class DumpScanner:
     """Scanner of a dump, block by block; blocks may end anywhere.
 
@@ -47,6 +76,7 @@ class DumpScanner:
         self.rows: dict[str, int] = {}
         self.problem = "its end is missing"  #: the defect of the dump; empty if it is complete
         self.tablespaces: dict[str, str] = {}  #: by table, without default tablespaces
+        self.log_position: dict[str, str] = {}  #: facts of ``LOG_FACTS``, if the dump contains its position
         self._structure = ""  #: the table of the current definition
         self._remainder = b""
         self._table = ""  #: the table of the current rows
@@ -125,6 +155,10 @@ class DumpScanner:
             self._in_statement = False
         if is_end:
             self.problem = self._cut_reason
+        if "binlog" not in self.log_position and (match := _LOG_POSITION.match(line)):
+            self.log_position["binlog"] = f"{match[1].decode(errors='replace')}:{match[2].decode()}"
+        elif match := _GTID.match(line):
+            self.log_position["gtid"] = match[1].decode()
         if line.startswith(STRUCTURE):
             self._structure = _decode_name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`"))
         if line.startswith(DATA):
@@ -312,3 +346,22 @@ def run_script(
                 signals.raise_if_interrupted()
         if client.finish(interruptible=interruptible):
             raise create_error()
+
+
+def has_log(session: Session) -> bool:
+    """Whether the dump program can write the position in a binary log, without a lock."""
+    return session.server.is_mariadb and any(file for _, file in session.run(LOG_SNAPSHOT))
+
+
+def describe_log(session: Session) -> dict[str, str]:
+    """Return the facts of ``LOG_FACTS`` that are not in a dump."""
+    names = ", ".join(map(format_literal, (*LOG_SETTINGS, LOG_ZONE)))
+    rows = session.run(f"show global variables where variable_name in ({names})")
+    ((server_id,),) = session.run("select @@global.server_id")
+    settings = " ".join(f"{name}={value}" for name, value in sorted(rows, key=str))
+    return {"server_id": str(server_id), "settings": settings}
+
+
+def parse_log_settings(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the server of a dump by name."""
+    return {match[1]: match[2] for match in _SETTING.finditer(facts.get("settings", ""))}

@@ -82,7 +82,12 @@ def error_number(error: BaseException | None) -> int:
 def format_reason(error: pymysql.Error) -> str:
     """Return the message without values of a row, which may be secrets."""
     message = str(error.args[1]) if len(error.args) > 1 else str(error)
-    return _VALUES.sub(lambda match: match[1] or "(…)", message.strip()) or "the connection was lost"
+    return hide_values(message.strip()) or "the connection was lost"
+
+
+def hide_values(message: str) -> str:
+    """Return a message of the server without values of a row, which may be secrets."""
+    return _VALUES.sub(lambda match: match[1] or "(…)", message)
 
 
 def unreachable_error(error: pymysql.Error, target: str, url: Url) -> UnreachableError:

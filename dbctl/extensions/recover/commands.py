@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.backups import parse_time, run_with_progress
+from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys, parse_time, run_with_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
@@ -35,16 +35,20 @@ def recover(
         ),
     ],
     repository_address: RepositoryAddress = "",
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,
 ) -> int:
     """Create a backup of one database as it was at a moment.
 
-    A private server without network replays the log that another program archived, up to the moment; its database is then
-    backed up, and the server is deleted. The live database is not read or changed. The backup has the kind recovered: it
+    A private server without network replays the log that another program archived, up to the moment, after a copy of the
+    server, or, on MariaDB, after a backup of dbctl; its database is then backed up, and the server is deleted. On MariaDB,
+    a moment is the beginning of its second: a transaction belongs to the second in which its COMMIT began. The live database is not read or changed. The backup has the kind recovered: it
     is never the latest one.
     """
     from dbctl.extensions.recover.operation import RecoverBackup
 
     with session.open_app() as app:
-        operation = RecoverBackup(Repository(app, repository_address), at)
+        keys = load_keys(session, app, identity, passphrase_file)
+        operation = RecoverBackup(Repository(app, repository_address), at, keys)
         return run_with_progress(session, "recovering", operation, dry_run=dry_run)

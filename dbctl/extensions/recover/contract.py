@@ -10,6 +10,8 @@ from pathlib import Path
 
 from dbctl.extensions.recover.section import Source
 from dbctl.model import Struct
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.repository import Repository
 from dbctl.url import Url
 
 
@@ -18,6 +20,9 @@ class RecoveryRequest(Struct, frozen=True, kw_only=True):
 
     url: Url  #: of the live database, which is not opened
     target: str  #: ``app/database``, for messages
+    database: str  #: its name in the configuration
+    repository: Repository  #: with its backups, one of which may be the copy
+    keys: DecryptionKeys  #: of encrypted backups
     source: Source
     at: datetime  #: with a time zone
     staging: Path  #: the existing folder in which private folders are created
@@ -40,6 +45,9 @@ class RecoveredDatabase(Struct, frozen=True, kw_only=True):
 
 class Recovery(ABC):
     """The recovery of databases of one engine."""
+
+    #: whether its log has times in whole seconds only: a moment is the beginning of its second
+    has_whole_seconds = False
 
     @abstractmethod
     def plan(self, request: RecoveryRequest) -> RecoveryPlan:

@@ -11,7 +11,7 @@ from dbctl.errors.connection import CorruptError
 
 class RecoveryNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no archive is configured for {target}"
-    remedy = "Set base and log under [apps.{app}.recovery.databases.{database}]; list the keys with: `config explain recovery`"
+    remedy = "Set log, and for PostgreSQL base, under [apps.{app}.recovery.databases.{database}]; list the keys with: `config explain recovery`"
 
 
 class RecoveryMissingError(DbctlError, status=Exit.NOT_FOUND):
@@ -52,5 +52,5 @@ def report_damage() -> Iterator[None]:
 
 
 class RecoveryServerMissingError(DbctlError, status=Exit.UNREACHABLE):
-    sentence = "{target}: the programs of the server PostgreSQL {version} are not installed"
-    remedy = "No backup was created. Install the package postgresql-{version} of apt.postgresql.org; none of its services has to run."
+    sentence = "{target}: the programs of the server {server} are not installed"
+    remedy = "No backup was created. Install the package {package}; none of its services has to run."

@@ -22,6 +22,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
+from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
@@ -32,7 +33,7 @@ from dbctl.services.backup.verification_record import Verification
 class RecoverBackup(BackupOperation):
     """A planned ``backup recover``."""
 
-    def __init__(self, repository: Repository, at: datetime) -> None:
+    def __init__(self, repository: Repository, at: datetime, keys: DecryptionKeys) -> None:
         """Select the database: that of ``--db``, or the only one with an archive.
 
         Raises:
@@ -58,9 +59,10 @@ class RecoverBackup(BackupOperation):
             raise NotSupportedError(
                 feature="the recovery of a moment",
                 subject=engine.title,
-                hint="It is supported for PostgreSQL.",
+                hint="It is supported for PostgreSQL and MariaDB.",
             )
         self._recovery = part
+        at = at.replace(microsecond=0) if part.has_whole_seconds else at
         if at > now():
             raise RecoveryTimeError(
                 target=self.target,
@@ -71,6 +73,9 @@ class RecoverBackup(BackupOperation):
         self._request = RecoveryRequest(
             url=self._url,
             target=self.target,
+            database=self._database,
+            repository=repository,
+            keys=keys,
             source=sources[self._database],
             at=at,
             staging=environment.staging_folder(app.configured) or environment.default_staging_folder(),

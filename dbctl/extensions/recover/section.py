@@ -16,14 +16,9 @@ NAME = "recovery"
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[apps.NAME.recovery.databases.DATABASE]``: the archive from which one database is recovered."""
 
-    #: the folder of a copy of the server, or of several of them
+    #: of PostgreSQL: the folder of a copy of the server, or of several of them; the copies of MariaDB are the backups of dbctl
     base: str = ""
     log: str = ""  #: the folder with the log of the server since the copy
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it names all parts of one archive."""
-        return bool(self.base and self.log)
 
 
 class Recovery(ConfigSection, frozen=True, kw_only=True):
@@ -33,8 +28,8 @@ class Recovery(ConfigSection, frozen=True, kw_only=True):
 
     def resolve(self, resolver: Resolver) -> "Recovery":
         for name, source in self.databases.items():
-            if not source.is_complete:
-                resolver.report("base and log are both required", NAME, "databases", name)
+            if not source.log:
+                resolver.report("log is required", NAME, "databases", name)
         return structs.replace(
             self, databases={name: _resolve(source, resolver) for name, source in self.databases.items()}
         )
@@ -42,7 +37,9 @@ class Recovery(ConfigSection, frozen=True, kw_only=True):
 
 def _resolve(source: Source, resolver: Resolver) -> Source:
     return structs.replace(
-        source, base=resolver.resolve_file(source.base), log=resolver.resolve_file(source.log)
+        source,
+        base=resolver.resolve_file(source.base) if source.base else "",
+        log=resolver.resolve_file(source.log),
     )
 
 
@@ -50,3 +47,8 @@ def find_sources(app: App) -> Mapping[str, Source]:
     """Return the archives of an app, by database."""
     section = app.extension_section(NAME, Recovery)
     return section.databases if section else {}
+
+
+def records_log(app: App, database: str) -> bool:
+    """Return whether backups of a database record its position in the log of its server."""
+    return database in find_sources(app)

@@ -22,6 +22,7 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.usage import WrongAppError
+from dbctl.extensions import registry as extensions
 from dbctl.files.atomic import create_file
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.temp import RateLimiter, run_in_parallel
@@ -273,7 +274,14 @@ class Source(MemberSource):
         stream_compress: Compression = "none" if self._increments else self._stream_compress
         progress.start_stage("copying")
         dump_result = db.dump(
-            DumpRequest(path, self._dump_form, self._tables, copy_progress, stream_compress)
+            DumpRequest(
+                path,
+                self._dump_form,
+                self._tables,
+                copy_progress,
+                stream_compress,
+                records_log=_records_log(self.app, self.database),
+            )
         )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
 
@@ -348,6 +356,12 @@ class Source(MemberSource):
     def _verify_dump(self, plain: Path, dump_result: DumpResult) -> DumpVerification:
         dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
         return registry.load_engine(self.engine).verify_dump(plain, dump, self.target, quick=True)
+
+
+def _records_log(app: App, database: str) -> bool:
+    """Whether backups of a database record its position in the log of its server, for the recovery of moments after it."""
+    place = extensions.find_place("records_log")
+    return place is not None and extensions.load(place)(app.configured, database)
 
 
 def count_in_bytes(*counters: tuple[int, Callable[[int], None]]) -> Progress:

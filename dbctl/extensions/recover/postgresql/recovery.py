@@ -187,10 +187,15 @@ def _find_programs(base: Base, target: str) -> Path:
     try:
         tool = dump_programs.find_program("postgres", target, min_version=base.version)
     except (ClientMissingError, ClientOldError) as error:
-        raise RecoveryServerMissingError(target=target, version=base.version) from error
+        raise _create_missing_error(base, target) from error
     if tool.major != base.version:
-        raise RecoveryServerMissingError(target=target, version=base.version)
+        raise _create_missing_error(base, target)
     return tool.path.parent
+
+
+def _create_missing_error(base: Base, target: str) -> RecoveryServerMissingError:
+    package = f"postgresql-{base.version} of apt.postgresql.org"
+    return RecoveryServerMissingError(target=target, server=f"PostgreSQL {base.version}", package=package)
 
 
 def _scan(

@@ -1,0 +1,315 @@
+"""The archived binary logs of a server: what has to be replayed from a position until a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dbctl import signals
+from dbctl.errors.connection import report_file_errors
+from dbctl.extensions.recover.errors import (
+    RecoveryDamagedError,
+    RecoveryMissingError,
+    RecoveryRefusedError,
+    RecoveryTimeError,
+)
+from dbctl.extensions.recover.mariadb import events
+from dbctl.extensions.recover.mariadb.events import (
+    DamagedLogError,
+    EncryptedLogError,
+    Event,
+    EventReader,
+    Gtid,
+)
+from dbctl.model import Struct
+
+COPY = "mariadb-binlog --read-from-remote-server --raw"
+_GTID = re.compile(r"(\d+)-(\d+)-(\d+)")
+#: Seconds by which the clock of a server may be ahead.
+CLOCK_TOLERANCE = 3600
+_COMMITS = ("COMMIT", "ROLLBACK")
+
+
+class LogPosition(Struct, frozen=True, kw_only=True):
+    """A position in the binary logs of a server."""
+
+    file: str
+    position: int
+    gtids: Mapping[int, Gtid]  #: the last transaction before it, by domain
+    server: int  #: its ``server_id``
+    time: int  #: of the backup, in seconds, by the clock of dbctl
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.position}"
+
+
+class LogPart(Struct, frozen=True, kw_only=True):
+    """The beginning of a log that is replayed."""
+
+    path: Path
+    bytes: int
+
+
+class LogRange(Struct, frozen=True, kw_only=True):
+    """The transactions between a position and a time."""
+
+    parts: Sequence[LogPart]  #: in their order; the last one ends after the last transaction
+    start: int  #: in the first of them
+    transactions: int
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all parts."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def end(self) -> str:
+        """Where it ends, as ``FILE:POSITION``."""
+        return f"{self.parts[-1].path.name}:{self.parts[-1].bytes}"
+
+
+class Transaction(NamedTuple):
+    """A transaction, or a statement without one, in a log."""
+
+    start: int
+    end: int
+    time: int  #: in seconds: when its COMMIT began, or a statement that is its own transaction
+    gtid: Gtid
+    is_complete: bool
+
+
+class PositionLaterError(Exception):
+    """The position is after the time."""
+
+
+def parse_gtids(text: str) -> dict[int, Gtid]:
+    """Return the transactions of a text such as ``0-1-42,1-1-7``, by domain."""
+    gtids = (Gtid(*map(int, match.groups())) for match in _GTID.finditer(text))
+    return {gtid.domain: gtid for gtid in gtids}
+
+
+def read_transactions(reader: EventReader) -> Iterator[Transaction | Event]:
+    """Yield the transactions of a log, and the events between them; raises as ``EventReader``."""
+    first: Event | None = None
+    last: Event | None = None
+    for event in reader:
+        if event.kind == events.GTID or event.kind in events.BETWEEN:
+            if first and last:
+                yield _create_transaction(first, last)
+            first, last = (event, event) if event.kind == events.GTID else (None, None)
+            if first is None:
+                yield event
+        else:
+            last = event
+    if first and last:
+        yield _create_transaction(first, last)
+
+
+def _create_transaction(first: Event, last: Event) -> Transaction:
+    gtid, is_statement = events.read_gtid(first)
+    is_complete = last.kind in (events.XID, events.XA_PREPARE) or (
+        last.kind in events.QUERIES and (is_statement or events.read_query(last)[1] in _COMMITS)
+    )
+    return Transaction(first.position, last.end, first.time, gtid, is_complete)
+
+
+class LogFolder:
+    """A folder with binary logs of one server."""
+
+    def __init__(self, folder: Path, base: LogPosition, target: str) -> None:
+        """List the logs from that of ``base`` on.
+
+        Raises:
+            FileFailedError: the folder cannot be read.
+            RecoveryMissingError: the log of ``base`` is not in it.
+        """
+        self._folder, self._base, self._target = folder, base, target
+        stem, _, number = base.file.rpartition(".")
+        with report_file_errors(folder):
+            names = [path.name for path in folder.iterdir()]
+        pattern = re.compile(rf"{re.escape(stem)}\.(\d{{6,}})")
+        paths = {int(match[1]): folder / match[0] for match in map(pattern.fullmatch, names) if match}
+        following = [index for index in sorted(paths) if index >= int(number)]
+        if following[:1] != [int(number)]:
+            raise RecoveryMissingError(
+                target=target,
+                reason=f"the binary log {base.file}, in which the backup begins, is not in {folder}",
+                hint=f"Copy it there with: {COPY} {base.file}",
+            )
+        #: the logs without a gap, and the number of the first one after a gap
+        self._paths = [
+            paths[index]
+            for index, other in zip(following, range(int(number), following[-1] + 1), strict=False)
+            if index == other
+        ]
+        self._missing = (
+            f"{stem}.{int(number) + len(self._paths):06}" if len(self._paths) < len(following) else ""
+        )
+
+    def find_range(self, at: datetime) -> LogRange:
+        """Return what has to be replayed for the state before the second ``at``.
+
+        Raises:
+            PositionLaterError: transactions before the position are not before ``at``.
+            RecoveryTimeError: the logs end before ``at``.
+            RecoveryMissingError: a log or a part of one is missing.
+            RecoveryDamagedError: a log is damaged.
+            RecoveryRefusedError: a log is encrypted, or of another server.
+        """
+        scan = _Scan(self._base, int(at.timestamp()), self._target)
+        for index, path in enumerate(self._paths):
+            if scan.read(path, is_first=not index):
+                return scan.get_range()
+            if (
+                scan.next_log
+                and index + 1 < len(self._paths)
+                and self._paths[index + 1].name != scan.next_log
+            ):
+                raise self._missing_error(scan.next_log)
+        if scan.latest >= scan.at:
+            return scan.get_range()
+        if self._missing:
+            raise self._missing_error(self._missing)
+        raise RecoveryTimeError(
+            target=self._target,
+            at=format_time(scan.at),
+            reason=f"the logs in {self._folder} end {scan.describe_end()}",
+            hint=f"The last possible time is {format_time(scan.latest)}. For a later one, run FLUSH BINARY LOGS on the server, and copy its logs again.",
+        )
+
+    def _missing_error(self, name: str) -> RecoveryMissingError:
+        return RecoveryMissingError(
+            target=self._target,
+            reason=f"the binary log {name} is not in {self._folder}, and later ones are",
+            hint=f"Copy it there with: {COPY} {name}",
+        )
+
+
+class _Scan:
+    """The reading of logs from a position until a time."""
+
+    def __init__(self, base: LogPosition, at: int, target: str) -> None:
+        self.at, self._base, self._target = at, base, target
+        self.latest = 0  #: the latest time of an event after the position
+        self.next_log = ""  #: named by the end of the last log
+        self._torn = 0  #: where the last log has an incomplete event
+        self._cut = 0  #: where the current log has an incomplete transaction
+        self._gtids = dict[int, Gtid]()  #: the last transaction of each domain
+        self._complete = list[LogPart]()  #: logs before the current one
+        self._end: LogPart | None = None  #: of the last transaction
+        self._before_end = 0  #: the number of logs before it
+        self._transactions = 0
+        self._has_begun = False
+        self._is_later = False  #: whether a transaction before the position is not before the time
+
+    def get_range(self) -> LogRange:
+        end = self._end
+        if end is None:
+            raise RuntimeError("no log was read")
+        return LogRange(
+            parts=[*self._complete[: self._before_end], end],
+            start=self._base.position,
+            transactions=self._transactions,
+        )
+
+    def describe_end(self) -> str:
+        torn = f", in an incomplete event at {self._torn}" if self._torn else ""
+        return f"at {format_time(self.latest)}{torn}"
+
+    def read(self, path: Path, *, is_first: bool) -> bool:
+        """Read a log; return whether it contains a transaction that is not before the time."""
+        self._cut = 0
+        with report_file_errors(path):
+            reader = EventReader(path)
+            try:
+                for item in read_transactions(reader):
+                    if self._add(item, path, is_first=is_first):
+                        return True
+            except EncryptedLogError:
+                raise RecoveryRefusedError(
+                    target=self._target,
+                    reason=f"the binary log {path} is encrypted",
+                    hint="Only its server has the key: with encrypt_binlog, no moment can be recovered. Restore a backup.",
+                ) from None
+            except DamagedLogError as error:
+                raise RecoveryDamagedError(target=self._target, reason=f"{path}: {error}") from None
+        self._torn = reader.end if reader.end < reader.size else 0
+        if is_first and not self._has_begun:
+            if reader.end < self._base.position:
+                raise RecoveryMissingError(
+                    target=self._target,
+                    reason=f"the binary log {path} ends before the position of the backup, {self._base.position}",
+                    hint=f"Copy it again with: {COPY} {path.name}",
+                )
+            self._begin(path)
+        # A server that crashed left an incomplete transaction, which it rolled back.
+        self._complete.append(LogPart(path=path, bytes=self._cut or reader.end))
+        return False
+
+    def _add(self, item: Transaction | Event, path: Path, *, is_first: bool) -> bool:
+        signals.raise_if_interrupted()
+        if isinstance(item, Event):
+            self._add_event(item, path, is_first=is_first)
+            return False
+        if is_first and item.start < self._base.position:
+            if item.end > self._base.position:
+                raise self._foreign_error(path, f"no transaction begins at {self._base.position}")
+            if item.time > self._base.time + CLOCK_TOLERANCE:
+                raise self._foreign_error(path, f"it has transactions of {format_time(item.time)} before it")
+            self._is_later = self._is_later or item.time >= self.at
+            self._gtids[item.gtid.domain] = item.gtid
+            return False
+        if not self._has_begun:
+            self._begin(path)
+        if item.time >= self.at:
+            return True
+        self.latest = max(self.latest, item.time)
+        if item.is_complete:
+            self._gtids[item.gtid.domain] = item.gtid
+            self._end, self._before_end = LogPart(path=path, bytes=item.end), len(self._complete)
+            self._transactions += 1
+        else:
+            self._cut = item.start
+        return False
+
+    def _add_event(self, event: Event, path: Path, *, is_first: bool) -> None:
+        if not is_first or event.position >= self._base.position:
+            self.latest = max(self.latest, event.time)
+        match event.kind:
+            case events.FORMAT if is_first and event.server != self._base.server:
+                raise self._foreign_error(path, f"its server_id is {event.server}, not {self._base.server}")
+            case events.ROTATE:
+                self.next_log = events.read_next_log(event)
+            case events.FORMAT:
+                self.next_log = ""
+            case events.GTID_LIST if is_first:
+                self._gtids = events.read_gtid_list(event)
+            case events.GTID_LIST if events.read_gtid_list(event) != self._gtids:
+                raise RecoveryMissingError(
+                    target=self._target,
+                    reason=f"transactions are missing between {self._complete[-1].path} and {path.name}",
+                    hint=f"Copy both again with: {COPY} {self._complete[-1].path.name} {path.name}",
+                )
+
+    def _begin(self, path: Path) -> None:
+        """Note that the position was reached, and check that its log is that of the backup."""
+        if self._gtids != dict(self._base.gtids):
+            raise self._foreign_error(path, f"other transactions precede {self._base.position}")
+        if self._is_later:
+            raise PositionLaterError
+        self._has_begun = True
+        self._end = LogPart(path=path, bytes=self._base.position)
+
+    def _foreign_error(self, path: Path, reason: str) -> RecoveryRefusedError:
+        return RecoveryRefusedError(
+            target=self._target,
+            reason=f"the binary log {path} is not that of the backup: {reason}",
+            hint="Select the folder with the logs of the server that the backup was made from.",
+        )
+
+
+def format_time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
