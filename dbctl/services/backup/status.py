@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
@@ -26,6 +26,7 @@ Job: TypeAlias = Literal["create", "verify", "drill"]
 DUE_CODES: Mapping[Job, str] = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 NO_DRILL = "no drill was recorded yet"
 CREATE, VERIFY, DRILL = Remedy("`backup create`"), Remedy("`backup verify`"), Remedy("`backup drill`")
+LOAD = Remedy("Load their content with: `backup verify --deep`")
 #: What to do about a job that is due.
 DUE_HINTS: Mapping[Job, Remedy] = {"create": CREATE, "verify": VERIFY, "drill": DRILL}
 COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
@@ -49,6 +50,7 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     drilled_at: datetime | None  #: last drill of any backup
     drilled_backup: str | None  #: the backup of that drill
     drill_duration: timedelta | None
+    unapplied: Sequence[str]  #: the backups whose difference was never applied to its base, newest first
     due: Mapping[Job, str]  #: the due jobs with the reasons
     shrunken: Shrinkage | None  #: the loss of rows in the newest backup
 
@@ -57,6 +59,10 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
         target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
             yield Finding(target, "warning", DUE_CODES[job], text, DUE_HINTS[job].write(self.app))
+        if self.unapplied:
+            count = format_count(len(self.unapplied), "difference")
+            message = f"{count} never applied to a base, the oldest {min(self.unapplied)}"
+            yield Finding(target, "info", "difference-unapplied", message, LOAD.write(self.app))
         if self.shrunken and self.newest:
             message = describe_shrinkage(self.shrunken, self.newest)
             hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
@@ -309,7 +315,18 @@ def _read_database_status(
     omission: str,
 ) -> DatabaseBackups:
     """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
-    verified = {manifest.id: verified_at(manifest, verification) for manifest, verification in valid}
+    # Comparing the files of a difference does not show that it has the content of the database.
+    loaded = {
+        manifest.id: _find_loaded(name, verification)
+        for manifest, verification in valid
+        if _has_unapplied(name, manifest)
+    }
+    verified = {
+        manifest.id: loaded[manifest.id] or manifest.verified_at
+        if manifest.id in loaded
+        else verified_at(manifest, verification)
+        for manifest, verification in valid
+    }
     drills = {
         manifest.id: verification.drills[name]
         for manifest, verification in valid
@@ -325,7 +342,9 @@ def _read_database_status(
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
-            due = dict(_find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill))
+            due = dict(
+                _find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill, loaded)
+            )
         if omission:
             due["create"] = f"the newest backup {omission}"
         shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
@@ -353,9 +372,25 @@ def _read_database_status(
         drilled_at=drill.at if drill else None,
         drilled_backup=last_drilled,
         drill_duration=drill.duration if drill else None,
+        unapplied=[backup_id for backup_id, time in loaded.items() if time is None],
         due=due,
         shrunken=shrunken,
     )
+
+
+def _has_unapplied(database: str, manifest: Manifest) -> bool:
+    """Return whether a backup was created with a difference whose result was not compared."""
+    return any(
+        member.delta and not member.delta.applied
+        for member in manifest.members
+        if member.database == database
+    )
+
+
+def _find_loaded(database: str, verification: Verification) -> datetime | None:
+    """Return when the content of a database was last loaded from a backup after its creation, or None."""
+    drill = verification.drills.get(database)
+    return max(filter(None, [verification.loaded_at, drill.at if drill else None]), default=None)
 
 
 def find_max_age(backup_config: BackupConfig, database: str) -> str:
@@ -371,8 +406,9 @@ def _find_due_jobs(
     current_time: datetime,
     verified: Mapping[str, datetime],
     drill: Drill | None,
+    loaded: Collection[str],
 ) -> Iterator[tuple[Job, str]]:
-    """Yield the overdue jobs; only jobs with a configured interval become due."""
+    """Yield the overdue jobs; only jobs with a configured interval become due. The verification of ``loaded`` backups loads them."""
     if newest.created_at > current_time + clock.MAX_SKEW:
         ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
         yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
@@ -390,7 +426,8 @@ def _find_due_jobs(
         if overdue:
             count = format_count(len(overdue), "backup")
             description = f"{count} not verified within {backup_config.verify_within}"
-            yield "verify", f"{description}, the oldest {min(overdue)}"
+            option = ", with --deep" if any(backup_id in loaded for backup_id in overdue) else ""
+            yield "verify", f"{description}{option}, the oldest {min(overdue)}"
     if backup_config.drill_within:
         if drill is None:
             yield "drill", NO_DRILL

@@ -49,6 +49,7 @@ class Verification(Struct, frozen=True, kw_only=True):
     """The content of the record."""
 
     verified_at: Timestamp | None = None  #: last successful verification of all its files
+    loaded_at: Timestamp | None = None  #: last one that also loaded them
     failed: Failure | None = None  #: after that
     drills: Mapping[str, Drill] = {}  #: the last drill of each database
     pin: Pin | None = None
@@ -107,6 +108,7 @@ def record(
         verification = structs.replace(
             previous,
             verified_at=now() if all_files else previous.verified_at,
+            loaded_at=now() if all_files and deep else previous.loaded_at,
             failed=previous.failed if failure_remains else None,
             drills={**previous.drills, **drills},
         )
@@ -139,6 +141,8 @@ def copy_record(source: Store, destination: Store, folder: str) -> None:
 def _timestamps(verification: Verification) -> Iterator[datetime]:
     if verification.verified_at:
         yield verification.verified_at
+    if verification.loaded_at:
+        yield verification.loaded_at
     if verification.pin:
         yield verification.pin.at
     if verification.failed:

@@ -9,6 +9,7 @@ from pyrage import x25519
 
 from tests import storage
 from tests.services.backup.test_increments import change, configure, create, read_delta, small  # noqa: F401 - a fixture
+from tests.services.backup.test_increments_programs import set_clock  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -147,3 +148,44 @@ def test_folder_with_difference_is_adopted_in_full(answer, small):  # noqa: F811
     change(small, 2)
     answer("restore", "apply", adopted["id"], "--yes")
     assert small.content() == content
+
+
+def test_status_reports_differences_that_were_never_applied(answer, small, set_clock):  # noqa: F811
+    """Only a verification that loads such a backup, or a drill, verifies it."""
+    recipient = create_identity(small.folder, "id.txt")
+    text = f'encrypt = {{ recipients = ["{recipient}"], identity_file = "id.txt" }}'
+    replace_setting(small.folder, "encrypt", text)
+    configure(small.folder, 'verify_within = "2d"')
+
+    def back_up(number):
+        set_clock(2026, 5, 1)
+        change(small, number)
+        return create(answer)["id"]
+
+    def read_state():
+        findings = answer("backup", "status")
+        (database,) = findings["data"]["databases"]
+        is_reported = any("never applied" in warning for warning in findings["warnings"])
+        assert is_reported == bool(database["unapplied"]), findings
+        return database["unapplied"], database["due"].get("verify")
+
+    base = back_up(1)
+    assert read_state() == ([], None)
+    names = [back_up(2), back_up(3)]
+    assert read_state() == (names[::-1], None)
+    set_clock(2026, 5, 4)
+    assert read_state()[1] == f"3 backups not verified within 2d, with --deep, the oldest {base}"
+    answer("backup", "verify")
+    assert read_state() == (
+        names[::-1],
+        f"2 backups not verified within 2d, with --deep, the oldest {names[0]}",
+    )
+    answer("backup", "drill", names[0])
+    assert read_state() == (names[1:], f"1 backup not verified within 2d, with --deep, the oldest {names[1]}")
+    answer("backup", "verify", "--deep")
+    assert read_state() == ([], None)
+    set_clock(2026, 5, 9)
+    answer("backup", "verify")
+    assert read_state()[1].startswith("2 backups not verified within 2d, with --deep")
+    answer("backup", "verify", "--deep")
+    assert read_state() == ([], None)
