@@ -170,6 +170,9 @@ DEFINER_REASON = (
 HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
+NO_LOG = "no later moment can be recovered from this backup: its server is not MariaDB with log_bin = ON"
+
+
 class MySQLDumper(MySQLPart, Dumps):
     """The part ``Dumps``."""
 
@@ -243,7 +246,10 @@ class MySQLDumper(MySQLPart, Dumps):
         metadata = self._metadata() | {"client": version}
         if scanner.log_position:
             metadata |= scanner.log_position | describe_log(self._connection.session)
-        if remarks := self._describe_losses(tables, scanner):
+        remarks = self._describe_losses(tables, scanner)
+        if request.records_log and not scanner.log_position:
+            remarks.append(NO_LOG)
+        if remarks:
             metadata["remarks"] = "; ".join(remarks)
         return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
 

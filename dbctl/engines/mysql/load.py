@@ -62,7 +62,7 @@ LOG_ZONE = "system_time_zone"
 LOG_SNAPSHOT = "show status like 'binlog_snapshot_file'"
 #: Writes the position as a comment.
 LOG_OPTION = "--master-data=2"
-_SETTING = re.compile(r"(\w+)=([\w-]*)", re.ASCII)
+_SETTING = re.compile(r"(\w+)=(\S*)")
 
 
 class DumpScanner:

@@ -14,6 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pymysql
+
+from dbctl.engines.mysql.opening import check_socket
 from tests import servers
 
 CONFIGURATION = """\
@@ -53,6 +56,7 @@ class Source:
         self.server, self.folder = server, folder
         self.logs = server.folder / "data"
         self.sales = list[Sale]()
+        self._process = server.process
         self.url = servers.parse_url(server.url)
         self._connection = servers.mysql_connection(self.url)
         self.run("create database shop", "create database other", TABLE)
@@ -113,11 +117,30 @@ class Source:
     def list_logs(self) -> list[Path]:
         return sorted(self.logs.glob("mysql-bin.0*"))
 
+    def restart(self) -> None:
+        """Start the server again after its end."""
+        self._process = subprocess.Popen(
+            self.server.process.args,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                check_socket(str(self.server.folder / "socket"))
+            except pymysql.Error:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                break
+        self._connection = servers.mysql_connection(self.url)
+
     def kill(self) -> None:
         """End the server at once."""
         self._connection.close()
-        self.server.process.send_signal(self.server.end)
-        self.server.process.wait(timeout=30)
+        self._process.send_signal(self.server.end)
+        self._process.wait(timeout=30)
 
 
 def read_dump(path: Path) -> str:

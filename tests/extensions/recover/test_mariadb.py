@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from dbctl.extensions.recover.errors import RecoveryServerMissingError
 from dbctl.extensions.recover.mariadb import events
+from dbctl.extensions.recover.mariadb import server as server_module
 from dbctl.extensions.recover.mariadb.events import EventReader
 from dbctl.extensions.recover.mariadb.replay import is_foreign_code
+from dbctl.extensions.recover.mariadb.server import find_programs
 from tests import servers
 from tests.extensions.recover.mariadb_source import (
+    TABLE,
     Source,
     list_ids,
     list_processes,
@@ -25,6 +32,7 @@ from tests.extensions.recover.mariadb_source import (
     read_dump,
     write_time,
 )
+from tests.services.flashpoint_app import catch_error
 
 pytestmark = pytest.mark.mariadb
 SECOND = timedelta(seconds=1)
@@ -296,7 +304,9 @@ def other(tmp_path, monkeypatch):
     """Return a running server, in the folder of its app."""
     monkeypatch.chdir(tmp_path)
     with servers.logging_mysql("--secure-file-priv=") as server:
-        yield Source(server, tmp_path)
+        source = Source(server, tmp_path)
+        yield source
+        source.kill()
 
 
 def finish(source):
@@ -412,11 +422,6 @@ def test_backup_records_no_position_without_a_log_or_its_configuration(other, an
     text = file.read_text()
     file.write_text(text.partition("[apps.shop.recovery")[0])
     assert "binlog" not in answer("backup", "create")["data"]["members"][0]["facts"]
-    with servers.mysql_database() as url:
-        file.write_text(text.replace(other.server.url.replace("/mysql?", "/shop?"), servers.text(url)))
-        with servers.mysql_connection(url) as own, own.cursor() as cursor:
-            cursor.execute("create table t (id int)")
-        assert "binlog" not in answer("backup", "create")["data"]["members"][0]["facts"]
 
 
 def test_position_requires_no_privilege_on_the_server(other, answer):
@@ -442,7 +447,8 @@ def test_position_is_that_of_the_snapshot_while_others_write(other, answer):
     assert list_ids(dump) == other.list_sales(at)
 
 
-def test_killed_recovery_leaves_no_server_and_no_folder(shop, staging):
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_ended_recovery_leaves_no_server_and_no_folder(shop, staging, number):
     at = list_moments(shop)[-1]
     command = [sys.executable, "-m", "dbctl", "backup", "recover", "--at", write_time(at)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -451,7 +457,7 @@ def test_killed_recovery_leaves_no_server_and_no_folder(shop, staging):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.kill()
+    process.send_signal(signal.Signals[number])
     process.wait()
     while list_processes(staging) or list(staging.iterdir()):
         assert time.monotonic() < deadline
@@ -494,3 +500,84 @@ def test_code_is_that_of_its_database(text):
 def test_other_statements_are_not_skipped(text):
     assert not is_foreign_code("other", text, "shop")
     assert not is_foreign_code("Shop", "drop procedure p", "shop")
+
+
+def test_incomplete_transaction_of_a_crash_is_not_recovered(other, answer):
+    other.sell(2)
+    other.back_up()
+    other.sell(3)
+    other.kill()
+    path = other.list_logs()[-1]
+    *_, last = EventReader(path)
+    assert last.kind == events.XID
+    path.write_bytes(path.read_bytes()[: last.position])
+    lost = other.sales.pop().id
+    other.restart()
+    other.sell(2)
+    at = finish(other)
+    assert len(other.list_logs()) == 2
+    dump, _ = recover(answer, at)
+    assert list_ids(dump) == [row for row in other.list_sales(at) if row != lost]
+
+
+def test_database_that_was_dropped_and_created_again_is_recovered(other, answer):
+    other.sell(2)
+    other.back_up()
+    at = other.wait_for_next_second()
+    other.run("drop database shop", "create database shop character set latin1", TABLE)
+    other.run("create table shop.new (id int)", "insert into shop.new values (1)")
+    later = finish(other)
+    dump, _ = recover(answer, at)
+    assert list_ids(dump) == other.list_sales(at)
+    dump, backup = recover(answer, later)
+    assert backup["members"][0]["rows"] == {"sales": 0, "new": 1}
+    assert backup["members"][0]["facts"]["charset"] == "latin1"
+
+
+def test_times_of_statements_are_those_of_the_time_zone_of_the_server(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    with servers.logging_mysql("--binlog-format=STATEMENT") as server:
+        other = Source(server, tmp_path)
+        other.back_up()
+        other.sell(2)
+        other.run("insert into shop.sales (at) values (now(6))")
+        rows = other.run("select id, at from shop.sales order by id")
+        start = other.run("select utc_timestamp()")[0][0]
+        time.sleep(1.1)
+        other.sell(1)
+        at = (start + SECOND).replace(tzinfo=UTC)
+        monkeypatch.delenv("TZ")
+        error = refuse(answer, at)
+        assert error["code"] == "recovery-refused"
+        assert "+0545" in error["message"]
+        command = [sys.executable, "-m", "dbctl", "backup", "recover", "--at", write_time(at), "-o", "json"]
+        environment = {**os.environ, "TZ": "Asia/Kathmandu"}
+        output = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+        backup = json.loads(output)["data"]
+        dump = read_dump(Path(backup["path"], backup["members"][0]["file"]))
+        assert [row[:2] for row in load(dump)] == rows
+
+
+def test_missing_and_old_programs_are_reported(monkeypatch, tmp_path):
+    required = f"{servers.mysql_server().version[0] + 1}.0.1-MariaDB"
+    error = catch_error(RecoveryServerMissingError, lambda: find_programs(required, "shop/main"))
+    assert "mariadb-server" in error.hint
+    monkeypatch.setattr(server_module, "_FOLDERS", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    catch_error(RecoveryServerMissingError, lambda: find_programs("10.6.1-MariaDB", "shop/main"))
+
+
+def test_backup_without_a_position_is_reported(other, answer, tmp_path, monkeypatch):
+    with servers.mysql_database() as url:
+        with servers.mysql_connection(url) as own, own.cursor() as cursor:
+            cursor.execute("create table t (id int)")
+        file = Path("dbctl.toml")
+        file.write_text(
+            file.read_text().replace(other.server.url.replace("/mysql?", "/shop?"), servers.text(url))
+        )
+        backup = answer("backup", "create")["data"]
+        assert "binlog" not in backup["members"][0]["facts"]
+        assert any("log_bin" in remark for remark in backup["remarks"])
+        error = refuse(answer, datetime.now(UTC))
+        assert error["code"] == "recovery-missing"
