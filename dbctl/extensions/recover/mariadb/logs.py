@@ -196,7 +196,6 @@ class _Scan:
         self.latest = 0  #: the latest time of an event after the position
         self.next_log = ""  #: named by the end of the last log
         self._torn = 0  #: where the last log has an incomplete event
-        self._cut = 0  #: where the current log has an incomplete transaction
         self._gtids = dict[int, Gtid]()  #: the last transaction of each domain
         self._complete = list[LogPart]()  #: logs before the current one
         self._end: LogPart | None = None  #: of the last transaction
@@ -221,7 +220,6 @@ class _Scan:
 
     def read(self, path: Path, *, is_first: bool) -> bool:
         """Read a log; return whether it contains a transaction that is not before the time."""
-        self._cut = 0
         with report_file_errors(path):
             reader = EventReader(path)
             try:
@@ -245,8 +243,7 @@ class _Scan:
                     hint=f"Copy it again with: {COPY} {path.name}",
                 )
             self._begin(path)
-        # A server that crashed left an incomplete transaction, which it rolled back.
-        self._complete.append(LogPart(path=path, bytes=self._cut or reader.end))
+        self._complete.append(LogPart(path=path, bytes=reader.end))
         return False
 
     def _add(self, item: Transaction | Event, path: Path, *, is_first: bool) -> bool:
@@ -267,12 +264,10 @@ class _Scan:
         if item.time >= self.at:
             return True
         self.latest = max(self.latest, item.time)
-        if item.is_complete:
+        if item.is_complete:  # otherwise its server crashed, and rolled it back
             self._gtids[item.gtid.domain] = item.gtid
             self._end, self._before_end = LogPart(path=path, bytes=item.end), len(self._complete)
             self._transactions += 1
-        else:
-            self._cut = item.start
         return False
 
     def _add_event(self, event: Event, path: Path, *, is_first: bool) -> None:
