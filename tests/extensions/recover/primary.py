@@ -95,9 +95,17 @@ class Primary:
             assert time.monotonic() < deadline, f"{name} was not archived"
             time.sleep(0.05)
 
+    def reconnect(self) -> None:
+        """Connect again: a restore replaces the database, and ends its sessions."""
+        self.close()
+        self._connection = psycopg.connect(self.server.url, autocommit=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
     def kill(self) -> None:
         """End the server at once, and copy what it did not archive."""
-        self._connection.close()
+        self.close()
         self.server.process.send_signal(self.server.end)
         self.server.process.wait(timeout=30)
         for path in (self.folder / "data/pg_wal").iterdir():
