@@ -223,6 +223,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("Source", "log"): "/srv/pg/log",
     ("Schedule", "search"): "30 1 * * *",
     ("Schedule", "backup"): "0 */6 * * *",
+    ("Schedule", "every"): "15m",
     ("Schedule", "prune"): "off",
     ("Schedule", "verify"): "37 4 * * 0",
     ("Schedule", "drill"): "53 5 1 * *",

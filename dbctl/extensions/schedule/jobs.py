@@ -18,6 +18,7 @@ from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
 from dbctl.extensions import registry as extensions
+from dbctl.extensions.schedule.interval import convert_interval
 from dbctl.extensions.schedule.section import read_section
 from dbctl.model import Struct
 from dbctl.profiles.formats import CRON_FIELDS, FORMATS
@@ -373,6 +374,8 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
         )
     for kind in KINDS:
         configured = str(getattr(section, kind.name))
+        if kind.name == "backup" and section.every:
+            configured = convert_interval(app, profile, section, (kind.minute + offset) % 60)
         entries = [
             (schedules[kind.name], f"--db={database}")
             for database, schedules in section.databases.items()

@@ -14,6 +14,8 @@ class Schedule(ConfigSection, frozen=True, kw_only=True):
 
     search: str = ""  #: ``search index build``
     backup: str = ""  #: ``backup create``
+    #: ``15m``: the interval of ``backup create`` instead of its time, for incremental backups of SQLite files
+    every: str = ""
     prune: str = ""  #: ``backup prune``
     verify: str = ""  #: ``backup verify``
     drill: str = ""  #: ``backup drill``

@@ -1,0 +1,53 @@
+"""Backups at an interval shorter than a day: its cron expression, and what it requires of an app."""
+
+from __future__ import annotations
+
+from dbctl.config import model
+from dbctl.errors.usage import UsageError
+from dbctl.extensions.schedule.section import Schedule
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
+from dbctl.units import is_duration, parse_duration
+from dbctl.url import resolve_engine
+
+#: The schedules of intervals by their minutes; ``{}`` is a minute of the hour.
+INTERVALS: dict[float, str] = {
+    minutes: f"*/{minutes} * * * *" for minutes in range(1, 60) if 60 % minutes == 0
+}
+INTERVALS |= {60 * hours: f"{{}} */{hours} * * *" for hours in range(1, 24) if 24 % hours == 0}
+
+
+def convert_interval(app: model.App, profile: Profile, section: Schedule, minute: int) -> str:
+    """Return the schedule of backups with a short interval.
+
+    Args:
+        app: with the interval.
+        profile: of the app.
+        section: its section, with ``every``.
+        minute: the minute of an interval of hours.
+
+    Raises:
+        UsageError: cron has no such interval, or so many backups would take too much space.
+    """
+    key = f"[apps.{app.name}.schedule] every = {section.every!r}"
+    seconds = parse_duration(section.every).total_seconds() if is_duration(section.every) else 0
+    schedule = INTERVALS.get(seconds / 60, "")
+    if not schedule:
+        raise UsageError(detail=f"{key}: an hour or a day must be a multiple of it, as of 5m, 15m, 1h and 6h")
+    if section.backup:
+        raise UsageError(detail=f"{key}: backup is also set; remove one of the two")
+    if app.backup is None:
+        return ""
+    for name, database in profile.databases.items():
+        if name in app.databases and database.backup:
+            url = resolve_engine(app.databases[name], database.engines)
+            if url.engine != "sqlite" or url.via:
+                reason = f"{name} is no SQLite file of this machine, so each backup reads all of its data"
+                raise UsageError(detail=f"{key}: {reason}; set a time of backup instead")
+    if not app.backup.incremental:
+        raise UsageError(
+            detail=f"{key}: each backup would be a full copy; set incremental in [apps.{app.name}.backup]"
+        )
+    if not (has_rules(retention_for(app, profile)) or database_retentions(app)):
+        raise UsageError(detail=f"{key}: no rule deletes backups; set keep in [apps.{app.name}.backup]")
+    return schedule.format(minute)
