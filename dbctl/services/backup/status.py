@@ -59,14 +59,18 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
         target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
             yield Finding(target, "warning", DUE_CODES[job], text, DUE_HINTS[job].write(self.app))
-        if self.unapplied:
-            count = format_count(len(self.unapplied), "difference")
-            message = f"{count} never applied to a base, the oldest {min(self.unapplied)}"
-            yield Finding(target, "info", "difference-unapplied", message, LOAD.write(self.app))
         if self.shrunken and self.newest:
             message = describe_shrinkage(self.shrunken, self.newest)
             hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
             yield Finding(target, "warning", "backup-shrunken", message, hint)
+
+    def find_unapplied(self) -> Iterator[Finding]:
+        """Yield the differences that were never applied, which is no problem by itself: encrypted ones cannot be applied without the key."""
+        if self.unapplied:
+            count = format_count(len(self.unapplied), "difference")
+            message = f"{count} never applied to a base, the oldest {min(self.unapplied)}"
+            hint = LOAD.write(self.app)
+            yield Finding(f"{self.app}/{self.database}", "info", "difference-unapplied", message, hint)
 
 
 class RepositoryStatus(Struct, frozen=True, kw_only=True):
@@ -231,6 +235,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         for database in self.databases:
             if only in ("", database.database):
                 yield from database.find_warnings()
+                yield from database.find_unapplied()
 
 
 def describe_finding(finding: Finding) -> str:

@@ -173,6 +173,8 @@ def test_status_reports_differences_that_were_never_applied(answer, small, set_c
     assert read_state() == ([], None)
     names = [back_up(2), back_up(3)]
     assert read_state() == (names[::-1], None)
+    answer("backup", "status", "--check")  # it is no problem by itself
+    assert "never applied" not in str(answer("status"))
     set_clock(2026, 5, 4)
     assert read_state()[1] == f"3 backups not verified within 2d, with --deep, the oldest {base}"
     answer("backup", "verify")
