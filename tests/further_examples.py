@@ -19,6 +19,7 @@ FURTHER_EXAMPLES = [
     Example("backup adopt elsewhere", on="custom"),
     Example("backup adopt elsewhere --dry-run", on="custom"),
     Example("backup adopt missing.db", on="samples", status=5),
+    Example("backup log --dry-run", on="flashpoint-web", status=2),
     Example("backup recover --at 1h --dry-run", on="flashpoint-web", status=2),
     Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",)),
     Example("backup drill --dry-run", on="flashpoint-web custom"),

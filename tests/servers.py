@@ -217,7 +217,14 @@ def skip_or_fail(reason: str) -> NoReturn:
 def archiving_postgresql(*settings: str) -> Iterator[Running]:
     """Yield a new server whose folder ``log`` gets the segments of its log; ``settings`` are further ones, as ``name=value``."""
     archive = "archive_command=mkdir -p ../log && cp %p ../log/.%f && mv ../log/.%f ../log/%f"
-    own = ("archive_mode=on", archive, "track_commit_timestamp=on", *settings)
+    with own_postgresql("archive_mode=on", archive, *settings) as server:
+        yield server
+
+
+@contextmanager
+def own_postgresql(*settings: str) -> Iterator[Running]:
+    """Yield a new server that records the times of transactions; ``settings`` are further ones, as ``name=value``."""
+    own = ("track_commit_timestamp=on", *settings)
     server = _start("", None, listening=False, more=[word for setting in own for word in ("-c", setting)])
     try:
         yield server

@@ -39,6 +39,8 @@ from dbctl.cli._support.parameters import (
 )
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
+from dbctl.errors.usage import UsageError
+from dbctl.extensions import registry
 from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services.backup.repository import LATEST, ListedKind, Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
@@ -116,20 +118,36 @@ def create(
             "--full", help="Store no database as its difference from an earlier backup (incremental)."
         ),
     ] = False,
+    physical: Annotated[
+        bool,
+        typer.Option(
+            "--physical",
+            help="Copy the files of the whole server of a database instead, from which backup recover starts.",
+        ),
+    ] = False,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Back up the app's databases while the app runs, and verify the copies.
 
     Each database is copied as one snapshot. A backup of some tables is partial: it is never the latest one, and
-    its tables can only be restored one by one. Passwords of roles that administer a server are never included.
+    its tables can only be restored one by one. Passwords of roles that administer a server are never included, except in
+    a physical copy, which has all databases and roles of the server.
     """
     from dbctl.services.backup.create import CreateBackup
     from dbctl.services.history.recording import record_backup
 
     with session.open_app() as app, begin_action(session, app):
+        repository = Repository(app, repository_address)
+        if physical:
+            if tables or dump_format or compress or bytes_per_second or secrets or full:
+                raise UsageError(
+                    detail="--physical copies the files of the server: omit the other options of the copy"
+                )
+            copy_server = registry.require("copy_server", "a physical copy of a server", "Omit --physical.")
+            return run_with_progress(session, "copying", copy_server(repository), dry_run=dry_run)
         operation = CreateBackup(
-            Repository(app, repository_address),
+            repository,
             form=dump_format,
             tables=tables or (),
             compress=compress,

@@ -105,6 +105,11 @@ class ClockImplausibleError(DbctlError, status=Exit.REFUSED):
     remedy = "Nothing was changed. Correct the clock; if it is right, {hint}"
 
 
+class LogRequiredError(DbctlError, status=Exit.REFUSED):
+    sentence = "{ids}: {reasons}, without which no later moment can be recovered"
+    remedy = "Nothing was deleted. Prune the log with the copies of its server: `backup prune`"
+
+
 class LastBackupError(DbctlError, status=Exit.REFUSED):
     sentence = "{ids}: no other valid backup of {databases} would remain"
     remedy = "Nothing was changed. Create another one first with: `backup create`"

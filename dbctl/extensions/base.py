@@ -84,6 +84,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     find_foreign: Place = ""
     #: a function that returns whether backups of a database record its position in the log of its server: ``(app, name) -> bool``
     records_log: Place = ""
+    #: a function that returns the operation that backs up the files of the server of a database: ``(repository) -> BackupOperation``
+    copy_server: Place = ""
     #: a function that yields what differs between two states of a database, with exact values:
     #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""

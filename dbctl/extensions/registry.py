@@ -111,7 +111,12 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(
         name="recover",
-        commands={"backup recover": "dbctl.extensions.recover.commands"},
+        commands={
+            "backup log": "dbctl.extensions.recover.log_commands",
+            "backup recover": "dbctl.extensions.recover.commands",
+        },
+        parts={"postgresql": "dbctl.extensions.recover.postgresql.server_log:create_parts"},
+        copy_server="dbctl.extensions.recover.log_backup:CopyServer",
         app_sections={
             "recovery": SectionEntry(
                 kind="dbctl.extensions.recover.section:Recovery",

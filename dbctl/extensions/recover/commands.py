@@ -41,9 +41,10 @@ def recover(
 ) -> int:
     """Create a backup of one database as it was at a moment.
 
-    A private server without network replays the log that another program archived, up to the moment, after a copy of the
-    server, or, on MariaDB, after a backup of dbctl; its database is then backed up, and the server is deleted. On MariaDB,
-    a moment is the beginning of its second: a transaction belongs to the second in which its COMMIT began. The live database is not read or changed. The backup has the kind recovered: it
+    A private server without network replays the log that backup log stored, or that another program archived, up to the moment,
+    after a copy of the server, or, on MariaDB, after a backup of dbctl; its database is then backed up, and the server is
+    deleted. On MariaDB, a moment is the beginning of its second: a transaction belongs to the second in which its COMMIT
+    began. The live database is not read or changed. The backup has the kind recovered: it
     is never the latest one.
     """
     from dbctl.extensions.recover.operation import RecoverBackup

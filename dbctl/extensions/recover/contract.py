@@ -25,6 +25,8 @@ class RecoveryRequest(Struct, frozen=True, kw_only=True):
     keys: DecryptionKeys  #: of encrypted backups
     source: Source
     at: datetime  #: with a time zone
+    #: when the copy ended, and up to when the log has all transactions, by the clock of the server; None: only what the files show is known
+    known: tuple[datetime, datetime] | None = None
     staging: Path  #: the existing folder in which private folders are created
 
 

@@ -54,3 +54,18 @@ def report_damage() -> Iterator[None]:
 class RecoveryServerMissingError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "{target}: the programs of the server {server} are not installed"
     remedy = "No backup was created. Install the package {package}; none of its services has to run."
+
+
+class LogForeignError(DbctlError, status=Exit.REFUSED):
+    sentence = "the stored log of {target} is that of the server {stored}, not of {system}"
+    remedy = "Nothing was stored. For a new server, store copy and log in another repository, with the option --repository or the key repository."
+
+
+class LogLostError(DbctlError, status=Exit.CHECK_FAILED):
+    sentence = "the server no longer had a part of the log of {target}: {lost}"
+    remedy = "The log after it is stored. Only moments before it can be recovered until there is a new copy of the server: `backup create --physical`"
+
+
+class StateMissingError(DbctlError, status=Exit.FAILED):
+    sentence = "this machine has no directory for state, which has the log of {target} until it is stored"
+    remedy = "Nothing was fetched. Set HOME or XDG_STATE_HOME, or state of the app to a directory."

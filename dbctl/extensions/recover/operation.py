@@ -16,7 +16,9 @@ from dbctl.engines import registry
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.recover.contract import RecoveredDatabase, Recovery, RecoveryPlan, RecoveryRequest
 from dbctl.extensions.recover.errors import RecoveryNotConfiguredError, RecoveryTimeError
+from dbctl.extensions.recover.section import Source as Archive
 from dbctl.extensions.recover.section import find_sources
+from dbctl.extensions.recover.stored import find_archive
 from dbctl.model import Plan, now
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
@@ -36,6 +38,8 @@ class RecoverBackup(BackupOperation):
     def __init__(self, repository: Repository, at: datetime, keys: DecryptionKeys) -> None:
         """Select the database: that of ``--db``, or the only one with an archive.
 
+        Without a configured archive, the repository is one: ``backup create --physical`` and ``backup log`` store it there.
+
         Raises:
             RecoveryNotConfiguredError: it has no archive.
             UsageError: several databases have one, and none is selected.
@@ -50,8 +54,6 @@ class RecoverBackup(BackupOperation):
             raise UsageError(detail=f"select one database (--db {' or --db '.join(sources)})")
         self._database = app.only or next(iter(sources), app.main())
         super().__init__(repository, self._database)
-        if self._database not in sources:
-            raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self._database)
         self._url = app.url(self._database)
         engine = registry.load_engine(self._url.engine)
         part = engine.extension_part(Recovery)
@@ -70,20 +72,25 @@ class RecoverBackup(BackupOperation):
                 reason="it is in the future",
                 hint="Choose an earlier time.",
             )
+        self._keys, self._stored = keys, None
+        if self._database not in sources:
+            self._stored = find_archive(repository, self._database, at, self.target)
+            if self._stored is None:
+                raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self._database)
         self._request = RecoveryRequest(
             url=self._url,
             target=self.target,
             database=self._database,
             repository=repository,
             keys=keys,
-            source=sources[self._database],
+            source=sources.get(self._database, Archive()),
             at=at,
             staging=environment.staging_folder(app.configured) or environment.default_staging_folder(),
         )
 
     @cached_property
     def _plan(self) -> RecoveryPlan:
-        return self._recovery.plan(self._request)
+        return self._stored.plan(self._request.at) if self._stored else self._recovery.plan(self._request)
 
     def size(self) -> int:
         return self._plan.bytes
@@ -102,11 +109,15 @@ class RecoverBackup(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         repository = self._repository
         with ExitStack() as stack:
-            recovered = stack.enter_context(self._recovery.recover(self._request))
+            request = self._request
+            if self._stored:
+                source = stack.enter_context(self._stored.unpack(repository, self._keys, request.staging))
+                request = structs.replace(request, source=source, known=self._stored.known)
+            recovered = stack.enter_context(self._recovery.recover(request))
             copy = stack.enter_context(self._open_copy(recovered))
-            source = RecoveredSource(copy, self._database, self._request.at, recovered)
+            copied = RecoveredSource(copy, self._database, self._request.at, recovered)
             stack.enter_context(self._lock())
-            created = create_backup(repository, [source], kind="recovered", stack=stack)
+            created = create_backup(repository, [copied], kind="recovered", stack=stack)
             result = repository.describe(
                 created,
                 BackupCreated,

@@ -16,13 +16,14 @@ from dbctl.model import JSON_ERRORS, Compression, Struct
 from dbctl.services.app.app import App
 
 #: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables; ``recovered``: as of an earlier moment), before
-#: a restore (``safety``), or before a destructive migration (``migration``).
-Kind = Literal["backup", "partial", "safety", "migration", "recovered"]
+#: a restore (``safety``), or before a destructive migration (``migration``). ``physical``: the files of a server, and ``log``: a part of
+#: its log, from which a recovery makes a backup of one database.
+Kind = Literal["backup", "partial", "safety", "migration", "recovered", "physical", "log"]
 #: ``dump``: a consistent copy of the database. ``raw``: its unreadable files, copied unchanged. ``kept``: a script that
 #: restores the retained database, which is on its server under another name. ``files``: the app's own files. ``passwords``:
 #: what the server of a database stores for the passwords of its roles. ``key``: the identity that decrypts the other
-#: members, protected by a passphrase.
-Form = Literal["dump", "raw", "kept", "files", "passwords", "key"]
+#: members, protected by a passphrase. ``physical``, ``log``: the files of those kinds of backups.
+Form = Literal["dump", "raw", "kept", "files", "passwords", "key", "physical", "log"]
 #: Encryption format of a member.
 Encryption = Literal["none", "age"]
 #: A time with a time zone.
@@ -210,7 +211,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
     def restorable_member(self, database: str) -> Member | None:
         """Return the file from which a database can be restored, or None."""
         return next(
-            (member for member in self.members if member.database == database and member.form != "raw"), None
+            (
+                member
+                for member in self.members
+                if member.database == database and member.form in ("dump", "kept")
+            ),
+            None,
         )
 
 

@@ -46,7 +46,9 @@ MIN_PREFIX = 4
 
 
 #: A ``Kind``, or ``foreign``: an unverified file that dbctl did not create, with its path as id.
-ListedKind: TypeAlias = Literal["backup", "partial", "safety", "migration", "recovered", "foreign"]
+ListedKind: TypeAlias = Literal[
+    "backup", "partial", "safety", "migration", "recovered", "physical", "log", "foreign"
+]
 
 
 class Backup(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from dbctl.errors.base import DbctlError, Exit, Remedy, worst_status
 from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
+from dbctl.services.backup import log_range
+from dbctl.services.backup.log_range import LogRange, find_range
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage
@@ -29,6 +31,7 @@ CREATE, VERIFY, DRILL = Remedy("`backup create`"), Remedy("`backup verify`"), Re
 LOAD = Remedy("Load their content with: `backup verify --deep`")
 #: What to do about a job that is due.
 DUE_HINTS: Mapping[Job, Remedy] = {"create": CREATE, "verify": VERIFY, "drill": DRILL}
+COPY_SERVER = Remedy("`backup create --physical`")
 COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
 
 
@@ -53,9 +56,10 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     unapplied: Sequence[str]  #: the backups whose difference was never applied to its base, newest first
     due: Mapping[Job, str]  #: the due jobs with the reasons
     shrunken: Shrinkage | None  #: the loss of rows in the newest backup
+    recoverable: LogRange | None = None  #: the moments that can be recovered; None: its server has no copy
 
     def find_warnings(self) -> Iterator[Finding]:
-        """Yield the due jobs and the loss of rows."""
+        """Yield the due jobs, the loss of rows, and a log that cannot be used."""
         target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
             yield Finding(target, "warning", DUE_CODES[job], text, DUE_HINTS[job].write(self.app))
@@ -63,6 +67,8 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
             message = describe_shrinkage(self.shrunken, self.newest)
             hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
             yield Finding(target, "warning", "backup-shrunken", message, hint)
+        if self.recoverable and (message := self.recoverable.describe_gap()):
+            yield Finding(target, "warning", "log-gap", message, COPY_SERVER.write(self.app))
 
     def find_unapplied(self) -> Iterator[Finding]:
         """Yield the differences that were never applied, which is no problem by itself: encrypted ones cannot be applied without the key."""
@@ -110,8 +116,10 @@ class BackupStatus(Struct, frozen=True, kw_only=True):
         names = ["database", "created_at", "bytes", "backups", "verified_at", "drilled_at"]
         names += ["unchanged_since"] if any(database.unchanged_since for database in self.databases) else []
         names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
+        has_range = any(database.recoverable for database in self.databases)
         return [
             {name: getattr(database, name) for name in names}
+            | (log_range.summarize(database.recoverable) if has_range else {})
             | {"drill": database.drill_duration, "due": "; ".join(database.due.values()) or None}
             for database in self.databases
         ]
@@ -287,6 +295,7 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
             ],
             missing_note,
             omissions.get(name, ""),
+            find_range(content.valid, name),
         )
         for name, section in app.profile.databases.items()
         if (section.backup and name in app.configured.databases)
@@ -318,6 +327,7 @@ def _read_database_status(
     valid: Sequence[tuple[Manifest, Verification]],
     missing_note: str,
     omission: str,
+    recoverable: LogRange | None,
 ) -> DatabaseBackups:
     """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
     # Comparing the files of a difference does not show that it has the content of the database.
@@ -380,6 +390,7 @@ def _read_database_status(
         unapplied=[backup_id for backup_id, time in loaded.items() if time is None],
         due=due,
         shrunken=shrunken,
+        recoverable=recoverable,
     )
 
 

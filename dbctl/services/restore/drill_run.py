@@ -40,6 +40,7 @@ from dbctl.services.restore.source import (
     count_rows,
     partial_backup_error,
     plan_roles,
+    refuse_server_files,
 )
 from dbctl.services.search.indexes.text import check_text_indexes
 from dbctl.url import Url
@@ -417,6 +418,7 @@ def _select_backup(repository: Repository, name: str, keys: DecryptionKeys) -> l
     manifest, app = repository.find(name), repository.app
     if manifest.kind == "partial":
         raise partial_backup_error(repository, manifest)
+    refuse_server_files(manifest, f"a drill with {manifest.id}")
     databases = [name for name in manifest.databases if app.only in ("", name)]
     if not databases:
         raise BackupSource(repository, manifest, keys).missing_error(app.only)

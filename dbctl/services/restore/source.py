@@ -94,6 +94,14 @@ class BackupSource:
                 hint=f"Nothing was changed. Its backup is in {place}; choose another database with --db.",
             )
         member = self.manifest.restorable_member(database)
+        if self.manifest.kind in ("physical", "log"):
+            raise NotSupportedError(
+                feature=f"restoring {target} from {self.manifest.id}",
+                subject="its contents: files and the log of a whole server",
+                hint=Remedy(
+                    "Nothing was changed. Recover a moment as a backup, such as that of an hour ago: `backup recover --at 1h`"
+                ),
+            )
         if member is None:
             raise NotSupportedError(
                 feature=f"restoring {target} from {self.manifest.id}",
@@ -280,6 +288,22 @@ def describe_missing_roles(restore_target: RestoreTarget, member: Member) -> lis
         for role in restore_target.find_missing_roles(member.dump, RolePolicy())
         if role.is_required
     ]
+
+
+def refuse_server_files(manifest: Manifest, feature: str) -> None:
+    """Refuse a copy of a server, or a part of its log.
+
+    Raises:
+        NotSupportedError: it is one.
+    """
+    if manifest.kind in ("physical", "log"):
+        raise NotSupportedError(
+            feature=feature,
+            subject="its contents: files or the log of a whole server",
+            hint=Remedy(
+                "Nothing was changed. Recover a moment as a backup, such as that of an hour ago: `backup recover --at 1h`"
+            ),
+        )
 
 
 def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPartialError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,14 +105,49 @@ class Primary:
     def close(self) -> None:
         self._connection.close()
 
-    def kill(self) -> None:
-        """End the server at once, and copy what it did not archive."""
+    def end(self) -> None:
+        """End the server at once."""
         self.close()
         self.server.process.send_signal(self.server.end)
         self.server.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """End the server at once, and copy what it did not archive."""
+        self.end()
         for path in (self.folder / "data/pg_wal").iterdir():
             if path.is_file() and not (self.log / path.name).exists():
                 shutil.copy(path, self.log)
+
+    def begin_timeline(self) -> None:
+        """Restart the server as after a recovery."""
+        self.end()
+        data = self.folder / "data"
+        (data / "recovery.signal").touch()
+        shutil.copystat(data / "PG_VERSION", data / "recovery.signal")
+        owner = data.stat()
+        os.chown(data / "recovery.signal", owner.st_uid, owner.st_gid)
+        process = subprocess.Popen(
+            [*self.server.process.args, "-c", "restore_command=false"],  # type: ignore[misc] # a list
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder,
+            start_new_session=True,
+            user=owner.st_uid,
+            group=owner.st_gid,
+            extra_groups=[],
+        )
+        self.server = replace(self.server, process=process)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._connection = psycopg.connect(self.server.url, autocommit=True)
+                if self.execute("select pg_is_in_recovery()") == [(False,)]:
+                    return
+                self._connection.close()
+            except psycopg.OperationalError:
+                pass
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
     def list_sales(self, at: datetime) -> list[int]:
         """Return the ids of the rows that were there before a moment."""
@@ -151,4 +188,4 @@ def find_leftovers() -> Sequence[str]:
             continue
         if f"{home}/" in text:
             commands.append(text)
-    return [*map(str, home.glob("dbctl-*")), *commands]
+    return [*map(str, home.glob("dbctl-*-*")), *commands]

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, TypeAlias
 
 import msgspec
 
 from dbctl import progress, signals
+from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.base import shorten_details
 from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import (
     RecoveryDamagedError,
@@ -25,7 +28,7 @@ from dbctl.extensions.recover.errors import (
 from dbctl.extensions.recover.postgresql.log import MAGIC_BYTES, parse_position
 from dbctl.extensions.recover.private_server import PrivateFolder
 from dbctl.files import atomic, compression
-from dbctl.files.atomic import create_file
+from dbctl.files.atomic import create_file, hash_blocks
 from dbctl.files.codecs import CHUNK, StreamDecompressor
 from dbctl.model import JSON_ERRORS, Struct
 
@@ -49,7 +52,7 @@ _OMITTED = {
 class Base(Struct, frozen=True, kw_only=True):
     """One physical copy."""
 
-    folder: Path
+    folder: Path  #: or the only archive
     archive: Path | None  #: its main archive; None: the files are in the folder
     start: int  #: the position in the log at which the replay begins
     end: int | None  #: the position up to which it must be replayed; None: only the log has it
@@ -65,7 +68,7 @@ class Base(Struct, frozen=True, kw_only=True):
 
 
 def find_bases(folder: Path, target: str) -> Sequence[Base]:
-    """Return the copies in a folder, or the one that it is, the latest first.
+    """Return the copies in a folder, or the one that it is, the latest first; also the one in an archive.
 
     Raises:
         FileMissingError, FileFailedError: it does not exist, or cannot be read.
@@ -74,7 +77,9 @@ def find_bases(folder: Path, target: str) -> Sequence[Base]:
     """
     bases, refused = list[Base](), list[RecoveryRefusedError]()
     with report_file_errors(folder, kind="folder"):
-        places = {path.resolve(): path for path in [folder, *sorted(folder.iterdir())] if path.is_dir()}
+        places = {folder.resolve(): folder}
+        if folder.is_dir():
+            places |= {path.resolve(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     for place in places.values():
         try:
             if base := _read_base(place, target):
@@ -95,7 +100,11 @@ def find_bases(folder: Path, target: str) -> Sequence[Base]:
 def _read_base(folder: Path, target: str) -> Base | None:
     """Describe the copy in a folder; None: there is none."""
     with report_file_errors(folder):
-        archives = {match[1]: path for path in folder.iterdir() if (match := _ARCHIVE.fullmatch(path.name))}
+        archives = {"base": folder}
+        if folder.is_dir():
+            archives = {
+                match[1]: path for path in folder.iterdir() if (match := _ARCHIVE.fullmatch(path.name))
+            }
         archive = archives.get("base")
         if archive is None and not (folder / LABEL).is_file():
             return None
@@ -141,17 +150,21 @@ class _File(msgspec.Struct, frozen=True):
     size: int = msgspec.field(name="Size")
     path: str = msgspec.field(name="Path", default="")
     modified: str = msgspec.field(name="Last-Modified", default="")
+    checksum: str = msgspec.field(name="Checksum", default="")
 
 
 class _Range(msgspec.Struct, frozen=True):
+    timeline: int = msgspec.field(name="Timeline")
+    start: str = msgspec.field(name="Start-LSN")
     end: str = msgspec.field(name="End-LSN")
 
 
-class _Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True):
     """What is read of the manifest of ``pg_basebackup``."""
 
     files: Sequence[_File] = msgspec.field(name="Files", default=())
     ranges: Sequence[_Range] = msgspec.field(name="WAL-Ranges", default=())
+    checksum: str = msgspec.field(name="Manifest-Checksum", default="")  #: of its text before
 
     @property
     def label_time(self) -> datetime | None:
@@ -160,13 +173,42 @@ class _Manifest(msgspec.Struct, frozen=True):
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S GMT").replace(tzinfo=UTC) if text else None
 
 
-def _read_manifest(path: Path, target: str) -> _Manifest:
+def _read_manifest(path: Path, target: str) -> Manifest:
     if not path.exists():  # pg_basebackup --no-manifest
-        return _Manifest()
+        return Manifest()
     try:
-        return msgspec.json.decode(atomic.read_whole(path, _MAX_MANIFEST), type=_Manifest)
+        return msgspec.json.decode(atomic.read_whole(path, _MAX_MANIFEST), type=Manifest)
     except JSON_ERRORS as error:
         raise RecoveryDamagedError(target=target, reason=f"{path}: {error}") from error
+
+
+def check_archive(file: IO[bytes], target: str) -> Manifest:
+    """Read an archive whose manifest has SHA-256 checksums to its end, and return the manifest.
+
+    Raises:
+        BackupFailedError: a file is missing, or does not have its checksum.
+    """
+    digests, text = dict[str, tuple[int, str]](), b""
+    try:
+        with tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as tar:
+            for member in tar:
+                if member.isfile() and member.name == MANIFEST:
+                    text = _open_member(tar, member).read()
+                elif member.isfile():
+                    content = _open_member(tar, member)
+                    digest = hash_blocks(iter(partial(content.read, CHUNK), b""))
+                    digests[member.name] = digest.bytes, digest.sha256
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (tarfile.TarError, *JSON_ERRORS) as error:
+        raise BackupFailedError(target=target, reason=str(error)) from error
+    body, _, _ = text.rpartition(b'"Manifest-Checksum"')
+    wrong = [
+        entry.path for entry in manifest.files if digests.get(entry.path) != (entry.size, entry.checksum)
+    ]
+    wrong += [MANIFEST] if not manifest.ranges or sha256(body).hexdigest() != manifest.checksum else []
+    if wrong:
+        raise BackupFailedError(target=target, reason=f"wrong checksum: {', '.join(shorten_details(wrong))}")
+    return manifest
 
 
 def _read_archive(archive: Path, target: str) -> tuple[str, str, float]:

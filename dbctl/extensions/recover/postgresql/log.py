@@ -25,7 +25,7 @@ from dbctl.model import Struct
 
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in SUFFIXES.values() if suffix)
 #: ``pg_receivewal`` writes ``NAME.partial`` or ``NAME.gz.partial``, and an old timeline may end with ``NAME.partial``.
-_SEGMENT = re.compile(rf"([0-9A-F]{{24}})({_SUFFIXES})?(\.partial)?({_SUFFIXES})?")
+SEGMENT = re.compile(rf"([0-9A-F]{{24}})({_SUFFIXES})?(\.partial)?({_SUFFIXES})?")
 _HISTORY = re.compile(rf"([0-9A-F]{{8}})\.history({_SUFFIXES})?")
 _BRANCH = re.compile(r"\s*(\d+)\s+([0-9A-F]+)/([0-9A-F]+)", re.MULTILINE)
 #: The header of the first page: magic number, flags, timeline, address, and, after a length, system, segment size and block size.
@@ -69,6 +69,11 @@ def format_position(position: int) -> str:
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
+def locate(name: str, size: int) -> int:
+    """Return the position at which a segment of ``size`` bytes begins."""
+    return (int(name[8:16], 16) << 32) + int(name[16:_NAME_LENGTH], 16) * size
+
+
 class Timeline(NamedTuple):
     """A part of the history of a server: a promotion, and each recovery, begins another one."""
 
@@ -93,7 +98,7 @@ class Log:
             for path in sorted(list_files(folder)):
                 if match := _HISTORY.fullmatch(path.name):
                     self._histories.setdefault(int(match[1], 16), path)
-                elif (match := _SEGMENT.fullmatch(path.name)) and self._is_better(path, match[1]):
+                elif (match := SEGMENT.fullmatch(path.name)) and self._is_better(path, match[1]):
                     self._paths[match[1]] = path
         if not self._paths:
             raise RecoveryMissingError(

@@ -127,9 +127,10 @@ def _choose(request: RecoveryRequest, folder: PrivateFolder) -> Choice:
     *others, oldest = find_bases(Path(request.source.base), request.target)
     for base in [*(base for base in others if base.started < request.at), oldest]:
         choice = _read_log(base, request, folder)
-        if choice.earliest < request.at:
+        is_known = request.known is not None and request.known[0] <= request.at <= request.known[1]
+        if choice.earliest < request.at or is_known:
             choice = structs.replace(choice, last=_find_last_time(choice, folder, request))
-            if request.at > choice.last + STEP:
+            if request.at > choice.last + STEP and (choice.missing or not is_known):
                 raise _too_late_error(choice, request)
             return choice
     raise RecoveryTimeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,6 +12,7 @@ from dbctl.errors.backup import (
     BackupRequiredError,
     BackupRetainedError,
     LastBackupError,
+    LogRequiredError,
     RepositoryUnreadableError,
     RetentionNotConfiguredError,
 )
@@ -21,6 +22,7 @@ from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
+from dbctl.services.backup.log_range import find_required_log
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import LATEST, Repository, RepositoryContent
 from dbctl.services.backup.retention.rules import (
@@ -161,12 +163,14 @@ class PruneBackups(BackupOperation):
             raise _unreadable_error(self._repository, content)
         manifests, damaged, valid = content.manifests, content.damaged, content.valid
         records = {manifest.id: content.verifications[manifest.id] for manifest in valid}
+        # Rules apply to the copies of a server, and a log without one of them cannot be used.
+        ruled = [manifest for manifest in valid if manifest.kind != "log"]
         by_series = {
             _name_series(manifest, name): keep
-            for manifest in valid
+            for manifest in ruled
             for name, keep in self._by_database.items()
         }
-        reasons_by_id = retention_reasons(list(map(_candidate, valid)), self._retention, by_series)
+        reasons_by_id = retention_reasons(list(map(_candidate, ruled)), self._retention, by_series)
         protections = _find_protections(records)
         protections |= {
             backup_id: reason
@@ -186,6 +190,8 @@ class PruneBackups(BackupOperation):
                 refusal := self._repository.store.read_protection(manifest.id).refusal
             ):
                 reasons_by_id[manifest.id] = [refusal]
+        for backup_id, reason in find_required_log(valid, reasons_by_id).items():
+            reasons_by_id.setdefault(backup_id, []).append(reason)
         dependents = deltas.find_dependents(
             [manifest for manifest in manifests if manifest.id in deltas.add_bases(reasons_by_id, manifests)]
         )
@@ -213,6 +219,7 @@ class PruneBackups(BackupOperation):
 
         def count_freed() -> int:
             retained = deltas.add_bases({*reasons_by_id, *protections}, manifests)
+            retained |= find_required_log(valid, retained).keys()
             return sum(manifest.bytes for manifest in valid if manifest.id not in retained)
 
         freed = count_freed()
@@ -279,6 +286,7 @@ class DeleteBackups(BackupOperation):
             BackupPinnedError: a backup is pinned.
             BackupRequiredError: a backup is the base of others.
             RepositoryUnreadableError: a backup may be the base of one whose manifest cannot be read.
+            LogRequiredError: a backup is a part of the log since a copy of its server.
             BackupRetainedError: the storage retains a backup.
         """
         steps = [
@@ -349,6 +357,7 @@ class DeleteBackups(BackupOperation):
             raise _unreadable_error(repository, content)  # each of them may require one of these as its base
         selected += self._find_dependents(selected, content.manifests)
         ids = {manifest.id for manifest in selected}
+        _require_log(content.valid, ids)
         remaining = {
             database
             for manifest in content.valid
@@ -382,6 +391,18 @@ class DeleteBackups(BackupOperation):
                 ids=", ".join(sorted(ids)), dependents=", ".join(manifest.id for manifest in dependents)
             )
         return dependents
+
+
+def _require_log(manifests: Sequence[Manifest], deleted: Collection[str]) -> None:
+    """Refuse to delete a part of the log of a server that follows a remaining copy: no later moment could be recovered."""
+    remaining = [
+        manifest.id for manifest in manifests if manifest.id not in deleted and manifest.kind == "physical"
+    ]
+    required = find_required_log(manifests, remaining)
+    if parts := sorted(part for part in required if part in deleted):
+        raise LogRequiredError(
+            ids=", ".join(parts), reasons=", ".join(dict.fromkeys(required[part] for part in parts))
+        )
 
 
 def _unreadable_error(repository: Repository, content: RepositoryContent) -> RepositoryUnreadableError:

@@ -1,0 +1,268 @@
+"""Back up the log of a server, one part per call; and the physical copy from which a recovery replays it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from msgspec import structs
+
+from dbctl import progress, signals
+from dbctl.config import environment
+from dbctl.engines.contract.database import require_supported
+from dbctl.errors.connection import report_file_errors
+from dbctl.extensions.recover.errors import LogLostError, StateMissingError
+from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
+from dbctl.files import atomic
+from dbctl.files.codecs import SUFFIXES
+from dbctl.model import ChangeResult, Compression, Effect, Plan
+from dbctl.services.app.app import App
+from dbctl.services.backup.app_files import BackupOperation
+from dbctl.services.backup.create import BackupCreated, create_backup
+from dbctl.services.backup.log_range import LOST
+from dbctl.services.backup.manifest import Form, Manifest, Member
+from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
+from dbctl.services.backup.verification_record import Verification
+
+_HINT = "Its engine has no log from which a moment can be recovered."
+
+
+class LogArchived(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup log``."""
+
+    is_timed = True
+
+    id: str | None  #: of the new backup; None: the server has written nothing since the last one
+    database: str
+    bytes: int
+    until: datetime | None  #: the last moment that the stored log has
+
+    @property
+    def effect(self) -> Effect | None:
+        if self.id is None or self.until is None:
+            return None
+        until = f"up to {self.until:%Y-%m-%d %H:%M:%S} UTC"
+        return Effect(
+            "archived", f"the log of {self.database}", place=f"{until} to {self.id}", bytes=self.bytes
+        )
+
+
+class ServerCopied(BackupCreated, frozen=True, kw_only=True):
+    """Result of ``backup create --physical``."""
+
+    @property
+    def effect(self) -> Effect | None:
+        servers = f"{self.app}/{', '.join(self.databases)}"
+        return Effect("copied", f"the server of {servers}", place=f"to {self.id}", bytes=self.bytes)
+
+
+class BackUpLog(BackupOperation):
+    """A planned ``backup log``."""
+
+    def __init__(self, repository: Repository) -> None:
+        """Select the database: that of ``--db``, or the main one.
+
+        Raises:
+            NotSupportedError: its engine has no log.
+            StateMissingError: this machine has no folder that keeps what was fetched until it is stored.
+        """
+        app = repository.app
+        self._database = app.only or app.main()
+        super().__init__(repository, self._database)
+        self._log = open_log(app, self._database)
+        if (state := environment.app_state_folder(app.configured)) is None:
+            raise StateMissingError(target=self.target)
+        place = hashlib.sha256(repository.store.location.encode(errors="surrogateescape")).hexdigest()[:8]
+        #: A server remembers one position per name; two repositories have their own.
+        self._name = f"dbctl_{_simplify(app.name)}_{_simplify(self._database)}_{place}"
+        self._folder = state / "log" / self._name
+
+    def plan(self) -> Plan:
+        """Return what would be fetched; the server remembers nothing."""
+        title = f"Archive the log of {self.target} in {self._repository.store.location}"
+        return self._create_plan(title, self._log.describe_fetch(self._name))
+
+    def apply(self, confirmed: str | None = None) -> LogArchived:
+        """Fetch the log and store it.
+
+        Raises:
+            LogLostError: a part of the log was lost; what follows it is stored.
+            As ``ServerLog.fetch`` and ``create_backup``.
+        """
+        del confirmed  # nothing is deleted, so no confirmation is required
+        repository, database = self._repository, self._database
+        with ExitStack() as stack, self._lock():
+            known = repository.manifests()
+            newest = find_newest(known[0], database, "log")
+            with report_file_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fetched = self._log.fetch(self._folder, self._name, newest.facts if newest else {})
+            if fetched is None:
+                return LogArchived(
+                    id=None, database=self.target, bytes=0, until=newest.taken_at if newest else None
+                )
+            source = LogSource(self._app, database, fetched)
+            created = create_backup(repository, [source], known=known, kind="log", stack=stack)
+            for path in fetched.finished:
+                with suppress(OSError):  # it would be stored again, which is harmless
+                    path.unlink()
+            signals.commit_point()
+        if fetched.lost:
+            raise LogLostError(target=self.target, lost=fetched.lost)
+        return LogArchived(id=created.id, database=self.target, bytes=created.bytes, until=fetched.read_at)
+
+
+class CopyServer(BackupOperation):
+    """A planned ``backup create --physical``."""
+
+    def __init__(self, repository: Repository) -> None:
+        """Select the server of the database of ``--db``, or of the main one.
+
+        Raises:
+            NotSupportedError: its engine has no log.
+        """
+        app = repository.app
+        database = app.only or app.main()
+        super().__init__(repository, database)
+        self._source = PhysicalSource(app, database)
+
+    def size(self) -> int:
+        return self._source.size()
+
+    def plan(self) -> Plan:
+        """Return what would be copied; writes nothing."""
+        title = f"Copy the server of {self.target} to {self._repository.store.location}"
+        return self._create_plan(title, list(self._source.plan_steps()))
+
+    def apply(self, confirmed: str | None = None) -> ServerCopied:
+        """Create the backup; after an error, no part of it remains.
+
+        Raises:
+            As ``ServerLog.copy`` and ``create_backup``.
+        """
+        del confirmed  # nothing is deleted, so no confirmation is required
+        with ExitStack() as stack, self._lock():
+            created = create_backup(self._repository, [self._source], kind="physical", stack=stack)
+            result = self._repository.describe(
+                created, ServerCopied, lost_databases={}, verification=Verification()
+            )
+            signals.commit_point()
+        return result
+
+
+class LogSource(MemberSource):
+    """The files of a log."""
+
+    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
+        self.database, self.target = database, app.target(database)
+        self._engine, self._fetched, self._compress = app.url(database).engine, fetched, _compression(app)
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self._fetched.files)
+
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        file = f"log_{self.database}_{folder.name}.tar{SUFFIXES[self._compress]}"
+        member = folder.compress_blocks(_archive(self._fetched.files), file, self._compress)
+        fetched = self._fetched
+        facts = {**fetched.facts, **({LOST: fetched.lost} if fetched.lost else {})}
+        return [_describe(member, self, "log", self._engine, fetched.read_at, facts)]
+
+
+class PhysicalSource(MemberSource):
+    """The files of the server of a database."""
+
+    def __init__(self, app: App, database: str) -> None:
+        self.database, self.target = database, app.target(database)
+        self._engine, self._compress = app.url(database).engine, _compression(app)
+        self._log = open_log(app, database)
+
+    @cached_property
+    def _size(self) -> int:
+        return self._log.estimate_size()
+
+    def size(self) -> int:
+        return self._size
+
+    def stored_size(self) -> int:
+        return self._size if self._compress == "none" else self._size // COMPRESSION_RATIO
+
+    def plan_steps(self) -> Iterator[str]:
+        """Yield what is copied."""
+        yield f"copy {self._log.describe_copy()} (about {self._size:,} bytes) as {self._file('TIME')}"
+
+    def _file(self, name: str) -> str:
+        return f"server_{self.database}_{name}.tar{SUFFIXES[self._compress]}"
+
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        def store(blocks: Iterator[bytes]) -> Member:
+            return folder.compress_blocks(_count(blocks), self._file(folder.name), self._compress)
+
+        copied = self._log.copy(store)
+        return [_describe(copied.member, self, "physical", self._engine, copied.ended_at, copied.facts)]
+
+    def discard(self, folder: BackupWriter) -> None:
+        folder.discard(self._file(folder.name))
+
+
+def open_log(app: App, database: str) -> ServerLog:
+    """Return the server of a database.
+
+    Raises:
+        NotSupportedError: its engine has no log.
+    """
+    db = app.reader(database)
+    return require_supported(db, db.extension_part(ServerLog), "the recovery of a moment", _HINT)
+
+
+def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:
+    """Return the newest file of a form with a database; ``manifests`` are newest first."""
+    members = (member for manifest in manifests for member in manifest.members)
+    return next((member for member in members if (member.database, member.form) == (database, form)), None)
+
+
+def _describe(
+    member: Member,
+    source: MemberSource,
+    form: Form,
+    engine: str,
+    taken_at: datetime,
+    facts: Mapping[str, str],
+) -> Member:
+    return structs.replace(
+        member, database=source.database, form=form, engine=engine, taken_at=taken_at, facts=facts
+    )
+
+
+def _compression(app: App) -> Compression:
+    return app.configured.backup.compress if app.configured.backup else "gzip"
+
+
+def _count(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        progress.advance(len(block))
+        yield block
+
+
+def _archive(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Yield an archive of files, which do not change."""
+    for path in paths:
+        info = tarfile.TarInfo(path.name)
+        info.size = path.stat().st_size
+        yield info.tobuf()
+        for block in atomic.read_blocks(path):
+            progress.advance(len(block))
+            yield block
+        yield b"\0" * (-info.size % tarfile.BLOCKSIZE)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _simplify(name: str) -> str:
+    return re.sub(r"[^a-z0-9_]", "_", name.lower())[:20]

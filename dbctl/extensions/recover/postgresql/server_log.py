@@ -1,0 +1,193 @@
+"""Copies of a PostgreSQL server by ``pg_basebackup``, and its log by ``pg_receivewal``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, cast
+
+from dbctl.engines.postgresql import dump_programs
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.extensions.recover.errors import LogForeignError
+from dbctl.extensions.recover.postgresql.base import Manifest, check_archive
+from dbctl.extensions.recover.postgresql.log import SEGMENT, format_position, locate, parse_position
+from dbctl.extensions.recover.server_log import CopiedServer, FetchedLog, ServerLog
+from dbctl.files.codecs import CHUNK
+from dbctl.files.subprocesses import ClientProgram
+from dbctl.files.temp import run_in_parallel
+from dbctl.services.backup.manifest import Member
+
+#: The time of the server, and then the end of the log that is on disk, which has all that was committed before that time.
+_END = """select pg_catalog.clock_timestamp(),
+  case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_flush_lsn() end::text,
+  (select system_identifier from pg_catalog.pg_control_system())::text, pg_catalog.pg_size_bytes(current_setting('wal_segment_size'))"""
+#: What the server answers to a user who may not copy its files or read its log.
+_NO_REPLICATION = re.compile(
+    r"no pg_hba.conf entry for replication.*|(?:must be superuser or replication role|permission denied) to start .*"
+)
+_SIZE = "select sum(pg_catalog.pg_database_size(oid))::int8, count(*) from pg_catalog.pg_database"
+_SLOT = "select wal_status::text from pg_catalog.pg_replication_slots where slot_name = :name"
+_LIMIT = "select current_setting('max_slot_wal_keep_size')"
+_CREATE = "select pg_catalog.pg_create_physical_replication_slot(:name, true)"
+_DROP = "select pg_catalog.pg_drop_replication_slot(:name)"
+#: The end of the name of a segment to which the server adds.
+PARTIAL = ".partial"
+_INSTEAD = "No backup was created."
+
+
+class PostgreSQLServerLog(PostgreSQLPart, ServerLog):
+    """The server of a database."""
+
+    def estimate_size(self) -> int:
+        return cast("int", self._connection.fetch(_SIZE)[0][0])
+
+    def describe_copy(self) -> str:
+        count = self._connection.fetch(_SIZE)[0][1]
+        return f"the files of the whole server, with all its {count} databases and the password hashes of its roles"
+
+    def copy(self, store: Callable[[Iterator[bytes]], Member]) -> CopiedServer:
+        arguments = [
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=none",
+            "--checkpoint=fast",
+            "--manifest-checksums=SHA256",
+        ]
+        with self._run("pg_basebackup", arguments) as client:
+            read, write = os.pipe()
+
+            def store_archive() -> Member:
+                with os.fdopen(write, "wb", buffering=0) as pipe:
+                    return store(_write_also(client.blocks(), pipe))
+
+            def check() -> Manifest:
+                with os.fdopen(read, "rb") as pipe:
+                    try:
+                        return check_archive(pipe, self._connection.target)
+                    finally:
+                        while pipe.read(CHUNK):  # otherwise the other thread would wait
+                            pass
+
+            try:
+                manifest, member = run_in_parallel(check, store_archive)
+            except BackupFailedError:
+                self._require_success(client)
+                raise
+            self._require_success(client)
+        ((ended_at, _, system, _),) = self._connection.fetch(_END)
+        facts = {
+            "system": str(system),
+            "version": str(self._version),
+            "timeline": str(manifest.ranges[-1].timeline),
+            "start": manifest.ranges[0].start,
+            "end": manifest.ranges[-1].end,
+        }
+        return CopiedServer(member=member, facts=facts, ended_at=cast("datetime", ended_at))
+
+    def describe_fetch(self, name: str) -> Sequence[str]:
+        if self._connection.fetch(_SLOT, {"name": name}):
+            return ["fetch the log since the last call"]
+        ((limit,),) = self._connection.fetch(_LIMIT)
+        log = f"keeps up to {limit} of its log" if limit != "-1" else "keeps all of its log"
+        return [
+            f"create the replication slot {name}: from then on the server {log} until it was fetched (max_slot_wal_keep_size)",
+            "begin with the log of this moment",
+        ]
+
+    def fetch(self, folder: Path, name: str, last: Mapping[str, str]) -> FetchedLog | None:
+        ((read_at, position, system, size),) = self._connection.fetch(_END)
+        if last and last["system"] != system:
+            raise LogForeignError(target=self._connection.target, stored=last["system"], system=system)
+        earlier = folder / "earlier"
+        if self._create_slot(name):  # the program would continue after the files of the slot that was lost
+            earlier.mkdir(mode=0o700, exist_ok=True)
+            for path in _list_files(folder):
+                path.replace(earlier / path.name)
+        end = parse_position(str(position))
+        fetched = [*(_list_files(earlier) if earlier.is_dir() else ()), *_list_files(folder)]
+        if last.get("end") == position and all(path.suffix == PARTIAL for path in fetched):
+            return None
+        # The program ends once it has received more than this position.
+        arguments = [
+            f"--directory={folder}",
+            f"--slot={name}",
+            f"--endpos={format_position(end - 1)}",
+            "--no-loop",
+        ]
+        with self._run("pg_receivewal", arguments) as client:
+            for _ in client.blocks():
+                pass
+            self._require_success(client)
+        files = [*(_list_files(earlier) if earlier.is_dir() else ()), *_list_files(folder)]
+        own = [path.name for path in _list_files(folder) if SEGMENT.fullmatch(path.name)]
+        start = locate(own[0], cast("int", size))
+        lost = ""
+        if last and parse_position(last["end"]) < start:
+            lost = f"from {last['end']} to {format_position(start)}"
+        return FetchedLog(
+            files=files,
+            finished=[path for path in files if path.suffix != PARTIAL or path.parent == earlier],
+            facts={"system": str(system), "start": format_position(start), "end": str(position)},
+            read_at=cast("datetime", read_at),
+            lost=lost,
+        )
+
+    @property
+    def _version(self) -> int:
+        return self._connection.session.info.server_version // 10000
+
+    def _run(self, program: str, arguments: Sequence[str]) -> AbstractContextManager[ClientProgram]:
+        session, target = self._connection.session, self._connection.target
+        tool = dump_programs.find_program(program, target, min_version=self._version)
+        return dump_programs.run_client(
+            tool, arguments, session, session.info.dbname, target, instead=_INSTEAD, writes=True
+        )
+
+    def _require_success(self, client: ClientProgram) -> None:
+        if not client.finish():
+            return
+        session, target = self._connection.session, self._connection.target
+        if match := _NO_REPLICATION.search(client.error_output()):
+            user = ident(session.info.user)
+            hint = f"{_INSTEAD} Allow it: alter role {user} replication"
+            if "pg_hba.conf" in match[0]:
+                hint = f"{_INSTEAD} Add this line to pg_hba.conf of the server, and reload it: host replication {user} ADDRESS scram-sha-256"
+            raise PrivilegeMissingError(target=target, reason=match[0], hint=hint)
+        raise dump_programs.to_error(
+            client, session, target, timeout=self._connection.timeout, instead=_INSTEAD
+        )
+
+    def _create_slot(self, name: str) -> bool:
+        """Create the replication slot, also instead of one whose log the server has removed; return whether it did."""
+        for (status,) in self._connection.fetch(_SLOT, {"name": name}):
+            if status != "lost":
+                return False
+            self._connection.fetch(_DROP, {"name": name})
+        self._connection.fetch(_CREATE, {"name": name})
+        return True
+
+
+def _write_also(blocks: Iterator[bytes], pipe: IO[bytes]) -> Iterator[bytes]:
+    """Yield blocks, and write each one to a pipe."""
+    for block in blocks:
+        pipe.write(block)
+        yield block
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """Return the segments and histories in a folder, in their order."""
+    return sorted(
+        path for path in folder.iterdir() if SEGMENT.fullmatch(path.name) or path.suffix == ".history"
+    )
+
+
+def create_parts(db: PostgreSQLDatabase) -> Sequence[object]:
+    """Return the parts of an open database."""
+    return [PostgreSQLServerLog(db)]

@@ -1,0 +1,153 @@
+"""The copies and the log of a server in the repository, from which a recovery starts."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from dbctl import signals
+from dbctl.errors.backup import RepositoryMissingError
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import CorruptError, report_file_errors
+from dbctl.extensions.recover.contract import RecoveryPlan
+from dbctl.extensions.recover.errors import RecoveryTimeError
+from dbctl.extensions.recover.postgresql.log import parse_position
+from dbctl.extensions.recover.section import Source
+from dbctl.files import temp
+from dbctl.files.atomic import create_file
+from dbctl.files.codecs import CHUNK
+from dbctl.model import Struct, format_count
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.log_range import LOST
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.member_files import open_reader
+from dbctl.services.backup.repository import Repository
+
+#: Of the private folders with the extracted files.
+PREFIX = ".dbctl-archive-"
+
+
+class StoredArchive(Struct, frozen=True, kw_only=True):
+    """A copy of a server, and the backups of its log that a recovery to a moment requires."""
+
+    target: str
+    copy: tuple[Manifest, Member]
+    log: Sequence[tuple[Manifest, Member]]  #: the earliest first
+
+    @property
+    def known(self) -> tuple[datetime, datetime]:
+        """The end of the copy, and the moment up to which the log has all transactions."""
+        return self.copy[1].taken_at, self.log[-1][1].taken_at
+
+    def plan(self, at: datetime) -> RecoveryPlan:
+        """Return what ``unpack`` and the recovery do."""
+        parts = [self.copy, *self.log]
+        size = sum(member.size for _, member in parts)
+        first, last = (manifest.id for manifest, _ in (self.log[0], self.log[-1]))
+        steps = [
+            f"unpack the copy of the server {self.copy[0].id} ({self.copy[1].size:,} bytes) into a private folder",
+            f"unpack {format_count(len(self.log), 'part')} of its log, {first} to {last}, and replay the transactions before {_show(at)}",
+        ]
+        return RecoveryPlan(steps=steps, bytes=size)
+
+    @contextmanager
+    def unpack(self, repository: Repository, keys: DecryptionKeys, staging: Path) -> Iterator[Source]:
+        """Unpack the files into a private folder, which is deleted at the end.
+
+        Raises:
+            CorruptError: a file does not match its manifest.
+            KeyMissingError, KeyWrongError: it is encrypted, and no key decrypts it.
+            InsufficientSpaceError, DiskFullError: not enough disk space.
+        """
+        with report_file_errors(staging), temp.folder(staging, PREFIX) as folder:
+            log = folder / "log"
+            log.mkdir(mode=0o700)
+            for manifest, member in self.log:
+                with open_reader(repository.store, keys) as reader:
+                    _unpack(reader.decode(manifest, member, self.target), log, self.target)
+            with open_reader(repository.store, keys) as reader:
+                path = reader.decode(*self.copy, self.target)
+                yield Source(base=str(path), log=str(log))
+
+
+def find_archive(repository: Repository, database: str, at: datetime, target: str) -> StoredArchive | None:
+    """Return the latest copy that ended before a moment, with its log; None: the repository has no copy.
+
+    Raises:
+        RecoveryTimeError: every copy ended later, or the log ends earlier.
+    """
+    try:
+        manifests = repository.read_content().valid
+    except RepositoryMissingError:
+        return None
+    copies, log = (_list_members(manifests, database, kind) for kind in ("physical", "log"))
+    if not copies:
+        return None
+    copy = next((copy for copy in copies if copy[1].taken_at <= at), None)
+    if copy is None:
+        reason = (
+            f"the earliest copy of its server, {copies[-1][0].id}, ended at {_show(copies[-1][1].taken_at)}"
+        )
+        raise RecoveryTimeError(target=target, at=_show(at), reason=reason, hint="Choose a later time.")
+    required, start = list[tuple[Manifest, Member]](), parse_position(copy[1].facts["start"])
+    for part in reversed(log):
+        facts = part[1].facts
+        if facts["system"] != copy[1].facts["system"] or parse_position(facts["end"]) < start:
+            continue
+        if LOST in facts and (required or parse_position(facts["start"]) > start):
+            last = required[-1][1].taken_at if required else copy[1].taken_at
+            reason = f"the server had lost the log {facts[LOST]}, before {part[0].id}"
+            hint = f"Choose a moment up to {_show(last)}, or one after a later copy of the server."
+            raise RecoveryTimeError(target=target, at=_show(at), reason=reason, hint=hint)
+        required.append(part)
+        if part[1].taken_at >= at:
+            return StoredArchive(target=target, copy=copy, log=required)
+    until = (
+        f"its log is stored up to {_show(required[-1][1].taken_at)}"
+        if required
+        else "none of its log is stored"
+    )
+    raise RecoveryTimeError(
+        target=target,
+        at=_show(at),
+        reason=f"{until}, after the copy {copy[0].id}",
+        hint=Remedy("Store the rest of the log with: `backup log`"),
+    )
+
+
+def _list_members(manifests: Sequence[Manifest], database: str, kind: str) -> list[tuple[Manifest, Member]]:
+    """Return the files of a kind of backups with a database, the latest first."""
+    return [
+        (manifest, member)
+        for manifest in manifests
+        for member in manifest.members
+        if manifest.kind == kind and member.database == database
+    ]
+
+
+def _unpack(archive: Path, folder: Path, target: str) -> None:
+    """Write the files of an archive; a later part of a log has more of the file at the end of the earlier one."""
+    try:
+        with tarfile.open(archive) as tar:
+            for entry in tar:
+                signals.raise_if_interrupted()
+                file = tar.extractfile(entry) if entry.isfile() and "/" not in entry.name else None
+                if file is None:
+                    raise CorruptError(
+                        target=target, reason=f"{archive.name}: {entry.name!r} is no file of a log"
+                    )
+                path = folder / entry.name
+                path.unlink(missing_ok=True)
+                with create_file(path, temporary=True) as output:
+                    for block in iter(partial(file.read, CHUNK), b""):
+                        output.write(block)
+    except tarfile.TarError as error:
+        raise CorruptError(target=target, reason=f"{archive.name}: {error}") from error
+
+
+def _show(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,323 @@
+"""Copies of a server and its log in the repository: every stored moment is recovered, and what was lost is reported."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dbctl.errors.backup import BackupFailedError
+from dbctl.extensions.recover.postgresql.base import check_archive
+from tests import servers
+from tests.crash import forge
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.forge import KillTimer
+from tests.extensions.reach.processes import wait_until
+from tests.extensions.recover.primary import Primary, find_leftovers, read_sales, write_time
+from tests.services.backup.test_increments_commands import create_identity
+
+MICROSECOND = timedelta(microseconds=1)
+TO_OUTPUT = "-D", "-", "-F", "tar", "-X", "none", "--manifest-checksums=SHA256"
+CONFIGURATION = """\
+[apps.shop]
+profile = "plain"
+databases = "{url}"
+backup.repository = "backups"
+"""
+
+
+@pytest.fixture
+def primary():
+    """Start a server without an archive, and with a table of sales."""
+    with servers.own_postgresql() as server:
+        primary = Primary(server)
+        yield primary
+        primary.end()
+
+
+@pytest.fixture
+def shop(primary, tmp_path, monkeypatch):
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url=primary.server.url))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return primary
+
+
+def recover(answer, at):
+    """Return the ids of the rows in a backup of a moment."""
+    backup = answer("backup", "recover", "--at", write_time(at))["data"]
+    (member,) = backup["members"]
+    ids = read_sales(Path(backup["path"], member["file"]))
+    assert member["rows"] == {"sales": len(ids)}
+    assert (backup["kind"], datetime.fromisoformat(member["taken_at"])) == ("recovered", round_down(at))
+    return ids
+
+
+def round_down(at):
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+@pytest.fixture
+def fail(answer):
+    """Run a command that fails with an exit code, and return its error."""
+    return lambda *words, status: answer(*words, status=status)["error"]
+
+
+def read_status(answer):
+    (database,) = answer("backup", "status")["data"]["databases"]
+    return database
+
+
+def list_backups(answer, kind):
+    return [item["id"] for item in answer("backup", "list", "--kind", kind)["data"]["items"]]
+
+
+def read_slots(primary):
+    return primary.execute("select slot_name, wal_status from pg_replication_slots")
+
+
+def test_each_stored_moment_is_recovered_after_the_server_has_ended(shop, answer):
+    assert answer("backup", "log", "--dry-run")["data"]["plan"]["steps"][0].startswith(
+        "create the replication slot"
+    )
+    assert read_slots(shop) == []
+    answer("backup", "log")
+    assert len(read_slots(shop)) == 1
+    shop.sell(3)
+    copy = answer("backup", "create", "--physical")["data"]
+    assert (copy["kind"], copy["effect"]["noun"]) == ("physical", "the server of shop/main")
+    for _ in range(3):
+        shop.sell(4)
+        answer("backup", "log")
+    deleted = shop.delete("id % 2 = 0")
+    log = answer("backup", "log")["data"]
+    shop.end()
+    for at in (shop.sales[3].inserted, shop.sales[8].inserted + MICROSECOND, deleted, deleted + MICROSECOND):
+        assert recover(answer, at) == shop.list_sales(at)
+    until = datetime.fromisoformat(log["until"])
+    assert recover(answer, until) == shop.list_sales(until)  # though no transaction follows it in the log
+    assert find_leftovers() == []
+
+
+def test_log_without_new_transactions_is_not_stored_again(shop, answer):
+    answer("backup", "log")
+    shop.sell(1)
+    first = answer("backup", "log")["data"]
+    second = answer("backup", "log")["data"]
+    assert (second["id"], second["bytes"], second["effect"]) == (None, 0, None)
+    assert second["until"] == first["until"]
+    assert len(list_backups(answer, "log")) == 2
+
+
+def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
+    start_time = datetime.now().astimezone()
+    error = fail("backup", "recover", "--at", write_time(start_time), status=2)
+    assert error["code"] == "recovery-not-configured"
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    error = fail("backup", "recover", "--at", write_time(start_time), status=5)
+    assert "ended at" in error["message"]
+    time.sleep(0.01)
+    later = datetime.now().astimezone()
+    error = fail("backup", "recover", "--at", write_time(later), status=5)
+    assert "none of its log is stored" in error["message"]
+    answer("backup", "log")  # it begins after the copy
+    time.sleep(0.01)
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    answer("backup", "log")
+    assert recover(answer, shop.sales[-1].inserted + MICROSECOND) == shop.list_sales(
+        shop.sales[-1].inserted + MICROSECOND
+    )
+
+
+@pytest.mark.slow
+def test_killed_calls_lose_no_log(shop, answer, request):
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    timer = KillTimer(create_rng(request.node.name), 1.0)
+    for _ in range(choose_count(4, 30)):
+        shop.sell(2)
+        shop.execute(
+            "select pg_switch_wal()"
+        )  # finished segments, which the server forgets when they were received
+        job = forge.start(
+            Path.cwd(), "backup", "log", "-o", "json", environment={"DBCTL_STATE": os.environ["DBCTL_STATE"]}
+        )
+        timer.send_signal(job)
+        forge.wait_for_result(job)
+        wait_until(lambda: not shop.execute("select 1 from pg_replication_slots where active"))
+        assert {
+            finding["code"] for finding in answer("backup", "verify", status=None)["data"]["findings"]
+        } <= {"backup-incomplete"}
+    shop.sell(1)
+    answer("backup", "log")
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+    assert read_status(answer)["recoverable"]["unusable"] == []
+
+
+def test_log_that_the_server_lost_is_reported_until_there_is_a_new_copy(shop, answer, fail):
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(2)
+    answer("backup", "log")
+    before = datetime.fromisoformat(read_status(answer)["recoverable"]["until"])
+    ((slot, _),) = read_slots(shop)
+    shop.execute(f"select pg_drop_replication_slot('{slot}')")
+    shop.sell(1)
+    for _ in range(3):
+        shop.execute("select pg_switch_wal()")
+        shop.execute("checkpoint")
+        shop.sell(1)
+    error = fail("backup", "log", status=4)
+    assert error["code"] == "log-lost"
+    recoverable = read_status(answer)["recoverable"]
+    assert datetime.fromisoformat(recoverable["until"]) == before
+    assert recoverable["unusable"] == list_backups(answer, "log")[:1]
+    error = fail("backup", "recover", "--at", write_time(shop.sales[-1].inserted), status=5)
+    assert "had lost the log" in error["message"]
+    assert recover(answer, before) == shop.list_sales(before)
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    answer("backup", "log")
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+    assert read_status(answer)["recoverable"]["unusable"] == []
+
+
+def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail):
+    answer("backup", "log")
+    for _ in range(3):
+        answer("backup", "create", "--physical")
+        shop.sell(1)
+        answer("backup", "log")
+    third, second, first = list_backups(answer, "physical")
+    after_third, after_second, after_first, before = list_backups(answer, "log")
+    error = fail("backup", "delete", after_second, "--yes", status=6)
+    assert (error["code"], after_second in error["message"], first in error["message"]) == (
+        "log-required",
+        True,
+        True,
+    )
+    pruned = answer("backup", "prune", "--keep-last", "2", "--yes")["data"]
+    assert set(pruned["deleted"]) == {first, after_first, before}
+    reasons = {entry["id"]: entry["reasons"] for entry in pruned["retained"]}
+    assert reasons[after_second] == reasons[after_third] == [f"the log since {second}"]
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+    assert third in reasons
+
+
+def test_limit_of_bytes_deletes_a_copy_together_with_its_log(shop, answer):
+    for _ in range(2):
+        answer("backup", "create", "--physical")
+        shop.sell(1)
+        answer("backup", "log")
+    (second, first), (after_second, after_first) = (
+        list_backups(answer, "physical"),
+        list_backups(answer, "log"),
+    )
+    sizes = {item["id"]: item["bytes"] for item in answer("backup", "list")["data"]["items"]}
+    limit = sizes[second] + sizes[after_second] + sizes[after_first] // 2
+    pruned = answer("backup", "prune", "--max-bytes", str(limit), "--yes")["data"]
+    assert set(pruned["deleted"]) == {first, after_first}
+
+
+def test_log_without_a_copy_is_not_pruned(shop, answer):
+    answer("backup", "log")
+    shop.sell(1)
+    answer("backup", "log")
+    assert answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"] == []
+
+
+def test_copy_is_no_backup_to_restore(shop, answer, fail):
+    copy = answer("backup", "create", "--physical")["data"]["id"]
+    for words in (
+        ["restore", "preview", copy],
+        ["restore", "apply", copy, "--yes"],
+        ["backup", "drill", copy],
+    ):
+        error = fail(*words, status=2)
+        assert "backup recover" in error["hint"] or "whole server" in error["message"], error
+    assert fail("restore", "apply", "latest", "--yes", status=5)["code"] == "backup-missing"
+    assert answer("backup", "verify", "--deep")["data"]["findings"] == []
+    assert read_status(answer)["backups"] == 0
+
+
+def test_options_of_other_copies_are_refused(shop, fail):
+    for words in (["--full"], ["--table", "sales"], ["--compress", "none"]):
+        assert fail("backup", "create", "--physical", *words, status=2)["code"] == "usage"
+
+
+def test_encrypted_copy_and_log_are_recovered_with_the_key(shop, answer, fail, tmp_path):
+    recipient = create_identity(tmp_path, "key")
+    with (tmp_path / "dbctl.toml").open("a") as file:
+        file.write(f'backup.encrypt.recipients = ["{recipient}"]\n')
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(2)
+    answer("backup", "log")
+    at = shop.sales[-1].inserted
+    assert fail("backup", "recover", "--at", write_time(at), status=None)["code"] == "key-missing"
+    backup = answer("backup", "recover", "--at", write_time(at), "--identity", str(tmp_path / "key"))["data"]
+    assert backup["members"][0]["rows"] == {"sales": 1}
+    assert find_leftovers() == []
+
+
+def test_log_is_followed_to_another_timeline(shop, answer):
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(2)
+    answer("backup", "log")
+    shop.begin_timeline()
+    shop.sell(2)
+    answer("backup", "log")
+    for at in (shop.sales[1].inserted + MICROSECOND, shop.sales[-1].inserted + MICROSECOND):
+        assert recover(answer, at) == shop.list_sales(at)
+
+
+def test_user_without_the_privilege_is_refused(shop, answer, fail, tmp_path):
+    shop.execute("create role shop login; grant all on schema public to shop")
+    file = tmp_path / "dbctl.toml"
+    file.write_text(file.read_text().replace("postgres@", "shop@"))
+    for words in (["backup", "log"], ["backup", "create", "--physical"]):
+        error = fail(*words, status=None)
+        assert error["code"] == "privilege-missing", error
+    assert answer("backup", "list", status=None)["data"] in (None, {}) or list_backups(answer, "log") == []
+
+
+def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
+    answer("backup", "log")
+    with servers.own_postgresql("work_mem=5MB") as other:  # servers with the same settings are copies of one
+        (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url=other.url))
+        second = Primary(other)
+        assert fail("backup", "log", status=6)["code"] == "log-foreign"
+        second.end()
+
+
+def test_copy_with_a_wrong_checksum_is_no_backup(shop, tmp_path):
+    archive = tmp_path / "base.tar"
+    with archive.open("wb") as file:
+        subprocess.run(
+            [servers.client("psql").with_name("pg_basebackup"), "-d", shop.server.url, *TO_OUTPUT],
+            stdout=file,
+            check=True,
+        )
+    content = archive.read_bytes()
+    with tarfile.open(archive) as tar:
+        position = next(member.offset_data for member in tar if member.name == "global/pg_control") + 100
+    assert check_archive(io.BytesIO(content), "shop/main").ranges
+    for changed in (
+        content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :],
+        content[: len(content) // 2],
+        b"",
+    ):
+        with pytest.raises(BackupFailedError):
+            check_archive(io.BytesIO(changed), "shop/main")
