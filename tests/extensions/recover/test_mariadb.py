@@ -122,10 +122,10 @@ def refuse(answer, at):
 
 
 def list_moments(source):
-    """Return the seconds that can be recovered, but the last one."""
+    """Return the seconds after that of the backup that can be recovered, but the last one."""
     first = source.sales[5].inserted.replace(microsecond=0)
     last = source.sales[-1].inserted.replace(microsecond=0)
-    return [first + number * SECOND for number in range((last - first).seconds)]
+    return [first + number * SECOND for number in range(1, (last - first).seconds)]
 
 
 def assert_recovered(answer, source, at):
@@ -156,7 +156,11 @@ def test_last_second_is_before_the_last_event_and_has_ddl_of_the_log(shop, answe
     assert {row[3] for row in rows} == {3}
     assert [row[2] for row in rows if row[0] == 3] == ["other"]
     assert "VIEW `expensive`" in dump
-    assert backup["members"][0]["rows"].keys() == {"sales"}
+    (member,) = backup["members"]
+    assert member["rows"].keys() == {"sales"}
+    assert member["facts"]["recovered_position"].startswith("mysql-bin.000003:")
+    assert member["facts"]["recovered_last_transaction"] < f"{last:%Y-%m-%d %H:%M:%S} UTC"
+    assert member["taken_at"] == f"{last:%Y-%m-%dT%H:%M:%S}.000Z"
     error = refuse(answer, last + SECOND)
     assert error["code"] == "recovery-time"
     assert f"{last:%Y-%m-%d %H:%M:%S} UTC" in error["hint"]

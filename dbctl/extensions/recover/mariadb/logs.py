@@ -59,6 +59,7 @@ class LogRange(Struct, frozen=True, kw_only=True):
     parts: Sequence[LogPart]  #: in their order; the last one ends after the last transaction
     start: int  #: in the first of them
     transactions: int
+    last_time: int  #: of the last of them, in seconds; 0 without one
 
     @property
     def bytes(self) -> int:
@@ -200,7 +201,7 @@ class _Scan:
         self._complete = list[LogPart]()  #: logs before the current one
         self._end: LogPart | None = None  #: of the last transaction
         self._before_end = 0  #: the number of logs before it
-        self._transactions = 0
+        self._transactions = self._last_time = 0
         self._has_begun = False
         self._is_later = False  #: whether a transaction before the position is not before the time
 
@@ -212,6 +213,7 @@ class _Scan:
             parts=[*self._complete[: self._before_end], end],
             start=self._base.position,
             transactions=self._transactions,
+            last_time=self._last_time,
         )
 
     def describe_end(self) -> str:
@@ -268,6 +270,7 @@ class _Scan:
             self._gtids[item.gtid.domain] = item.gtid
             self._end, self._before_end = LogPart(path=path, bytes=item.end), len(self._complete)
             self._transactions += 1
+            self._last_time = item.time
         return False
 
     def _add_event(self, event: Event, path: Path, *, is_first: bool) -> None:

@@ -92,8 +92,9 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
             url=server.url,
             facts={
                 **{name: facts[name] for name in ("at", "system", "roles") if name in facts},
-                "recovered_from": base.manifest.id,
-                "recovered_to": base.log_range.end,
+                "recovered_base": base.manifest.id,
+                "recovered_position": base.log_range.end,
+                "recovered_last_transaction": format_time(last) if (last := base.log_range.last_time) else "",
             },
             remarks=list(_describe_events(server)),
         )
