@@ -37,7 +37,7 @@ def convert_interval(app: model.App, profile: Profile, section: Schedule, minute
     if section.backup:
         raise UsageError(detail=f"{key}: backup is also set; remove one of the two")
     if app.backup is None:
-        return ""
+        return schedule  # without backups, there is no such job
     for name, database in profile.databases.items():
         if name in app.databases and database.backup:
             url = resolve_engine(app.databases[name], database.engines)

@@ -13,6 +13,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines.sqlite.files import MIN_AGE_NS, read_identity
+from tests.crash.figures import choose_count, create_rng
+from tests.databases import File
 from tests.services.backup.test_increments import change, configure, create, pantry, small  # noqa: F401 - fixtures
 
 
@@ -30,7 +32,7 @@ def list_files(app, backup):
     return sorted(entry.name for entry in (app.folder / "backups/larder" / backup["id"]).iterdir())
 
 
-def settle():
+def wait_until_old():
     """Wait until a later write has a later time."""
     time.sleep(MIN_AGE_NS / 1e9)
 
@@ -123,7 +125,7 @@ def is_known(answer):
 @pytest.fixture
 def base(small, writer, answer):  # noqa: F811
     """Provide a backup of a database whose files are known."""
-    settle()
+    wait_until_old()
     backup = create(answer)
     assert is_known(answer)
     return backup
@@ -147,7 +149,7 @@ def test_each_commit_is_copied(small, base, writer, mode, answer):  # noqa: F811
         assert not is_known(answer)
         backup = create(answer)
         assert not find_stored(backup)
-        settle()
+        wait_until_old()
         assert_unchanged(small, answer, create(answer), backup)
         assert is_known(answer)
         known = backup
@@ -164,7 +166,7 @@ def test_checkpoint_without_change_is_no_change(small, base, writer, answer):  #
     assert_unchanged(small, answer, create(answer), base)
     # the log begins again, with the same size
     writer.run("update much set text = 'one' where id = 1")
-    settle()
+    wait_until_old()
     first = create(answer)
     size = wal_size(small)
     writer.run("pragma wal_checkpoint(passive)")
@@ -184,7 +186,7 @@ def test_restored_time_of_changed_file_is_no_identity(small, base, writer, mode,
     writer.run("update much set text = 'other' where id = 1")
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert changed.stat().st_mtime_ns == before.st_mtime_ns
-    settle()
+    wait_until_old()
     assert not is_known(answer)
     assert not find_stored(create(answer))
 
@@ -198,7 +200,7 @@ def test_replaced_file_is_no_identity(small, base, answer):  # noqa: F811
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(small.path)
     assert small.path.stat().st_size == before.st_size
-    settle()
+    wait_until_old()
     assert not is_known(answer)
     assert not find_stored(create(answer))
 
@@ -213,7 +215,7 @@ def test_file_has_no_identity_within_a_tick_of_a_write(tmp_path):
         for number in range(100):
             db.execute("update t set a = ?", (number,))
             assert read_identity(path) == ""
-        settle()
+        wait_until_old()
         assert read_identity(path) == read_identity(path) != ""
 
 
@@ -223,3 +225,27 @@ def test_database_with_a_journal_has_no_identity(small, base, writer, mode, answ
     assert not is_known(answer)
     journal.unlink()
     assert is_known(answer)
+
+
+def test_backups_between_random_actions_of_the_app_have_its_content(small, writer, mode, answer):  # noqa: F811
+    """Whatever another process did since the last backup, the next one has the content of its time."""
+    rng, contents, copy = create_rng(f"unchanged {mode}"), {}, small.folder / "copy.db"
+    actions = {
+        "nothing": lambda: None,
+        "wait": wait_until_old,
+        "commit": lambda: writer.run(
+            f"update much set text = '{rng.random()}' where id = {rng.randrange(3)}"
+        ),
+        "roll back": lambda: [writer.run(sql) for sql in ("begin", "delete from much", "rollback")],
+        "checkpoint": lambda: writer.run(
+            f"pragma wal_checkpoint({rng.choice(['passive', 'restart', 'truncate'])})"
+        ),
+        "touch": lambda: os.utime(small.path, ns=(1, rng.choice([1, small.path.stat().st_mtime_ns]))),
+    }
+    for _ in range(choose_count(10, 300)):
+        for name in rng.choices(list(actions), k=2):
+            actions[name]()
+        contents[create(answer)["id"]] = small.content()
+    for name, content in contents.items():
+        answer("restore", "apply", name, "--to", f"sqlite:{copy}", "--replace", "--yes")
+        assert File(copy).content() == content

@@ -17,7 +17,13 @@ from tests.services.backup.test_increments_hostile import (
     find_folder,
     list_codes,
 )
-from tests.services.backup.test_unchanged import find_member, find_stored, is_known, list_files, settle
+from tests.services.backup.test_unchanged import (
+    find_member,
+    find_stored,
+    is_known,
+    list_files,
+    wait_until_old,
+)
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def test_reference_names_the_backup_in_every_report(pair, answer):
 
 def test_full_and_safety_backups_never_refer(app, answer):
     create(answer)
-    settle()
+    wait_until_old()
     create(answer)
     assert is_known(answer)
     assert not find_stored(create(answer, "--full"))
@@ -116,7 +122,7 @@ def test_damaged_file_damages_references_and_gets_no_more(pair, answer, damage):
 
 
 def test_known_database_gets_a_copy_if_damage_was_recorded(app, answer):
-    settle()
+    wait_until_old()
     base = create(answer)
     assert is_known(answer)
     path = find_file(app, base)
