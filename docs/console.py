@@ -45,11 +45,12 @@ DEPLOYMENTS = {"vw-data": "vaultwarden", "mysite": "django", "blog": "wordpress"
 VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
+    re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"): "YYYY-MM-DD HH:MM:SS UTC",
     re.compile(r"\d+ (?:s|min) ago"): "just now",
     re.compile(r" in \d+(?:\.\d)? m?s(?=:|$)", re.MULTILINE): " in N ms",
     re.compile(r"\b\d+\.\d+ s\b"): "N.N s",
     re.compile(
-        r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ (?:[KMG]i)?B", re.MULTILINE
+        r"^((?:Archived|Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ (?:[KMG]i)?B", re.MULTILINE
     ): r"\1N.N MiB",
     # a compressed backup has random tokens, so that its size differs
     re.compile(r"(^  bytes +|just now +)\d+\.\d KiB", re.MULTILINE): r"\1NN.N KiB",

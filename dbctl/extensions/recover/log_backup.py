@@ -49,9 +49,12 @@ class LogArchived(ChangeResult, frozen=True, kw_only=True):
     def effect(self) -> Effect | None:
         if self.id is None or self.until is None:
             return None
-        until = f"up to {self.until:%Y-%m-%d %H:%M:%S} UTC"
         return Effect(
-            "archived", f"the log of {self.database}", place=f"{until} to {self.id}", bytes=self.bytes
+            "archived",
+            f"the log of {self.database}",
+            place=f"to {self.id}",
+            details=[f"up to {self.until:%Y-%m-%d %H:%M:%S} UTC"],
+            bytes=self.bytes,
         )
 
 
