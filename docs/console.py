@@ -91,7 +91,7 @@ class Terminal:
         if SOCKET in page or "wordpress" in apps.values():
             from tests import servers
 
-            mysql = servers.private_mysql()
+            mysql = servers.private_mysql("--log-bin=mysql-bin")
             (folder / SOCKET).symlink_to(mysql.options.partition("=")[2])
         if f"s3://{BUCKET}" in page:
             from tests import storage

@@ -32,7 +32,7 @@ from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 from dbctl.services.backup.verification_record import Verification
 
-_HINT = "Its engine has no log from which a moment can be recovered."
+_HINT = "It archives the log of PostgreSQL. The program mariadb-binlog copies that of MariaDB (--raw)."
 
 
 class LogArchived(ChangeResult, frozen=True, kw_only=True):

@@ -188,13 +188,19 @@ def change_logs(source, name="logs"):
     return folder
 
 
+def read_last_time(log):
+    """Return the time of the last event of a log."""
+    return datetime.fromtimestamp(max(event.time for event in EventReader(log)), UTC)
+
+
 def test_missing_log_is_named(shop, answer):
     logs = change_logs(shop)
     at = list_moments(shop)[-1]
     (logs / "mysql-bin.000002").unlink()
     error = refuse(answer, at)
-    assert error["code"] == "recovery-missing"
+    assert error["code"] == "recovery-time"
     assert "mysql-bin.000002" in error["message"]
+    assert f"{read_last_time(logs / 'mysql-bin.000001'):%H:%M:%S}" in error["hint"]
     (logs / "mysql-bin.000001").unlink()
     error = refuse(answer, at)
     assert error["code"] == "recovery-missing"
@@ -217,7 +223,7 @@ def test_missing_transactions_between_logs_are_found(shop, answer):
     starts = [event.position for event in EventReader(path) if event.kind == events.GTID]
     path.write_bytes(path.read_bytes()[: starts[-1]])
     error = refuse(answer, list_moments(shop)[-1])
-    assert error["code"] == "recovery-missing"
+    assert error["code"] == "recovery-time"
     assert "mysql-bin.000003" in error["message"]
 
 

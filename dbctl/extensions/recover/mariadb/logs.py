@@ -155,8 +155,8 @@ class LogFolder:
 
         Raises:
             PositionLaterError: transactions before the position are not before ``at``.
-            RecoveryTimeError: the logs end before ``at``.
-            RecoveryMissingError: a log or a part of one is missing.
+            RecoveryTimeError: the logs end before ``at``, or one before it is missing.
+            RecoveryMissingError: the log of the position ends before it.
             RecoveryDamagedError: a log is damaged.
             RecoveryRefusedError: a log is encrypted, or of another server.
         """
@@ -169,23 +169,14 @@ class LogFolder:
                 and index + 1 < len(self._paths)
                 and self._paths[index + 1].name != scan.next_log
             ):
-                raise self._missing_error(scan.next_log)
+                raise scan.create_gap_error(f"the binary log {scan.next_log} is not in {self._folder}")
         if scan.latest >= scan.at:
             return scan.get_range()
         if self._missing:
-            raise self._missing_error(self._missing)
-        raise RecoveryTimeError(
-            target=self._target,
-            at=format_time(scan.at),
-            reason=f"the logs in {self._folder} end {scan.describe_end()}",
-            hint=f"The last possible time is {format_time(scan.latest)}. For a later one, run FLUSH BINARY LOGS on the server, and copy its logs again.",
-        )
-
-    def _missing_error(self, name: str) -> RecoveryMissingError:
-        return RecoveryMissingError(
-            target=self._target,
-            reason=f"the binary log {name} is not in {self._folder}, and later ones are",
-            hint=f"Copy it there with: {COPY} {name}",
+            raise scan.create_gap_error(f"the binary log {self._missing} is not in {self._folder}")
+        raise scan.create_time_error(
+            f"the logs in {self._folder} end {scan.describe_end()}",
+            "For a later one, run FLUSH BINARY LOGS on the server, and copy its logs again.",
         )
 
 
@@ -215,6 +206,19 @@ class _Scan:
             transactions=self._transactions,
             last_time=self._last_time,
         )
+
+    def create_time_error(self, reason: str, hint: str) -> RecoveryTimeError:
+        """Return the error about a time after what was read."""
+        return RecoveryTimeError(
+            target=self._target,
+            at=format_time(self.at),
+            reason=reason,
+            hint=f"The last possible time is {format_time(self.latest)}. {hint}",
+        )
+
+    def create_gap_error(self, reason: str) -> RecoveryTimeError:
+        """Return the error about a gap in the logs before the time."""
+        return self.create_time_error(reason, f"For a later one, copy what is missing with: {COPY} FILE")
 
     def describe_end(self) -> str:
         torn = f", in an incomplete event at {self._torn}" if self._torn else ""
@@ -286,10 +290,8 @@ class _Scan:
             case events.GTID_LIST if is_first:
                 self._gtids = events.read_gtid_list(event)
             case events.GTID_LIST if events.read_gtid_list(event) != self._gtids:
-                raise RecoveryMissingError(
-                    target=self._target,
-                    reason=f"transactions are missing between {self._complete[-1].path} and {path.name}",
-                    hint=f"Copy both again with: {COPY} {self._complete[-1].path.name} {path.name}",
+                raise self.create_gap_error(
+                    f"transactions are missing between {self._complete[-1].path} and {path.name}"
                 )
 
     def _begin(self, path: Path) -> None:
