@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -12,9 +12,15 @@ import pytest
 @pytest.fixture
 def disk(tmp_path):
     """A mounted file system of 512 KiB."""
-    folder = tmp_path / "disk"
+    with mount_disk(tmp_path / "disk", "512k") as folder:
+        yield folder
+
+
+@contextmanager
+def mount_disk(folder, size):
+    """Mount a file system of a size in a new folder; without the permission, skip the test."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting is not permitted")
     yield folder

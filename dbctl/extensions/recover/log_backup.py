@@ -171,6 +171,9 @@ class LogSource(MemberSource):
     def size(self) -> int:
         return sum(path.stat().st_size for path in self._fetched.files)
 
+    def stored_size(self) -> int:
+        return self.size() if self._compress == "none" else self.size() // COMPRESSION_RATIO
+
     def write_members(self, folder: BackupWriter) -> list[Member]:
         file = f"log_{self.database}_{folder.name}.tar{SUFFIXES[self._compress]}"
         member = folder.compress_blocks(_archive(self._fetched.files), file, self._compress)

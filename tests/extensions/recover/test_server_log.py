@@ -14,13 +14,14 @@ import pytest
 
 from dbctl.errors.backup import BackupFailedError
 from dbctl.extensions.recover.postgresql.base import check_archive
-from tests import servers
+from tests import servers, storage
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
 from tests.extensions.reach.processes import wait_until
 from tests.extensions.recover.primary import Primary, find_leftovers, read_sales, write_time
 from tests.services.backup.test_increments_commands import create_identity
+from tests.small_disk import fill, mount_disk
 
 MICROSECOND = timedelta(microseconds=1)
 TO_OUTPUT = "-D", "-", "-F", "tar", "-X", "none", "--manifest-checksums=SHA256"
@@ -39,6 +40,12 @@ def primary():
         primary = Primary(server)
         yield primary
         primary.end()
+
+
+@pytest.fixture(scope="module")
+def fork_server():
+    """Start the server of killed commands before the temporary folder of a test exists."""
+    return forge.fork_server()
 
 
 @pytest.fixture
@@ -138,7 +145,7 @@ def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
 
 
 @pytest.mark.slow
-def test_killed_calls_lose_no_log(shop, answer, request):
+def test_killed_calls_lose_no_log(fork_server, shop, answer, request):
     answer("backup", "log")
     answer("backup", "create", "--physical")
     timer = KillTimer(create_rng(request.node.name), 1.0)
@@ -321,3 +328,56 @@ def test_copy_with_a_wrong_checksum_is_no_backup(shop, tmp_path):
     ):
         with pytest.raises(BackupFailedError):
             check_archive(io.BytesIO(changed), "shop/main")
+
+
+@pytest.mark.slow
+def test_killed_copy_leaves_no_backup(fork_server, shop, answer, request):
+    answer("backup", "log")
+    timer = KillTimer(create_rng(request.node.name), 1.0)
+    for _ in range(choose_count(3, 30)):
+        job = forge.start(Path.cwd(), "backup", "create", "--physical", "-o", "json")
+        timer.send_signal(job)
+        status, _ = forge.wait_for_result(job)
+        wait_until(lambda: not shop.execute("select 1 from pg_stat_replication"))
+        codes = {finding["code"] for finding in answer("backup", "verify", status=None)["data"]["findings"]}
+        assert codes <= {"backup-incomplete"}
+        assert status or list_backups(answer, "physical")
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    answer("backup", "log")
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+
+
+@pytest.mark.slow
+def test_copy_and_log_in_object_storage_are_recovered(shop, answer, tmp_path, monkeypatch, temp_folder):
+    bucket = storage.use_new_bucket(monkeypatch, temp_folder)
+    file = tmp_path / "dbctl.toml"
+    file.write_text(file.read_text().replace('"backups"', f'"s3://{bucket.name}"'))
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(2)
+    answer("backup", "log")
+    backup = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]
+    assert backup["members"][0]["rows"] == {"sales": 1}
+    assert answer("backup", "verify", "--deep")["data"]["findings"] == []
+    assert len(answer("backup", "copy", "--to", str(tmp_path / "copies"))["data"]["copied"]) == 4
+
+
+def test_full_disk_leaves_the_fetched_log_for_the_next_call(shop, answer, fail, tmp_path):
+    with mount_disk(tmp_path / "disk", "64m") as disk:
+        file = tmp_path / "dbctl.toml"
+        file.write_text(file.read_text().replace('"backups"', f'"{disk}"'))
+        answer("backup", "log")
+        shop.sell(2)
+        ((name,),) = shop.execute("select pg_walfile_name(pg_switch_wal())")
+        fill(disk)
+        for _ in range(2):
+            assert fail("backup", "log", status=1)["code"] in ("disk-full", "insufficient-space")
+            assert list((tmp_path / "state").rglob(name))
+        (disk / "filler").unlink()
+        log = answer("backup", "log")["data"]
+        (folder,) = disk.glob(f"*/{log['id']}")
+        with tarfile.open(next(folder.glob("log_main_*"))) as tar:
+            assert name in tar.getnames()
+        assert not list((tmp_path / "state").rglob(name))
