@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -224,6 +224,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
 _Schema: TypeAlias = Literal["dbctl.backup/1", "dbctl.backup/2"]
 
 
+class _Header(msgspec.Struct, frozen=True):
+    schema: str
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: _Schema
     sha256: str  #: of the exact text of ``backup``
@@ -253,6 +257,7 @@ def parse(text: bytes) -> Manifest:
         ManifestInvalidError: it is not a manifest, or was modified.
     """
     try:
+        _check_format(text)
         envelope = msgspec.json.decode(text, type=_Envelope)
         content = bytes(envelope.backup)
         if hashlib.sha256(content).hexdigest() != envelope.sha256:
@@ -279,6 +284,12 @@ def parse(text: bytes) -> Manifest:
         if not is_plausible_time(timestamp):
             raise ManifestInvalidError(f"{timestamp} is not a valid time of a backup")
     return manifest if manifest.origin is None else mark_foreign(manifest)
+
+
+def _check_format(text: bytes) -> None:
+    schema = msgspec.json.decode(text, type=_Header).schema
+    if schema not in get_args(_Schema):
+        raise ManifestInvalidError(f"a newer version of dbctl may have written its format {schema[:40]!r}")
 
 
 def mark_foreign(manifest: Manifest) -> Manifest:

@@ -296,6 +296,10 @@ def test_unknown_version_of_manifest_prevents_prune_and_delete(chain, answer):
         result = answer("backup", *words, "--yes", status=4)
         assert result["error"]["code"] == "repository-unreadable", result
         assert find_file(app, base).exists()
+    findings = answer("backup", "verify", status=4)["data"]["findings"]
+    assert [finding["code"] for finding in findings] == ["manifest-unreadable"]
+    assert "newer version" in findings[0]["message"]
+    assert_refused(app, answer, backup)
 
 
 # Bases that are lost ----------------------------------------------------------------------------------------------
