@@ -664,7 +664,7 @@ complete -c dbctl -n '__dbctl_at \'backup adopt\'' -l dry-run -s n -d 'Show the 
 complete -c dbctl -n '__dbctl_at \'backup adopt\'' -F
 complete -c dbctl -n '__dbctl_at \'backup log\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup log\'' -l dry-run -s n -d 'Show the plan without changing anything'
-complete -c dbctl -n '__dbctl_at \'backup recover\'' -l at -x -d 'The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, or an age: 3h'
+complete -c dbctl -n '__dbctl_at \'backup recover\'' -l at -x -d 'The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, an age: 3h, or random: one of the stored log'
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l identity -r -F -d 'Decrypt backups with this age identity file or ssh key; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup recover\'' -l passphrase-file -r -F -d 'Read the passphrase of backups or identities from the first line of a file; default: prompt'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from dbctl import signals
 from dbctl.config import environment
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
+from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.recover.contract import RecoveredDatabase, Recovery, RecoveryPlan, RecoveryRequest
 from dbctl.extensions.recover.errors import RecoveryNotConfiguredError, RecoveryTimeError
@@ -25,6 +26,7 @@ from dbctl.services.app.session import Session
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
 from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.log_range import RANDOM, find_range
 from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
@@ -42,7 +44,7 @@ class RecoverBackup(BackupOperation):
 
         Raises:
             RecoveryNotConfiguredError: it has no archive.
-            UsageError: several databases have one, and none is selected.
+            UsageError: several databases have one, and none is selected; or ``RANDOM``, and no log is stored.
             NotSupportedError: its engine cannot be recovered.
             RecoveryTimeError: the moment is in the future.
         """
@@ -64,6 +66,7 @@ class RecoverBackup(BackupOperation):
                 hint="It is supported for PostgreSQL and MariaDB.",
             )
         self._recovery = part
+        at = self._choose_time(repository) if at == RANDOM else at
         at = at.replace(microsecond=0) if part.has_whole_seconds else at
         if at > now():
             raise RecoveryTimeError(
@@ -86,6 +89,15 @@ class RecoverBackup(BackupOperation):
             source=sources.get(self._database, Archive()),
             at=at,
             staging=environment.staging_folder(app.configured) or environment.default_staging_folder(),
+        )
+
+    def _choose_time(self, repository: Repository) -> datetime:
+        """Return a random moment that the stored log has."""
+        with suppress(RepositoryMissingError):
+            if moments := find_range(repository.read_content().valid, self._database):
+                return moments.choose()
+        raise UsageError(
+            detail="--at random: the repository has no copy of the server and no log; pass a time"
         )
 
     @cached_property

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 
 from dbctl.model import Struct
 from dbctl.services.backup.manifest import Manifest
 
+#: As a requested time: any moment of the stored log.
+RANDOM = datetime.max.replace(tzinfo=UTC)
 #: The fact of a part of a log before which the server had lost some of it.
 LOST = "lost"
 
@@ -18,6 +21,11 @@ class LogRange(Struct, frozen=True, kw_only=True):
     since: datetime  #: the end of the earliest copy
     until: datetime  #: the end of the log that follows it
     unusable: Sequence[str] = ()  #: later parts of the log, which follow a gap and no copy
+
+    def choose(self) -> datetime:
+        """Return a random moment of the range, in whole milliseconds."""
+        span = (self.until - self.since) // timedelta(milliseconds=1)
+        return self.until - timedelta(milliseconds=SystemRandom().randrange(span + 1))
 
     def describe_gap(self) -> str:
         """Return the consequence of a gap; empty: there is none."""

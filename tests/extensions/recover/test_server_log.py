@@ -122,6 +122,24 @@ def test_log_without_new_transactions_is_not_stored_again(shop, answer):
     assert len(list_backups(answer, "log")) == 2
 
 
+def test_random_moments_are_recovered_and_drilled(shop, answer, fail):
+    assert fail("backup", "recover", "--at", "random", status=2)["code"] == "usage"
+    answer("backup", "log")
+    copy = answer("backup", "create", "--physical")["data"]
+    shop.sell(5, pause=0.05)
+    answer("backup", "log")
+    recoverable = read_status(answer)["recoverable"]
+    assert recoverable["since"] == copy["members"][0]["taken_at"]
+    for _ in range(2):
+        backup = answer("backup", "recover", "--at", "random")["data"]
+        (member,) = backup["members"]
+        at = datetime.fromisoformat(member["taken_at"])
+        assert recoverable["since"] <= member["taken_at"] <= recoverable["until"]
+        assert read_sales(Path(backup["path"], member["file"])) == shop.list_sales(at)
+        answer("backup", "drill", backup["id"])
+        assert list(answer("backup", "show", backup["id"])["data"]["drills"]) == ["main"]
+
+
 def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     start_time = datetime.now().astimezone()
     error = fail("backup", "recover", "--at", write_time(start_time), status=2)
