@@ -221,6 +221,8 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("Recovery", "databases"): {"main": {"base": "/srv/pg/bases", "log": "/srv/pg/log"}},
     ("Source", "base"): "/srv/pg/bases",
     ("Source", "log"): "/srv/pg/log",
+    ("Source", "pgbackrest"): "shop",
+    ("Source", "pgbackrest_config"): "/etc/pgbackrest/pgbackrest.conf",
     ("Schedule", "search"): "30 1 * * *",
     ("Schedule", "backup"): "0 */6 * * *",
     ("Schedule", "every"): "15m",

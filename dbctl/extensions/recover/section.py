@@ -19,6 +19,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: of PostgreSQL: the folder of a copy of the server, or of several of them; the copies of MariaDB are the backups of dbctl
     base: str = ""
     log: str = ""  #: the folder with the log of the server since the copy
+    pgbackrest: str = (
+        ""  #: of PostgreSQL: the stanza of a repository of pgBackRest, instead of ``base`` and ``log``
+    )
+    pgbackrest_config: str = ""  #: the configuration file of pgBackRest; default: its own
 
 
 class Recovery(ConfigSection, frozen=True, kw_only=True):
@@ -26,10 +30,18 @@ class Recovery(ConfigSection, frozen=True, kw_only=True):
 
     databases: Mapping[str, Source] = msgspec.field(default_factory=dict)  #: by their names
 
+    @property
+    def names_program(self) -> bool:
+        return any(source.pgbackrest for source in self.databases.values())
+
     def resolve(self, resolver: Resolver) -> "Recovery":
         for name, source in self.databases.items():
-            if not source.log:
-                resolver.report("log is required", NAME, "databases", name)
+            if bool(source.log) == bool(source.pgbackrest):
+                resolver.report("either log or pgbackrest is required", NAME, "databases", name)
+            if source.pgbackrest and source.base:
+                resolver.report(
+                    "the base is in the repository of pgBackRest", NAME, "databases", name, "base"
+                )
         return structs.replace(
             self, databases={name: _resolve(source, resolver) for name, source in self.databases.items()}
         )
@@ -40,6 +52,7 @@ def _resolve(source: Source, resolver: Resolver) -> Source:
         source,
         base=resolver.resolve_file(source.base) if source.base else "",
         log=resolver.resolve_file(source.log),
+        pgbackrest_config=resolver.resolve_file(source.pgbackrest_config),
     )
 
 

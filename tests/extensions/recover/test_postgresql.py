@@ -89,3 +89,28 @@ def test_ten_random_moments_of_a_busy_server(tmp_path, monkeypatch, answer):
             at = first + (last - first) * moments.random()
             assert recover(answer, at)[0] == primary.list_sales(at)
         assert find_leftovers() == []
+
+
+@pytest.mark.slow
+def test_latest_timeline_is_followed(tmp_path, monkeypatch, answer):
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
+        primary.sell(3)
+        primary.archive()
+        primary.sell(3)
+        primary.begin_timeline()
+        primary.sell(3)
+        primary.kill()
+        assert (primary.log / "00000002.history").exists()
+        primary.configure(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        for sale in primary.sales[1::3]:
+            ids, member, backup = recover(answer, sale.inserted)
+            assert ids == primary.list_sales(sale.inserted)
+            assert member["facts"]["recovered_timeline"] == "2"
+            assert "timelines 1, 2" in backup["remarks"][0]
+        (primary.log / "00000002.history").unlink()  # then only the first timeline is known
+        ids, _, _ = recover(answer, primary.sales[4].inserted)
+        assert ids == primary.list_sales(primary.sales[4].inserted)

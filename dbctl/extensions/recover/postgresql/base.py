@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ from dbctl.files.codecs import CHUNK, StreamDecompressor
 from dbctl.model import JSON_ERRORS, Struct
 
 LABEL, VERSION, MANIFEST, LOG_FOLDER = "backup_label", "PG_VERSION", "backup_manifest", "pg_wal"
-_START = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
+_START = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file (\w+)\)", re.MULTILINE)
 _TIMELINE = re.compile(r"^START TIMELINE: (\d+)", re.MULTILINE)
 _INCREMENTAL = re.compile(r"^INCREMENTAL FROM", re.MULTILINE)
 #: The archives of ``pg_basebackup --format=tar``; those of tablespaces have a number.
@@ -55,6 +56,7 @@ class Base(Struct, frozen=True, kw_only=True):
     folder: Path  #: or the only archive
     archive: Path | None  #: its main archive; None: the files are in the folder
     start: int  #: the position in the log at which the replay begins
+    first: str  #: the segment with that position
     end: int | None  #: the position up to which it must be replayed; None: only the log has it
     timeline: int
     started: datetime  #: a time after its start: without the log, it has no later transaction
@@ -137,6 +139,7 @@ def _read_base(folder: Path, target: str) -> Base | None:
         folder=folder,
         archive=archive,
         start=parse_position(start[1]),
+        first=start[2],
         end=parse_position(manifest.ranges[-1].end) if manifest.ranges else None,
         timeline=int(timeline[1]) if timeline else 1,
         # Whole seconds, rounded down; the files may have transactions of the rest of that second.
@@ -267,17 +270,35 @@ def copy_base(base: Base, folder: PrivateFolder, target: str) -> None:
         RecoveryRefusedError: it contains a link: a tablespace, which may be that of the live server.
         DiskFullError: there is not enough free space.
     """
-    _write_files(_read_files(base, target), folder, folder.data)
+    if base.folder.parent == folder.data.parent:  # it was restored for this server alone
+        _move_files(base, folder, target)
+    else:
+        _write_files(_read_files(base, target), folder, folder.data)
     for name in _EMPTIED:
         (folder.data / name).mkdir(mode=0o700)
         folder.give(folder.data / name)
+
+
+def _move_files(base: Base, folder: PrivateFolder, target: str) -> None:
+    for name in _OMITTED:
+        path = base.folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    folder.data.rmdir()
+    base.folder.rename(folder.data)
+    for path in [folder.data, *_list_files(folder.data)]:
+        if path.is_symlink():
+            raise _link_error(base.folder, path.name, target)
+        folder.give(path)
 
 
 def copy_log(base: Base, folder: PrivateFolder, target: str) -> Path:
     """Return a folder with the log of the time in which a copy was made."""
     if not (archive := base.log_archive):
         return base.folder / LOG_FOLDER
-    destination = folder.data.parent / LOG_FOLDER
+    destination = folder.data.parent / f"{LOG_FOLDER}-{base.start:X}"
     if not destination.exists():
         destination.mkdir(mode=0o700)
         with _open_archive(archive, target) as tar:

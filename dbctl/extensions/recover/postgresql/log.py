@@ -85,14 +85,14 @@ class Timeline(NamedTuple):
 class Log:
     """The segments in one or more folders; of equal names the first folder counts, and a complete one before a partial one."""
 
-    def __init__(self, folders: Sequence[Path], target: str) -> None:
-        """List the files.
+    def __init__(self, folders: Sequence[Path], target: str, place: str) -> None:
+        """List the files; ``place`` is where they are from, for messages.
 
         Raises:
             FileMissingError, FileFailedError: a folder does not exist, or cannot be read.
             RecoveryMissingError: they contain no segment.
         """
-        self._target, self.folder = target, folders[0]
+        self._target, self.place = target, place
         self._paths, self._histories = dict[str, Path](), dict[int, Path]()
         for folder in folders:
             for path in sorted(list_files(folder)):
@@ -103,7 +103,7 @@ class Log:
         if not self._paths:
             raise RecoveryMissingError(
                 target=target,
-                reason=f"{self.folder} has no segment of a PostgreSQL log",
+                reason=f"{self.place} has no segment of a PostgreSQL log",
                 hint="Check log under [apps.NAME.recovery.databases.NAME]: it is the folder that archive_command or pg_receivewal writes.",
             )
         self.header = self._read_first_header()
@@ -117,7 +117,7 @@ class Log:
                 return header
         raise RecoveryMissingError(
             target=self._target,
-            reason=f"no segment in {self.folder} has any content",
+            reason=f"no segment in {self.place} has any content",
             hint="Check log under [apps.NAME.recovery.databases.NAME].",
         )
 
@@ -188,8 +188,7 @@ class Log:
         segments, missing, last = list[Segment](), "", self._find_last(timelines)
         for number in range(first, last + 1):
             if (segment := self._find(timelines, number)) is None:
-                timeline = next(line for line in reversed(timelines) if self._contains(line, number))
-                missing = self._name(timeline.number, number)
+                missing = self.list_names(timelines, number)[0]
                 break
             segments.append(segment)
         return [*segments[:-1], *(structs.replace(end, is_partial=True) for end in segments[-1:])], missing
@@ -211,14 +210,17 @@ class Log:
         end = number if timeline.end is None else self.segment_number(timeline.end)
         return self.segment_number(timeline.begin) <= number <= end
 
+    def list_names(self, timelines: Sequence[Timeline], number: int) -> Sequence[str]:
+        """Return the names that a segment may have: each timeline begins with a copy of the end of the one before."""
+        known = (line for line in reversed(timelines) if self._contains(line, number))
+        return [self._name(line.number, number) for line in known]
+
     def _find(self, timelines: Sequence[Timeline], number: int) -> Segment | None:
-        """Return a segment, from the latest timeline that has it: each begins with a copy of the end of the one before."""
-        for timeline in reversed(timelines):
-            path = self._paths.get(self._name(timeline.number, number))
-            if path and self._contains(timeline, number):
-                return Segment(
-                    path=path, number=number, timeline=timeline.number, is_partial=_is_partial(path)
-                )
+        """Return a segment, from the latest timeline that has it."""
+        for name in self.list_names(timelines, number):
+            if path := self._paths.get(name):
+                timeline = int(name[:8], 16)
+                return Segment(path=path, number=number, timeline=timeline, is_partial=_is_partial(path))
         return None
 
     def stage(self, segment: Segment, folder: Path) -> Path:

@@ -24,8 +24,10 @@ from dbctl.extensions.recover.errors import (
 )
 from dbctl.extensions.recover.postgresql.base import Base, copy_base, copy_log, find_bases, read_system
 from dbctl.extensions.recover.postgresql.log import Log, Segment, Timeline, format_position, parse_position
+from dbctl.extensions.recover.postgresql.pgbackrest import PgBackRest, RepositoryCopy
 from dbctl.extensions.recover.postgresql.scan import Record, scan_segments
 from dbctl.extensions.recover.private_server import PrivateFolder, PrivateServer, create_folder, run_server
+from dbctl.extensions.recover.section import Source
 from dbctl.files import mounts
 from dbctl.files.atomic import create_file
 from dbctl.model import Struct, format_count
@@ -90,13 +92,21 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 def plan_recovery(request: RecoveryRequest) -> RecoveryPlan:
     """Return what ``recover`` would do; raises as ``Recovery.plan``."""
+    if request.source.pgbackrest:
+        copy = _find_copy(PgBackRest(request.source, request.target), request)
+        place = _name_place(request.source)
+        steps = [
+            f"restore the backup {copy.label} ({copy.bytes:,} bytes) of {place} into a private folder",
+            f"replay the transactions before {_show(request.at)} from {place}",
+        ]
+        return RecoveryPlan(steps=steps, bytes=copy.bytes)
     with create_folder(request.staging, 0) as folder:
         choice = _choose(request, folder)
     size = sum(segment.path.stat().st_size for segment in choice.segments)
     count = format_count(len(choice.segments), "segment")
     steps = [
         f"copy the base {choice.base.folder} of PostgreSQL {choice.base.version} ({choice.base.bytes:,} bytes) into a private folder",
-        f"replay the transactions before {_show(request.at)} from at most {count} ({size:,} bytes) of {choice.log.folder}",
+        f"replay the transactions before {_show(request.at)} from at most {count} ({size:,} bytes) of {choice.log.place}",
         f"reachable: each moment after {_show(choice.earliest)}, up to {_show(choice.last + STEP)}",
         *_describe_timelines(choice),
     ]
@@ -107,6 +117,8 @@ def plan_recovery(request: RecoveryRequest) -> RecoveryPlan:
 def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
     """Run a private server with the state of the moment; raises as ``Recovery.recover``."""
     with create_folder(request.staging, 0) as folder:
+        if request.source.pgbackrest:
+            request = _fetch_archive(request, folder)
         choice = _choose(request, folder)
         mounts.require_space(folder.data, choice.base.bytes + choice.log.header.size)
         copy_base(choice.base, folder, request.target)
@@ -122,8 +134,94 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
             yield _open_recovered(request, choice, folder, last)
 
 
+def _name_place(source: Source) -> str:
+    """Return where a log is, for messages."""
+    return f"the stanza {source.pgbackrest} of pgBackRest" if source.pgbackrest else source.log
+
+
+def _find_copy(repository: PgBackRest, request: RecoveryRequest) -> RepositoryCopy:
+    """Return the latest backup of a repository that ended before the moment."""
+    copies = repository.list_copies()
+    if copy := next((copy for copy in copies if copy.ended < request.at), None):
+        return copy
+    raise RecoveryTimeError(
+        target=request.target,
+        at=_show(request.at),
+        reason=f"every backup of {_name_place(request.source)} ends later",
+        hint=f"Choose a later time: --at {_write(copies[-1].ended + STEP)}",
+    )
+
+
+def _fetch_archive(request: RecoveryRequest, folder: PrivateFolder) -> RecoveryRequest:
+    """Restore a copy of a repository, and fetch its log up to the moment; return the request for their folders.
+
+    Raises:
+        RecoveryTimeError: every copy ended later.
+        RecoveryMissingError: the log of the copy is missing.
+        ClientMissingError, ClientFailedError: the program is not installed, or fails.
+    """
+    repository = PgBackRest(request.source, request.target)
+    copy = _find_copy(repository, request)
+    home = folder.data.parent
+    mounts.require_space(home, copy.bytes)
+    place, destination = home / copy.label, home / "fetched"
+    for path in (place, destination):
+        path.mkdir(mode=0o700)
+    repository.restore(copy, place)
+    (base,) = find_bases(place, request.target)
+    number = base.timeline + 1
+    while repository.fetch(f"{number:08X}.history", destination):
+        number += 1
+    folder.give(destination)
+    if not repository.fetch(base.first, destination):
+        raise RecoveryMissingError(
+            target=request.target,
+            reason=f"the segment {base.first} is missing in {_name_place(request.source)}",
+            hint="Choose a moment after a later backup.",
+        )
+    log = Log([destination], request.target, _name_place(request.source))
+    _fetch_segments(repository, base, log, destination, request, folder)
+    source = structs.replace(request.source, base=str(place), log=str(destination))
+    return structs.replace(request, source=source)
+
+
+def _fetch_segments(
+    repository: PgBackRest,
+    base: Base,
+    log: Log,
+    destination: Path,
+    request: RecoveryRequest,
+    folder: PrivateFolder,
+) -> None:
+    """Fetch the log from the start of a copy up to the moment, or to its end."""
+    waldump = _find_programs(base, request.target) / "pg_waldump"
+    timelines, number = log.find_timelines(base.timeline, base.start), log.segment_number(base.start)
+    previous: Path | None = None
+    while name := next(
+        (
+            name
+            for name in log.list_names(timelines, number)
+            if (destination / name).exists() or repository.fetch(name, destination)
+        ),
+        "",
+    ):
+        path = destination / name
+        folder.give(path)
+        pair = [previous, path] if previous and previous.name[:8] == name[:8] else [path]
+        for record in scan_segments(waldump, pair, folder, request.target, is_last=True):
+            if record.time and record.time >= request.at:
+                return
+        previous, number = path, number + 1
+
+
 def _choose(request: RecoveryRequest, folder: PrivateFolder) -> Choice:
     """Return the latest copy that ended before the moment, and its log."""
+    if not request.source.base:
+        raise RecoveryMissingError(
+            target=request.target,
+            reason="no physical copy is configured",
+            hint="Set base under [apps.NAME.recovery.databases.NAME].",
+        )
     *others, oldest = find_bases(Path(request.source.base), request.target)
     for base in [*(base for base in others if base.started < request.at), oldest]:
         choice = _read_log(base, request, folder)
@@ -142,9 +240,9 @@ def _choose(request: RecoveryRequest, folder: PrivateFolder) -> Choice:
 
 
 def _too_late_error(choice: Choice, request: RecoveryRequest) -> RecoveryTimeError:
-    reason = f"the log in {choice.log.folder} ends with the transaction of {_show(choice.last)}"
+    reason = f"the log in {choice.log.place} ends with the transaction of {_show(choice.last)}"
     if choice.missing:
-        reason = f"the segment {choice.missing} is missing in {choice.log.folder}; the transaction before it is of {_show(choice.last)}"
+        reason = f"the segment {choice.missing} is missing in {choice.log.place}; the transaction before it is of {_show(choice.last)}"
     return RecoveryTimeError(
         target=request.target,
         at=_show(request.at),
@@ -156,7 +254,11 @@ def _too_late_error(choice: Choice, request: RecoveryRequest) -> RecoveryTimeErr
 def _read_log(base: Base, request: RecoveryRequest, folder: PrivateFolder) -> Choice:
     """Return a copy with the log that follows it, without its end."""
     own = copy_log(base, folder, request.target)
-    log = Log([Path(request.source.log), *([own] if own.is_dir() else [])], request.target)
+    log = Log(
+        [Path(request.source.log), *([own] if own.is_dir() else [])],
+        request.target,
+        _name_place(request.source),
+    )
     if not base.archive and (system := read_system(base.folder)) != log.header.system:
         raise _foreign_error(request, base, system, log)
     timelines = log.find_timelines(base.timeline, base.start)
@@ -178,7 +280,7 @@ def _read_log(base: Base, request: RecoveryRequest, folder: PrivateFolder) -> Ch
 def _foreign_error(request: RecoveryRequest, base: Base, system: int, log: Log) -> RecoveryRefusedError:
     return RecoveryRefusedError(
         target=request.target,
-        reason=f"the base {base.folder} is of the server {system}, the log in {log.folder} of {log.header.system}",
+        reason=f"the base {base.folder} is of the server {system}, the log in {log.place} of {log.header.system}",
         hint="Check base and log under [apps.NAME.recovery.databases.NAME].",
     )
 
@@ -245,9 +347,9 @@ def _find_end_of_base(choice: Choice, folder: PrivateFolder, request: RecoveryRe
                 times.append(record.time)
         if base.end is not None and base.end <= (segment.number + 1) * choice.log.header.size:
             return structs.replace(choice, consistent=base.end, earliest=max([choice.earliest, *times]))
-    reason = f"the log in {choice.log.folder} ends before the base {base.folder}"
+    reason = f"the log in {choice.log.place} ends before the base {base.folder}"
     if choice.missing:
-        reason = f"the segment {choice.missing} is missing in {choice.log.folder}, which the base {base.folder} requires"
+        reason = f"the segment {choice.missing} is missing in {choice.log.place}, which the base {base.folder} requires"
     raise RecoveryMissingError(
         target=request.target,
         reason=reason,

@@ -1,0 +1,147 @@
+"""The repository of pgBackRest: its own program restores a copy, and fetches the segments of the log up to the moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from dbctl import progress, signals
+from dbctl.errors.connection import ClientFailedError, ClientMissingError
+from dbctl.extensions.recover.errors import RecoveryMissingError
+from dbctl.extensions.recover.section import Source
+from dbctl.files import subprocesses
+from dbctl.model import JSON_ERRORS, Struct
+
+PROGRAM = "pgbackrest"
+#: The status with which it states that a file is not in the repository.
+_NOT_FOUND = 1
+
+
+class _Times(msgspec.Struct, frozen=True):
+    stop: int  #: seconds since the epoch
+
+
+class _Size(msgspec.Struct, frozen=True):
+    size: int
+
+
+class _Backup(msgspec.Struct, frozen=True):
+    label: str
+    timestamp: _Times
+    info: _Size
+    error: bool | None = None  #: whether it has damaged pages
+
+
+class _Stanza(msgspec.Struct, frozen=True):
+    name: str
+    backup: Sequence[_Backup] = ()
+
+
+class RepositoryCopy(Struct, frozen=True, kw_only=True):
+    """A backup of pgBackRest."""
+
+    label: str
+    ended: datetime  #: in whole seconds, rounded up
+    bytes: int
+
+
+class PgBackRest:
+    """One stanza of a repository."""
+
+    def __init__(self, source: Source, target: str) -> None:
+        self._target, self.stanza = target, source.pgbackrest
+        config = [f"--config={source.pgbackrest_config}"] if source.pgbackrest_config else []
+        self._options = [
+            f"--stanza={self.stanza}",
+            *config,
+            "--log-level-console=off",
+            "--log-level-stderr=error",
+        ]
+        self._options += ["--log-level-file=off"]
+
+    @property
+    def name(self) -> str:
+        """The repository in messages."""
+        return f"the stanza {self.stanza} of pgBackRest"
+
+    def list_copies(self) -> Sequence[RepositoryCopy]:
+        """Return the backups, the latest first.
+
+        Raises:
+            ClientMissingError, ClientFailedError: the program is not installed, or fails.
+            RecoveryMissingError: there is no backup.
+        """
+        output, _ = self._run("info", "--output=json")
+        try:
+            stanzas = msgspec.json.decode(output, type=list[_Stanza])
+        except JSON_ERRORS as error:
+            raise self._create_error(f"its answer cannot be read: {error}") from error
+        copies = [
+            RepositoryCopy(
+                label=backup.label,
+                ended=datetime.fromtimestamp(backup.timestamp.stop + 1, UTC),
+                bytes=backup.info.size,
+            )
+            for stanza in stanzas
+            if stanza.name == self.stanza
+            for backup in stanza.backup
+            if not backup.error
+        ]
+        if not copies:
+            hint = f"Check pgbackrest under [apps.NAME.recovery.databases.NAME]; list the backups with: {PROGRAM} info"
+            raise RecoveryMissingError(target=self._target, reason=f"{self.name} has no backup", hint=hint)
+        return sorted(copies, key=lambda copy: copy.ended, reverse=True)
+
+    def restore(self, copy: RepositoryCopy, destination: Path) -> None:
+        """Restore a backup into an empty folder; nothing else is written, as it names no tablespace.
+
+        Raises:
+            ClientFailedError: the program fails.
+        """
+        self._run(
+            "restore",
+            f"--set={copy.label}",
+            f"--pg1-path={destination}",
+            "--type=none",
+        )
+
+    def fetch(self, name: str, folder: Path) -> bool:
+        """Copy a segment, or a history, into a folder; return whether the repository has it.
+
+        Raises:
+            ClientFailedError: the program fails.
+        """
+        _, status = self._run("archive-get", name, str(folder / name), accepted=_NOT_FOUND)
+        progress.advance(0 if status else (folder / name).stat().st_size)
+        return not status
+
+    def _run(self, command: str, *words: str, accepted: int = 0) -> tuple[bytes, int]:
+        """Run a command; return its output, and its status, which is 0 or ``accepted``."""
+        signals.raise_if_interrupted()
+        variables = {name: text for name, text in os.environ.items() if name.startswith("PGBACKREST_")}
+        try:
+            process = subprocess.run(  # noqa: S603 - a constant program, without a shell
+                [PROGRAM, *self._options, command, *words],
+                env=subprocesses.list_variables() | variables,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+        except OSError as error:
+            raise ClientMissingError(
+                target=self._target, program=PROGRAM, product="pgBackRest", version="2", package=PROGRAM
+            ) from error
+        if process.returncode not in (0, accepted):
+            raise self._create_error(
+                process.stderr.decode(errors="replace").strip() or f"status {process.returncode}"
+            )
+        return process.stdout, process.returncode
+
+    def _create_error(self, reason: str) -> ClientFailedError:
+        hint = f"No backup was created. Check the repository with: {PROGRAM} --stanza={self.stanza} verify"
+        return ClientFailedError(target=self._target, program=PROGRAM, reason=reason, hint=hint)
