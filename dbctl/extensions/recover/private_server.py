@@ -33,7 +33,9 @@ END_SECONDS, LOG_BYTES = 10.0, 1 << 20
 _BEGIN = 'read -r go && exec "$@" < /dev/null'
 #: Ends the server and deletes its folders when the pipe is closed, which the end of dbctl does in any case.
 _WATCH = """read -r line
-kill -$1 $2; for second in 1 2 3 4 5 6 7 8 9 10; do kill -0 $2 || break; sleep 1; done; kill -KILL $2
+kill -$1 $2
+for step in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $2 || break; sleep 0.1; done
+kill -KILL $2
 shift 2; rm -rf -- "$@\""""
 
 
