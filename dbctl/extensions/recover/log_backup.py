@@ -32,7 +32,7 @@ from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 from dbctl.services.backup.verification_record import Verification
 
-_HINT = "It archives the log of PostgreSQL. The program mariadb-binlog copies that of MariaDB (--raw)."
+_HINT = "dbctl stores the log of PostgreSQL servers. mariadb-binlog --raw copies that of MariaDB, which backup recover reads."
 
 
 class LogArchived(ChangeResult, frozen=True, kw_only=True):
@@ -225,7 +225,7 @@ def open_log(app: App, database: str) -> ServerLog:
         NotSupportedError: its engine has no log.
     """
     db = app.reader(database)
-    return require_supported(db, db.extension_part(ServerLog), "the recovery of a moment", _HINT)
+    return require_supported(db, db.extension_part(ServerLog), "a stored log of the server", _HINT)
 
 
 def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:

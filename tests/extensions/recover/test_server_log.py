@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import tarfile
 import time
@@ -274,6 +275,17 @@ def test_copy_is_no_backup_to_restore(shop, answer, fail):
     assert fail("restore", "apply", "latest", "--yes", status=5)["code"] == "backup-missing"
     assert answer("backup", "verify", "--deep")["data"]["findings"] == []
     assert read_status(answer)["backups"] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["backup", "log"], ["backup", "create", "--physical"]], ids=["log", "copy"]
+)
+def test_other_engines_are_refused(words, answer, tmp_path, monkeypatch):
+    sqlite3.connect(tmp_path / "shop.db").close()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url="shop.db"))
+    error = answer(*words, status=2)["error"]
+    assert (error["code"], "PostgreSQL" in error["hint"]) == ("not-supported", True)
 
 
 def test_options_of_other_copies_are_refused(shop, fail):
