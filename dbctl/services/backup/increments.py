@@ -234,7 +234,7 @@ class Increments:
         Without a change since its newest copy, the member refers to that.
         """
         newest = next((member for _, member in self._list_members(content.database)), None)
-        may_be_same = newest and newest.size == content.path.stat().st_size
+        may_be_same = not self._full and newest and newest.size == content.path.stat().st_size
         # Otherwise the content is hashed while it is stored.
         if may_be_same and (reference := self.find_unchanged(content, content.sha256, content.facts)):
             return reference

@@ -77,6 +77,13 @@ def test_interval_and_time_exclude_each_other(answer, app):
     assert "backup is also set" in answer("schedule", "cron", status=2)["error"]["message"]
 
 
+def test_interval_requires_a_repository(answer, app):
+    file = app.folder / "dbctl.toml"
+    file.write_text(file.read_text().partition("[apps.larder.backup]")[0])
+    set_schedule(app, every="15m")
+    assert "has no such job" in answer("schedule", "cron", status=2)["error"]["message"]
+
+
 @pytest.mark.parametrize("url", ["postgresql://localhost/larder", "sqlite:/srv/larder.db?via=ssh:host"])
 def test_interval_requires_files_of_this_machine(answer, app, url):
     edit(app, '"larder.db"', f'"{url}"')
