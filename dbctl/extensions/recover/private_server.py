@@ -126,9 +126,14 @@ class PrivateServer:
         self.folder, self._process = folder, process
 
     @property
+    def exit_status(self) -> int | None:
+        """The status with which the server has ended by itself; None: it runs."""
+        return self._process.poll()
+
+    @property
     def has_ended(self) -> bool:
         """Whether the server has ended by itself."""
-        return self._process.poll() is not None
+        return self.exit_status is not None
 
     def read_log(self) -> str:
         """Return the messages of the server, at most the last ``LOG_BYTES``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,13 +93,9 @@ class MariaDBServer:
             with self._access.translate_errors(), self._access.central() as session:
                 yield session
         except UnreachableError as error:
-            raise self.create_error(self.read_error() if self._server.has_ended else str(error)) from error
-
-    def read_error(self) -> str:
-        """Return the last error in the messages of the server."""
-        lines = self._server.read_log().splitlines()
-        errors = [line.partition(_ERROR)[2].strip() for line in lines if _ERROR in line]
-        return (errors or lines or ["it ended without a message"])[-1]
+            raise self.create_error(
+                _find_error(self._server) if self._server.has_ended else str(error)
+            ) from error
 
     def create_error(self, reason: str) -> RecoveryFailedError:
         """Return the error about a failure of the server."""
@@ -121,7 +116,7 @@ class MariaDBServer:
     def wait(self) -> None:
         """Wait a moment; raises ``RecoveryFailedError`` if the server has ended."""
         if self._server.has_ended:
-            raise self.create_error(self.read_error())
+            raise self.create_error(_find_error(self._server))
         self._server.wait(_POLL_SECONDS)
 
 
@@ -135,26 +130,26 @@ def create_data(programs: Programs, folder: PrivateFolder, options: Sequence[str
         (folder.data / name).mkdir(mode=0o700)
         folder.give(folder.data / name)
     fixed = [option for option in options if option.startswith(_FIXED)]
-    install = subprocess.run(  # noqa: S603 - a program of the server with its full path, without a shell
-        [
-            programs.install,
-            *_folder_options(folder),
-            *fixed,
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-        ],
-        cwd=folder.data,
-        env={"PATH": f"/usr/bin:/bin:{_FOLDERS}", "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-        **folder.as_user,
-    )
-    if install.returncode:
-        lines = (install.stdout + install.stderr).decode(errors="replace").strip().splitlines()
-        reason = next((line for line in lines if _ERROR in line), lines[-1] if lines else "no message")
-        raise RecoveryFailedError(target=target, reason=f"{programs.install}: {reason}", hint=UNUSED)
+    argv = [
+        str(programs.install),
+        *_folder_options(folder),
+        *fixed,
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+    ]
+    with run_server(argv, folder, end=signal.SIGKILL) as program:
+        while not program.has_ended:
+            program.wait(_POLL_SECONDS)
+        if program.exit_status:
+            reason = f"{programs.install.name}: {_find_error(program)}"
+            raise RecoveryFailedError(target=target, reason=reason, hint=UNUSED)
+
+
+def _find_error(server: PrivateServer) -> str:
+    """Return the last error in the messages of a server."""
+    lines = server.read_log().splitlines()
+    errors = [line.partition(_ERROR)[2].strip() for line in lines if _ERROR in line]
+    return (errors or lines or ["it ended without a message"])[-1]
 
 
 def _folder_options(folder: PrivateFolder) -> list[str]:
