@@ -124,7 +124,7 @@ def decompress_file(
     outer, inner = HashingCounter(), HashingCounter(hashed=decrypt is not None)
     content = HashingCounter(hashed=hashed)
     with (
-        source.open("rb", buffering=0) as file,
+        _open(source, target) as file,
         create_file(destination, temporary=True) as written,
         _background_calls() as submit,
     ):
@@ -244,6 +244,14 @@ def _background_calls() -> Iterator[Submit]:
         yield submit
         while pending:
             pending.popleft().result()
+
+
+def _open(source: Path, target: str) -> FileIO:
+    """Open a file; one that another process has deleted is as corrupt as one that cannot be read."""
+    try:
+        return source.open("rb", buffering=0)
+    except OSError as error:
+        raise _corrupt(target, source, error.strerror or str(error)) from error
 
 
 def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dbctl.errors.connection import CorruptError
 from dbctl.files import compression
+from dbctl.files.atomic import hash_blocks
 from dbctl.files.subprocesses import BLOCK
 
 PROGRAMS = {"gzip": ["gunzip", "-c"], "zstd": ["zstd", "-d", "-c"]}
@@ -38,10 +39,19 @@ def plain(tmp_path):
 def decompress(compressed, compression_form, expected_bytes):
     destination = compressed.with_name("unpacked")
     destination.unlink(missing_ok=True)
-    outer, _ = compression.decompress_file(
-        compressed, destination, compression_form, expected_bytes=expected_bytes, target="tests"
+    result = compression.decompress_file(
+        compressed, destination, compression_form, expected_bytes=expected_bytes, target="tests", hashed=True
     )
-    return destination.read_bytes(), outer.sha256
+    content = destination.read_bytes()
+    assert result.content == hash_blocks([content])
+    return content, result.stored.sha256
+
+
+def test_missing_file_is_corrupt(tmp_path):
+    """Another process may have deleted it."""
+    with pytest.raises(CorruptError, match="missing: No such file"):
+        decompress(tmp_path / "missing", "gzip", 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 60_000)), max_size=6))

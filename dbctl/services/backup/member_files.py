@@ -192,7 +192,7 @@ class MemberReader:
         """Return a path as ``decode`` does, after the SHA-256 of the content was compared; raises the same errors."""
         path, key = self._decode_once(manifest, base, target, hashed=True), (manifest.id, base.file)
         if key not in self._content_hashes:  # it was not decoded, or as no base
-            self._content_hashes[key] = hash_blocks(atomic.read_blocks(path)).sha256
+            self._content_hashes[key] = hash_file(path)
         if self._content_hashes[key] != base.content_sha256:
             reason = f"{base.file} of the base {manifest.id}: its content does not match the manifest"
             raise CorruptError(target=target, reason=reason)
@@ -299,6 +299,12 @@ class MemberReader:
         except (FileFailedError, RepositoryFailedError) as error:
             raise TempSpaceFailedError(target=target, reason=error) from error
         return content
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file; raises ``FileFailedError``, also if another process has deleted it."""
+    with report_file_errors(path):
+        return hash_blocks(atomic.read_blocks(path)).sha256
 
 
 def needs_decoding(member: Member) -> bool:

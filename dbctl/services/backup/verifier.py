@@ -32,7 +32,6 @@ from dbctl.errors.usage import (
     KeyMissingError,
     NotSupportedError,
 )
-from dbctl.files import atomic
 from dbctl.files.atomic import hash_blocks
 from dbctl.files.temp import run_in_parallel
 from dbctl.model import Finding, Severity
@@ -40,7 +39,7 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
+from dbctl.services.backup.member_files import MemberReader, hash_file, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verification_record import Drill
 from dbctl.url import Url
@@ -204,15 +203,13 @@ class BackupVerifier:
         """Return the SHA-256 of a file as stored, and the problems of its content."""
         stored_path = reader.stored_path(manifest.id, member)
         if not needs_decoding(member):
-            stored_digest, content_problems = run_in_parallel(
-                lambda: hash_blocks(atomic.read_blocks(stored_path)),
-                lambda: self._check_content(reader, manifest, member),
+            return run_in_parallel(
+                lambda: hash_file(stored_path), lambda: self._check_content(reader, manifest, member)
             )
-            return stored_digest.sha256, content_problems
         content_problems = self._check_content(reader, manifest, member)
         if reader.is_decoded(manifest, member):  # decoding has compared the SHA-256
             return member.sha256, content_problems
-        return hash_blocks(atomic.read_blocks(stored_path)).sha256, content_problems
+        return hash_file(stored_path), content_problems
 
     def _check_content(
         self, reader: MemberReader, manifest: Manifest, member: Member
