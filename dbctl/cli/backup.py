@@ -175,7 +175,8 @@ def list_(
     """List backups, newest first.
 
     Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
-    path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
+    path, with the kind foreign; dbctl backup adopt PATH turns them into backups. Parts of the log of a server are only
+    listed with --kind log.
     """
     from dbctl.services.backup.named_files import find_foreign_backups
     from dbctl.services.backup.repository import list_backups

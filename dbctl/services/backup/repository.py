@@ -406,10 +406,14 @@ def list_backups(
 ) -> BackupList:
     """Return the backups, newest first, optionally of one kind or with one database; incomplete ones are listed by name.
 
+    Parts of the log of a server, of which there are many, are only returned as ``kind``.
+
     ``foreign``: files that dbctl did not create, which follow the backups.
     """
     manifests, unreadable = repository.manifests()
-    manifests = [manifest for manifest in manifests if kind in (None, manifest.kind)]
+    manifests = [
+        manifest for manifest in manifests if (manifest.kind == kind if kind else manifest.kind != "log")
+    ]
     lost_databases = repository.find_lost_databases(manifests)
     items = [repository.describe(manifest, Backup, lost_databases=lost_databases) for manifest in manifests]
     items += [backup for backup in foreign if kind in (None, backup.kind)]

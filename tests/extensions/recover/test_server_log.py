@@ -121,6 +121,7 @@ def test_log_without_new_transactions_is_not_stored_again(shop, answer):
     assert (second["id"], second["bytes"], second["effect"]) == (None, 0, None)
     assert second["until"] == first["until"]
     assert len(list_backups(answer, "log")) == 2
+    assert answer("backup", "list")["data"]["items"] == []
 
 
 def test_random_moments_are_recovered_and_drilled(shop, answer, fail):
@@ -250,7 +251,12 @@ def test_limit_of_bytes_deletes_a_copy_together_with_its_log(shop, answer):
         list_backups(answer, "physical"),
         list_backups(answer, "log"),
     )
-    sizes = {item["id"]: item["bytes"] for item in answer("backup", "list")["data"]["items"]}
+    items = [
+        item
+        for kind in ("physical", "log")
+        for item in answer("backup", "list", "--kind", kind)["data"]["items"]
+    ]
+    sizes = {item["id"]: item["bytes"] for item in items}
     limit = sizes[second] + sizes[after_second] + sizes[after_first] // 2
     pruned = answer("backup", "prune", "--max-bytes", str(limit), "--yes")["data"]
     assert set(pruned["deleted"]) == {first, after_first}
