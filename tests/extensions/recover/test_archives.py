@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -185,6 +186,30 @@ def test_tablespace_is_refused(shop, fail):
     assert result == 6
 
 
+def test_log_that_creates_a_tablespace_is_refused_only_after_it(tmp_path, monkeypatch, answer):
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
+        primary.sell(2)
+        place = server.folder / "place"
+        place.mkdir()
+        owner = (server.folder / "data").stat()
+        os.chown(place, owner.st_uid, owner.st_gid)
+        primary.execute(f"create tablespace other location '{place}'")
+        primary.execute("create table there (id integer) tablespace other")
+        primary.sell(2)
+        primary.kill()
+        files = sorted(place.rglob("*"))
+        monkeypatch.chdir(tmp_path)
+        primary.configure(tmp_path)
+        result = answer("backup", "recover", "--at", write_time(primary.sales[-1].inserted), status=6)
+        assert result["error"]["code"] == "recovery-refused"
+        answer("backup", "recover", "--at", write_time(primary.sales[1].inserted))
+        assert sorted(place.rglob("*")) == files  # replaying it would delete the folder of the live server
+        assert find_leftovers() == []
+
+
 def test_folders_without_an_archive_are_refused(shop, fail, tmp_path):
     at = shop.sales[3].inserted
     shutil.rmtree("bases/second")
@@ -211,6 +236,23 @@ def test_compressed_archives_are_read(shop, answer, suffix):
     shutil.rmtree("bases/second") if suffix == ".gz" else repack(suffix)
     backup = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]
     assert backup["members"][0]["rows"] == {"sales": len(shop.sales) - 1}
+
+
+def test_folders_of_barman_are_read(shop, answer):
+    """Each copy has a folder ``data``, and the segments are compressed without a suffix, in subfolders."""
+    shutil.rmtree("bases/second")
+    Path("bases/20260105T030000").mkdir()
+    Path("bases/first").rename("bases/20260105T030000/data")
+    inner = Path("log/0000000100000000")
+    inner.mkdir()
+    for segment in list_segments():
+        compress(segment, ".gz")
+        segment.with_name(f"{segment.name}.gz").rename(inner / segment.name)
+    shutil.copytree("log/0000000100000000", "wals/0000000100000000")
+    shop.configure(Path.cwd(), base="bases", log="wals")
+    (member,) = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]["members"]
+    assert member["rows"] == {"sales": len(shop.sales) - 1}
+    assert member["facts"]["recovered_base"] == "20260105T030000"
 
 
 @pytest.mark.parametrize("suffix", [".partial", ".gz.partial"])

@@ -39,6 +39,8 @@ _TIMELINE = re.compile(r"^START TIMELINE: (\d+)", re.MULTILINE)
 _INCREMENTAL = re.compile(r"^INCREMENTAL FROM", re.MULTILINE)
 #: The archives of ``pg_basebackup --format=tar``; those of tablespaces have a number.
 _ARCHIVE = re.compile(r"(base|pg_wal|\d+)\.tar(\.gz|\.zst)?")
+#: The folder of each copy in which Barman has the files.
+DATA_FOLDER = "data"
 #: Bytes of a label, and of a manifest.
 _MAX_LABEL, _MAX_MANIFEST = 1 << 16, 1 << 30
 #: The folders of which a private server gets empty ones: it has another log, no tablespaces, and no server that follows it.
@@ -64,6 +66,11 @@ class Base(Struct, frozen=True, kw_only=True):
     bytes: int  #: of its files
 
     @property
+    def name(self) -> str:
+        """Its name in the manifest."""
+        return self.folder.parent.name if self.folder.name == DATA_FOLDER else self.folder.name
+
+    @property
     def log_archive(self) -> Path | None:
         """Its archive of the log of the time in which it was made; None: it has none."""
         return next((path for path in self.folder.glob("pg_wal.tar*") if _ARCHIVE.fullmatch(path.name)), None)
@@ -81,7 +88,8 @@ def find_bases(folder: Path, target: str) -> Sequence[Base]:
     with report_file_errors(folder, kind="folder"):
         places = {folder.resolve(): folder}
         if folder.is_dir():
-            places |= {path.resolve(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+            inner = [*sorted(folder.iterdir()), *sorted(folder.glob(f"*/{DATA_FOLDER}"))]
+            places |= {path.resolve(): path for path in inner if path.is_dir()}
     for place in places.values():
         try:
             if base := _read_base(place, target):

@@ -132,7 +132,7 @@ def open_recovered(
     with closing(connection):
         unlogged = [str(name) for (name,) in connection.fetch(_UNLOGGED, {})]
     facts = {
-        "recovered_base": choice.base.folder.name,
+        "recovered_base": choice.base.name,
         "recovered_position": str(position),
         "recovered_timeline": str(choice.timelines[-1].number),
         "recovered_last_transaction": write_time(replayed) if replayed else "",
