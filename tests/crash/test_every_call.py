@@ -81,9 +81,13 @@ class FaultRun:
         elif self.is_killed:
             self.check(self.status == -signal.SIGKILL, "not killed")
         elif not self.succeeded:
-            failure = self.result["error"]  # None: a part was done, as of a copy of several backups
-            self.check(self.status in (1, 10) if failure else self.status == 12, "unexpected exit code")
-            for reported in [failure] if failure else self.result["data"]["failed"]:
+            # Without an error, each backup of a copy has its own; that of a difference may be the one of its base.
+            failure = self.result["error"]
+            failures = [failure] if failure else self.result["data"]["failed"]
+            self.check(self.status in (1, 10) or (self.status == 12 and not failure), "unexpected exit code")
+            causes = [reported for reported in failures if reported["code"] != "base-missing"]
+            self.check(causes, "no cause")
+            for reported in causes:
                 self._check_error(reported, error)
 
     def _check_error(self, failure, error):
