@@ -35,7 +35,7 @@ _BEGIN = 'read -r go && exec "$@" < /dev/null'
 _WATCH = """read -r line
 kill -$1 $2
 for step in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $2 || break; sleep 0.1; done
-kill -KILL $2
+kill -KILL -$2
 shift 2; rm -rf -- "$@\""""
 
 
@@ -217,7 +217,8 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
             process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-        process.kill()
+        with suppress(ProcessLookupError):  # also what it started
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if process.stdin:
             process.stdin.close()

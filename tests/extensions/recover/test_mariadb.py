@@ -465,7 +465,10 @@ def test_ended_recovery_leaves_no_server_and_no_folder(shop, staging, number, pr
     command = [sys.executable, "-m", "dbctl", "backup", "recover", "--at", write_time(at)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not any(f"bin/{program} " in command for command in list_processes(staging)):
+    # before that, a shell with these words waits until its watcher has started
+    while not any(
+        f"bin/{program} " in command and "read -r" not in command for command in list_processes(staging)
+    ):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
