@@ -23,9 +23,12 @@ class LogRange(Struct, frozen=True, kw_only=True):
     unusable: Sequence[str] = ()  #: later parts of the log, which follow a gap and no copy
 
     def choose(self) -> datetime:
-        """Return a random moment of the range, in whole milliseconds."""
-        span = (self.until - self.since) // timedelta(milliseconds=1)
-        return self.until - timedelta(milliseconds=SystemRandom().randrange(span + 1))
+        """Return a random moment of the range, in whole milliseconds if it is longer than one."""
+        millisecond = timedelta(milliseconds=1)
+        first = self.since + timedelta(microseconds=-self.since.microsecond % 1000)
+        if first > self.until:
+            return self.until
+        return first + SystemRandom().randrange((self.until - first) // millisecond + 1) * millisecond
 
     def describe_gap(self) -> str:
         """Return the consequence of a gap; empty: there is none."""
