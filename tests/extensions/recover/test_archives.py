@@ -17,6 +17,7 @@ from dbctl.cli.main import main
 from dbctl.model import now
 from tests import servers
 from tests.extensions.recover.primary import Primary, find_leftovers, write_time
+from tests.small_disk import mount_disk
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -286,3 +287,15 @@ def repack(suffix: str) -> None:
     for archive in Path("bases/second").glob("*.tar.gz"):
         subprocess.run(["gunzip", archive], check=True)
         compress(archive.with_suffix(""), suffix)
+
+
+def test_folder_of_temporary_files_needs_space_and_access(shop, answer, monkeypatch, temp_folder):
+    at = write_time(shop.sales[3].inserted)
+    for size in ("512k", "70M"):  # for no segment; for some of them, but not for the base, too
+        with mount_disk(temp_folder / size, size) as disk:
+            monkeypatch.setenv("TMPDIR", str(disk))
+            result = answer("backup", "recover", "--at", at, status=1)
+            assert result["error"]["code"] in ("insufficient-space", "disk-full")
+            assert not [*disk.glob("dbctl-*")]
+            disk.chmod(0o700)  # the user of the private server cannot enter it
+            assert answer("backup", "recover", "--at", at, status=1)["error"]["code"] == "file-failed"
