@@ -8,7 +8,7 @@ from dbctl.extensions.schedule.section import Schedule
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
 from dbctl.units import is_duration, parse_duration
-from dbctl.url import resolve_engine
+from dbctl.url import find_engine, resolve_engine
 
 #: The schedules of intervals by their minutes; ``{}`` is a minute of the hour.
 INTERVALS: dict[float, str] = {
@@ -41,7 +41,8 @@ def convert_interval(app: model.App, profile: Profile, section: Schedule, minute
     for name, database in profile.databases.items():
         if name in app.databases and database.backup:
             url = resolve_engine(app.databases[name], database.engines)
-            if url.engine != "sqlite" or url.via:
+            entry = find_engine(url.engine)
+            if entry is None or entry.kind != "file" or url.via:
                 reason = f"{name} is no SQLite file of this machine, so each backup reads all of its data"
                 raise UsageError(detail=f"{key}: {reason}; set a time of backup instead")
     if not app.backup.incremental:
