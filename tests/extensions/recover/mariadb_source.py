@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pymysql
 
 from dbctl.engines.mysql.opening import check_socket
 from tests import servers
+from tests.extensions.recover.primary import Sale
 
 CONFIGURATION = """\
 [apps.shop]
@@ -35,18 +36,6 @@ TABLE = (
 ROWS = "select id, at from shop.sales order by id"
 #: A row of a dump.
 _ROW = re.compile(r"\((\d+),'\d{4}-")
-
-
-class Sale(NamedTuple):
-    """A row, and the times of the statements that inserted and deleted it."""
-
-    id: int
-    inserted: datetime
-    deleted: datetime | None = None
-
-    def exists(self, at: datetime) -> bool:
-        """Whether the row was there before a moment."""
-        return self.inserted < at and (self.deleted is None or self.deleted >= at)
 
 
 class Source:
