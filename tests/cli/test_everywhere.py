@@ -166,6 +166,8 @@ def test_quiet_dry_run_changes_no_file_and_is_no_operation(words, tmp_path, caps
 
 def test_every_command_is_tested():
     # The first requires programs, and is tested in test_hooks; the next ones read standard input, and the last have tests of their own.
-    untested = {"apps maintenance", "users check-password", "mcp", "profiles learn", "profiles prove"}
+    untested = {
+        "apps maintenance", "users check-password", "mcp", "backup log", "backup recover", "profiles learn", "profiles prove",
+    }  # fmt: skip
     untested &= reference.read_specs().keys()
     assert examples.list_untested(larders.EXAMPLES) == untested, "add an example of the command on larder"

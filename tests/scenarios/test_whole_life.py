@@ -303,5 +303,6 @@ def test_scenario_runs_every_command():
     # SETUP has the first; the second reads standard input until it ends, and the last have tests of their own.
     assert (
         examples.list_untested(EXAMPLES)
-        == {"demo", "mcp", "profiles learn", "profiles prove"} & reference.read_specs().keys()
+        == {"demo", "mcp", "backup log", "backup recover", "profiles learn", "profiles prove"}
+        & reference.read_specs().keys()
     ), "add an example of the command on samples"
