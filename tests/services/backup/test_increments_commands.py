@@ -61,6 +61,7 @@ def test_backup_for_recipients_is_difference_until_they_change(answer, small, co
     assert small.content() == content
 
 
+@pytest.mark.slow  # deriving a key takes a second, and each backup has one
 def test_backup_with_passphrase_is_difference_until_it_changes(answer, small):  # noqa: F811
     secret = small.folder / "passphrase"
     secret.touch(mode=0o600)

@@ -211,6 +211,7 @@ def test_other_commands_read_reference(app, answer, of_difference):
 # Encryption -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # deriving a key takes a second, and each backup has one
 def test_encrypted_reference_is_decrypted_with_the_key_of_its_file(app, answer):
     secret = app.folder / "passphrase"
     secret.touch(mode=0o600)
