@@ -17,6 +17,7 @@ from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
+from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.codecs import read_gzip
 from dbctl.progress import no_progress
 from dbctl.url import Url
@@ -190,6 +191,22 @@ _DATABASE_LINES = re.compile(
     re.MULTILINE,
 )
 
+#: A program writes a trigger as it was created: in any case, with comments, and with the database before its name and that of its table.
+_TRIGGER_BEGIN, _TRIGGER_END = b"\n/*!50003 CREATE*/ ", b"\nDELIMITER ;"
+_GAP = rb"(?:\s|/\*(?:[^*]|\*(?!/))*\*/|(?:--\s|#)[^\n]*\n)*"
+_NAME = rb'(?:`(?:[^`]|``)+`|"(?:[^"]|"")+"|[\w$\x80-\xff]+)'
+_QUALIFIER = rb"(?:" + _NAME + _GAP + rb"\." + _GAP + rb")?"
+_TRIGGER = re.compile(
+    rb"(?P<create>^/\*!50003 CREATE\*/ (?:/\*!50017 DEFINER=[^\n]*?\*/ )?/\*!50003 (?i:trigger)\b)"
+    rb"(?:(?P<exists>" + _GAP + rb"(?:(?i:if)" + _GAP + rb"(?i:not)" + _GAP + rb"(?i:exists)" + _GAP + rb")?)"
+    + _QUALIFIER + rb"(?P<name>" + _NAME + rb")"
+    rb"(?P<event>" + _GAP + rb"(?i:before|after)\b[^;'`\"]*?\b(?i:on)\b" + _GAP + rb")"
+    + _QUALIFIER + rb"(?P<table>" + _NAME + rb"))?",
+    re.MULTILINE,
+)  # fmt: skip
+#: A longer text in front of the end of a trigger is no trigger.
+_MAX_TRIGGER_BYTES = 16 << 20
+
 _VIEW = re.compile(
     rb"-- Final view structure for view `(?P<name>(?:[^`\n]|``)+)`\n--\n\n"
     rb".*?/\*!50001 SET collation_connection +.= @saved_col_connection \*/;\n",
@@ -269,7 +286,7 @@ def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[byt
         return pattern.sub(lambda name_match: b"" if name_match["name"] else name_match[0], line[0])
 
     remainder, views = b"", b""
-    for block in blocks:
+    for block in _remove_database_of_triggers(blocks, database):
         complete, end, incomplete = (remainder + block).rpartition(b"\n")
         remainder = end + incomplete  # FINAL_VIEWS begins with the end of a line
         text = views + _DATABASE_LINES.sub(replace_line, complete)
@@ -277,6 +294,40 @@ def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[byt
         views = b"" if start < 0 else text[start:]
         yield text if start < 0 else text[:start]
     yield order_views(views + remainder) if views else remainder
+
+
+def _remove_database_of_triggers(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
+    """Remove the database from the names of triggers and of their tables.
+
+    Otherwise a dump that is loaded under another name would create its triggers in the live database.
+
+    Raises:
+        RestoreFailedError: the names of a trigger cannot be found.
+    """
+
+    def replace_trigger(trigger: re.Match[bytes]) -> bytes:
+        if trigger["name"] is None:
+            line = trigger.string[trigger.start() :].partition(b"\n")[0].decode(errors="replace")
+            raise RestoreFailedError(
+                target=database,
+                reason=f"the dump has a trigger without a readable name: {line}",
+                hint=UNCHANGED,
+            )
+        return b"".join(trigger[part] for part in ("create", "exists", "name", "event", "table"))
+
+    remainder = b""
+    for block in blocks:
+        text = remainder + block
+        start = text.rfind(_TRIGGER_BEGIN)
+        is_complete = (
+            start < 0 or text.find(_TRIGGER_END, start) >= 0 or len(text) - start > _MAX_TRIGGER_BYTES
+        )
+        if is_complete:  # except the beginning of another one
+            start = text.rfind(b"\n")
+        start = max(start, 0)
+        remainder = text[start:]
+        yield _TRIGGER.sub(replace_trigger, text[:start])
+    yield _TRIGGER.sub(replace_trigger, remainder)
 
 
 def order_views(text: bytes) -> bytes:

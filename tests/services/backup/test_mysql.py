@@ -23,7 +23,7 @@ from dbctl.engines.contract.dumps import Dump, DumpRequest
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
-from dbctl.engines.mysql.load import DumpScanner
+from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import (
     BusyError,
@@ -144,6 +144,48 @@ def test_views_triggers_routines_and_keys_are_restored_and_undone(pantry):
     undo_restore(pantry.path)
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
     assert_objects_work(pantry)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "create trigger {name}.marked before insert on {name}.cupboard for each row set new.raw = 'a'",
+        "CREATE TRIGGER `{name}` . `marked`\n/* on */ AFTER UPDATE\nON `{name}`.`cupboard` FOR EACH ROW begin\nset @a = 1;\nend",
+        "create trigger if not exists {name}.marked -- before\n before delete on cupboard for each row set @a = 1",
+        "create trigger marked after insert on {name} . cupboard for each row set @a = (select count(*) from {name}.cupboard)",
+    ],
+    ids=["plain", "quoted", "commented", "table"],
+)
+def test_trigger_that_names_its_database_is_loaded_into_another_one(pantry, definition, answer, monkeypatch):
+    pantry.run(definition.format(name=pantry.own.path))
+    monkeypatch.chdir(pantry.folder)
+    answer("backup", "create")
+    pantry.run("drop trigger marked")
+    assert answer("backup", "verify", "--deep")["data"]["findings"] == []
+    answer("backup", "drill")
+    assert [row[0] for row in pantry.rows("show triggers")] == ["stamp"]  # of the live database
+    answer("restore", "apply", "latest", "--yes")
+    assert sorted(row[0] for row in pantry.rows("show triggers")) == ["marked", "stamp"]
+    answer("restore", "undo", "--yes")
+    assert [row[0] for row in pantry.rows("show triggers")] == ["stamp"]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64, 100_000])
+def test_names_of_triggers_are_independent_of_block_size(cut):
+    text = (
+        b"INSERT INTO `a` VALUES ('trigger q.x');\nDELIMITER ;;\n"
+        b"/*!50003 CREATE*/ /*!50017 DEFINER=`r``t`@`%`*/ /*!50003 Trigger\nq.x before insert\non q . `t` for each row set @a = 'on q.t'\n */;;\n"
+        b"DELIMITER ;\n/*!50003 CREATE*/ /*!50020 DEFINER=`r`@`%`*/ /*!50003 PROCEDURE `p`() select 'trigger q.x' */;;\nDELIMITER ;\n"
+    )
+    blocks = (text[start : start + cut] for start in range(0, len(text), cut))
+    expected = text.replace(b"Trigger\nq.x", b"Trigger\nx").replace(b"on q . `t`", b"on `t`")
+    assert b"".join(remove_database_name(blocks, "q")) == expected
+
+
+def test_trigger_without_a_readable_name_is_refused():
+    text = b"DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 trigger q./*!50003 x*/ before insert on q.t for each row set @a = 1 */;;\nDELIMITER ;\n"
+    with pytest.raises(RestoreFailedError):
+        list(remove_database_name([text], "q"))
 
 
 def test_server_client_restores_backup_without_dbctl(pantry):
