@@ -64,7 +64,7 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerLog):
             read, write = os.pipe()
 
             def store_archive() -> Member:
-                with os.fdopen(write, "wb", buffering=0) as pipe:
+                with os.fdopen(write, "wb") as pipe:
                     return store(_write_also(client.blocks(), pipe))
 
             def check() -> Manifest:
