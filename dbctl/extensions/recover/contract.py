@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dbctl.extensions.recover.section import Source
@@ -70,3 +70,13 @@ class Recovery(ABC):
             ClientMissingError: no program of the server has the version of the copy.
             InsufficientSpaceError, DiskFullError: not enough disk space for the copy and its log.
         """
+
+
+def show_time(time: datetime) -> str:
+    """Return a time for messages."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".") + " UTC"
+
+
+def write_time(time: datetime) -> str:
+    """Return a time as an option accepts it."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

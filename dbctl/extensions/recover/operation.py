@@ -15,7 +15,13 @@ from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.extensions.recover.contract import RecoveredDatabase, Recovery, RecoveryPlan, RecoveryRequest
+from dbctl.extensions.recover.contract import (
+    RecoveredDatabase,
+    Recovery,
+    RecoveryPlan,
+    RecoveryRequest,
+    show_time,
+)
 from dbctl.extensions.recover.errors import RecoveryNotConfiguredError, RecoveryTimeError
 from dbctl.extensions.recover.section import Source as Archive
 from dbctl.extensions.recover.section import find_sources
@@ -71,7 +77,7 @@ class RecoverBackup(BackupOperation):
         if at > now():
             raise RecoveryTimeError(
                 target=self.target,
-                at=f"{at:%Y-%m-%d %H:%M:%S} UTC",
+                at=show_time(at),
                 reason="it is in the future",
                 hint="Choose an earlier time.",
             )

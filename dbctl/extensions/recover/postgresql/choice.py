@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from msgspec import structs
 
 from dbctl.engines.postgresql import dump_programs
 from dbctl.errors.connection import ClientMissingError, ClientOldError
-from dbctl.extensions.recover.contract import RecoveryRequest
+from dbctl.extensions.recover.contract import RecoveryRequest, show_time, write_time
 from dbctl.extensions.recover.errors import (
     RecoveryMissingError,
     RecoveryRefusedError,
@@ -243,13 +243,3 @@ def describe_timelines(choice: Choice) -> Sequence[str]:
     if len(numbers) == 1:
         return []
     return [f"of the timelines {', '.join(map(str, numbers))}, {choice.timelines[-1].number} is followed"]
-
-
-def show_time(time: datetime) -> str:
-    """Return a time for messages."""
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".") + " UTC"
-
-
-def write_time(time: datetime) -> str:
-    """Return a time as an option accepts it."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.extensions.recover.contract import RecoveryRequest
+from dbctl.extensions.recover.contract import RecoveryRequest, show_time, write_time
 from dbctl.extensions.recover.errors import RecoveryMissingError, RecoveryTimeError
 from dbctl.extensions.recover.postgresql.base import Base, find_bases
-from dbctl.extensions.recover.postgresql.choice import STEP, find_programs, name_place, show_time, write_time
+from dbctl.extensions.recover.postgresql.choice import STEP, find_programs, name_place
 from dbctl.extensions.recover.postgresql.log import Log
 from dbctl.extensions.recover.postgresql.pgbackrest import PgBackRest, RepositoryCopy
 from dbctl.extensions.recover.postgresql.scan import scan_segments

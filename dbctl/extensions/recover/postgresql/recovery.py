@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbctl import progress
-from dbctl.extensions.recover.contract import RecoveredDatabase, RecoveryPlan, RecoveryRequest
+from dbctl.extensions.recover.contract import RecoveredDatabase, RecoveryPlan, RecoveryRequest, show_time
 from dbctl.extensions.recover.postgresql.base import copy_base, read_system
 from dbctl.extensions.recover.postgresql.choice import (
     STEP,
@@ -15,7 +15,6 @@ from dbctl.extensions.recover.postgresql.choice import (
     describe_timelines,
     foreign_error,
     name_place,
-    show_time,
     stage_log,
 )
 from dbctl.extensions.recover.postgresql.fetch import fetch_archive, find_copy

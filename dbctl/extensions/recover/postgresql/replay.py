@@ -9,9 +9,9 @@ from msgspec import structs
 
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.errors.connection import UnreachableError
-from dbctl.extensions.recover.contract import RecoveredDatabase, RecoveryRequest
+from dbctl.extensions.recover.contract import RecoveredDatabase, RecoveryRequest, show_time, write_time
 from dbctl.extensions.recover.errors import RecoveryFailedError, RecoveryMissingError
-from dbctl.extensions.recover.postgresql.choice import Choice, describe_timelines, show_time, write_time
+from dbctl.extensions.recover.postgresql.choice import Choice, describe_timelines
 from dbctl.extensions.recover.postgresql.log import format_position, parse_position
 from dbctl.extensions.recover.postgresql.scan import Record
 from dbctl.extensions.recover.private_server import PrivateFolder, PrivateServer
