@@ -16,6 +16,7 @@ from msgspec import structs
 from dbctl import progress, signals
 from dbctl.config import environment
 from dbctl.engines.contract.database import require_supported
+from dbctl.errors.base import Remedy
 from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import LogLostError, StateMissingError
 from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
@@ -25,7 +26,7 @@ from dbctl.model import ChangeResult, Compression, Effect, Plan
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
-from dbctl.services.backup.log_range import LOST
+from dbctl.services.backup.log_range import LOST, SEQUENCE
 from dbctl.services.backup.manifest import Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
@@ -33,6 +34,11 @@ from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 from dbctl.services.backup.verification_record import Verification
 
 _HINT = "dbctl stores the log of PostgreSQL servers. mariadb-binlog --raw copies that of MariaDB, which backup recover reads."
+
+
+_WITHOUT_LOG = Remedy(
+    "no log was stored before this copy, so no moment can be recovered from it. Store the log with: `backup log`; then make another copy with: `backup create --physical`"
+)
 
 
 class LogArchived(ChangeResult, frozen=True, kw_only=True):
@@ -112,7 +118,7 @@ class BackUpLog(BackupOperation):
                 return LogArchived(
                     id=None, database=self.target, bytes=0, until=newest.taken_at if newest else None
                 )
-            source = LogSource(self._app, database, fetched)
+            source = LogSource(self._app, database, fetched, read_sequence(newest) + 1)
             created = create_backup(repository, [source], known=known, kind="log", stack=stack)
             for path in fetched.finished:
                 with suppress(OSError):  # it would be stored again, which is harmless
@@ -153,9 +159,17 @@ class CopyServer(BackupOperation):
         """
         del confirmed  # nothing is deleted, so no confirmation is required
         with ExitStack() as stack, self._lock():
-            created = create_backup(self._repository, [self._source], kind="physical", stack=stack)
+            known = self._repository.manifests()
+            self._source.sequence = read_sequence(find_newest(known[0], self._source.database, "log"))
+            created = create_backup(
+                self._repository, [self._source], known=known, kind="physical", stack=stack
+            )
             result = self._repository.describe(
-                created, ServerCopied, lost_databases={}, verification=Verification()
+                created,
+                ServerCopied,
+                lost_databases={},
+                verification=Verification(),
+                remarks=[] if self._source.sequence else [_WITHOUT_LOG.write()],
             )
             signals.commit_point()
         return result
@@ -164,9 +178,10 @@ class CopyServer(BackupOperation):
 class LogSource(MemberSource):
     """The files of a log."""
 
-    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
+    def __init__(self, app: App, database: str, fetched: FetchedLog, sequence: int) -> None:
         self.database, self.target = database, app.target(database)
         self._engine, self._fetched, self._compress = app.url(database).engine, fetched, _compression(app)
+        self._sequence = sequence
 
     def size(self) -> int:
         return sum(path.stat().st_size for path in self._fetched.files)
@@ -178,7 +193,11 @@ class LogSource(MemberSource):
         file = f"log_{self.database}_{folder.name}.tar{SUFFIXES[self._compress]}"
         member = folder.compress_blocks(_archive(self._fetched.files), file, self._compress)
         fetched = self._fetched
-        facts = {**fetched.facts, **({LOST: fetched.lost} if fetched.lost else {})}
+        facts = {
+            **fetched.facts,
+            SEQUENCE: str(self._sequence),
+            **({LOST: fetched.lost} if fetched.lost else {}),
+        }
         return [_describe(member, self, "log", self._engine, fetched.read_at, facts)]
 
 
@@ -189,6 +208,7 @@ class PhysicalSource(MemberSource):
         self.database, self.target = database, app.target(database)
         self._engine, self._compress = app.url(database).engine, _compression(app)
         self._log = open_log(app, database)
+        self.sequence = 0  #: of the newest part of the log
 
     @cached_property
     def _size(self) -> int:
@@ -212,7 +232,8 @@ class PhysicalSource(MemberSource):
             return folder.compress_blocks(_count(blocks), self._file(folder.name), self._compress)
 
         copied = self._log.copy(store)
-        return [_describe(copied.member, self, "physical", self._engine, copied.ended_at, copied.facts)]
+        facts = {**copied.facts, SEQUENCE: str(self.sequence)}
+        return [_describe(copied.member, self, "physical", self._engine, copied.ended_at, facts)]
 
     def discard(self, folder: BackupWriter) -> None:
         folder.discard(self._file(folder.name))
@@ -232,6 +253,11 @@ def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Mem
     """Return the newest file of a form with a database; ``manifests`` are newest first."""
     members = (member for manifest in manifests for member in manifest.members)
     return next((member for member in members if (member.database, member.form) == (database, form)), None)
+
+
+def read_sequence(part: Member | None) -> int:
+    """Return the number of a part of a log; 0: there is none."""
+    return int(part.facts[SEQUENCE]) if part else 0
 
 
 def _describe(

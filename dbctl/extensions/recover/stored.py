@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from dbctl import signals
 from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, report_file_errors
-from dbctl.extensions.recover.contract import RecoveryPlan
+from dbctl.extensions.recover.contract import RecoveryPlan, show_time
 from dbctl.extensions.recover.errors import RecoveryTimeError
+from dbctl.extensions.recover.log_backup import read_sequence
 from dbctl.extensions.recover.postgresql.log import parse_position
 from dbctl.extensions.recover.section import Source
 from dbctl.files import temp
@@ -50,7 +51,7 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
         first, last = (manifest.id for manifest, _ in (self.log[0], self.log[-1]))
         steps = [
             f"unpack the copy of the server {self.copy[0].id} ({self.copy[1].size:,} bytes) into a private folder",
-            f"unpack {format_count(len(self.log), 'part')} of its log, {first} to {last}, and replay the transactions before {_show(at)}",
+            f"unpack {format_count(len(self.log), 'part')} of its log, {first} to {last}, and replay the transactions before {show_time(at)}",
         ]
         return RecoveryPlan(steps=steps, bytes=size)
 
@@ -63,15 +64,16 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
             KeyMissingError, KeyWrongError: it is encrypted, and no key decrypts it.
             InsufficientSpaceError, DiskFullError: not enough disk space.
         """
-        with report_file_errors(staging), temp.folder(staging, PREFIX) as folder:
-            log = folder / "log"
-            log.mkdir(mode=0o700)
+        with ExitStack() as stack:
+            with report_file_errors(staging):  # not of the caller's block
+                folder = stack.enter_context(temp.folder(staging, PREFIX))
+                log = folder / "log"
+                log.mkdir(mode=0o700)
             for manifest, member in self.log:
                 with open_reader(repository.store, keys) as reader:
                     _unpack(reader.decode(manifest, member, self.target), log, self.target)
-            with open_reader(repository.store, keys) as reader:
-                path = reader.decode(*self.copy, self.target)
-                yield Source(base=str(path), log=str(log))
+            reader = stack.enter_context(open_reader(repository.store, keys))
+            yield Source(base=str(reader.decode(*self.copy, self.target)), log=str(log))
 
 
 def find_archive(repository: Repository, database: str, at: datetime, target: str) -> StoredArchive | None:
@@ -87,33 +89,46 @@ def find_archive(repository: Repository, database: str, at: datetime, target: st
     copies, log = (_list_members(manifests, database, kind) for kind in ("physical", "log"))
     if not copies:
         return None
-    copy = next((copy for copy in copies if copy[1].taken_at <= at), None)
-    if copy is None:
-        reason = (
-            f"the earliest copy of its server, {copies[-1][0].id}, ended at {_show(copies[-1][1].taken_at)}"
+    usable = [copy for copy in copies if read_sequence(copy[1])]
+    if not usable:
+        raise RecoveryTimeError(
+            target=target,
+            at=show_time(at),
+            reason=f"no log was stored before the copy of its server, {copies[0][0].id}",
+            hint=Remedy(
+                "Store the log with: `backup log`; then make another copy with: `backup create --physical`"
+            ),
         )
-        raise RecoveryTimeError(target=target, at=_show(at), reason=reason, hint="Choose a later time.")
-    required, start = list[tuple[Manifest, Member]](), parse_position(copy[1].facts["start"])
+    copy = next((copy for copy in usable if copy[1].taken_at <= at), None)
+    if copy is None:
+        reason = f"the earliest copy of its server, {usable[-1][0].id}, ended at {show_time(usable[-1][1].taken_at)}"
+        raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint="Choose a later time.")
+    required, expected = list[tuple[Manifest, Member]](), read_sequence(copy[1]) + 1
+    start = parse_position(copy[1].facts["start"])
     for part in reversed(log):
-        facts = part[1].facts
-        if facts["system"] != copy[1].facts["system"] or parse_position(facts["end"]) < start:
+        number, facts = read_sequence(part[1]), part[1].facts
+        if number < expected:
             continue
-        if LOST in facts and (required or parse_position(facts["start"]) > start):
+        is_lost = LOST in facts and (required or parse_position(facts["start"]) > start)
+        if number != expected or is_lost:
             last = required[-1][1].taken_at if required else copy[1].taken_at
-            reason = f"the server had lost the log {facts[LOST]}, before {part[0].id}"
-            hint = f"Choose a moment up to {_show(last)}, or one after a later copy of the server."
-            raise RecoveryTimeError(target=target, at=_show(at), reason=reason, hint=hint)
+            reason = f"a part of the log before {part[0].id} is missing"
+            if is_lost:
+                reason = f"the server had lost the log {facts[LOST]}, before {part[0].id}"
+            hint = f"Choose a moment up to {show_time(last)}, or one after a later copy of the server."
+            raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint=hint)
         required.append(part)
+        expected += 1
         if part[1].taken_at >= at:
             return StoredArchive(target=target, copy=copy, log=required)
     until = (
-        f"its log is stored up to {_show(required[-1][1].taken_at)}"
+        f"its log is stored up to {show_time(required[-1][1].taken_at)}"
         if required
         else "none of its log is stored"
     )
     raise RecoveryTimeError(
         target=target,
-        at=_show(at),
+        at=show_time(at),
         reason=f"{until}, after the copy {copy[0].id}",
         hint=Remedy("Store the rest of the log with: `backup log`"),
     )
@@ -147,7 +162,3 @@ def _unpack(archive: Path, folder: Path, target: str) -> None:
                         output.write(block)
     except tarfile.TarError as error:
         raise CorruptError(target=target, reason=f"{archive.name}: {error}") from error
-
-
-def _show(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -11,6 +11,8 @@ from dbctl.services.backup.manifest import Manifest
 
 #: As a requested time: any moment of the stored log.
 RANDOM = datetime.max.replace(tzinfo=UTC)
+#: The fact with the number of a part of a log; of a copy, that of the newest part before it; 0: there was none.
+SEQUENCE = "sequence"
 #: The fact of a part of a log before which the server had lost some of it.
 LOST = "lost"
 
@@ -35,7 +37,7 @@ class LogRange(Struct, frozen=True, kw_only=True):
         if not self.unusable:
             return ""
         return (
-            f"the server had lost a part of the log before {self.unusable[0]}:"
+            f"a part of the log before {self.unusable[0]} is missing:"
             f" no moment after {self.until:%Y-%m-%d %H:%M:%S} UTC can be recovered"
         )
 
@@ -58,23 +60,22 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
         database: its name.
     """
     latest: LogRange | None = None
-    unusable = list[str]()
-    has_gap = True
+    unusable, newest, has_gap = list[str](), 0, True
     for manifest in reversed(manifests):
         member = next((member for member in manifest.members if member.database == database), None)
         if member is None or manifest.kind not in ("physical", "log"):
             continue
-        at = member.taken_at
+        number = int(member.facts[SEQUENCE])
         if manifest.kind == "physical":
             if latest is None or has_gap:
-                latest, unusable = LogRange(since=at, until=at), []
-            has_gap = False
+                latest, unusable, newest = LogRange(since=member.taken_at, until=member.taken_at), [], number
+                has_gap = number == 0  # the log begins later
             continue
-        has_gap = has_gap or LOST in member.facts
-        if has_gap:
+        has_gap = has_gap or number != newest + 1 or LOST in member.facts
+        if latest and has_gap:
             unusable.append(manifest.id)
         elif latest:
-            latest = LogRange(since=latest.since, until=at)
+            latest, newest = LogRange(since=latest.since, until=member.taken_at), number
     return latest and LogRange(since=latest.since, until=latest.until, unusable=unusable)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import tarfile
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -146,22 +146,46 @@ def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     start_time = datetime.now().astimezone()
     error = fail("backup", "recover", "--at", write_time(start_time), status=2)
     assert error["code"] == "recovery-not-configured"
+    answer("backup", "log")
     answer("backup", "create", "--physical")
     shop.sell(1)
     error = fail("backup", "recover", "--at", write_time(start_time), status=5)
     assert "ended at" in error["message"]
-    time.sleep(0.01)
-    later = datetime.now().astimezone()
-    error = fail("backup", "recover", "--at", write_time(later), status=5)
+    error = fail("backup", "recover", "--at", write_time(datetime.now().astimezone()), status=5)
     assert "none of its log is stored" in error["message"]
-    answer("backup", "log")  # it begins after the copy
-    time.sleep(0.01)
+
+
+def test_copy_before_the_log_is_reported_as_useless(shop, answer, fail):
+    copy = answer("backup", "create", "--physical")["data"]
+    assert "no log was stored" in copy["remarks"][0]
+    shop.sell(1)
+    part = answer("backup", "log")["data"]["id"]
+    recoverable = read_status(answer)["recoverable"]
+    assert recoverable["since"] == recoverable["until"] == copy["members"][0]["taken_at"]
+    assert recoverable["unusable"] == [part]
+    error = fail("backup", "recover", "--at", write_time(shop.sales[-1].inserted), status=5)
+    assert "no log was stored before the copy" in error["message"]
     answer("backup", "create", "--physical")
     shop.sell(1)
     answer("backup", "log")
-    assert recover(answer, shop.sales[-1].inserted + MICROSECOND) == shop.list_sales(
-        shop.sales[-1].inserted + MICROSECOND
-    )
+    assert read_status(answer)["recoverable"]["unusable"] == []
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+
+
+def test_missing_part_of_the_log_is_reported(shop, answer, fail, tmp_path):
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    for _ in range(3):
+        shop.sell(1)
+        answer("backup", "log")
+    last, missing, *_ = list_backups(answer, "log")
+    shutil.rmtree(tmp_path / "backups/shop" / missing)
+    assert read_status(answer)["recoverable"]["unusable"] == [last]
+    error = fail("backup", "recover", "--at", write_time(shop.sales[-1].inserted), status=5)
+    assert f"before {last} is missing" in error["message"]
+    at = shop.sales[0].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
 
 
 @pytest.mark.slow
