@@ -15,6 +15,15 @@ _TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean":
 
 #: Examples of keys that no built-in profile has, by section and key.
 EXAMPLES: dict[tuple[str, str], object] = {
+    ("Anonymise", "databases"): {"main": {"columns": {"users.email": "email"}}},
+    ("ColumnEntry", "kind"): "json",
+    ("ColumnEntry", "paths"): {"email.value": "email"},
+    ("ColumnEntry", "by"): "meta_key",
+    ("ColumnEntry", "values"): {"first_name": "name", "wp_*": "keep"},
+    ("ColumnEntry", "rest"): "text",
+    ("DatabaseEntries", "tables"): {"mail_*": "empty"},
+    ("DatabaseEntries", "columns"): {"users.email": "email"},
+    ("Profile", "anonymise"): {"databases": {"main": {"columns": {"users.email": "email"}}}},
     ("Database", "pragmas"): {"synchronous": "full"},
     ("Environment", "tls_option"): "sslmode=verify-full",
     ("Ledger", "new"): {"hostname": "dbctl", "batch": 1},

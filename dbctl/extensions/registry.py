@@ -60,6 +60,16 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
+        name="copies",
+        profile_sections={
+            "anonymise": SectionEntry(
+                kind="dbctl.extensions.copies.section:Anonymise",
+                meaning="what replaces personal data, for ``copy --anonymise``",
+                after="semantic",
+            )
+        },
+    ),
+    Extension(
         name="external_index",  # before others with parts, which a search would import, too
         parts={"sqlite": "dbctl.extensions.external_index.build:create_parts"},
         search_index="dbctl.extensions.external_index.kind:KIND",

@@ -1,0 +1,1 @@
+"""Copies of apps for staging and development, with pseudonyms in place of personal data."""
