@@ -1,12 +1,113 @@
-"""PHP's serialization without objects and references; the lengths of texts are in bytes."""
+"""PHP's serialization: its tokens, and values without objects and references; the lengths of texts are in bytes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
+from typing import NamedTuple
 
-MAX_DEPTH = 64
+MAX_DEPTH = 64  #: of a value that is built; tokens have no limit
+
+#: A token up to its payload, whose group is the payload, its length, or the number of its entries.
+_HEADS: Mapping[str, re.Pattern[bytes]] = {
+    kind: re.compile(pattern)
+    for kind, pattern in {
+        "N": rb"N;",
+        "b": rb"b:([01]);",
+        "i": rb"i:(-?[0-9]{1,19});",
+        "d": rb"d:(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|-?INF|NAN);",
+        "R": rb"R:([0-9]{1,19});",
+        "r": rb"r:([0-9]{1,19});",
+        "s": rb's:([0-9]{1,10}):"',
+        "E": rb'E:([0-9]{1,10}):"',
+        "a": rb"a:([0-9]{1,10}):\{",
+        "O": rb'O:([0-9]{1,10}):"',
+        "C": rb'C:([0-9]{1,10}):"',
+    }.items()
+}
+#: After the name of a class: entries of an object, or bytes of a payload.
+_COUNT = re.compile(
+    rb":([0-9]{1,10}):\{"
+)  # after the name of a class: entries of an object, bytes of a payload
+
+
+class PhpToken(NamedTuple):
+    """A token of a serialized value; ``start`` and ``end`` enclose its payload: the text, or the digits."""
+
+    kind: str  #: as PHP writes it: ``s a O C i b d N R r E``; ``}`` ends an array or an object
+    start: int
+    end: int
+    depth: int  #: of arrays and objects that contain it
+    is_key: bool  #: whether it is a key, or the name of a property
+
+
+def scan_php(data: bytes) -> Iterator[PhpToken]:
+    """Yield the tokens of one serialized value.
+
+    The payload of an object that serializes itself (``C``) is one token, because only its class defines its form.
+
+    Raises:
+        ValueError: a length, a number or a count of entries is wrong, or something follows the value.
+    """
+    return _Scanner(data).scan()
+
+
+class _Scanner:
+    """Reads tokens without recursion: values may be nested as deeply as PHP nests them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._position = data, 0
+        #: keys and values that each open array or object still lacks
+        self._missing: list[int] = []
+
+    def scan(self) -> Iterator[PhpToken]:
+        yield self._read_token()
+        while self._missing:
+            yield self._read_token() if self._missing[-1] else self._close()
+        if self._position != len(self._data):
+            raise ValueError("text follows the serialized value")
+
+    def _read_token(self) -> PhpToken:
+        depth = len(self._missing)
+        is_key = depth > 0 and self._missing[-1] % 2 == 0
+        if depth:
+            self._missing[-1] -= 1
+        kind = self._data[self._position : self._position + 1].decode("latin-1")
+        head = _HEADS[kind].match(self._data, self._position) if kind in _HEADS else None
+        if head is None:
+            raise ValueError("a token is invalid")
+        if is_key and kind not in ("i", "s"):
+            raise ValueError("a key is neither a number nor text")
+        self._position = head.end()
+        start, end = head.span(1) if head.lastindex else (head.end(), head.end())
+        if kind in "sEOC":
+            start, end = self._read_payload(int(head[1]), b'"' if kind in "OC" else b'";')
+        if kind in "OC":
+            count = _COUNT.match(self._data, self._position)
+            if count is None:
+                raise ValueError("the name of a class has no number after it")
+            self._position = count.end()
+            if kind == "O":
+                self._missing.append(2 * int(count[1]))
+            else:
+                start, end = self._read_payload(int(count[1]), b"}")
+        elif kind == "a":
+            self._missing.append(2 * int(head[1]))
+        return PhpToken(kind=kind, start=start, end=end, depth=depth, is_key=is_key)
+
+    def _read_payload(self, length: int, mark: bytes) -> tuple[int, int]:
+        """Return start and end of what ends with a mark; continue after the mark."""
+        start, end = self._position, self._position + length
+        self._position = end + len(mark)
+        if self._data[end : self._position] != mark:
+            raise ValueError("the length of a text is wrong")
+        return start, end
+
+    def _close(self) -> PhpToken:
+        start, end = self._read_payload(0, b"}")
+        self._missing.pop()
+        return PhpToken(kind="}", start=start, end=end, depth=len(self._missing), is_key=False)
 
 
 def load_php(text: str) -> object:
@@ -15,7 +116,12 @@ def load_php(text: str) -> object:
     Raises:
         ValueError: a length or a number is wrong, a key is a duplicate, or the value contains an object or a reference.
     """
-    return _Reader(text).read()
+    data = text.encode("utf-8", "surrogateescape")
+    tokens = scan_php(data)
+    value = _build(data, tokens, next(tokens))
+    for _ in tokens:  # something may follow the value
+        pass
+    return value
 
 
 def load_flags(text: str) -> dict[str, bool]:
@@ -32,82 +138,40 @@ def load_flags(text: str) -> dict[str, bool]:
     return flags
 
 
-class _Reader:
-    """Reads one serialized value; the lengths of texts are in bytes."""
+def _build(data: bytes, tokens: Iterator[PhpToken], token: PhpToken) -> object:
+    payload = data[token.start : token.end].decode("utf-8", "surrogateescape")
+    match token.kind:
+        case "N":
+            return None
+        case "b":
+            return payload == "1"
+        case "i":
+            return int(payload)
+        case "d":
+            number = float(payload)
+            if not isfinite(number):
+                raise ValueError("a number is not finite")
+            return number
+        case "s":
+            return payload
+        case "a":
+            return _build_array(data, tokens, token)
+    raise ValueError("it contains an object or a reference")
 
-    def __init__(self, text: str) -> None:
-        self._data, self._position = text.encode("utf-8", "surrogateescape"), 0
 
-    def read(self) -> object:
-        value = self._value(0)
-        if self._position != len(self._data):
-            raise ValueError("text follows the serialized value")
-        return value
-
-    def _value(self, depth: int) -> object:
-        if depth > MAX_DEPTH:
-            raise ValueError("it is nested too deeply")
-        kind, self._position = self._data[self._position : self._position + 2], self._position + 2
-        reader = self._READERS.get(kind)
-        if reader is None:
-            raise ValueError("it contains an object, a reference or an invalid length")
-        return reader(self, depth)
-
-    def _until(self, mark: bytes) -> str:
-        end = self._data.find(mark, self._position)
-        text = self._data[self._position : end].decode("ascii", "replace") if end >= 0 else "?"
-        self._position = end + len(mark)
-        return text
-
-    def _integer(self, _depth: int = 0) -> int:
-        return self._number(self._until(b";"))
-
-    @staticmethod
-    def _number(text: str) -> int:
-        if not re.fullmatch("-?[0-9]{1,19}", text):
-            raise ValueError("a number is invalid")
-        return int(text)
-
-    def _boolean(self, _depth: int) -> bool:
-        return {"0": False, "1": True}[self._checked(self._until(b";"), "[01]")]
-
-    def _float(self, _depth: int) -> float:
-        return _parse_float(self._until(b";"))
-
-    def _null(self, _depth: int) -> None:
-        return None
-
-    def _text(self, _depth: int) -> str:
-        length = self._number(self._checked(self._until(b':"'), "[0-9]{1,9}"))
-        raw, self._position = self._data[self._position : self._position + length], self._position + length
-        if len(raw) != length or self._data[self._position : self._position + 2] != b'";':
-            raise ValueError("the length of a text is wrong")
-        self._position += 2
-        return raw.decode("utf-8", "surrogateescape")
-
-    def _array(self, depth: int) -> object:
-        count = self._number(self._checked(self._until(b":{"), "[0-9]{1,9}"))
-        entries: dict[object, object] = {}
-        for _ in range(count):
-            key = self._value(depth + 1)
-            if not isinstance(key, int | str) or isinstance(key, bool):
-                raise ValueError("a key is neither a number nor text")  # noqa: TRY004 - an invalid text
-            entries[key] = self._value(depth + 1)
-        if self._data[self._position : self._position + 1] != b"}" or len(entries) != count:
-            raise ValueError("the number of entries is wrong")
-        self._position += 1
-        is_list = list(entries) == list(range(count))
-        return list(entries.values()) if is_list else {str(key): item for key, item in entries.items()}
-
-    @staticmethod
-    def _checked(text: str, pattern: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError("a length or a boolean is invalid")
-        return text
-
-    _READERS: Mapping[bytes, Callable[[_Reader, int], object]] = {
-        b"i:": _integer, b"b:": _boolean, b"d:": _float, b"N;": _null, b"s:": _text, b"a:": _array,
-    }  # fmt: skip
+def _build_array(data: bytes, tokens: Iterator[PhpToken], array: PhpToken) -> object:
+    if array.depth >= MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    entries: dict[object, object] = {}
+    for token in tokens:
+        if token.kind == "}":
+            break
+        key = _build(data, tokens, token)
+        if key in entries:
+            raise ValueError("a key is a duplicate")
+        entries[key] = _build(data, tokens, next(tokens))
+    is_list = list(entries) == list(range(len(entries)))
+    return list(entries.values()) if is_list else {str(key): item for key, item in entries.items()}
 
 
 def dump_php(value: object) -> str:
@@ -137,11 +201,3 @@ def dump_php(value: object) -> str:
 def _php_key(key: object) -> object:
     """Return a key as PHP stores it: the text of a decimal integer is an integer."""
     return int(key) if isinstance(key, str) and re.fullmatch("-?[1-9][0-9]{0,17}|0", key) else key
-
-
-def _parse_float(text: str) -> float:
-    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?", text, re.IGNORECASE) or not isfinite(
-        float(text)
-    ):
-        raise ValueError("a number is invalid")
-    return float(text)
