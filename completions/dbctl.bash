@@ -269,6 +269,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup copy:--from') candidates='' ;;
         'backup copy:--repository') candidates='' ;;
         'backup status:--repository') candidates='' ;;
+        'backup drill:--at') candidates='' ;;
         'backup drill:--roles') candidates='' ;;
         'backup drill:--identity') candidates='@file' ;;
         'backup drill:--passphrase-file') candidates='@file' ;;
@@ -775,7 +776,7 @@ _dbctl() {
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;
         'backup copy') children=''; flags='--to --from --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
-        'backup drill') children=''; flags='--all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
+        'backup drill') children=''; flags='--at --all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
         'backup delete') children=''; flags='--with-dependents --repository --dry-run -n' ;;
         'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from dbctl.cli._support.backups import (
     PassphraseFile,
     Roles,
     load_keys,
+    parse_moment,
     parse_roles,
     run_with_progress,
     select_backup,
@@ -354,6 +356,15 @@ def drill(
     backup: Annotated[
         str, typer.Argument(metavar="[ID]", help="Id of a backup; default: the newest of each database.")
     ] = LATEST,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            "--at",
+            parser=parse_moment,
+            metavar="TIME",
+            help="Recover one database as of a moment, as backup recover does, and drill the result, which is then deleted; random: any moment of the stored log.",
+        ),
+    ] = None,
     all_apps: AllApps = False,
     roles: Roles = None,
     identity: Identities = None,
@@ -365,10 +376,21 @@ def drill(
 
     Live databases remain unchanged: files are restored into a temporary folder, dumps into a new database on the
     server (or on the configured scratch server), and both are deleted at the end. Exit 4 if a backup fails.
+    With --at, the private server of backup recover recovers a moment first, and no backup remains.
     """
     from dbctl.services.restore.drill import RunDrills
 
     policy = parse_roles(roles)
+    if at is not None:
+        if backup != LATEST or all_apps:
+            raise UsageError(
+                detail="--at selects the copy and the log of one database: omit ID and --all-apps"
+            )
+        drill_moment = registry.require("drill_moment", "a drill of a moment", "Omit --at.")
+        with session.open_app() as app:
+            keys = load_keys(session, app, identity, passphrase_file)
+            operation = drill_moment(Repository(app, repository), at, keys, roles=policy)
+            return run_with_progress(session, "recovering", operation, dry_run=dry_run)
     with ExitStack() as stack:
         selections = read_selections(session, all_apps=all_apps)
         apps = [stack.enter_context(session.open_app(selection)) for selection in selections]

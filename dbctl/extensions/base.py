@@ -86,6 +86,9 @@ class Extension(Struct, frozen=True, kw_only=True):
     records_log: Place = ""
     #: a function that returns the operation that backs up the files of the server of a database: ``(repository) -> BackupOperation``
     copy_server: Place = ""
+    #: a function that returns the operation that recovers a database as of a moment and drills the result:
+    #: ``(repository, at, keys, *, roles) -> BackupOperation``
+    drill_moment: Place = ""
     #: a function that yields what differs between two states of a database, with exact values:
     #: ``(first, second, database, *, limit, private) -> Iterator[TableChange]``
     read_changes: Place = ""

@@ -127,6 +127,7 @@ BUILT_IN: Sequence[Extension] = (
         },
         parts={"postgresql": "dbctl.extensions.recover.postgresql.server_log:create_parts"},
         copy_server="dbctl.extensions.recover.log_backup:CopyServer",
+        drill_moment="dbctl.extensions.recover.drill:DrillMoment",
         app_sections={
             "recovery": SectionEntry(
                 kind="dbctl.extensions.recover.section:Recovery",

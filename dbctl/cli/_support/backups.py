@@ -42,6 +42,13 @@ def parse_time(text: str) -> datetime:
         ) from None
 
 
+def parse_moment(text: str) -> datetime:
+    """Parse a time as ``parse_time`` does, or ``random``: ``RANDOM``."""
+    from dbctl.services.backup.log_range import RANDOM
+
+    return RANDOM if text.strip() == "random" else parse_time(text)
+
+
 BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
 Before: TypeAlias = Annotated[
     datetime | None,

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys, parse_time, run_with_progress
+from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys, parse_moment, run_with_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
-from dbctl.services.backup.log_range import RANDOM
 from dbctl.services.backup.repository import Repository
 from dbctl.spec import Example
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from dbctl.services.backup.create import BackupCreated
 
 GROUP = Group("backup", checks_profile=False)
-
-
-def _parse_time(text: str) -> datetime:
-    return RANDOM if text.strip() == "random" else parse_time(text)
 
 
 @Example("backup recover --at 2026-01-05T14:30:00 --dry-run")
@@ -34,7 +29,7 @@ def recover(
         datetime,
         typer.Option(
             "--at",
-            parser=_parse_time,
+            parser=parse_moment,
             metavar="TIME",
             help="The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, an age: 3h, or random: one of the stored log.",
         ),

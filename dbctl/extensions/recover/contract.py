@@ -43,6 +43,7 @@ class RecoveredDatabase(Struct, frozen=True, kw_only=True):
     url: Url
     facts: Mapping[str, str]  #: for the manifest: the copy, and the end of what was replayed
     remarks: Sequence[str] = ()  #: what the user should know about it
+    backup: str = ""  #: the id of the backup from which it was recovered; empty: of another copy
 
 
 class Recovery(ABC):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from msgspec import structs
 
@@ -60,9 +61,9 @@ class RecoverBackup(BackupOperation):
             app.database(name)  # a misspelled name
         if not app.only and len(sources) > 1:
             raise UsageError(detail=f"select one database (--db {' or --db '.join(sources)})")
-        self._database = app.only or next(iter(sources), app.main())
-        super().__init__(repository, self._database)
-        self._url = app.url(self._database)
+        self.database = app.only or next(iter(sources), app.main())
+        super().__init__(repository, self.database)
+        self._url = app.url(self.database)
         engine = registry.load_engine(self._url.engine)
         part = engine.extension_part(Recovery)
         if part is None:
@@ -82,17 +83,17 @@ class RecoverBackup(BackupOperation):
                 hint="Choose an earlier time.",
             )
         self._keys, self._stored = keys, None
-        if self._database not in sources:
-            self._stored = find_archive(repository, self._database, at, self.target)
+        if self.database not in sources:
+            self._stored = find_archive(repository, self.database, at, self.target)
             if self._stored is None:
-                raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self._database)
+                raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self.database)
         self._request = RecoveryRequest(
             url=self._url,
             target=self.target,
-            database=self._database,
+            database=self.database,
             repository=repository,
             keys=keys,
-            source=sources.get(self._database, Archive()),
+            source=sources.get(self.database, Archive()),
             at=at,
             staging=environment.staging_folder(app.configured) or environment.default_staging_folder(),
         )
@@ -100,7 +101,7 @@ class RecoverBackup(BackupOperation):
     def _choose_time(self, repository: Repository) -> datetime:
         """Return a random moment that the stored log has."""
         with suppress(RepositoryMissingError):
-            if moments := find_range(repository.read_content().valid, self._database):
+            if moments := find_range(repository.read_content().valid, self.database):
                 return moments.choose()
         raise UsageError(
             detail="--at random: the repository has no copy of the server and no log; pass a time"
@@ -110,13 +111,28 @@ class RecoverBackup(BackupOperation):
     def _plan(self) -> RecoveryPlan:
         return self._stored.plan(self._request.at) if self._stored else self._recovery.plan(self._request)
 
+    @property
+    def at(self) -> datetime:
+        """The moment."""
+        return self._request.at
+
+    @property
+    def staging(self) -> Path:
+        """The folder in which private folders are created."""
+        return self._request.staging
+
     def size(self) -> int:
         return self._plan.bytes
 
+    def list_steps(self) -> Sequence[str]:
+        """Return what would be replayed, from the files of the archive, and then backed up; writes nothing."""
+        return [*self._plan.steps, f"back up {self.database} as it was then"]
+
     def plan(self) -> Plan:
-        """Return what would be replayed, from the files of the archive; writes nothing."""
-        title = f"Recover {self.target} to {self._repository.store.location}"
-        return self._create_plan(title, [*self._plan.steps, f"back up {self._database} as it was then"])
+        """Return the steps; writes nothing."""
+        return self._create_plan(
+            f"Recover {self.target} to {self._repository.store.location}", self.list_steps()
+        )
 
     def apply(self, confirmed: str | None = None) -> BackupCreated:
         """Create the backup; after an error, no part of it remains, and the server has ended.
@@ -127,29 +143,38 @@ class RecoverBackup(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         repository = self._repository
         with ExitStack() as stack:
-            request = self._request
-            if self._stored:
-                source = stack.enter_context(self._stored.unpack(repository, self._keys, request.staging))
-                request = structs.replace(request, source=source, known=self._stored.known)
-            recovered = stack.enter_context(self._recovery.recover(request))
-            copy = stack.enter_context(self._open_copy(recovered))
-            copied = RecoveredSource(copy, self._database, self._request.at, recovered)
+            source = stack.enter_context(self.open_source())
             stack.enter_context(self._lock())
-            created = create_backup(repository, [copied], kind="recovered", stack=stack)
+            created = create_backup(repository, [source], kind="recovered", stack=stack)
             result = repository.describe(
                 created,
                 BackupCreated,
                 lost_databases={},
                 verification=Verification(),
-                remarks=recovered.remarks,
+                remarks=source.recovered.remarks,
             )
             signals.commit_point()  # the backup is complete: report it even if a signal arrives
         return result
 
     @contextmanager
+    def open_source(self) -> Iterator[RecoveredSource]:
+        """Recover the database with a private server, which ends at the end of the block; raises as ``Recovery.recover``."""
+        with ExitStack() as stack:
+            request = self._request
+            if self._stored:
+                unpacked = self._stored.unpack(self._repository, self._keys, request.staging)
+                source = stack.enter_context(unpacked)
+                request = structs.replace(request, source=source, known=self._stored.known)
+            recovered = stack.enter_context(self._recovery.recover(request))
+            if self._stored:
+                recovered = structs.replace(recovered, backup=self._stored.copy[0].id)
+            copy = stack.enter_context(self._open_copy(recovered))
+            yield RecoveredSource(copy, self.database, self._request.at, recovered)
+
+    @contextmanager
     def _open_copy(self, recovered: RecoveredDatabase) -> Iterator[App]:
         """Open the app with the recovered database alone; the moment may be from before a migration."""
-        app, name = self._app, self._database
+        app, name = self._app, self.database
         configured = structs.replace(
             app.configured,
             databases={name: recovered.url},
@@ -178,11 +203,11 @@ class RecoveredSource(Source):
             compress=compress,
             stream_compress=compress,
         )
-        self._at, self._recovered = at, recovered
+        self._at, self.recovered = at, recovered
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         members = super().write_members(folder)
         return [
-            structs.replace(member, taken_at=self._at, facts={**member.facts, **self._recovered.facts})
+            structs.replace(member, taken_at=self._at, facts={**member.facts, **self.recovered.facts})
             for member in members
         ]

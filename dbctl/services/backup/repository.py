@@ -68,6 +68,8 @@ class Backup(Struct, frozen=True, kw_only=True):
     drills: Mapping[str, Drill]  #: the last drill of each database
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
+    #: the last drill of each database as of a moment, which began with this copy
+    moments: Mapping[str, Drill] = {}
     pin: Pin | None = None  #: it is not deleted
     bases: Sequence[str] = ()  #: the backups from which its files are differences, or which have files of it
     note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
@@ -100,6 +102,9 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
             summary["base of"] = self.dependents
         for name, drill in self.drills.items():
             summary[f"drill of {name}"] = drill.at
+        for name, drill in self.moments.items():
+            summary[f"drill of {name} as of a moment"] = drill.at
+            summary[f"moment of {name}"] = drill.as_of
         summary["files"] = [
             {
                 "database": member.database or None,
@@ -347,6 +352,7 @@ class Repository:
             recipients=manifest.recipients,
             taken_within=manifest.taken_within,
             drills=verification.drills,
+            moments=verification.moments,
             members=manifest.members,
             left_out=manifest.left_out,
             pin=verification.pin,

@@ -27,6 +27,7 @@ class Drill(Struct, frozen=True, kw_only=True):
     checks: Count  #: successful comparisons of data that the app stores twice
     host: str
     dbctl: str  #: its version
+    as_of: Timestamp | None = None  #: the moment to which the log of its server was replayed before
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     loaded_at: Timestamp | None = None  #: last one that also loaded them
     failed: Failure | None = None  #: after that
     drills: Mapping[str, Drill] = {}  #: the last drill of each database
+    #: of the copy from which it began: the last drill of each database as of a moment
+    moments: Mapping[str, Drill] = {}
     pin: Pin | None = None
 
 
@@ -115,6 +118,12 @@ def record(
         write(store, folder, verification)
 
 
+def record_moment(store: Store, folder: str, database: str, drill: Drill) -> None:
+    """Record the drill of a database as of a moment, which began with a backup; raises as ``write`` does."""
+    previous = read(store, folder)
+    write(store, folder, structs.replace(previous, moments={**previous.moments, database: drill}))
+
+
 def copy_record(source: Store, destination: Store, folder: str) -> None:
     """Merge the record of a backup into the record of its copy; raises as ``write`` does.
 
@@ -122,20 +131,29 @@ def copy_record(source: Store, destination: Store, folder: str) -> None:
     copy has no record.
     """
     source_record, existing = read(source, folder), read(destination, folder)
-    newer = {
-        name: drill
-        for name, drill in source_record.drills.items()
-        if name not in existing.drills or existing.drills[name].at < drill.at
-    }
     failed = (
         source_record.failed
         if source_record.failed and source_record.failed.deep and existing == Verification()
         else existing.failed
     )
     pin = existing.pin or source_record.pin
-    updated = structs.replace(existing, drills={**existing.drills, **newer}, failed=failed, pin=pin)
+    updated = structs.replace(
+        existing,
+        drills=_merge(existing.drills, source_record.drills),
+        moments=_merge(existing.moments, source_record.moments),
+        failed=failed,
+        pin=pin,
+    )
     if updated != existing:
         write(destination, folder, updated)
+
+
+def _merge(existing: Mapping[str, Drill], other: Mapping[str, Drill]) -> Mapping[str, Drill]:
+    """Return the later drill of each database."""
+    newer = {
+        name: drill for name, drill in other.items() if name not in existing or existing[name].at < drill.at
+    }
+    return {**existing, **newer}
 
 
 def _timestamps(verification: Verification) -> Iterator[datetime]:
@@ -147,4 +165,4 @@ def _timestamps(verification: Verification) -> Iterator[datetime]:
         yield verification.pin.at
     if verification.failed:
         yield verification.failed.at
-    yield from (drill.at for drill in verification.drills.values())
+    yield from (drill.at for drill in (*verification.drills.values(), *verification.moments.values()))

@@ -58,8 +58,8 @@ class DatabaseDrill(Drill, frozen=True, kw_only=True):
 
     app: str
     database: str
-    backup: str
-    created_at: datetime  #: of the backup
+    backup: str  #: of a moment: the copy from which it was recovered; empty: another program made that
+    created_at: datetime  #: of the backup; of a moment: of what was recovered
     passed: bool  #: whether the backup was restored without an error
     migrations: SchemaState | None  #: state of its migrations; None: no migrations, or unknown
 
@@ -85,7 +85,9 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
             **count_content(self.databases),
             **count_severities([*self.findings, *self.failed]),
         }
-        return Effect("drilled", "database", count=len(self.databases), counts=counts)
+        moments = [database.as_of for database in self.databases if database.as_of]
+        details = [f"as of {moment:%Y-%m-%d %H:%M:%S.%f} UTC" for moment in moments]
+        return Effect("drilled", "database", count=len(self.databases), details=details, counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -107,6 +109,7 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
     def summary(self) -> Sequence[Row]:
         names = ["database", "backup", "created_at", "passed", "duration", "tables", "rows", "digests"]
         names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
+        names += ["as_of"] if any(database.as_of for database in self.databases) else []
         targets = [finding.target for finding in self.findings]
         return [
             {name: getattr(database, name) for name in names}

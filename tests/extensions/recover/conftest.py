@@ -1,4 +1,4 @@
-"""The folder for temporary files of recoveries."""
+"""The folder for temporary files of recoveries, and an app whose server is copied and logged by dbctl."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.extensions.recover.primary import STORED_CONFIGURATION, Primary
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +19,20 @@ def temp_folder(monkeypatch, tmp_path):
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
+
+
+@pytest.fixture
+def primary():
+    """Start a server without an archive, and with a table of sales."""
+    with servers.own_postgresql() as server:
+        primary = Primary(server)
+        yield primary
+        primary.end()
+
+
+@pytest.fixture
+def shop(primary, tmp_path, monkeypatch):
+    (tmp_path / "dbctl.toml").write_text(STORED_CONFIGURATION.format(url=primary.server.url))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return primary

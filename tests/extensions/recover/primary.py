@@ -27,6 +27,13 @@ repository = "backups"
 [apps.shop.recovery.databases.main]
 {source}
 """
+#: Copies and log are in the repository.
+STORED_CONFIGURATION = """\
+[apps.shop]
+profile = "plain"
+databases = "{url}"
+backup.repository = "backups"
+"""
 #: Rows whose commit times are known; the ids of deleted rows and the time of the deletion are known, too.
 TABLE = "create table sales (id integer generated always as identity primary key, note text)"
 TIMES = "select id, pg_xact_commit_timestamp(xmin) from sales order by id"

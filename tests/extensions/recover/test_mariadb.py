@@ -210,6 +210,19 @@ def test_missing_log_is_named(shop, answer):
     assert refuse(answer, at)["code"] == "file-failed"
 
 
+def test_drill_of_a_moment_is_recorded_next_to_the_backup_from_which_it_began(other, answer):
+    other.sell(2)
+    other.wait_for_next_second()
+    other.back_up()
+    other.sell(2)
+    at = finish(other)
+    (drill,) = answer("backup", "drill", "--at", write_time(at))["data"]["databases"]
+    (backup,) = answer("backup", "list")["data"]["items"]  # what was recovered is deleted
+    assert (drill["backup"], drill["rows"]) == (backup["id"], len(other.list_sales(at)))
+    assert backup["drills"] == {}
+    assert backup["moments"]["main"]["as_of"] == drill["as_of"]
+
+
 def test_last_logs_are_not_required_for_a_time_before_them(shop, answer):
     logs = change_logs(shop)
     at = shop.sales[15].inserted.replace(microsecond=0)

@@ -20,41 +20,24 @@ from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
 from tests.extensions.reach.processes import wait_until
-from tests.extensions.recover.primary import Primary, find_leftovers, read_sales, write_time
+from tests.extensions.recover.primary import (
+    STORED_CONFIGURATION,
+    Primary,
+    find_leftovers,
+    read_sales,
+    write_time,
+)
 from tests.services.backup.test_increments_commands import create_identity
 from tests.small_disk import fill, mount_disk
 
 MICROSECOND = timedelta(microseconds=1)
 TO_OUTPUT = "-D", "-", "-F", "tar", "-X", "none", "--manifest-checksums=SHA256"
-CONFIGURATION = """\
-[apps.shop]
-profile = "plain"
-databases = "{url}"
-backup.repository = "backups"
-"""
-
-
-@pytest.fixture
-def primary():
-    """Start a server without an archive, and with a table of sales."""
-    with servers.own_postgresql() as server:
-        primary = Primary(server)
-        yield primary
-        primary.end()
 
 
 @pytest.fixture(scope="module")
 def fork_server():
     """Start the server of killed commands before the temporary folder of a test exists."""
     return forge.fork_server()
-
-
-@pytest.fixture
-def shop(primary, tmp_path, monkeypatch):
-    (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url=primary.server.url))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
-    return primary
 
 
 def recover(answer, at):
@@ -313,7 +296,7 @@ def test_copy_is_no_backup_to_restore(shop, answer, fail):
 def test_other_engines_are_refused(words, answer, tmp_path, monkeypatch):
     sqlite3.connect(tmp_path / "shop.db").close()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url="shop.db"))
+    (tmp_path / "dbctl.toml").write_text(STORED_CONFIGURATION.format(url="shop.db"))
     error = answer(*words, status=2)["error"]
     assert (error["code"], "PostgreSQL" in error["hint"]) == ("not-supported", True)
 
@@ -363,7 +346,7 @@ def test_user_without_the_privilege_is_refused(shop, answer, fail, tmp_path):
 def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
     answer("backup", "log")
     with servers.own_postgresql("work_mem=5MB") as other:  # servers with the same settings are copies of one
-        (tmp_path / "dbctl.toml").write_text(CONFIGURATION.format(url=other.url))
+        (tmp_path / "dbctl.toml").write_text(STORED_CONFIGURATION.format(url=other.url))
         second = Primary(other)
         assert fail("backup", "log", status=6)["code"] == "log-foreign"
         second.end()

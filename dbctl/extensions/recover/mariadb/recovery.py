@@ -97,6 +97,7 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
                 "recovered_last_transaction": format_time(last) if (last := base.log_range.last_time) else "",
             },
             remarks=list(_describe_events(server)),
+            backup=base.manifest.id,
         )
 
 
