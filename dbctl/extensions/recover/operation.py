@@ -162,8 +162,8 @@ class RecoverBackup(BackupOperation):
         with ExitStack() as stack:
             request = self._request
             if self._stored:
-                unpacked = self._stored.unpack(self._repository, self._keys, request.staging)
-                source = stack.enter_context(unpacked)
+                archive = self._stored.unpack(self._repository, self._keys, request.staging)
+                source = stack.enter_context(archive)
                 request = structs.replace(request, source=source, known=self._stored.known)
             recovered = stack.enter_context(self._recovery.recover(request))
             if self._stored:

@@ -85,8 +85,8 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
             **count_content(self.databases),
             **count_severities([*self.findings, *self.failed]),
         }
-        moments = [database.as_of for database in self.databases if database.as_of]
-        details = [f"as of {moment:%Y-%m-%d %H:%M:%S.%f} UTC" for moment in moments]
+        times = [database.as_of for database in self.databases if database.as_of]
+        details = [f"as of {time:%Y-%m-%d %H:%M:%S.%f} UTC" for time in times]
         return Effect("drilled", "database", count=len(self.databases), details=details, counts=counts)
 
     @property

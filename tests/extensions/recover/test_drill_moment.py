@@ -38,8 +38,8 @@ def test_drill_of_a_moment_is_recorded_next_to_the_copy_and_leaves_nothing(shop,
     (drill,) = data["databases"]
     assert (drill["passed"], drill["backup"], drill["rows"]) == (True, copy, len(shop.list_sales(at)))
     assert datetime.fromisoformat(drill["as_of"]) == at.replace(microsecond=at.microsecond // 1000 * 1000)
-    moment = read_moments(answer, copy)["main"]
-    assert (moment["as_of"], moment["rows"]) == (drill["as_of"], drill["rows"])
+    record = read_moments(answer, copy)["main"]
+    assert (record["as_of"], record["rows"]) == (drill["as_of"], drill["rows"])
     assert answer("backup", "status")["data"]["databases"][0]["drilled_at"] is None
     assert sorted(path.name for path in Path("backups/shop").iterdir()) == folders
     assert list_databases(shop) == databases
