@@ -626,7 +626,7 @@ complete -c dbctl -n '__dbctl_at \'backup copy\'' -l to -x -d 'Destination: a di
 complete -c dbctl -n '__dbctl_at \'backup copy\'' -l from -l repository -x -d 'Source repository instead of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup copy\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'backup copy\'' -f -a '(__dbctl_live argument:backups)'
-complete -c dbctl -n '__dbctl_at \'backup status\'' -l check -d 'Exit 3 if a backup, a verification or a drill is overdue or a backup has shrunk, 4 if a backup is damaged'
+complete -c dbctl -n '__dbctl_at \'backup status\'' -l check -d 'Exit 3 if a backup, a verification, a drill or a log is overdue, a log has a gap or a backup has shrunk, 4 if a backup is damaged'
 complete -c dbctl -n '__dbctl_at \'backup status\'' -l all-apps -d 'Apply to every configured app'
 complete -c dbctl -n '__dbctl_at \'backup status\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup drill\'' -l at -x -d 'Recover one database as of a moment, as backup recover does, and drill the result, which is then deleted; random: any moment of the stored log'

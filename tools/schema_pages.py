@@ -190,6 +190,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("BackupConfig", "full_every"): "14d",
     ("BackupConfig", "max_dependents"): 30,
     ("DatabaseBackupConfig", "max_age"): "7d",
+    ("DatabaseBackupConfig", "max_log_age"): "15m",
     ("BackupConfig", "drill_within"): "32d",
     ("BackupConfig", "max_shrink"): 0.5,
     ("BackupConfig", "format"): "custom",

@@ -315,7 +315,7 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="Exit 3 if a backup, a verification or a drill is overdue or a backup has shrunk, 4 if a backup is damaged.",
+            help="Exit 3 if a backup, a verification, a drill or a log is overdue, a log has a gap or a backup has shrunk, 4 if a backup is damaged.",
         ),
     ] = False,
     all_apps: AllApps = False,
@@ -323,7 +323,7 @@ def status(
 ) -> int:
     """Show the age, verification and last drill of the backups of each database, and what is overdue.
 
-    The configuration sets the limits: max_age, verify_within, drill_within. No backup is read.
+    The configuration sets the limits: max_age, verify_within, drill_within, max_log_age. No backup is read.
     """
     from dbctl.services.backup import status as backup_status
 

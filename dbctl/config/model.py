@@ -70,6 +70,7 @@ class DatabaseBackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     #: the backups with the database that ``backup prune`` retains, without ``max_bytes`` and ``min_free``
     keep: Retention = Retention()
     max_age: str = ""  #: ``7d``: the maximum age of its newest backup
+    max_log_age: str = ""  #: ``15m``: the maximum age of the end of the log that ``backup log`` stored
 
 
 class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +79,7 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str  #: a directory, or ``s3://BUCKET/PREFIX``
     keep: Retention = Retention()  #: the backups that ``backup prune`` retains
     max_age: str = ""  #: ``26h``: the maximum age of the newest backup
-    databases: dict[str, DatabaseBackupConfig] = {}  #: ``keep`` and ``max_age`` of single databases
+    databases: dict[str, DatabaseBackupConfig] = {}  #: the limits of single databases
     verify_within: str = ""  #: ``8d``: the maximum age of the last full verification of a backup
     drill_within: str = ""  #: ``32d``: the maximum age of the last drill of a database
     #: the share of the rows of a database that a backup may lack before ``backup create`` fails; 1: never

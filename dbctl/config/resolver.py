@@ -253,8 +253,9 @@ class Resolver:
         return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
 
     def _database_backup(self, section: DatabaseBackupConfig, *key: toml.Key) -> None:
-        if section.max_age and not is_duration(section.max_age):
-            self.report(f"{section.max_age!r} is not a duration; write 26h, 30d or 1y", *key, "max_age")
+        for name in ("max_age", "max_log_age"):
+            if (text := getattr(section, name)) and not is_duration(text):
+                self.report(f"{text!r} is not a duration; write 15m, 26h or 30d", *key, name)
         for name, reason in section.keep.find_problems():
             self.report(reason, *key, "keep", name)
         for name in ("max_bytes", "min_free"):

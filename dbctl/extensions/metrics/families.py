@@ -22,7 +22,8 @@ from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import require_driver
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Page, Row, Severity, Struct, now
-from dbctl.services.backup.status import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
+from dbctl.services.backup.due import DUE_CODES, find_max_age
+from dbctl.services.backup.status import AppBackups, DatabaseBackups
 from dbctl.services.events.runs import CommandHistory, is_failure, locate_journal
 from dbctl.services.events.samples import read_samples
 from dbctl.services.fleet.instances import list_instances

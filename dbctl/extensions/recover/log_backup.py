@@ -22,8 +22,9 @@ from dbctl.extensions.recover.errors import LogLostError, StateMissingError
 from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
-from dbctl.model import ChangeResult, Compression, Effect, Plan
+from dbctl.model import ChangeResult, Compression, Effect, Plan, now
 from dbctl.services.app.app import App
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
 from dbctl.services.backup.log_range import LOST, SEQUENCE
@@ -109,12 +110,13 @@ class BackUpLog(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         repository, database = self._repository, self._database
         with ExitStack() as stack, self._lock():
-            known = repository.manifests()
+            known, called_at = repository.manifests(), now()
             newest = find_newest(known[0], database, "log")
             with report_file_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             fetched = self._log.fetch(self._folder, self._name, newest.facts if newest else {})
             if fetched is None:
+                self._record_fetch(known[0], called_at)
                 return LogArchived(
                     id=None, database=self.target, bytes=0, until=newest.taken_at if newest else None
                 )
@@ -127,6 +129,16 @@ class BackUpLog(BackupOperation):
         if fetched.lost:
             raise LogLostError(target=self.target, lost=fetched.lost)
         return LogArchived(id=created.id, database=self.target, bytes=created.bytes, until=fetched.read_at)
+
+    def _record_fetch(self, manifests: Sequence[Manifest], called_at: datetime) -> None:
+        """Record next to the newest part of the log that there is nothing after it."""
+        parts = (
+            manifest
+            for manifest in manifests
+            if manifest.kind == "log" and self._database in manifest.databases
+        )
+        if part := next(parts, None):
+            verification_record.record_fetch(self._repository.store, part.id, called_at)
 
 
 class CopyServer(BackupOperation):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
 
-from dbctl.config.model import BackupConfig
 from dbctl.config.sections import Selection
 from dbctl.errors.backup import RepositoryMissingError, RepositoryNotConfiguredError
 from dbctl.errors.base import DbctlError, Exit, Remedy, worst_status
@@ -14,23 +12,15 @@ from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, n
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.backup import log_range
+from dbctl.services.backup.due import DUE_CODES, DUE_HINTS, Job, find_due_jobs, find_overdue_log
 from dbctl.services.backup.log_range import LogRange, find_range
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage
-from dbctl.services.backup.verification_record import Drill, Verification
+from dbctl.services.backup.verification_record import Verification
 from dbctl.stores.base import Protection
-from dbctl.units import parse_duration
 
-#: A ``backup`` command that is due.
-Job: TypeAlias = Literal["create", "verify", "drill"]
-#: The finding code of each due job.
-DUE_CODES: Mapping[Job, str] = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
-NO_DRILL = "no drill was recorded yet"
-CREATE, VERIFY, DRILL = Remedy("`backup create`"), Remedy("`backup verify`"), Remedy("`backup drill`")
 LOAD = Remedy("Load their content with: `backup verify --deep`")
-#: What to do about a job that is due.
-DUE_HINTS: Mapping[Job, Remedy] = {"create": CREATE, "verify": VERIFY, "drill": DRILL}
 COPY_SERVER = Remedy("`backup create --physical`")
 COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
 
@@ -62,7 +52,8 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
         """Yield the due jobs, the loss of rows, and a log that cannot be used."""
         target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
-            yield Finding(target, "warning", DUE_CODES[job], text, DUE_HINTS[job].write(self.app))
+            hint = DUE_HINTS[job].write(self.app, {"database": self.database})
+            yield Finding(target, "warning", DUE_CODES[job], text, hint)
         if self.shrunken and self.newest:
             message = describe_shrinkage(self.shrunken, self.newest)
             hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
@@ -209,13 +200,16 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         repository = self.repository
         if repository.unreadable or repository.damaged:
             return Exit.CHECK_FAILED
-        has_warnings = any(database.due or database.shrunken for database in self.databases)
+        has_warnings = any(
+            database.due or database.shrunken or (database.recoverable and database.recoverable.unusable)
+            for database in self.databases
+        )
         return Exit.ACTION_NEEDED if has_warnings or repository.future or repository.interrupted else Exit.OK
 
     def find_broken(self) -> Iterator[Finding]:
         """Yield the invalid, interrupted and future backups."""
         app, repository = self.repository.app, self.repository
-        verify = VERIFY.write(app)
+        verify = DUE_HINTS["verify"].write(app)
         for folder, reason in repository.unreadable.items():
             message = f"the manifest of backup {folder} cannot be read: {reason}"
             yield Finding(app, "error", "manifest-unreadable", message, verify)
@@ -295,7 +289,7 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
             ],
             missing_note,
             omissions.get(name, ""),
-            find_range(content.valid, name),
+            content,
         )
         for name, section in app.profile.databases.items()
         if (section.backup and name in app.configured.databases)
@@ -327,7 +321,7 @@ def _read_database_status(
     valid: Sequence[tuple[Manifest, Verification]],
     missing_note: str,
     omission: str,
-    recoverable: LogRange | None,
+    content: RepositoryContent,
 ) -> DatabaseBackups:
     """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
     # Comparing the files of a difference does not show that it has the content of the database.
@@ -354,14 +348,17 @@ def _read_database_status(
     drill = drills[last_drilled] if last_drilled else None
     newest, current_time = (valid[0][0] if valid else None), now()
     due, shrunken = dict[Job, str](), None
+    recoverable = find_range(content.valid, name)
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
             due = dict(
-                _find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill, loaded)
+                find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill, loaded)
             )
         if omission:
             due["create"] = f"the newest backup {omission}"
+        if overdue := find_overdue_log(name, app.configured.backup, content, recoverable, current_time):
+            due["log"] = overdue
         shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
     members = [
         [member for member in manifest.members if member.database == name] for manifest, _ in valid[:2]
@@ -407,50 +404,3 @@ def _find_loaded(database: str, verification: Verification) -> datetime | None:
     """Return when the content of a database was last loaded from a backup after its creation, or None."""
     drill = verification.drills.get(database)
     return max(filter(None, [verification.loaded_at, drill.at if drill else None]), default=None)
-
-
-def find_max_age(backup_config: BackupConfig, database: str) -> str:
-    """Return the configured maximum age of the newest backup of a database; empty: no limit."""
-    section = backup_config.databases.get(database)
-    return (section.max_age if section else "") or backup_config.max_age
-
-
-def _find_due_jobs(
-    database: str,
-    backup_config: BackupConfig | None,
-    newest: Manifest,
-    current_time: datetime,
-    verified: Mapping[str, datetime],
-    drill: Drill | None,
-    loaded: Collection[str],
-) -> Iterator[tuple[Job, str]]:
-    """Yield the overdue jobs; only jobs with a configured interval become due. The verification of ``loaded`` backups loads them."""
-    if newest.created_at > current_time + clock.MAX_SKEW:
-        ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
-        yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
-    if backup_config is None:
-        return
-    max_age = find_max_age(backup_config, database)
-    if max_age and current_time - newest.created_at > parse_duration(max_age):
-        yield "create", f"the newest backup is older than {max_age}"
-    if backup_config.verify_within:
-        overdue = [
-            backup_id
-            for backup_id, timestamp in verified.items()
-            if not _is_within(backup_config.verify_within, timestamp, current_time)
-        ]
-        if overdue:
-            count = format_count(len(overdue), "backup")
-            description = f"{count} not verified within {backup_config.verify_within}"
-            option = ", with --deep" if any(backup_id in loaded for backup_id in overdue) else ""
-            yield "verify", f"{description}{option}, the oldest {min(overdue)}"
-    if backup_config.drill_within:
-        if drill is None:
-            yield "drill", NO_DRILL
-        elif not _is_within(backup_config.drill_within, drill.at, current_time):
-            yield "drill", f"no drill within {backup_config.drill_within}"
-
-
-def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:
-    """Whether a time is within the span before now; a time in the future is not."""
-    return -clock.MAX_SKEW <= current_time - timestamp <= parse_duration(span)

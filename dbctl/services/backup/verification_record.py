@@ -55,6 +55,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     drills: Mapping[str, Drill] = {}  #: the last drill of each database
     #: of the copy from which it began: the last drill of each database as of a moment
     moments: Mapping[str, Drill] = {}
+    #: of the newest part of a log: when its server had written nothing after it
+    fetched_at: Timestamp | None = None
     pin: Pin | None = None
 
 
@@ -124,6 +126,11 @@ def record_moment(store: Store, folder: str, database: str, drill: Drill) -> Non
     write(store, folder, structs.replace(previous, moments={**previous.moments, database: drill}))
 
 
+def record_fetch(store: Store, folder: str, fetched_at: datetime) -> None:
+    """Record that a server had written nothing after a part of its log; raises as ``write`` does."""
+    write(store, folder, structs.replace(read(store, folder), fetched_at=fetched_at))
+
+
 def copy_record(source: Store, destination: Store, folder: str) -> None:
     """Merge the record of a backup into the record of its copy; raises as ``write`` does.
 
@@ -141,6 +148,7 @@ def copy_record(source: Store, destination: Store, folder: str) -> None:
         existing,
         drills=_merge(existing.drills, source_record.drills),
         moments=_merge(existing.moments, source_record.moments),
+        fetched_at=max(filter(None, [existing.fetched_at, source_record.fetched_at]), default=None),
         failed=failed,
         pin=pin,
     )
@@ -163,6 +171,8 @@ def _timestamps(verification: Verification) -> Iterator[datetime]:
         yield verification.loaded_at
     if verification.pin:
         yield verification.pin.at
+    if verification.fetched_at:
+        yield verification.fetched_at
     if verification.failed:
         yield verification.failed.at
     yield from (drill.at for drill in (*verification.drills.values(), *verification.moments.values()))

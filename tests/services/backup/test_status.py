@@ -16,6 +16,7 @@ from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record
 from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.due import NO_DRILL
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import drill_run
 from dbctl.services.restore.drill import RunDrills
@@ -96,7 +97,7 @@ def test_only_create_is_due_without_backup(deployed):
 def test_each_job_is_due_after_its_configured_interval(deployed):
     backup = create_app_backup(deployed)
     configure(deployed, 'max_age = "26h"\nverify_within = "8d"\ndrill_within = "32d"')
-    assert dict(read_database_status(deployed).due) == {"drill": status.NO_DRILL}
+    assert dict(read_database_status(deployed).due) == {"drill": NO_DRILL}
     drill(deployed)
     assert dict(read_database_status(deployed).due) == {}
     backdate(deployed, backup, 2)
