@@ -75,7 +75,9 @@ FAMILIES = (
     ),
     Family("backup_last_drill_timestamp_seconds", "Time of the last test restore.", _DATABASE),
     Family("backup_drill_duration_seconds", "Duration of the last test restore.", _DATABASE),
-    Family("backup_due", "1 if the action (create, verify, drill) is overdue, otherwise 0.", (*_DATABASE, "action")),
+    Family("backup_recoverable_since_timestamp_seconds", "First moment that can be recovered from copies and log.", _DATABASE),
+    Family("backup_recoverable_until_timestamp_seconds", "Last moment that can be recovered from copies and log.", _DATABASE),
+    Family("backup_due", "1 if the action (create, verify, drill, log) is overdue, otherwise 0.", (*_DATABASE, "action")),
     Family("backup_repository_size_bytes", "Size of all backups in the repository.", _APP),
     Family("backup_repository_free_bytes", "Free space of the repository.", _APP),
     Family("backup_invalid", "Backups that are damaged, or whose manifest cannot be read.", _APP),
@@ -275,8 +277,13 @@ class _Collector:
         self.add("backup_last_drill_timestamp_seconds", database.drilled_at, *labels)
         duration = database.drill_duration
         self.add("backup_drill_duration_seconds", duration.total_seconds() if duration else None, *labels)
+        moments = database.recoverable
+        if moments:
+            self.add("backup_recoverable_since_timestamp_seconds", moments.since, *labels)
+            self.add("backup_recoverable_until_timestamp_seconds", moments.until, *labels)
         for action in DUE_CODES:
-            self.add("backup_due", int(action in database.due), *labels, action)
+            if action != "log" or moments or action in database.due:
+                self.add("backup_due", int(action in database.due), *labels, action)
 
 
 #: The collector of node_exporter runs as another user.

@@ -270,6 +270,7 @@ FIRING = {
     "DbctlBackupMissing": {'dbctl_backups{app="a",database="d"}': "0x300"},
     "DbctlBackupInvalid": {'dbctl_backup_invalid{app="a"}': "1x300"},
     "DbctlBackupUnproven": {'dbctl_backup_due{app="a",database="d",action="drill"}': "1x300"},
+    "DbctlLogOverdue": {'dbctl_backup_due{app="a",database="d",action="log"}': "1x300"},
     "DbctlRunFailed": {'dbctl_run_failures{app="a",command="backup create"}': "1x300"},
     "DbctlMigrationsPending": {'dbctl_migrations_pending{app="a",database="d"}': "2x300"},
     "DbctlCleanupOverdue": {'dbctl_cleanup_overdue_rules{app="a",database="d"}': "2x300"},

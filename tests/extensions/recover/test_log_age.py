@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from dbctl.services.backup import manifest as backup_manifest
@@ -89,6 +90,30 @@ def test_gap_of_the_log_fails_the_check(shop, answer, tmp_path):
     (database,) = answer("backup", "status", "--check", status=3)["data"]["databases"]
     assert database["recoverable"]["unusable"]
     assert database["due"] == {}
+
+
+def test_metrics_have_the_moments_that_can_be_recovered(shop, answer, tmp_path):
+    def read(name, **labels):
+        return [
+            sample["value"]
+            for sample in answer("metrics")["data"]["items"]
+            if sample["name"] == f"dbctl_backup_{name}" and labels.items() <= sample["labels"].items()
+        ]
+
+    answer("backup", "create")
+    assert read("recoverable_since_timestamp_seconds") == read("due", action="log") == []
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    answer("backup", "log")
+    (database,) = answer("backup", "status")["data"]["databases"]
+    for name in ("since", "until"):
+        time = datetime.fromisoformat(database["recoverable"][name])
+        seconds = [pytest.approx(time.timestamp(), abs=0.001)]
+        assert read(f"recoverable_{name}_timestamp_seconds", database="main") == seconds
+    assert read("due", action="log") == [0]
+    limit(tmp_path, "0s")
+    assert read("due", action="log") == [1]
 
 
 def test_invalid_limit_is_refused(shop, answer, tmp_path):
