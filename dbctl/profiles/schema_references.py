@@ -110,7 +110,7 @@ def _walk(value: object, kind: object, key: Key, scope: _Scope) -> Iterator[_Mar
     """Yield the names in a value of a field; ``kind`` is the type of the field."""
     mark, kind = _split_annotation(kind)
     if mark:
-        if value and isinstance(value, str | list):
+        if value and isinstance(value, str | list) and not (mark.is_pattern and "*" in value):
             yield _MarkedName(key, mark, value, scope)
     elif get_origin(kind) in (Union, UnionType):
         member = next((member for member in get_args(kind) if _accepts(member, value)), None)
@@ -119,9 +119,11 @@ def _walk(value: object, kind: object, key: Key, scope: _Scope) -> Iterator[_Mar
         yield from _walk_section(value, key, scope)
     elif isinstance(value, Mapping):
         key_kind, value_kind = get_args(kind)
+        key_mark, _ = _split_annotation(key_kind)
         for name, entry in value.items():
             yield from _walk(name, key_kind, key, scope)
-            yield from _walk(entry, value_kind, (*key, name), scope)
+            inner = _Scope(name, owner=scope) if key_mark and key_mark.kind == "database" else scope
+            yield from _walk(entry, value_kind, (*key, name), inner)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, entry in enumerate(value):
             yield from _walk(entry, get_args(kind)[0], (*key, index), scope)
@@ -158,9 +160,12 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
         return
     elif mark.kind == "table":
         if scope.table or not mark.varying:
-            table = value.removesuffix("?")
+            is_optional = scope.is_optional or value.endswith("?")
             yield SchemaReference(
-                key=key, database=scope.database, table=table, is_table_optional=scope.is_optional
+                key=key,
+                database=scope.database,
+                table=value.removesuffix("?"),
+                is_table_optional=is_optional,
             )
     elif mark.kind == "row-path":
         yield from _resolve_row_path(key, scope.database, value)

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-from dbctl.engines.contract.database import Column, Readable
-from dbctl.extensions.copies.section import ColumnEntry, DatabaseEntries, Kind, find_entries
+from msgspec import structs
+
+from dbctl.engines.contract.database import Column, Readable, Table
+from dbctl.engines.contract.schema import SchemaReference, SchemaTable
+from dbctl.extensions.copies.derived import DerivedRules, SecretSettings
+from dbctl.extensions.copies.section import ColumnEntry, Kind, PartEntry, find_entries
 from dbctl.model import Struct
 from dbctl.services.app.app import App
 
-#: Beginnings of declared types whose values are no personal data.
-_IMPERSONAL_TYPES = ("INT", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT", "REAL", "FLOAT", "DOUBLE", "NUMERIC", "DECIMAL", "BOOL", "DATE", "TIME")  # fmt: skip
+T = TypeVar("T")
+
+#: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these.
+_IMPERSONAL_TYPE = re.compile(
+    r"(UNSIGNED )?(TINY|SMALL|MEDIUM|BIG|U)?INT(EGER)?\d*\b|(SMALL|BIG)?SERIAL|(HALF_?)?FLOAT|DOUBLE|REAL\b|NUMERIC|NUMBER\b|DEC"
+    r"|MONEY|BOOL|BIT\b|YEAR|DATE|TIME|INTERVAL|DURATION|UUID|ENUM|SET\(|OID|(INT[48]|NUM|TS|TSTZ|DATE)(MULTI)?RANGE"
+)
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+#: Words of check constraints that compare a column with a list of values; types belong to casts.
+_LIST_WORDS = frozenset(
+    ("check", "in", "any", "array", "or", "is", "null", "text", "character", "varying", "bpchar", "char", "_utf8mb4", "_latin1")
+)  # fmt: skip
 
 
-class ColumnRule(Struct, frozen=True, kw_only=True):
-    """What replaces the values of one column."""
+class ValueRule(Struct, frozen=True, kw_only=True):
+    """What replaces a value, or a part of it."""
 
     kind: Kind
-    paths: Mapping[str, Kind] = {}  #: of ``json``: the rule of a text by its place
-    rest: Kind = "text"  #: of everything else in a document, or with another value of ``by``
-    by: str = ""  #: the column of the same row that selects the rule; empty: ``kind``
-    values: Mapping[str, Kind] = {}  #: the rule by the value of ``by``, which may contain ``*``
+    after: str = ""  #: the part begins after this text; empty: at the beginning
+    before: str = ""  #: it ends before this text; empty: at the end
+    rest: Kind = "text"  #: of a value without the part, and of other texts of a document
+
+
+class ColumnRule(ValueRule, frozen=True, kw_only=True):
+    """What replaces the values of one column; with ``by``, ``kind`` is the rule of rows that no pattern of ``values`` matches."""
+
+    paths: Mapping[
+        str, ValueRule
+    ] = {}  #: of documents: the rule of a text by its place, which may contain ``*``
+    by: Sequence[
+        str
+    ] = ()  #: the columns of the same row whose values, joined by dots, select the rule; empty: ``kind``
+    values: Mapping[
+        str, ValueRule
+    ] = {}  #: the rule by that value, which may contain ``*``; the first that matches
 
 
 TableRule: TypeAlias = Literal["empty"] | Mapping[str, ColumnRule]
@@ -31,42 +59,194 @@ TableRule: TypeAlias = Literal["empty"] | Mapping[str, ColumnRule]
 class DatabaseRules(Struct, frozen=True, kw_only=True):
     """The rules of a database."""
 
-    tables: Mapping[str, TableRule]  #: without columns that are copied because of their type
+    tables: Mapping[str, TableRule]  #: without columns that are copied
     missing: Sequence[str]  #: ``table.column`` of those that can hold personal data and have no rule
 
 
-def resolve_rules(app: App, database: str, db: Readable) -> DatabaseRules:
-    """Return the rules of the tables of ``db``, which has the schema of ``database``."""
-    entries = find_entries(app.profile, database)
-    tables, missing = dict[str, TableRule](), list[str]()
-    for name, table in db.tables().items():
-        whole = next((rule for glob, rule in entries.tables.items() if fnmatchcase(name, glob)), None)
-        if table.is_view or whole == "empty":
-            if not table.is_view:
-                tables[name] = "empty"
-            continue
-        rules = dict[str, ColumnRule]()
-        for column in table.columns.values():
-            if rule := _find_rule(entries, f"{name}.{column.name}"):
-                rules[column.name] = rule
-            elif whole != "keep" and can_be_personal(column):
-                missing.append(f"{name}.{column.name}")
-        tables[name] = rules
-    return DatabaseRules(tables=tables, missing=missing)
+def resolve_rules(app: App, database: str, db: Readable, *, keep: Collection[str] = ()) -> DatabaseRules:
+    """Return the rules of the tables of ``db``, which has the schema of ``database``; ``keep`` are columns to copy (``table.column``).
+
+    Of a column, the first of these counts: ``keep``, its entry in the profile, the rule of the column to which its foreign key
+    refers, what the profile states about it for other purposes, and the entry of its table.
+    """
+    return _Resolver(app, database, db, keep).resolve()
 
 
 def can_be_personal(column: Column) -> bool:
     """Return whether values of the type of a column can be personal data."""
-    return not (column.native or column.is_generated or column.type.startswith(_IMPERSONAL_TYPES))
+    return not (column.native or column.is_generated or _IMPERSONAL_TYPE.match(column.type))
 
 
-def _find_rule(entries: DatabaseEntries, path: str) -> ColumnRule | None:
-    for glob, entry in entries.columns.items():
-        if fnmatchcase(path, glob.removesuffix("?")):
-            if isinstance(entry, ColumnEntry):
-                kind = entry.kind or "keep"
-                return ColumnRule(
-                    kind=kind, paths=entry.paths, rest=entry.rest, by=entry.by, values=entry.values
-                )
-            return ColumnRule(kind=entry)
-    return None
+def find_match(entries: Mapping[str, T], name: str) -> T | None:
+    """Return the entry with a name, or else that of the first pattern that matches it."""
+    for exact in (name, f"{name}?"):
+        if exact in entries:
+            return entries[exact]
+    patterns = (
+        entry for glob, entry in entries.items() if "*" in glob and fnmatchcase(name, glob.removesuffix("?"))
+    )
+    return next(patterns, None)
+
+
+class _Resolver:
+    def __init__(self, app: App, database: str, db: Readable, keep: Collection[str]) -> None:
+        self._entries, self._keep = find_entries(app.profile, database), keep
+        self._derived = DerivedRules(app, database, db)
+        schema = db.schema_reader.schema().tables if db.schema_reader else ()
+        self._schema = {table.name: table for table in schema}
+        # Shadow tables of full-text indexes are not part of the schema.
+        self._tables = {
+            name: table
+            for name, table in db.tables().items()
+            if not table.is_view and (name in self._schema or not schema)
+        }
+        self._whole = {name: self._find_table_rule(name) for name in self._tables}
+        self._empty_dependents()
+        self._rules = dict[tuple[str, str], ColumnRule | None]()  #: None: it has none, or is copied
+
+    def resolve(self) -> DatabaseRules:
+        tables, missing = dict[str, TableRule](), list[str]()
+        for name, table in self._tables.items():
+            if self._whole[name] == "empty":
+                tables[name] = "empty"
+            elif not _is_index(self._schema.get(name)):
+                rules = {column: self._resolve_column(name, column) for column in table.columns}
+                tables[name] = {column: rule for column, rule in rules.items() if rule and _changes(rule)}
+                missing += [
+                    f"{name}.{column.name}"
+                    for column in table.columns.values()
+                    if rules[column.name] is None and self._is_uncovered(table, column)
+                ]
+        return DatabaseRules(tables=tables, missing=missing)
+
+    # Tables ----------------------------------------------------------------------------------------------------
+
+    def _find_table_rule(self, name: str) -> Literal["empty", "keep"] | None:
+        described = self._schema.get(name)
+        rule = find_match(self._entries.tables, name) or self._derived.tables.get(name)
+        return "empty" if described and _is_full_text(described) and not _is_index(described) else rule
+
+    def _empty_dependents(self) -> None:
+        """Empty the tables whose rows cannot exist without rows of an emptied table."""
+        pending = True
+        while pending:
+            pending = False
+            for name, table in self._tables.items():
+                if self._whole[name] != "empty" and any(
+                    not any(table.columns[column].nullable for column in reference.columns)
+                    for reference in self._list_references(name)
+                    if reference.table != name and self._whole.get(reference.table) == "empty"
+                ):
+                    self._whole[name], pending = "empty", True
+
+    def _list_references(self, table: str) -> Iterator[SchemaReference]:
+        described = self._schema.get(table)
+        for reference in described.references if described else ():
+            if set(reference.columns) <= self._tables[table].columns.keys():
+                yield reference
+
+    # Columns ---------------------------------------------------------------------------------------------------
+
+    def _resolve_column(self, table: str, column: str) -> ColumnRule | None:
+        place = table, column
+        if place not in self._rules:
+            self._rules[place] = None  # a foreign key may lead back
+            self._rules[place] = self._find_column_rule(self._tables[table], column)
+        return self._rules[place]
+
+    def _find_column_rule(self, table: Table, name: str) -> ColumnRule | None:
+        column = table.columns[name]
+        if column.is_generated:
+            return None
+        path = f"{table.name}.{name}"
+        if path in self._keep:
+            return ColumnRule(kind="keep")
+        entry = find_match(self._entries.columns, path)
+        if entry is None and (rule := self._find_referenced_rule(table.name, name)):
+            return rule
+        entry = entry or self._derived.columns.get((table.name, name))
+        if entry is None and (self._whole[table.name] == "keep" or self._has_listed_values(table.name, name)):
+            entry = "keep"
+        secrets = self._derived.settings.get((table.name, name))
+        rule = _create_rule(entry, column, table) if entry else None
+        return _remove_secrets(rule, secrets, column) if rule and secrets else rule
+
+    def _find_referenced_rule(self, table: str, column: str) -> ColumnRule | None:
+        """Return the rule of a column with a foreign key: NULL if the rows to which it refers are not copied."""
+        for reference in self._list_references(table):
+            if column in reference.columns and reference.table in self._tables:
+                if self._whole[reference.table] == "empty":
+                    return ColumnRule(kind="null" if self._tables[table].columns[column].nullable else "keep")
+                target = dict(zip(reference.columns, reference.to, strict=False)).get(column, "")
+                if target in self._tables[reference.table].columns and (reference.table, target) != (table, column):  # fmt: skip
+                    return self._resolve_column(reference.table, target)
+        return None
+
+    def _has_listed_values(self, table: str, column: str) -> bool:
+        described = self._schema.get(table)
+        return described is not None and any(_lists_values(check, column) for check in described.checks)
+
+    def _is_uncovered(self, table: Table, column: Column) -> bool:
+        """Return whether a column without a rule can hold personal data; with a foreign key, its target is reported."""
+        return can_be_personal(column) and not any(
+            column.name in reference.columns and reference.table in self._tables
+            for reference in self._list_references(table.name)
+            if reference.table != table.name
+        )
+
+
+def _create_rule(entry: Kind | ColumnEntry, column: Column, table: Table) -> ColumnRule:
+    if not isinstance(entry, ColumnEntry):
+        return ColumnRule(kind=_fit_kind(entry, column))
+    names = [entry.by] if isinstance(entry.by, str) and entry.by else entry.by
+    return ColumnRule(
+        kind=_fit_kind(entry.kind or entry.rest, column),
+        after=entry.after,
+        before=entry.before,
+        rest=_fit_kind(entry.rest, column),
+        paths={path: _create_value_rule(rule, None) for path, rule in entry.paths.items()},
+        by=tuple(name.removesuffix("?") for name in names if name.removesuffix("?") in table.columns),
+        values={value: _create_value_rule(rule, column) for value, rule in entry.values.items()},
+    )
+
+
+def _create_value_rule(entry: Kind | PartEntry, column: Column | None) -> ValueRule:
+    """Return a rule of values of a column; None: of texts in a document."""
+    if not isinstance(entry, PartEntry):
+        return ValueRule(kind=_fit_kind(entry, column))
+    kind = _fit_kind(entry.kind or "text", column)
+    return ValueRule(kind=kind, after=entry.after, before=entry.before, rest=_fit_kind(entry.rest, column))
+
+
+def _fit_kind(kind: Kind, column: Column | None) -> Kind:
+    return "token" if kind == "null" and column and not column.nullable else kind
+
+
+def _remove_secrets(rule: ColumnRule, secrets: SecretSettings, column: Column) -> ColumnRule:
+    """Return the rule of the values of settings without the secrets among them; keys that it names precede them."""
+    removed = dict.fromkeys(secrets.keys, ValueRule(kind=_fit_kind("null", column)))
+    if rule.kind == "keep" and not rule.by:
+        return ColumnRule(kind="keep", by=secrets.by, values=removed)
+    if rule.by == secrets.by:
+        return structs.replace(rule, values={**rule.values, **removed})
+    return rule
+
+
+def _changes(rule: ColumnRule) -> bool:
+    return rule.kind != "keep" or bool(rule.by)
+
+
+def _is_full_text(table: SchemaTable) -> bool:
+    return any(option.startswith("using fts") for option in table.options)
+
+
+def _is_index(table: SchemaTable | None) -> bool:
+    """Return whether a full-text table has the text of another table, from which it is built again."""
+    return table is not None and _is_full_text(table) and any("content=" in option.replace(" ", "") for option in table.options)  # fmt: skip
+
+
+def _lists_values(check: str, column: str) -> bool:
+    """Return whether a check constraint lists the values of a column, and names no other one."""
+    text = _LITERAL.sub(" ", check).lower()
+    words = set(re.findall(r"[a-z_]\w*", text))
+    return text != check.lower() and words - _LIST_WORDS == {column.lower()} and not re.search(r"[<>!~]", text)  # fmt: skip

@@ -2,35 +2,47 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from dbctl.profiles.model.base import DatabaseName, Section
+from dbctl.profiles.model.base import Alternatives, DatabaseName, SchemaName, Section
 from dbctl.profiles.model.profile import Profile, ProfileSection
 
 #: What replaces a value. ``email`` to ``text`` are pseudonyms; ``date`` shifts a time, ``number`` adds noise, ``json`` is the rule of each
-#: text in a document, ``keep`` leaves the value, and ``null`` removes it.
+#: text in a document, ``keep`` leaves the value, and ``null`` removes it: where NULL is not allowed, it is a ``token``.
 Kind: TypeAlias = Literal[
     "email", "login", "name", "phone", "address", "ip", "url", "token", "password", "text", "date", "number", "json", "keep", "null",
 ]  # fmt: skip
 
 
-class ColumnEntry(Section, frozen=True, kw_only=True):
-    """A column whose rule depends on the place in a document, or on another column of the row."""
+class PartEntry(Section, frozen=True, kw_only=True):
+    """A rule for a part of a value, such as the login in ``@ada:example.org``."""
 
-    kind: Literal["json"] | None = None  #: a document: JSON, or values that PHP serialised
-    paths: Mapping[str, Kind] = {}  #: the rule of a text in the document, by its keys, joined by dots
-    by: str = ""  #: the column of the same table that selects the rule
-    values: Mapping[str, Kind] = {}  #: the rule by the value of that column, which may contain ``*``
-    rest: Kind = "text"  #: the rule of everything else
+    kind: Kind | None = None  #: the rule of the part; without ``after`` and ``before``, of the value
+    after: str = ""  #: the part begins after this text; empty: at the beginning
+    before: str = ""  #: it ends before this text, or at the end of the value
+    rest: Kind = "text"  #: the rule of everything else: of a value without the part, or of other texts
+
+
+class ColumnEntry(PartEntry, frozen=True, kw_only=True):
+    """A column whose rule depends on a part of the value, on the place in a document, or on other columns of the row."""
+
+    #: of ``json``, and of ``values`` that are: the rule of a text in a document, JSON or serialised by PHP, by its keys, joined by dots;
+    #: ``*`` is any text
+    paths: Mapping[str, Kind | PartEntry] = {}
+    by: Alternatives = (
+        ""  #: the column of the same row that selects the rule; of several, their values are joined by dots
+    )
+    values: Mapping[str, Kind | PartEntry] = {}  #: the rule by that value; ``*`` is any text
 
 
 class DatabaseEntries(Section, frozen=True, kw_only=True):
-    """The rules of one database."""
+    """The rules of one database. A name without ``*`` precedes patterns, of which the first that matches is used."""
 
-    #: the rule of a table, whose name may contain ``*``: ``empty`` copies no rows; ``keep`` copies columns without a rule of their own
-    tables: Mapping[str, Literal["empty", "keep"]] = {}
-    #: the rule of a column, as ``table.column``; both may contain ``*``. ``table.column?`` is optional
-    columns: Mapping[str, Kind | ColumnEntry] = {}
+    #: the rule of a table: ``empty`` copies no rows; ``keep`` copies columns without a rule of their own. In its name, ``*`` is any text;
+    #: ``name?`` is optional
+    tables: Mapping[Annotated[str, SchemaName("table", is_pattern=True)], Literal["empty", "keep"]] = {}
+    #: the rule of a column, as ``table.column``; ``*`` in both is any text. ``table.column?`` is optional
+    columns: Mapping[Annotated[str, SchemaName("table-path", is_pattern=True)], Kind | ColumnEntry] = {}
 
 
 class Anonymise(ProfileSection, frozen=True, kw_only=True):
@@ -40,12 +52,35 @@ class Anonymise(ProfileSection, frozen=True, kw_only=True):
 
     def find_problems(self, profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:  # noqa: ARG002 - of the base class
         for database, entries in self.databases.items():
+            emptied = [name.removesuffix("?") for name, rule in entries.tables.items() if rule == "empty"]
             for path, entry in entries.columns.items():
                 key = ("databases", database, "columns", path)
-                if "." not in path:
+                table, _, column = path.removesuffix("?").rpartition(".")
+                if not (table and column):
                     yield key, "a column is written as `table.column`"
-                if isinstance(entry, ColumnEntry) and (entry.kind == "json") == bool(entry.by):
-                    yield key, "it needs either kind = 'json' or `by`"
+                elif table in emptied:
+                    yield key, f"no row of {table} is copied"
+                if isinstance(entry, ColumnEntry):
+                    yield from ((key, reason) for reason in _find_contradictions(entry))
+
+
+def _find_contradictions(entry: ColumnEntry) -> Iterator[str]:
+    if bool(entry.kind) == bool(entry.by):
+        yield "it needs either `kind` or `by`"
+    if bool(entry.by) != bool(entry.values):
+        yield "`by` and `values` require each other"
+    nested = [*entry.values.values(), *entry.paths.values()]
+    if entry.paths and "json" not in (entry.kind, *_list_kinds(entry.values)):
+        yield "`paths` requires kind = 'json'"
+    if "json" in _list_kinds(entry.paths):
+        yield "a path leads to a text, also in a document inside the document"
+    for part in (entry, *(rule for rule in nested if isinstance(rule, PartEntry))):
+        if (part.after or part.before) and part.kind in (None, "json", "password", "null"):
+            yield "the part of a value needs a `kind` with a pseudonym"
+
+
+def _list_kinds(rules: Mapping[str, Kind | PartEntry]) -> list[Kind | None]:
+    return [rule.kind if isinstance(rule, PartEntry) else rule for rule in rules.values()]
 
 
 def find_entries(profile: Profile, database: str) -> DatabaseEntries:

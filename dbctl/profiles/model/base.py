@@ -22,6 +22,7 @@ class SchemaName(msgspec.Struct, frozen=True):
     varying: bool = False  #: table: if deployments may lack it, neither it nor its columns are compared
     of_owner: bool = False  #: column: of the table of the enclosing section
     levels_up: int = 0  #: how many keys above the field a missing name is reported
+    is_pattern: bool = False  #: a name with ``*`` is a pattern, which is not compared
 
 
 #: The database, by its name in the profile; empty: the first that dbctl may write.
