@@ -128,7 +128,7 @@ def test_entry_precedes_what_follows_from_the_profile(database: ComparedDatabase
     assert rules.missing == ["steps.note"]
 
 
-def test_table_that_is_kept_has_no_column_without_a_rule_and_its_own_rules(
+def test_copied_table_has_no_column_without_a_rule_and_its_own_rules(
     database: ComparedDatabase,
 ) -> None:
     rules = resolve(database, '[anonymise.databases.main.tables]\n"p*" = "keep"\n"not*" = "empty"')
