@@ -90,9 +90,7 @@ class BackUpLog(BackupOperation):
         self._log = open_log(app, self._database)
         if (state := environment.app_state_folder(app.configured)) is None:
             raise StateMissingError(target=self.target)
-        place = hashlib.sha256(repository.store.location.encode(errors="surrogateescape")).hexdigest()[:8]
-        #: A server remembers one position per name; two repositories have their own.
-        self._name = f"dbctl_{_simplify(app.name)}_{_simplify(self._database)}_{place}"
+        self._name = name_reader(repository, self._database)
         self._folder = state / "log" / self._name
 
     def plan(self) -> Plan:
@@ -259,6 +257,12 @@ def open_log(app: App, database: str) -> ServerLog:
     """
     db = app.reader(database)
     return require_supported(db, db.extension_part(ServerLog), "a stored log of the server", _HINT)
+
+
+def name_reader(repository: Repository, database: str) -> str:
+    """Return the name by which a server remembers up to where its log was fetched; each repository has its own."""
+    place = hashlib.sha256(repository.store.location.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"dbctl_{_simplify(repository.app.name)}_{_simplify(database)}_{place}"
 
 
 def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:

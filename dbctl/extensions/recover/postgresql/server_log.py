@@ -18,6 +18,7 @@ from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.extensions.recover.errors import LogForeignError
 from dbctl.extensions.recover.postgresql.base import Manifest, check_archive
 from dbctl.extensions.recover.postgresql.log import SEGMENT, format_position, locate, parse_position
+from dbctl.extensions.recover.postgresql.log_checks import PostgreSQLLogChecks
 from dbctl.extensions.recover.server_log import CopiedServer, FetchedLog, ServerLog
 from dbctl.files.codecs import CHUNK
 from dbctl.files.subprocesses import ClientProgram
@@ -134,7 +135,12 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerLog):
         return FetchedLog(
             files=files,
             finished=[path for path in files if path.suffix != PARTIAL or path.parent == earlier],
-            facts={"system": str(system), "start": format_position(start), "end": str(position)},
+            facts={
+                "system": str(system),
+                "timeline": str(int(own[-1][:8], 16)),
+                "start": format_position(start),
+                "end": str(position),
+            },
             read_at=cast("datetime", read_at),
             lost=lost,
         )
@@ -190,4 +196,4 @@ def _list_files(folder: Path) -> list[Path]:
 
 def create_parts(db: PostgreSQLDatabase) -> Sequence[object]:
     """Return the parts of an open database."""
-    return [PostgreSQLServerLog(db)]
+    return [PostgreSQLServerLog(db), PostgreSQLLogChecks(db)]
