@@ -244,6 +244,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'data export:--format') candidates='csv jsonl' ;;
         'data export:--param') candidates='' ;;
         'data import:--format') candidates='csv jsonl' ;;
+        'data replace:--table') candidates='@option:tables' ;;
+        'data replace:--skip') candidates='' ;;
         'data diff:--table') candidates='@option:tables' ;;
         'data diff:--limit') candidates='' ;;
         'data diff:--identity') candidates='@file' ;;
@@ -544,6 +546,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'data query') path=$next; count=0; return 0 ;;
         'data export') path=$next; count=0; return 0 ;;
         'data import') path=$next; count=0; return 0 ;;
+        'data replace') path=$next; count=0; return 0 ;;
         'data diff') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
@@ -758,7 +761,7 @@ _dbctl() {
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
-        'data') children='rows show set add delete query export import diff'; flags='' ;;
+        'data') children='rows show set add delete query export import replace diff'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
         'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --any-state --dry-run -n' ;;
@@ -767,6 +770,7 @@ _dbctl() {
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
         'data import') children=''; flags='--format --dry-run -n' ;;
+        'data replace') children=''; flags='--table --skip --secrets --dry-run -n' ;;
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;
         'backup') children='create list show verify copy status drill prune delete pin unpin adopt log recover'; flags='' ;;

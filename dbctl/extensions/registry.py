@@ -61,6 +61,7 @@ BUILT_IN: Sequence[Extension] = (
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
         name="copies",
+        commands={"data replace": "dbctl.extensions.copies.data_commands"},
         profile_sections={
             "anonymise": SectionEntry(
                 kind="dbctl.extensions.copies.section:Anonymise",

@@ -173,7 +173,26 @@ def list_row_secrets(
         if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
             secret -= _list_public_values(settings, row)
-    return secret
+    return secret - _list_other_tokens(app, database, table, row)
+
+
+def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, object]) -> set[str]:
+    """Return the columns of tokens in a row that is no sign-in: its table also has rows of other kinds."""
+    users = app.core.users
+    if users is None or app.resolve_database(users) != database:
+        return set()
+    return {
+        column
+        for signed_in in users.signed_in
+        for column in ([signed_in.token] if isinstance(signed_in.token, str) else signed_in.token)
+        if signed_in.table.removesuffix("?") == table
+        and any(
+            name in row and str(row[name]) not in map(str, value if isinstance(value, list) else [value])
+            for name, value in signed_in.only.items()
+        )
+        and f"{table}.{column}" not in app.database(database).secret
+        and not _is_secret_value(row.get(column))
+    }
 
 
 def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[str]:

@@ -41,6 +41,17 @@ def selected_database(app: App) -> str:
     return app.only or app.main()
 
 
+def list_ledger_tables(app: App, database: str, db: Readable) -> Sequence[str]:
+    """Return the tables in which dbctl records migrations, whether they exist or not."""
+    migrations = app.database(database).migrations
+    if migrations is None:
+        return []
+    ledger = ledger_detection.resolve_ledger(app.profile, migrations.ledger)
+    if migrations.ledger == ledger_detection.AUTO:
+        ledger, _ = ledger_detection.detect_ledgers(db, app.url(database).engine, own=migrations.foreign)
+    return [ledger.table, ledger_detection.JOURNAL]
+
+
 class Filters(Struct, frozen=True, kw_only=True):
     """Conditions of rows, all of which must be met."""
 
@@ -78,15 +89,7 @@ class DataTable:
         Raises:
             UseDedicatedCommandError: the table is the ledger or the journal.
         """
-        migrations = self.app.database(self.database).migrations
-        if migrations is None:
-            return
-        ledger = ledger_detection.resolve_ledger(self.app.profile, migrations.ledger)
-        if migrations.ledger == ledger_detection.AUTO:
-            ledger, _ = ledger_detection.detect_ledgers(
-                self.db, self.app.url(self.database).engine, own=migrations.foreign
-            )
-        if self.name in (ledger.table, ledger_detection.JOURNAL):
+        if self.name in list_ledger_tables(self.app, self.database, self.db):
             operation = f"changing the ledger {self.name}"
             raise UseDedicatedCommandError(operation=operation, hint=_LEDGER)
 
