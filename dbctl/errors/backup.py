@@ -107,7 +107,7 @@ class ClockImplausibleError(DbctlError, status=Exit.REFUSED):
 
 class LogRequiredError(DbctlError, status=Exit.REFUSED):
     sentence = "{ids}: {reasons}, without which no later moment can be recovered"
-    remedy = "Nothing was deleted. Prune the log with the copies of its server: `backup prune`"
+    remedy = "Nothing was deleted. Prune the log with the copies that it follows: `backup prune`"
 
 
 class LastBackupError(DbctlError, status=Exit.REFUSED):

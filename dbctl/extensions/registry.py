@@ -126,7 +126,10 @@ BUILT_IN: Sequence[Extension] = (
             "backup log": "dbctl.extensions.recover.log_commands",
             "backup recover": "dbctl.extensions.recover.commands",
         },
-        parts={"postgresql": "dbctl.extensions.recover.postgresql.server_log:create_parts"},
+        parts={
+            "mysql": "dbctl.extensions.recover.mariadb.server_log:create_parts",
+            "postgresql": "dbctl.extensions.recover.postgresql.server_log:create_parts",
+        },
         checks={"doctor": ["dbctl.extensions.recover.log_checks:check_log"]},
         copy_server="dbctl.extensions.recover.log_backup:CopyServer",
         drill_moment="dbctl.extensions.recover.drill:DrillMoment",

@@ -83,6 +83,8 @@ class DumpResult(Struct, frozen=True, kw_only=True):
     plain_bytes: int = (
         0  #: the size of its content, which has to be decompressed before it is loaded; 0: as it is
     )
+    #: the first moment, by the clock of the server, that the dump and the log since its position have; None: it has no position
+    log_since: datetime | None = None
 
 
 class ImportedDump(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import cast
 
 import pymysql
@@ -148,6 +149,8 @@ HISTORY_VERSION = (10, 11)
 EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
 #: Character sets that allow half of a surrogate pair.
 SURROGATE_CHARSETS = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
+#: The first second before which everything is committed; the log has whole seconds.
+NEXT_SECOND = "select utc_timestamp() + interval 1 second"
 SERVER_INFO = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 OPTIONS = (
     "--single-transaction",
@@ -243,15 +246,23 @@ class MySQLDumper(MySQLPart, Dumps):
             problems=(),
             digests={name: digest for name, digest in after.items() if before[name] == digest},
         )
-        metadata = self._metadata() | {"client": version}
+        metadata, log_since = self._metadata() | {"client": version}, None
         if scanner.log_position:
             metadata |= scanner.log_position | describe_log(self._connection.session)
+            ((time,),) = self._connection.fetch(NEXT_SECOND)
+            log_since = cast("datetime", time).replace(tzinfo=UTC)
         remarks = self._describe_losses(tables, scanner)
         if request.records_log and not scanner.log_position:
             remarks.append(NO_LOG)
         if remarks:
             metadata["remarks"] = "; ".join(remarks)
-        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
+        return DumpResult(
+            taken_at=taken_at,
+            metadata=metadata,
+            verification=verification,
+            sha256=sha256,
+            log_since=log_since,
+        )
 
     def _describe_losses(self, tables: Sequence[str], scanner: DumpScanner) -> list[str]:
         """Return a sentence for each loss in a dump, and for each requirement of a restore."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from dbctl.extensions.recover.section import Source
 from dbctl.model import Struct
 from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import Repository
 from dbctl.url import Url
 
@@ -27,6 +28,9 @@ class RecoveryRequest(Struct, frozen=True, kw_only=True):
     at: datetime  #: with a time zone
     #: when the copy ended, and up to when the log has all transactions, by the clock of the server; None: only what the files show is known
     known: tuple[datetime, datetime] | None = None
+    copy: tuple[Manifest, Member] | None = (
+        None  #: the copy of ``repository`` that is used; None: that of ``source``, or any backup
+    )
     staging: Path  #: the existing folder in which private folders are created
 
 
@@ -51,6 +55,11 @@ class Recovery(ABC):
 
     #: whether its log has times in whole seconds only: a moment is the beginning of its second
     has_whole_seconds = False
+
+    def reaches_back(self, part: Mapping[str, str], copy: Mapping[str, str]) -> bool:
+        """Whether a part of the stored log after a loss has all since a copy, by their facts: the copy was made after the loss, too."""
+        del part, copy  # equal positions may be those of another log
+        return False
 
     @abstractmethod
     def plan(self, request: RecoveryRequest) -> RecoveryPlan:

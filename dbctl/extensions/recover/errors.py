@@ -11,7 +11,7 @@ from dbctl.errors.connection import CorruptError
 
 class RecoveryNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no archive is configured for {target}"
-    remedy = "Set log, and for PostgreSQL base, under [apps.{app}.recovery.databases.{database}]; list the keys with: `config explain recovery`"
+    remedy = "Store its log with: `backup log`; or set log, and for PostgreSQL base, under [apps.{app}.recovery.databases.{database}]; list the keys with: `config explain recovery`"
 
 
 class RecoveryMissingError(DbctlError, status=Exit.NOT_FOUND):
@@ -63,7 +63,11 @@ class LogForeignError(DbctlError, status=Exit.REFUSED):
 
 class LogLostError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "the server no longer had a part of the log of {target}: {lost}"
-    remedy = "The log after it is stored. Only moments before it can be recovered until there is a new copy of the server: `backup create --physical`"
+    remedy = "The log after it is stored. Only moments before it can be recovered until there is a new copy. {hint}"
+
+
+class LogUnusableError(DbctlError, status=Exit.REFUSED):
+    sentence, remedy = "the log of {target} cannot be stored: {reason}", "Nothing was stored. {hint}"
 
 
 class StateMissingError(DbctlError, status=Exit.FAILED):

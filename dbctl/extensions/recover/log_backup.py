@@ -19,7 +19,7 @@ from dbctl.engines.contract.database import require_supported
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import LogLostError, StateMissingError
-from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
+from dbctl.extensions.recover.server_log import FetchedLog, ServerCopy, ServerLog
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
 from dbctl.model import ChangeResult, Compression, Effect, Plan, now
@@ -27,16 +27,15 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
-from dbctl.services.backup.log_range import LOST, SEQUENCE
+from dbctl.services.backup.log_range import LOST, SEQUENCE, find_newest
 from dbctl.services.backup.manifest import Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 from dbctl.services.backup.verification_record import Verification
 
-_HINT = "dbctl stores the log of PostgreSQL servers. mariadb-binlog --raw copies that of MariaDB, which backup recover reads."
-
-
+_LOG_HINT = "dbctl stores the log of PostgreSQL and MariaDB servers."
+_COPY_HINT = "Omit --physical: dbctl copies the files of PostgreSQL servers. A backup of MariaDB has its position in the stored log."
 _WITHOUT_LOG = Remedy(
     "no log was stored before this copy, so no moment can be recovered from it. Store the log with: `backup log`; then make another copy with: `backup create --physical`"
 )
@@ -51,6 +50,7 @@ class LogArchived(ChangeResult, frozen=True, kw_only=True):
     database: str
     bytes: int
     until: datetime | None  #: the last moment that the stored log has
+    remarks: Sequence[str] = ()
 
     @property
     def effect(self) -> Effect | None:
@@ -87,7 +87,10 @@ class BackUpLog(BackupOperation):
         app = repository.app
         self._database = app.only or app.main()
         super().__init__(repository, self._database)
-        self._log = open_log(app, self._database)
+        db = app.reader(self._database)
+        self._log = require_supported(
+            db, db.extension_part(ServerLog), "a stored log of the server", _LOG_HINT
+        )
         if (state := environment.app_state_folder(app.configured)) is None:
             raise StateMissingError(target=self.target)
         self._name = name_reader(repository, self._database)
@@ -118,15 +121,21 @@ class BackUpLog(BackupOperation):
                 return LogArchived(
                     id=None, database=self.target, bytes=0, until=newest.taken_at if newest else None
                 )
-            source = LogSource(self._app, database, fetched, read_sequence(newest) + 1)
+            source = LogSource(self._app, database, fetched)
             created = create_backup(repository, [source], known=known, kind="log", stack=stack)
             for path in fetched.finished:
                 with suppress(OSError):  # it would be stored again, which is harmless
                     path.unlink()
             signals.commit_point()
         if fetched.lost:
-            raise LogLostError(target=self.target, lost=fetched.lost)
-        return LogArchived(id=created.id, database=self.target, bytes=created.bytes, until=fetched.read_at)
+            raise LogLostError(target=self.target, lost=fetched.lost, hint=self._log.copy_remedy)
+        return LogArchived(
+            id=created.id,
+            database=self.target,
+            bytes=created.bytes,
+            until=fetched.read_at,
+            remarks=[*_describe_clock(fetched.read_at, newest), *fetched.remarks],
+        )
 
     def _record_fetch(self, manifests: Sequence[Manifest], called_at: datetime) -> None:
         """Record next to the newest part of the log that there is nothing after it."""
@@ -170,7 +179,6 @@ class CopyServer(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         with ExitStack() as stack, self._lock():
             known = self._repository.manifests()
-            self._source.sequence = read_sequence(find_newest(known[0], self._source.database, "log"))
             created = create_backup(
                 self._repository, [self._source], known=known, kind="physical", stack=stack
             )
@@ -179,7 +187,7 @@ class CopyServer(BackupOperation):
                 ServerCopied,
                 lost_databases={},
                 verification=Verification(),
-                remarks=[] if self._source.sequence else [_WITHOUT_LOG.write()],
+                remarks=[] if self._source.log_sequence else [_WITHOUT_LOG.write()],
             )
             signals.commit_point()
         return result
@@ -188,10 +196,9 @@ class CopyServer(BackupOperation):
 class LogSource(MemberSource):
     """The files of a log."""
 
-    def __init__(self, app: App, database: str, fetched: FetchedLog, sequence: int) -> None:
+    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
         self.database, self.target = database, app.target(database)
         self._engine, self._fetched, self._compress = app.url(database).engine, fetched, _compression(app)
-        self._sequence = sequence
 
     def size(self) -> int:
         return sum(path.stat().st_size for path in self._fetched.files)
@@ -205,7 +212,7 @@ class LogSource(MemberSource):
         fetched = self._fetched
         facts = {
             **fetched.facts,
-            SEQUENCE: str(self._sequence),
+            SEQUENCE: str(self.log_sequence + 1),
             **({LOST: fetched.lost} if fetched.lost else {}),
         }
         return [_describe(member, self, "log", self._engine, fetched.read_at, facts)]
@@ -217,12 +224,14 @@ class PhysicalSource(MemberSource):
     def __init__(self, app: App, database: str) -> None:
         self.database, self.target = database, app.target(database)
         self._engine, self._compress = app.url(database).engine, _compression(app)
-        self._log = open_log(app, database)
-        self.sequence = 0  #: of the newest part of the log
+        db = app.reader(database)
+        self._server = require_supported(
+            db, db.extension_part(ServerCopy), "a physical copy of the server", _COPY_HINT
+        )
 
     @cached_property
     def _size(self) -> int:
-        return self._log.estimate_size()
+        return self._server.estimate_size()
 
     def size(self) -> int:
         return self._size
@@ -232,7 +241,7 @@ class PhysicalSource(MemberSource):
 
     def plan_steps(self) -> Iterator[str]:
         """Yield what is copied."""
-        yield f"copy {self._log.describe_copy()} (about {self._size:,} bytes) as {self._file('TIME')}"
+        yield f"copy {self._server.describe_copy()} (about {self._size:,} bytes) as {self._file('TIME')}"
 
     def _file(self, name: str) -> str:
         return f"server_{self.database}_{name}.tar{SUFFIXES[self._compress]}"
@@ -241,22 +250,12 @@ class PhysicalSource(MemberSource):
         def store(blocks: Iterator[bytes]) -> Member:
             return folder.compress_blocks(_count(blocks), self._file(folder.name), self._compress)
 
-        copied = self._log.copy(store)
-        facts = {**copied.facts, SEQUENCE: str(self.sequence)}
+        copied = self._server.copy(store)
+        facts = {**copied.facts, SEQUENCE: str(self.log_sequence)}
         return [_describe(copied.member, self, "physical", self._engine, copied.ended_at, facts)]
 
     def discard(self, folder: BackupWriter) -> None:
         folder.discard(self._file(folder.name))
-
-
-def open_log(app: App, database: str) -> ServerLog:
-    """Return the server of a database.
-
-    Raises:
-        NotSupportedError: its engine has no log.
-    """
-    db = app.reader(database)
-    return require_supported(db, db.extension_part(ServerLog), "a stored log of the server", _HINT)
 
 
 def name_reader(repository: Repository, database: str) -> str:
@@ -265,15 +264,13 @@ def name_reader(repository: Repository, database: str) -> str:
     return f"dbctl_{_simplify(repository.app.name)}_{_simplify(database)}_{place}"
 
 
-def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:
-    """Return the newest file of a form with a database; ``manifests`` are newest first."""
-    members = (member for manifest in manifests for member in manifest.members)
-    return next((member for member in members if (member.database, member.form) == (database, form)), None)
-
-
-def read_sequence(part: Member | None) -> int:
-    """Return the number of a part of a log; 0: there is none."""
-    return int(part.facts[SEQUENCE]) if part else 0
+def _describe_clock(read_at: datetime, newest: Member | None) -> Iterator[str]:
+    """Yield a remark if the clock of the server was set back since the last part of its log."""
+    if newest and read_at < newest.taken_at:
+        yield (
+            f"the clock of the server was set back: the last part of its log ends at {newest.taken_at:%Y-%m-%d %H:%M:%S} UTC,"
+            f" this one at {read_at:%Y-%m-%d %H:%M:%S}; of a moment that it had twice, the first one is recovered"
+        )
 
 
 def _describe(

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from dbctl.engines.contract.checks import EngineFinding
 from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.base import Remedy
-from dbctl.extensions.recover.log_backup import find_newest, name_reader
+from dbctl.extensions.recover.log_backup import name_reader
 from dbctl.model import Finding, now
 from dbctl.services.app.evidence.subjects import Subject, check, require
+from dbctl.services.backup.log_range import find_newest
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository
 

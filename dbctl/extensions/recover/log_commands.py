@@ -23,9 +23,10 @@ GROUP = Group("backup", checks_profile=False)
 def log(session: Session, repository_address: RepositoryAddress = "", dry_run: DryRun = False) -> int:
     """Store the log that a server has written since the last call, for backup recover.
 
-    Run it by cron, as often as an hour or a minute of data may be lost. The first call creates a replication slot: from then
-    on the server keeps its log until it was fetched. Limit that with max_slot_wal_keep_size, and drop the slot when the
-    calls end.
+    Run it by cron, as often as an hour or a minute of data may be lost. On PostgreSQL, the first call creates a replication
+    slot: from then on the server keeps its log until it was fetched. Limit that with max_slot_wal_keep_size, and drop the
+    slot when the calls end. On MariaDB, the server must keep its binary logs for longer than the time between two calls
+    (binlog_expire_logs_seconds), and each backup after the first call records its position in them.
     """
     from dbctl.extensions.recover.log_backup import BackUpLog
 

@@ -47,7 +47,7 @@ class RecoverBackup(BackupOperation):
     def __init__(self, repository: Repository, at: datetime, keys: DecryptionKeys) -> None:
         """Select the database: that of ``--db``, or the only one with an archive.
 
-        Without a configured archive, the repository is one: ``backup create --physical`` and ``backup log`` store it there.
+        Without a configured archive, the repository is one: ``backup log`` stores the log there, next to copies.
 
         Raises:
             RecoveryNotConfiguredError: it has no archive.
@@ -84,7 +84,7 @@ class RecoverBackup(BackupOperation):
             )
         self._keys, self._stored = keys, None
         if self.database not in sources:
-            self._stored = find_archive(repository, self.database, at, self.target)
+            self._stored = find_archive(repository, self.database, at, self.target, part)
             if self._stored is None:
                 raise RecoveryNotConfiguredError(target=self.target, app=app.name, database=self.database)
         self._request = RecoveryRequest(
@@ -104,7 +104,7 @@ class RecoverBackup(BackupOperation):
             if moments := find_range(repository.read_content().valid, self.database):
                 return moments.choose()
         raise UsageError(
-            detail="--at random: the repository has no copy of the server and no log; pass a time"
+            detail="--at random: the repository has no copy that a stored log follows; pass a time"
         )
 
     @cached_property
@@ -164,7 +164,9 @@ class RecoverBackup(BackupOperation):
             if self._stored:
                 archive = self._stored.unpack(self._repository, self._keys, request.staging)
                 source = stack.enter_context(archive)
-                request = structs.replace(request, source=source, known=self._stored.known)
+                request = structs.replace(
+                    request, source=source, known=self._stored.known, copy=self._stored.copy
+                )
             recovered = stack.enter_context(self._recovery.recover(request))
             if self._stored:
                 recovered = structs.replace(recovered, backup=self._stored.copy[0].id)

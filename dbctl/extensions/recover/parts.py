@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from dbctl.engines.mysql.engine import MySQLEngine
 from dbctl.engines.postgresql.engine import PostgreSQLEngine
 from dbctl.errors.usage import require_driver
 from dbctl.extensions.recover.contract import RecoveredDatabase, Recovery, RecoveryPlan, RecoveryRequest
+from dbctl.extensions.recover.postgresql.log import parse_position
 
 
 class PostgreSQLRecovery(Recovery):
     """A physical copy and its log, replayed by a private server."""
+
+    def reaches_back(self, part: Mapping[str, str], copy: Mapping[str, str]) -> bool:
+        return parse_position(part["start"]) <= parse_position(copy["start"])
 
     def plan(self, request: RecoveryRequest) -> RecoveryPlan:
         with require_driver(request.target, driver=PostgreSQLEngine.driver, extra=PostgreSQLEngine.name):

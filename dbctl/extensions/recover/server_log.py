@@ -1,4 +1,4 @@
-"""What an engine does to copy its server and to archive its log: a part that this extension adds to an open database."""
+"""What an engine does to copy its server and to archive its log: parts that this extension adds to an open database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from dbctl.errors.base import Remedy
 from dbctl.model import Struct
 from dbctl.services.backup.manifest import Member
 
@@ -19,6 +20,7 @@ class FetchedLog(Struct, frozen=True, kw_only=True):
     facts: Mapping[str, str]  #: for the manifest: the server, and the first and the last position
     read_at: datetime  #: the time of the server at the last position
     lost: str = ""  #: the part before the files that the server no longer had; empty: none
+    remarks: Sequence[str] = ()
 
 
 class CopiedServer(Struct, frozen=True, kw_only=True):
@@ -33,8 +35,8 @@ class CopiedServer(Struct, frozen=True, kw_only=True):
     )
 
 
-class ServerLog(ABC):
-    """The server of an open database: a copy and the log since then have every moment of it."""
+class ServerCopy(ABC):
+    """The files of the server of an open database: a copy and the log since then have every moment of it."""
 
     @abstractmethod
     def estimate_size(self) -> int:
@@ -53,6 +55,12 @@ class ServerLog(ABC):
             CopyInvalidError: a file does not have its checksum.
             ClientMissingError, ClientFailedError: the program of the server is missing, or failed.
         """
+
+
+class ServerLog(ABC):
+    """The log of the server of an open database."""
+
+    copy_remedy: Remedy  #: how to create the copy from which the log is followed after a loss
 
     @abstractmethod
     def describe_fetch(self, name: str) -> Sequence[str]:

@@ -13,17 +13,15 @@ from dbctl import signals
 from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, report_file_errors
-from dbctl.extensions.recover.contract import RecoveryPlan, show_time
+from dbctl.extensions.recover.contract import Recovery, RecoveryPlan, show_time
 from dbctl.extensions.recover.errors import RecoveryTimeError
-from dbctl.extensions.recover.log_backup import read_sequence
-from dbctl.extensions.recover.postgresql.log import parse_position
 from dbctl.extensions.recover.section import Source
 from dbctl.files import temp
 from dbctl.files.atomic import create_file
 from dbctl.files.codecs import CHUNK
 from dbctl.model import Struct, format_count
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.log_range import LOST
+from dbctl.services.backup.log_range import LOST, find_copy, find_newest, read_sequence, read_since
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import open_reader
 from dbctl.services.backup.repository import Repository
@@ -42,22 +40,23 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
     @property
     def known(self) -> tuple[datetime, datetime]:
         """The end of the copy, and the moment up to which the log has all transactions."""
-        return self.copy[1].taken_at, self.log[-1][1].taken_at
+        return read_since(self.copy[1]), self.log[-1][1].taken_at
 
     def plan(self, at: datetime) -> RecoveryPlan:
         """Return what ``unpack`` and the recovery do."""
         parts = [self.copy, *self.log]
         size = sum(member.size for _, member in parts)
         first, last = (manifest.id for manifest, _ in (self.log[0], self.log[-1]))
+        form = "copy of the server" if self.copy[1].form == "physical" else "backup"
         steps = [
-            f"unpack the copy of the server {self.copy[0].id} ({self.copy[1].size:,} bytes) into a private folder",
+            f"unpack the {form} {self.copy[0].id} ({self.copy[1].size:,} bytes) into a private folder",
             f"unpack {format_count(len(self.log), 'part')} of its log, {first} to {last}, and replay the transactions before {show_time(at)}",
         ]
         return RecoveryPlan(steps=steps, bytes=size)
 
     @contextmanager
     def unpack(self, repository: Repository, keys: DecryptionKeys, staging: Path) -> Iterator[Source]:
-        """Unpack the files into a private folder, which is deleted at the end.
+        """Unpack the files into a private folder, which is deleted at the end; a dump is read when it is loaded.
 
         Raises:
             CorruptError: a file does not match its manifest.
@@ -72,11 +71,16 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
             for manifest, member in self.log:
                 with open_reader(repository.store, keys) as reader:
                     _unpack(reader.decode(manifest, member, self.target), log, self.target)
-            reader = stack.enter_context(open_reader(repository.store, keys))
-            yield Source(base=str(reader.decode(*self.copy, self.target)), log=str(log))
+            base = ""
+            if self.copy[1].form == "physical":
+                reader = stack.enter_context(open_reader(repository.store, keys))
+                base = str(reader.decode(*self.copy, self.target))
+            yield Source(base=base, log=str(log))
 
 
-def find_archive(repository: Repository, database: str, at: datetime, target: str) -> StoredArchive | None:
+def find_archive(
+    repository: Repository, database: str, at: datetime, target: str, recovery: Recovery
+) -> StoredArchive | None:
     """Return the latest copy that ended before a moment, with its log; None: the repository has no copy.
 
     Raises:
@@ -86,7 +90,10 @@ def find_archive(repository: Repository, database: str, at: datetime, target: st
         manifests = repository.read_content().valid
     except RepositoryMissingError:
         return None
-    copies, log = (_list_members(manifests, database, kind) for kind in ("physical", "log"))
+    copies = [(manifest, member) for manifest in manifests if (member := find_copy(manifest, database))]
+    log = [
+        (manifest, member) for manifest in manifests if (member := find_newest([manifest], database, "log"))
+    ]
     if not copies:
         return None
     usable = [copy for copy in copies if read_sequence(copy[1])]
@@ -99,23 +106,22 @@ def find_archive(repository: Repository, database: str, at: datetime, target: st
                 "Store the log with: `backup log`; then make another copy with: `backup create --physical`"
             ),
         )
-    copy = next((copy for copy in usable if copy[1].taken_at <= at), None)
+    copy = next((copy for copy in usable if read_since(copy[1]) <= at), None)
     if copy is None:
-        reason = f"the earliest copy of its server, {usable[-1][0].id}, ended at {show_time(usable[-1][1].taken_at)}"
+        reason = f"the earliest copy, {usable[-1][0].id}, ended at {show_time(read_since(usable[-1][1]))}"
         raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint="Choose a later time.")
     required, expected = list[tuple[Manifest, Member]](), read_sequence(copy[1]) + 1
-    start = parse_position(copy[1].facts["start"])
     for part in reversed(log):
         number, facts = read_sequence(part[1]), part[1].facts
         if number < expected:
             continue
-        is_lost = LOST in facts and (required or parse_position(facts["start"]) > start)
+        is_lost = LOST in facts and (required or not recovery.reaches_back(facts, copy[1].facts))
         if number != expected or is_lost:
-            last = required[-1][1].taken_at if required else copy[1].taken_at
+            last = required[-1][1].taken_at if required else read_since(copy[1])
             reason = f"a part of the log before {part[0].id} is missing"
             if is_lost:
                 reason = f"the server had lost the log {facts[LOST]}, before {part[0].id}"
-            hint = f"Choose a moment up to {show_time(last)}, or one after a later copy of the server."
+            hint = f"Choose a moment up to {show_time(last)}, or one after a later copy."
             raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint=hint)
         required.append(part)
         expected += 1
@@ -132,16 +138,6 @@ def find_archive(repository: Repository, database: str, at: datetime, target: st
         reason=f"{until}, after the copy {copy[0].id}",
         hint=Remedy("Store the rest of the log with: `backup log`"),
     )
-
-
-def _list_members(manifests: Sequence[Manifest], database: str, kind: str) -> list[tuple[Manifest, Member]]:
-    """Return the files of a kind of backups with a database, the latest first."""
-    return [
-        (manifest, member)
-        for manifest in manifests
-        for member in manifest.members
-        if manifest.kind == kind and member.database == database
-    ]
 
 
 def _unpack(archive: Path, folder: Path, target: str) -> None:

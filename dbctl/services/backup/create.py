@@ -22,6 +22,7 @@ from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import AppFiles, BackupOperation
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.increments import Increments
+from dbctl.services.backup.log_range import find_newest, read_sequence
 from dbctl.services.backup.manifest import (
     AuditEnd,
     Kind,
@@ -304,6 +305,8 @@ def create_backup(
         [source.temporary_size() or source.stored_size() for source in sources] if encryption else []
     )
     earlier, unreadable = known or repository.manifests()
+    for source in sources if kind != "recovered" else ():
+        source.log_sequence = read_sequence(find_newest(earlier, source.database, "log"))
     created_at = backup_time or now()
     name = next_free_id(created_at, set(store.list_folders()))
     with store.create_folder(name) as folder:

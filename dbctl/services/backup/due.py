@@ -31,7 +31,7 @@ DUE_HINTS: Mapping[Job, Remedy] = {
     "verify": Remedy("`backup verify`"),
     "drill": Remedy("`backup drill`"),
     "log": Remedy(
-        "Store it with: `backup log --db {database}`; then make the copy of a server, if there is none, with: `backup create --physical --db {database}`"
+        "Store it with: `backup log --db {database}`; then, if there is no copy, make one of a PostgreSQL server with: `backup create --physical --db {database}`; or of a MariaDB database with: `backup create --db {database}`"
     ),
 }
 NO_DRILL = "no drill was recorded yet"
@@ -99,7 +99,7 @@ def find_overdue_log(
     if section is None or not section.max_log_age:
         return ""
     if moments is None:
-        return "no copy of its server is stored, so no moment can be recovered"
+        return "no copy that it follows is stored, so no moment can be recovered"
     parts = [
         manifest for manifest in content.valid if manifest.kind == "log" and database in manifest.databases
     ]

@@ -1,4 +1,8 @@
-"""The moments that copies of a server and the stored log since them have, and the parts of the log that they require."""
+"""The moments that copies and the stored log of their server since them have, and the parts of the log that they require.
+
+A copy is a physical one of a whole server, or a dump with its position in the log. It has the number of the newest part of the log
+before it, so that the parts after it can be followed without a gap.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,17 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 
+from msgspec import structs
+
 from dbctl.model import Struct
-from dbctl.services.backup.manifest import Manifest
+from dbctl.services.backup.manifest import Form, Manifest, Member
 
 #: As a requested time: any moment of the stored log.
 RANDOM = datetime.max.replace(tzinfo=UTC)
 #: The fact with the number of a part of a log; of a copy, that of the newest part before it; 0: there was none.
 SEQUENCE = "sequence"
+#: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
+SINCE = "recoverable_since"
 #: The fact of a part of a log before which the server had lost some of it.
 LOST = "lost"
 
@@ -23,6 +31,7 @@ class LogRange(Struct, frozen=True, kw_only=True):
     since: datetime  #: the end of the earliest copy
     until: datetime  #: the end of the log that follows it
     unusable: Sequence[str] = ()  #: later parts of the log, which follow a gap and no copy
+    form: Form  #: of the copy
 
     def choose(self) -> datetime:
         """Return a random moment of the range, in whole milliseconds if it is longer than one."""
@@ -42,6 +51,37 @@ class LogRange(Struct, frozen=True, kw_only=True):
         )
 
 
+def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:
+    """Return the newest file of a form with a database; ``manifests`` are newest first."""
+    members = (member for manifest in manifests for member in manifest.members)
+    return next((member for member in members if (member.database, member.form) == (database, form)), None)
+
+
+def read_sequence(member: Member | None) -> int:
+    """Return the number of a part of a log, or that of the newest part before a copy; 0: there is none."""
+    return int(member.facts[SEQUENCE]) if member else 0
+
+
+def read_since(copy: Member) -> datetime:
+    """Return the first moment that a copy and the log since then have."""
+    return datetime.fromisoformat(copy.facts[SINCE]) if SINCE in copy.facts else copy.taken_at
+
+
+def find_copy(manifest: Manifest, database: str) -> Member | None:
+    """Return the copy of a database from which the log of its server is followed; None: the backup has none."""
+    return next(
+        (
+            member
+            for member in manifest.members
+            if member.database == database
+            and member.form in ("physical", "dump")
+            and SEQUENCE in member.facts
+            and not member.foreign
+        ),
+        None,
+    )
+
+
 def summarize(moments: LogRange | None) -> dict[str, object]:
     """Return the columns of moments in a table."""
     return {
@@ -51,7 +91,7 @@ def summarize(moments: LogRange | None) -> dict[str, object]:
 
 
 def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
-    """Return the moments of a database; None: there is no copy of its server.
+    """Return the moments of a database; None: there is no copy.
 
     A copy that was made after a loss, but before ``backup log`` detected it, counts as one before the loss.
 
@@ -62,39 +102,41 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     latest: LogRange | None = None
     unusable, newest, has_gap = list[str](), 0, True
     for manifest in reversed(manifests):
-        member = next((member for member in manifest.members if member.database == database), None)
-        if member is None or manifest.kind not in ("physical", "log"):
-            continue
-        number = int(member.facts[SEQUENCE])
-        if manifest.kind == "physical":
+        if copy := find_copy(manifest, database):
             if latest is None or has_gap:
-                latest, unusable, newest = LogRange(since=member.taken_at, until=member.taken_at), [], number
-                has_gap = number == 0  # the log begins later
-            continue
-        has_gap = has_gap or number != newest + 1 or LOST in member.facts
-        if latest and has_gap:
-            unusable.append(manifest.id)
-        elif latest:
-            latest, newest = LogRange(since=latest.since, until=member.taken_at), number
-    return latest and LogRange(since=latest.since, until=latest.until, unusable=unusable)
+                since, newest = read_since(copy), read_sequence(copy)
+                latest, unusable = LogRange(since=since, until=since, form=copy.form), []
+                has_gap = newest == 0  # the log begins later
+        elif part := find_newest([manifest], database, "log"):
+            has_gap = has_gap or read_sequence(part) != newest + 1 or LOST in part.facts
+            if latest and has_gap:
+                unusable.append(manifest.id)
+            elif latest:
+                newest += 1
+                latest = structs.replace(latest, until=max(latest.since, part.taken_at))
+    return latest and structs.replace(latest, unusable=unusable)
 
 
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:
-    """Return the reasons for retaining parts of the log of servers, by id: the log since the earliest retained copy of its server.
+    """Return the reasons for retaining parts of the log of servers, by id: the log since the earliest retained copy.
 
     Args:
         manifests: newest first.
         retained: the ids of retained backups.
     """
     reasons = dict[str, str]()
-    copies = [manifest for manifest in manifests if manifest.kind == "physical"]
+    copies = [
+        (manifest, {name for name in manifest.databases if find_copy(manifest, name)})
+        for manifest in manifests
+    ]
+    copies = [(manifest, names) for manifest, names in copies if names]
     for part in manifests:
         if part.kind != "log":
             continue
-        own = [copy for copy in copies if set(copy.databases) & set(part.databases)]
+        own = [copy for copy, names in copies if names & set(part.databases)]
         needed = [copy.id for copy in own if copy.id in retained and copy.number < part.number]
         if needed:
             reasons[part.id] = f"the log since {needed[-1]}"
         elif not own:
-            reasons[part.id] = "a log whose server has no copy yet"
+            reasons[part.id] = "a log without a copy yet"
     return reasons

@@ -31,6 +31,7 @@ from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.increments import Base, Copy, Increments, NewContent, name_delta
+from dbctl.services.backup.log_range import SEQUENCE, SINCE
 from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 
@@ -54,6 +55,7 @@ class MemberSource(ABC):
 
     database = ""  #: empty for the app's own files
     target = ""  #: the database in messages
+    log_sequence = 0  #: the number of the newest stored part of the log of its server; 0: none is stored
 
     def pin_snapshot(self) -> bool:
         """Open a snapshot if that blocks no writer; return whether it did."""
@@ -280,7 +282,7 @@ class Source(MemberSource):
                 self._tables,
                 copy_progress,
                 stream_compress,
-                records_log=_records_log(self.app, self.database),
+                records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
             )
         )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
@@ -321,8 +323,9 @@ class Source(MemberSource):
         if not (verification.tables or self.allow_empty):
             raise BackupEmptyError(target=self.target)
         self._record_identity(identity, stored)
+        facts = {**dump_result.metadata, **self._describe_log(dump_result)}
         if stored.stored_in:
-            return structs.replace(stored, taken_at=dump_result.taken_at)
+            return structs.replace(stored, taken_at=dump_result.taken_at, facts=facts)
         return structs.replace(
             stored,
             database=self.database,
@@ -333,8 +336,14 @@ class Source(MemberSource):
             schema=verification.schema,
             # The manifest is not encrypted, and the digest of a small table would confirm a guess of its content.
             digests=verification.digests if stored.encryption == "none" else {},
-            facts=dump_result.metadata,
+            facts=facts,
         )
+
+    def _describe_log(self, dump_result: DumpResult) -> Mapping[str, str]:
+        """Return the facts of a dump from which the stored log of its server is followed."""
+        if dump_result.log_since is None or not self.log_sequence or self._tables:
+            return {}
+        return {SEQUENCE: str(self.log_sequence), SINCE: dump_result.log_since.isoformat()}
 
     def _record_identity(self, identity: str, stored: Member) -> None:
         """Record that the files of the database have the content of a member, if their identity was the same before and after the copy."""

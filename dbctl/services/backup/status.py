@@ -59,7 +59,8 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
             hint = COMPARE_HINT.write(self.app, {"larger": self.shrunken.larger})
             yield Finding(target, "warning", "backup-shrunken", message, hint)
         if self.recoverable and (message := self.recoverable.describe_gap()):
-            yield Finding(target, "warning", "log-gap", message, COPY_SERVER.write(self.app))
+            remedy = COPY_SERVER if self.recoverable.form == "physical" else DUE_HINTS["create"]
+            yield Finding(target, "warning", "log-gap", message, remedy.write(self.app))
 
     def find_unapplied(self) -> Iterator[Finding]:
         """Yield the differences that were never applied, which is no problem by itself: encrypted ones cannot be applied without the key."""

@@ -27,6 +27,8 @@ profile = "plain"
 main = "{url}"
 [apps.shop.backup]
 repository = "backups"
+"""
+ARCHIVE = """\
 [apps.shop.recovery.databases.main]
 log = "{log}"
 """
@@ -79,10 +81,11 @@ class Source:
         """Return the ids of the rows that were there before a moment."""
         return [sale.id for sale in self.sales if sale.exists(at)]
 
-    def configure(self, log: Path, folder: Path | None = None) -> None:
-        """Write the configuration of the app, whose database is on this server."""
+    def configure(self, log: Path | None, folder: Path | None = None) -> None:
+        """Write the configuration of the app, whose database is on this server; None: the repository has its log."""
         url = self.server.url.replace("/mysql?", "/shop?")
-        ((folder or self.folder) / "dbctl.toml").write_text(CONFIGURATION.format(url=url, log=log))
+        archive = ARCHIVE.format(log=log) if log else ""
+        ((folder or self.folder) / "dbctl.toml").write_text(CONFIGURATION.format(url=url) + archive)
 
     def back_up(self) -> None:
         """Create a backup of the app."""

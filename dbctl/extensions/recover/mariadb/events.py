@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from dbctl.files.atomic import create_file
 from dbctl.files.subprocesses import BLOCK
 
 MAGIC = b"\xfebin"
 #: time, kind, server, length, end (modulo 2^32) and flags of an event
 _HEAD = struct.Struct("<IBIIIH")
 CHECKSUM_BYTES = 4
+_MAX_POSITION = 0xFFFFFFFF
 #: Of the format of a log, before the lengths of its events, the last byte of which is the kind of checksums.
 _VERSION = slice(2, 52)
 #: Set in the format while a server writes the log; its checksum is that without this flag.
@@ -60,12 +62,15 @@ class EncryptedLogError(Exception):
 
 
 class EventReader:
-    """Reads the events of a log in their order."""
+    """Reads the events of a log in their order; positions are those in the file."""
 
     def __init__(self, path: Path, start: int = 0) -> None:
-        """Read from the event at ``start`` on, after the first event, or all of them."""
+        """Read from the event at ``start`` on, after those that describe the log, or all of them."""
         self.path, self._start = path, start
         self.size = path.stat().st_size
+        #: a stored log can begin in the middle of that of its server: what the position there is larger by
+        self.shift = 0
+        self._is_part = False
         self.version = ""  #: of its server, after the first event
         self.end = len(MAGIC)  #: of the last complete event
 
@@ -89,7 +94,7 @@ class EventReader:
                     has_checksums = event.body[-1] == _CRC32
                 self.end = event.end
                 yield event
-                if event.kind == FORMAT and self._start:
+                if self._start and event.kind == (GTID_LIST if self._is_part else FORMAT):
                     self.end = file.seek(self._start)
 
     def _read(self, file: IO[bytes], *, has_checksums: bool) -> Event | None:
@@ -97,7 +102,12 @@ class EventReader:
         if len(head) < _HEAD.size:
             return None
         time, kind, server, length, end, flags = _HEAD.unpack(head)
-        position, expected = self.end, (self.end + length) & 0xFFFFFFFF
+        position = self.end
+        if kind == FORMAT and not end:  # as mariadb-binlog writes it if it begins in the middle
+            end, self._is_part = position + length, True
+        elif kind == GTID_LIST and self._is_part and not self.shift:
+            self.shift = (end - position - length) & _MAX_POSITION
+        expected = (position + length + self.shift) & _MAX_POSITION
         if end != expected or length < _HEAD.size + CHECKSUM_BYTES:
             raise DamagedLogError(f"the event at {position} is damaged")
         if position + length > self.size:
@@ -132,6 +142,35 @@ def read_gtid_list(event: Event) -> dict[int, Gtid]:
     (count,) = struct.unpack_from("<I", event.body)
     entries = struct.iter_unpack("<IIQ", event.body[4 : 4 + 16 * (count & 0x0FFFFFFF)])
     return {domain: Gtid(domain, server, sequence) for domain, server, sequence in entries}
+
+
+def write_part(raw: Path, destination: Path, start: int, gtids: Mapping[int, Gtid]) -> None:
+    """Write what ``mariadb-binlog --raw`` copied from the position ``start`` on as a log that can be read alone.
+
+    Args:
+        raw: its file, which has the format of the log, and then the event at ``start``.
+        destination: the new file, with a list of the transactions before it, as a server writes it at the beginning of a log.
+        start: the position.
+        gtids: the last transaction of each domain before it.
+
+    Raises:
+        DamagedLogError: the file is no binary log.
+    """
+    version = next(iter(EventReader(raw)), None)
+    if version is None:
+        raise DamagedLogError("it has no event")
+    entries = b"".join(
+        struct.pack("<IIQ", gtid.domain, gtid.server, gtid.sequence) for gtid in gtids.values()
+    )
+    body = struct.pack("<I", len(gtids)) + entries
+    checksum_bytes = CHECKSUM_BYTES if version.body[-1] == _CRC32 else 0
+    length = _HEAD.size + len(body) + checksum_bytes
+    event = _HEAD.pack(version.time, GTID_LIST, version.server, length, start, 0) + body
+    event += struct.pack("<I", zlib.crc32(event))[:checksum_bytes]
+    with raw.open("rb") as source, create_file(destination, temporary=True) as output:
+        output.write(source.read(version.end) + event)
+        while block := source.read(BLOCK):
+            output.write(block)
 
 
 def read_next_log(event: Event) -> str:

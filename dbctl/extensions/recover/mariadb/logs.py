@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from dbctl.extensions.recover.mariadb.events import (
 from dbctl.model import Struct
 
 COPY = "mariadb-binlog --read-from-remote-server --raw"
+#: In the name of a part of a log that begins in the middle, before its position there.
+PART = "@"
 _GTID = re.compile(r"(\d+)-(\d+)-(\d+)")
 #: Seconds by which the clock of a server may be ahead.
 CLOCK_TOLERANCE = 3600
@@ -51,13 +54,14 @@ class LogPart(Struct, frozen=True, kw_only=True):
 
     path: Path
     bytes: int
+    shift: int  #: see ``EventReader.shift``
 
 
 class LogRange(Struct, frozen=True, kw_only=True):
     """The transactions between a position and a time."""
 
     parts: Sequence[LogPart]  #: in their order; the last one ends after the last transaction
-    start: int  #: in the first of them
+    start: int  #: in the file of the first of them
     transactions: int
     last_time: int  #: of the last of them, in seconds; 0 without one
 
@@ -69,7 +73,8 @@ class LogRange(Struct, frozen=True, kw_only=True):
     @property
     def end(self) -> str:
         """Where it ends, as ``FILE:POSITION``."""
-        return f"{self.parts[-1].path.name}:{self.parts[-1].bytes}"
+        part = self.parts[-1]
+        return f"{part.path.name.partition(PART)[0]}:{part.bytes + part.shift}"
 
 
 class Transaction(NamedTuple):
@@ -86,10 +91,21 @@ class PositionLaterError(Exception):
     """The position is after the time."""
 
 
+def parse_position(text: str) -> tuple[int, int]:
+    """Return the number of the log, and the position in it, of ``FILE:POSITION``."""
+    file, _, position = text.rpartition(":")
+    return int(file.rpartition(".")[2]), int(position)
+
+
 def parse_gtids(text: str) -> dict[int, Gtid]:
     """Return the transactions of a text such as ``0-1-42,1-1-7``, by domain."""
     gtids = (Gtid(*map(int, match.groups())) for match in _GTID.finditer(text))
     return {gtid.domain: gtid for gtid in gtids}
+
+
+def format_gtids(gtids: Mapping[int, Gtid]) -> str:
+    """Return the text of transactions."""
+    return ",".join(f"{gtid.domain}-{gtid.server}-{gtid.sequence}" for gtid in gtids.values())
 
 
 def read_transactions(reader: EventReader) -> Iterator[Transaction | Event]:
@@ -131,27 +147,30 @@ class LogFolder:
         stem, _, number = base.file.rpartition(".")
         with report_file_errors(folder):
             names = [path.name for path in folder.iterdir()]
-        pattern = re.compile(rf"{re.escape(stem)}\.(\d{{6,}})")
-        paths = {int(match[1]): folder / match[0] for match in map(pattern.fullmatch, names) if match}
-        following = [index for index in sorted(paths) if index >= int(number)]
-        if following[:1] != [int(number)]:
+        pattern = re.compile(rf"{re.escape(stem)}\.(\d{{6,}})(?:{PART}(\d+))?")
+        parts = sorted(
+            (int(match[1]), int(match[2] or 0), folder / match[0])
+            for match in map(pattern.fullmatch, names)
+            if match
+        )
+        begin = max((part[:2] for part in parts if part[:2] <= (int(number), base.position)), default=(0, 0))
+        following = [part for part in parts if part[:2] >= begin]
+        if begin[0] != int(number):
             raise RecoveryMissingError(
                 target=target,
                 reason=f"the binary log {base.file}, in which the backup begins, is not in {folder}",
                 hint=f"Copy it there with: {COPY} {base.file}",
             )
         #: the logs without a gap, and the number of the first one after a gap
-        self._paths = [
-            paths[index]
-            for index, other in zip(following, range(int(number), following[-1] + 1), strict=False)
-            if index == other
-        ]
-        self._missing = (
-            f"{stem}.{int(number) + len(self._paths):06}" if len(self._paths) < len(following) else ""
-        )
+        numbers = {part[0] for part in following}
+        gap = next(index for index in count(int(number)) if index not in numbers)
+        self._paths = [path for index, _, path in following if index < gap]
+        self._missing = f"{stem}.{gap:06}" if gap < max(numbers) else ""
 
-    def find_range(self, at: datetime) -> LogRange:
+    def find_range(self, at: datetime, known: datetime | None = None) -> LogRange:
         """Return what has to be replayed for the state before the second ``at``.
+
+        ``known``: up to when the logs have all transactions; None: up to the second of the last event.
 
         Raises:
             PositionLaterError: transactions before the position are not before ``at``.
@@ -170,7 +189,7 @@ class LogFolder:
                 and self._paths[index + 1].name != scan.next_log
             ):
                 raise scan.create_gap_error(f"the binary log {scan.next_log} is not in {self._folder}")
-        if scan.latest >= scan.at:
+        if scan.latest >= scan.at or (known and at <= known and not self._missing):
             return scan.get_range()
         if self._missing:
             raise scan.create_gap_error(f"the binary log {self._missing} is not in {self._folder}")
@@ -195,6 +214,8 @@ class _Scan:
         self._transactions = self._last_time = 0
         self._has_begun = False
         self._is_later = False  #: whether a transaction before the position is not before the time
+        self._shift = 0  #: of the current log
+        self._start = base.position  #: in the file of the first log
 
     def get_range(self) -> LogRange:
         end = self._end
@@ -202,7 +223,7 @@ class _Scan:
             raise RuntimeError("no log was read")
         return LogRange(
             parts=[*self._complete[: self._before_end], end],
-            start=self._base.position,
+            start=self._start,
             transactions=self._transactions,
             last_time=self._last_time,
         )
@@ -230,6 +251,9 @@ class _Scan:
             reader = EventReader(path)
             try:
                 for item in read_transactions(reader):
+                    self._shift = reader.shift
+                    if is_first:
+                        self._start = self._base.position - reader.shift
                     if self._add(item, path, is_first=is_first):
                         return True
             except EncryptedLogError:
@@ -242,14 +266,14 @@ class _Scan:
                 raise RecoveryDamagedError(target=self._target, reason=f"{path}: {error}") from None
         self._torn = reader.end if reader.end < reader.size else 0
         if is_first and not self._has_begun:
-            if reader.end < self._base.position:
+            if reader.end < self._start:
                 raise RecoveryMissingError(
                     target=self._target,
                     reason=f"the binary log {path} ends before the position of the backup, {self._base.position}",
                     hint=f"Copy it again with: {COPY} {path.name}",
                 )
             self._begin(path)
-        self._complete.append(LogPart(path=path, bytes=reader.end))
+        self._complete.append(LogPart(path=path, bytes=reader.end, shift=reader.shift))
         return False
 
     def _add(self, item: Transaction | Event, path: Path, *, is_first: bool) -> bool:
@@ -257,8 +281,8 @@ class _Scan:
         if isinstance(item, Event):
             self._add_event(item, path, is_first=is_first)
             return False
-        if is_first and item.start < self._base.position:
-            if item.end > self._base.position:
+        if is_first and item.start < self._start:
+            if item.end > self._start:
                 raise self._foreign_error(path, f"no transaction begins at {self._base.position}")
             if item.time > self._base.time + CLOCK_TOLERANCE:
                 raise self._foreign_error(path, f"it has transactions of {format_time(item.time)} before it")
@@ -272,13 +296,14 @@ class _Scan:
         self.latest = max(self.latest, item.time)
         if item.is_complete:  # otherwise its server crashed, and rolled it back
             self._gtids[item.gtid.domain] = item.gtid
-            self._end, self._before_end = LogPart(path=path, bytes=item.end), len(self._complete)
+            self._end = LogPart(path=path, bytes=item.end, shift=self._shift)
+            self._before_end = len(self._complete)
             self._transactions += 1
             self._last_time = item.time
         return False
 
     def _add_event(self, event: Event, path: Path, *, is_first: bool) -> None:
-        if not is_first or event.position >= self._base.position:
+        if not is_first or event.position >= self._start:
             self.latest = max(self.latest, event.time)
         match event.kind:
             case events.FORMAT if is_first and event.server != self._base.server:
@@ -301,7 +326,7 @@ class _Scan:
         if self._is_later:
             raise PositionLaterError
         self._has_begun = True
-        self._end = LogPart(path=path, bytes=self._base.position)
+        self._end = LogPart(path=path, bytes=self._start, shift=self._shift)
 
     def _foreign_error(self, path: Path, reason: str) -> RecoveryRefusedError:
         return RecoveryRefusedError(

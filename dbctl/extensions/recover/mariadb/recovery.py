@@ -109,7 +109,7 @@ def _find_base(request: RecoveryRequest) -> _Base:
         NotSupportedError: the server is MySQL.
     """
     manifests, _ = request.repository.manifests()
-    members = list(_list_members(manifests, request.database))
+    members = [request.copy] if request.copy else list(_list_members(manifests, request.database))
     is_recorded = False
     for manifest, member in members:
         if (position := _read_position(member)) is None:
@@ -124,7 +124,9 @@ def _find_base(request: RecoveryRequest) -> _Base:
                 hint="Its logs have the other name. Set the address of that database.",
             )
         try:
-            log_range = LogFolder(Path(request.source.log), position, request.target).find_range(request.at)
+            log_range = LogFolder(Path(request.source.log), position, request.target).find_range(
+                request.at, request.known and request.known[1]
+            )
         except PositionLaterError:
             continue
         return _Base(manifest=manifest, member=member, position=position, log_range=log_range)

@@ -19,7 +19,7 @@ from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import RecoveryFailedError
 from dbctl.extensions.recover.mariadb import events
 from dbctl.extensions.recover.mariadb.events import EventReader
-from dbctl.extensions.recover.mariadb.logs import LogPart, LogRange
+from dbctl.extensions.recover.mariadb.logs import PART, LogPart, LogRange
 from dbctl.extensions.recover.mariadb.server import DATA, MariaDBServer
 from dbctl.extensions.recover.private_server import PrivateFolder
 
@@ -133,7 +133,8 @@ class Replay:
         return statement is not None and is_foreign_code(*statement, self._database)
 
     def _locate(self, file: str, position: int) -> str:
-        return f"{self._range.parts[_number_of(file) - 1].path.name}:{position}"
+        part = self._range.parts[_number_of(file) - 1]
+        return f"{part.path.name.partition(PART)[0]}:{position + part.shift}"
 
     def _create_error(self, status: dict[str, str], file: str, position: int) -> RecoveryFailedError:
         message, statement = status["Last_SQL_Error"], self._read_statement(file, position)

@@ -14,12 +14,13 @@ from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupFailedError
+from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.extensions.recover.errors import LogForeignError
 from dbctl.extensions.recover.postgresql.base import Manifest, check_archive
 from dbctl.extensions.recover.postgresql.log import SEGMENT, format_position, locate, parse_position
 from dbctl.extensions.recover.postgresql.log_checks import PostgreSQLLogChecks
-from dbctl.extensions.recover.server_log import CopiedServer, FetchedLog, ServerLog
+from dbctl.extensions.recover.server_log import CopiedServer, FetchedLog, ServerCopy, ServerLog
 from dbctl.files.codecs import CHUNK
 from dbctl.files.subprocesses import ClientProgram
 from dbctl.files.temp import run_in_parallel
@@ -43,8 +44,10 @@ PARTIAL = ".partial"
 _INSTEAD = "No backup was created."
 
 
-class PostgreSQLServerLog(PostgreSQLPart, ServerLog):
+class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
     """The server of a database."""
+
+    copy_remedy = Remedy("Create one with: `backup create --physical`")
 
     def estimate_size(self) -> int:
         return cast("int", self._connection.fetch(_SIZE)[0][0])

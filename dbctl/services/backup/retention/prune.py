@@ -395,9 +395,7 @@ class DeleteBackups(BackupOperation):
 
 def _require_log(manifests: Sequence[Manifest], deleted: Collection[str]) -> None:
     """Refuse to delete a part of the log of a server that follows a remaining copy: no later moment could be recovered."""
-    remaining = [
-        manifest.id for manifest in manifests if manifest.id not in deleted and manifest.kind == "physical"
-    ]
+    remaining = [manifest.id for manifest in manifests if manifest.id not in deleted]
     required = find_required_log(manifests, remaining)
     if parts := sorted(part for part in required if part in deleted):
         raise LogRequiredError(

@@ -1,0 +1,338 @@
+"""The binary log of a MariaDB server, by ``mariadb-binlog``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from dbctl import signals
+from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
+from dbctl.engines.sql.catalog import Row
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import (
+    ClientFailedError,
+    ClientMissingError,
+    PrivilegeMissingError,
+    report_file_errors,
+)
+from dbctl.extensions.recover.errors import LogForeignError, LogUnusableError
+from dbctl.extensions.recover.mariadb import events
+from dbctl.extensions.recover.mariadb.events import (
+    MAGIC,
+    DamagedLogError,
+    EncryptedLogError,
+    Event,
+    EventReader,
+    Gtid,
+)
+from dbctl.extensions.recover.mariadb.logs import (
+    PART,
+    format_gtids,
+    format_time,
+    parse_gtids,
+    parse_position,
+    read_transactions,
+)
+from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
+from dbctl.model import Struct
+
+_PROGRAM = "mariadb-binlog"
+_INSTEAD = "Nothing was stored."
+_CLOCK = "select utc_timestamp(), @@global.server_id"
+#: What a server answers to a user who may not read its log, and if it does not have a position.
+_DENIED = re.compile(r"Access denied; you need .*")
+_NO_POSITION = re.compile(r"Could not find first log|the first event '")
+
+
+class _Position(NamedTuple):
+    file: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.position}"
+
+
+class _NoPositionError(Exception):
+    """The server does not have a position; the argument is its answer."""
+
+
+class _Copied(Struct, frozen=True, kw_only=True):
+    """The log from a position on."""
+
+    start: _Position
+    began: int  #: when the server began the file of the start, in seconds
+    files: Sequence[Path]  #: none: the server has written nothing
+    before: Mapping[int, Gtid]  #: the last transaction of each domain before the start
+    end: _Position  #: after the last complete transaction
+    gtids: Mapping[int, Gtid]  #: the last transaction of each domain before the end
+    created: int  #: when the server began the file of the end, in seconds
+    latest: int  #: the latest time of a transaction, in seconds
+
+
+class MariaDBServerLog(MySQLPart, ServerLog):
+    """The server of a database."""
+
+    copy_remedy = Remedy("Create one with: `backup create`")
+
+    def describe_fetch(self, name: str) -> Sequence[str]:
+        del name  # the server remembers nothing
+        return [f"fetch the binary log since the last call, up to {self._read_end()}"]
+
+    def fetch(self, folder: Path, name: str, last: Mapping[str, str]) -> FetchedLog | None:
+        """Return the log as ``ServerLog.fetch``.
+
+        Raises:
+            LogUnusableError: the server has no log, or encrypts it.
+        """
+        del name
+        # The time is read before the position, so that the log has all that was committed before it.
+        ((clock, server),) = self._connection.fetch(_CLOCK)
+        if last and last["server_id"] != str(server):
+            raise LogForeignError(
+                target=self._connection.target,
+                stored=f"with server_id {last['server_id']}",
+                system=f"the one with server_id {server}",
+            )
+        end = self._read_end()
+        ((later, _),) = self._connection.fetch(_CLOCK)
+        lost = ""
+        try:
+            copied = self._continue(folder, last, end) if last else None
+            if copied is None:
+                file = next(iter(self._list_files())) if last else end.file
+                copied = self._copy(folder, _Position(file, len(MAGIC)), end, {})
+                lost = _describe_loss(last, copied) if last else ""
+        except _NoPositionError as error:
+            raise self._create_error(str(error)) from None
+        if not copied.files:
+            return None
+        remarks = []
+        if copied.latest > _to_utc(later).timestamp():
+            remarks.append(
+                f"the clock of the server was set back: its log has a transaction of {format_time(copied.latest)};"
+                " a moment is recovered as of the first transaction that is not before it"
+            )
+        return FetchedLog(
+            files=copied.files,
+            finished=copied.files,
+            facts={
+                "server_id": str(server),
+                "start": str(copied.start),
+                "end": str(copied.end),
+                "gtid": format_gtids(copied.gtids),
+                "created": str(copied.created),
+            },
+            read_at=_to_utc(clock),
+            lost=lost,
+            remarks=remarks,
+        )
+
+    def _query(self, sql: str) -> list[Row]:
+        try:
+            return self._connection.fetch(sql)
+        except PrivilegeMissingError as error:
+            raise self._create_denied_error(str(error.context["reason"])) from error
+
+    def _read_end(self) -> _Position:
+        """Return the position of the server."""
+        for file, position, *_ in self._query("show master status"):
+            return _Position(str(file), int(str(position)))
+        raise LogUnusableError(
+            target=self._connection.target,
+            reason="its server has none",
+            hint="Set log_bin in the configuration of the server, and restart it.",
+        )
+
+    def _list_files(self) -> dict[str, int]:
+        """Return the sizes of the files of the log, the oldest first."""
+        return {str(file): int(str(size)) for file, size, *_ in self._query("show binary logs")}
+
+    def _continue(self, folder: Path, last: Mapping[str, str], end: _Position) -> _Copied | None:
+        """Copy the log from the end of its last part on; None: the server does not have it any more."""
+        start = _parse(last["end"])
+        if self._list_files().get(start.file, 0) < start.position:
+            return None
+        try:
+            copied = self._copy(folder, start, end, parse_gtids(last["gtid"]))
+        except _NoPositionError:
+            return None
+        return copied if copied.began == int(last["created"]) else None
+
+    def _copy(self, folder: Path, start: _Position, end: _Position, gtids: Mapping[int, Gtid]) -> _Copied:
+        """Copy the log from one position to another.
+
+        Args:
+            folder: whose content is replaced.
+            start: between transactions, or at the beginning of a file.
+            end: the position of the server.
+            gtids: the last transaction of each domain before ``start``; at the beginning of a file, that has them.
+
+        Raises:
+            _NoPositionError: the server does not have the start.
+            ClientFailedError: the copy is damaged, or ends before ``end``.
+            LogUnusableError: the log is encrypted.
+        """
+        raw, files, reading = folder / "raw", list[Path](), _Reading(gtids)
+        with report_file_errors(folder):
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raw.mkdir(mode=0o700)
+        self._run(raw, start)
+        try:
+            with report_file_errors(folder):
+                for path in sorted(raw.iterdir(), key=lambda path: parse_position(f"{path.name}:0")):
+                    is_part = not files and start.position > len(MAGIC)
+                    files.append(folder / (f"{path.name}{PART}{start.position}" if is_part else path.name))
+                    if is_part:
+                        events.write_part(path, files[-1], start.position, gtids)
+                    else:
+                        path.replace(files[-1])
+                    reading.read(files[-1], end.position if path.name == end.file else None)
+                    if path.name == end.file:
+                        break
+                if path.name != end.file or reading.reached < end.position:
+                    raise self._create_error(
+                        f"it copied the log up to {path.name}:{reading.reached}, not to {end}"
+                    )
+                os.truncate(files[-1], reading.bytes)
+                shutil.rmtree(raw)
+        except DamagedLogError as error:
+            raise self._create_error(f"{path.name}: {error}") from error
+        except EncryptedLogError:
+            raise LogUnusableError(
+                target=self._connection.target,
+                reason="its server encrypts it",
+                hint="Only the server has the key. Set encrypt_binlog = OFF, and restart it.",
+            ) from None
+        copied_end = _Position(path.name, reading.end)
+        return _Copied(
+            start=start,
+            files=[] if copied_end == start else files,
+            began=reading.created[0],
+            before=reading.before[0],
+            end=copied_end,
+            gtids=reading.gtids,
+            created=reading.created[-1],
+            latest=reading.latest,
+        )
+
+    def _run(self, folder: Path, start: _Position) -> None:
+        """Let the program copy the log from a position on into a folder; raises as ``_copy``."""
+        connection, session = self._connection, self._connection.session
+        url, target = connection.url, connection.target
+        program = shutil.which(_PROGRAM)
+        if program is None:
+            raise ClientMissingError(
+                target=target,
+                program=_PROGRAM,
+                product="MariaDB",
+                version=".".join(map(str, session.server.version[:2])),
+                package=dump_programs.PACKAGES["MariaDB"],
+            )
+        arguments = [
+            "--read-from-remote-server",
+            "--raw",
+            "--to-last-log",
+            f"--result-file={folder}/",
+            f"--start-position={start.position}",
+            start.file,
+        ]
+        with dump_programs.run_client(
+            dump_programs.Tool(path=Path(program), version=""),
+            arguments,
+            url,
+            session.server,
+            target,
+            watch=dump_programs.create_watch(
+                url, session.database, target, _INSTEAD, timeout=connection.timeout
+            ),
+            writes=True,
+        ) as client:
+            for _ in client.blocks():
+                pass
+            if not client.finish():
+                return
+            output = client.error_output()
+            if match := _DENIED.search(output):
+                raise self._create_denied_error(match[0])
+            if _NO_POSITION.search(output):
+                raise _NoPositionError(output.strip())
+            raise dump_programs.to_error(client, url, target, timeout=connection.timeout, instead=_INSTEAD)
+
+    def _create_error(self, reason: str) -> ClientFailedError:
+        return ClientFailedError(
+            target=self._connection.target, program=_PROGRAM, reason=reason, hint=_INSTEAD
+        )
+
+    def _create_denied_error(self, reason: str) -> PrivilegeMissingError:
+        grant = f"GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {self._connection.session.account};"
+        return PrivilegeMissingError(
+            target=self._connection.target, reason=reason, hint=f"{_INSTEAD} As an administrator: {grant}"
+        )
+
+
+class _Reading:
+    """What the files of a copy have, read in their order."""
+
+    def __init__(self, gtids: Mapping[int, Gtid]) -> None:
+        self.gtids = dict(gtids)
+        self.before = list[Mapping[int, Gtid]]()  #: the last transactions before each file
+        self.created = list[int]()  #: when the server began each file, in seconds
+        self.latest = 0
+        self.end = self.bytes = (
+            0  #: of the last complete transaction, in the log of the server, and in the last file
+        )
+        self.reached = 0  #: the end of the last event
+
+    def read(self, path: Path, limit: int | None) -> None:
+        """Read a file up to the first transaction that begins at a position of the server, or later; raises as ``EventReader``."""
+        reader = EventReader(path)
+        for item in read_transactions(reader):
+            signals.raise_if_interrupted()
+            begin = item.position if isinstance(item, Event) else item.start
+            if limit is not None and begin + reader.shift >= limit:
+                return
+            self.reached = item.end + reader.shift
+            if isinstance(item, Event):
+                if item.kind == events.FORMAT:
+                    self.created.append(item.time)
+                elif item.kind == events.GTID_LIST:
+                    self.gtids = events.read_gtid_list(item)
+                    self.before.append(dict(self.gtids))
+            elif item.is_complete:
+                self.gtids[item.gtid.domain] = item.gtid
+                self.latest = max(self.latest, item.time)
+            else:  # of a crash, or the server is still writing it
+                continue
+            self.end, self.bytes = self.reached, item.end
+
+
+def _describe_loss(last: Mapping[str, str], copied: _Copied) -> str:
+    """Return what is missing between the last part of a log and a new one; empty: nothing."""
+    end = last["end"]
+    files = parse_position(str(copied.start))[0] - parse_position(end)[0]
+    if files == 1 and copied.before == parse_gtids(last["gtid"]):
+        return ""
+    return (
+        f"from {end} to {copied.start}" if files > 0 else f"from {end} on: it begins again at {copied.start}"
+    )
+
+
+def _parse(text: str) -> _Position:
+    file, _, position = text.rpartition(":")
+    return _Position(file, int(position))
+
+
+def _to_utc(time: object) -> datetime:
+    return cast("datetime", time).replace(tzinfo=UTC)
+
+
+def create_parts(db: MySQLDatabase) -> Sequence[object]:
+    """Return the parts of an open database."""
+    return [MariaDBServerLog(db)] if db.connection.server.is_mariadb else []
