@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias, get_args
 
 from dbctl.model import Struct
 from dbctl.url import EngineEntry
@@ -20,6 +20,9 @@ SetName: TypeAlias = Literal["doctor", "configuration", "integrity", "cross-chec
 #: The version of this interface. It is provisional: an extension of another distribution states the version for which it was written,
 #: and one for another version is reported by ``doctor`` and adds nothing.
 API = 1
+
+#: The texts of an extension of another distribution; each other one is the only place for its purpose (``find_place``).
+_PLACES = ("name", "errors", "profiles")
 
 
 class SectionEntry(Struct, frozen=True, kw_only=True):
@@ -104,3 +107,12 @@ class Extension(Struct, frozen=True, kw_only=True):
     fleet_runner: Place = ""
     #: a function that collects the status of the instances that an error selects: ``(selection, error, *, timeout, jobs) -> FleetStatus``
     fleet_status: Place = ""
+
+    def find_unread(self) -> Iterator[str]:
+        """Yield what an extension of another distribution adds, and nothing would read."""
+        for set_name in self.checks:
+            if set_name not in get_args(SetName):
+                yield f"the set of checks {set_name!r} does not exist; there are {', '.join(get_args(SetName))}"
+        for field in self.__struct_fields__:
+            if field not in _PLACES and isinstance(getattr(self, field), str) and getattr(self, field):
+                yield f"it has {field!r}, which only extensions of dbctl itself have"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module, util
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.errors.usage import ExtensionInvalidError, NotSupportedError
 from dbctl.extensions.base import API, Extension, Place, SectionEntry, SectionOwner, SetName
@@ -217,8 +217,6 @@ _CORE_SECTIONS: Mapping[SectionOwner, tuple[str, Place]] = {
     "app_sections": ("apps", "dbctl.config.model:AppConfig"),
     "profile_sections": ("profiles", "dbctl.profiles.model.profile:Profile"),
 }
-#: The texts of an extension of another distribution; each other one is the only place for its purpose (``find_place``).
-_PLACES = ("name", "errors", "profiles")
 _COMMAND = r"[a-z]+( [a-z-]+)?"
 
 
@@ -413,7 +411,7 @@ def _find_problems(extension: object, name: str, others: Sequence[Extension]) ->
     if extension.name != name or any(name == other.name for other in others):
         yield f"its name {extension.name!r} is not that of its entry point, or is that of another extension"
     yield from _find_problems_of_commands(extension, others)
-    yield from _find_unread(extension)
+    yield from extension.find_unread()
     for engine in extension.engines:
         if engine in ENGINES or any(engine in other.engines for other in others):
             yield f"the engine {engine!r} exists"
@@ -422,16 +420,6 @@ def _find_problems(extension: object, name: str, others: Sequence[Extension]) ->
             is_core = section in load(kind).__struct_fields__
             if is_core or any(section in getattr(other, owner) for other in others):
                 yield f"the section {section!r} of {subject} exists"
-
-
-def _find_unread(extension: Extension) -> Iterator[str]:
-    """Yield what an extension of another distribution adds, and nothing would read."""
-    for set_name in extension.checks:
-        if set_name not in get_args(SetName):
-            yield f"the set of checks {set_name!r} does not exist; there are {', '.join(get_args(SetName))}"
-    for field in Extension.__struct_fields__:
-        if field not in _PLACES and isinstance(getattr(extension, field), str) and getattr(extension, field):
-            yield f"it has {field!r}, which only extensions of dbctl itself have"
 
 
 def list_owners() -> Mapping[SectionOwner, tuple[str, Place]]:
