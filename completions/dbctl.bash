@@ -327,6 +327,15 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'restore recover:--reference') candidates='@option:backups' ;;
         'restore recover:--identity') candidates='@file' ;;
         'restore recover:--passphrase-file') candidates='@file' ;;
+        'copy:--to') candidates='' ;;
+        'copy:--from') candidates='' ;;
+        'copy:--key') candidates='@file' ;;
+        'copy:--keep') candidates='' ;;
+        'copy:--empty') candidates='@option:tables' ;;
+        'copy:--roles') candidates='' ;;
+        'copy:--identity') candidates='@file' ;;
+        'copy:--passphrase-file') candidates='@file' ;;
+        'copy:--repository') candidates='' ;;
         'schema show:--limit') candidates='' ;;
         'schema show:--offset') candidates='' ;;
         'schema show:--sort') candidates='' ;;
@@ -442,6 +451,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'undo') path=$next; count=0; return 0 ;;
         'backup') path=$next; count=0; return 0 ;;
         'restore') path=$next; count=0; return 0 ;;
+        'copy') path=$next; count=0; return 0 ;;
         'schema') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
         'maintain') path=$next; count=0; return 0 ;;
@@ -665,7 +675,7 @@ _dbctl() {
         current="${current#*=}"
     fi
     case "$path" in
-        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait'; flags='--version' ;;
+        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore copy schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait'; flags='--version' ;;
         'init') children=''; flags='--env-file --new --protected --dry-run -n' ;;
         'config') children='show explain edit validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
@@ -794,6 +804,7 @@ _dbctl() {
         'restore undo') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'restore files') children=''; flags='--to --file --identity --passphrase-file --repository --dry-run -n' ;;
         'restore recover') children=''; flags='--to --from --reference --force --identity --passphrase-file --dry-run -n' ;;
+        'copy') children=''; flags='--to --from --anonymise --key --keep --empty --password-stdin --replace --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'schema') children='show diagram diff'; flags='' ;;
         'schema show') children=''; flags='--limit --offset --sort' ;;
         'schema diagram') children=''; flags='--keys' ;;
@@ -936,8 +947,8 @@ _dbctl() {
             'notify test:'0) candidates='ping ntfy webhook email apprise' ;;
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;
-            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
-            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
+            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore copy schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
+            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore copy schema migrate maintain transfer schedule metrics runs audit notify completions man support version help mcp wait' ;;
         esac
     fi
     case "$candidates" in

@@ -60,8 +60,16 @@ BUILT_IN: Sequence[Extension] = (
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(
+        name="external_index",  # before others with parts, which a search would import, too
+        parts={"sqlite": "dbctl.extensions.external_index.build:create_parts"},
+        search_index="dbctl.extensions.external_index.kind:KIND",
+    ),
+    Extension(
         name="copies",
         commands={"data replace": "dbctl.extensions.copies.data_commands"},
+        groups={"copy": "dbctl.extensions.copies.commands"},
+        parts=dict.fromkeys(("mysql", "postgresql", "sqlite"), "dbctl.extensions.copies.parts:create_parts"),
+        errors="dbctl.extensions.copies.errors",
         profile_sections={
             "anonymise": SectionEntry(
                 kind="dbctl.extensions.copies.section:Anonymise",
@@ -69,11 +77,6 @@ BUILT_IN: Sequence[Extension] = (
                 after="semantic",
             )
         },
-    ),
-    Extension(
-        name="external_index",  # before others with parts, which a search would import, too
-        parts={"sqlite": "dbctl.extensions.external_index.build:create_parts"},
-        search_index="dbctl.extensions.external_index.kind:KIND",
     ),
     Extension(
         name="adopt",
@@ -310,8 +313,7 @@ def list_checks(set_name: SetName) -> Iterator[Place]:
 
 def find_place(purpose: str) -> Place | None:
     """Return what an extension adds for a purpose, the name of a field of ``Extension``; None: none adds anything for it."""
-    places = (getattr(extension, purpose) for extension in list_built_in())
-    return next(filter(None, places), None)
+    return next(filter(None, (getattr(extension, purpose) for extension in list_built_in())), None)
 
 
 def list_profile_folders() -> Iterator[str]:
@@ -330,11 +332,8 @@ def require(purpose: str, feature: str, hint: str) -> Any:
     """
     if place := find_place(purpose):
         return load(place)
-    raise NotSupportedError(
-        feature=feature,
-        subject="this installation of dbctl",
-        hint=f"Its extension is not installed. {hint}",
-    )
+    hint = f"Its extension is not installed. {hint}"
+    raise NotSupportedError(feature=feature, subject="this installation of dbctl", hint=hint)
 
 
 def load_errors() -> None:

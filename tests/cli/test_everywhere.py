@@ -31,6 +31,8 @@ SERVER_STATUSES: dict[tuple[str, str], set[int]] = {
     ("stats slow --limit 20", "mysql"): {0, 2},
     ("restore apply latest --to copy.db", "postgresql"): {2},
     ("restore apply latest --to copy.db", "mysql"): {2},
+    ("copy --to {db}=copy.db --dry-run", "postgresql"): {10},
+    ("copy --to {db}=copy.db --dry-run", "mysql"): {10},
     ("restore recover", "postgresql"): {2},
     ("restore recover", "mysql"): {2},
     ("restore recover --force --to salvaged.db", "postgresql"): {2},

@@ -125,6 +125,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     permitted = (
         "engines/",
         "extensions/adopt/sqlite.py",
+        "extensions/copies/rewrite_sqlite.py",
         "extensions/lancedb/",
         "extensions/salvage/sqlite/",
         "extensions/transfer/engines/",

@@ -116,6 +116,11 @@ class CopyRestore(RestoreOperation):
         for copy in self._copies:
             _require_other_location(source, copy)
 
+    @property
+    def members(self) -> Sequence[Member]:
+        """The databases to copy."""
+        return [copy.member for copy in self._copies]
+
     def size(self) -> int:
         return sum(copy.member.bytes + copy.member.size for copy in self._copies)
 

@@ -1,0 +1,61 @@
+"""Contract: rewrite a private database inside its engine. Each engine has a part of this class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from dbctl.engines.contract.database import Readable
+from dbctl.extensions.copies.errors import CopyConstraintError
+from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.rules import TableRule
+
+
+class Rewriter(ABC):
+    """The part of a writer that rewrites a database which no other process uses, and which is dropped after an error."""
+
+    @abstractmethod
+    def find_unreadable(self) -> Sequence[str]:
+        """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
+
+    @abstractmethod
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
+        """Rewrite the columns of tables, and empty tables, with one statement per table; return the rows of each table before.
+
+        Triggers do not run, and full-text indexes are built from their rows again. Afterwards the database satisfies its constraints.
+
+        Raises:
+            CopyConstraintError: the new values of a table violate a constraint.
+        """
+
+    @abstractmethod
+    def encode(self, value: object) -> bytes:
+        """Return the bytes with which an uncompressed dump contains a value."""
+
+    def clean(self) -> None:  # noqa: B027 - a dump of most engines contains rows alone
+        """Remove what an engine stores besides the rows, and a dump contains: free pages, and statistics."""
+
+    @abstractmethod
+    def read_schema(self) -> Iterator[bytes]:
+        """Yield what a dump of the empty database contains, or a part of it in any order."""
+
+
+@contextmanager
+def refuse_orphans(db: Readable) -> Iterator[None]:
+    """Refuse changes of the block that leave more rows without the row to which they refer.
+
+    Raises:
+        CopyConstraintError: there are more.
+    """
+    before = _count_orphans(db)
+    yield
+    for (table, columns), count in _count_orphans(db).items():
+        if count > before.get((table, columns), 0):
+            paths, reason = ", ".join(f"{table}.{name}" for name in columns), f"{count} rows refer to no row"
+            raise CopyConstraintError(target=db.target, columns=paths, reason=reason)
+
+
+def _count_orphans(db: Readable) -> Mapping[tuple[str, tuple[str, ...]], int]:
+    orphaned = db.checks.find_orphaned_rows() if db.checks else ()
+    return {(orphans.table, tuple(orphans.columns)): orphans.count for orphans in orphaned}

@@ -1,0 +1,356 @@
+"""``dbctl copy --anonymise``: load a backup privately, rewrite it, prove the result, and load it into the destinations."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from dbctl import progress
+from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.usage import FeatureMissingError, UsageError
+from dbctl.extensions.copies.errors import CopyLeakError, CopyRulesMissingError, CopyUnreadableError
+from dbctl.extensions.copies.key import CopyKey
+from dbctl.extensions.copies.private import PrivateDatabases
+from dbctl.extensions.copies.proof import (
+    CONSTANTS,
+    Originals,
+    Proof,
+    Scanner,
+    collect_originals,
+    count_by_column,
+    find_copied,
+    read_file,
+)
+from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, TableRule, resolve_rules
+from dbctl.files.atomic import write_atomically
+from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count
+from dbctl.profiles.passwords import new_password
+from dbctl.services.app.app import App
+from dbctl.services.app.change import Operation
+from dbctl.services.app.user_table import open_users, users_database
+from dbctl.services.backup.manifest import Member
+from dbctl.services.restore.copy import CopiedDatabase, CopyRestore
+from dbctl.services.restore.source import BackupSource, count_content
+from dbctl.services.search.fulltext import define_index
+from dbctl.services.search.indexes.text import OpenTextIndex, build_index
+from dbctl.services.users.create import hash_password
+from dbctl.services.users.passwords import Passwords
+from dbctl.url import Url
+
+#: The end of the name of the record next to the copy of a file.
+RECORD_SUFFIX = ".copy.json"
+
+
+class CopyOptions(Struct, frozen=True, kw_only=True):
+    """What one run changes of the rules, and its secrets."""
+
+    key: Path | None = None  #: the file of the key; None: a key that is used once
+    keep: Collection[str] = ()  #: ``table.column`` to copy as they are
+    empty: Collection[str] = ()  #: tables without rows
+    password: Secret | None = None  #: of all users; None: a generated one
+    replace: bool = False  #: whether existing contents may be replaced
+
+
+class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``copy --anonymise``."""
+
+    is_timed = True
+
+    backup: str
+    databases: Sequence[CopiedDatabase]
+    proofs: Sequence[Proof]
+    tables: Mapping[str, str]  #: what happened to each table, by ``database.table``
+    password: str | None = None  #: of every user who has one, if dbctl generated it; shown once
+    key: str | None = None  #: the file of the key; None: it was used once
+    duration: float  #: seconds
+    command: str  #: the beginning of dbctl commands on the copy
+    remarks: Sequence[str]
+
+    @property
+    def effect(self) -> Effect | None:
+        counts = {
+            **count_content(self.databases),
+            "originals searched": sum(proof.searched for proof in self.proofs),
+        }
+        place = f"from {self.backup}, anonymised"
+        return Effect("copied", "database", count=len(self.databases), place=place, counts=counts)
+
+    @property
+    def lost_output(self) -> Callable[[], str] | None:
+        lost = Remedy(
+            "The password of its users is lost. Create the copy again with: `copy --to FILE --anonymise --replace`"
+        )
+        return lost.write if self.password else None
+
+    def summary(self) -> Row:
+        row: dict[str, object] = {}
+        for database, proof in zip(self.databases, self.proofs, strict=True):
+            content = f"{format_count(database.rows, 'row')} of {format_count(database.tables, 'table')}"
+            row[database.database] = f"{content}, in {database.url}"
+            row[f"proof of {database.database}"] = describe_proof(proof)
+        password = {"password": self.password} if self.password else {}
+        return row | password | {"usage": f"{self.command} COMMAND"}
+
+
+def describe_proof(proof: Proof) -> str:
+    """Return a proof as text."""
+    kind = "a sample of " if proof.is_sample else ""
+    return f"{kind}{format_count(proof.searched, 'original')} searched in {proof.bytes:,} bytes, {proof.hits} hits"
+
+
+class AnonymiseCopy(Operation):
+    """Create anonymised copies of databases; those of the app are not opened."""
+
+    def __init__(self, source: BackupSource, to: Mapping[str, Url], options: CopyOptions) -> None:
+        """Assign an address to each database, and read the key.
+
+        Raises:
+            CopyKeyInvalidError: the file of the key cannot be used.
+            And as ``CopyRestore``.
+        """
+        super().__init__(source.app)
+        self._source, self._to, self._options = source, to, options
+        self._restore = CopyRestore(source, to, replace=options.replace)
+        self._stack, self._key = ExitStack(), CopyKey(options.key)
+        self._password = options.password or new_password()
+        self._remarks = list[str]()
+        self._indexes = dict[str, Sequence[str]]()  #: the full-text indexes of searches in each database
+
+    def close(self) -> None:
+        """Drop the private databases."""
+        self._stack.close()
+
+    def size(self) -> int:
+        return 2 * self._restore.size()
+
+    @property
+    def _members(self) -> Sequence[Member]:
+        return self._restore.members
+
+    @cached_property
+    def _private(self) -> PrivateDatabases:
+        progress.start_stage("loading")
+        return PrivateDatabases(self._source, self._members, self._stack)
+
+    @cached_property
+    def _rules(self) -> Mapping[str, DatabaseRules]:
+        """The rules of each database.
+
+        Raises:
+            CopyRulesMissingError: a column that can hold personal data has no rule.
+            CopyUnreadableError: a table cannot be read.
+            UsageError: a table or a column of the options does not exist.
+        """
+        with self._private.open_app() as app:
+            rules = {name: self._resolve(app, name) for name in self._private.urls}
+            self._require_names(app)
+        for name, database_rules in rules.items():
+            if missing := database_rules.missing:
+                raise CopyRulesMissingError(
+                    target=self._app.target(name),
+                    count=format_count(len(missing), "column"),
+                    columns=", ".join(missing),
+                )
+        for name in rules:
+            with self._private.open_writer(name) as (_, rewriter):
+                if objects := rewriter.find_unreadable():
+                    raise CopyUnreadableError(
+                        target=self._app.target(name),
+                        objects=", ".join(objects),
+                        reason="they belong to a module that is not installed, or to no table",
+                        hint="Remove them from a private copy first: `restore apply latest --to FILE`",
+                    )
+        return rules
+
+    def _resolve(self, app: App, name: str) -> DatabaseRules:
+        db, empty = app.reader(name), self._options.empty
+        specs = [define_index(search, db) for search in app.profile.search if search.database == name]
+        self._indexes[name] = [spec.index_table for spec in specs if spec]
+        rules = resolve_rules(app, name, db, keep=self._options.keep)
+        tables = {table: "empty" if table in empty else rule for table, rule in rules.tables.items()}
+        missing = [path for path in rules.missing if path.rpartition(".")[0] not in empty]
+        return DatabaseRules(tables=tables, missing=missing)
+
+    def _require_names(self, app: App) -> None:
+        names = {name for database in self._private.urls for name in app.reader(database).tables()}
+        columns = {
+            f"{name}.{column}"
+            for database in self._private.urls
+            for name, table in app.reader(database).tables().items()
+            for column in table.columns
+        }
+        for option, values, known in (
+            ("--keep", self._options.keep, columns),
+            ("--empty", self._options.empty, names),
+        ):
+            if unknown := sorted(set(values) - known):
+                raise UsageError(detail=f"{option} {unknown[0]}: no database of the backup has it")
+
+    def plan(self) -> Plan:
+        """Return what happens to each table; only the destination is not touched."""
+        restore, steps = self._restore.plan(), list[str]()
+        steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
+        steps.append("search the originals in the bytes of the result; a hit ends the command here")
+        return Plan(
+            title=f"Anonymised copy of {self._source.label}",
+            target=self.target,
+            steps=[*steps, *restore.steps],
+            rows=restore.rows,
+            destructive=restore.destructive,
+        )
+
+    def apply(self, confirmed: str | None = None) -> AnonymisedCopy:
+        """Create the copies; a destination is written when all of them are proven.
+
+        Raises:
+            CopyConstraintError: pseudonyms violate a constraint; nothing was copied.
+            CopyLeakError: the result contains originals; nothing was copied.
+            And as ``plan`` and ``CopyRestore.apply``.
+        """
+        start = time.monotonic()
+        self._require_confirmed(confirmed)
+        rules, private = self._rules, self._private
+        hashes = self._create_hashes()
+        progress.start_stage("rewriting")
+        originals = {name: self._rewrite(name, rules[name], hashes.get(name, {})) for name in rules}
+        progress.start_stage("dumping")
+        repository, manifest = private.dump(private.folder / "anonymised")
+        dump = BackupSource(repository, manifest, self._source.keys, self._source.roles)
+        progress.start_stage("searching")
+        proofs = [self._prove(dump, name, rules[name], originals[name]) for name in rules]
+        key = self._key.save()
+        copied = CopyRestore(dump, self._to, replace=self._options.replace).apply()
+        uses_password = any(hashes.values())
+        result = AnonymisedCopy(
+            backup=self._source.manifest.id,
+            databases=copied.databases,
+            proofs=proofs,
+            tables=self._describe_tables(),
+            password=self._password.reveal() if uses_password and not self._options.password else None,
+            key=key,
+            duration=round(time.monotonic() - start, 3),
+            command=copied.command,
+            remarks=[*self._remarks, *copied.remarks, *_describe_copied(proofs)],
+        )
+        for database in copied.databases:
+            self._write_record(database, result)
+        return result
+
+    def _describe_tables(self) -> Mapping[str, str]:
+        """Return what happens to each table, by ``database.table``."""
+        return {
+            f"{name}.{table}": self._describe_table(name, table, rule)
+            for name, rules in self._rules.items()
+            for table, rule in rules.tables.items()
+        }
+
+    def _describe_table(self, name: str, table: str, rule: TableRule) -> str:
+        if table in self._indexes[name]:
+            return "an index, built again"
+        if rule == "empty":
+            return "its rows are not copied"
+        return ", ".join(map(_describe_rule, rule.items())) or "copied"
+
+    def _create_hashes(self) -> Mapping[str, Mapping[tuple[str, str], str]]:
+        """Return the values of columns with passwords, by database."""
+        with self._private.open_app() as app:
+            try:
+                database = users_database(app)
+                if (
+                    database not in self._private.urls
+                    or app.core.users is None
+                    or app.core.users.password is None
+                ):
+                    return {}
+                live = open_users(app).live
+                hashes = Passwords(app, live).split(hash_password(app, self._password))
+            except FeatureMissingError:
+                return {}
+            except DbctlError as error:
+                self._remarks.append(f"no user of the copy can sign in with a password: {error}")
+                return {}
+            return {database: {(live.name, column): value for column, value in hashes.items()}}
+
+    def _rewrite(self, name: str, rules: DatabaseRules, hashes: Mapping[tuple[str, str], str]) -> Originals:
+        with self._private.open_writer(name) as (writer, rewriter):
+            originals = collect_originals(writer, rules, rewriter.encode)
+            rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
+            for search in self._app.profile.search:
+                is_defined = search.database == name and define_index(search, writer) is not None
+                if is_defined and OpenTextIndex(search, writer).read_state().state != "missing":
+                    build_index(search, writer, replace=True)
+            rewriter.clean()
+        return originals
+
+    def _prove(self, dump: BackupSource, name: str, rules: DatabaseRules, originals: Originals) -> Proof:
+        member = next(member for member in dump.manifest.members if member.database == name)
+        target = self._app.target(name)
+        with dump.open_reader() as reader:
+            path = reader.decode(dump.manifest, member, target)
+            hits = Scanner(originals.columns).find(read_file(path))
+            size = path.stat().st_size
+        copied, copied_in = set[bytes](), Counter[str]()
+        if hits:
+            with self._private.open_writer(name) as (writer, rewriter):
+                copied = Scanner(hits).find([rewriter.encode(CONSTANTS), *rewriter.read_schema()])
+                for column, values in find_copied(writer, rules, hits, rewriter.encode):
+                    copied_in[column] = len(values)
+                    copied |= values
+        if leaked := hits - copied:
+            raise CopyLeakError(
+                target=target,
+                count=len(leaked),
+                searched=len(originals.columns),
+                places=count_by_column(originals, leaked),
+            )
+        return Proof(
+            database=name,
+            searched=len(originals.columns) - len(copied),
+            is_sample=originals.is_sample,
+            too_short=originals.too_short,
+            copied=len(copied),
+            copied_in=dict(copied_in.most_common()),
+            bytes=size,
+            hits=0,
+        )
+
+    def _write_record(self, database: CopiedDatabase, result: AnonymisedCopy) -> None:
+        """Write the record of the proof next to the copy of a file."""
+        path = Path(database.url)
+        if path.is_file():
+            proof = next(proof for proof in result.proofs if proof.database == database.database)
+            record = {
+                "app": self.app,
+                "backup": result.backup,
+                "database": database.database,
+                "proof": proof,
+                "tables": {
+                    name.removeprefix(f"{database.database}."): text
+                    for name, text in result.tables.items()
+                    if name.startswith(f"{database.database}.")
+                },
+            }
+            with write_atomically(path.with_name(path.name + RECORD_SUFFIX), replace=True) as file:
+                file.write(msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
+
+
+def _describe_rule(item: tuple[str, ColumnRule]) -> str:
+    column, rule = item
+    kinds = list(dict.fromkeys(entry.kind for entry in rule.values.values())) if rule.by else []
+    return f"{column} as {' or '.join(dict.fromkeys([*kinds, rule.kind]))}"
+
+
+def _describe_copied(proofs: Sequence[Proof]) -> Sequence[str]:
+    return [
+        f"{proof.database}: {format_count(proof.copied, 'original')} also in what is copied: "
+        + (", ".join(f"{column} ({count})" for column, count in proof.copied_in.items()) or "the schema")
+        for proof in proofs
+        if proof.copied
+    ]

@@ -1,0 +1,208 @@
+"""The proof of an anonymised copy: originals are searched in the bytes of its dump.
+
+A scan compares a dump with the grams of all originals at once, aligned words of four or eight bytes, because a search for each of
+them would read the dump once per original. What contains a gram is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from dbctl import signals
+from dbctl.engines.contract.database import Readable
+from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, is_plain
+from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, can_be_personal
+from dbctl.extensions.copies.section import Kind
+from dbctl.model import Struct
+
+#: Distinct originals that are searched at most; of more, a sample.
+MAX_ORIGINALS = 50_000
+#: Texts with fewer characters, and numbers with fewer digits, occur in any file by chance.
+MIN_CHARACTERS, MIN_DIGITS = 4, 6
+#: Bytes of one step of a scan.
+BLOCK = 1 << 20
+#: The formats of words by their bytes.
+FORMATS: Mapping[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}
+#: An original is compared by its first bytes.
+MAX_BYTES = 256
+#: Kinds whose originals are not searched: copied ones, and times and numbers, which occur by chance.
+UNSEARCHED: frozenset[Kind] = frozenset({"keep", "date", "number"})
+#: What pseudonyms have in common.
+CONSTANTS = " ".join([*(f"{shape.prefix}{shape.suffix}" for shape in SHAPES.values()), "2001:db8:"])
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """What was searched in the bytes of the copy of one database."""
+
+    database: str
+    searched: int  #: distinct originals
+    is_sample: bool  #: whether there were more
+    too_short: int  #: values that identify no one, because they are too short
+    copied: int  #: originals that the copied columns, or the schema, contain as well
+    copied_in: Mapping[str, int]  #: the number of these by column
+    bytes: int  #: of the dump
+    hits: int  #: originals in the copy that no copied column contains
+
+
+class Originals:
+    """Distinct originals: all of them up to a limit, then a sample, which does not depend on the order of rows."""
+
+    def __init__(self, encode: Callable[[object], bytes]) -> None:
+        self._encode, self._mask = encode, 0
+        self.columns = dict[bytes, str]()  #: the column of each
+        self.too_short = 0  #: values that are not searched
+
+    def add(self, path: str, value: object) -> None:
+        """Add a value of a column."""
+        if is_too_short(value):
+            self.too_short += 1
+            return
+        raw = self._encode(value)[:MAX_BYTES]
+        if raw not in self.columns and not zlib.crc32(raw) & self._mask:
+            self.columns[raw] = path
+            while len(self.columns) > MAX_ORIGINALS:
+                self._mask = 2 * self._mask + 1
+                self.columns = {
+                    known: column
+                    for known, column in self.columns.items()
+                    if not zlib.crc32(known) & self._mask
+                }
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether there were more than the limit."""
+        return self._mask > 0
+
+
+def is_too_short(value: object) -> bool:
+    """Return whether a value occurs in any file by chance."""
+    if isinstance(value, bytes):
+        return len(value) < MIN_CHARACTERS
+    text = str(value)
+    if len(text) < MIN_CHARACTERS:
+        return True
+    return (
+        len(text) < 3 * MIN_DIGITS
+        and not any(map(str.isalpha, text))
+        and sum(map(str.isdigit, text)) < MIN_DIGITS
+    )
+
+
+class Scanner:
+    """Searches many byte strings in one pass."""
+
+    def __init__(self, patterns: Iterable[bytes]) -> None:
+        #: size of a gram, distance of the places that are compared, and by gram its patterns with its offset in each
+        self._grams = [
+            (size, step, defaultdict[int, list[tuple[bytes, int]]](list))
+            for size, step in ((8, 8), (4, 4), (4, 1))
+        ]
+        self._longest = 1
+        for pattern in patterns:
+            self._longest = max(self._longest, len(pattern))
+            size, step, grams = next(
+                entry for entry in self._grams if len(pattern) >= entry[0] + entry[1] - 1
+            )
+            for offset in range(step):
+                grams[int.from_bytes(pattern[offset : offset + size], sys.byteorder)].append(
+                    (pattern, offset)
+                )
+
+    def find(self, blocks: Iterable[bytes]) -> set[bytes]:
+        """Return the patterns that the joined blocks contain."""
+        hits, rest = set[bytes](), bytearray()
+        for block in blocks:
+            rest += block
+            if len(rest) >= BLOCK:
+                signals.raise_if_interrupted()
+                self._scan(bytes(rest), hits)
+                del rest[: -self._longest]
+        self._scan(bytes(rest), hits)
+        return hits
+
+    def _scan(self, data: bytes, hits: set[bytes]) -> None:
+        for size, step, grams in self._grams:
+            for shift in range(0, size, step) if grams else ():
+                end = len(data) - max(0, len(data) - shift) % size
+                with memoryview(data)[shift:end].cast(FORMATS[size]) as words:
+                    if grams.keys().isdisjoint(words):
+                        continue
+                    for index, word in enumerate(words):
+                        for pattern, offset in grams.get(word, ()):
+                            place = shift + index * size - offset
+                            if place >= 0 and data.startswith(pattern, place):
+                                hits.add(pattern)
+
+
+def read_file(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file."""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+def collect_originals(db: Readable, rules: DatabaseRules, encode: Callable[[object], bytes]) -> Originals:
+    """Return what the rules replace in a database, or remove from it."""
+    originals = Originals(encode)
+    for table, rule in rules.tables.items():
+        if rule == "empty":
+            personal = filter(can_be_personal, db.tables()[table].columns.values())
+            columns: Mapping[str, ColumnRule] = {column.name: ColumnRule(kind="null") for column in personal}
+        else:
+            columns = rule
+        for column, column_rule in columns.items():
+            if is_plain(column_rule) and column_rule.kind in UNSEARCHED:
+                continue
+            path = f"{table}.{column}"
+
+            def add(kind: Kind, value: object, path: str = path) -> object:
+                if kind not in UNSEARCHED and value not in (None, "", b""):
+                    originals.add(path, value)
+                return value
+
+            for value, *selectors in _read_rows(db, table, [column, *column_rule.by]):
+                apply_rule(column_rule, add, value, selectors)
+    return originals
+
+
+def find_copied(
+    db: Readable, rules: DatabaseRules, hits: set[bytes], encode: Callable[[object], bytes]
+) -> Iterator[tuple[str, set[bytes]]]:
+    """Yield the columns of a rewritten database whose copied parts contain hits, and these."""
+    scanner = Scanner(hits)
+    for name, rule in rules.tables.items():  # not shadow tables, which have the words of others
+        if rule == "empty":
+            continue
+        for column in db.tables()[name].columns:
+            column_rule = rule.get(column, ColumnRule(kind="keep"))
+            if is_plain(column_rule) and column_rule.kind != "keep":
+                continue
+            rows = _read_rows(db, name, [column, *column_rule.by])
+            texts = (apply_rule(column_rule, _keep_copied, value, selectors) for value, *selectors in rows)
+            if copied := scanner.find(encode(text) + b"\n" for text in texts if text is not None):
+                yield f"{name}.{column}", copied
+
+
+def _keep_copied(kind: Kind, value: object) -> object:
+    return value if kind == "keep" else ""
+
+
+def _read_rows(db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:
+    if db.streams is None:
+        yield from db.select(table, columns)
+        return
+    with db.streams.stream(table, columns) as stream:
+        for batch in stream.batches:
+            signals.raise_if_interrupted()
+            yield from batch
+
+
+def count_by_column(originals: Originals, values: Iterable[bytes]) -> str:
+    """Return the columns of some originals, with their numbers."""
+    counts = Counter(originals.columns[value] for value in values)
+    return ", ".join(f"{path} ({count})" for path, count in counts.most_common(10))

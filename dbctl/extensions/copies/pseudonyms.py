@@ -1,0 +1,249 @@
+"""Pseudonyms: HMAC-SHA256 of a value under a key, in the form of an e-mail address, a login, a name or a token.
+
+The digest depends on the kind and the value, never on the table or column, so equal values stay equal across tables, databases and
+engines. Its letters and digits are in groups of three: an original with four letters or six digits in a row cannot occur in one by
+chance, which the proof of a copy relies on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
+from typing import Any, TypeAlias
+
+from msgspec import structs
+
+from dbctl.engines.contract.database import Column
+from dbctl.extensions.copies.rules import ColumnRule, ValueRule
+from dbctl.extensions.copies.section import Kind
+from dbctl.model import Struct
+
+#: Digits of the digest in a group, and what joins the groups.
+GROUP, JOINT = 3, "_"
+#: Reserved by RFC 2606: no mail to it can be delivered, and no host has the name.
+DOMAIN = "copy.invalid"
+#: Replaces the letters of a digest where only digits are possible.
+DIGITS = str.maketrans("abcdef", "012345")
+#: What the password of an account becomes if it has no known hash: no format of hashes begins with it.
+UNUSABLE = "!"
+#: The shortest pseudonym of an e-mail address has one group before the domain.
+SHORTEST_EMAIL = GROUP + len(f"@{DOMAIN}")
+#: The length of columns whose type implies it, in bytes.
+_IMPLIED_LENGTHS = {"TINYTEXT": 255, "TINYBLOB": 255}
+#: Smallest numbers that are a time in microseconds, milliseconds and seconds, and a day in each of these units.
+_EPOCHS = ((10**14, 86_400_000_000), (10**11, 86_400_000), (10**8, 86_400))
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
+_DECIMAL = re.compile(r"-?\d+", re.ASCII)
+
+#: Returns the new value of a column from the old one and those of the columns that select the rule.
+Rewrite: TypeAlias = Callable[..., Any]
+#: Returns the new value for a kind.
+Change: TypeAlias = Callable[[Kind, object], object]
+
+
+class Shape(Struct, frozen=True):
+    """The form of the pseudonyms of one kind."""
+
+    prefix: str
+    groups: int
+    suffix: str = ""
+    is_numeric: bool = False
+    joint: str = JOINT
+    length: int = 0  #: of the part from the digest, in a column
+
+    @property
+    def body_length(self) -> int:
+        return self.groups * (GROUP + 1) - 1
+
+    def fit(self, length: int | None) -> Shape:
+        """Return the form in a column that stores ``length`` characters; None: any number."""
+        free = self.body_length if length is None else length - len(self.prefix) - len(self.suffix)
+        if free >= min(self.body_length, 2 * (GROUP + 1) - 1):
+            return structs.replace(self, length=min(free, self.body_length))
+        free += len(self.prefix)
+        return structs.replace(self, prefix="", length=min(free, self.body_length))
+
+
+SHAPES: Mapping[Kind, Shape] = {
+    "email": Shape("u", 5, f"@{DOMAIN}"),
+    "login": Shape("u", 5),
+    "name": Shape("Person ", 4),
+    "phone": Shape("+999 ", 4, is_numeric=True, joint="."),
+    "address": Shape("Street ", 4),
+    "url": Shape(f"https://{DOMAIN}/", 5),
+    "token": Shape("", 8),
+    "text": Shape("Text ", 5),
+}
+#: The kinds whose pseudonyms ignore the case of letters in ASCII, which sign-ins and e-mail do; the first letter shows whether there were capitals.
+CASELESS: frozenset[Kind] = frozenset({"email", "login"})
+
+
+def read_length(column: Column) -> int | None:
+    """Return the number of characters that a column stores; None: any number that a pseudonym may have."""
+    match = re.search(r"(?:CHAR|BINARY|CHARACTER VARYING|CHARACTER)\s*\((\d+)\)", column.type)
+    return int(match[1]) if match else _IMPLIED_LENGTHS.get(column.type)
+
+
+class Pseudonyms:
+    """The pseudonyms under one key, in Python; the SQL of an engine returns the same text."""
+
+    def __init__(self, key: bytes, hashes: Mapping[tuple[str, str], str] = {}) -> None:
+        """Use a secret key; ``hashes`` are the values of columns with passwords, by table and column."""
+        self.key, self.hashes = key, hashes
+        #: days by which dates become earlier
+        self.shift = 1 + int.from_bytes(hmac.digest(key, b"date", "sha256")[:4], "big") % 365
+
+    def digest(self, kind: Kind, raw: bytes) -> str:
+        """Return the digest of a value, in hexadecimal."""
+        if kind in CASELESS and raw.isascii():
+            raw = raw.lower()
+        return hmac.digest(self.key, kind.encode() + b"\0" + raw, "sha256").hex()
+
+    def replace(self, kind: Kind, text: str, length: int | None = None) -> str:
+        """Return the pseudonym of a text in a column that stores ``length`` characters; an empty text stays empty."""
+        if not text:
+            return text
+        digest = self.digest(kind, text.encode("utf-8", "surrogateescape"))
+        if kind == "ip":
+            return write_address(digest, is_long=":" in text)
+        shape = SHAPES[kind].fit(length)
+        digest = digest.translate(DIGITS) if shape.is_numeric else digest
+        prefix = (
+            shape.prefix.upper()
+            if kind in CASELESS and text.isascii() and text != text.lower()
+            else shape.prefix
+        )
+        body = shape.joint.join(digest[at : at + GROUP] for at in range(0, GROUP * shape.groups, GROUP))
+        return f"{prefix}{body[: shape.length]}{shape.suffix}"
+
+    def rewrite(self, table: str, column: Column, rule: ColumnRule) -> Rewrite:
+        """Return the function that rewrites the values of a column."""
+        change = partial(
+            self._rewrite_one, (table, column.name), read_length(column), None if column.nullable else ""
+        )
+
+        def apply(value: object, *selectors: object) -> Any:
+            return apply_rule(rule, change, value, selectors)
+
+        return apply
+
+    def _rewrite_one(
+        self, path: tuple[str, str], length: int | None, empty: object, kind: Kind, value: object
+    ) -> object:
+        if kind == "keep" or value is None or value in ("", b""):  # a value of the profile's part or document
+            return value
+        if kind == "null":
+            return empty
+        if kind == "date":
+            return self._shift(value, length)
+        if kind == "number":
+            return self._add_noise(value)
+        if kind == "password":
+            new = self.hashes.get(path, UNUSABLE)
+        elif isinstance(value, int | float):
+            return self._replace_number(kind, value)
+        else:
+            new = self.replace(kind, decode(value), length)
+        return new.encode() if isinstance(value, bytes) else new
+
+    def _replace_number(self, kind: Kind, value: float) -> float:
+        """Return another number with as many digits: a text in a column without types, such as a telephone number."""
+        digits = self.digest(kind, str(value).encode()).translate(DIGITS)
+        return int("9" + digits[: min(len(str(value)), 18) - 1])
+
+    def _shift(self, value: object, length: int | None) -> object:
+        if isinstance(value, int | float):
+            unit = next((day for least, day in _EPOCHS if abs(value) >= least), 0)
+            return value - self.shift * unit
+        text = decode(value)
+        if _DECIMAL.fullmatch(text):
+            new = str(self._shift(int(text), length))
+        elif _ISO_DATE.match(text):
+            new = self._shift_iso(text)
+        else:
+            new = self.replace("text", text, length)
+        return new.encode() if isinstance(value, bytes) else new
+
+    def _shift_iso(self, text: str) -> str:
+        try:
+            return f"{date.fromisoformat(text[:10]) - timedelta(days=self.shift)}{text[10:]}"
+        except (ValueError, OverflowError):  # 0000-00-00
+            return text
+
+    def _add_noise(self, value: object) -> object:
+        """Return a number that differs by at most a tenth."""
+        if isinstance(value, int | float):
+            share = (int(self.digest("number", str(value).encode())[:2], 16) - 128) / 1280
+            return value + (round(value * share) if isinstance(value, int) else value * share)
+        text = decode(value)
+        new = str(self._add_noise(int(text))) if _DECIMAL.fullmatch(text) else self.replace("text", text)
+        return new.encode() if isinstance(value, bytes) else new
+
+
+def decode(value: object) -> str:
+    """Return a value as text; bytes that are not UTF-8 become surrogates."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def write_address(digest: str, *, is_long: bool) -> str:
+    """Return an address of a network that is never used: of IPv6's documentation, or of IPv4's reserved class E."""
+    if is_long:
+        return "2001:db8:" + ":".join(digest[at : at + 4] for at in range(0, 24, 4))
+    digits = digest.translate(DIGITS)
+    return f"24{digits[0]}.1{digits[1:3]}.1{digits[3:5]}.1{digits[5:7]}"
+
+
+@lru_cache(maxsize=4096)
+def _match(pattern: str, text: str) -> bool:
+    return fnmatchcase(text, pattern)
+
+
+def is_plain(rule: ColumnRule) -> bool:
+    """Return whether a rule replaces each value as a whole, in the same way."""
+    return not (rule.by or rule.after or rule.before or rule.kind == "json")
+
+
+def apply_rule(rule: ColumnRule, change: Change, value: object, selectors: Sequence[object] = ()) -> object:
+    """Return a value after ``change`` of each part of it that a rule replaces or keeps; ``selectors`` are values of the columns ``by``."""
+    if not rule.by:
+        return _apply_rule(rule, rule.paths, change, value)
+    selector = ".".join("" if item is None else decode(item) for item in selectors)
+    selected = next((entry for pattern, entry in rule.values.items() if _match(pattern, selector)), rule)
+    return _apply_rule(selected, rule.paths, change, value)
+
+
+def _apply_rule(rule: ValueRule, paths: Mapping[str, ValueRule], change: Change, value: object) -> object:
+    if value is None or value in ("", b""):
+        return value
+    if rule.kind == "json":
+        return _rewrite_document(rule, paths, change, value)
+    if not (rule.after or rule.before):
+        return change(rule.kind, value)
+    text = decode(value)
+    before, after, rest = text.partition(rule.after) if rule.after else ("", "", text)
+    part, end, tail = rest.partition(rule.before) if rule.before else (rest, "", "")
+    if (rule.after and not after) or (rule.before and not end):
+        return change(rule.rest, value)
+    new = "".join([before, after, decode(change(rule.kind, part)), end, tail])
+    return new.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else new
+
+
+def _rewrite_document(
+    rule: ValueRule, paths: Mapping[str, ValueRule], change: Change, value: object
+) -> object:
+    from dbctl.profiles.embedded import rewrite_texts
+
+    rest = ValueRule(kind="text" if rule.rest == "json" else rule.rest)
+
+    def replace(text: str, path: str) -> str:
+        selected = next((entry for pattern, entry in paths.items() if _match(pattern, path)), rest)
+        new = _apply_rule(selected, {}, change, text)
+        return "" if new is None else decode(new)
+
+    # a document that cannot be read is one text
+    new = rewrite_texts(decode(value), replace, unreadable=lambda text, _path: decode(change("text", text)))
+    return new.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else new

@@ -1,0 +1,149 @@
+"""Rewrite a private database of PostgreSQL as its owner, who need not be a superuser; no extension of the server is required."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+from msgspec import structs
+
+from dbctl.engines.contract.database import Column
+from dbctl.engines.postgresql.catalog import (
+    IN_USER_SCHEMA,
+    OWN_COLUMNS,
+    OWN_RELATION,
+    REFERENCED_COLUMNS,
+    VISIBLE,
+)
+from dbctl.engines.postgresql.values import base_type
+from dbctl.engines.servers.values import kind_of
+from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.copies.pseudonyms import DIGITS, is_plain
+from dbctl.extensions.copies.rewrite_servers import ServerRewriter
+from dbctl.extensions.copies.rules import ColumnRule, TableRule
+from dbctl.extensions.copies.section import Kind
+
+#: Tables that a dump contains and ``Readable.tables`` does not, and large objects.
+UNREADABLE = f"""select format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition and {IN_USER_SCHEMA} and {OWN_RELATION}
+  and not ({VISIBLE})
+union all select 'large objects' where exists (select from pg_catalog.pg_largeobject_metadata) order by 1"""
+FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, pg_catalog.pg_get_constraintdef(f.oid),
+  c.relname::text, {OWN_COLUMNS}, p.relname::text, {REFERENCED_COLUMNS}
+from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
+where f.contype = 'f' and f.conparentid = 0 order by 1, 2"""
+#: Triggers that run, with the words that enable each.
+TRIGGERS = """select c.oid::regclass::text, t.tgname::text,
+  case t.tgenabled when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end
+from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
+where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and c.relname = any(cast(:tables as text[])) order by 1, 2"""
+#: Tables whose owner is subject to row security.
+FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
+PARTITIONED = "select relname::text from pg_catalog.pg_class where relkind = 'p'"
+TEXT_BASES = ("text", "varchar", "bpchar", "citext", "character varying", "character", "bytea")
+#: COPY escapes these characters.
+ESCAPES = str.maketrans(
+    {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+)
+
+
+class PostgreSQLRewriter(ServerRewriter):
+    """The part ``Rewriter``."""
+
+    def find_unreadable(self) -> Sequence[str]:
+        return [str(name) for (name,) in self._connection.fetch(UNREADABLE)]
+
+    def encode(self, value: object) -> bytes:
+        if isinstance(value, bytes):
+            return value.hex().encode()
+        return str(value).translate(ESCAPES).encode("utf-8", "surrogateescape")
+
+    @contextmanager
+    def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:
+        def is_affected(table: str, columns: Sequence[str]) -> bool:
+            rule = tables.get(table, {})
+            return rule == "empty" or any(name in rule for name in columns)
+
+        keys = [
+            (table, name, definition, own, columns)
+            for table, name, definition, own, columns, other, others in self._connection.fetch(FOREIGN_KEYS)
+            if is_affected(str(own), columns) or is_affected(str(other), others)  # type: ignore[arg-type]
+        ]
+        triggers = self._connection.fetch(TRIGGERS, {"tables": list(tables)})
+        forced = self._connection.fetch(FORCED)
+        for table, name, *_ in keys:
+            self._connection.run(f"alter table {table} drop constraint {ident(str(name))}")
+        for table, name, _ in triggers:
+            self._connection.run(f"alter table {table} disable trigger {ident(str(name))}")
+        for (table,) in forced:
+            self._connection.run(f"alter table {table} no force row level security")
+        yield
+        for (table,) in forced:
+            self._connection.run(f"alter table {table} force row level security")
+        for table, name, words in triggers:
+            self._connection.run(f"alter table {table} {words} trigger {ident(str(name))}")
+        for table, name, definition, own, columns in keys:
+            with self._report_violations(str(own), columns):  # type: ignore[arg-type]
+                self._connection.run(f"alter table {table} add constraint {ident(str(name))} {definition}")
+
+    @cached_property
+    def _partitioned(self) -> frozenset[str]:
+        return frozenset(str(name) for (name,) in self._connection.fetch(PARTITIONED))
+
+    def _update_words(self, table: str) -> str:
+        # a table that others inherit from has only its own rows, because theirs are rewritten with them
+        return f"update {'' if table in self._partitioned else 'only '}{self._catalog.quote_table(table)}"
+
+    def _assign_unchanged(self, table: str) -> Sequence[str]:
+        del table
+        return ()
+
+    def _adapt_rule(self, column: Column, rule: ColumnRule) -> ColumnRule:
+        is_whole = is_plain(rule) and rule.kind not in ("null", "keep")
+        is_document = is_whole and self._base(column) in ("json", "jsonb")
+        return structs.replace(rule, kind="json", rest=rule.kind) if is_document else rule
+
+    def _is_text(self, column: Column) -> bool:
+        return kind_of(column) in ("text", "bytes") or self._base(column) in TEXT_BASES
+
+    @staticmethod
+    def _base(column: Column) -> str:
+        return base_type(column).rpartition(".")[2].strip('"')
+
+    def _read_text(self, column: Column, name: str) -> str:
+        return f"encode({name}, 'escape')" if kind_of(column) == "bytes" else f"{name}::text"
+
+    def _read_raw(self, column: Column, name: str, text: str) -> str:
+        return name if kind_of(column) == "bytes" else f"convert_to({text}, 'UTF8')"
+
+    def _digest(self, kind: Kind, raw: str) -> str:
+        inner = f"sha256(cast(:inner as bytea) || cast(:kind_{kind} as bytea) || {raw})"
+        return f"encode(sha256(cast(:outer as bytea) || {inner}), 'hex')"
+
+    def _replace_letters(self, digest: str) -> str:
+        letters = "".join(map(chr, DIGITS))
+        return f"translate({digest}, '{letters}', '{letters.translate(DIGITS)}')"
+
+    def _insert(self, text: str, place: int, joint: str) -> str:
+        return f"overlay({text} placing '{joint}' from {place} for 0)"
+
+    def _is_ascii(self, text: str) -> str:
+        return f"octet_length(convert_to({text}, 'UTF8')) = char_length({text})"
+
+    def _differs(self, text: str, other: str) -> str:
+        return f'{text} collate "C" <> {other} collate "C"'
+
+    def _lower(self, text: str) -> str:
+        return f'lower({text} collate "C")'
+
+    def _cast(self, column: Column, text: str) -> str:
+        if kind_of(column) == "bytes":
+            return f"convert_to({text}, 'UTF8')"
+        return text
+
+    def _shift(self, column: Column, name: str, days: int) -> str | None:
+        if kind_of(column) in ("timestamp", "timestamptz"):
+            return f"{name} - interval '{days} days'"
+        return f"{name} - {days}" if kind_of(column) == "date" else None

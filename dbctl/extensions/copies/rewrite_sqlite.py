@@ -1,0 +1,149 @@
+"""Rewrite a private SQLite file: its functions are those of Python, and afterwards neither pages nor indexes have an original."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+from dbctl import signals
+from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.database import SQLitePart
+from dbctl.extensions.copies.contract import Rewriter, refuse_orphans
+from dbctl.extensions.copies.errors import CopyConstraintError
+from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.rules import ColumnRule, TableRule
+
+#: The file is private and dropped after an error, so it needs no journal; pages are written once, by VACUUM.
+PRAGMAS = (
+    "journal_mode = delete", "locking_mode = exclusive", "journal_mode = off", "synchronous = off", "foreign_keys = off",
+    "cache_size = -64000",
+)  # fmt: skip
+#: Triggers, and indexes that no constraint has; changing an index row by row takes longer than building it again.
+DEPENDENT_OBJECTS = "select type, name, sql from sqlite_master where type = 'trigger' or type = 'index' and sql is not null and tbl_name in ({})"
+STATISTICS = "select name from sqlite_master where name in ('sqlite_stat1', 'sqlite_stat3', 'sqlite_stat4')"
+FULL_TEXT = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts(?P<version>[345])\b(?P<options>.*)"
+NO_CONTENT = r"(?is)[(,]\s*content\s*=\s*(''|\"\")\s*[,)]"
+#: Shadow tables of FTS3 and FTS4 with words of the rows.
+SHADOW_TABLES = ("segments", "segdir", "docsize", "stat")
+
+
+class SQLiteRewriter(SQLitePart, Rewriter):
+    """The part ``Rewriter``."""
+
+    @property
+    def _driver(self) -> sqlite3.Connection:
+        return self._connection.driver
+
+    def find_unreadable(self) -> Sequence[str]:
+        rows = self._connection.fetch(
+            "select name, sql from sqlite_master where type = 'table' order by name"
+        )
+        readable = self._catalog.tables()
+        return [str(name) for name, sql in rows if re.match(VIRTUAL, str(sql)) and name not in readable]
+
+    @cached_property
+    def _encoding(self) -> str:
+        return str(self._driver.execute("pragma encoding").fetchone()[0])
+
+    def encode(self, value: object) -> bytes:
+        return value if isinstance(value, bytes) else str(value).encode(self._encoding, "surrogateescape")
+
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
+        for pragma in PRAGMAS:
+            self._driver.execute(f"pragma {pragma}").fetchall()
+        changed = {name: rule for name, rule in tables.items() if rule}
+        rows = {name: self._db.count(name) for name in tables}
+        with refuse_orphans(self._db), self._drop_dependents(list(changed)):
+            for name, rule in changed.items():
+                signals.raise_if_interrupted()
+                if rule == "empty":
+                    self._empty(name)
+                else:
+                    self._update(name, rule, pseudonyms)
+        self._rebuild_text_indexes()
+        self._driver.execute("pragma journal_mode = memory").fetchall()  # later changes may be rolled back
+        self._connection.notify_change()
+        return rows
+
+    def clean(self) -> None:
+        self._renew_statistics()
+        self._driver.execute("vacuum")
+
+    def read_schema(self) -> Iterator[bytes]:
+        for row in self._driver.execute("select type, name, tbl_name, sql from sqlite_master"):
+            yield self.encode(" ".join(map(str, row)))
+
+    def _empty(self, table: str) -> None:
+        sql = self._read_definition(table)
+        if (match := re.match(FULL_TEXT, sql)) and re.search(NO_CONTENT, match["options"]):
+            return  # an index without rows, which is emptied with the others
+        self._driver.execute(f"delete from {ident(table)}")
+
+    def _update(self, table: str, rule: Mapping[str, ColumnRule], pseudonyms: Pseudonyms) -> None:
+        live, sets = self._catalog.require_table(table), []
+        for number, (name, column_rule) in enumerate(rule.items()):
+            function = f"dbctl_rewrite_{number}"
+            rewrite = pseudonyms.rewrite(table, live.columns[name], column_rule)
+            self._driver.create_function(function, 1 + len(column_rule.by), rewrite)
+            arguments = ", ".join(map(ident, [name, *column_rule.by]))
+            sets.append(f"{ident(name)} = {function}({arguments})")
+        with self._report_violations(table, list(rule)):
+            self._driver.execute(f"update {ident(table)} set {', '.join(sets)}")
+
+    @contextmanager
+    def _report_violations(self, table: str, columns: Sequence[str]) -> Iterator[None]:
+        """Raise the error about new values that violate a constraint; those of SQLite contain no values."""
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            named = [name for name in columns if re.search(rf"\b{re.escape(name)}\b", str(error))]
+            paths = ", ".join(f"{table}.{name}" for name in named or columns)
+            raise CopyConstraintError(target=self._db.target, columns=paths, reason=error) from error
+        except sqlite3.Error as error:
+            raise self._connection.translate(error) from error
+
+    @contextmanager
+    def _drop_dependents(self, tables: Sequence[str]) -> Iterator[None]:
+        """Drop the triggers, and the indexes of tables, and create them again at the end."""
+        marks = ", ".join("?" for _ in tables)
+        objects = self._driver.execute(DEPENDENT_OBJECTS.format(marks), tables).fetchall()
+        for kind, name, _sql in objects:
+            self._driver.execute(f"drop {kind} {ident(name)}")
+        yield
+        for kind, name, sql in sorted(objects):  # indexes first
+            with self._report_violations(kind, [name]):
+                self._driver.execute(sql)
+
+    def _rebuild_text_indexes(self) -> None:
+        """Build full-text indexes from their rows again; one without rows of its own is emptied."""
+        rows = self._driver.execute("select name, sql from sqlite_master where type = 'table'").fetchall()
+        for name, sql in rows:
+            match = re.match(FULL_TEXT, str(sql))
+            if match is None or name not in self._catalog.tables():
+                continue
+            table = ident(name)
+            if not re.search(NO_CONTENT, match["options"]):
+                self._driver.execute(f"insert into {table} ({table}) values ('rebuild')")
+            elif match["version"] == "5":
+                self._driver.execute(f"insert into {table} ({table}) values ('delete-all')")
+            else:
+                for shadow in SHADOW_TABLES:
+                    if f"{name}_{shadow}" in {row[0] for row in rows}:
+                        self._driver.execute(f"delete from {ident(f'{name}_{shadow}')}")
+
+    def _renew_statistics(self) -> None:
+        """Compute the statistics again, of which some contain values of rows."""
+        if names := [str(name) for (name,) in self._driver.execute(STATISTICS)]:
+            for name in names:
+                self._driver.execute(f"drop table {ident(name)}")
+            self._driver.execute("analyze")
+
+    def _read_definition(self, table: str) -> str:
+        rows = self._driver.execute(
+            "select sql from sqlite_master where type = 'table' and name = ?", [table]
+        )
+        return "".join(str(sql) for (sql,) in rows)

@@ -1,0 +1,278 @@
+"""``copy --anonymise``: pseudonyms in place of personal data, equal on each engine, and nothing else changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, timedelta
+
+from dbctl.extensions.copies.key import CopyKey
+from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.model import Secret
+from dbctl.profiles.passwords import verify_password
+from tests.databases import empty_database
+from tests.extensions.copies.club import build_member, open_club
+from tests.in_process import CLEAN_ENVIRONMENT, run_command
+
+KEY = b"0123456789abcdef0123456789abcdef"
+COLUMNS = "id, login, email, secret_hash, full_name, phone, home, street, ip, token, about, born, fee, short, profile"
+
+
+def create_copy(run, tmp_path, destination, *words, status=0):
+    (tmp_path / "copies.key").write_bytes(KEY)
+    backup = run("backup", "create")
+    assert backup["ok"], backup["error"]
+    result = run("copy", "--to", destination.url, "--anonymise", "--key", tmp_path / "copies.key", *words)
+    assert result["exit_code"] == status, result["error"]
+    return result
+
+
+def test_values_are_the_pseudonyms_of_python(club, destination, run, tmp_path):
+    before = club.content()
+    result = create_copy(run, tmp_path, destination)
+    pseudonyms = Pseudonyms(CopyKey(tmp_path / "copies.key").secret)
+    original = build_member(7)
+    (row,) = destination.rows(f"select {COLUMNS} from members where id = 7")
+    assert row[1] == pseudonyms.replace("login", original[1], 40)
+    assert row[2] == pseudonyms.replace("email", original[2], 80)
+    assert row[4] == pseudonyms.replace("name", original[4], 60)
+    assert row[5] == pseudonyms.replace("phone", original[5], 30)
+    assert row[6] == pseudonyms.replace("url", original[6], 120)
+    assert row[7] == pseudonyms.replace("address", original[7], 80)
+    assert row[8] == pseudonyms.replace("ip", original[8], 45)
+    assert row[9] == pseudonyms.replace("token", original[9], 64)
+    assert row[10] == pseudonyms.replace("text", original[10])
+    assert str(row[11]) == str(date.fromisoformat(original[11]) - timedelta(days=pseudonyms.shift))
+    assert row[12] != 1007
+    assert abs(row[12] - 1007) <= 101
+    assert row[13] == pseudonyms.replace("login", original[13], 12)
+    assert len(row[13]) == 12
+    document = json.loads(row[14])
+    assert document["mail"] == row[2]
+    assert document["lang"] == "de"
+    assert document["motto"] == pseudonyms.replace("text", "Mühle 00007 turns")
+    assert re.fullmatch(r"U[0-9a-f_]+@copy\.invalid", row[2])
+    password = result["data"]["password"]
+    assert verify_password(Secret(password), row[3], ["bcrypt"])
+    assert club.content() == before
+
+
+def read(database, sql):
+    """Return the rows of a query as tuples."""
+    return [tuple(row) for row in database.rows(sql)]
+
+
+def test_keys_hold_and_empty_values_and_copied_rows_stay(club, destination, run, tmp_path):
+    create_copy(run, tmp_path, destination)
+    assert read(destination, "select count(*) from posts p join members m on m.login = p.author") == [(20,)]
+    (row,) = read(destination, f"select {COLUMNS} from members where id = 0")
+    assert row == (0, "", None, "", None, "", None, "", None, "", "", None, None, "", "")
+    assert read(destination, "select count(*) from sign_ins") == [(0,)]
+    assert read(destination, "select name from places") == [("Old Mill",)]
+    assert read(destination, "select distinct value from meta where name = 'theme'") == [("dark",)]
+    (nick,), (bio,) = read(
+        destination, "select value from meta where member = 3 and name <> 'theme' order by name desc"
+    )
+    assert nick.startswith("Person ")
+    assert bio.startswith("Text ")
+    # the texts of posts and members differ in the case of their letters
+    mails = read(
+        destination, "select lower(m.email), lower(p.mail) from members m join posts p on p.author = m.login"
+    )
+    assert len(mails) == 20
+    assert all(first == second for first, second in mails)
+
+
+def test_copies_with_one_key_join_and_others_do_not(tmp_path):
+    """The same people in databases of two engines."""
+    mails = {}
+    for engine, key in (("sqlite", KEY), ("postgresql", KEY), ("mysql", KEY), ("sqlite", KEY[::-1])):
+        folder = tmp_path / f"{engine}{len(mails)}"
+        folder.mkdir()
+        with (
+            open_club(engine, folder / "app") as club,
+            empty_database(engine, folder / "copy.db") as destination,
+        ):
+            (folder / "copies.key").write_bytes(key)
+            for words in (
+                ["backup", "create"],
+                ["copy", "--to", destination.url, "--anonymise", "--key", "../copies.key"],
+            ):
+                done = run_command(words, environment=CLEAN_ENVIRONMENT, cwd=folder / "app")
+                assert done.returncode == 0, done.stderr
+            assert club.rows("select count(*) from members")
+            mails[len(mails)] = {
+                mail for (mail,) in destination.rows("select email from members where email is not null")
+            }
+    first, second, third, other = mails.values()
+    assert first == second == third
+    assert len(first) == 20
+    assert not first & other
+
+
+def test_no_original_is_in_the_bytes_of_the_copy(club, destination, run, tmp_path):
+    result = create_copy(run, tmp_path, destination)
+    (proof,) = result["data"]["proofs"]
+    assert (proof["hits"], proof["is_sample"]) == (0, False)
+    assert proof["searched"] > 20 * 14
+    raw = read_bytes(destination)
+    for number in range(1, 21):
+        originals = [
+            value
+            for value in build_member(number)[:-1]
+            if isinstance(value, str) and not value.startswith("19")
+        ]
+        originals += [
+            f"Mühle {number:05} turns",
+            f"wheel {number:05}",
+            f"Quilly{number:05}",
+            f"bio of {number:05}q",
+            f"session-{number:05}-owl",
+        ]
+        for original in originals:
+            for text in original.split("\n"):
+                assert text.encode() not in raw, text
+    assert b"quillfeather" not in raw.lower()
+
+
+def read_bytes(database):
+    """Return the bytes of a file, or those of a dump and the statistics of a server."""
+    if database.engine == "sqlite":
+        return b"".join(path.read_bytes() for path in database.path.parent.glob("copy.db*"))
+    tables = {
+        "postgresql": ["pg_statistic", *database.tables()],
+        "mysql": database.tables(),
+    }
+    return repr([database.rows(f"select * from {name}") for name in tables[database.engine]]).encode()
+
+
+def test_column_without_rule_is_refused_with_the_list_before_anything_is_written(
+    club, destination, run, tmp_path
+):
+    club.run(
+        "alter table members add column nickname varchar(40)",
+        "alter table places add column owner varchar(40)",
+        "update members set nickname = full_name",
+    )
+    result = create_copy(run, tmp_path, destination, status=6)
+    assert result["error"]["code"] == "copy-rules-missing"
+    assert "members.nickname" in result["error"]["message"]
+    assert is_empty(destination)
+    # as it is, the column has the originals of another one
+    result = create_copy(run, tmp_path, destination, "--keep", "members.nickname")
+    (proof,) = result["data"]["proofs"]
+    assert proof["copied_in"] == {"members.nickname": 20}
+    assert any("members.nickname (20)" in warning for warning in result["warnings"])
+
+
+def is_empty(database):
+    return not database.path.exists() if database.engine == "sqlite" else not database.tables()
+
+
+def test_existing_destination_is_replaced_only_on_request(club, destination, run, tmp_path):
+    destination.run("create table other (id integer primary key)")
+    result = create_copy(run, tmp_path, destination, status=6)
+    assert result["error"]["code"] == "target-not-empty"
+    assert destination.tables() == ["other"]
+    create_copy(run, tmp_path, destination, "--replace", "--yes")
+    assert "members" in destination.tables()
+    assert "other" not in destination.tables()
+
+
+def test_database_of_the_app_is_refused_as_destination(club, run, tmp_path):
+    before = club.content()
+    result = create_copy(run, tmp_path, club, "--replace", "--yes", status=6)
+    assert result["error"]["code"] == "target-is-source"
+    assert club.content() == before
+
+
+def test_pseudonyms_that_collide_are_refused_before_the_destination_is_touched(
+    club, destination, run, tmp_path
+):
+    club.run("create table badges (id integer primary key, code varchar(1) unique)")
+    club.run(
+        "insert into badges values "
+        + ", ".join(f"({number}, '{chr(97 + number)}')" for number in range(1, 20))
+    )
+    profile = tmp_path / "app" / "club.toml"
+    profile.write_text(profile.read_text() + '"badges.code" = "login"\n')
+    result = create_copy(run, tmp_path, destination, status=6)
+    assert result["error"]["code"] == "copy-constraint"
+    assert "badges.code" in result["error"]["message"]
+    assert is_empty(destination)
+
+
+def test_violated_check_is_refused_with_its_column(club, destination, run, tmp_path):
+    club.run(
+        "create table codes (id integer primary key, code varchar(20) check (code like 'x%'))",
+        "insert into codes values (1, 'xylophone')",
+    )
+    profile = tmp_path / "app" / "club.toml"
+    profile.write_text(profile.read_text() + '"codes.code" = "token"\n')
+    result = create_copy(run, tmp_path, destination, status=6)
+    assert result["error"]["code"] == "copy-constraint"
+    assert "codes.code" in result["error"]["message"]
+    assert is_empty(destination)
+
+
+def test_original_in_another_rewritten_place_is_no_copy(club, destination, run, tmp_path):
+    """A key of a document has an original, which no rule replaces."""
+    club.run("""update members set profile = '{"Ada Quillfeather 00003": "x"}' where id = 4""")
+    result = create_copy(run, tmp_path, destination)
+    (proof,) = result["data"]["proofs"]
+    assert proof["copied_in"] == {"members.profile": 1}
+
+
+def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destination, run, tmp_path):
+    result = create_copy(run, tmp_path, destination, "--dry-run", "--empty", "posts")
+    steps = result["data"]["plan"]["steps"]
+    assert "main.sign_ins: its rows are not copied" in steps
+    assert "main.posts: its rows are not copied" in steps
+    assert "main.places: copied" in steps
+    assert any(step.startswith("main.members:") and "email as email" in step for step in steps)
+    assert is_empty(destination)
+
+
+def test_option_with_an_unknown_name_is_refused(club, destination, run, tmp_path):
+    for words in (["--keep", "members.nothing"], ["--empty", "nothing"]):
+        result = create_copy(run, tmp_path, destination, *words, status=2)
+        assert words[1] in result["error"]["message"]
+    assert is_empty(destination)
+
+
+def test_emptied_table_to_which_rows_refer_is_refused(club, destination, run, tmp_path):
+    result = create_copy(run, tmp_path, destination, "--empty", "members", status=6)
+    assert result["error"]["code"] == "copy-constraint"
+    assert "posts.author" in result["error"]["message"]
+
+
+def test_password_of_standard_input_is_that_of_all_users(club, destination, run, tmp_path):
+    (tmp_path / "copies.key").write_bytes(KEY)
+    run("backup", "create")
+    result = run("copy", "--to", destination.url, "--anonymise", "--password-stdin", stdin=b"correct horse\n")
+    assert result["data"]["password"] is None
+    hashes = {row[0] for row in read(destination, "select secret_hash from members where id > 0")}
+    assert len(hashes) == 1
+    assert verify_password(Secret("correct horse"), hashes.pop(), ["bcrypt"])
+
+
+def test_live_databases_are_copied_without_a_repository(club, destination, run, tmp_path):
+    result = run("copy", "--to", destination.url, "--from", "live", "--anonymise")
+    assert result["ok"], result["error"]
+    assert not (tmp_path / "app" / "backups").exists()
+    assert read(destination, "select count(*) from members") == [(21,)]
+
+
+def test_missing_key_file_is_created_and_a_short_one_refused(club, destination, run, tmp_path):
+    run("backup", "create")
+    key = tmp_path / "new.key"
+    assert run("copy", "--to", destination.url, "--anonymise", "--key", key)["ok"]
+    assert key.stat().st_mode & 0o777 == 0o600
+    content = key.read_bytes()
+    first = read(destination, "select email from members order by id")
+    assert run("copy", "--to", destination.url, "--anonymise", "--key", key, "--replace", "--yes")["ok"]
+    assert read(destination, "select email from members order by id") == first
+    assert key.read_bytes() == content
+    key.write_bytes(b"short")
+    result = run("copy", "--to", destination.url, "--anonymise", "--key", key, "--replace", "--yes")
+    assert result["error"]["code"] == "copy-key-invalid"
