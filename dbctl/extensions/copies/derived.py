@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from dbctl.engines.contract.database import Readable
-from dbctl.extensions.copies.section import ColumnEntry, Kind, find_entries
+from dbctl.extensions.copies.section import ColumnEntry, Kind, PartEntry, find_entries, find_entry
 from dbctl.model import Struct
 from dbctl.profiles.codecs import KeyCodec
 from dbctl.profiles.model.base import ColumnNames, TextFormat
@@ -43,9 +43,13 @@ class DerivedRules:
 
     def __init__(self, app: App, database: str, db: Readable) -> None:
         self._app, self._profile, self._database = app, app.profile, database
-        self._live, self._engine_tables = db.tables(), ledger_tables(app, database, db)
-        self.tables: dict[str, Literal["empty", "keep"]] = dict.fromkeys(self._engine_tables, "keep")
-        self.columns = dict[tuple[str, str], Kind | ColumnEntry]()  #: by table and column
+        self._live = db.tables()
+        ledgers = [self._live[name] for name in ledger_tables(app, database, db) if name in self._live]
+        self.tables = dict[str, Literal["empty", "keep"]]()
+        #: by table and column
+        self.columns: dict[tuple[str, str], Kind | ColumnEntry] = {
+            (ledger.name, column): "keep" for ledger in ledgers for column in ledger.columns
+        }
         self.settings = dict[tuple[str, str], SecretSettings]()  #: by table and column of the values
         users = self._profile.users
         if users and app.resolve_database(users) == database:
@@ -75,27 +79,32 @@ class DerivedRules:
         if users.password:
             for column in users.password.columns:
                 self._add(users.table, column, "password")
-            if key := users.password.hmac_key:
-                self._add(key.table, key.column, "token")
+            if key := users.password.hmac_key:  # new hashes depend on it
+                values: dict[str, Kind | PartEntry] = {".".join(map(str, key.only.values())): "keep"}
+                self._add(key.table, key.column, ColumnEntry(by=[*key.only], values=values, rest="null"))
 
     def _derive_sign_ins(self, users: Users) -> None:
         for table in users.signed_in:
-            if table.table.removesuffix("?") == users.table:
-                self._add(table.table, table.token, "null")
-            else:
-                self._empty(table.table)
+            self._derive_sign_in_table(users, table.table, table.only, table.token)
         for sessions in self._profile.sessions:
-            if sessions.table.removesuffix("?") != users.table:
-                self._empty(sessions.table)
+            self._derive_sign_in_table(users, sessions.table, sessions.only, None)
         if users.lockout:
             self._empty(users.lockout.table)
+
+    def _derive_sign_in_table(
+        self, users: Users, table: str, only: Mapping[str, object], token: ColumnNames | None
+    ) -> None:
+        if only or table.removesuffix("?") == users.table:  # it has other rows, too
+            self._add(table, token, "null")
+        else:
+            self._empty(table)
 
     def _derive_users(self, users: Users) -> None:
         for field, names in users.fields.items():
             if kind := _find_field_kind(field):
                 self._add(users.table, names, kind)
         for field, joined in users.joined.items():
-            if kind := _find_field_kind(field):
+            if not joined.only and (kind := _find_field_kind(field)):
                 self._add(joined.table, joined.column, kind)
         self._derive_key(users.table, users.id.column, users.id.codec)
         if users.role:
@@ -108,7 +117,8 @@ class DerivedRules:
     def _derive_references(self, users: Users) -> None:
         """Derive the rules of columns with the key of a user: that of the key."""
         key = find_column(self._live.get(users.table), users.id.column)
-        if key and (rule := self.columns.get((users.table, key))):
+        stated = find_entry(find_entries(self._profile, self._database).columns, f"{users.table}.{key}")
+        if key and (rule := stated or self.columns.get((users.table, key))):
             for table, names in _list_references(users):
                 self._add(table, names, rule)
             for sessions in self._profile.sessions:
@@ -168,7 +178,7 @@ class DerivedRules:
             table = link.targets[0].rpartition(".")[0]
             paths += [(own, f"{table}.{copied}") for own, copied in link.repeats.items()]
             for names, path in paths:
-                if rule := stated.get(path) or stated.get(f"{path}?"):
+                if rule := find_entry(stated, path):
                     self._add(link.table, names, rule)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from msgspec import structs
 
 from dbctl.engines.contract.database import Column, Readable, Table
 from dbctl.engines.contract.schema import SchemaReference, SchemaTable
 from dbctl.extensions.copies.derived import DerivedRules, SecretSettings
-from dbctl.extensions.copies.section import ColumnEntry, Kind, PartEntry, find_entries
+from dbctl.extensions.copies.section import (
+    ColumnEntry,
+    Kind,
+    PartEntry,
+    find_entries,
+    find_entry,
+    find_pattern,
+)
 from dbctl.model import Struct
 from dbctl.services.app.app import App
-
-T = TypeVar("T")
 
 #: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these.
 _IMPERSONAL_TYPE = re.compile(
@@ -66,8 +70,8 @@ class DatabaseRules(Struct, frozen=True, kw_only=True):
 def resolve_rules(app: App, database: str, db: Readable, *, keep: Collection[str] = ()) -> DatabaseRules:
     """Return the rules of the tables of ``db``, which has the schema of ``database``; ``keep`` are columns to copy (``table.column``).
 
-    Of a column, the first of these counts: ``keep``, its entry in the profile, the rule of the column to which its foreign key
-    refers, what the profile states about it for other purposes, and the entry of its table.
+    Of a column, the first of these counts: ``keep``, the entry with its name, the rule of the column to which its foreign key
+    refers, what the profile states about it for other purposes, an entry whose pattern it matches, and the entry of its table.
     """
     return _Resolver(app, database, db, keep).resolve()
 
@@ -75,17 +79,6 @@ def resolve_rules(app: App, database: str, db: Readable, *, keep: Collection[str
 def can_be_personal(column: Column) -> bool:
     """Return whether values of the type of a column can be personal data."""
     return not (column.native or column.is_generated or _IMPERSONAL_TYPE.match(column.type))
-
-
-def find_match(entries: Mapping[str, T], name: str) -> T | None:
-    """Return the entry with a name, or else that of the first pattern that matches it."""
-    for exact in (name, f"{name}?"):
-        if exact in entries:
-            return entries[exact]
-    patterns = (
-        entry for glob, entry in entries.items() if "*" in glob and fnmatchcase(name, glob.removesuffix("?"))
-    )
-    return next(patterns, None)
 
 
 class _Resolver:
@@ -123,8 +116,10 @@ class _Resolver:
 
     def _find_table_rule(self, name: str) -> Literal["empty", "keep"] | None:
         described = self._schema.get(name)
-        rule = find_match(self._entries.tables, name) or self._derived.tables.get(name)
-        return "empty" if described and _is_full_text(described) and not _is_index(described) else rule
+        if described and _is_full_text(described) and not _is_index(described):
+            return "empty"
+        entries, derived = self._entries.tables, self._derived.tables
+        return find_entry(entries, name) or derived.get(name) or find_pattern(entries, name)
 
     def _empty_dependents(self) -> None:
         """Empty the tables whose rows cannot exist without rows of an emptied table."""
@@ -161,10 +156,11 @@ class _Resolver:
         path = f"{table.name}.{name}"
         if path in self._keep:
             return ColumnRule(kind="keep")
-        entry = find_match(self._entries.columns, path)
+        entry = find_entry(self._entries.columns, path)
         if entry is None and (rule := self._find_referenced_rule(table.name, name)):
             return rule
-        entry = entry or self._derived.columns.get((table.name, name))
+        derived = self._derived.columns.get((table.name, name))
+        entry = entry or derived or find_pattern(self._entries.columns, path)
         if entry is None and (self._whole[table.name] == "keep" or self._has_listed_values(table.name, name)):
             entry = "keep"
         secrets = self._derived.settings.get((table.name, name))

@@ -2,10 +2,13 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from dbctl.profiles.model.base import Alternatives, DatabaseName, SchemaName, Section
 from dbctl.profiles.model.profile import Profile, ProfileSection
+
+T = TypeVar("T")
 
 #: What replaces a value. ``email`` to ``text`` are pseudonyms; ``date`` shifts a time, ``number`` adds noise, ``json`` is the rule of each
 #: text in a document, ``keep`` leaves the value, and ``null`` removes it: where NULL is not allowed, it is a ``token``.
@@ -36,7 +39,11 @@ class ColumnEntry(PartEntry, frozen=True, kw_only=True):
 
 
 class DatabaseEntries(Section, frozen=True, kw_only=True):
-    """The rules of one database. A name without ``*`` precedes patterns, of which the first that matches is used."""
+    """The rules of one database.
+
+    The entry of a name precedes what the profile states for other purposes, such as users and secrets; that precedes patterns, of which
+    the first that matches is used.
+    """
 
     #: the rule of a table: ``empty`` copies no rows; ``keep`` copies columns without a rule of their own. In its name, ``*`` is any text;
     #: ``name?`` is optional
@@ -87,3 +94,14 @@ def find_entries(profile: Profile, database: str) -> DatabaseEntries:
     """Return the rules that a profile states for a database."""
     section = profile.extension_section("anonymise", Anonymise)
     return section.databases.get(database, DatabaseEntries()) if section else DatabaseEntries()
+
+
+def find_entry(entries: Mapping[str, T], name: str) -> T | None:
+    """Return the entry with a name, which may be marked as optional."""
+    return entries.get(name) or entries.get(f"{name}?")
+
+
+def find_pattern(entries: Mapping[str, T], name: str) -> T | None:
+    """Return the entry of the first pattern that matches a name."""
+    patterns = (glob for glob in entries if "*" in glob and fnmatchcase(name, glob.removesuffix("?")))
+    return next((entries[glob] for glob in patterns), None)
