@@ -1,0 +1,71 @@
+"""The rules of the built-in profiles: each column that can hold personal data has one, in the schema of each application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.config.sections import Selection
+from dbctl.extensions.copies.rules import DatabaseRules, resolve_rules
+from dbctl.profiles import loader
+from dbctl.services.app.session import open_app
+from tests.databases import empty_database
+from tests.profiles.apps.deployments import NAMES, fill, load_profile, read_expectations
+
+#: Tables with content of each deployment, which a built-in profile cannot name.
+CONTENT = {"strapi": ["articles"], "strapi-admin": ["articles"]}
+CASES = [(name, engine) for name in NAMES for engine in read_expectations(name)["engines"]]
+
+
+#: Profile, database and engine of the applications whose migrations dbctl ships, and the variant of their schema.
+SHIPPED = [
+    ("waqtor", "main", "postgresql", "deployed"),
+    ("waqtor", "legacy", "sqlite", ""),
+    ("promptvault", "main", "postgresql", "deployed"),
+    ("promptvault", "main", "sqlite", "document"),
+    ("flashpoint-web", "user", "sqlite", "deployed"),
+    ("flashpoint-web", "user", "sqlite", "document"),
+    ("chat-lancedb", "chat", "sqlite", "deployed"),
+    ("yaai", "app", "sqlite", "document"),
+    ("yaai", "chat", "sqlite", "deployed"),
+    ("yaai", "code", "sqlite", ""),
+    ("yaai", "imagegen", "sqlite", ""),
+    ("yaai", "memory", "sqlite", ""),
+]
+
+
+def resolve(name: str, url: str, database: str = "main") -> DatabaseRules:
+    with open_app(Selection(profile=name, urls=[f"{database}={url}"]), timeout=5) as app:
+        return resolve_rules(app, database, app.reader(database))
+
+
+@pytest.mark.parametrize(("name", "database", "engine", "variant"), SHIPPED)
+def test_each_column_that_shipped_migrations_create_has_a_rule(name: str, database: str, engine: str, variant: str, tmp_path: Path, answer: Callable[..., Any]) -> None:  # fmt: skip
+    with empty_database(engine, tmp_path / "app.db") as empty:
+        options = ["--variant", variant] if variant else []
+        selection = ["--profile", name, "--url", f"{database}={empty.url}", "--db", database]
+        answer(*selection, "migrate", "up", "--no-backup", *options)
+        assert resolve(name, empty.url, database).missing == []
+
+
+@pytest.mark.parametrize(("name", "engine"), CASES)
+def test_each_column_of_an_application_has_a_rule(name: str, engine: str, tmp_path: Path) -> None:
+    with empty_database(engine, tmp_path / "app.db") as database:
+        fill(name, database)
+        rules = resolve(name, database.url)
+    content = CONTENT.get(name, [])
+    assert [path for path in rules.missing if path.partition(".")[0] not in content] == []
+    users = load_profile(name).users
+    if users and users.password and not users.only_app_sets_passwords:
+        table = rules.tables[users.table]
+        assert table != "empty"
+        assert [table[column].kind for column in users.password.columns] == ["password"] * len(users.password.columns)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in loader.names() if name != "plain"])
+def test_each_profile_has_rules(name: str) -> None:
+    profile = loader.load(name)
+    assert "anonymise" in profile.list_extension_sections()
