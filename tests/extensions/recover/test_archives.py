@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -237,6 +239,21 @@ def test_compressed_archives_are_read(shop, answer, suffix):
     shutil.rmtree("bases/second") if suffix == ".gz" else repack(suffix)
     backup = answer("backup", "recover", "--at", write_time(shop.sales[-1].inserted))["data"]
     assert backup["members"][0]["rows"] == {"sales": len(shop.sales) - 1}
+
+
+def test_base_during_which_the_server_began_a_segment_is_read(shop, answer):
+    """``pg_basebackup`` then marks the segment as archived: a file in a folder that is not in the archive."""
+    path = Path("bases/second/pg_wal.tar.gz")
+    with tarfile.open(path) as tar:
+        contents = [(member, tar.extractfile(member).read()) for member in tar if member.isfile()]
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo(f"archive_status/{contents[0][0].name}.done"))
+        for member, content in contents:
+            tar.addfile(member, io.BytesIO(content))
+    at = shop.sales[-1].inserted
+    (member,) = answer("backup", "recover", "--at", write_time(at))["data"]["members"]
+    assert member["rows"] == {"sales": len(shop.list_sales(at))}
+    assert find_leftovers() == []
 
 
 def test_folders_of_barman_are_read(shop, answer):

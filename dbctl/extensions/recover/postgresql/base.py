@@ -310,7 +310,9 @@ def copy_log(base: Base, folder: PrivateFolder, target: str) -> Path:
     if not destination.exists():
         destination.mkdir(mode=0o700)
         with _open_archive(archive, target) as tar:
-            _write_files(_list_members(tar, archive, target), folder, destination)
+            # Marks of segments that were archived, such as archive_status/NAME.done, are in it without their folder.
+            segments = (entry for entry in _list_members(tar, archive, target) if "/" not in entry[0])
+            _write_files(segments, folder, destination)
     return destination
 
 
