@@ -233,9 +233,9 @@ def own_postgresql(*settings: str) -> Iterator[Running]:
 
 
 @cache
-def client(program: str) -> Path:
-    """Return a client program of PostgreSQL whose version matches the server of the tests."""
-    with psycopg.connect(text(postgresql())) as connection:
+def client(program: str, server: str = "") -> Path:
+    """Return a client program of PostgreSQL whose version matches a server; default: that of the tests."""
+    with psycopg.connect(server or text(postgresql())) as connection:
         return dump_programs.find_program(
             program, "tests", min_version=connection.info.server_version // 10_000
         ).path

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from tests.extensions.recover.primary import find_leftovers, write_time
 from tests.services.backup.test_increments_commands import create_identity
 
@@ -26,6 +28,7 @@ def list_databases(shop):
     return {name for (name,) in shop.execute("select datname from pg_database")}
 
 
+@pytest.mark.usefixtures("each_version")
 def test_drill_of_a_moment_is_recorded_next_to_the_copy_and_leaves_nothing(shop, answer, tmp_path):
     copy = create_log(shop, answer)
     folders = sorted(path.name for path in Path("backups/shop").iterdir())

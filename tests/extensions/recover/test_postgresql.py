@@ -70,6 +70,7 @@ def test_last_transaction_is_recovered(shop, answer):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("each_version")
 def test_ten_random_moments_of_a_busy_server(tmp_path, monkeypatch, answer):
     with servers.archiving_postgresql("archive_timeout=2s") as server:
         primary = Primary(server)
@@ -92,6 +93,7 @@ def test_ten_random_moments_of_a_busy_server(tmp_path, monkeypatch, answer):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("each_version")
 def test_latest_timeline_is_followed(tmp_path, monkeypatch, answer):
     with servers.archiving_postgresql() as server:
         primary = Primary(server)

@@ -73,6 +73,7 @@ def read_slots(primary):
     return primary.execute("select slot_name, wal_status from pg_replication_slots")
 
 
+@pytest.mark.usefixtures("each_version")
 def test_each_stored_moment_is_recovered_after_the_server_has_ended(shop, answer):
     assert answer("backup", "log", "--dry-run")["data"]["plan"]["steps"][0].startswith(
         "create the replication slot"
@@ -197,6 +198,7 @@ def test_killed_calls_lose_no_log(fork_server, shop, answer, request):
     assert read_status(answer)["recoverable"]["unusable"] == []
 
 
+@pytest.mark.usefixtures("each_version")
 def test_log_that_the_server_lost_is_reported_until_there_is_a_new_copy(shop, answer, fail):
     answer("backup", "log")
     answer("backup", "create", "--physical")
@@ -321,6 +323,7 @@ def test_encrypted_copy_and_log_are_recovered_with_the_key(shop, answer, fail, t
     assert find_leftovers() == []
 
 
+@pytest.mark.usefixtures("each_version")
 def test_log_is_followed_to_another_timeline(shop, answer):
     answer("backup", "log")
     answer("backup", "create", "--physical")
@@ -352,11 +355,12 @@ def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
         second.end()
 
 
+@pytest.mark.usefixtures("each_version")
 def test_copy_with_a_wrong_checksum_is_no_backup(shop, tmp_path):
     archive = tmp_path / "base.tar"
     with archive.open("wb") as file:
         subprocess.run(
-            [servers.client("psql").with_name("pg_basebackup"), "-d", shop.server.url, *TO_OUTPUT],
+            [servers.client("pg_basebackup", shop.server.url), "-d", shop.server.url, *TO_OUTPUT],
             stdout=file,
             check=True,
         )
