@@ -123,9 +123,12 @@ class Increments:
         return Base(manifest=manifest, member=member, signature=signature)
 
     def _list_members(self, database: str) -> Iterator[tuple[Manifest, Member]]:
-        """Yield the copies of a database, newest first, with their backups."""
+        """Yield the copies of a database, newest first, with their backups; without those from before the app was renamed, which no copy accepts."""
+        app = self._repository.app
+        owner = (app.name, app.profile.name)
         for manifest in self.manifests:
-            if manifest.kind == "backup" and manifest.origin is None:
+            is_own = manifest.origin is None and (manifest.app, manifest.profile) == owner
+            if manifest.kind == "backup" and is_own:
                 for member in manifest.members:
                     if member.database == database and member.content_sha256:
                         yield manifest, member

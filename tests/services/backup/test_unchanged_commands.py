@@ -24,6 +24,7 @@ from tests.services.backup.test_unchanged import (
     list_files,
     wait_until_old,
 )
+from tests.services.larder_app import PROFILE
 
 
 @pytest.fixture
@@ -245,6 +246,24 @@ def test_reference_has_the_same_recipients(app, answer):
     assert not find_stored(create(answer))
     replace_setting(app.folder, "encrypt", "")
     assert not find_stored(create(answer))
+
+
+@pytest.mark.parametrize("renamed", ["app", "profile"])
+def test_backups_from_before_a_renaming_are_no_bases(app, answer, renamed):
+    create(answer)
+    config, profile = app.folder / "dbctl.toml", app.folder / "cellar.toml"
+    if renamed == "app":
+        (app.folder / "backups/larder").rename(app.folder / "backups/cellar")
+        config.write_text(config.read_text().replace("[apps.larder", "[apps.cellar"))
+    else:
+        profile.write_text(PROFILE.read_text().replace('name = "larder"', 'name = "cellar"', 1))
+        config.write_text(config.read_text().replace(str(PROFILE), str(profile)))
+    backup = create(answer)
+    change(app)
+    later = create(answer)
+    assert (backup["bases"], later["bases"]) == ([], [backup["id"]])
+    answer("backup", "copy", later["id"], "--to", "other")
+    answer("backup", "verify", "--deep", backup["id"], later["id"])
 
 
 # Several databases ------------------------------------------------------------------------------------------------
