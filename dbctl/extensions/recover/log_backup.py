@@ -27,8 +27,8 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
-from dbctl.services.backup.log_range import LOST, SEQUENCE, find_newest
-from dbctl.services.backup.manifest import Form, Manifest, Member
+from dbctl.services.backup.log_range import LOST, find_newest
+from dbctl.services.backup.manifest import SEQUENCE, Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource

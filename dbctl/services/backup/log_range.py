@@ -13,14 +13,10 @@ from random import SystemRandom
 from msgspec import structs
 
 from dbctl.model import Struct
-from dbctl.services.backup.manifest import Form, Manifest, Member
+from dbctl.services.backup.manifest import SEQUENCE, SINCE, Form, Manifest, Member
 
 #: As a requested time: any moment of the stored log.
 RANDOM = datetime.max.replace(tzinfo=UTC)
-#: The fact with the number of a part of a log; of a copy, that of the newest part before it; 0: there was none.
-SEQUENCE = "sequence"
-#: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
-SINCE = "recoverable_since"
 #: The fact of a part of a log before which the server had lost some of it.
 LOST = "lost"
 

@@ -26,6 +26,11 @@ Kind = Literal["backup", "partial", "safety", "migration", "recovered", "physica
 Form = Literal["dump", "raw", "kept", "files", "passwords", "key", "physical", "log"]
 #: Encryption format of a member.
 Encryption = Literal["none", "age"]
+#: The fact with the number of a part of the log of a server; of a copy, that of the newest part before it; 0: there was none.
+SEQUENCE = "sequence"
+#: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
+SINCE = "recoverable_since"
+_SEQUENCE_VALUE = re.compile(r"[0-9]{1,15}")
 #: A time with a time zone.
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 #: The limit leaves space for later increments.
@@ -276,11 +281,23 @@ def parse(text: bytes) -> Manifest:
             COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
         ):
             raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
-    for timestamp in (
+        sequence = member.facts.get(SEQUENCE, "" if manifest.kind in ("physical", "log") else "0")
+        if member.database and not _SEQUENCE_VALUE.fullmatch(sequence):
+            raise ManifestInvalidError(f"{member.file} has no number in the log of its server")
+    timestamps = [
         manifest.created_at,
         manifest.verified_at,
         *(member.taken_at for member in manifest.members),
-    ):
+    ]
+    try:
+        timestamps += [
+            msgspec.convert(member.facts[SINCE], Timestamp)
+            for member in manifest.members
+            if SINCE in member.facts
+        ]
+    except msgspec.ValidationError as error:
+        raise ManifestInvalidError(f"the first moment of a log: {error}") from error
+    for timestamp in timestamps:
         if not is_plausible_time(timestamp):
             raise ManifestInvalidError(f"{timestamp} is not a valid time of a backup")
     return manifest if manifest.origin is None else mark_foreign(manifest)

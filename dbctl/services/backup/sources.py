@@ -31,8 +31,7 @@ from dbctl.progress import Progress
 from dbctl.services.app.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.increments import Base, Copy, Increments, NewContent, name_delta
-from dbctl.services.backup.log_range import SEQUENCE, SINCE
-from dbctl.services.backup.manifest import Member, member_file_name
+from dbctl.services.backup.manifest import SEQUENCE, SINCE, Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 
 #: Typical compression ratio. A higher estimate of the space could reject a backup that would fit.

@@ -302,6 +302,25 @@ def test_unknown_version_of_manifest_prevents_prune_and_delete(chain, answer):
     assert_refused(app, answer, backup)
 
 
+@pytest.mark.parametrize("kind", ["physical", "log"])
+@pytest.mark.parametrize("number", [None, "-1", "first", "9" * 5000])
+def test_forged_part_of_a_log_is_reported(chain, answer, kind, number):
+    app, _, backup = chain
+    facts = {} if number is None else {"sequence": number}
+    edit_manifest(app, backup, kind=kind, member={"facts": facts})
+    assert list_codes(answer) == {"manifest-unreadable"}
+    status = answer("backup", "status", status=None)["data"]
+    assert list(status["repositories"][0]["unreadable"]) == [backup["id"]]
+
+
+@pytest.mark.parametrize("since", ["", "now", "2026-11-19T02:00:00", "0001-01-01T00:00:00Z"])
+def test_forged_begin_of_a_log_is_reported(chain, answer, since):
+    app, _, backup = chain
+    edit_manifest(app, backup, member={"facts": {"sequence": "1", "recoverable_since": since}})
+    assert list_codes(answer) == {"manifest-unreadable"}
+    answer("backup", "status", status=None)
+
+
 # Bases that are lost ----------------------------------------------------------------------------------------------
 
 
