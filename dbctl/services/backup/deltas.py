@@ -67,9 +67,14 @@ def find_holder_problem(manifest: Manifest, member: Member) -> str:
     if stored.stored_in:
         return f"{member.file} is in {stored.stored_in}"
     same = structs.replace(
-        stored, stored_in=member.stored_in, taken_at=member.taken_at, foreign=member.foreign
+        stored,
+        stored_in=member.stored_in,
+        taken_at=member.taken_at,
+        foreign=member.foreign,
+        facts=member.facts,
     )
-    return "" if same == member else f"its manifest describes {member.file} in another way"
+    is_same = same == member and stored.content_facts == member.content_facts
+    return "" if is_same else f"its manifest describes {member.file} in another way"
 
 
 def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:

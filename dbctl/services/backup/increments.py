@@ -178,13 +178,13 @@ class Increments:
     ) -> Member | None:
         """Return a reference to the newest copy of a database, if that has this content and can be the base of a new one.
 
-        ``facts``: of a new copy with this content; if given, it must have them, and the files in a directory are compared with
+        ``facts``: of a new copy with this content; if given, they must be the same, and the files in a directory are compared with
         their manifests.
         """
         manifest, member = next(self._list_members(copy.database), (None, None))
         if self._full or manifest is None or member is None or member.content_sha256 != sha256:
             return None
-        if member.compress != copy.compress or not (facts or {}).items() <= member.facts.items():
+        if member.compress != copy.compress or facts not in (None, member.content_facts):
             return None
         if member.delta and rdiff.find_program() is None:  # it cannot be restored here
             return None

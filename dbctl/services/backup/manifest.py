@@ -88,6 +88,11 @@ class Member(Struct, frozen=True, kw_only=True):
         return self.bytes if self.encryption == "none" else self.inner_bytes
 
     @property
+    def content_facts(self) -> Mapping[str, str]:
+        """Its facts without the position in the stored log, of which each reference to a file has its own."""
+        return {name: value for name, value in self.facts.items() if name not in (SEQUENCE, SINCE)}
+
+    @property
     def dump(self) -> Dump:
         """The metadata that an engine requires to load it."""
         form: Literal["dump", "kept"] = "kept" if self.form == "kept" else "dump"
@@ -273,34 +278,38 @@ def parse(text: bytes) -> Manifest:
     except JSON_ERRORS as error:
         raise ManifestInvalidError(f"it cannot be parsed: {error}") from error
     for member in manifest.members:
-        if member.file in {"", ".", ".."} or "/" in member.file or "\0" in member.file:
-            raise ManifestInvalidError(f"{member.file!r} is not a valid file name")
-        if member.delta and not COMPACT_TIME.fullmatch(member.delta.backup):
-            raise ManifestInvalidError(f"{member.delta.backup!r} is not the id of a base")
-        if member.stored_in and not (
-            COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
-        ):
-            raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
-        sequence = member.facts.get(SEQUENCE, "" if manifest.kind in ("physical", "log") else "0")
-        if member.database and not _SEQUENCE_VALUE.fullmatch(sequence):
-            raise ManifestInvalidError(f"{member.file} has no number in the log of its server")
-    timestamps = [
+        _check_member(member, manifest.kind)
+    for timestamp in (
         manifest.created_at,
         manifest.verified_at,
         *(member.taken_at for member in manifest.members),
-    ]
-    try:
-        timestamps += [
-            msgspec.convert(member.facts[SINCE], Timestamp)
-            for member in manifest.members
-            if SINCE in member.facts
-        ]
-    except msgspec.ValidationError as error:
-        raise ManifestInvalidError(f"the first moment of a log: {error}") from error
-    for timestamp in timestamps:
+    ):
         if not is_plausible_time(timestamp):
             raise ManifestInvalidError(f"{timestamp} is not a valid time of a backup")
     return manifest if manifest.origin is None else mark_foreign(manifest)
+
+
+def _check_member(member: Member, kind: Kind) -> None:
+    """Raise an error if another command could not use a file of a backup of a kind."""
+    if member.file in {"", ".", ".."} or "/" in member.file or "\0" in member.file:
+        raise ManifestInvalidError(f"{member.file!r} is not a valid file name")
+    if member.delta and not COMPACT_TIME.fullmatch(member.delta.backup):
+        raise ManifestInvalidError(f"{member.delta.backup!r} is not the id of a base")
+    if member.stored_in and not (
+        COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
+    ):
+        raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
+    if member.database and (kind in ("physical", "log") or SEQUENCE in member.facts):
+        _check_position(member)
+
+
+def _check_position(member: Member) -> None:
+    try:
+        since = msgspec.convert(member.facts.get(SINCE, member.taken_at), Timestamp)
+    except msgspec.ValidationError as error:
+        raise ManifestInvalidError(f"the first moment in the log of {member.file}: {error}") from error
+    if not (_SEQUENCE_VALUE.fullmatch(member.facts.get(SEQUENCE, "")) and is_plausible_time(since)):
+        raise ManifestInvalidError(f"{member.file} has no valid position in the log of its server")
 
 
 def _check_format(text: bytes) -> None:

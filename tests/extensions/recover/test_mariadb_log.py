@@ -215,6 +215,8 @@ def test_unchanged_incremental_backup_is_followed(shop, answer, tmp_path):
     follow(answer)
     # until the server has written its last checkpoint to the log, which moves the position
     wait_until(lambda: answer("backup", "create")["data"]["members"][0]["stored_in"])
+    answer("backup", "verify", "--deep")
+    answer("backup", "drill")
     shop.sell(1)
     at = store_log(shop, answer)
     for backup in list_backups(answer, "backup")[1:-1]:
