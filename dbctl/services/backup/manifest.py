@@ -31,6 +31,8 @@ SEQUENCE = "sequence"
 #: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
 SINCE = "recoverable_since"
 _SEQUENCE_VALUE = re.compile(r"[0-9]{1,15}")
+#: The fact that each file of a form has.
+_REQUIRED_FACTS: Mapping[str, str] = {"kept": "kept", "passwords": "database"}
 #: A time with a time zone.
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 #: The limit leaves space for later increments.
@@ -299,6 +301,8 @@ def _check_member(member: Member, kind: Kind) -> None:
         COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
     ):
         raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
+    if (fact := _REQUIRED_FACTS.get(member.form)) and fact not in member.facts:
+        raise ManifestInvalidError(f"{member.file} has no fact {fact}")
     if member.database and (kind in ("physical", "log") or SEQUENCE in member.facts):
         _check_position(member)
 

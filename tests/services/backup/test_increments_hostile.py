@@ -313,6 +313,14 @@ def test_forged_part_of_a_log_is_reported(chain, answer, kind, number):
     assert list(status["repositories"][0]["unreadable"]) == [backup["id"]]
 
 
+@pytest.mark.parametrize("form", ["kept", "passwords"])
+def test_forged_form_without_its_fact_is_reported(chain, answer, form):
+    app, _, backup = chain
+    edit_manifest(app, backup, member={"form": form, "facts": {}})
+    assert list_codes(answer) == {"manifest-unreadable"}
+    assert answer("backup", "delete", backup["id"], "--yes", status=4)["error"]["code"] == "backup-corrupt"
+
+
 @pytest.mark.parametrize("since", ["", "now", "2026-11-19T02:00:00", "0001-01-01T00:00:00Z"])
 def test_forged_begin_of_a_log_is_reported(chain, answer, since):
     app, _, backup = chain
