@@ -113,7 +113,7 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
     for key in db.references(users.live.name):
         if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
             conditions.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
-    for place, name in _named_columns(users):
+    for place, name in list_user_columns(users):
         table = place.removesuffix("?")
         if column := find_column(tables.get(table), name):
             conditions.setdefault(table, []).append(Condition(column, "=", user.id))
@@ -145,8 +145,8 @@ def _add_cascades(
                 _add_cascades(db, key.table, [within], direct, conditions)
 
 
-def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
-    """Yield tables and their columns that refer to a user, by the sections of the profile."""
+def list_user_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
+    """Yield tables, which deployments may lack, and their columns that refer to a user, by the sections of the profile."""
     profile, section = users.app.profile, users.section
     for place in section.owned:
         step, *later_steps = parse_row_path(place)

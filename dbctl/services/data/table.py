@@ -63,13 +63,15 @@ class Filters(Struct, frozen=True, kw_only=True):
 class DataTable:
     """One table or view of one open database."""
 
-    def __init__(self, app: App, db: Readable, name: str, *, secrets: bool = False) -> None:
-        """Open the table.
+    def __init__(
+        self, app: App, db: Readable, name: str, *, secrets: bool = False, database: str = ""
+    ) -> None:
+        """Open the table; ``db`` is ``database``, by default the one of ``selected_database``.
 
         Raises:
             TableMissingError: the table does not exist; the hint suggests similar names.
         """
-        self.database = selected_database(app)
+        self.database = database or selected_database(app)
         if name not in db.tables():
             raise missing_table_error(app, db, name)
         self.app, self.db, self.name = app, db, name
