@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,7 @@ FORMATS: Mapping[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}
 MAX_BYTES = 256
 #: Kinds whose originals are not searched: copied ones, and times and numbers, which occur by chance.
 UNSEARCHED: frozenset[Kind] = frozenset({"keep", "date", "number"})
+EMPTY_VALUES = (None, "", b"")
 #: What pseudonyms have in common.
 CONSTANTS = " ".join([*(f"{shape.prefix}{shape.suffix}" for shape in SHAPES.values()), "2001:db8:"])
 
@@ -84,34 +85,33 @@ def is_too_short(value: object) -> bool:
     if isinstance(value, bytes):
         return len(value) < MIN_CHARACTERS
     text = str(value)
-    if len(text) < MIN_CHARACTERS:
-        return True
-    return (
-        len(text) < 3 * MIN_DIGITS
-        and not any(map(str.isalpha, text))
-        and sum(map(str.isdigit, text)) < MIN_DIGITS
-    )
+    if len(text) >= 3 * MIN_DIGITS or len(text) < MIN_CHARACTERS:
+        return len(text) < MIN_CHARACTERS
+    return not any(map(str.isalpha, text)) and sum(map(str.isdigit, text)) < MIN_DIGITS
 
 
 class Scanner:
     """Searches many byte strings in one pass."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
-        #: size of a gram, distance of the places that are compared, and by gram its patterns with its offset in each
+        self._patterns = frozenset(patterns)
+        self._longest = max(map(len, self._patterns), default=1)
+        #: size of a gram, distance of the places that are compared, and by gram its offsets in patterns, with their lengths
         self._grams = [
-            (size, step, defaultdict[int, list[tuple[bytes, int]]](list))
-            for size, step in ((8, 8), (4, 4), (4, 1))
+            (size, step, dict[int, tuple[tuple[int, int], ...]]()) for size, step in ((8, 8), (4, 4), (4, 1))
         ]
-        self._longest = 1
-        for pattern in patterns:
-            self._longest = max(self._longest, len(pattern))
-            size, step, grams = next(
-                entry for entry in self._grams if len(pattern) >= entry[0] + entry[1] - 1
-            )
+        places = dict[tuple[int, int], tuple[tuple[int, int], ...]]()  # most grams share them
+        for pattern in self._patterns:
+            length = len(pattern)
+            size, step, grams = next(entry for entry in self._grams if length >= entry[0] + entry[1] - 1)
             for offset in range(step):
-                grams[int.from_bytes(pattern[offset : offset + size], sys.byteorder)].append(
-                    (pattern, offset)
-                )
+                place = (offset, length)
+                gram = int.from_bytes(pattern[offset : offset + size], sys.byteorder)
+                known = grams.get(gram)
+                if known is None:
+                    grams[gram] = places.setdefault(place, (place,))
+                elif place not in known:
+                    grams[gram] = (*known, place)
 
     def find(self, blocks: Iterable[bytes]) -> set[bytes]:
         """Return the patterns that the joined blocks contain."""
@@ -133,10 +133,12 @@ class Scanner:
                     if grams.keys().isdisjoint(words):
                         continue
                     for index, word in enumerate(words):
-                        for pattern, offset in grams.get(word, ()):
-                            place = shift + index * size - offset
-                            if place >= 0 and data.startswith(pattern, place):
-                                hits.add(pattern)
+                        if word in grams:
+                            place = shift + index * size
+                            for offset, length in grams[word]:
+                                start = place - offset
+                                if start >= 0 and (part := data[start : start + length]) in self._patterns:
+                                    hits.add(part)
 
 
 def read_file(path: Path) -> Iterator[bytes]:
@@ -154,20 +156,38 @@ def collect_originals(db: Readable, rules: DatabaseRules, encode: Callable[[obje
             personal = filter(can_be_personal, db.tables()[table].columns.values())
             columns: Mapping[str, ColumnRule] = {column.name: ColumnRule(kind="null") for column in personal}
         else:
-            columns = rule
-        for column, column_rule in columns.items():
-            if is_plain(column_rule) and column_rule.kind in UNSEARCHED:
-                continue
-            path = f"{table}.{column}"
-
-            def add(kind: Kind, value: object, path: str = path) -> object:
-                if kind not in UNSEARCHED and value not in (None, "", b""):
-                    originals.add(path, value)
-                return value
-
-            for value, *selectors in _read_rows(db, table, [column, *column_rule.by]):
-                apply_rule(column_rule, add, value, selectors)
+            columns = {
+                name: item for name, item in rule.items() if not is_plain(item) or item.kind not in UNSEARCHED
+            }
+        names = list(dict.fromkeys([*columns, *(name for item in columns.values() for name in item.by)]))
+        adders = [
+            (
+                names.index(name),
+                [names.index(other) for other in item.by],
+                _create_adder(originals, f"{table}.{name}", item),
+            )
+            for name, item in columns.items()
+        ]
+        for row in _read_rows(db, table, names) if names else ():
+            for place, selectors, add in adders:
+                if row[place] not in EMPTY_VALUES:
+                    add(row[place], [row[selector] for selector in selectors])
     return originals
+
+
+def _create_adder(
+    originals: Originals, path: str, rule: ColumnRule
+) -> Callable[[object, Sequence[object]], object]:
+    """Return a function that adds the parts of a value that a rule replaces."""
+    if is_plain(rule):
+        return lambda value, _selectors: originals.add(path, value)
+
+    def add(kind: Kind, value: object) -> object:
+        if kind not in UNSEARCHED and value not in EMPTY_VALUES:
+            originals.add(path, value)
+        return value
+
+    return lambda value, selectors: apply_rule(rule, add, value, selectors)
 
 
 def find_copied(

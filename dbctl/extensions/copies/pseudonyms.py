@@ -78,6 +78,8 @@ SHAPES: Mapping[Kind, Shape] = {
     "token": Shape("", 8),
     "text": Shape("Text ", 5),
 }
+#: The kinds that replace texts by pseudonyms.
+PSEUDONYMS: frozenset[Kind] = frozenset({*SHAPES, "ip"})
 #: The kinds whose pseudonyms ignore the case of letters in ASCII, which sign-ins and e-mail do; the first letter shows whether there were capitals.
 CASELESS: frozenset[Kind] = frozenset({"email", "login"})
 
@@ -110,15 +112,11 @@ class Pseudonyms:
         digest = self.digest(kind, text.encode("utf-8", "surrogateescape"))
         if kind == "ip":
             return write_address(digest, is_long=":" in text)
-        shape = SHAPES[kind].fit(length)
+        shape = _fit_shape(kind, length)
         digest = digest.translate(DIGITS) if shape.is_numeric else digest
-        prefix = (
-            shape.prefix.upper()
-            if kind in CASELESS and text.isascii() and text != text.lower()
-            else shape.prefix
-        )
-        body = shape.joint.join(digest[at : at + GROUP] for at in range(0, GROUP * shape.groups, GROUP))
-        return f"{prefix}{body[: shape.length]}{shape.suffix}"
+        has_capitals = kind in CASELESS and text.isascii() and not text.islower() and text != text.lower()
+        body = shape.joint.join([digest[at : at + GROUP] for at in range(0, GROUP * shape.groups, GROUP)])
+        return f"{shape.prefix.upper() if has_capitals else shape.prefix}{body[: shape.length]}{shape.suffix}"
 
     def rewrite(self, table: str, column: Column, rule: ColumnRule) -> Rewrite:
         """Return the function that rewrites the values of a column."""
@@ -129,7 +127,11 @@ class Pseudonyms:
         def apply(value: object, *selectors: object) -> Any:
             return apply_rule(rule, change, value, selectors)
 
-        return apply
+        def replace(value: object) -> Any:
+            return self.replace(rule.kind, value, length) if type(value) is str else change(rule.kind, value)
+
+        length = read_length(column)
+        return replace if is_plain(rule) and rule.kind in PSEUDONYMS else apply
 
     def _rewrite_one(
         self, path: tuple[str, str], length: int | None, empty: object, kind: Kind, value: object
@@ -195,6 +197,11 @@ def write_address(digest: str, *, is_long: bool) -> str:
         return "2001:db8:" + ":".join(digest[at : at + 4] for at in range(0, 24, 4))
     digits = digest.translate(DIGITS)
     return f"24{digits[0]}.1{digits[1:3]}.1{digits[3:5]}.1{digits[5:7]}"
+
+
+@lru_cache(maxsize=1024)
+def _fit_shape(kind: Kind, length: int | None) -> Shape:
+    return SHAPES[kind].fit(length)
 
 
 @lru_cache(maxsize=4096)
