@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ from dbctl.url import Url
 
 #: The end of the name of the record next to the copy of a file.
 RECORD_SUFFIX = ".copy.json"
+#: Columns that a remark names.
+NAMED = 5
 
 
 class CopyOptions(Struct, frozen=True, kw_only=True):
@@ -347,10 +349,11 @@ def _describe_rule(item: tuple[str, ColumnRule]) -> str:
     return f"{column} as {' or '.join(dict.fromkeys([*kinds, rule.kind]))}"
 
 
-def _describe_copied(proofs: Sequence[Proof]) -> Sequence[str]:
-    return [
-        f"{proof.database}: {format_count(proof.copied, 'original')} also in what is copied: "
-        + (", ".join(f"{column} ({count})" for column, count in proof.copied_in.items()) or "the schema")
-        for proof in proofs
-        if proof.copied
-    ]
+def _describe_copied(proofs: Sequence[Proof]) -> Iterator[str]:
+    """Yield which copied columns contain originals of others; the first of them may need a rule."""
+    for proof in proofs:
+        if proof.copied:
+            columns = [f"{column} ({count})" for column, count in proof.copied_in.items()] or ["the schema"]
+            others = f" and {len(columns) - NAMED} more columns" if len(columns) > NAMED else ""
+            originals = format_count(proof.copied, "original")
+            yield f"{proof.database}: {originals} also in what is copied: {', '.join(columns[:NAMED])}{others}"
