@@ -99,7 +99,8 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     unusable, newest, has_gap = list[str](), 0, True
     for manifest in reversed(manifests):
         if copy := find_copy(manifest, database):
-            if latest is None or has_gap:
+            # Between a base that prune kept for its differences and the next copy, there is no log.
+            if latest is None or has_gap or read_sequence(copy) > newest:
                 since, newest = read_since(copy), read_sequence(copy)
                 latest, unusable = LogRange(since=since, until=since, form=copy.form), []
                 has_gap = newest == 0  # the log begins later

@@ -225,6 +225,26 @@ def test_unchanged_incremental_backup_is_followed(shop, answer, tmp_path):
     assert read_status(answer)["unusable"] == []
 
 
+def test_base_without_its_log_begins_no_range(shop, answer, tmp_path):
+    """Prune keeps the base of a retained difference, but only the log since the difference."""
+    file = tmp_path / "dbctl.toml"
+    file.write_text(f"{file.read_text()}incremental = true\n")
+    shop.run("create table shop.much as select seq, repeat(md5(seq), 9) as text from seq_1_to_2000")
+    base = follow(answer)["id"]
+    shop.sell(1)
+    store_log(shop, answer)
+    difference = answer("backup", "create")["data"]
+    assert difference["bases"] == [base]
+    shop.sell(1)
+    at = store_log(shop, answer)
+    deleted = answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"]
+    assert len(deleted) == 2  # parts of the log
+    since = datetime.fromisoformat(difference["members"][0]["facts"]["recoverable_since"])
+    status = read_status(answer)
+    assert (datetime.fromisoformat(status["since"]), status["unusable"]) == (since, [])
+    assert_recovered(answer, shop, at)
+
+
 def test_extracted_parts_are_an_archive(shop, answer, tmp_path):
     backup = follow(answer)["id"]
     for _ in range(2):

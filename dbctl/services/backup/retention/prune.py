@@ -218,8 +218,8 @@ class PruneBackups(BackupOperation):
         limits, store = self._retention, self._repository.store
 
         def count_freed() -> int:
-            retained = deltas.add_bases({*reasons_by_id, *protections}, manifests)
-            retained |= find_required_log(valid, retained).keys()
+            ruled = {*reasons_by_id, *protections}
+            retained = deltas.add_bases(ruled, manifests) | find_required_log(valid, ruled).keys()
             return sum(manifest.bytes for manifest in valid if manifest.id not in retained)
 
         freed = count_freed()
