@@ -326,11 +326,14 @@ def _read_database_status(
 ) -> DatabaseBackups:
     """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
     # Comparing the files of a difference does not show that it has the content of the database.
-    loaded = {
-        manifest.id: _find_loaded(name, verification)
-        for manifest, verification in valid
-        if _has_unapplied(name, manifest)
-    }
+    holders = {manifest.id: holder for manifest, _ in valid if (holder := _find_unapplied(name, manifest))}
+    # References to the file of a difference are loaded with it.
+    times = dict[str, datetime | None]()
+    for manifest, verification in valid:
+        if manifest.id in holders:
+            known = [times.get(holders[manifest.id]), _find_loaded(name, verification)]
+            times[holders[manifest.id]] = max(filter(None, known), default=None)
+    loaded = {backup_id: times[holder] for backup_id, holder in holders.items()}
     verified = {
         manifest.id: loaded[manifest.id] or manifest.verified_at
         if manifest.id in loaded
@@ -385,19 +388,22 @@ def _read_database_status(
         drilled_at=drill.at if drill else None,
         drilled_backup=last_drilled,
         drill_duration=drill.duration if drill else None,
-        unapplied=[backup_id for backup_id, time in loaded.items() if time is None],
+        unapplied=[holder for holder, time in times.items() if time is None],
         due=due,
         shrunken=shrunken,
         recoverable=recoverable,
     )
 
 
-def _has_unapplied(database: str, manifest: Manifest) -> bool:
-    """Return whether a backup was created with a difference whose result was not compared."""
-    return any(
-        member.delta and not member.delta.applied
-        for member in manifest.members
-        if member.database == database
+def _find_unapplied(database: str, manifest: Manifest) -> str:
+    """Return the backup with the file of a difference whose result was not compared when it was created; empty: there is none."""
+    return next(
+        (
+            member.stored_in or manifest.id
+            for member in manifest.members
+            if member.database == database and member.delta and not member.delta.applied
+        ),
+        "",
     )
 
 

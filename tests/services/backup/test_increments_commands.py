@@ -185,6 +185,12 @@ def test_status_reports_differences_that_were_never_applied(answer, small, set_c
     )
     answer("backup", "drill", names[0])
     assert read_state() == (names[1:], f"1 backup not verified within 2d, with --deep, the oldest {names[1]}")
+    reference = create(answer)
+    assert (reference["bases"], read_state()[0]) == ([names[1], base], names[1:])
+    answer("backup", "drill", reference["id"])
+    assert read_state() == ([], None)
+    answer("backup", "delete", reference["id"], "--yes")
+    assert read_state()[0] == names[1:]
     answer("backup", "verify", "--deep")
     assert read_state() == ([], None)
     set_clock(2026, 5, 9)
