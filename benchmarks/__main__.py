@@ -29,6 +29,7 @@ AREAS = (
     "fleet",
     "transfer",
     "data_diff",
+    "copies",
     "learn",
     "reach",
 )

@@ -42,6 +42,7 @@ FURTHER_EXAMPLES = [
     Example(
         "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice", on="custom"
     ),
+    Example("copy --from 20000101_000000 --to copy.db --anonymise", on="samples", status=5),
     Example("data add {table} nosuch=1", on="samples", status=2),
     Example(
         "data delete {table} {row} --yes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -72,6 +72,7 @@ class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
     password: str | None = None  #: of every user who has one, if dbctl generated it; shown once
     key: str | None = None  #: the file of the key; None: it was used once
     duration: float  #: seconds
+    proof_seconds: float  #: of these, for reading and searching the originals
     command: str  #: the beginning of dbctl commands on the copy
     remarks: Sequence[str]
 
@@ -123,6 +124,7 @@ class AnonymiseCopy(Operation):
         self._stack, self._key = ExitStack(), CopyKey(options.key)
         self._password = options.password or new_password()
         self._remarks = list[str]()
+        self._proof_seconds = 0.0
         self._indexes = dict[str, Sequence[str]]()  #: the full-text indexes of searches in each database
 
     def close(self) -> None:
@@ -226,7 +228,8 @@ class AnonymiseCopy(Operation):
         repository, manifest = private.dump(private.folder / "anonymised")
         dump = BackupSource(repository, manifest, self._source.keys, self._source.roles)
         progress.start_stage("searching")
-        proofs = [self._prove(dump, name, rules[name], originals[name]) for name in rules]
+        with self._measure_proof():
+            proofs = [self._prove(dump, name, rules[name], originals[name]) for name in rules]
         key = self._key.save()
         copied = CopyRestore(dump, self._to, replace=self._options.replace).apply()
         uses_password = any(hashes.values())
@@ -238,6 +241,7 @@ class AnonymiseCopy(Operation):
             password=self._password.reveal() if uses_password and not self._options.password else None,
             key=key,
             duration=round(time.monotonic() - start, 3),
+            proof_seconds=round(self._proof_seconds, 3),
             command=copied.command,
             remarks=[*self._remarks, *copied.remarks, *_describe_copied(proofs)],
         )
@@ -282,7 +286,8 @@ class AnonymiseCopy(Operation):
 
     def _rewrite(self, name: str, rules: DatabaseRules, hashes: Mapping[tuple[str, str], str]) -> Originals:
         with self._private.open_writer(name) as (writer, rewriter):
-            originals = collect_originals(writer, rules, rewriter.encode)
+            with self._measure_proof():
+                originals = collect_originals(writer, rules, rewriter.encode)
             rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
             for search in self._app.profile.search:
                 is_defined = search.database == name and define_index(search, writer) is not None
@@ -290,6 +295,12 @@ class AnonymiseCopy(Operation):
                     build_index(search, writer, replace=True)
             rewriter.clean()
         return originals
+
+    @contextmanager
+    def _measure_proof(self) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._proof_seconds += time.monotonic() - start
 
     def _prove(self, dump: BackupSource, name: str, rules: DatabaseRules, originals: Originals) -> Proof:
         member = next(member for member in dump.manifest.members if member.database == name)

@@ -123,7 +123,7 @@ def test_killed_copy_leaves_no_readable_original(engine, tmp_path):
             start = time.monotonic()
             subprocess.run(words, cwd=tmp_path / "app", env=environment, check=True, capture_output=True)
             duration = time.monotonic() - start
-            for moment in range(moments):
+            for number in range(moments):
                 with subprocess.Popen(
                     words,
                     cwd=tmp_path / "app",
@@ -131,7 +131,7 @@ def test_killed_copy_leaves_no_readable_original(engine, tmp_path):
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 ) as process:
-                    time.sleep(duration * moment / moments)
+                    time.sleep(duration * number / moments)
                     process.send_signal(signal.SIGKILL)
                 for path in out.iterdir():
                     assert b"Quillfeather" not in path.read_bytes()
