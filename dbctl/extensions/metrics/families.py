@@ -66,7 +66,11 @@ FAMILIES = (
     Family("backup_age_seconds", "Age of the newest complete backup at the collection.", _DATABASE),
     Family("backup_max_age_seconds", "Configured maximum age of the newest backup (max_age).", _APP),
     Family("backup_database_max_age_seconds", "Maximum age of the newest backup of the database.", _DATABASE),
-    Family("backup_size_bytes", "Size of the database in the newest backup.", _DATABASE),
+    Family(
+        "backup_size_bytes",
+        "Size of the database in the folder of the newest backup: of a difference, or 0 if an earlier one has its file.",
+        _DATABASE,
+    ),
     Family("backup_duration_seconds", "Duration of the last successful run of backup create.", _APP),
     Family(
         "backup_last_verification_timestamp_seconds",

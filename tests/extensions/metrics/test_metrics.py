@@ -283,12 +283,22 @@ FIRING = {
 }
 
 
+#: The newest backup is a difference, or refers to an earlier one; the next one may be full.
+SMALL_INCREMENT = (
+    "DbctlDiskAlmostFull",
+    {
+        'dbctl_backup_repository_free_bytes{app="a"}': "100x300",
+        'dbctl_backup_size_bytes{app="a",database="d"}': "60 0x299",
+    },
+)
+
+
 @pytest.mark.slow
 def test_each_alert_fires_for_its_problem_and_no_other(tmp_path):
     assert sorted(FIRING) == sorted(rule["alert"] for rule in list_rules())
     labels = {rule["alert"]: rule["labels"]["severity"] for rule in list_rules()}
     tests = []
-    for alert, series in FIRING.items():
+    for alert, series in [*FIRING.items(), SMALL_INCREMENT]:
         alerts = [
             {"eval_time": "48h", "alertname": name, "exp_alerts": []} for name in FIRING if name != alert
         ]
