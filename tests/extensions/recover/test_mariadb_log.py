@@ -208,6 +208,21 @@ def test_moments_are_recovered_from_the_newest_backup_before_them(shop, answer):
         assert list_ids(read_dump(Path(backup["path"], backup["members"][0]["file"]))) == shop.list_sales(at)
 
 
+@pytest.mark.slow
+def test_first_second_is_after_the_snapshot_of_the_backup(shop, answer):
+    shop.run("create table shop.big (id int, text longtext)")
+    shop.run("insert into shop.big select seq, repeat('x', 20000) from seq_1_to_3000")
+    answer("backup", "log")
+    process = subprocess.Popen([sys.executable, "-m", "dbctl", "backup", "create"], stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        shop.sell(1)
+    shop.sell(1)
+    store_log(shop, answer)
+    since = datetime.fromisoformat(read_status(answer)["since"])
+    dump = recover(answer, since)
+    assert list_ids(dump) == shop.list_sales(since)
+
+
 def test_unchanged_incremental_backup_is_followed(shop, answer, tmp_path):
     file = tmp_path / "dbctl.toml"
     file.write_text(f"{file.read_text()}incremental = true\n")
