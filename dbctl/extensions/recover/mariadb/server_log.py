@@ -40,7 +40,6 @@ from dbctl.extensions.recover.mariadb.logs import (
     read_transactions,
 )
 from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
-from dbctl.model import Struct
 
 _PROGRAM = "mariadb-binlog"
 _INSTEAD = "Nothing was stored."
@@ -62,17 +61,51 @@ class _NoPositionError(Exception):
     """The server does not have a position; the argument is its answer."""
 
 
-class _Copied(Struct, frozen=True, kw_only=True):
-    """The log from a position on."""
+class _Copy:
+    """The log from a position on, whose files are read in their order."""
 
-    start: _Position
-    began: int  #: when the server began the file of the start, in seconds
-    files: Sequence[Path]  #: none: the server has written nothing
-    before: Mapping[int, Gtid]  #: the last transaction of each domain before the start
-    end: _Position  #: after the last complete transaction
-    gtids: Mapping[int, Gtid]  #: the last transaction of each domain before the end
-    created: int  #: when the server began the file of the end, in seconds
-    latest: int  #: the latest time of a transaction, in seconds
+    def __init__(self, start: _Position, gtids: Mapping[int, Gtid]) -> None:
+        """``gtids``: the last transaction of each domain before ``start``; at the beginning of a file, that has them."""
+        self.start, self.gtids = start, gtids
+        self.files = list[Path]()
+        self.before = list[Mapping[int, Gtid]]()  #: the last transactions before each file
+        self.created = list[int]()  #: when the server began each file, in seconds
+        self.latest = 0  #: the latest time of a transaction, in seconds
+        self.end = start  #: after the last complete transaction
+        self.bytes = 0  #: of the last file up to there
+        self.reached = start  #: after the last event
+
+    def add(self, raw: Path, limit: int | None) -> None:
+        """Add a file of ``mariadb-binlog``, up to the first transaction that begins at a position of the server, or later.
+
+        Raises:
+            DamagedLogError, EncryptedLogError: as ``EventReader``.
+        """
+        name, start = raw.name, self.start.position
+        if self.files or start == len(MAGIC):
+            self.files.append(raw.replace(raw.parent.parent / name))
+        else:
+            self.files.append(raw.parent.parent / f"{name}{PART}{start}")
+            events.write_part(raw, self.files[-1], start, self.gtids)
+        reader = EventReader(self.files[-1])
+        for item in read_transactions(reader):
+            signals.raise_if_interrupted()
+            begin = item.position if isinstance(item, Event) else item.start
+            if limit is not None and begin + reader.shift >= limit:
+                return
+            self.reached = _Position(name, item.end + reader.shift)
+            if isinstance(item, Event):
+                if item.kind == events.FORMAT:
+                    self.created.append(item.time)
+                elif item.kind == events.GTID_LIST:
+                    self.gtids = events.read_gtid_list(item)
+                    self.before.append(self.gtids)
+            elif item.is_complete:
+                self.gtids = {**self.gtids, item.gtid.domain: item.gtid}
+                self.latest = max(self.latest, item.time)
+            else:  # of a crash, or the server is still writing it
+                continue
+            self.end, self.bytes = self.reached, item.end
 
 
 class MariaDBServerLog(MySQLPart, ServerLog):
@@ -101,32 +134,33 @@ class MariaDBServerLog(MySQLPart, ServerLog):
             )
         end = self._read_end()
         ((later, _),) = self._connection.fetch(_CLOCK)
-        lost = ""
+        copy, lost = None, ""
         try:
-            copied = self._continue(folder, last, end) if last else None
-            if copied is None:
+            if last:
+                copy = self._continue(folder, last, end)
+            if copy is None:
                 file = next(iter(self._list_files())) if last else end.file
-                copied = self._copy(folder, _Position(file, len(MAGIC)), end, {})
-                lost = _describe_loss(last, copied) if last else ""
+                copy = self._copy(folder, _Position(file, len(MAGIC)), end, {})
+                lost = _describe_loss(last, copy) if last else ""
         except _NoPositionError as error:
             raise self._create_error(str(error)) from None
-        if not copied.files:
+        if copy.end == copy.start:
             return None
         remarks = []
-        if copied.latest > _to_utc(later).timestamp():
+        if copy.latest > _to_utc(later).timestamp():
             remarks.append(
-                f"the clock of the server was set back: its log has a transaction of {format_time(copied.latest)};"
+                f"the clock of the server was set back: its log has a transaction of {format_time(copy.latest)};"
                 " a moment is recovered as of the first transaction that is not before it"
             )
         return FetchedLog(
-            files=copied.files,
-            finished=copied.files,
+            files=copy.files,
+            finished=copy.files,
             facts={
                 "server_id": str(server),
-                "start": str(copied.start),
-                "end": str(copied.end),
-                "gtid": format_gtids(copied.gtids),
-                "created": str(copied.created),
+                "start": str(copy.start),
+                "end": str(copy.end),
+                "gtid": format_gtids(copy.gtids),
+                "created": str(copy.created[-1]),
             },
             read_at=_to_utc(clock),
             lost=lost,
@@ -153,32 +187,26 @@ class MariaDBServerLog(MySQLPart, ServerLog):
         """Return the sizes of the files of the log, the oldest first."""
         return {str(file): int(str(size)) for file, size, *_ in self._query("show binary logs")}
 
-    def _continue(self, folder: Path, last: Mapping[str, str], end: _Position) -> _Copied | None:
+    def _continue(self, folder: Path, last: Mapping[str, str], end: _Position) -> _Copy | None:
         """Copy the log from the end of its last part on; None: the server does not have it any more."""
         start = _parse(last["end"])
         if self._list_files().get(start.file, 0) < start.position:
             return None
         try:
-            copied = self._copy(folder, start, end, parse_gtids(last["gtid"]))
+            copy = self._copy(folder, start, end, parse_gtids(last["gtid"]))
         except _NoPositionError:
             return None
-        return copied if copied.began == int(last["created"]) else None
+        return copy if copy.created[0] == int(last["created"]) else None
 
-    def _copy(self, folder: Path, start: _Position, end: _Position, gtids: Mapping[int, Gtid]) -> _Copied:
-        """Copy the log from one position to another.
-
-        Args:
-            folder: whose content is replaced.
-            start: between transactions, or at the beginning of a file.
-            end: the position of the server.
-            gtids: the last transaction of each domain before ``start``; at the beginning of a file, that has them.
+    def _copy(self, folder: Path, start: _Position, end: _Position, gtids: Mapping[int, Gtid]) -> _Copy:
+        """Copy the log from one position to that of the server, instead of what a folder has.
 
         Raises:
             _NoPositionError: the server does not have the start.
             ClientFailedError: the copy is damaged, or ends before ``end``.
             LogUnusableError: the log is encrypted.
         """
-        raw, files, reading = folder / "raw", list[Path](), _Reading(gtids)
+        copy, raw = _Copy(start, gtids), folder / "raw"
         with report_file_errors(folder):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -187,20 +215,12 @@ class MariaDBServerLog(MySQLPart, ServerLog):
         try:
             with report_file_errors(folder):
                 for path in sorted(raw.iterdir(), key=lambda path: parse_position(f"{path.name}:0")):
-                    is_part = not files and start.position > len(MAGIC)
-                    files.append(folder / (f"{path.name}{PART}{start.position}" if is_part else path.name))
-                    if is_part:
-                        events.write_part(path, files[-1], start.position, gtids)
-                    else:
-                        path.replace(files[-1])
-                    reading.read(files[-1], end.position if path.name == end.file else None)
-                    if path.name == end.file:
-                        break
-                if path.name != end.file or reading.reached < end.position:
-                    raise self._create_error(
-                        f"it copied the log up to {path.name}:{reading.reached}, not to {end}"
-                    )
-                os.truncate(files[-1], reading.bytes)
+                    if copy.reached.file == end.file and copy.files:
+                        break  # the server has begun another file since then
+                    copy.add(path, end.position if path.name == end.file else None)
+                if not copy.files or copy.reached.file != end.file or copy.reached < end:
+                    raise self._create_error(f"it copied the log up to {copy.reached}, not to {end}")
+                os.truncate(copy.files[-1], copy.bytes)
                 shutil.rmtree(raw)
         except DamagedLogError as error:
             raise self._create_error(f"{path.name}: {error}") from error
@@ -210,17 +230,7 @@ class MariaDBServerLog(MySQLPart, ServerLog):
                 reason="its server encrypts it",
                 hint="Only the server has the key. Set encrypt_binlog = OFF, and restart it.",
             ) from None
-        copied_end = _Position(path.name, reading.end)
-        return _Copied(
-            start=start,
-            files=[] if copied_end == start else files,
-            began=reading.created[0],
-            before=reading.before[0],
-            end=copied_end,
-            gtids=reading.gtids,
-            created=reading.created[-1],
-            latest=reading.latest,
-        )
+        return copy
 
     def _run(self, folder: Path, start: _Position) -> None:
         """Let the program copy the log from a position on into a folder; raises as ``_copy``."""
@@ -277,51 +287,13 @@ class MariaDBServerLog(MySQLPart, ServerLog):
         )
 
 
-class _Reading:
-    """What the files of a copy have, read in their order."""
-
-    def __init__(self, gtids: Mapping[int, Gtid]) -> None:
-        self.gtids = dict(gtids)
-        self.before = list[Mapping[int, Gtid]]()  #: the last transactions before each file
-        self.created = list[int]()  #: when the server began each file, in seconds
-        self.latest = 0
-        self.end = self.bytes = (
-            0  #: of the last complete transaction, in the log of the server, and in the last file
-        )
-        self.reached = 0  #: the end of the last event
-
-    def read(self, path: Path, limit: int | None) -> None:
-        """Read a file up to the first transaction that begins at a position of the server, or later; raises as ``EventReader``."""
-        reader = EventReader(path)
-        for item in read_transactions(reader):
-            signals.raise_if_interrupted()
-            begin = item.position if isinstance(item, Event) else item.start
-            if limit is not None and begin + reader.shift >= limit:
-                return
-            self.reached = item.end + reader.shift
-            if isinstance(item, Event):
-                if item.kind == events.FORMAT:
-                    self.created.append(item.time)
-                elif item.kind == events.GTID_LIST:
-                    self.gtids = events.read_gtid_list(item)
-                    self.before.append(dict(self.gtids))
-            elif item.is_complete:
-                self.gtids[item.gtid.domain] = item.gtid
-                self.latest = max(self.latest, item.time)
-            else:  # of a crash, or the server is still writing it
-                continue
-            self.end, self.bytes = self.reached, item.end
-
-
-def _describe_loss(last: Mapping[str, str], copied: _Copied) -> str:
+def _describe_loss(last: Mapping[str, str], copy: _Copy) -> str:
     """Return what is missing between the last part of a log and a new one; empty: nothing."""
     end = last["end"]
-    files = parse_position(str(copied.start))[0] - parse_position(end)[0]
-    if files == 1 and copied.before == parse_gtids(last["gtid"]):
+    files = parse_position(str(copy.start))[0] - parse_position(end)[0]
+    if files == 1 and copy.before[0] == parse_gtids(last["gtid"]):
         return ""
-    return (
-        f"from {end} to {copied.start}" if files > 0 else f"from {end} on: it begins again at {copied.start}"
-    )
+    return f"from {end} to {copy.start}" if files > 0 else f"from {end} on: it begins again at {copy.start}"
 
 
 def _parse(text: str) -> _Position:
