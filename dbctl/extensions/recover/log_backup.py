@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from msgspec import structs
@@ -193,37 +193,58 @@ class CopyServer(BackupOperation):
         return result
 
 
-class LogSource(MemberSource):
-    """The files of a log."""
+class _ServerSource(MemberSource):
+    """An archive of a server."""
 
-    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
-        self.database, self.target = database, app.target(database)
-        self._engine, self._fetched, self._compress = app.url(database).engine, fetched, _compression(app)
+    form: Form
+    prefix: str  #: of its file
 
-    def size(self) -> int:
-        return sum(path.stat().st_size for path in self._fetched.files)
+    def __init__(self, app: App, database: str) -> None:
+        self.database, self.target, self._engine = database, app.target(database), app.url(database).engine
+        self._compress: Compression = app.configured.backup.compress if app.configured.backup else "gzip"
 
     def stored_size(self) -> int:
         return self.size() if self._compress == "none" else self.size() // COMPRESSION_RATIO
 
+    def file_name(self, name: str) -> str:
+        return f"{self.prefix}_{self.database}_{name}.tar{SUFFIXES[self._compress]}"
+
+    def discard(self, folder: BackupWriter) -> None:
+        folder.discard(self.file_name(folder.name))
+
+    def store(self, folder: BackupWriter, blocks: Iterator[bytes]) -> Member:
+        """Store the archive, and count its bytes as progress."""
+        member = folder.compress_blocks(_count(blocks), self.file_name(folder.name), self._compress)
+        return structs.replace(member, database=self.database, form=self.form, engine=self._engine)
+
+
+class LogSource(_ServerSource):
+    """The files of a log."""
+
+    form, prefix = "log", "log"
+
+    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
+        super().__init__(app, database)
+        self._fetched = fetched
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self._fetched.files)
+
     def write_members(self, folder: BackupWriter) -> list[Member]:
-        file = f"log_{self.database}_{folder.name}.tar{SUFFIXES[self._compress]}"
-        member = folder.compress_blocks(_archive(self._fetched.files), file, self._compress)
         fetched = self._fetched
-        facts = {
-            **fetched.facts,
-            SEQUENCE: str(self.log_sequence + 1),
-            **({LOST: fetched.lost} if fetched.lost else {}),
-        }
-        return [_describe(member, self, "log", self._engine, fetched.read_at, facts)]
+        facts = {**fetched.facts, SEQUENCE: str(self.log_sequence + 1)}
+        facts |= {LOST: fetched.lost} if fetched.lost else {}
+        member = self.store(folder, _archive(fetched.files))
+        return [structs.replace(member, taken_at=fetched.read_at, facts=facts)]
 
 
-class PhysicalSource(MemberSource):
+class PhysicalSource(_ServerSource):
     """The files of the server of a database."""
 
+    form, prefix = "physical", "server"
+
     def __init__(self, app: App, database: str) -> None:
-        self.database, self.target = database, app.target(database)
-        self._engine, self._compress = app.url(database).engine, _compression(app)
+        super().__init__(app, database)
         db = app.reader(database)
         self._server = require_supported(
             db, db.extension_part(ServerCopy), "a physical copy of the server", _COPY_HINT
@@ -236,26 +257,14 @@ class PhysicalSource(MemberSource):
     def size(self) -> int:
         return self._size
 
-    def stored_size(self) -> int:
-        return self._size if self._compress == "none" else self._size // COMPRESSION_RATIO
-
     def plan_steps(self) -> Iterator[str]:
         """Yield what is copied."""
-        yield f"copy {self._server.describe_copy()} (about {self._size:,} bytes) as {self._file('TIME')}"
-
-    def _file(self, name: str) -> str:
-        return f"server_{self.database}_{name}.tar{SUFFIXES[self._compress]}"
+        yield f"copy {self._server.describe_copy()} (about {self._size:,} bytes) as {self.file_name('TIME')}"
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
-        def store(blocks: Iterator[bytes]) -> Member:
-            return folder.compress_blocks(_count(blocks), self._file(folder.name), self._compress)
-
-        copied = self._server.copy(store)
+        copied = self._server.copy(partial(self.store, folder))
         facts = {**copied.facts, SEQUENCE: str(self.log_sequence)}
-        return [_describe(copied.member, self, "physical", self._engine, copied.ended_at, facts)]
-
-    def discard(self, folder: BackupWriter) -> None:
-        folder.discard(self._file(folder.name))
+        return [structs.replace(copied.member, taken_at=copied.ended_at, facts=facts)]
 
 
 def name_reader(repository: Repository, database: str) -> str:
@@ -269,25 +278,8 @@ def _describe_clock(read_at: datetime, newest: Member | None) -> Iterator[str]:
     if newest and read_at < newest.taken_at:
         yield (
             f"the clock of the server was set back: the last part of its log ends at {newest.taken_at:%Y-%m-%d %H:%M:%S} UTC,"
-            f" this one at {read_at:%Y-%m-%d %H:%M:%S}; of a moment that it had twice, the first one is recovered"
+            f" this one at {read_at:%Y-%m-%d %H:%M:%S}; a moment that it had twice is recovered as the first of them after the copy"
         )
-
-
-def _describe(
-    member: Member,
-    source: MemberSource,
-    form: Form,
-    engine: str,
-    taken_at: datetime,
-    facts: Mapping[str, str],
-) -> Member:
-    return structs.replace(
-        member, database=source.database, form=form, engine=engine, taken_at=taken_at, facts=facts
-    )
-
-
-def _compression(app: App) -> Compression:
-    return app.configured.backup.compress if app.configured.backup else "gzip"
 
 
 def _count(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -302,9 +294,7 @@ def _archive(paths: Sequence[Path]) -> Iterator[bytes]:
         info = tarfile.TarInfo(path.name)
         info.size = path.stat().st_size
         yield info.tobuf()
-        for block in atomic.read_blocks(path):
-            progress.advance(len(block))
-            yield block
+        yield from atomic.read_blocks(path)
         yield b"\0" * (-info.size % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
