@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from dbctl.extensions.recover import log_checks
 from dbctl.extensions.recover.mariadb import events
 from dbctl.extensions.recover.mariadb.events import EventReader
+from dbctl.model import now
 from dbctl.services.backup import manifest as manifests
 from tests import servers, storage
 from tests.crash import forge
@@ -152,6 +154,8 @@ def test_ten_stored_seconds_have_exactly_the_rows_before_them(shop, answer):
     assert list_ids(read_dump(Path(backup["path"], member["file"]))) == shop.list_sales(at)
     shop.restart()
     answer("backup", "drill", backup["id"])
+    (drill,) = answer("backup", "drill", "--at", "random")["data"]["databases"]
+    assert moments[0] <= datetime.fromisoformat(drill["as_of"]) <= moments[-1]
 
 
 def test_part_has_only_what_was_written_since_the_last_one(shop, answer):
@@ -554,6 +558,14 @@ def test_clock_that_was_set_back_is_reported(shop, answer):
     shop.sell(1)
     (remark,) = answer("backup", "log")["data"]["remarks"]
     assert "set back" in remark
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(60, 1), (2, 0)])
+def test_doctor_compares_the_clock(shop, answer, monkeypatch, seconds, count):
+    answer("backup", "log")
+    monkeypatch.setattr(log_checks, "now", lambda: now() + timedelta(seconds=seconds))
+    findings = answer("doctor", status=None)["data"]["findings"]
+    assert [finding["code"] for finding in findings].count("clock-differs") == count
 
 
 def test_physical_copy_is_refused(shop, fail):
