@@ -81,10 +81,10 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
 def find_archive(
     repository: Repository, database: str, at: datetime, target: str, recovery: Recovery
 ) -> StoredArchive | None:
-    """Return the latest copy that ended before a moment, with its log; None: the repository has no copy.
+    """Return the latest copy that ended before a moment, with its log; None: the repository has no copy and no log.
 
     Raises:
-        RecoveryTimeError: every copy ended later, or the log ends earlier.
+        RecoveryTimeError: every copy ended later, there is none, or the log ends earlier.
     """
     try:
         manifests = repository.read_content().valid
@@ -94,8 +94,17 @@ def find_archive(
     log = [
         (manifest, member) for manifest in manifests if (member := find_newest([manifest], database, "log"))
     ]
-    if not copies:
+    if not copies and not log:
         return None
+    if not copies:
+        raise RecoveryTimeError(
+            target=target,
+            at=show_time(at),
+            reason="its log is stored, but no copy that it follows",
+            hint=Remedy(
+                "Copy the server of PostgreSQL with: `backup create --physical`; or back up a database of MariaDB with: `backup create`"
+            ),
+        )
     usable = [copy for copy in copies if read_sequence(copy[1])]
     if not usable:
         raise RecoveryTimeError(

@@ -176,7 +176,10 @@ def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     at = shop.wait_for_next_second()
     assert fail("backup", "recover", "--at", write_time(at), status=2)["code"] == "recovery-not-configured"
     assert fail("backup", "recover", "--at", "random", status=2)["code"] == "usage"
-    backup = follow(answer)
+    answer("backup", "log")
+    error = fail("backup", "recover", "--at", write_time(at), status=5)
+    assert "no copy" in error["message"]
+    backup = answer("backup", "create")["data"]
     error = fail("backup", "recover", "--at", write_time(at), status=5)
     assert backup["id"] in error["message"]
     later = shop.wait_for_next_second() + SECOND
