@@ -96,29 +96,7 @@ def find_archive(
     ]
     if not copies and not log:
         return None
-    if not copies:
-        raise RecoveryTimeError(
-            target=target,
-            at=show_time(at),
-            reason="its log is stored, but no copy that it follows",
-            hint=Remedy(
-                "Copy the server of PostgreSQL with: `backup create --physical`; or back up a database of MariaDB with: `backup create`"
-            ),
-        )
-    usable = [copy for copy in copies if read_sequence(copy[1])]
-    if not usable:
-        raise RecoveryTimeError(
-            target=target,
-            at=show_time(at),
-            reason=f"no log was stored before the copy of its server, {copies[0][0].id}",
-            hint=Remedy(
-                "Store the log with: `backup log`; then make another copy with: `backup create --physical`"
-            ),
-        )
-    copy = next((copy for copy in usable if read_since(copy[1]) <= at), None)
-    if copy is None:
-        reason = f"the earliest copy, {usable[-1][0].id}, ended at {show_time(read_since(usable[-1][1]))}"
-        raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint="Choose a later time.")
+    copy = _choose_copy(copies, at, target)
     required, expected = list[tuple[Manifest, Member]](), read_sequence(copy[1]) + 1
     for part in reversed(log):
         number, facts = read_sequence(part[1]), part[1].facts
@@ -147,6 +125,29 @@ def find_archive(
         reason=f"{until}, after the copy {copy[0].id}",
         hint=Remedy("Store the rest of the log with: `backup log`"),
     )
+
+
+def _choose_copy(
+    copies: Sequence[tuple[Manifest, Member]], at: datetime, target: str
+) -> tuple[Manifest, Member]:
+    """Return the latest copy that ended before a moment, of copies that are newest first; raises as ``find_archive``."""
+    usable = [copy for copy in copies if read_sequence(copy[1])]
+    if copy := next((copy for copy in usable if read_since(copy[1]) <= at), None):
+        return copy
+    hint: Remedy | str = "Choose a later time."
+    if usable:
+        reason = f"the earliest copy, {usable[-1][0].id}, ended at {show_time(read_since(usable[-1][1]))}"
+    elif copies:
+        reason = f"no log was stored before the copy of its server, {copies[0][0].id}"
+        hint = Remedy(
+            "Store the log with: `backup log`; then make another copy with: `backup create --physical`"
+        )
+    else:
+        reason = "its log is stored, but no copy that it follows"
+        hint = Remedy(
+            "Copy the server of PostgreSQL with: `backup create --physical`; or back up a database of MariaDB with: `backup create`"
+        )
+    raise RecoveryTimeError(target=target, at=show_time(at), reason=reason, hint=hint)
 
 
 def _unpack(archive: Path, folder: Path, target: str) -> None:

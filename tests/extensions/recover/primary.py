@@ -175,7 +175,7 @@ def read_sales(dump: Path) -> list[int]:
     rows = subprocess.run(
         [pg_restore, "--data-only", "--table=sales", "--file=-"], input=plain, check=True, capture_output=True
     ).stdout.decode()
-    lines = rows.partition("FROM stdin;\n")[2].partition("\n\\.")[0].splitlines()
+    lines = rows.partition("FROM stdin;")[2].partition("\n\\.")[0].splitlines()[1:]
     return sorted(int(line.split("\t")[0]) for line in lines)
 
 
