@@ -16,9 +16,10 @@ from typing import Literal
 from dbctl import signals
 from dbctl.engines.contract.database import Readable
 from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, is_plain
-from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, can_be_personal
+from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules
 from dbctl.extensions.copies.section import Kind
 from dbctl.model import Struct
+from dbctl.services.app.evidence.personal import can_be_personal
 
 #: Distinct originals that are searched at most; of more, a sample.
 MAX_ORIGINALS = 50_000

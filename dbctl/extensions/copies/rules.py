@@ -21,12 +21,8 @@ from dbctl.extensions.copies.section import (
 )
 from dbctl.model import Struct
 from dbctl.services.app.app import App
+from dbctl.services.app.evidence.personal import can_be_personal
 
-#: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these.
-_IMPERSONAL_TYPE = re.compile(
-    r"(UNSIGNED )?(TINY|SMALL|MEDIUM|BIG|U)?INT(EGER)?\d*\b|(SMALL|BIG)?SERIAL|(HALF_?)?FLOAT|DOUBLE|REAL\b|NUMERIC|NUMBER\b|DEC"
-    r"|MONEY|BOOL|BIT\b|YEAR|DATE|TIME|INTERVAL|DURATION|UUID|ENUM|SET\(|OID|(INT[48]|NUM|TS|TSTZ|DATE)(MULTI)?RANGE"
-)
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 #: Words of check constraints that compare a column with a list of values; types belong to casts.
 _LIST_WORDS = frozenset(
@@ -74,11 +70,6 @@ def resolve_rules(app: App, database: str, db: Readable, *, keep: Collection[str
     refers, what the profile states about it for other purposes, an entry whose pattern it matches, and the entry of its table.
     """
     return _Resolver(app, database, db, keep).resolve()
-
-
-def can_be_personal(column: Column) -> bool:
-    """Return whether values of the type of a column can be personal data."""
-    return not (column.native or column.is_generated or _IMPERSONAL_TYPE.match(column.type))
 
 
 class _Resolver:

@@ -75,7 +75,7 @@ def draft_database(
         Part(header=write_header("databases", MAIN), lines=lines),
         *_describe_ledger(evidence, db, decisions),
     ]
-    return Draft(parts=parts, decisions=decisions)
+    return Draft(parts=parts, decisions=decisions, secrets=[str(entry.value) for entry in secret])
 
 
 def _describe_times(

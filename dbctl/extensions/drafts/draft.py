@@ -12,6 +12,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import SchemaMismatchError, UsageError
+from dbctl.extensions.drafts.anonymise import draft_rules, list_described
 from dbctl.extensions.drafts.content import draft_reports, draft_searches, draft_settings
 from dbctl.extensions.drafts.databases import MAIN, draft_database, draft_owned_rows
 from dbctl.extensions.drafts.document import (
@@ -150,6 +151,8 @@ def _draft(
         first = structs.replace(first, lines=[*first.lines, *owned.lines])
         sections += [first, *others, *owned.parts, *sign_ins.signed_in]
     excluded = {*sign_ins.tables, *([table.name] if table else [])}
+    described = [*database.secrets, *(users.secrets if users else ()), *sign_ins.secrets]
+    described += list_described(table, users.fields) if table and users else ()
     root, *others_of_database = database.parts
     parts = [
         *_introduce(origin or str(url)),
@@ -161,6 +164,7 @@ def _draft(
         *draft_settings(evidence, table),
         *draft_searches(evidence, excluded, MAIN),
         *draft_reports(evidence, table, users.fields if users else {}),
+        *draft_rules(evidence, emptied=sign_ins.tables, described=described),
     ]
     return ProfileDraft(
         name=name,

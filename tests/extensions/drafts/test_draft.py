@@ -137,6 +137,7 @@ def test_hostile_names_and_values_stay_text(engine, tmp_path, monkeypatch, answe
         draft = answer("profiles", "draft", database.url, "--name", "hostile", "--to", "hostile.toml")["data"]
         profile = tomllib.loads(draft["profile"])
         assert set(profile) <= {
+            "anonymise",
             "schema",
             "name",
             "title",
