@@ -37,6 +37,9 @@ _IMPLIED_LENGTHS = {"TINYTEXT": 255, "TINYBLOB": 255}
 #: Smallest numbers that are a time in microseconds, milliseconds and seconds, and a day in each of these units.
 _EPOCHS = ((10**14, 86_400_000_000), (10**11, 86_400_000), (10**8, 86_400))
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
+_JSON_SCALAR = re.compile(r"\s*(-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null)\s*", re.ASCII)
+#: Characters of the shortest whole number that is changed where it is the whole document.
+LONG_NUMBER = 9
 _DECIMAL = re.compile(r"-?\d+", re.ASCII)
 
 #: Returns the new value of a column from the old one and those of the columns that select the rule.
@@ -245,6 +248,9 @@ def _rewrite_document(
     from dbctl.profiles.embedded import rewrite_texts
 
     rest = ValueRule(kind="text" if rule.rest == "json" else rule.rest)
+    text = decode(value)
+    if _JSON_SCALAR.fullmatch(text) and len(text.partition(".")[0]) < LONG_NUMBER:
+        return value  # a document without texts; a longer number may be one of a telephone
 
     def replace(text: str, path: str) -> str:
         selected = next((entry for pattern, entry in paths.items() if _match(pattern, path)), rest)
@@ -252,5 +258,5 @@ def _rewrite_document(
         return "" if new is None else decode(new)
 
     # a document that cannot be read is one text
-    new = rewrite_texts(decode(value), replace, unreadable=lambda text, _path: decode(change("text", text)))
+    new = rewrite_texts(text, replace, unreadable=lambda text, _path: decode(change("text", text)))
     return new.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else new

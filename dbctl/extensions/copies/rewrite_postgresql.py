@@ -19,7 +19,7 @@ from dbctl.engines.postgresql.catalog import (
 from dbctl.engines.postgresql.values import base_type
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident
-from dbctl.extensions.copies.pseudonyms import DIGITS, is_plain
+from dbctl.extensions.copies.pseudonyms import DIGITS, SHAPES, Pseudonyms, is_plain
 from dbctl.extensions.copies.rewrite_servers import ServerRewriter
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
 from dbctl.extensions.copies.section import Kind
@@ -104,6 +104,15 @@ class PostgreSQLRewriter(ServerRewriter):
         is_whole = is_plain(rule) and rule.kind not in ("null", "keep")
         is_document = is_whole and self._base(column) in ("json", "jsonb")
         return structs.replace(rule, kind="json", rest=rule.kind) if is_document else rule
+
+    def _express(self, table: str, column: Column, rule: ColumnRule, pseudonyms: Pseudonyms) -> str | None:
+        is_array = column.type.endswith("[]") and self._base(column).removeprefix("_") in TEXT_BASES
+        if not (is_array and is_plain(rule) and rule.kind in SHAPES):
+            return super()._express(table, column, rule, pseudonyms)
+        name = self._catalog.quote_column(table, column.name, "")
+        element = self._express_pseudonym(rule.kind, column, "e.value", "e.value")
+        values = f"select case when e.value = '' or e.value is null then e.value else {element} end from unnest({name}::text[]) with ordinality e (value, place)"
+        return f"case when {name} is null then null else array({values} order by e.place) end"
 
     def _is_text(self, column: Column) -> bool:
         return kind_of(column) in ("text", "bytes") or self._base(column) in TEXT_BASES

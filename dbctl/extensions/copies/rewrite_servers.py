@@ -32,6 +32,11 @@ from dbctl.extensions.copies.rules import ColumnRule, TableRule
 from dbctl.extensions.copies.section import Kind
 from dbctl.services.app.change import require_row_count
 
+#: Words in the comments and settings of every dump.
+DUMP_WORDS = (
+    b"PostgreSQL MariaDB MySQL database dump complete from version Host localhost debian-linux-gnu x86_64 Table structure Dumping data"
+    b" default utf8 session search_path statement_timeout"
+)
 #: Bytes of a block of SHA-256, to which HMAC extends a key.
 BLOCK = 64
 
@@ -239,4 +244,5 @@ class ServerRewriter(Rewriter):
 
     def read_schema(self) -> Iterator[bytes]:
         schema: Schema | None = self._db.schema_reader.schema() if self._db.schema_reader else None
+        yield DUMP_WORDS
         yield msgspec.json.encode(schema)

@@ -151,7 +151,9 @@ class _Resolver:
         if entry is None and (rule := self._find_referenced_rule(table.name, name)):
             return rule
         derived = self._derived.columns.get((table.name, name))
-        entry = entry or derived or find_pattern(self._entries.columns, path)
+        entry = entry or derived
+        if entry is None and can_be_personal(column):
+            entry = find_pattern(self._entries.columns, path)
         if entry is None and (self._whole[table.name] == "keep" or self._has_listed_values(table.name, name)):
             entry = "keep"
         secrets = self._derived.settings.get((table.name, name))

@@ -42,7 +42,7 @@ class DatabaseEntries(Section, frozen=True, kw_only=True):
     """The rules of one database.
 
     The entry of a name precedes what the profile states for other purposes, such as users and secrets; that precedes patterns, of which
-    the first that matches is used.
+    the first that matches is used. A pattern of columns applies to texts, documents, bytes and network addresses, not to numbers and times.
     """
 
     #: the rule of a table: ``empty`` copies no rows; ``keep`` copies columns without a rule of their own. In its name, ``*`` is any text;
