@@ -20,7 +20,7 @@ from dbctl.extensions.copies.rules import ColumnRule, TableRule
 #: The file is private and dropped after an error, so it needs no journal; pages are written once, by VACUUM.
 PRAGMAS = (
     "journal_mode = delete", "locking_mode = exclusive", "journal_mode = off", "synchronous = off", "foreign_keys = off",
-    "cache_size = -64000",
+    "cache_size = -20000",
 )  # fmt: skip
 #: Triggers, and indexes that no constraint has; changing an index row by row takes longer than building it again.
 DEPENDENT_OBJECTS = "select type, name, sql from sqlite_master where type = 'trigger' or type = 'index' and sql is not null and tbl_name in ({})"
@@ -71,6 +71,9 @@ class SQLiteRewriter(SQLitePart, Rewriter):
 
     def clean(self) -> None:
         self._renew_statistics()
+        self._driver.execute(
+            "pragma journal_mode = off"
+        ).fetchall()  # one in memory would have the whole file
         self._driver.execute("vacuum")
 
     def read_schema(self) -> Iterator[bytes]:
