@@ -6,6 +6,8 @@ import json
 import re
 from datetime import date, timedelta
 
+import pytest
+
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.model import Secret
@@ -276,3 +278,37 @@ def test_missing_key_file_is_created_and_a_short_one_refused(club, destination, 
     key.write_bytes(b"short")
     result = run("copy", "--to", destination.url, "--anonymise", "--key", key, "--replace", "--yes")
     assert result["error"]["code"] == "copy-key-invalid"
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_types_of_postgresql(club, destination, run, tmp_path):
+    club.run(
+        "create table kinds (id integer primary key, mails text[], address inet, settings jsonb, raw bytea, seen timestamptz, mail varchar(80))",
+        """insert into kinds values (1, '{a@b.example,"",null,c@d.example}', '93.184.1.2', '{"mail": "zoe@b.example", "n": 1}', 'raw bytes here',
+        '2020-05-05 10:00+00', 'a@b.example'), (2, null, null, null, null, null, null)""",
+    )
+    profile = tmp_path / "app" / "club.toml"
+    rules = {
+        "mails": "email",
+        "address": "ip",
+        "settings": "text",
+        "raw": "token",
+        "seen": "date",
+        "mail": "email",
+    }
+    profile.write_text(
+        profile.read_text() + "".join(f'"kinds.{name}" = "{kind}"\n' for name, kind in rules.items())
+    )
+    create_copy(run, tmp_path, destination)
+    pseudonyms = Pseudonyms(CopyKey(tmp_path / "copies.key").secret)
+    first, second = read(destination, "select * from kinds order by id")
+    assert second == (2, None, None, None, None, None, None)
+    mail = pseudonyms.replace("email", "a@b.example")
+    assert first[1] == [mail, "", None, pseudonyms.replace("email", "c@d.example")]
+    assert first[6] == mail
+    assert str(first[2]) == pseudonyms.replace("ip", "93.184.1.2")
+    assert first[3] == {"mail": pseudonyms.replace("text", "zoe@b.example"), "n": 1}
+    assert bytes(first[4]).decode() == pseudonyms.replace("token", "raw bytes here")
+    assert read(destination, "select seen::date from kinds where id = 1") == [
+        (date(2020, 5, 5) - timedelta(days=pseudonyms.shift),)
+    ]
