@@ -78,12 +78,16 @@ class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def effect(self) -> Effect | None:
-        counts = {
-            **count_content(self.databases),
-            "originals searched": sum(proof.searched for proof in self.proofs),
-        }
-        place = f"from {self.backup}, anonymised"
-        return Effect("copied", "database", count=len(self.databases), place=place, counts=counts)
+        searched = format_count(sum(proof.searched for proof in self.proofs), "original")
+        hits = sum(proof.hits for proof in self.proofs) or "none"
+        return Effect(
+            "copied",
+            "database",
+            count=len(self.databases),
+            place=f"from {self.backup}, anonymised",
+            details=[f"{searched} searched and {hits} found"],
+            counts=count_content(self.databases),
+        )
 
     @property
     def lost_output(self) -> Callable[[], str] | None:
@@ -169,7 +173,7 @@ class AnonymiseCopy(Operation):
                         target=self._app.target(name),
                         objects=", ".join(objects),
                         reason="they belong to a module that is not installed, or to no table",
-                        hint="Remove them from a private copy first: `restore apply latest --to FILE`",
+                        hint=Remedy("Copy the other databases with: `copy --to NAME=ADDRESS --anonymise`"),
                     )
         return rules
 

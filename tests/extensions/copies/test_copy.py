@@ -167,6 +167,30 @@ def test_column_without_rule_is_refused_with_the_list_before_anything_is_written
     assert any("members.nickname (20)" in warning for warning in result["warnings"])
 
 
+def test_originals_are_searched_as_a_dump_writes_them(club, destination, run, tmp_path):
+    """Texts with line breaks, quotes, backslashes and letters beyond ASCII, and bytes."""
+    types = {"sqlite": ("text", "blob"), "postgresql": ("text", "bytea"), "mysql": ("longtext", "blob")}[
+        club.engine
+    ]
+    texts = ["line one\nline two\ttab", 'it\'s "quoted" text', "Ünïcødé wörds", "back\\slash C:\\dir"]
+    club.run(
+        f"create table secrets (id integer primary key, text {types[0]}, again {types[0]}, raw {types[1]}, raw_again {types[1]})"
+    )
+    for number, text in enumerate(texts):
+        literal = text.replace("'", "''")
+        raw = f"'\\x{text.encode().hex()}'" if club.engine == "postgresql" else f"x'{text.encode().hex()}'"
+        club.run(f"insert into secrets values ({number}, '{literal}', '{literal}', {raw}, {raw})")
+    assert [row[0] for row in read(club, "select text from secrets order by id")] == texts
+    profile = tmp_path / "app" / "club.toml"
+    profile.write_text(profile.read_text() + '"secrets.text" = "text"\n"secrets.raw" = "token"\n')
+    words = ("--keep", "secrets.again", "--keep", "secrets.raw_again")
+    (proof,) = create_copy(run, tmp_path, destination, *words)["data"]["proofs"]
+    if club.engine == "sqlite":  # its file has both forms alike
+        assert proof["copied_in"] == {"secrets.again": 4, "secrets.raw_again": 4}
+    else:
+        assert proof["copied"] == 8
+
+
 def is_empty(database):
     return not database.path.exists() if database.engine == "sqlite" else not database.tables()
 
