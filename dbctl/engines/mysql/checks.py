@@ -217,10 +217,10 @@ class MySQLChecks(MySQLPart, ServerChecks):
             leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
             for (name,) in self._connection.fetch(swap.DATABASES)
             if pattern.search(str(name))
-            and self._connection.fetch(
-                f"select is_free_lock({format_literal(connection.lock_name(str(name)))})", {}
+            and all(
+                self._connection.fetch(f"select is_free_lock({format_literal(lock)})", {}) == [(1,)]
+                for lock in (connection.scratch_lock_name(str(name)), connection.lock_name(str(name)))
             )
-            == [(1,)]
         ]
         users = foreign.list_abandoned(self._connection.session)
         return [*databases, *(leftover_finding(user, f"DROP USER {user};", kind="user") for user in users)]

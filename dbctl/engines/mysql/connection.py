@@ -211,6 +211,11 @@ def lock_name(database: str) -> str:
     return f"dbctl/{hashlib.sha256(database.encode()).hexdigest()[:32]}"
 
 
+def scratch_lock_name(database: str) -> str:
+    """Return the name of the lock that a session holds while it needs a temporary database, which other sessions may lock to write it."""
+    return f"{lock_name(database)}/scratch"
+
+
 def swap_lock_name(name: str) -> str:
     """Return the name of the lock that a session holds while it swaps tables, from the lock of the database."""
     return f"{name}/exchange"

@@ -152,14 +152,16 @@ class ScratchRestore:
         server, central, request = self._server, self._central, self._request
         pattern = re.compile(scratch_name_pattern(server.name))
         for (leftover,) in central.run(DATABASES):
-            lock = connection.acquire_sql(connection.lock_name(str(leftover)))
-            if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
+            names = connection.scratch_lock_name(str(leftover)), connection.lock_name(str(leftover))
+            if pattern.search(str(leftover)) and all(
+                central.run(connection.acquire_sql(name)) == [(1,)] for name in names
+            ):
                 self.remarks += foreign.remove(central, str(leftover))
         for account in list(foreign.list_abandoned(central)):
             with suppress(pymysql.Error):
                 central.run(f"drop user {account}")
         name = new_scratch_name(server.name)
-        central.run(connection.acquire_sql(connection.lock_name(name)))
+        central.run(connection.acquire_sql(connection.scratch_lock_name(name)))
         try:
             central.run(create_statement(name, request.dump.metadata))
         except pymysql.Error as error:
