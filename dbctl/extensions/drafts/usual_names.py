@@ -171,7 +171,7 @@ TIME_NAME = re.compile(
 )
 #: Tables in which an app records what its users do.
 LOG_TABLE = re.compile(
-    r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$"
+    r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$|^actions$"
 )
 #: Tables in which an app records what happens, also without an action, and what it refuses.
 EVENT_TABLE = re.compile(

@@ -21,7 +21,11 @@ APPS = (
     "directus",
     "n8n",
     "synapse",
+    "ghost",
+    "umami",
+    "uptime-kuma",
 )
+ENGINES = ("sqlite", "postgresql", "mysql")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Pair:
 
     app: str
     number: int
-    engine: str  #: ``sqlite`` or ``postgresql``
+    engine: str  #: one of ``ENGINES``
     name: str  #: the action, as the application calls it
     action: str | None  #: that of ``profiles learn``; None: it has none for this
     login: str
@@ -52,7 +56,13 @@ class Pair:
             words += [f"--{option}", value] if (value := getattr(self, option)) else []
         if self.password is not None:
             words.append("--password-stdin")
-        return ["--url", str(servers.postgresql()), *words] if self.engine == "postgresql" else words
+        return [*select_server(self.engine), *words]
+
+
+def select_server(engine: str) -> list[str]:
+    """Return the option with the server that loads dumps of an engine; empty: it has none."""
+    server = {"postgresql": servers.postgresql, "mysql": servers.mysql}.get(engine)
+    return ["--url", str(server())] if server else []
 
 
 @cache

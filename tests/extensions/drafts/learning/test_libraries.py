@@ -95,6 +95,7 @@ APPS: dict[str, tuple[int, str, str, Callable[[str, str, Path], bool]]] = {
         "--email nova@example.org --set first_name=Nova --set last_name=Ray",
         check_werkzeug,
     ),
+    "uptime-kuma": (2, "select password from user where username = ?", "", check_bcryptjs),
 }
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dbctl.extensions.drafts.learning.lessons import RULES
-from tests import servers
-from tests.extensions.drafts.learning.demonstrations import APPS, Pair, list_pairs
+from tests.extensions.drafts.learning.demonstrations import APPS, ENGINES, Pair, list_pairs, select_server
 
 pytestmark = pytest.mark.slow
 
-ENGINES = ("sqlite", "postgresql")
 PAIRS = [
     pair for app in APPS for engine in ENGINES for pair in list_pairs(app, engine) if pair.action in RULES
 ]
@@ -21,8 +19,11 @@ DIFFERENT = {
     ("n8n", 7): "one demonstration does not show the rules of its deletion",
     ("synapse", 6): "a sign-out also deletes devices, and tells other servers",
     ("strapi", 16): "an invited user has no password, and is not active",
+    ("umami", 5): "no user has the role before",
+    ("umami", 6): "without foreign keys, one demonstration does not show all references to the user",
     **dict.fromkeys(
         [
+            *(("ghost", number) for number in (3, 9)),
             *(("pgadmin4", number) for number in (14, 15, 17, 19, 20)),
             *(("calibre-web", number) for number in (8, 16, 18)),
             *(("strapi", number) for number in (8, 9, 10, 12, 13, 26, 27, 31)),
@@ -32,6 +33,8 @@ DIFFERENT = {
         "this action alone does not show which users are admins",
     ),
 }
+#: Pairs that need a profile: a table of pairs of users and roles without foreign keys is found by no name.
+UNKNOWN = [("ghost", 5), ("ghost", 6)]
 #: The actions of administration, which one profile of each application learns.
 ADMINISTRATION = ("create-user", "set-password", "deactivate", "delete-user")
 
@@ -52,8 +55,9 @@ def prove(answer):
     """Run ``profiles prove`` on the engine of a pair, and return its recordings, with what differs."""
 
     def run(profile, engine):
-        url = ["--url", str(servers.postgresql())] if engine == "postgresql" else []
-        recordings = answer(*url, "profiles", "prove", str(profile), status=None)["data"]["recordings"]
+        recordings = answer(*select_server(engine), "profiles", "prove", str(profile), status=None)["data"][
+            "recordings"
+        ]
         return {
             entry["recording"]: (entry["reason"], entry["differences"])
             for entry in recordings
@@ -71,7 +75,11 @@ def test_wrong_demonstration_is_refused(learn, tmp_path, pair):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("pair", [pair for pair in PAIRS if not is_wrong(pair)], ids=name_pair)
+@pytest.mark.parametrize(
+    "pair",
+    [pair for pair in PAIRS if not is_wrong(pair) and (pair.app, pair.number) not in UNKNOWN],
+    ids=name_pair,
+)
 def test_learned_profile_is_proven_by_its_demonstration(learn, prove, tmp_path, pair):
     profile = tmp_path / "app.toml"
     learn(pair.app, pair.number, profile, engine=pair.engine)
@@ -80,8 +88,9 @@ def test_learned_profile_is_proven_by_its_demonstration(learn, prove, tmp_path, 
         assert failed == {}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("app", PROVEN)
+@pytest.mark.parametrize(
+    ("app", "engine"), [(app, engine) for app in PROVEN for engine in ENGINES if list_pairs(app, engine)]
+)
 def test_profile_learns_administration_from_first_demonstrations(learn, prove, tmp_path, app, engine):
     profile, pairs = tmp_path / "app.toml", list_pairs(app, engine)
     users = next(pair.users for pair in pairs)

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.files import toml
+from dbctl.profiles.loader import BUILTIN
 from tests.extensions.drafts.learning.demonstrations import find_pair
 from tests.extensions.drafts.learning.replays import list_differences, load_states
 
@@ -125,3 +126,10 @@ def test_change_of_role_keeps_other_bits(learn, answer, tmp_path):
             for name in ("carol", "admin")
         ]
     assert refused == [0, 6]
+
+
+def test_pairs_of_the_profile_need_no_foreign_keys(learn, tmp_path):
+    profile = tmp_path / "ghost.toml"
+    profile.write_text((BUILTIN / "ghost.toml").read_text())
+    learned = learn("ghost", 5, profile, engine="mysql")["data"]
+    assert (learned["tables"], learned["lines"]) == (["roles_users"], [])

@@ -79,15 +79,19 @@ def _clean(values: Mapping[str, Value]) -> dict[str, Value]:
 
 def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], str, Sequence[str]] | None:
     """Return the section about a table of pairs whose rows of the user changed, and the role that the user got."""
+    members = scene.users.role.members if scene.users.role else None
     for table in dict.fromkeys(row.table for row in change.rows):
         evidence = change.evidence.tables[table]
-        user, role = _find_pair(change, evidence)
+        is_known = members is not None and members.table == table  # also without foreign keys
+        user, role = (members.user, members.role) if members and is_known else _find_pair(change, evidence)
         if not user or not role:
             continue
         rows = [row for row in change.rows if row.table == table and _is_pair(row, user, role, change)]
         if not rows:
             continue
         target = evidence.target(role)
+        if members and is_known and members.roles and not target:
+            target = (members.roles.table, members.roles.key)
         roles = change.evidence.tables[target[0]] if target else None
         label = usual_names.find_name(roles, usual_names.LABEL) if roles else ""
         added = [row.after[role] for row in rows if row.after is not None]
@@ -98,8 +102,7 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
         section = _describe(scene.users.role)
         new = _learn_further(change, evidence, {user, role, evidence.key}, rows)
         explained = [table, f"{table}.{role}"]
-        members = scene.users.role.members if scene.users.role else None
-        if members and members.table == table:
+        if members and is_known:
             known = msgspec.to_builtins(members)
             if not new or dict(members.new) == new:
                 return {}, name, explained
