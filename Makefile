@@ -18,7 +18,7 @@ EXTENSIONS = $(shell cat dbctl/extensions/names.txt)
 ABSENT = $(if $(filter all,$(NAME)),$(EXTENSIONS),$(NAME))
 REMAINDER = build/without/$(subst $() ,-,$(NAME))
 
-.PHONY: package site demo test slow retest check lint format bench without torture mutants golden screens docs completions smell clean
+.PHONY: package site demo test slow retest check lint format bench without torture mutants golden screens proofs docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -73,6 +73,11 @@ golden: $(READY) ## regenerate the generated files: completions, man pages, help
 	$(BIN)/python -m tools.man_pages
 	$(BIN)/python -m tools.reference
 	$(BIN)/python docs/documents.py
+
+proofs: $(READY) ## replay the recordings of the built-in profiles, and write their proofs; ARGS='-k n8n' selects profiles
+	DBCTL_WRITE_PROOFS=1 $(BIN)/pytest -m slow tests/extensions/drafts/learning/test_applications.py \
+		tests/extensions/drafts/learning/test_django.py $(ARGS)
+	$(BIN)/python -m tools.profiles
 
 screens: $(READY) ## write the stored screens of commands, tests/render/stored
 	$(BIN)/python -m tests.render.screens

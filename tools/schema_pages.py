@@ -33,12 +33,14 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Users", "database"): "main",
     ("Profile", "undecided"): {"admin": ["accounts.flags may be a bit mask of roles"]},
     ("Profile", "proven"): {
-        "create-user": {
-            "at": "2026-11-25",
-            "ledger": "0042",
-            "recordings": 1,
-            "rows": 2,
-            "digest": "5f1d7c84a3b2e690",
+        "sqlite": {
+            "create-user": {
+                "at": "2026-11-25",
+                "ledger": "0042",
+                "recordings": 1,
+                "rows": 2,
+                "digest": "5f1d7c84a3b2e690",
+            }
         }
     },
     ("Proof", "at"): "2026-11-25",

@@ -53,7 +53,7 @@ class DecisionOpenError(DbctlError, status=Exit.REFUSED):
 class CommandUnprovenError(DbctlError, status=Exit.REFUSED):
     sentence = "{command} is not proven for {app}, which requires it: {reason}"
     remedy = (
-        "Nothing was changed. Record the action in the app with: `profiles learn {action} --to {profile}`;"
+        "Nothing was changed. {first}Record the action in the app with: `profiles learn {action} --to {profile}`;"
         " then replay it with: `profiles prove {profile}`"
     )
 

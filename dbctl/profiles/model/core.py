@@ -8,7 +8,7 @@ import msgspec
 
 from dbctl.errors.base import Remedy
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
-from dbctl.profiles.model.base import DatabaseName, Name, Section
+from dbctl.profiles.model.base import DatabaseName, EngineName, Name, Section
 from dbctl.profiles.model.databases import Database, Ledger
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Audit, Settings
@@ -27,7 +27,7 @@ Action = Literal[
 
 
 class Proof(Section, frozen=True, kw_only=True):
-    """The record of ``profiles prove``: dbctl's command changed the rows of the recordings of an action as the app did."""
+    """The record of ``profiles prove``: dbctl's command changed the rows of the recordings of an action on one engine as the app did."""
 
     at: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]  #: the day of the replay
     ledger: str = (
@@ -74,8 +74,8 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     #: what the database does not show, by the subject that depends on it: commands that need a subject refuse, or name its
     #: entries; delete an entry after the decision
     undecided: Mapping[Topic, Sequence[str]] = {}
-    #: by action, the record of ``profiles prove`` that dbctl's command changes the rows that the app changes
-    proven: Mapping[Action, Proof] = {}
+    #: by engine and action, the record of ``profiles prove`` that dbctl's command changes the rows that the app changes
+    proven: Mapping[EngineName, Mapping[Action, Proof]] = {}
     users: Users | None = None  #: the users of the app
     roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users

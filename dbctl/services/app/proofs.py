@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
+from dbctl.engines.registry import engine_title
 from dbctl.errors.users import CommandUnprovenError
 from dbctl.files import toml
 from dbctl.model import Struct
 from dbctl.profiles import loader
-from dbctl.profiles.model.core import Action, Proof
+from dbctl.profiles.model.core import Action, CoreProfile, Proof
 
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
@@ -45,11 +48,13 @@ _SETTING_KEYS = ("time", "boolean", "prefix", "variants", "settings")
 
 
 class CommandProof(Struct, frozen=True, kw_only=True):
-    """Whether a command is proven."""
+    """Whether a command is proven for the engine of an app."""
 
     command: str
     actions: Sequence[Action]
     proof: Proof | None = None
+    engine: str = ""  #: of the app
+    others: Sequence[str] = ()  #: without a proof: the engines on which the command is proven
     is_outdated: bool = False  #: whether the profile has changed since
     unshown: Sequence[str] = ()  #: writes of settings that no recording of the proof shows
 
@@ -60,13 +65,18 @@ class CommandProof(Struct, frozen=True, kw_only=True):
     def describe(self) -> str:
         """Return why the command is proven or not, as part of a sentence."""
         if self.proof is None:
-            return "inferred, by no demonstration"
+            return f"inferred, by no demonstration{self.describe_others()}"
         if self.is_outdated:
             return f"inferred: the profile has changed since its proof of {self.proof.at}"
         if self.unshown:
             return f"inferred: its proof of {self.proof.at} does not show {', '.join(self.unshown)}"
         ledger = f" with ledger {self.proof.ledger}" if self.proof.ledger else ""
         return f"proven by a demonstration, replayed on {self.proof.at}{ledger}"
+
+    def describe_others(self) -> str:
+        """Return on which engines the command is proven, if not on that of the app, as the rest of a sentence."""
+        others = " and ".join(map(engine_title, self.others))
+        return f" on {engine_title(self.engine)}, only on {others}" if others else ""
 
 
 def compute_digest(text: str, action: Action) -> str:
@@ -78,16 +88,40 @@ def compute_digest(text: str, action: Action) -> str:
 
 
 def find_proof(app: App, command: str, writes: Sequence[str] = ()) -> CommandProof:
-    """Return the proof of a command for the profile of an app, and which ``writes`` of settings it does not show."""
-    actions, proven = COMMANDS[command], app.core.proven
-    outdated: Proof | None = None
+    """Return the proof of a command for the profile and the engine of an app, and which ``writes`` of settings it does not show."""
+    actions = COMMANDS[command]
+    database = find_database(app.core, actions)
+    engine = app.url(database).engine if database in app.configured.databases else ""
+    state = CommandProof(command=command, actions=actions, engine=engine)
+    proven = app.core.proven.get(engine, {})
     text = toml.read_text(loader.path_of(app.configured.profile)) if proven else ""
+    outdated: Proof | None = None
     for action in actions:
         if (proof := proven.get(action)) and proof.digest == compute_digest(text, action):
             unshown = [write for write in dict.fromkeys(writes) if write not in proof.shown]
-            return CommandProof(command=command, actions=actions, proof=proof, unshown=unshown)
+            return structs.replace(state, proof=proof, unshown=unshown)
         outdated = outdated or proof
-    return CommandProof(command=command, actions=actions, proof=outdated, is_outdated=outdated is not None)
+    if outdated:
+        return structs.replace(state, proof=outdated, is_outdated=True)
+    return structs.replace(
+        state, others=[name for name, proofs in app.core.proven.items() if proofs.keys() & {*actions}]
+    )
+
+
+def find_database(profile: CoreProfile, actions: Sequence[str]) -> str:
+    """Return the database that actions change, whose engine is that of their proofs."""
+    section = profile.settings[0] if SETTING in actions and profile.settings else profile.users
+    return (section.database if section else "") or profile.main_database
+
+
+def locate_profile(app: App) -> tuple[Path, str]:
+    """Return the file that ``profiles learn`` extends for an app, and how to create it: a built-in profile is copied."""
+    name = app.configured.profile
+    path = loader.path_of(name)
+    if not loader.is_built_in(name):
+        return path, ""
+    copy = Path(f"{name}.toml")
+    return copy, f"Copy {path} to {copy}, and set profile of the app to this file. "
 
 
 def list_proofs(app: App) -> Iterator[CommandProof]:
@@ -112,12 +146,14 @@ def require_proof(app: App, writes: Sequence[str] = ()) -> None:
     if not state.is_proven:
         action = next(iter(state.actions), "ACTION")
         entered = ["--setting", "KEY", "--value", "VALUE"] if action == SETTING else ["--login", "LOGIN"]
+        profile, first = locate_profile(app)
         error = CommandUnprovenError(
             command=command,
             app=app.name,
             reason=state.describe() if state.actions else "no demonstration can show it",
             action=[action, *entered],
-            profile=loader.path_of(app.configured.profile),
+            profile=profile,
+            first=first,
         )
         if not state.actions:
             error.hint = "Nothing was changed. Do this in the app, or remove require from its section of the configuration."

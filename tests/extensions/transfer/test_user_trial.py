@@ -178,11 +178,11 @@ def move_shop(move: Callable[..., Moved], tmp_path: Path) -> Callable[..., Moved
     return run
 
 
-def write_proof(digest: str = "", ledger: str = VERSION) -> str:
+def write_proof(digest: str = "", ledger: str = VERSION, engine: str = "postgresql") -> str:
     """Return the section of a profile with a proof of ``users create``."""
     digest = digest or compute_digest(PROFILE, "create-user")
     return f"""
-[proven]
+[proven.{engine}]
 create-user = {{ at = "2026-11-25", ledger = "{ledger}", recordings = 1, rows = 1, digest = "{digest}" }}
 """
 
@@ -191,6 +191,7 @@ create-user = {{ at = "2026-11-25", ledger = "{ledger}", recordings = 1, rows = 
     ("proof", "words"),
     [
         ({}, f"proven by a demonstration, replayed on 2026-11-25 with ledger {VERSION}"),
+        ({"engine": "sqlite"}, "inferred, by no demonstration on PostgreSQL, only on SQLite"),
         ({"digest": "0"}, "inferred: the profile has changed since its proof of 2026-11-25"),
         ({"ledger": "20250101000000"}, f"but the last migration of destination/main is {VERSION}"),
     ],

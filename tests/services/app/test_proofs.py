@@ -53,7 +53,7 @@ class Shop:
     def write_proof(self, *, text: str = PROFILE, ledger: str = VERSION) -> None:
         digest = compute_digest(PROFILE, "deactivate")
         proof = f'at = "2026-11-25", ledger = "{ledger}", recordings = 1, rows = 1, digest = "{digest}"'
-        self.profile.write_text(f"{text}\n[proven]\ndeactivate = {{ {proof} }}\n")
+        self.profile.write_text(f"{text}\n[proven.sqlite]\ndeactivate = {{ {proof} }}\n")
 
     def configure(self, *lines: str) -> None:
         keys = ['profile = "shop.toml"', 'databases = "shop.db"', *lines]
@@ -107,13 +107,27 @@ def test_change_of_the_users_in_the_profile_outdates_the_proof(shop):
     assert note == "users deactivate is inferred: the profile has changed since its proof of 2026-11-25"
 
 
+def test_proof_of_another_engine_is_none(shop):
+    shop.profile.write_text(shop.profile.read_text().replace("[proven.sqlite]", "[proven.postgresql]"))
+    (note,) = shop.run("users", "deactivate", "bo", "--dry-run")["warnings"]
+    reason = "inferred, by no demonstration on SQLite, only on PostgreSQL"
+    assert note == f"users deactivate is {reason}"
+    findings = shop.run("doctor", status=None)["data"]["findings"]
+    messages = [finding["message"] for finding in findings if finding["code"] == "commands-inferred"]
+    assert "inferred, not proven on SQLite, only on PostgreSQL: users deactivate" in messages
+    assert not {"commands-proven", "proof-outdated", "proof-superseded"} & shop.list_codes("doctor").keys()
+    shop.configure('require = "proven"')
+    error = shop.run("users", "deactivate", "bo", status=6)["error"]
+    assert (error["code"], reason in error["message"]) == ("command-unproven", True)
+
+
 def test_later_migration_of_the_app_is_a_finding(shop):
     with closing(sqlite3.connect(shop.database)) as db, db:
         db.execute("insert into schema_migrations values ('20260202120000')")
     message = shop.list_codes("doctor")["proof-superseded"]
     assert (
         message
-        == f"the last migration of the app is 20260202120000, but users deactivate was proven with {VERSION}"
+        == f"the last migration of the app is 20260202120000, not {VERSION}, with which these were proven: users deactivate"
     )
 
 
@@ -199,7 +213,7 @@ class ConfiguredShop(Shop):
     def prove(self, *shown: str, text: str = PROFILE + SETTINGS) -> None:
         digest = compute_digest(text, "change-setting")
         proof = f'at = "2026-11-25", recordings = 1, rows = 1, digest = "{digest}", shown = {list(shown)}'
-        self.profile.write_text(f"{text}\n[proven]\nchange-setting = {{ {proof} }}\n")
+        self.profile.write_text(f"{text}\n[proven.sqlite]\nchange-setting = {{ {proof} }}\n")
 
     def read(self, sql: str) -> list:
         with closing(sqlite3.connect(self.database)) as db:

@@ -23,7 +23,13 @@ from dbctl.extensions.drafts.learning.learn import read_changes
 from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
 from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
-from dbctl.extensions.drafts.learning.recordings import Action, Recording, StoredRecording, list_recordings
+from dbctl.extensions.drafts.learning.recordings import (
+    Action,
+    Recording,
+    StoredRecording,
+    list_recordings,
+    read_engine,
+)
 from dbctl.extensions.drafts.learning.replay import (
     CommandRunner,
     Replayed,
@@ -39,7 +45,7 @@ from dbctl.model import Closing, Row, Secret, Struct, format_count, format_count
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
-from dbctl.services.app.proofs import SETTING, compute_digest
+from dbctl.services.app.proofs import SETTING, compute_digest, find_database
 from dbctl.services.app.secrets import MASK
 from dbctl.services.migrations.status import read_version
 from dbctl.services.settings.changes import set_setting
@@ -65,6 +71,7 @@ class RecordingProved(Struct, frozen=True, kw_only=True):
 
     recording: str  #: the name of its folder
     action: Action
+    engine: str  #: of the database that the action changes
     status: Status
     command: str = ""  #: the command of dbctl, without options that select the app; empty: there is none
     rows: int = 0  #: compared rows
@@ -156,10 +163,10 @@ def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
     """
     earlier = loader.parse(text).proven
     keys = list[LearnedKey]()
-    for action in dict.fromkeys(result.action for result in results):
-        replayed = [result for result in results if result.action == action]
+    for engine, action in dict.fromkeys((result.engine, result.action) for result in results):
+        replayed = [result for result in results if (result.engine, result.action) == (engine, action)]
         is_proven = all(result.status == "proven" for result in replayed)
-        if not is_proven and action not in earlier:
+        if not is_proven and action not in earlier.get(engine, {}):
             continue
         proof: dict[str, Value] = {
             "at": now().date().isoformat(),
@@ -171,7 +178,7 @@ def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
         if action == SETTING:
             proof["shown"] = [*dict.fromkeys(write for result in replayed for write in result.shown)]
         value = proof if is_proven else None
-        keys.append(LearnedKey(path=("proven", action), value=value, evidence="profiles prove"))
+        keys.append(LearnedKey(path=("proven", engine, action), value=value, evidence="profiles prove"))
     changed = extend_profile(text, Lesson(keys=keys))
     if changed == text:
         return False
@@ -182,15 +189,17 @@ def _store(path: Path, text: str, results: Sequence[RecordingProved]) -> bool:
 def _prove_recording(
     request: ProveRequest, profile: Profile, stored: StoredRecording, pepper: Secret | None
 ) -> RecordingProved:
-    recording, name = stored.recording, stored.folder.name
+    recording = stored.recording
+    result = RecordingProved(
+        recording=stored.folder.name,
+        action=recording.action,
+        engine=read_engine(stored.folder, find_database(profile, [recording.action])),
+        status="failed",
+    )
     words = find_command(recording, profile)
     if words is None:
-        return RecordingProved(
-            recording=name,
-            action=recording.action,
-            status="not-possible",
-            reason=describe_obstacle(recording, profile),
-        )
+        obstacle = describe_obstacle(recording, profile)
+        return structs.replace(result, status="not-possible", reason=obstacle)
     options = StateOptions(profile=request.profile, server=request.server, timeout=request.timeout)
     with ExitStack() as stack:
         folder = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
@@ -199,9 +208,7 @@ def _prove_recording(
         replayed = runner.run(words)
         reason = replayed.failure or _check_password(runner, stored, replayed)
         shown = [*words[:-1], MASK] if is_secret(recording, profile) else words
-        result = RecordingProved(
-            recording=name, action=recording.action, status="failed", command=" ".join(shown), reason=reason
-        )
+        result = structs.replace(result, command=" ".join(shown), reason=reason)
         return result if reason else _compare(request, result, stored, profile, before, copy)
 
 

@@ -18,8 +18,10 @@ from dbctl.extensions.drafts.learning.errors import RecordingInvalidError
 from dbctl.files import atomic
 from dbctl.model import Struct
 from dbctl.profiles.model import core
-from dbctl.services.backup.manifest import Timestamp
+from dbctl.services.backup import manifest
+from dbctl.services.backup.manifest import ManifestInvalidError, Timestamp
 from dbctl.services.events.changes.records import TableChange
+from dbctl.stores.base import MANIFEST
 
 Action: TypeAlias = core.Action
 ACTIONS: Sequence[Action] = get_args(Action)
@@ -103,6 +105,21 @@ def _read(path: Path) -> Recording:
 def _read_number(path: Path) -> int:
     match = _FOLDER.fullmatch(path.name)
     return int(match[1]) if match else 0
+
+
+def read_engine(folder: Path, database: str) -> str:
+    """Return the engine of a database of a recording, or of its first one if it does not have this database.
+
+    Raises:
+        RecordingInvalidError: its manifest is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        members = manifest.parse(atomic.read_whole(path, _MAX_BYTES)).members
+    except (OSError, ManifestInvalidError) as error:
+        raise RecordingInvalidError(path=path, reason=str(error)) from error
+    engines = {member.database: member.engine for member in members if member.database}
+    return engines.get(database) or next(iter(engines.values()))
 
 
 def create_folder(profile: Path, action: Action) -> Path:

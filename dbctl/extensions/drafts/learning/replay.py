@@ -14,7 +14,7 @@ from typing import Any
 
 from dbctl.config.model import STATE_OFF
 from dbctl.errors.base import Remedy
-from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_folders
+from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_folders, read_engine
 from dbctl.extensions.drafts.learning.scene import decode_changes
 from dbctl.extensions.drafts.learning.states import State
 from dbctl.files import toml
@@ -23,7 +23,7 @@ from dbctl.model import Finding, Row, Secret, Struct, format_count, now
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.evidence.subjects import Needs, Subject, check
-from dbctl.services.app.proofs import SETTING
+from dbctl.services.app.proofs import SETTING, find_database
 from dbctl.services.app.secrets import is_secret_setting
 from dbctl.url import Url
 
@@ -223,9 +223,13 @@ _COMMANDS: Mapping[Action, Callable[[Recording, Profile], Iterator[str]]] = {
 @check("recordings-unproven", "app", Needs.NOTHING)
 def check_recordings(subject: Subject) -> Iterator[Finding]:
     """Yield that a profile has recordings of actions of which it has no proof."""
-    profile = loader.path_of(subject.app.configured.profile)
-    unproven = _COMMANDS.keys() - subject.app.core.proven.keys()
-    actions = [action for action in list_folders(profile).values() if action in unproven]
+    profile, core = loader.path_of(subject.app.configured.profile), subject.app.core
+    actions = [
+        action
+        for folder, action in list_folders(profile).items()
+        if action in _COMMANDS
+        and action not in core.proven.get(read_engine(folder, find_database(core, [action])), {})
+    ]
     if actions:
         message = (
             f"{format_count(len(actions), 'recording')} without a proof: {', '.join(dict.fromkeys(actions))}"

@@ -146,13 +146,13 @@ class _Loader(Struct, frozen=True):
     def load_member(self, stack: ExitStack, manifest: Manifest, member: Member, file: Path) -> None:
         """Load a database from its decoded file into a temporary one, and open it, until the stack is closed."""
         app, name, target = self.app, member.database, self.app.target(member.database)
-        url = verifier.trial_server(app, member) or app.url(name)
+        url = Url(engine=member.engine, path=str(self.folder / f"{name}.db"))
+        if not url.is_file:
+            url = verifier.trial_server(app, member) or app.url(name)
         if member.engine != url.engine:  # a recording, without the address of a server
             title = registry.load_engine(member.engine).title
             detail = f"{manifest.id} is a dump of {title}: pass --url ADDRESS of a server to load it"
             raise UsageError(detail=detail)
-        if url.is_file:
-            url = Url(engine=url.engine, path=str(self.folder / f"{name}.db"))
         engine = registry.load_engine(url.engine)
         request = LoadRequest(path=file, dump=member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES)
         restore_target = engine.restore_target(url, target)

@@ -4,50 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from dbctl.profiles.loader import BUILTIN
-from tests import servers
+from tests.extensions.drafts.learning.built_in_proofs import check_proofs
+from tests.extensions.drafts.learning.demonstrations import list_pairs, select_server
 
-#: By application, the numbers of the pairs that are learned, and what the admin decides with options.
-DEMONSTRATIONS: Mapping[str, tuple[Sequence[int], Sequence[str]]] = {
-    "mlflow": ((1, 4, 12), ()),
-    "calibre-web": ((1, 3, 16), ("--admin", "none")),
-    "label-studio": ((1, 5, 10, 17), ()),
-    "pgadmin4": ((1, 4, 15, 17), ("--admin", "Administrator")),
-    "strapi": ((1, 4, 10, 12), ("--admin", "none")),
-    "superset": ((1, 4, 5, 7, 8, 10), ()),
-    "directus": ((1, 3, 5, 7, 11), ()),
-    "n8n": ((1, 2, 7), ()),
-    "synapse": ((1, 2, 3, 4, 5), ()),
+
+class Demonstrations(NamedTuple):
+    """The numbers of the pairs of an application by which profiles are proven."""
+
+    learned: Sequence[int] = ()  #: a profile that is learned from them alone is proven, too
+    further: Sequence[
+        int
+    ] = ()  #: only the built-in profile is proven: one demonstration does not show all rules
+    options: Sequence[str] = ()  #: of the learned profile: what the admin decides
+    engines: Sequence[str] = ("sqlite",)
+    app: str = ""  #: the folder of the pairs; empty: the name of the profile
+
+
+BOTH = ("sqlite", "postgresql")
+#: By built-in profile; an engine may lack a pair.
+DEMONSTRATIONS: Mapping[str, Demonstrations] = {
+    "mlflow": Demonstrations((1, 4, 12), (3,), engines=BOTH),
+    "calibre-web": Demonstrations((1, 3, 16), (7, 11), options=("--admin", "none")),
+    "label-studio": Demonstrations((1, 5, 10, 17), (9, 11), engines=BOTH),
+    "pgadmin4": Demonstrations(
+        (1, 4, 15, 17), (3, 13, 16), options=("--admin", "Administrator"), engines=BOTH
+    ),
+    "strapi": Demonstrations((1, 4, 10, 12), (8, 11), options=("--admin", "none")),
+    "strapi-admin": Demonstrations(further=(18, 20, 24, 25, 27, 28, 31), app="strapi"),
+    "superset": Demonstrations((1, 4, 5, 7, 8, 10), (6,), engines=BOTH),
+    "directus": Demonstrations((1, 3, 5, 7, 11), (6, 10), engines=BOTH),
+    "n8n": Demonstrations(further=(1, 2, 7)),
+    "synapse": Demonstrations((1, 2, 3, 4, 5)),
+    "ghost": Demonstrations(further=(2, 3, 4), engines=("mysql",)),
+    "umami": Demonstrations(further=(1, 2, 4, 6), engines=("postgresql",)),
+    "uptime-kuma": Demonstrations(further=(1, 2, 4), engines=("sqlite", "mysql")),
 }
-#: Applications whose deletion of users has rules that one demonstration does not show.
-ONLY_BUILT_IN = ("n8n",)
+PARAMETERS = [(name, engine) for name, entry in DEMONSTRATIONS.items() for engine in entry.engines]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("app", "engine"),
-    [
-        *((app, "sqlite") for app in DEMONSTRATIONS),
-        *((app, "postgresql") for app in ("mlflow", "label-studio", "pgadmin4", "superset", "directus")),
-    ],
-)
+@pytest.mark.parametrize(("name", "engine"), PARAMETERS)
 def test_learned_and_built_in_profiles_are_proven(
-    learn: Callable[..., Any], answer: Callable[..., Any], tmp_path: Path, app: str, engine: str
+    learn: Callable[..., Any], answer: Callable[..., Any], tmp_path: Path, name: str, engine: str
 ) -> None:
-    profile, (numbers, options) = tmp_path / f"{app}.toml", DEMONSTRATIONS[app]
-    for number in numbers:
-        learn(app, number, profile, *options, engine=engine)
-    selected = ["--url", str(servers.postgresql())] if engine == "postgresql" else []
-    selected += ["--config", str(configure_empty_pepper(tmp_path, app))]
-    built_in = (BUILTIN / f"{app}.toml").read_text()
-    for text in [built_in] if app in ONLY_BUILT_IN else [profile.read_text(), built_in]:
-        profile.write_text(text)
-        replays = answer(*selected, "profiles", "prove", str(profile))["data"]["recordings"]
-        assert [replay["status"] for replay in replays] == ["proven"] * len(numbers)
+    profile, built_in = tmp_path / f"{name}.toml", (BUILTIN / f"{name}.toml").read_text()
+    entry = DEMONSTRATIONS[name]
+    app = entry.app or name
+    options = [*select_server(engine), "--config", str(configure_empty_pepper(tmp_path, name))]
+
+    def prove() -> list[str]:
+        recordings = answer(*options, "profiles", "prove", str(profile))["data"]["recordings"]
+        return [recording["status"] for recording in recordings]
+
+    for number in entry.learned:
+        learn(app, number, profile, *entry.options, engine=engine)
+    assert not entry.learned or prove() == ["proven"] * len(entry.learned)
+    available = {pair.number for pair in list_pairs(app, engine)}
+    further = [number for number in entry.further if number in available]
+    for number in further:
+        profile.write_text(built_in)
+        learn(app, number, profile, engine=engine)
+    profile.write_text(built_in)
+    assert prove() == ["proven"] * (len(entry.learned) + len(further))
+    check_proofs(profile, engine)
 
 
 def configure_empty_pepper(folder: Path, app: str) -> Path:

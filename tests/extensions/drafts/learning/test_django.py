@@ -11,8 +11,10 @@ import pytest
 
 from dbctl.profiles.loader import BUILTIN
 from tests import servers
+from tests.extensions.drafts.learning.built_in_proofs import check_proofs
 
 SITE = Path(__file__).with_name("django_site.py")
+ENGINES = ("sqlite", "postgresql")
 #: The demonstrated actions: the action, the command of the site, its user, and options of ``profiles learn``.
 ACTIONS = (
     ("create-user", "add", "ida", ()),
@@ -24,7 +26,7 @@ ACTIONS = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ENGINES)
 def address(request, tmp_path):
     if request.param == "sqlite":
         yield str(tmp_path / "db.sqlite3")
@@ -50,3 +52,4 @@ def test_built_in_profile_of_django_is_proven(answer, tmp_path, address):
     assert [(replay["action"], replay["status"], replay["differences"]) for replay in replays] == [
         (action, "proven", []) for action, *_ in ACTIONS
     ]
+    check_proofs(profile, "postgresql" if server else "sqlite")

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from tests import servers
-from tests.extensions.drafts.learning.demonstrations import Pair, list_pairs
+from dbctl.profiles.loader import BUILTIN
+from tests.extensions.drafts.learning.demonstrations import Pair, list_pairs, select_server
 from tests.extensions.drafts.learning.recorded_app import FORMAT, RecordedApp, hash_password
 
 CREATED = "2026-03-04 05:06:07"
@@ -146,7 +146,7 @@ def test_profile_without_recordings_is_not_proven(shop, answer):
 
 
 def read_proofs(shop) -> dict:
-    return tomllib.loads(shop.profile.read_text()).get("proven", {})
+    return tomllib.loads(shop.profile.read_text()).get("proven", {}).get("sqlite", {})
 
 
 def test_proof_is_written_to_the_profile_and_checked(shop, prove, answer):
@@ -234,15 +234,31 @@ def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
     assert read_proofs(shop).keys() == {"deactivate"}
 
 
-def test_recording_of_a_server_is_replayed_on_one(tmp_path, learn, answer):
-    profile = tmp_path / "mlflow.toml"
-    learn("mlflow", 1, profile, engine="postgresql")
+@pytest.mark.parametrize(
+    ("app", "number", "engine"), [("mlflow", 1, "postgresql"), ("uptime-kuma", 2, "mysql")]
+)
+def test_recording_of_a_server_is_replayed_on_one(tmp_path, learn, answer, app, number, engine):
+    profile = tmp_path / f"{app}.toml"
+    learn(app, number, profile, engine=engine)
     error = answer("profiles", "prove", str(profile), status=2)["error"]
     assert "--url" in error["message"]
-    (result,) = answer("profiles", "prove", str(profile), "--url", str(servers.postgresql()))["data"][
-        "recordings"
-    ]
-    assert (result["status"], result["rows"]) == ("proven", 1)
+    (result,) = answer("profiles", "prove", str(profile), *select_server(engine))["data"]["recordings"]
+    assert (result["status"], result["engine"], result["rows"]) == ("proven", engine, 1)
+    assert tomllib.loads(profile.read_text())["proven"].keys() == {engine}
+
+
+def test_recordings_of_two_engines_are_proofs_of_each(tmp_path, learn, answer):
+    profile = tmp_path / "umbrella.toml"
+    for engine in ("sqlite", "mysql"):
+        profile.write_text((BUILTIN / "uptime-kuma.toml").read_text().partition("[proven")[0])
+        learn("uptime-kuma", 2, profile, engine=engine)
+    server = select_server("mysql")
+    assert answer("profiles", "prove", str(profile), *server)["data"]["written"] is True
+    proofs = tomllib.loads(profile.read_text())["proven"]
+    assert {engine: (*proven,) for engine, proven in proofs.items()} == {
+        "sqlite": ("set-password",),
+        "mysql": ("set-password",),
+    }
 
 
 @pytest.mark.parametrize("app", ["mlflow", "label-studio"])

@@ -110,7 +110,7 @@ def test_named_setting_is_proven_by_command(
     proved = answer("profiles", "prove", str(tmp_path / "app.toml"))["data"]
     (replay,) = proved["recordings"]
     assert (replay["status"], replay["command"], replay["rows"]) == ("proven", command, 1)
-    proofs = toml.loads((tmp_path / "app.toml").read_text())["proven"]
+    proofs = toml.loads((tmp_path / "app.toml").read_text())["proven"]["sqlite"]
     assert proofs.keys() == {"change-setting"}
     assert proofs["change-setting"]["shown"] == replay["shown"] == [shown]
 
