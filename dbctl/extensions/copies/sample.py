@@ -291,10 +291,10 @@ def _select_share(table: DataTable, share: float, key: bytes, required: Collecti
         digest = hmac.digest(key, f"{table.name}\0{value}".encode("utf-8", "surrogateescape"), sha256)
         is_inside = int.from_bytes(digest[:_DIGEST_BYTES], "big") < limit or str(value) in required
         lists[is_inside].append(value)
-    # The shorter list is passed to the database.
+    # The shorter list is passed to the database, which finds the listed rows by an index, and compares the others with them.
     if len(lists[False]) <= len(lists[True]):
         return Condition(column, "in", lists[False])
-    return Not(Condition(column, "in", lists[True]))
+    return Not(InSubquery([column], table.name, [column], [Condition(column, "in", lists[True])]))
 
 
 def _read_column(db: Readable, table: str, column: str) -> Iterator[object]:
