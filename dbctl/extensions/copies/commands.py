@@ -87,6 +87,14 @@ def copy(
         list[str] | None,
         typer.Option("--empty", metavar="TABLE", help="Copy no row of this table; repeatable."),
     ] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sample",
+            metavar="TABLE:RULE",
+            help="Copy only this share (users:5%) of the rows of a table, or those that meet a condition ('orders:created_at > -90d'), and no row that depends on the others; repeatable.",
+        ),
+    ] = None,
     password_stdin: Annotated[
         bool,
         typer.Option(
@@ -111,9 +119,10 @@ def copy(
     the bytes of the result, and if one is found, nothing is copied.
     """
     from dbctl.extensions.copies.operation import AnonymiseCopy, CopyOptions
+    from dbctl.extensions.copies.sample import parse_sample
 
-    if not anonymise and (key or keep or empty or password_stdin):
-        raise UsageError(detail="--key, --keep, --empty and --password-stdin require --anonymise")
+    if not anonymise and (key or keep or empty or samples or password_stdin):
+        raise UsageError(detail="--key, --keep, --empty, --sample and --password-stdin require --anonymise")
     with ExitStack() as stack:
         app = stack.enter_context(session.open_app())
         keys = load_keys(session, app, identity, passphrase_file)
@@ -130,6 +139,7 @@ def copy(
             empty=empty or (),
             password=read_password(session, PasswordSource(stdin=True)) if password_stdin else None,
             replace=replace,
+            samples=[parse_sample(text) for text in samples or ()],
         )
         anonymised = stack.enter_context(closing(AnonymiseCopy(repository_source, targets, options)))
         return run_with_progress(session, "copying", anonymised, dry_run=dry_run)

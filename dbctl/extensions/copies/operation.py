@@ -29,6 +29,7 @@ from dbctl.extensions.copies.proof import (
 )
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, TableRule, resolve_rules
+from dbctl.extensions.copies.sample import Sample, Sampling
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count
 from dbctl.profiles.passwords import new_password
@@ -58,6 +59,7 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
     empty: Collection[str] = ()  #: tables without rows
     password: Secret | None = None  #: of all users; None: a generated one
     replace: bool = False  #: whether existing contents may be replaced
+    samples: Sequence[Sample] = ()  #: the rows that are copied; without any, all
 
 
 class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
@@ -177,6 +179,14 @@ class AnonymiseCopy(Operation):
                     )
         return rules
 
+    @cached_property
+    def _sampling(self) -> Sampling | None:
+        """The rows that are not copied; raises as ``Sampling``."""
+        if not self._options.samples:
+            return None
+        with self._private.open_app() as app:
+            return Sampling(app, list(self._private.urls), self._options.samples, self._key.secret)
+
     def _resolve(self, app: App, name: str) -> DatabaseRules:
         db, empty = app.reader(name), self._options.empty
         specs = [define_index(search, db) for search in app.profile.search if search.database == name]
@@ -204,13 +214,16 @@ class AnonymiseCopy(Operation):
     def plan(self) -> Plan:
         """Return what happens to each table; only the destination is not touched."""
         restore, steps = self._restore.plan(), list[str]()
+        sampled = self._sampling.tables if self._sampling else {}
+        steps += [f"copy {table.describe()} of {path}" for path, table in sampled.items()]
+        left_out = {path.partition(".")[2]: table.left_out for path, table in sampled.items()}
         steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
         steps.append("search the originals in the bytes of the result; a hit ends the command here")
         return Plan(
             title=f"Anonymised copy of {self._source.label}",
             target=self.target,
             steps=[*steps, *restore.steps],
-            rows=restore.rows,
+            rows={table: rows - left_out.get(table, 0) for table, rows in restore.rows.items()},
             destructive=restore.destructive,
         )
 
@@ -224,10 +237,10 @@ class AnonymiseCopy(Operation):
         """
         start = time.monotonic()
         self._require_confirmed(confirmed)
-        rules, private = self._rules, self._private
+        rules, private, sampling = self._rules, self._private, self._sampling
         hashes = self._create_hashes()
         progress.start_stage("rewriting")
-        originals = {name: self._rewrite(name, rules[name], hashes.get(name, {})) for name in rules}
+        originals = {name: self._rewrite(name, rules[name], hashes.get(name, {}), sampling) for name in rules}
         progress.start_stage("dumping")
         repository, manifest = private.dump(private.folder / "anonymised")
         dump = BackupSource(repository, manifest, self._source.keys, self._source.roles)
@@ -288,10 +301,18 @@ class AnonymiseCopy(Operation):
                 return {}
             return {database: {(live.name, column): value for column, value in hashes.items()}}
 
-    def _rewrite(self, name: str, rules: DatabaseRules, hashes: Mapping[tuple[str, str], str]) -> Originals:
+    def _rewrite(
+        self,
+        name: str,
+        rules: DatabaseRules,
+        hashes: Mapping[tuple[str, str], str],
+        sampling: Sampling | None,
+    ) -> Originals:
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
                 originals = collect_originals(writer, rules, rewriter.encode)
+            if sampling:  # the originals of rows that are left out are searched as well
+                sampling.apply(name, writer)
             rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
             for search in self._app.profile.search:
                 is_defined = search.database == name and define_index(search, writer) is not None

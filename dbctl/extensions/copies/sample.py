@@ -25,7 +25,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.model import Struct, time_before
+from dbctl.model import Struct, format_count, time_before
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
@@ -92,6 +92,11 @@ class SampledTable(Struct, frozen=True, kw_only=True):
     left_out: int
     cleared: int  #: remaining rows without a reference that the schema sets to NULL
 
+    def describe(self) -> str:
+        """Return the numbers as text."""
+        cleared = f", {format_count(self.cleared, 'row')} without a reference" if self.cleared else ""
+        return f"{format_count(self.rows, 'row')} of {self.rows + self.left_out:,}{cleared}"
+
 
 class Sampling:
     """The rows that samples leave out, in all databases of a copy."""
@@ -113,6 +118,16 @@ class Sampling:
             name = self._find_database(sample)
             self._leave_out(name, sample.table, self._select(name, sample, key))
         self._follow_links()
+        #: what is left of the tables that change, by ``database.table``
+        self.tables: Mapping[str, SampledTable] = {
+            f"{name}.{table}": self._count(name, table)
+            for name in databases
+            for table in dict.fromkeys(rows.table for rows in self._planned[name])
+        }
+        self._order = {
+            name: _sort_dependent_first(cast("Readable", self._views[name]), list(self._list_deleted(name)))
+            for name in databases
+        }
 
     def _find_database(self, sample: Sample) -> str:
         for name in self._databases:
@@ -177,14 +192,6 @@ class Sampling:
 
     # Result ------------------------------------------------------------------------------------------------------
 
-    def count(self) -> Mapping[str, SampledTable]:
-        """Return what is left of the tables that change, by ``database.table``."""
-        return {
-            f"{name}.{table}": self._count(name, table)
-            for name in self._databases
-            for table in dict.fromkeys(rows.table for rows in self._planned[name])
-        }
-
     def _count(self, name: str, table: str) -> SampledTable:
         db = self._app.reader(name)
         deleted = AnyOf(self._list_deleted(name).get(table, []))
@@ -197,9 +204,8 @@ class Sampling:
         )
 
     def apply(self, name: str, db: Writable) -> None:
-        """Delete the rows of one database in one transaction; rows that depend on others first."""
-        deleted = self._list_deleted(name)
-        tables = _sort_dependent_first(cast("Readable", self._views[name]), list(deleted))
+        """Delete the rows of one database in one transaction; rows that depend on others first. The app may be closed."""
+        deleted, tables = self._list_deleted(name), self._order[name]
         statements = dict[str, Sequence[Where]]()
         with db.transaction():
             for rows in self._planned[name]:

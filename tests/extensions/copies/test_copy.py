@@ -336,3 +336,25 @@ def test_types_of_postgresql(club, destination, run, tmp_path):
     assert read(destination, "select seen::date from kinds where id = 1") == [
         (date(2020, 5, 5) - timedelta(days=pseudonyms.shift),)
     ]
+
+
+def test_sample_leaves_rows_and_their_dependents_out(club, destination, run, tmp_path):
+    before = club.content()
+    create_copy(run, tmp_path, destination, "--sample", "members:id <= 5", "--sample", "places:100%")
+    assert read(destination, "select id from members order by id") == [(number,) for number in range(6)]
+    assert read(
+        destination, "select count(*) from posts where author not in (select login from members)"
+    ) == [(0,)]
+    (expected,) = read(
+        club, "select count(*) from posts p join members m on m.login = p.author where m.id <= 5"
+    )
+    assert read(destination, "select count(*) from posts") == [expected]
+    assert expected < read(club, "select count(*) from posts")[0]
+    assert club.content() == before
+
+
+def test_invalid_sample_is_refused(club, destination, run):
+    assert run("backup", "create")["ok"]
+    for sample, status in (("members", 2), ("membrs:5%", 5), ("members:nam = x", 2)):
+        assert run("copy", "--to", destination.url, "--anonymise", "--sample", sample)["exit_code"] == status
+    assert run("copy", "--to", destination.url, "--sample", "members:5%")["exit_code"] == 2

@@ -86,11 +86,10 @@ def reduce(*samples, databases=("main",), key=KEY):
     write = Write(source="generated", audited=False)
     with Session(Selection(config="dbctl.toml"), timeout=1).open_app() as app:
         sampling = Sampling(app, databases, list(map(parse_sample, samples)), key)
-        counts = sampling.count()
         for name in databases:
             with app.writer(name, write) as writer:
                 sampling.apply(name, writer)
-        return counts
+        return sampling.tables
 
 
 def count_rows(database):
