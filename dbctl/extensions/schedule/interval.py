@@ -33,7 +33,8 @@ def convert_interval(app: model.App, profile: Profile, section: Schedule, minute
     seconds = parse_duration(section.every).total_seconds() if is_duration(section.every) else 0
     schedule = INTERVALS.get(seconds / 60, "")
     if not schedule:
-        raise UsageError(detail=f"{key}: an hour or a day must be a multiple of it, as of 5m, 15m, 1h and 6h")
+        reason = "it must be shorter than a day, and an hour or a day must be a multiple of it, as of 5m, 15m, 1h and 6h"
+        raise UsageError(detail=f"{key}: {reason}")
     if section.backup:
         raise UsageError(detail=f"{key}: backup is also set; remove one of the two")
     if app.backup is None:
