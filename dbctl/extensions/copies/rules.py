@@ -213,7 +213,10 @@ def _fit_kind(kind: Kind, column: Column | None) -> Kind:
 
 def _remove_secrets(rule: ColumnRule, secrets: SecretSettings, column: Column) -> ColumnRule:
     """Return the rule of the values of settings without the secrets among them; keys that it names precede them."""
-    removed = dict.fromkeys(secrets.keys, ValueRule(kind=_fit_kind("null", column)))
+    kind = _fit_kind("null", column)
+    is_document = kind == "token" and "JSON" in column.type
+    secret = ValueRule(kind="json", rest="token") if is_document else ValueRule(kind=kind)
+    removed = {key: secret for key in secrets.keys if key not in rule.values}
     if rule.kind == "keep" and not rule.by:
         return ColumnRule(kind="keep", by=secrets.by, values=removed)
     if rule.by == secrets.by:
