@@ -358,3 +358,19 @@ def test_invalid_sample_is_refused(club, destination, run):
     for sample, status in (("members", 2), ("membrs:5%", 5), ("members:nam = x", 2)):
         assert run("copy", "--to", destination.url, "--anonymise", "--sample", sample)["exit_code"] == status
     assert run("copy", "--to", destination.url, "--sample", "members:5%")["exit_code"] == 2
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("statements", "objects"),
+    [
+        (["create schema other", "create table other.hidden (name text)"], "other.hidden"),
+        (["select lo_from_bytea(0, 'text')"], "large objects"),
+    ],
+)
+def test_what_no_rule_covers_is_refused(club, destination, run, tmp_path, statements, objects):
+    club.run(*statements)
+    result = create_copy(run, tmp_path, destination, status=6)
+    assert result["error"]["code"] == "copy-unreadable"
+    assert objects in result["error"]["message"]
+    assert is_empty(destination)

@@ -43,3 +43,14 @@ def test_copy_of_a_sample_passes_the_checks_of_its_app(profile, tmp_path):
             folder, "users", "check-password", login, "--password-file", "password", *selection
         )
         assert checked["matches"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs_extension("demo", "lancedb")
+def test_vectors_are_refused_and_the_other_database_is_copied(tmp_path):
+    run_json(tmp_path, "demo", "chat-lancedb", "app")
+    run_json(tmp_path / "app", "backup", "create")
+    run_json(tmp_path / "app", "copy", "--to", "../staging/", "--anonymise", status=2)
+    assert list((tmp_path / "staging").iterdir()) == []
+    copied = run_json(tmp_path / "app", "copy", "--to", "chat=../chat.db", "--anonymise")
+    assert [database["database"] for database in copied["databases"]] == ["chat"]
