@@ -123,7 +123,9 @@ def find_archive(
         target=target,
         at=show_time(at),
         reason=f"{until}, after the copy {copy[0].id}",
-        hint=Remedy("Store the rest of the log with: `backup log`"),
+        hint=Remedy(
+            "If the server has written nothing since, choose that moment. Otherwise store the rest of the log with: `backup log`"
+        ),
     )
 
 
