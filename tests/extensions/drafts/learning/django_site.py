@@ -1,7 +1,7 @@
 """A site of Django with the standard user model: ``python django_site.py ADDRESS COMMAND [LOGIN]``, on SQLite or PostgreSQL.
 
 Each command submits a form of Django's admin site, as an admin does in a browser. It reads the login, the e-mail address and
-the password of ``dbctl profiles learn`` from the environment.
+the password of ``dbctl profiles learn`` from the environment. ``sign-in`` signs in as the user LOGIN, with this password.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ def install() -> None:
         user = User.objects.create_user(name, f"{name}@example.org", PASSWORD)
         user.groups.add(group)
         assert Client().login(username=name, password=PASSWORD)
+
+
+def sign_in(login: str) -> None:
+    """Sign in by the form of the admin site, as a user of it, and open a page."""
+    from django.test import Client
+
+    client = Client()
+    fields = {"username": login, "password": os.environ["DBCTL_PASSWORD"], "next": "/admin/"}
+    assert client.post("/admin/login/", fields).status_code == 302
+    assert login in client.get("/admin/auth/user/").content.decode()
 
 
 def submit(command: str, login: str) -> None:
@@ -152,6 +162,8 @@ def main(address: str, command: str, login: str = "") -> None:
     configure(address)
     if command == "install":
         install()
+    elif command == "sign-in":
+        sign_in(login)
     else:
         submit(command, login)
 
