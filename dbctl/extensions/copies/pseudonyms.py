@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from msgspec import structs
@@ -26,6 +27,8 @@ from dbctl.model import Struct
 GROUP, JOINT = 3, "_"
 #: Reserved by RFC 2606: no mail to it can be delivered, and no host has the name.
 DOMAIN = "copy.invalid"
+#: Bytes of a block of SHA-256, to which HMAC extends a key.
+BLOCK = 64
 #: Replaces the letters of a digest where only digits are possible.
 DIGITS = str.maketrans("abcdef", "012345")
 #: What the password of an account becomes if it has no known hash: no format of hashes begins with it.
@@ -98,7 +101,10 @@ class Pseudonyms:
 
     def __init__(self, key: bytes, hashes: Mapping[tuple[str, str], str] = {}) -> None:
         """Use a secret key; ``hashes`` are the values of columns with passwords, by table and column."""
-        self.key, self.hashes = key, hashes
+        self.hashes = hashes
+        #: the key as HMAC adds it to its two digests (RFC 2104); ``hmac.digest`` takes three times as long as computing these
+        padded = key.ljust(BLOCK, b"\0")
+        self.inner, self.outer = (bytes(byte ^ pad for byte in padded) for pad in (0x36, 0x5C))
         #: days by which dates become earlier
         self.shift = 1 + int.from_bytes(hmac.digest(key, b"date", "sha256")[:4], "big") % 365
 
@@ -106,7 +112,7 @@ class Pseudonyms:
         """Return the digest of a value, in hexadecimal."""
         if kind in CASELESS and raw.isascii():
             raw = raw.lower()
-        return hmac.digest(self.key, kind.encode() + b"\0" + raw, "sha256").hex()
+        return sha256(self.outer + sha256(self.inner + kind.encode() + b"\0" + raw).digest()).hexdigest()
 
     def replace(self, kind: Kind, text: str, length: int | None = None) -> str:
         """Return the pseudonym of a text in a column that stores ``length`` characters; an empty text stays empty."""

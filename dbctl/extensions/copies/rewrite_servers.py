@@ -37,8 +37,6 @@ DUMP_WORDS = (
     b"PostgreSQL MariaDB MySQL database dump complete from version Host localhost debian-linux-gnu x86_64 Table structure Dumping data"
     b" default utf8 session search_path statement_timeout"
 )
-#: Bytes of a block of SHA-256, to which HMAC extends a key.
-BLOCK = 64
 
 
 class ServerRewriter(Rewriter):
@@ -111,10 +109,7 @@ class ServerRewriter(Rewriter):
     # Rewriting ----------------------------------------------------------------------------------------------------
 
     def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
-        key = pseudonyms.key.ljust(BLOCK, b"\0")
-        self._parameters.update(
-            inner=bytes(byte ^ 0x36 for byte in key), outer=bytes(byte ^ 0x5C for byte in key)
-        )
+        self._parameters.update(inner=pseudonyms.inner, outer=pseudonyms.outer)
         changed = {name: rule for name, rule in tables.items() if rule}
         rows = {name: self._db.count(name) for name in tables}
         with self._suspend(changed):

@@ -35,7 +35,9 @@ def test_pseudonymous_admin_signs_in_to_the_copy(run, tmp_path, address):
     engine = "postgresql" if address.startswith("postgresql:") else "sqlite"
     with empty_database(engine, tmp_path / "copy.sqlite3") as destination:
         copied = run("copy", "--from", "live", "--to", destination.url, "--anonymise")["data"]
-        users = run("--profile", "django", "--url", f"main={destination.url}", "users", "list")["data"]["items"]
+        users = run("--profile", "django", "--url", f"main={destination.url}", "users", "list")["data"][
+            "items"
+        ]
         login = next(user["username"] for user in users if user["id"] == 1)
         assert login != "root"
         environment = {**os.environ, "DBCTL_PASSWORD": copied["password"]}
