@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.files import may_reappear
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
 from dbctl.files.atomic import sync_directory
 
@@ -31,6 +33,9 @@ CACHE_PRAGMA = ("cache_size", "-64000")
 #: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
 #: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
 DURABLE_PRAGMA = ("synchronous", "extra")
+#: The messages of SQLite about a missing function, the first one of generated columns; they have no error name.
+MISSING_FUNCTION = r"(?:unknown|no such) function: (\w+)"
+DEFINITIONS = "select type || ' ' || name, sql from sqlite_master where sql is not null order by rowid"
 
 
 def refuse_unsafe(path: Path, target: str) -> None:
@@ -111,6 +116,24 @@ class WriteConnection(SQLiteConnection):
                 target=self.target, reason="this build of SQLite does not enforce foreign keys"
             )
         self.schema_version = int(str(version))
+
+    def translate(self, error: sqlite3.Error) -> DbctlError:
+        match = re.match(MISSING_FUNCTION, str(error))
+        if match and (objects := self._list_callers(match[1])):
+            return QueryFailedError(
+                target=self.target,
+                reason=f"SQLite lacks the function {match[1]}, which is in the definition of {', '.join(objects)}",
+                hint="Change these rows in the app, which defines it: another function may compute other values.",
+            )
+        return super().translate(error)
+
+    def _list_callers(self, function: str) -> Sequence[str]:
+        """Return what has a function in its definition; empty if that cannot be read."""
+        try:
+            definitions = self.driver.execute(DEFINITIONS).fetchall()
+        except (sqlite3.Error, UnicodeError):
+            return ()
+        return [name for name, sql in definitions if re.search(rf"(?i)\b{function}\b", sql)]
 
     @cached_property
     def database(self) -> GuardedDatabase:

@@ -11,7 +11,7 @@ from functools import cached_property
 from dbctl import signals
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
-from dbctl.engines.sqlite.database import SQLitePart
+from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
 from dbctl.extensions.copies.contract import Rewriter, refuse_orphans
 from dbctl.extensions.copies.errors import CopyConstraintError
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
@@ -31,8 +31,17 @@ NO_CONTENT = r"(?is)[(,]\s*content\s*=\s*(''|\"\")\s*[,)]"
 SHADOW_TABLES = ("segments", "segdir", "docsize", "stat")
 
 
+def match_pattern(pattern: object, text: object) -> bool | None:
+    """Return whether a pattern occurs in a text: ``REGEXP`` as Django defines it, which generated columns and checks of its apps call."""
+    return None if pattern is None or text is None else bool(re.search(str(pattern), str(text)))
+
+
 class SQLiteRewriter(SQLitePart, Rewriter):
     """The part ``Rewriter``."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        super().__init__(db)
+        self._driver.create_function("regexp", 2, match_pattern, deterministic=True)
 
     @property
     def _driver(self) -> sqlite3.Connection:

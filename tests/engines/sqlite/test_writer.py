@@ -645,3 +645,27 @@ def test_batch_of_large_rows_is_limited_in_bytes():
     rows = [("x" * (BATCH_BYTES // 2),)] * 10
     assert [len(batch) for batch in split_batches(rows, 100)] == [3, 3, 3, 1]
     assert [len(batch) for batch in split_batches([("a",)] * 250, 100)] == [100, 100, 50]
+
+
+def test_table_with_a_function_of_the_app_is_not_written(tmp_path):
+    """Another function may compute other values than the app's."""
+    path = build(tmp_path / "app.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.create_function("regexp", 2, lambda _pattern, text: len(text), deterministic=True)
+        connection.execute(
+            "create table fees (id integer primary key, fee text, size generated always as (fee regexp 'x') stored)"
+        )
+        connection.execute("insert into fees (id, fee) values (1, 'four')")
+    with closing(SQLiteWriter(path, "app/main")) as writer:
+        with (
+            pytest.raises(
+                QueryFailedError, match="regexp, which is in the definition of table fees"
+            ) as caught,
+            writer.transaction(),
+        ):
+            writer.update("fees", {"fee": "x"}, [Condition("id", "=", 1)])
+        assert "in the app" in caught.value.hint
+        with pytest.raises(QueryFailedError, match="no such function: shine"):
+            writer.connection.fetch("select shine(1)")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select * from fees").fetchall() == [(1, "four", 4)]

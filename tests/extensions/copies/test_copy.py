@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from datetime import date, timedelta
 
 import pytest
 
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.rewrite_sqlite import match_pattern
 from dbctl.model import Secret
 from dbctl.profiles.passwords import verify_password
 from tests.databases import empty_database
@@ -302,6 +305,23 @@ def test_missing_key_file_is_created_and_a_short_one_refused(club, destination, 
     key.write_bytes(b"short")
     result = run("copy", "--to", destination.url, "--anonymise", "--key", key, "--replace", "--yes")
     assert result["error"]["code"] == "copy-key-invalid"
+
+
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+def test_generated_column_with_regexp_is_computed(club, destination, run, tmp_path):
+    """SQLite lacks the function; Django defines it."""
+    with closing(sqlite3.connect(club.path)) as connection, connection:
+        connection.create_function("regexp", 2, match_pattern, deterministic=True)
+        connection.execute(
+            "create table fees (id integer primary key, fee text, kind text generated always as"
+            " (case when fee regexp '^Text [0-9a-f]' then 'text' when fee regexp '^[A-Z]{3}' then 'fee' end) stored)"
+        )
+        connection.execute("insert into fees (id, fee) values (1, 'EUR 12.50 paid'), (2, null)")
+    profile = tmp_path / "app" / "club.toml"
+    profile.write_text(profile.read_text() + '"fees.fee" = "text"\n')
+    create_copy(run, tmp_path, destination)
+    assert read(club, "select id, kind from fees order by id") == [(1, "fee"), (2, None)]
+    assert read(destination, "select id, kind from fees order by id") == [(1, "text"), (2, None)]
 
 
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
