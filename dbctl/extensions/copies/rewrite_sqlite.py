@@ -32,7 +32,7 @@ SHADOW_TABLES = ("segments", "segdir", "docsize", "stat")
 
 
 def match_pattern(pattern: object, text: object) -> bool | None:
-    """Return whether a pattern occurs in a text: ``REGEXP`` as Django defines it, which generated columns and checks of its apps call."""
+    """Return whether a pattern occurs in a text: ``REGEXP`` as Django defines it, which stored columns and checks of its apps call."""
     return None if pattern is None or text is None else bool(re.search(str(pattern), str(text)))
 
 
