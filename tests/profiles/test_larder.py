@@ -217,7 +217,7 @@ def test_users_are_created_changed_and_deleted(dbctl, pantry):
         "select joined_ms, kind, enabled from members where handle = 'mo'"
     )
     assert (type(joined), kind, enabled) == (int, "cook", 1)
-    assert str(read_time(joined))[:23] == created["user"]["created_at"].replace("T", " ")[:23]
+    assert read_time(joined).isoformat(timespec="milliseconds")[:23] == created["user"]["created_at"][:23]
     assert dbctl("users", "check-password", "mo", "--password-stdin", stdin="pass word 1\n")["matches"]
     dbctl(
         "users",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests import servers
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
 WRITERS = 3
+START_SECONDS = 60
 #: A program of an app: it inserts rows of two tables in one transaction, again and again, and prints each acknowledged key.
 #: After an error it connects again.
 WRITER = """
@@ -112,10 +114,15 @@ def writers(tmp_path):
     started = []
 
     def start(engine, url_text):
+        """Start the writers, and wait until one has written; a busy machine needs seconds for that."""
         for number in range(WRITERS):
             output = (tmp_path / f"writer{number}.txt").open("w+")
             words = [sys.executable, "-c", WRITER, engine, place_of(url_text), f"w{number}"]
             started.append((subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT), output))
+        end = time.monotonic() + START_SECONDS
+        while not any("written " in Path(output.name).read_text() for _, output in started):
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
     def stop():
         lines = []

@@ -41,6 +41,7 @@ FURTHER_LINES = [
     "sessions revoke {user}",
     "data set refresh_tokens expires_at=2020-01-01T00:00:00.000Z --filter id>0 --yes && sessions cleanup",
     "data delete user_stats --filter user_id>0 --yes && sessions rebuild-stats --yes",
+    "data replace a b --table activity_logs --yes",
     "data set login_attempts username=ann --filter id>0 --yes && restore apply latest --table login_attempts --merge replace --yes",
     "restore apply latest --yes && restore undo --yes",
     "migrate mark 2 --pending",

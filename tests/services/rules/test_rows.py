@@ -173,6 +173,15 @@ CODES = {
         "value-invalid",
         "role-missing",
     },
+    "data replace": {
+        "last-admin",
+        "role-built-in",
+        "role-exclusive",
+        "role-missing",
+        "transition-refused",
+        "use-dedicated-command",
+        "value-invalid",
+    },
     "data delete": {"last-admin", "role-exclusive", "use-dedicated-command", "role-built-in"},
     "restore apply": {"constraint", "last-admin", "role-exclusive", "table-not-restored"},
 }
@@ -340,7 +349,7 @@ CASES: Mapping[str, Case] = {
 #: Commands that change only users, roles or settings; each has a line in ``CASES`` for the rules that it can break.
 #: ``users activate`` can break none; ``tests/services/users/test_role_forms.py`` has the commands for several roles.
 DEDICATED = {path for path in WRITES if path.split()[0] in ("users", "roles", "settings")}
-GENERIC = {"data import", "data add", "data set", "data delete", "restore apply --table"}
+GENERIC = {"data import", "data add", "data set", "data replace", "data delete", "restore apply --table"}
 #: Rules for which a restore is tested on servers, where a backup and a restore take seconds: a rule for one column, for
 #: several columns, for another table, and for several rows. Rules do not depend on the engine.
 RESTORED_ON_SERVERS = {"PasswordHash", "SystemSetting", "PermissionOfRole", "exclusive"}
@@ -459,6 +468,7 @@ def test_every_write_path_rejects_rows_that_break_a_rule(answer, guild, engine, 
         assert_refused(
             answer, db, "data", "set", case.table, *where, *format_assignments(case.changed), "--yes"
         )
+        assert_replacement_refused(answer, db, case)
     if rule == "StateTransition":  # no transition leads back
         for selection in (["2"], ["--filter", "id=2"]):
             assert_refused(answer, db, "data", "set", "jobs", *selection, "state=open", "--yes")
@@ -466,6 +476,16 @@ def test_every_write_path_rejects_rows_that_break_a_rule(answer, guild, engine, 
         assert_refused(answer, db, "data", "delete", case.table, str(case.removed), "--yes")
     if engine == "sqlite" or rule in RESTORED_ON_SERVERS:
         assert_restore_refused(answer, db, case)
+
+
+def assert_replacement_refused(answer, db: ComparedDatabase, case: Case) -> None:
+    """Assert that texts of a row are not replaced by those that break the rule."""
+    (row,) = db.rows(f'select {", ".join(case.changed)} from "{case.table}" where id = {case.key}')
+    for old, new in zip(row, case.changed.values(), strict=True):
+        if isinstance(old, str) and isinstance(new, str) and not old.startswith("{"):  # a document is no text
+            assert_refused(
+                answer, db, "data", "replace", old, new, "--table", case.table, "--secrets", "--yes"
+            )
 
 
 def assert_restore_refused(answer, db: ComparedDatabase, case: Case) -> None:
