@@ -21,7 +21,7 @@ class CopyKey:
         Raises:
             CopyKeyInvalidError: it is too short, too long, or cannot be read.
         """
-        self._path, self._is_new = path, path is None or not path.exists()
+        self._path, self._is_new, self._is_saved = path, path is None or not path.exists(), False
         content = secrets.token_hex(32).encode()
         if path and not self._is_new:
             try:
@@ -44,8 +44,18 @@ class CopyKey:
         return hashlib.sha256(self._content).digest()
 
     def save(self) -> str | None:
-        """Create the file if it is missing, readable for this user alone; return its path."""
-        if self._path and self._is_new and not self._path.exists():
+        """Create the file if it was missing, readable for this user alone; return its path.
+
+        Raises:
+            DiskFullError, FileFailedError: it cannot be written, or another process has created it since then, with another key.
+        """
+        if self._path and self._is_new:
             with atomic.create_file(self._path) as file:
                 file.write(self._content + b"\n")
+            self._is_saved = True
         return str(self._path) if self._path else None
+
+    def discard(self) -> None:
+        """Delete the file that ``save`` created, because the copy failed."""
+        if self._path and self._is_saved:
+            self._path.unlink(missing_ok=True)

@@ -248,7 +248,11 @@ class AnonymiseCopy(Operation):
         with self._measure_proof():
             proofs = [self._prove(dump, name, rules[name], originals[name]) for name in rules]
         key = self._key.save()
-        copied = CopyRestore(dump, self._to, replace=self._options.replace).apply()
+        try:
+            copied = CopyRestore(dump, self._to, replace=self._options.replace).apply()
+        except BaseException:
+            self._key.discard()
+            raise
         uses_password = any(hashes.values())
         result = AnonymisedCopy(
             backup=self._source.manifest.id,

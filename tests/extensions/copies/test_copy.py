@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from dbctl.errors.connection import FileFailedError
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rewrite_sqlite import match_pattern
@@ -290,6 +291,25 @@ def test_live_databases_are_copied_without_a_repository(club, destination, run, 
     assert result["ok"], result["error"]
     assert not (tmp_path / "app" / "backups").exists()
     assert read(destination, "select count(*) from members") == [(21,)]
+
+
+def test_failed_copy_leaves_no_key(tmp_path):
+    with open_club("sqlite", tmp_path / "app"):
+        (tmp_path / "app/.copy.db.dbctl-lock").mkdir()
+        words = ["copy", "--from", "live", "--to", "copy.db", "--anonymise", "--key", "new.key"]
+        done = run_command(words, environment=CLEAN_ENVIRONMENT, cwd=tmp_path / "app")
+    assert b"Nothing was changed" in done.stderr
+    assert not (tmp_path / "app/new.key").exists()
+
+
+def test_key_that_another_process_created_is_not_replaced(tmp_path):
+    keys = [CopyKey(tmp_path / "new.key") for _ in range(2)]
+    keys[0].save()
+    content = (tmp_path / "new.key").read_bytes()
+    with pytest.raises(FileFailedError):
+        keys[1].save()
+    keys[1].discard()
+    assert (tmp_path / "new.key").read_bytes() == content
 
 
 def test_missing_key_file_is_created_and_a_short_one_refused(club, destination, run, tmp_path):
