@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from dbctl.errors.migrations import (
 )
 from dbctl.errors.usage import FeatureMissingError, SchemaMismatchError, ValueInvalidError, WrongAppError
 from dbctl.profiles import loader
+from dbctl.services.app import session
 from dbctl.services.app.app import App
 from dbctl.services.migrations import status, verify
 from dbctl.services.migrations.database_plan import apply_all
@@ -80,9 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def open_app(path: Path, timeout: float = 5) -> Iterator[App]:
-    from dbctl.services.app.session import open_app
-
-    with open_app(
+    with session.open_app(
         Selection(profile="flashpoint-web", urls=[f"user={path}"]),
         timeout=timeout,
         spec=read_specs()["migrate up"],
@@ -187,6 +186,23 @@ def test_unknown_last_migration_is_refused_before_a_file_is_created(path: Path, 
 def test_numbers_are_sorted_numerically(path: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "m", {"1000_b": "create table b (x);", "999_a": "create table a (x);"})
     assert up(path, folder) == ["999_a", "1000_b"]
+
+
+@pytest.mark.parametrize(
+    "applied", [("6.9/01-a", "6.10/01-b"), ("6.65/02-c", "6.65.1/01-d"), ("9.1/01", "10.0/01")]
+)
+def test_last_version_of_an_app_is_the_highest(tmp_path: Path, applied: Sequence[str]) -> None:
+    with closing(sqlite3.connect(tmp_path / "ghost.db")) as db:
+        db.execute("create table migrations (name, version, currentVersion)")
+        for table in ("users", "roles_users", "posts", "settings"):
+            db.execute(f"create table {table} (id, email, password, status)")
+        rows = [
+            (name, version, version) for version, name in (title.split("/") for title in reversed(applied))
+        ]
+        db.executemany("insert into migrations values (?, ?, ?)", rows)
+        db.commit()
+    with session.open_app(Selection(profile="ghost", urls=[f"main={tmp_path}/ghost.db"]), timeout=5) as app:
+        assert status.read_version(app, "main") == applied[-1]
 
 
 def test_a_new_database_has_the_schema_of_the_deployed_app(path: Path, tmp_path: Path) -> None:

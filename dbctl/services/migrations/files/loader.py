@@ -30,8 +30,8 @@ _SCRIPT, _DOWN_SCRIPT = "migration.sql", "down.sql"  #: in such a folder
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  #: of UTF-8
 
-#: Sort key: number, then name. Sorted by name alone, ``1000_x`` would come before ``999_x``.
-OrderKey = tuple[int, str]
+#: Sort key: number, further parts of the version, name. Sorted by name alone, ``1000_x`` would come before ``999_x``, and ``6.10`` before ``6.9``.
+OrderKey = tuple[int, tuple[int, ...], str]
 
 
 class Steps(Struct, frozen=True, kw_only=True):
@@ -170,9 +170,13 @@ class Folder(Struct, frozen=True, kw_only=True):
 
 
 def order_key_of(name: str) -> OrderKey:
-    """Return the sort key of a migration by its name; names without a number come first."""
-    digits = re.match(r"[0-9]+", name)
-    return (int(digits.group()) if digits else -1, name)
+    """Return the sort key of a migration by its name: its number, the further parts of a version such as ``6.10``, and the name.
+
+    Names without a number come first.
+    """
+    version = re.match(r"[0-9]+(?:\.[0-9]+)*", name)
+    number, *parts = map(int, version.group().split(".")) if version else (-1,)
+    return (number, tuple(parts), name)
 
 
 def load_folder(path: Path, target: str, format: Format) -> Folder:  # noqa: A002 - the name in the profile
