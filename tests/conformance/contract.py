@@ -191,6 +191,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             (Condition("note", "!=", None), [2, 3, 4, 5]),
             (Condition("note", "=", ""), [5]),
             (Condition("id", "in", [1, 3, 99]), [1, 3]),
+            (Condition("id", "in", [1, 3, 2**15, 2**31, -(2**31) - 1, 2**62]), [1, 3]),
             (Condition("name", "in", ["bob", "O'Hara", 'x"y', "a\0b", "\u2028"]), [2, 4]),
             (Condition("name", "in", ["Ann\0"]), []),
             (Condition("id", "in", []), []),
