@@ -3,7 +3,7 @@ FROM python:3.13-slim-trixie AS build
 WORKDIR /source
 COPY . .
 RUN python -m venv /opt/dbctl \
-    && /opt/dbctl/bin/pip install --no-cache-dir '.[postgresql,mysql,s3,encryption,metrics,apprise]'
+    && /opt/dbctl/bin/pip install --no-cache-dir '.[all]'
 
 FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="dbctl" \

@@ -18,7 +18,7 @@ EXTENSIONS = $(shell cat dbctl/extensions/names.txt)
 ABSENT = $(if $(filter all,$(NAME)),$(EXTENSIONS),$(NAME))
 REMAINDER = build/without/$(subst $() ,-,$(NAME))
 
-.PHONY: package site demo test slow retest check lint format bench without torture mutants golden screens proofs docs completions smell clean
+.PHONY: audit package site demo test slow retest check lint format bench without torture mutants golden screens proofs docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -84,6 +84,9 @@ screens: $(READY) ## write the stored screens of commands, tests/render/stored
 
 docs: $(READY) ## run the commands of the pages and write their output into the pages
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
+
+audit: $(READY) ## ask OSV for known vulnerabilities of the dependencies; without an answer of its index, it states that, and succeeds
+	$(BIN)/python -m tools.audit
 
 package: $(RELEASE_READY) ## build wheel, sdist and .deb into dist, check and install them, and check the Dockerfile
 	rm -rf dist

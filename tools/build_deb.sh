@@ -15,7 +15,7 @@ architecture=$(dpkg --print-architecture)
 opt=$staging/opt/dbctl
 "$python" -m venv --without-pip "$opt"
 "$root/.venv/bin/python" -m pip --python "$opt/bin/python" install -qq --disable-pip-version-check --no-compile \
-    "$wheel[postgresql,mysql,s3,encryption,metrics,apprise]"
+    "$wheel[all]"
 # Scripts and metadata name the folder in which they were installed.
 grep -rlIF "$staging" "$opt" | xargs --no-run-if-empty sed -i "s|$staging||g"
 mkdir -p "$staging/usr/bin" "$staging/usr/share/bash-completion/completions" "$staging/usr/share/zsh/vendor-completions" \

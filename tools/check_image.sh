@@ -12,7 +12,7 @@ sed -n '/^[^!*]/p; /^\*\*/p' "$source/.dockerignore" | sed 's|^\*\*/||' | sort -
     find "$folder/context" -name "$name" -prune -exec rm -rf {} +
 done
 python3 -m venv "$folder/venv"
-(cd "$folder/context" && "$folder/venv/bin/python" -m pip install -qq --disable-pip-version-check .)
+(cd "$folder/context" && "$folder/venv/bin/python" -m pip install -qq --disable-pip-version-check '.[all]')
 cd "$folder"
 HOME=$folder venv/bin/dbctl --version
 HOME=$folder venv/bin/dbctl migrate --help > /dev/null
