@@ -244,6 +244,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'data export:--format') candidates='csv jsonl' ;;
         'data export:--param') candidates='' ;;
         'data import:--format') candidates='csv jsonl' ;;
+        'data import:--key') candidates='@option:columns' ;;
         'data replace:--table') candidates='@option:tables' ;;
         'data replace:--skip') candidates='' ;;
         'data diff:--table') candidates='@option:tables' ;;
@@ -780,7 +781,7 @@ _dbctl() {
         'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
-        'data import') children=''; flags='--format --dry-run -n' ;;
+        'data import') children=''; flags='--format --create --key --dry-run -n' ;;
         'data replace') children=''; flags='--table --skip --secrets --dry-run -n' ;;
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;

@@ -72,5 +72,14 @@ def _import_sparingly() -> Iterator[None]:
 with _import_sparingly():
     from sqlite_utils import Database, Migrations
     from sqlite_utils.db import SQLITE_MAX_VARS, AlterError, Table, TransformError
+    from sqlite_utils.utils import TypeTracker
 
-__all__ = ["SQLITE_MAX_VARS", "AlterError", "Database", "Migrations", "Table", "TransformError"]
+__all__ = [
+    "SQLITE_MAX_VARS",
+    "AlterError",
+    "Database",
+    "Migrations",
+    "Table",
+    "TransformError",
+    "TypeTracker",
+]

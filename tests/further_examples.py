@@ -55,6 +55,7 @@ FURTHER_EXAMPLES = [
     Example("data import {log} attempts.csv", on="flashpoint-web"),
     Example("data import {log} attempts.csv --dry-run", on="flashpoint-web"),
     Example("data import recipe_labels labels.csv", on="custom"),
+    Example("data import new_labels labels.csv --create", on="custom"),
     Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",)),
     Example("demo flashpoint-web new --games 5 --users 4 --plays 5", on="flashpoint-web"),
     Example("demo custom.toml new", on="custom"),

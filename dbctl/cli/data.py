@@ -406,7 +406,7 @@ def export(
     return 0 if file == "-" else emit(session, exported, app=app, columns_apply=False)
 
 
-@Example("data import notes notes.csv --dry-run")
+@Example("data import deliveries deliveries.csv --create --key id --dry-run")
 @Example("data import chats-and-messages.jsonl --db chat --yes")
 @GROUP.command(
     "import",
@@ -423,6 +423,17 @@ def import_(
         ),
     ],
     file_format: FormOption = None,
+    create: Annotated[
+        bool,
+        typer.Option(
+            "--create",
+            help="Create TABLE, with columns of the types that the whole file has; see the plan with --dry-run.",
+        ),
+    ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="With --create: the primary key; repeat it for several columns."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> int:
     """Add all rows of a file, or none; every invalid line is reported before anything is written.
@@ -433,6 +444,10 @@ def import_(
     *tables, name = arguments
     if len(tables) > 1:
         raise UsageError(detail="pass a table and a file, or a file whose lines name their tables")
+    if create and not tables:
+        raise UsageError(detail="pass the name of the new table before the file")
+    if key and not create:
+        raise UsageError(detail="--key selects the primary key of a new table; add --create")
     from dbctl.services.data.csv_jsonl import Form
 
     with (
@@ -446,6 +461,10 @@ def import_(
         from dbctl.services.data.row_import import RowFile, add_refused_lines, import_rows
 
         file = RowFile(source=source, name=name, form=form, table="".join(tables))
+        if create:
+            from dbctl.services.data.create_table import CreateTable
+
+            return run_change(session, CreateTable(app, file, key or ()), dry_run=dry_run)
         operation = import_rows(app, file)
         try:
             return run_change(session, operation, dry_run=dry_run)

@@ -19,6 +19,7 @@ WRITE_ATTEMPTS = [
     "migrate new more --db flashpoint",
     "users create mallory --email m@example.org --generate --db flashpoint",
     "users create mallory --email m@example.org --generate --url user=Data/flashpoint.sqlite",
+    "data import fresh dbctl.toml --create --db flashpoint",
     "users list --url user=Data/flashpoint.sqlite",
     "settings set {setting} x --url user=Data/flashpoint.sqlite",
     """search games "x';" drop table 'game;' --""",
@@ -33,7 +34,7 @@ def test_write_attempt_does_not_change_launcher_database(line: str, app_folder: 
     assert read_launcher_state(app_folder) == before
 
 
-@pytest.mark.parametrize("line", WRITE_ATTEMPTS[:7])
+@pytest.mark.parametrize("line", WRITE_ATTEMPTS[:8])
 def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> None:  # noqa: F811 - a fixture
     assert main(split_line(line, app_folder)) in {2, 6}
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.contract.database import Column, Query
 from dbctl.engines.contract.vectors import Row
@@ -72,6 +72,24 @@ class RowStreams(ABC):
         return None
 
 
+#: ``integer``: of 64 bits; ``decimal``: decimal digits; ``float``: numbers with an exponent, each equal to a 64-bit float; ``json``:
+#: objects and lists.
+Kind: TypeAlias = Literal["integer", "decimal", "float", "boolean", "json", "bytes", "text"]
+
+
+class NewColumn(Struct, frozen=True, kw_only=True):
+    """A column of a new table, by the values that it will contain."""
+
+    name: str
+    kind: Kind
+    is_key: bool = False  #: part of the primary key
+    digits: int = 0  #: of decimals: the most before the point
+    scale: int = 0  #: of decimals: the most after the point
+    #: of decimals: a 64-bit float returns each fraction with the same digits, and not all have two digits after the point, as money has
+    fits_float: bool = False
+    length: int = 0  #: of texts and bytes: the longest
+
+
 class ValueCodec(ABC):
     """The part that reads and parses values without any loss: what is read from a row can be written again, byte for byte.
 
@@ -101,6 +119,14 @@ class ValueCodec(ABC):
     @abstractmethod
     def text_parser(self, table: str, column: str) -> Callable[[str], object]:
         """Return the function that parses what a user types for ``column``: it also refuses values of another type than declared."""
+
+    def define_column(self, column: NewColumn) -> Column | None:
+        """Return the definition with which a new table stores the values exactly; None: the engine creates no tables.
+
+        Raises:
+            ValueInvalidError: a column of this engine cannot have the name, or a key cannot have such values.
+        """
+        return None
 
 
 class TimeFormCount(Struct, frozen=True, kw_only=True):
@@ -180,12 +206,25 @@ class StagingTables(ABC):
 
     @abstractmethod
     def create_table(
-        self, name: str, columns: Sequence[Column], key: Sequence[str]
+        self,
+        name: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        begin: Callable[[], AbstractContextManager[None]],
     ) -> AbstractContextManager[None]:
         """Begin a transaction with a new table, which is dropped if the block fails; its name must be free, and its key may be empty.
 
-        ``columns`` are those of another database of the same engine; types and NULL constraints are copied.
+        ``columns`` are those of another database of the same engine, or of ``ValueCodec.define_column``; types and NULL constraints are
+        copied. ``begin`` is ``transaction`` of the writer, or of the one that records it.
 
         Raises:
             QueryFailedError, ValueInvalidError: the database refuses the table.
+        """
+
+    @abstractmethod
+    def drop_table(self, name: str) -> None:
+        """Drop a table, in a transaction, which some databases commit.
+
+        Raises:
+            QueryFailedError: another object depends on it.
         """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import cast
 
@@ -267,14 +267,20 @@ class MySQLStaging(SqlStagingTables):
         return ""
 
     @contextmanager
-    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+    def create_table(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        begin: Callable[[], AbstractContextManager[None]],
+    ) -> Iterator[None]:
         definitions = declare_columns([(column, _declare_type(column)) for column in columns], key)
         self._connection.execute_text(
             f"create table {ident(name)} ({definitions}) engine = InnoDB"
         )  # this commits
         self._catalog.forget()
         try:
-            with self._db.transaction():
+            with begin():
                 yield
         except BaseException:  # also on a signal: an empty table must not remain
             with signals.block_signals(), suppress(DbctlError):
@@ -282,6 +288,11 @@ class MySQLStaging(SqlStagingTables):
             raise
         finally:
             self._catalog.forget()
+
+    def drop_table(self, name: str) -> None:
+        self._connection.execute_text(f"drop table {self._catalog.quote_table(name)}")  # this commits
+        self._connection.run("start transaction read write")
+        self._catalog.forget()
 
 
 def _declare_type(column: Column) -> str:

@@ -16,7 +16,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from dbctl.engines.contract.database import Column, Query, Table
-from dbctl.engines.contract.streaming import ValueCodec
+from dbctl.engines.contract.streaming import NewColumn, ValueCodec
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
 from dbctl.engines.servers.values import (
@@ -324,6 +324,49 @@ class MySQLCodec(ValueCodec):
             takes_bytes=kind_of(definition) in ("bytes", "other"),
             encode=partial(_format_value, definition),
         )
+
+    def define_column(self, column: NewColumn) -> Column:
+        if len(column.name) > MAX_NAME_LENGTH:
+            reason = f"it has more than {MAX_NAME_LENGTH} characters"
+            raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
+        declared, kind = _NEW_TYPES.get(column.kind, _NEW_TEXT)
+        if (
+            column.kind == "decimal"
+            and column.digits + column.scale <= MAX_DIGITS
+            and column.scale <= MAX_SCALE
+        ):
+            declared, kind = f"DECIMAL({column.digits + column.scale},{column.scale})", "number"
+        if column.is_key and declared in ("LONGTEXT", "LONGBLOB"):
+            if column.length > MAX_KEY_LENGTH:
+                reason = f"a key has at most {MAX_KEY_LENGTH} characters, and this one has {column.length}"
+                raise ValueInvalidError(name="key", value=column.name, reason=reason)
+            declared = f"VAR{'CHAR' if declared == 'LONGTEXT' else 'BINARY'}({MAX_KEY_LENGTH})"
+        # as on other engines, equal texts are those with equal characters
+        charset, collation = ("utf8mb4", "utf8mb4_bin") if kind == "text" else ("", "")
+        return MySQLColumn(
+            name=column.name,
+            type=declared,
+            kind=kind,
+            nullable=not column.is_key,
+            required=column.is_key,
+            is_primary_key=column.is_key,
+            charset=charset,
+            collation=collation,
+        )
+
+
+#: Limits of the server: characters of a name, digits of a decimal, and digits after its point.
+MAX_NAME_LENGTH, MAX_DIGITS, MAX_SCALE = 64, 65, 30
+#: Characters of a key: 3,072 bytes, of which each of utf8mb4 needs four.
+MAX_KEY_LENGTH = 768
+_NEW_TEXT: tuple[str, Kind] = ("LONGTEXT", "text")
+_NEW_TYPES: Mapping[str, tuple[str, Kind]] = {
+    "integer": ("BIGINT", "integer"),
+    "float": ("DOUBLE", "number"),
+    "boolean": ("TINYINT(1)", "boolean"),
+    "json": ("JSON", "other"),
+    "bytes": ("LONGBLOB", "bytes"),
+}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
-from dbctl.engines.contract.streaming import ValueCodec
+from dbctl.engines.contract.streaming import NewColumn, ValueCodec
 from dbctl.engines.postgresql.values import (
     CASTS,
     FALSE,
@@ -33,6 +33,7 @@ from dbctl.engines.servers.values import (
 )
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
+from dbctl.errors.usage import ValueInvalidError
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase
@@ -236,6 +237,36 @@ class PostgreSQLCodec(ValueCodec):
             takes_bytes=takes_bytes,
             encode=partial(_format_value, definition),
         )
+
+    def define_column(self, column: NewColumn) -> Column:
+        from dbctl.engines.postgresql.session import MAX_NAME_BYTES
+
+        reason = ""
+        if len(column.name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
+            reason = f"it has more than {MAX_NAME_BYTES} bytes"
+        elif column.name in SYSTEM_COLUMNS:
+            reason = "each table of PostgreSQL has a system column of this name"
+        if reason:
+            raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
+        return Column(
+            name=column.name,
+            type=_NEW_TYPES[column.kind],
+            nullable=not column.is_key,
+            required=column.is_key,
+            is_primary_key=column.is_key,
+        )
+
+
+SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+_NEW_TYPES = {
+    "integer": "BIGINT",
+    "decimal": "NUMERIC",
+    "float": "DOUBLE PRECISION",
+    "boolean": "BOOLEAN",
+    "json": "JSONB",
+    "bytes": "BYTEA",
+    "text": "TEXT",
+}
 
 
 def exact_reader(column: Column) -> Callable[[str], object] | None:

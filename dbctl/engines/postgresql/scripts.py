@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 from dbctl.engines.contract.database import Column
@@ -183,16 +183,26 @@ class PostgreSQLStaging(SqlStagingTables):
         return str(rows[0][0]) if rows else ""
 
     @contextmanager
-    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+    def create_table(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        begin: Callable[[], AbstractContextManager[None]],
+    ) -> Iterator[None]:
         if len(name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
             raise ValueInvalidError(
                 name="name of a table", value=name, reason=f"it has more than {MAX_NAME_BYTES} bytes"
             )
         definitions = declare_columns([(column, base_type(column)) for column in columns], key)
         try:
-            with self._transactions.transaction():
+            with begin():
                 self._connection.fetch(f"create table {ident(name)} ({definitions})", writing=True)
                 self._catalog.forget()
                 yield
         finally:
             self._catalog.forget()
+
+    def drop_table(self, name: str) -> None:
+        self._connection.execute_write(f"drop table {self._catalog.quote_table(name)}")
+        self._catalog.forget()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column
@@ -224,10 +224,16 @@ class SQLiteStagingTables(SqlStagingTables):
         return self._connection.execute_write(sql)
 
     @contextmanager
-    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+    def create_table(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        begin: Callable[[], AbstractContextManager[None]],
+    ) -> Iterator[None]:
         definitions = declare_columns([(column, column.type) for column in columns], key)
         try:
-            with self._connection.transaction():
+            with begin():
                 # sqlite-utils has six types for columns; these keep the types of another database
                 self._connection.write(
                     lambda: self._connection.driver.execute(f"create table {ident(name)} ({definitions})")
@@ -236,3 +242,7 @@ class SQLiteStagingTables(SqlStagingTables):
                 yield
         finally:
             self._catalog.forget()
+
+    def drop_table(self, name: str) -> None:
+        self._connection.execute_write(f"drop table {self._catalog.quote_table(name)}")
+        self._catalog.forget()

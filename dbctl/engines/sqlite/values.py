@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.database import Query
-from dbctl.engines.contract.streaming import TimeFormCount, TimeForms, ValueCodec
+from dbctl.engines.contract.database import Column, Query
+from dbctl.engines.contract.streaming import NewColumn, TimeFormCount, TimeForms, ValueCodec
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.database import SQLitePart
@@ -92,6 +92,21 @@ class SQLiteCodec(SQLitePart, ValueCodec):
             return value
 
         return parse
+
+    def define_column(self, column: NewColumn) -> Column:
+        kind = column.kind
+        if kind == "decimal":  # the only numbers with a fraction are 64-bit floats
+            kind = "float" if column.fits_float else "text"
+        return Column(
+            name=column.name,
+            type=_NEW_TYPES.get(kind, "TEXT"),
+            nullable=not column.is_key,
+            required=column.is_key,
+            is_primary_key=column.is_key,
+        )
+
+
+_NEW_TYPES = {"integer": "INTEGER", "boolean": "INTEGER", "float": "REAL", "bytes": "BLOB"}
 
 
 def _find_violation(declared: str, text: str) -> str:

@@ -115,6 +115,22 @@ def record_writes(app: App, name: str, write: Write, database: Writable) -> Iter
         yield cast("Writable", writer)
 
 
+def note_created_table(db: Writable, name: str) -> None:
+    """Record a table that the open transaction created as a whole; what is inserted into it is only counted."""
+    if images := getattr(db, "images", None):
+        images.add(name, 0)
+        images.created.add(name)
+
+
+def note_dropped_table(db: Writable, name: str, rows: int) -> None:
+    """Record that the open transaction drops a table; ``undo`` cannot revert that."""
+    if images := getattr(db, "images", None):
+        from dbctl.services.audit.capture import DROPPED
+
+        images.add(name, rows)
+        images.reasons[name] = DROPPED
+
+
 @contextmanager
 def record_operation(app: App, databases: Sequence[str]) -> Iterator[None]:
     """Record a block that replaces databases as one operation whose rows are not known.

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import hmac
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract.database import InSubquery, Merge, Query, Reference, Table, Where, Writable
+from dbctl import signals
+from dbctl.engines.contract.database import (
+    InSubquery,
+    Merge,
+    Query,
+    Readable,
+    Reference,
+    Table,
+    Where,
+    Writable,
+    require_supported,
+)
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
@@ -29,6 +42,7 @@ FindSecrets: TypeAlias = Callable[[str, Mapping[str, object]], Collection[str]]
 KEYS_PER_QUERY = 200
 _CASCADES = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 VALUES_OFF = "values are off"
+DROPPED = "the table was dropped"
 NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
 
 
@@ -55,6 +69,7 @@ class RowImages:
         self._read = writer.codec.read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
+        self.created = set[str]()  #: tables that the transaction created
 
     def add(self, table: str, rows: int) -> int:
         """Count written rows, and return their number."""
@@ -64,7 +79,7 @@ class RowImages:
     def begin_change(self, table: str) -> Sequence[str]:
         """Return the key of a table; empty: its rows are only counted."""
         self.add(table, 0)
-        if not self._has_images:
+        if not self._has_images or table in self.created:
             return ()
         live = self._writer.tables().get(table)
         if live is None or not (key := live.primary_key):
@@ -151,10 +166,14 @@ class RowImages:
         """Yield the changes of each table, or only their number if the settings or the table exclude the values."""
         has_values = self._recorder.settings.values
         for table, count in self.counts.items():
+            if table in self.created:
+                digest = digest_table(self._writer, table, self._recorder.read_key())
+                yield TableChange(database=self._database, table=table, rows=count, created=digest)
+                continue
             images = [] if table in self.reasons else list(self._create_images(table))
             reason = self.reasons.get(table, "" if has_values else VALUES_OFF)
             rows = count if table in self.reasons else len(images)
-            if rows:
+            if rows or self.reasons.get(table) == DROPPED:
                 yield TableChange(
                     database=self._database,
                     table=table,
@@ -201,6 +220,24 @@ class RowImages:
             else codec.to_json(value)
             for name, value in values.items()
         }
+
+
+def digest_table(db: Readable, table: str, key: bytes) -> str:
+    """Return a keyed digest of the columns and all rows of a table, in any order."""
+    columns = db.tables()[table].columns
+    digest = hmac.new(
+        key, codec.encode_json([[column.name, column.type] for column in columns.values()]).encode(), sha256
+    )
+    total = 0
+    streams = require_supported(db, db.streams, "a digest", "Its engine has no tables with rows.")
+    with streams.stream(table, list(columns)) as stream:
+        for batch in stream.batches:
+            signals.raise_if_interrupted()
+            for row in batch:
+                text = codec.encode_json([codec.to_json(value) for value in row]).encode()
+                total += int.from_bytes(hmac.digest(key, text, "sha256"))
+    digest.update(str(total).encode())
+    return digest.hexdigest()[:32]
 
 
 def describe_unrecorded(table: Table, rows: int, settings: AuditConfig) -> str:

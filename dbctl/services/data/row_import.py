@@ -183,9 +183,12 @@ class ImportResult(ChangeResult, frozen=True, kw_only=True):
     table: str | None  #: None for a file whose lines name their tables
     added: int
     tables: Mapping[str, int]  #: the added rows by table, in the order in which they were added
+    created: Mapping[str, str] = {}  #: the columns of a table that was created, with their types
 
     @property
     def effect(self) -> Effect | None:
+        if self.created and self.table:
+            return Effect("created", "table", [self.table], counts={"rows": self.added})
         place = f"to {', '.join(self.tables)}"
         return Effect("added", "row", count=self.added, place=place) if self.added else None
 

@@ -52,6 +52,12 @@ def list_ledger_tables(app: App, database: str, db: Readable) -> Sequence[str]:
     return [ledger.table, ledger_detection.JOURNAL]
 
 
+def refuse_ledger_name(app: App, database: str, db: Readable, name: str) -> None:
+    """Refuse a change of the ledger of migrations, or of a table with its name; raises as ``DataTable.refuse_ledger``."""
+    if name in list_ledger_tables(app, database, db):
+        raise UseDedicatedCommandError(operation=f"changing the ledger {name}", hint=_LEDGER)
+
+
 class Filters(Struct, frozen=True, kw_only=True):
     """Conditions of rows, all of which must be met."""
 
@@ -91,9 +97,7 @@ class DataTable:
         Raises:
             UseDedicatedCommandError: the table is the ledger or the journal.
         """
-        if self.name in list_ledger_tables(self.app, self.database, self.db):
-            operation = f"changing the ledger {self.name}"
-            raise UseDedicatedCommandError(operation=operation, hint=_LEDGER)
+        refuse_ledger_name(self.app, self.database, self.db, self.name)
 
     def column(self, name: str) -> Column:
         """Return a column.

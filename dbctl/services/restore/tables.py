@@ -197,7 +197,7 @@ class RestoreTables(RestoreOperation):
         columns = [column.name for column in table_columns]
         key = table.primary_key
         key = key if set(key) <= set(columns) else []
-        with require_staging(db).create_table(new, table_columns, key):
+        with require_staging(db).create_table(new, table_columns, key, db.transaction):
             rows = Rows(source, db, table.name, new, columns)
             checked_rows = self._check_rows(db, new, columns, rows)
             inserted = db.insert_many(new, columns, checked_rows)

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 
-from dbctl.engines.contract.database import Readable, Table, Writable
+from dbctl.engines.contract.database import Readable, Table, Writable, require_supported
 from dbctl.errors.base import Remedy
 from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change
+from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.audit.capture import digest_table
 from dbctl.services.deletion.cascade import GuardedInvariants
 from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.rules.rows import guard_constraints
@@ -88,6 +89,8 @@ def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
         raise UndoAppError(number=operation.operation, expected=operation.app, app=app.name)
     if not operation.changes:
         raise _refuse(operation, "the log has no rows of it")
+    if any(change.created for change in operation.changes):
+        return _undo_creation(app, operation)
     for change in operation.changes:
         if change.images is None:
             raise _refuse(operation, f"rows of {change.table} are not in the log: {change.reason}")
@@ -103,6 +106,51 @@ def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
         lambda db: RevertRows(app, operation, databases, db),
         cascade_databases=lambda: databases[1:],
     )
+
+
+def _undo_creation(app: App, operation: OperationDetails) -> Change[Undone]:
+    """Revert an operation that created one table, and changed nothing else: drop the table; raises as ``undo_operation``."""
+    (change,) = operation.changes
+
+    def draft(db: Readable) -> PreparedChange[Undone]:
+        name, recorder = change.table, app.recorder
+        if name not in db.tables():
+            raise _refuse(operation, f"the table {name} does not exist")
+        if recorder is None or digest_table(db, name, recorder.read_key()) != change.created:
+            error = UndoConflictError(number=operation.operation, rows=f"the table {name}")
+            error.details = [f"{name} has other rows or columns than the operation left"]
+            raise error
+        if references := [reference.table for reference in db.references(name)]:
+            raise _refuse(operation, f"{', '.join(references)} refer to the table {name}")
+        rows = db.count(name)
+        plan = Plan(
+            title=_describe_undo(operation),
+            target=db.target,
+            steps=[f"drop the table {name} with its {format_count(rows, 'row')}"],
+            rows={name: rows},
+            destructive=True,
+        )
+        return PreparedChange(plan, lambda writer: _drop_table(app, operation, writer, name))
+
+    return Change(app, change.database, draft)
+
+
+def _drop_table(app: App, operation: OperationDetails, db: Writable, name: str) -> Undone:
+    if recorder := app.recorder:
+        recorder.undoes = operation.operation
+    rows = db.count(name)
+    audit.note_dropped_table(db, name, rows)
+    require_supported(db, db.staging, "dropping a table", REMEDY).drop_table(name)
+    details = {"operation": operation.operation, "command": operation.command}
+    audit.record(app, db, "undo", "operation", operation.operation, details)
+    return Undone(
+        operation=operation.operation, rows={name: rows}, ended_sessions=0, differing={}, without_password=0
+    )
+
+
+def _describe_undo(operation: OperationDetails) -> str:
+    time = f"{operation.time:%Y-%m-%d %H:%M} UTC"
+    return f"Undo operation {operation.operation}: {operation.command} of {time}"
 
 
 def _find_rounded(change: TableChange) -> str:
@@ -234,7 +282,7 @@ class RevertRows:
             if table.rows
         }
         return Plan(
-            title=f"Undo operation {operation.operation}: {operation.command} of {operation.time:%Y-%m-%d %H:%M} UTC",
+            title=_describe_undo(operation),
             target=db.target,
             steps=steps,
             rows=rows,

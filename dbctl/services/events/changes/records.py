@@ -80,6 +80,8 @@ class TableChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int  #: written rows; without images, a row that was written twice counts twice
     images: Sequence[RowImage] | None = None  #: None: undo cannot revert the change
     reason: str = ""  #: why there are no images
+    #: the digest of the content of a table that the operation created, see ``capture.digest_table``; empty: it existed
+    created: str = ""
     exact: bool = False  #: the images have exact values; those of older versions have rounded numbers
 
 
@@ -129,6 +131,9 @@ class OperationDetails(Operation, frozen=True, kw_only=True):
 
 def _describe_change(change: TableChange) -> list[Row]:
     table = f"{change.database}.{change.table}"
+    if change.created:
+        rows = format_count(change.rows, "row")
+        return [{"table": table, "key": None, "change": f"created the table with {rows}"}]
     if change.images is None:
         return [
             {"table": table, "key": None, "change": f"{change.rows:,} rows, not recorded: {change.reason}"}
