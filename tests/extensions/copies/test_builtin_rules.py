@@ -10,6 +10,7 @@ import pytest
 
 from dbctl.config.sections import Selection
 from dbctl.extensions.copies.rules import DatabaseRules, resolve_rules
+from dbctl.extensions.copies.section import find_entries
 from dbctl.profiles import loader
 from dbctl.services.app.session import open_app
 from tests.databases import empty_database
@@ -42,13 +43,21 @@ def resolve(name: str, url: str, database: str = "main") -> DatabaseRules:
         return resolve_rules(app, database, app.reader(database))
 
 
+def list_unused_entries(name: str, rules: DatabaseRules, database: str = "main") -> list[str]:
+    """Return the entries of columns whose table is emptied by another statement of the profile."""
+    columns = find_entries(loader.load(name), database).columns
+    return [path for path in columns if rules.tables.get(path.rpartition(".")[0]) == "empty"]
+
+
 @pytest.mark.parametrize(("name", "database", "engine", "variant"), SHIPPED)
 def test_each_column_that_shipped_migrations_create_has_a_rule(name: str, database: str, engine: str, variant: str, tmp_path: Path, answer: Callable[..., Any]) -> None:  # fmt: skip
     with empty_database(engine, tmp_path / "app.db") as empty:
         options = ["--variant", variant] if variant else []
         selection = ["--profile", name, "--url", f"{database}={empty.url}", "--db", database]
         answer(*selection, "migrate", "up", "--no-backup", *options)
-        assert resolve(name, empty.url, database).missing == []
+        rules = resolve(name, empty.url, database)
+    assert rules.missing == []
+    assert list_unused_entries(name, rules, database) == []
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
@@ -58,6 +67,7 @@ def test_each_column_of_an_application_has_a_rule(name: str, engine: str, tmp_pa
         rules = resolve(name, database.url)
     content = CONTENT.get(name, [])
     assert [path for path in rules.missing if path.partition(".")[0] not in content] == []
+    assert list_unused_entries(name, rules) == []
     users = load_profile(name).users
     if users and users.password and not users.only_app_sets_passwords:
         table = rules.tables[users.table]
