@@ -332,6 +332,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'copy:--from') candidates='' ;;
         'copy:--key') candidates='@file' ;;
         'copy:--keep') candidates='' ;;
+        'copy:--keep-keys') candidates='' ;;
         'copy:--empty') candidates='@option:tables' ;;
         'copy:--sample') candidates='' ;;
         'copy:--roles') candidates='' ;;
@@ -806,7 +807,7 @@ _dbctl() {
         'restore undo') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'restore files') children=''; flags='--to --file --identity --passphrase-file --repository --dry-run -n' ;;
         'restore recover') children=''; flags='--to --from --reference --force --identity --passphrase-file --dry-run -n' ;;
-        'copy') children=''; flags='--to --from --anonymise --key --keep --empty --sample --password-stdin --replace --roles --identity --passphrase-file --repository --dry-run -n' ;;
+        'copy') children=''; flags='--to --from --anonymise --key --keep --keep-keys --empty --sample --password-stdin --replace --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'schema') children='show diagram diff'; flags='' ;;
         'schema show') children=''; flags='--limit --offset --sort' ;;
         'schema diagram') children=''; flags='--keys' ;;

@@ -19,6 +19,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Profile", "anonymise"): {"databases": {"main": {"columns": {"users.email": "email"}}}},
     ("DatabaseEntries", "columns"): {"users.email": "email", "*.ip": "ip"},
     ("ColumnEntry", "paths"): {"email.value": "email"},
+    ("ColumnEntry", "keys"): {"*@*": "email"},
     ("ColumnEntry", "values"): {"first_name": "name", "wp_*": "keep"},
     ("PartEntry", "kind"): "login",
     ("PartEntry", "after"): "@",

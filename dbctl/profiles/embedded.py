@@ -41,7 +41,13 @@ def refuse_unreadable(text: str, path: str) -> str:
     raise UnreadableTextError(f"{path or 'the value'}: {text[:20]!r} is serialized, but cannot be read")
 
 
-def rewrite_texts(value: str, rewrite: TextRewrite, *, unreadable: TextRewrite = refuse_unreadable) -> str:
+def rewrite_texts(
+    value: str,
+    rewrite: TextRewrite,
+    *,
+    unreadable: TextRewrite = refuse_unreadable,
+    rewrite_key: TextRewrite | None = None,
+) -> str:
     """Return a value in which each text is replaced by what ``rewrite`` returns for it and its path.
 
     A value that is not serialized is one text, with the path ``""``. Texts are those of JSON and of PHP's serialization,
@@ -56,16 +62,19 @@ def rewrite_texts(value: str, rewrite: TextRewrite, *, unreadable: TextRewrite =
         rewrite: returns the text itself where nothing is replaced.
         unreadable: replaces ``rewrite`` for a text that is serialized by its form, but damaged, and for the payload of an
             object of PHP that serializes itself in its own form.
+        rewrite_key: also replaces the keys of JSON's objects and of PHP's arrays, but no name of a property; None: keys remain.
 
     Raises:
         UnreadableTextError: by the default of ``unreadable``.
     """
-    return _Rewriter(rewrite, unreadable).rewrite(value, "", 0)
+    return _Rewriter(rewrite, unreadable, rewrite_key).rewrite(value, "", 0)
 
 
 class _Rewriter:
-    def __init__(self, rewrite: TextRewrite, unreadable: TextRewrite) -> None:
-        self._rewrite, self._unreadable = rewrite, unreadable
+    def __init__(
+        self, rewrite: TextRewrite, unreadable: TextRewrite, rewrite_key: TextRewrite | None
+    ) -> None:
+        self._rewrite, self._unreadable, self._rewrite_key = rewrite, unreadable, rewrite_key
 
     def rewrite(self, text: str, path: str, level: int) -> str:
         if _PHP_WITH_LENGTH.match(text):
@@ -93,7 +102,9 @@ class _Rewriter:
         pieces, position = [text[:start].encode()], 0
         for token, token_path in _find_php_texts(data, tokens, path):
             old = data[token.start : token.end].decode("utf-8", "surrogateescape")
-            if token.kind == "C":  # its payload is serialized as well, or has the form of its class
+            if token.is_key:
+                new = self._rewrite_key(old, token_path) if self._rewrite_key else old
+            elif token.kind == "C":  # its payload is serialized as well, or has the form of its class
                 new = self._rewrite_payload(old, token_path, level + 1)
             else:
                 new = self.rewrite(old, token_path, level + 1)
@@ -124,10 +135,13 @@ class _Rewriter:
         if level >= MAX_LEVELS:
             return self._unreadable(text, path)
         pieces, position = [], 0
-        for match, text_path in _find_json_texts(text, path):
+        for match, text_path, is_key in _find_json_texts(text, path):
             raw = match[1]
             old = str(json.loads(match[0]))
-            new = self.rewrite(old, text_path, level + 1)
+            if is_key:
+                new = self._rewrite_key(old, text_path) if self._rewrite_key else old
+            else:
+                new = self.rewrite(old, text_path, level + 1)
             if new != old:
                 pieces += [text[position : match.start(1)], _escape_json(new, raw, text)]
                 position = match.end(1)
@@ -135,8 +149,9 @@ class _Rewriter:
 
 
 def _find_php_texts(data: bytes, tokens: list[PhpToken], path: str) -> Iterator[tuple[PhpToken, str]]:
-    """Yield the tokens of texts and payloads, with their paths."""
+    """Yield the tokens of texts, payloads and keys of arrays that are texts, with their paths."""
     paths = [path]  # of the value at each depth
+    containers = dict[int, str]()  # the kind of the open array or object by the depth of its entries
     for token in tokens:
         if token.is_key:
             del paths[token.depth :]
@@ -145,12 +160,16 @@ def _find_php_texts(data: bytes, tokens: list[PhpToken], path: str) -> Iterator[
             else:  # a property that is not public: \0*\0name, \0Class\0name
                 name = data[token.start : token.end].decode("utf-8", "surrogateescape").rpartition("\0")[2]
             paths.append(_join(paths[token.depth - 1], name))
+            if token.kind == "s" and containers[token.depth] == "a":
+                yield token, paths[token.depth]
+        elif token.kind in ("a", "O"):
+            containers[token.depth + 1] = token.kind
         elif token.kind in ("s", "C"):
             yield token, paths[token.depth]
 
 
-def _find_json_texts(text: str, path: str) -> Iterator[tuple[re.Match[str], str]]:
-    """Yield the texts of valid JSON that are no keys, with their paths."""
+def _find_json_texts(text: str, path: str) -> Iterator[tuple[re.Match[str], str, bool]]:
+    """Yield the texts and keys of valid JSON, their paths, and whether each is a key."""
     import json
 
     parents: list[tuple[str, bool]] = []  # path of each open list or object, and whether it is an object
@@ -170,8 +189,9 @@ def _find_json_texts(text: str, path: str) -> Iterator[tuple[re.Match[str], str]
             is_key = False
         elif is_key:
             current = _join(parents[-1][0], str(json.loads(match[0])))
+            yield match, current, True
         else:
-            yield match, current
+            yield match, current, False
 
 
 def _join(path: str, name: str) -> str:

@@ -171,3 +171,31 @@ def test_unreadable_text_inside_a_value_gets_its_own_function():
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "a:1:{i:0;" * 5000 + "i:1;" + "}" * 5000])
 def test_deep_values_are_read_or_reported(text):
     assert rewrite_texts(text, lambda text, _: text, unreadable=lambda text, _: text) == text
+
+
+@given(
+    st.recursive(
+        st.text("a/é@", max_size=4) | st.integers(),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("a/é@", max_size=4), inner, max_size=3)
+        ),
+    )
+)
+def test_keys_are_replaced_at_every_level(value):
+    def add_to_keys(item: object) -> object:
+        if isinstance(item, list):
+            return [add_to_keys(inner) for inner in item]
+        if isinstance(item, dict):
+            return {f"{key}+": add_to_keys(inner) for key, inner in item.items()}
+        return item
+
+    replaced = rewrite_texts(
+        json.dumps([value]), lambda text, _: text, rewrite_key=lambda text, _: f"{text}+"
+    )
+    assert json.loads(replaced) == add_to_keys([value])
+
+
+def test_keys_of_php_arrays_are_replaced_and_names_of_properties_stay():
+    text = 'a:2:{s:3:"ann";O:3:"Box":1:{s:3:"ann";a:1:{s:3:"ann";i:1;}}i:7;s:3:"ann";}'
+    replaced = rewrite_texts(text, lambda text, _: text, rewrite_key=lambda _text, _: "né")
+    assert replaced == 'a:2:{s:3:"né";O:3:"Box":1:{s:3:"ann";a:1:{s:3:"né";i:1;}}i:7;s:3:"ann";}'

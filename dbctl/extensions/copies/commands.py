@@ -83,6 +83,14 @@ def copy(
         list[str] | None,
         typer.Option("--keep", metavar="TABLE.COLUMN", help="Copy this column as it is; repeatable."),
     ] = None,
+    keep_keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep-keys",
+            metavar="TABLE.COLUMN",
+            help="Copy the keys and numbers in documents of this column as they are; repeatable.",
+        ),
+    ] = None,
     empty: Annotated[
         list[str] | None,
         typer.Option("--empty", metavar="TABLE", help="Copy no row of this table; repeatable."),
@@ -121,8 +129,10 @@ def copy(
     from dbctl.extensions.copies.operation import AnonymiseCopy, CopyOptions
     from dbctl.extensions.copies.sample import parse_sample
 
-    if not anonymise and (key or keep or empty or samples or password_stdin):
-        raise UsageError(detail="--key, --keep, --empty, --sample and --password-stdin require --anonymise")
+    if not anonymise and (key or keep or keep_keys or empty or samples or password_stdin):
+        raise UsageError(
+            detail="--key, --keep, --keep-keys, --empty, --sample and --password-stdin require --anonymise"
+        )
     with ExitStack() as stack:
         app = stack.enter_context(session.open_app())
         keys = load_keys(session, app, identity, passphrase_file)
@@ -136,6 +146,7 @@ def copy(
         options = CopyOptions(
             key=key,
             keep=keep or (),
+            keep_keys=keep_keys or (),
             empty=empty or (),
             password=read_password(session, PasswordSource(stdin=True)) if password_stdin else None,
             replace=replace,

@@ -31,6 +31,13 @@ class CopyLeakError(DbctlError, status=Exit.CHECK_FAILED):
     remedy = "No copy was created. Another column has the same values: add a rule for it, or list what is copied with: `copy --to FILE --anonymise --dry-run`"
 
 
+class CopyKeysError(DbctlError, status=Exit.CHECK_FAILED):
+    """Context: ``columns`` with the numbers of originals in the keys and numbers of their documents; ``column``: the first."""
+
+    sentence = "{target}: keys or numbers in the documents of {columns} are originals of other columns"
+    remedy = "No copy was created. Add their rule to that of the column in [anonymise] of the profile, such as keys = {{ '*@*' = 'email' }}; or, if they identify no one, copy them with: `copy --to FILE --anonymise --keep-keys {column}`"
+
+
 class CopyKeyInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "cannot use the key {path}: {reason}"
     remedy = "Use a file with at least {least} random bytes, or the name of a new file, which is created."

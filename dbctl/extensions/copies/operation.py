@@ -14,7 +14,12 @@ import msgspec
 from dbctl import progress
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import FeatureMissingError, UsageError
-from dbctl.extensions.copies.errors import CopyLeakError, CopyRulesMissingError, CopyUnreadableError
+from dbctl.extensions.copies.errors import (
+    CopyKeysError,
+    CopyLeakError,
+    CopyRulesMissingError,
+    CopyUnreadableError,
+)
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import PrivateDatabases
 from dbctl.extensions.copies.proof import (
@@ -56,6 +61,7 @@ class CopyOptions(Struct, frozen=True, kw_only=True):
 
     key: Path | None = None  #: the file of the key; None: a key that is used once
     keep: Collection[str] = ()  #: ``table.column`` to copy as they are
+    keep_keys: Collection[str] = ()  #: ``table.column`` with documents whose keys and numbers are copied
     empty: Collection[str] = ()  #: tables without rows
     password: Secret | None = None  #: of all users; None: a generated one
     replace: bool = False  #: whether existing contents may be replaced
@@ -191,7 +197,7 @@ class AnonymiseCopy(Operation):
         db, empty = app.reader(name), self._options.empty
         specs = [define_index(search, db) for search in app.profile.search if search.database == name]
         self._indexes[name] = [spec.index_table for spec in specs if spec]
-        rules = resolve_rules(app, name, db, keep=self._options.keep)
+        rules = resolve_rules(app, name, db, keep=self._options.keep, keep_keys=self._options.keep_keys)
         tables = {table: "empty" if table in empty else rule for table, rule in rules.tables.items()}
         missing = [path for path in rules.missing if path.rpartition(".")[0] not in empty]
         return DatabaseRules(tables=tables, missing=missing)
@@ -206,6 +212,7 @@ class AnonymiseCopy(Operation):
         }
         for option, values, known in (
             ("--keep", self._options.keep, columns),
+            ("--keep-keys", self._options.keep_keys, columns),
             ("--empty", self._options.empty, names),
         ):
             if unknown := sorted(set(values) - known):
@@ -216,14 +223,20 @@ class AnonymiseCopy(Operation):
         restore, steps = self._restore.plan(), list[str]()
         sampled = self._sampling.tables if self._sampling else {}
         steps += [f"copy {table.describe()} of {path}" for path, table in sampled.items()]
-        left_out = {path.partition(".")[2]: table.left_out for path, table in sampled.items()}
+        left_out = Counter[str]()
+        for path, table in sampled.items():
+            left_out[path.partition(".")[2]] += table.left_out
+        for member in self._members:
+            for name, rule in self._rules[member.database].tables.items():
+                if rule == "empty" and f"{member.database}.{name}" not in sampled:
+                    left_out[name] += member.rows.get(name, 0)
         steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
         steps.append("search the originals in the bytes of the result; a hit ends the command here")
         return Plan(
             title=f"Anonymised copy of {self._source.label}",
             target=self.target,
             steps=[*steps, *restore.steps],
-            rows={table: rows - left_out.get(table, 0) for table, rows in restore.rows.items()},
+            rows={table: rows - left_out[table] for table, rows in restore.rows.items()},
             destructive=restore.destructive,
         )
 
@@ -338,13 +351,19 @@ class AnonymiseCopy(Operation):
             path = reader.decode(dump.manifest, member, target)
             hits = Scanner(originals.columns).find(read_file(path))
             size = path.stat().st_size
-        copied, copied_in = set[bytes](), Counter[str]()
+        copied, copied_in, undecided = set[bytes](), Counter[str](), Counter[str]()
         if hits:
             with self._private.open_writer(name) as (writer, rewriter):
                 copied = Scanner(hits).find([rewriter.encode(CONSTANTS), *rewriter.read_schema()])
-                for column, values in find_copied(writer, rules, hits, rewriter.encode):
-                    copied_in[column] = len(values)
-                    copied |= values
+                for column, places in find_copied(writer, rules, hits, rewriter.encode):
+                    copied_in[column], undecided[column] = len(places.copied), len(places.undecided)
+                    copied |= places.copied
+        if columns := [*+undecided]:
+            raise CopyKeysError(
+                target=target,
+                columns=", ".join(f"{column} ({undecided[column]})" for column in columns),
+                column=columns[0],
+            )
         if leaked := hits - copied:
             raise CopyLeakError(
                 target=target,
@@ -358,7 +377,7 @@ class AnonymiseCopy(Operation):
             is_sample=originals.is_sample,
             too_short=originals.too_short,
             copied=len(copied),
-            copied_in=dict(copied_in.most_common()),
+            copied_in=dict((+copied_in).most_common()),
             bytes=size,
             hits=0,
         )

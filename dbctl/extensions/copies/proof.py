@@ -10,12 +10,13 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable
-from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, is_plain
+from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, has_documents, is_plain
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules
 from dbctl.extensions.copies.section import Kind
 from dbctl.model import Struct
@@ -49,6 +50,13 @@ class Proof(Struct, frozen=True, kw_only=True):
     copied_in: Mapping[str, int]  #: the number of these by column
     bytes: int  #: of the dump
     hits: int  #: originals in the copy that no copied column contains
+
+
+class CopiedHits(NamedTuple):
+    """The hits that a column of the rewritten database contains."""
+
+    copied: set[bytes]  #: in values, or parts of them, that a rule copies
+    undecided: set[bytes]  #: in the keys and numbers of documents, about which no rule decides
 
 
 class Originals:
@@ -193,8 +201,8 @@ def _create_adder(
 
 def find_copied(
     db: Readable, rules: DatabaseRules, hits: set[bytes], encode: Callable[[object], bytes]
-) -> Iterator[tuple[str, set[bytes]]]:
-    """Yield the columns of a rewritten database whose copied parts contain hits, and these."""
+) -> Iterator[tuple[str, CopiedHits]]:
+    """Yield the columns of a rewritten database that contain hits although no rule replaces them there, and these."""
     scanner = Scanner(hits)
     for name, rule in rules.tables.items():  # not shadow tables, which have the words of others
         if rule == "empty":
@@ -203,14 +211,34 @@ def find_copied(
             column_rule = rule.get(column, ColumnRule(kind="keep"))
             if is_plain(column_rule) and column_rule.kind != "keep":
                 continue
-            rows = _read_rows(db, name, [column, *column_rule.by])
-            texts = (apply_rule(column_rule, _keep_copied, value, selectors) for value, *selectors in rows)
-            if copied := scanner.find(encode(text) + b"\n" for text in texts if text is not None):
-                yield f"{name}.{column}", copied
+            contents = partial(_read_copied, db, name, column, column_rule)
+            copied, undecided = scanner.find(map(encode, contents())), set[bytes]()
+            if copied and has_documents(column_rule) and column_rule.keys.get("*") != "keep":
+                decided = scanner.find(map(encode, contents(only_decided=True)))
+                copied, undecided = decided, copied - decided
+            if copied or undecided:
+                yield f"{name}.{column}", CopiedHits(copied, undecided)
 
 
-def _keep_copied(kind: Kind, value: object) -> object:
-    return value if kind == "keep" else ""
+def _read_copied(
+    db: Readable, table: str, column: str, rule: ColumnRule, *, only_decided: bool = False
+) -> Iterator[str | bytes]:
+    """Yield the values of a column without what its rule replaces, separated; ``only_decided``: only the parts that the rule copies."""
+    for value, *selectors in _read_rows(db, table, [column, *rule.by]):
+        parts = list[object]()
+        rest = apply_rule(rule, partial(_copy_part, parts), value, selectors)
+        for text in parts if only_decided else [rest]:
+            if text is not None:
+                yield text if isinstance(text, bytes) else str(text)
+                yield "\n"
+
+
+def _copy_part(parts: list[object], kind: Kind, value: object) -> object:
+    """Return a part that a rule copies, and add it to the others; nothing for one that it replaces."""
+    if kind != "keep":
+        return ""
+    parts.append(value)
+    return value
 
 
 def _read_rows(db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:

@@ -223,20 +223,25 @@ def is_plain(rule: ColumnRule) -> bool:
     return not (rule.by or rule.after or rule.before or rule.kind == "json")
 
 
+def has_documents(rule: ColumnRule) -> bool:
+    """Return whether a rule is one of the texts in documents."""
+    return rule.kind == "json" or any(value.kind == "json" for value in rule.values.values())
+
+
 def apply_rule(rule: ColumnRule, change: Change, value: object, selectors: Sequence[object] = ()) -> object:
     """Return a value after ``change`` of each part of it that a rule replaces or keeps; ``selectors`` are values of the columns ``by``."""
     if not rule.by:
-        return _apply_rule(rule, rule.paths, change, value)
+        return _apply_rule(rule, rule, change, value)
     selector = ".".join("" if item is None else decode(item) for item in selectors)
     selected = next((entry for pattern, entry in rule.values.items() if _match(pattern, selector)), rule)
-    return _apply_rule(selected, rule.paths, change, value)
+    return _apply_rule(selected, rule, change, value)
 
 
-def _apply_rule(rule: ValueRule, paths: Mapping[str, ValueRule], change: Change, value: object) -> object:
+def _apply_rule(rule: ValueRule, column: ColumnRule, change: Change, value: object) -> object:
     if value is None or value in ("", b""):
         return value
     if rule.kind == "json":
-        return _rewrite_document(rule, paths, change, value)
+        return _rewrite_document(rule, column, change, value)
     if not (rule.after or rule.before):
         return change(rule.kind, value)
     text = decode(value)
@@ -248,9 +253,7 @@ def _apply_rule(rule: ValueRule, paths: Mapping[str, ValueRule], change: Change,
     return new.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else new
 
 
-def _rewrite_document(
-    rule: ValueRule, paths: Mapping[str, ValueRule], change: Change, value: object
-) -> object:
+def _rewrite_document(rule: ValueRule, column: ColumnRule, change: Change, value: object) -> object:
     from dbctl.profiles.embedded import rewrite_texts
 
     rest = ValueRule(kind="text" if rule.rest == "json" else rule.rest)
@@ -259,10 +262,19 @@ def _rewrite_document(
         return value  # a document without texts; a longer number may be one of a telephone
 
     def replace(text: str, path: str) -> str:
-        selected = next((entry for pattern, entry in paths.items() if _match(pattern, path)), rest)
-        new = _apply_rule(selected, {}, change, text)
+        selected = next((entry for pattern, entry in column.paths.items() if _match(pattern, path)), rest)
+        new = _apply_rule(selected, column, change, text)
         return "" if new is None else decode(new)
 
+    def replace_key(text: str, _path: str) -> str:
+        kind = next((kind for pattern, kind in column.keys.items() if _match(pattern, text)), None)
+        return decode(change(kind, text)) if kind else text
+
     # a document that cannot be read is one text
-    new = rewrite_texts(text, replace, unreadable=lambda text, _path: decode(change("text", text)))
+    new = rewrite_texts(
+        text,
+        replace,
+        unreadable=lambda text, _path: decode(change("text", text)),
+        rewrite_key=replace_key if column.keys else None,
+    )
     return new.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else new

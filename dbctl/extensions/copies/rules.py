@@ -45,6 +45,8 @@ class ColumnRule(ValueRule, frozen=True, kw_only=True):
     paths: Mapping[
         str, ValueRule
     ] = {}  #: of documents: the rule of a text by its place, which may contain ``*``
+    #: of documents: the rule of a key, which may contain ``*``; of other keys there is no decision
+    keys: Mapping[str, Kind] = {}
     by: Sequence[
         str
     ] = ()  #: the columns of the same row whose values, joined by dots, select the rule; empty: ``kind``
@@ -53,6 +55,8 @@ class ColumnRule(ValueRule, frozen=True, kw_only=True):
     ] = {}  #: the rule by that value, which may contain ``*``; the first that matches
 
 
+#: The rule that permits originals in keys and numbers of documents.
+KEEP_KEYS: Mapping[str, Kind] = {"*": "keep"}
 TableRule: TypeAlias = Literal["empty"] | Mapping[str, ColumnRule]
 
 
@@ -63,18 +67,29 @@ class DatabaseRules(Struct, frozen=True, kw_only=True):
     missing: Sequence[str]  #: ``table.column`` of those that can hold personal data and have no rule
 
 
-def resolve_rules(app: App, database: str, db: Readable, *, keep: Collection[str] = ()) -> DatabaseRules:
-    """Return the rules of the tables of ``db``, which has the schema of ``database``; ``keep`` are columns to copy (``table.column``).
+def resolve_rules(
+    app: App,
+    database: str,
+    db: Readable,
+    *,
+    keep: Collection[str] = (),
+    keep_keys: Collection[str] = (),
+) -> DatabaseRules:
+    """Return the rules of the tables of ``db``, which has the schema of ``database``.
+
+    ``keep`` are columns to copy (``table.column``), ``keep_keys`` those with documents whose keys are copied.
 
     Of a column, the first of these counts: ``keep``, the entry with its name, the rule of the column to which its foreign key
     refers, what the profile states about it for other purposes, an entry whose pattern it matches, and the entry of its table.
     """
-    return _Resolver(app, database, db, keep).resolve()
+    return _Resolver(app, database, db, keep, keep_keys).resolve()
 
 
 class _Resolver:
-    def __init__(self, app: App, database: str, db: Readable, keep: Collection[str]) -> None:
-        self._entries, self._keep = find_entries(app.profile, database), keep
+    def __init__(
+        self, app: App, database: str, db: Readable, keep: Collection[str], keep_keys: Collection[str]
+    ) -> None:
+        self._entries, self._keep, self._keep_keys = find_entries(app.profile, database), keep, keep_keys
         self._derived = DerivedRules(app, database, db)
         schema = db.schema_reader.schema().tables if db.schema_reader else ()
         self._schema = {table.name: table for table in schema}
@@ -158,6 +173,8 @@ class _Resolver:
             entry = "keep"
         secrets = self._derived.settings.get((table.name, name))
         rule = _create_rule(entry, column, table) if entry else None
+        if rule and path in self._keep_keys:
+            rule = structs.replace(rule, keys=KEEP_KEYS)
         return _remove_secrets(rule, secrets, column) if rule and secrets else rule
 
     def _find_referenced_rule(self, table: str, column: str) -> ColumnRule | None:
@@ -194,6 +211,7 @@ def _create_rule(entry: Kind | ColumnEntry, column: Column, table: Table) -> Col
         before=entry.before,
         rest=_fit_kind(entry.rest, column),
         paths={path: _create_value_rule(rule, None) for path, rule in entry.paths.items()},
+        keys=entry.keys,
         by=tuple(name.removesuffix("?") for name in names if name.removesuffix("?") in table.columns),
         values={value: _create_value_rule(rule, column) for value, rule in entry.values.items()},
     )

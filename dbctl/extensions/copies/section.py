@@ -32,6 +32,9 @@ class ColumnEntry(PartEntry, frozen=True, kw_only=True):
     #: of ``json``, and of ``values`` that are: the rule of a text in a document, JSON or serialised by PHP, by its keys, joined by dots;
     #: ``*`` is any text
     paths: Mapping[str, Kind | PartEntry] = {}
+    #: of ``json``: the rule of keys of objects and of PHP's arrays, by the key; ``*`` is any text. Other keys are copied, but an original in
+    #: them, or in a number of a document, ends the copy; ``"*" = "keep"`` permits both
+    keys: Mapping[str, Kind] = {}
     by: Alternatives = (
         ""  #: the column of the same row that selects the rule; of several, their values are joined by dots
     )
@@ -77,8 +80,10 @@ def _find_contradictions(entry: ColumnEntry) -> Iterator[str]:
     if bool(entry.by) != bool(entry.values):
         yield "`by` and `values` require each other"
     nested = [*entry.values.values(), *entry.paths.values()]
-    if entry.paths and "json" not in (entry.kind, *_list_kinds(entry.values)):
-        yield "`paths` requires kind = 'json'"
+    if (entry.paths or entry.keys) and "json" not in (entry.kind, *_list_kinds(entry.values)):
+        yield f"`{'paths' if entry.paths else 'keys'}` requires kind = 'json'"
+    if {"json", "password", "null", "date", "number"} & {*entry.keys.values()}:
+        yield "`keys` of documents become pseudonyms, or are copied with 'keep'"
     if "json" in _list_kinds(entry.paths):
         yield "a path leads to a text, also in a document inside the document"
     for part in (entry, *(rule for rule in nested if isinstance(rule, PartEntry))):

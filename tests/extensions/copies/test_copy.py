@@ -245,12 +245,35 @@ def test_violated_check_is_refused_with_its_column(club, destination, run, tmp_p
     assert is_empty(destination)
 
 
-def test_original_in_another_rewritten_place_is_no_copy(club, destination, run, tmp_path):
-    """A key of a document has an original, which no rule replaces."""
-    club.run("""update members set profile = '{"Ada Quillfeather 00003": "x"}' where id = 4""")
-    result = create_copy(run, tmp_path, destination)
+def test_originals_in_keys_of_documents_need_a_decision(club, destination, run, tmp_path):
+    club.run("""update members set profile = '{"Ada Quillfeather 00003": "x"}' where id = 5""")
+    result = create_copy(run, tmp_path, destination, status=4)
+    assert result["error"]["code"] == "copy-keys"
+    assert "members.profile (1)" in result["error"]["message"]
+    assert is_empty(destination)
+    result = create_copy(run, tmp_path, destination, "--keep-keys", "members.profile")
     (proof,) = result["data"]["proofs"]
     assert proof["copied_in"] == {"members.profile": 1}
+
+
+def test_numbers_of_documents_are_searched(club, destination, run, tmp_path):
+    club.run("update members set phone = '15155000004' where id = 4")
+    club.run("""update members set profile = '{"calls": 15155000004}' where id = 5""")
+    result = create_copy(run, tmp_path, destination, status=4)
+    assert result["error"]["code"] == "copy-keys"
+
+
+def test_keys_of_documents_are_the_pseudonyms_of_their_rule(club, destination, run, tmp_path):
+    profile = tmp_path / "app/club.toml"
+    profile.write_text(
+        profile.read_text().replace('paths = { "mail"', 'keys = { "*@*" = "email" }, paths = { "mail"')
+    )
+    mail = build_member(3)[2]
+    club.run(f"""update members set profile = '{{"lang": "de", "{mail}": ["{mail}"]}}' where id = 4""")
+    create_copy(run, tmp_path, destination)
+    ((email,),) = read(destination, "select email from members where id = 3")
+    ((document,),) = read(destination, "select profile from members where id = 4")
+    assert [*json.loads(document)] == ["lang", email]
 
 
 def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destination, run, tmp_path):
@@ -264,7 +287,7 @@ def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destina
 
 
 def test_option_with_an_unknown_name_is_refused(club, destination, run, tmp_path):
-    for words in (["--keep", "members.nothing"], ["--empty", "nothing"]):
+    for words in (["--keep", "members.nothing"], ["--keep-keys", "members.x"], ["--empty", "nothing"]):
         result = create_copy(run, tmp_path, destination, *words, status=2)
         assert words[1] in result["error"]["message"]
     assert is_empty(destination)
