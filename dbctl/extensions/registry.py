@@ -38,6 +38,7 @@ BUILT_IN: Sequence[Extension] = (
                 drivers=("s3",),
             )
         },
+        parts={"lancedb": "dbctl.extensions.lancedb.rebuild:create_parts"},
         engine_parts={"lancedb": "dbctl.extensions.lancedb.dump:create_parts"},
     ),
     Extension(name="mcp", groups={"mcp": "dbctl.extensions.mcp.commands"}),
@@ -68,7 +69,9 @@ BUILT_IN: Sequence[Extension] = (
         name="copies",
         commands={"data replace": "dbctl.extensions.copies.data_commands"},
         groups={"copy": "dbctl.extensions.copies.commands"},
-        parts=dict.fromkeys(("mysql", "postgresql", "sqlite"), "dbctl.extensions.copies.parts:create_parts"),
+        parts=dict.fromkeys(
+            ("lancedb", "mysql", "postgresql", "sqlite"), "dbctl.extensions.copies.parts:create_parts"
+        ),
         errors="dbctl.extensions.copies.errors",
         profile_sections={
             "anonymise": SectionEntry(

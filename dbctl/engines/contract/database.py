@@ -115,6 +115,15 @@ class Query(Struct, frozen=True):
 P = TypeVar("P")
 
 
+#: The types of documents: JSON, and nested ones of Arrow, before their ``<``.
+DOCUMENT_TYPES = frozenset({"JSON", "JSONB", "STRUCT", "MAP", "LIST", "LARGE_LIST", "FIXED_SIZE_LIST"})
+
+
+def is_document_type(name: str) -> bool:
+    """Return whether a type, in upper case, is one of documents."""
+    return name.partition("<")[0] in DOCUMENT_TYPES
+
+
 class Column(Struct, frozen=True, kw_only=True):
     """One column of a live table."""
 
@@ -129,6 +138,11 @@ class Column(Struct, frozen=True, kw_only=True):
     is_generated: bool = False  #: computed from other columns, so it cannot be written
     #: not of a type for times, and its default is the current time in UTC, in any form
     has_time_default: bool = False
+
+    @property
+    def is_document(self) -> bool:
+        """Whether values are JSON, or lists and objects, which rows have as JSON."""
+        return is_document_type(self.type)
 
 
 class Table(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from dbctl.engines.contract.database import Column
+from dbctl.engines.contract.database import Column, is_document_type
 from dbctl.engines.parsing.lexer import Fragment, split_parameters
 from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.servers.values import (
@@ -243,6 +243,10 @@ class PostgreSQLColumn(ServerColumn, frozen=True, kw_only=True):
     base: str  #: the type without length and domain, quoted for a cast
     #: the name in SQL of the sequence that numbers new rows, although the column has no default; empty: there is none
     sequence: str = ""
+
+    @property
+    def is_document(self) -> bool:
+        return is_document_type(self.base.rpartition(".")[2].strip('"').upper())
 
 
 class ComparableValue(NamedTuple):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from dbctl import signals
 from dbctl.engines.contract.database import Readable
 from dbctl.extensions.copies.errors import CopyConstraintError
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
@@ -15,13 +16,15 @@ from dbctl.extensions.copies.rules import TableRule
 class Rewriter(ABC):
     """The part of a writer that rewrites a database which no other process uses, and which is dropped after an error."""
 
+    shortest = 0  #: bytes of a value that is searched in a dump, where fewer occur by chance
+
     @abstractmethod
     def find_unreadable(self) -> Sequence[str]:
         """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
 
     @abstractmethod
-    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
-        """Rewrite the columns of tables, and empty tables, with one statement per table; return the rows of each table before.
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
+        """Rewrite the columns of tables, and empty tables; return what is not built again, one sentence for each.
 
         Triggers do not run, and full-text indexes are built from their rows again. Afterwards the database satisfies its constraints.
 
@@ -32,6 +35,20 @@ class Rewriter(ABC):
     @abstractmethod
     def encode(self, value: object) -> bytes:
         """Return the bytes with which an uncompressed dump contains a value."""
+
+    def read_rows(self, db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:
+        """Yield the rows of a table of this database with exact values; vectors are bytes."""
+        if db.streams is None:
+            yield from db.select(table, columns)
+            return
+        with db.streams.stream(table, columns) as stream:
+            for batch in stream.batches:
+                signals.raise_if_interrupted()
+                yield from batch
+
+    def read_compressed(self) -> Iterator[bytes]:
+        """Yield what a dump contains in a compressed form: the values of all columns."""
+        return iter(())
 
     def clean(self) -> None:  # noqa: B027 - a dump of most engines contains rows alone
         """Remove what an engine stores besides the rows, and a dump contains: free pages, and statistics."""

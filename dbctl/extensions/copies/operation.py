@@ -48,9 +48,9 @@ from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.text import OpenTextIndex, build_index
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
-from dbctl.url import Url
+from dbctl.url import Url, parse_url
 
-#: The end of the name of the record next to the copy of a file.
+#: The end of the name of the record next to the copy of a file or folder.
 RECORD_SUFFIX = ".copy.json"
 #: Columns that a remark names.
 NAMED = 5
@@ -327,10 +327,11 @@ class AnonymiseCopy(Operation):
     ) -> Originals:
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
-                originals = collect_originals(writer, rules, rewriter.encode)
+                originals = collect_originals(writer, rules, rewriter)
             if sampling:  # the originals of rows that are left out are searched as well
                 sampling.apply(name, writer)
-            rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
+            remarks = rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
+            self._remarks += [f"{name}: {remark}" for remark in remarks]
             for search in self._app.profile.search:
                 is_defined = search.database == name and define_index(search, writer) is not None
                 if is_defined and OpenTextIndex(search, writer).read_state().state != "missing":
@@ -349,13 +350,16 @@ class AnonymiseCopy(Operation):
         target = self._app.target(name)
         with dump.open_reader() as reader:
             path = reader.decode(dump.manifest, member, target)
-            hits = Scanner(originals.columns).find(read_file(path))
             size = path.stat().st_size
+            with self._private.open_writer(name) as (writer, rewriter):
+                long = [value for value in originals.columns if len(value) >= rewriter.shortest]
+                hits = Scanner(long).find(read_file(path))
+                hits |= Scanner(originals.columns).find(rewriter.read_compressed())
         copied, copied_in, undecided = set[bytes](), Counter[str](), Counter[str]()
         if hits:
             with self._private.open_writer(name) as (writer, rewriter):
                 copied = Scanner(hits).find([rewriter.encode(CONSTANTS), *rewriter.read_schema()])
-                for column, places in find_copied(writer, rules, hits, rewriter.encode):
+                for column, places in find_copied(writer, rules, hits, rewriter):
                     copied_in[column], undecided[column] = len(places.copied), len(places.undecided)
                     copied |= places.copied
         if columns := [*+undecided]:
@@ -383,9 +387,10 @@ class AnonymiseCopy(Operation):
         )
 
     def _write_record(self, database: CopiedDatabase, result: AnonymisedCopy) -> None:
-        """Write the record of the proof next to the copy of a file."""
-        path = Path(database.url)
-        if path.is_file():
+        """Write the record of the proof next to the copy of a file or folder."""
+        url = parse_url(database.url)
+        path = Path(url.path)
+        if url.is_local:
             proof = next(proof for proof in result.proofs if proof.database == database.database)
             record = {
                 "app": self.app,
@@ -404,6 +409,8 @@ class AnonymiseCopy(Operation):
 
 def _describe_rule(item: tuple[str, ColumnRule]) -> str:
     column, rule = item
+    if rule.kind == "null" and not rule.by:
+        return f"{column} removed"
     kinds = list(dict.fromkeys(entry.kind for entry in rule.values.values())) if rule.by else []
     return f"{column} as {' or '.join(dict.fromkeys([*kinds, rule.kind]))}"
 

@@ -9,6 +9,7 @@ from dbctl.engines.contract.database import Readable, Writable
 
 #: The part of each engine, whose module needs the driver.
 REWRITERS = {
+    "lancedb": ("dbctl.extensions.copies.rewrite_lancedb", "LanceRewriter"),
     "mysql": ("dbctl.extensions.copies.rewrite_mysql", "MySQLRewriter"),
     "postgresql": ("dbctl.extensions.copies.rewrite_postgresql", "PostgreSQLRewriter"),
     "sqlite": ("dbctl.extensions.copies.rewrite_sqlite", "SQLiteRewriter"),

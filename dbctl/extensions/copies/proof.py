@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable
+from dbctl.extensions.copies.contract import Rewriter
 from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, has_documents, is_plain
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules
 from dbctl.extensions.copies.section import Kind
@@ -157,9 +158,9 @@ def read_file(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def collect_originals(db: Readable, rules: DatabaseRules, encode: Callable[[object], bytes]) -> Originals:
+def collect_originals(db: Readable, rules: DatabaseRules, rewriter: Rewriter) -> Originals:
     """Return what the rules replace in a database, or remove from it."""
-    originals = Originals(encode)
+    originals = Originals(rewriter.encode)
     for table, rule in rules.tables.items():
         if rule == "empty":
             personal = filter(can_be_personal, db.tables()[table].columns.values())
@@ -177,7 +178,7 @@ def collect_originals(db: Readable, rules: DatabaseRules, encode: Callable[[obje
             )
             for name, item in columns.items()
         ]
-        for row in _read_rows(db, table, names) if names else ():
+        for row in rewriter.read_rows(db, table, names) if names else ():
             for place, selectors, add in adders:
                 if row[place] not in EMPTY_VALUES:
                     add(row[place], [row[selector] for selector in selectors])
@@ -200,7 +201,7 @@ def _create_adder(
 
 
 def find_copied(
-    db: Readable, rules: DatabaseRules, hits: set[bytes], encode: Callable[[object], bytes]
+    db: Readable, rules: DatabaseRules, hits: set[bytes], rewriter: Rewriter
 ) -> Iterator[tuple[str, CopiedHits]]:
     """Yield the columns of a rewritten database that contain hits although no rule replaces them there, and these."""
     scanner = Scanner(hits)
@@ -211,20 +212,20 @@ def find_copied(
             column_rule = rule.get(column, ColumnRule(kind="keep"))
             if is_plain(column_rule) and column_rule.kind != "keep":
                 continue
-            contents = partial(_read_copied, db, name, column, column_rule)
-            copied, undecided = scanner.find(map(encode, contents())), set[bytes]()
+            contents = partial(_read_copied, rewriter, db, name, column, column_rule)
+            copied, undecided = scanner.find(map(rewriter.encode, contents())), set[bytes]()
             if copied and has_documents(column_rule) and column_rule.keys.get("*") != "keep":
-                decided = scanner.find(map(encode, contents(only_decided=True)))
+                decided = scanner.find(map(rewriter.encode, contents(only_decided=True)))
                 copied, undecided = decided, copied - decided
             if copied or undecided:
                 yield f"{name}.{column}", CopiedHits(copied, undecided)
 
 
 def _read_copied(
-    db: Readable, table: str, column: str, rule: ColumnRule, *, only_decided: bool = False
+    rewriter: Rewriter, db: Readable, table: str, column: str, rule: ColumnRule, *, only_decided: bool = False
 ) -> Iterator[str | bytes]:
     """Yield the values of a column without what its rule replaces, separated; ``only_decided``: only the parts that the rule copies."""
-    for value, *selectors in _read_rows(db, table, [column, *rule.by]):
+    for value, *selectors in rewriter.read_rows(db, table, [column, *rule.by]):
         parts = list[object]()
         rest = apply_rule(rule, partial(_copy_part, parts), value, selectors)
         for text in parts if only_decided else [rest]:
@@ -239,16 +240,6 @@ def _copy_part(parts: list[object], kind: Kind, value: object) -> object:
         return ""
     parts.append(value)
     return value
-
-
-def _read_rows(db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:
-    if db.streams is None:
-        yield from db.select(table, columns)
-        return
-    with db.streams.stream(table, columns) as stream:
-        for batch in stream.batches:
-            signals.raise_if_interrupted()
-            yield from batch
 
 
 def count_by_column(originals: Originals, values: Iterable[bytes]) -> str:

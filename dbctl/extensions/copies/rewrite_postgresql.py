@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from msgspec import structs
-
 from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.catalog import (
     IN_USER_SCHEMA,
@@ -99,11 +97,6 @@ class PostgreSQLRewriter(ServerRewriter):
     def _assign_unchanged(self, table: str) -> Sequence[str]:
         del table
         return ()
-
-    def _adapt_rule(self, column: Column, rule: ColumnRule) -> ColumnRule:
-        is_whole = is_plain(rule) and rule.kind not in ("null", "keep")
-        is_document = is_whole and self._base(column) in ("json", "jsonb")
-        return structs.replace(rule, kind="json", rest=rule.kind) if is_document else rule
 
     def _express(self, table: str, column: Column, rule: ColumnRule, pseudonyms: Pseudonyms) -> str | None:
         is_array = column.type.endswith("[]") and self._base(column).removeprefix("_") in TEXT_BASES

@@ -99,19 +99,14 @@ class ServerRewriter(Rewriter):
     def _assign_unchanged(self, table: str) -> Sequence[str]:
         """Return assignments that keep what an update changes by itself, such as a time."""
 
-    def _adapt_rule(self, column: Column, rule: ColumnRule) -> ColumnRule:  # noqa: ARG002 - of engines with types for documents
-        """Return the rule for the type of a column."""
-        return rule
-
     @abstractmethod
     def _update_words(self, table: str) -> str: ...
 
     # Rewriting ----------------------------------------------------------------------------------------------------
 
-    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
         self._parameters.update(inner=pseudonyms.inner, outer=pseudonyms.outer)
         changed = {name: rule for name, rule in tables.items() if rule}
-        rows = {name: self._db.count(name) for name in tables}
         with self._suspend(changed):
             for name, rule in changed.items():
                 signals.raise_if_interrupted()
@@ -119,12 +114,11 @@ class ServerRewriter(Rewriter):
                     self._connection.execute_write(f"truncate table {self._catalog.quote_table(name)}")
                 else:
                     with self._report_violations(name, list(rule)):
-                        self._update(name, rule, pseudonyms, rows[name])
-        return rows
+                        self._update(name, rule, pseudonyms, self._db.count(name))
+        return ()
 
     def _update(self, table: str, rules: Mapping[str, ColumnRule], pseudonyms: Pseudonyms, rows: int) -> None:
         live, expressions = self._catalog.require_table(table), dict[str, str]()
-        rules = {name: self._adapt_rule(live.columns[name], rule) for name, rule in rules.items()}
         for name, rule in rules.items():
             sql = self._express(table, live.columns[name], rule, pseudonyms)
             if sql is not None:

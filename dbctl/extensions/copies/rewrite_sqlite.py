@@ -61,11 +61,10 @@ class SQLiteRewriter(SQLitePart, Rewriter):
     def encode(self, value: object) -> bytes:
         return value if isinstance(value, bytes) else str(value).encode(self._encoding, "surrogateescape")
 
-    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Mapping[str, int]:
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
         for pragma in PRAGMAS:
             self._driver.execute(f"pragma {pragma}").fetchall()
         changed = {name: rule for name, rule in tables.items() if rule}
-        rows = {name: self._db.count(name) for name in tables}
         with refuse_orphans(self._db), self._drop_dependents(list(changed)):
             for name, rule in changed.items():
                 signals.raise_if_interrupted()
@@ -76,7 +75,7 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         self._rebuild_text_indexes()
         self._driver.execute("pragma journal_mode = memory").fetchall()  # later changes may be rolled back
         self._connection.notify_change()
-        return rows
+        return ()
 
     def clean(self) -> None:
         self._renew_statistics()

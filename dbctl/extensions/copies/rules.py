@@ -99,6 +99,11 @@ class _Resolver:
             for name, table in db.tables().items()
             if not table.is_view and (name in self._schema or not schema)
         }
+        self._vectors = {
+            (name, column.column)
+            for name in (self._tables if db.vectors else ())
+            for column in (db.vectors.vector_columns(name) if db.vectors else ())
+        }
         self._whole = {name: self._find_table_rule(name) for name in self._tables}
         self._empty_dependents()
         self._rules = dict[tuple[str, str], ColumnRule | None]()  #: None: it has none, or is copied
@@ -163,6 +168,8 @@ class _Resolver:
         if path in self._keep:
             return ColumnRule(kind="keep")
         entry = find_entry(self._entries.columns, path)
+        if (table.name, name) in self._vectors:  # they are computed from texts, whatever their table keeps
+            return ColumnRule(kind="keep" if entry == "keep" else "null")
         if entry is None and (rule := self._find_referenced_rule(table.name, name)):
             return rule
         derived = self._derived.columns.get((table.name, name))
@@ -203,7 +210,10 @@ class _Resolver:
 
 def _create_rule(entry: Kind | ColumnEntry, column: Column, table: Table) -> ColumnRule:
     if not isinstance(entry, ColumnEntry):
-        return ColumnRule(kind=_fit_kind(entry, column))
+        kind = _fit_kind(entry, column)
+        # of a document, the texts are replaced
+        is_inside = column.is_document and kind not in ("keep", "null", "json")
+        return ColumnRule(kind="json", rest=kind) if is_inside else ColumnRule(kind=kind)
     names = [entry.by] if isinstance(entry.by, str) and entry.by else entry.by
     return ColumnRule(
         kind=_fit_kind(entry.kind or entry.rest, column),

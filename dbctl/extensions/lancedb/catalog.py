@@ -253,6 +253,12 @@ class Catalog(LiveTables):
             change(handle)
             return handle.version
 
+    def detach(self) -> None:
+        """Release all tables, because the folder is replaced; they are opened again on next use."""
+        self._handles = None
+        self.location.__dict__.pop("connection", None)
+        self.forget()
+
     def reopen(self) -> None:
         """Read the newest versions of all tables."""
         with self.translate_errors():

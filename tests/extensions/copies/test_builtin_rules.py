@@ -14,6 +14,7 @@ from dbctl.extensions.copies.section import find_entries
 from dbctl.profiles import loader
 from dbctl.services.app.session import open_app
 from tests.databases import empty_database
+from tests.engines import lance
 from tests.profiles.apps.deployments import NAMES, fill, load_profile, read_expectations
 
 #: Tables with content of each deployment, which a built-in profile cannot name.
@@ -58,6 +59,22 @@ def test_each_column_that_shipped_migrations_create_has_a_rule(name: str, databa
         rules = resolve(name, empty.url, database)
     assert rules.missing == []
     assert list_unused_entries(name, rules, database) == []
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_each_column_of_vectors_has_a_rule(deployed: bool, tmp_path: Path) -> None:
+    lance.create_table(tmp_path, deployed=deployed)
+    rules = resolve("chat-lancedb", f"lancedb:{tmp_path}", "vectors")
+    assert rules.missing == []
+    table = rules.tables["chat_embeddings"]
+    assert table != "empty"
+    vector, kinds = ("vector" if deployed else "embedding"), {name: rule.kind for name, rule in table.items()}
+    assert (kinds["user_id"], kinds["content"], kinds["metadata"], kinds[vector]) == (
+        "token",
+        "text",
+        "json",
+        "null",
+    )
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
