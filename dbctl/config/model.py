@@ -76,7 +76,7 @@ class DatabaseBackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.backup]``: where backups are stored, and how long."""
 
-    repository: str  #: a directory, or ``s3://BUCKET/PREFIX``
+    repository: str  #: a directory, ``sftp://HOST/PATH``, ``rclone:REMOTE:PATH``, or ``s3://BUCKET/PREFIX``
     keep: Retention = Retention()  #: the backups that ``backup prune`` retains
     max_age: str = ""  #: ``26h``: the maximum age of the newest backup
     databases: dict[str, DatabaseBackupConfig] = {}  #: the limits of single databases

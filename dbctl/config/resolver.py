@@ -264,17 +264,18 @@ class Resolver:
                 self.report(reason, *key, "keep", name)
 
     def _check_storage(self, text: str, *key: toml.Key) -> None:
-        """Report an address of object storage that commands refuse."""
+        """Report an address of storage that commands refuse."""
+        from dbctl.config.file_servers import RCLONE, SFTP, is_file_server, parse_file_server
         from dbctl.config.storage import PROVIDERS, is_storage, parse_address
         from dbctl.errors.backup import StorageSettingInvalidError
 
-        if not is_storage(text):
-            known = ", ".join(f"{name}://" for name in PROVIDERS)
+        if not (is_storage(text) or is_file_server(text)):
+            known = ", ".join([*(f"{name}://" for name in PROVIDERS), SFTP, RCLONE])
             reason = f"unknown scheme; use a directory, or one of {known}; write ./ before a directory with a colon"
             self.report(reason, *key)
             return
         try:
-            parse_address(text)
+            parse_file_server(text) if is_file_server(text) else parse_address(text)
         except StorageSettingInvalidError as error:
             self.report(join_hint(str(error), error.hint), *key)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
+from dbctl.config.file_servers import RCLONE, SFTP, is_file_server, parse_file_server
 from dbctl.config.storage import PROVIDERS, is_storage, parse_address
 from dbctl.errors.usage import NotSupportedError, UsageError, require_driver
 from dbctl.files.atomic import expand_home
@@ -18,7 +20,8 @@ def open_store(
     """Return the store of one app's backups; nothing is created or accessed yet.
 
     Args:
-        address: a path, which is relative to ``folder``, or ``SCHEME://BUCKET/PREFIX`` with a scheme of ``PROVIDERS``.
+        address: a path, which is relative to ``folder``, ``SCHEME://BUCKET/PREFIX`` with a scheme of ``PROVIDERS``, or an
+            address of ``dbctl.config.file_servers``.
         app: the name of the app.
         folder: the folder of the configuration.
         staging: a local folder for files of a remote store; None: the default of ``Staging``.
@@ -38,15 +41,39 @@ def open_store(
         with require_driver(f"{location.text}/{app}", driver="obstore", extra="s3"):
             import obstore  # noqa: F401 - an extra
 
-            from dbctl.stores.objects.store import BucketStore
+            from dbctl.stores.objects.client import Client
+            from dbctl.stores.objects.lock import Lease
+            from dbctl.stores.objects.protection import read_protection
+            from dbctl.stores.remote.store import RemoteStore
 
-        return BucketStore(location, _folder_name(app), Staging(staging), timeout=timeout)
+        name = _folder_name(app)
+        bucket = Client(f"{location.text}/{name}", location, timeout=timeout)
+        return RemoteStore(
+            bucket,
+            f"{location.prefix}/{name}".lstrip("/"),
+            Staging(staging),
+            create_lock=partial(Lease, bucket),
+            read_protection=partial(read_protection, bucket, location),
+        )
+    if is_file_server(address):
+        from dbctl.stores.remote.store import RemoteStore
+        from dbctl.stores.sftp.client import SftpClient
+        from dbctl.stores.sftp.lock import ClaimLock
+        from dbctl.stores.sftp.protocol import Connection
+        from dbctl.stores.sftp.replacing import ReplacingClient
+        from dbctl.stores.staging import Staging
+
+        server, name = parse_file_server(address), _folder_name(app)
+        place = f"{server.text}/{name}"
+        kind = SftpClient if server.scheme == SFTP else ReplacingClient
+        files = kind(Connection(server.list_words(timeout), place, server.hint), server.root, place)
+        return RemoteStore(files, name, Staging(staging), create_lock=partial(ClaimLock, files))
     if separator or is_foreign_address(address):
         raise NotSupportedError(
             feature=f"storing backups in {scheme.partition(':')[0]}",
             subject="this version of dbctl",
-            hint=f"Use a directory, or {' or '.join(f'{name}://' for name in PROVIDERS)}BUCKET/PREFIX. Write ./ before a directory"
-            " with a colon.",
+            hint=f"Use a directory, {', '.join(f'{name}://' for name in PROVIDERS)}BUCKET/PREFIX, {SFTP}HOST/PATH or"
+            f" {RCLONE}REMOTE:PATH. Write ./ before a directory with a colon.",
         )
     from dbctl.stores.directory import DirectoryStore
 

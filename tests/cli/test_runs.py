@@ -462,7 +462,7 @@ def test_journald_gets_entries_with_fields(blog, answer, monkeypatch):
     assert b"\nDBCTL_CODE=table-missing\n" in error or b"DBCTL_CODE=" in error
 
 
-@pytest.mark.parametrize("address", ["rclone:x:y", "user@nas:backups", "sftp://nas/backups", "docker://x"])
+@pytest.mark.parametrize("address", ["rsync:x:y", "user@nas:backups", "webdav://nas/backups", "docker://x"])
 def test_repository_of_another_program_is_refused(blog, answer, address):
     before = sorted(path.name for path in blog.iterdir())
     error = answer("backup", "create", "--repository", address, status=2)["error"]

@@ -53,7 +53,7 @@ Variant: TypeAlias = Annotated[
     ),
 ]
 #: The forms of the address of a repository, in texts of help.
-ADDRESS_FORMS = "a directory, or s3://, az:// or gs://BUCKET/PREFIX"
+ADDRESS_FORMS = "a directory, sftp://HOST/PATH, rclone:REMOTE:PATH, or s3://, az:// or gs://BUCKET/PREFIX"
 RepositoryAddress: TypeAlias = Annotated[
     str,
     typer.Option(

@@ -22,8 +22,9 @@ from dbctl.extensions.reach.errors import (
     RouteError,
     RouteProgramMissingError,
 )
-from dbctl.extensions.reach.machines import Machine, choose_reason, join_address
+from dbctl.extensions.reach.machines import Machine, join_address
 from dbctl.files import limited_program
+from dbctl.files.ssh import choose_reason
 from dbctl.model import Struct
 
 #: The labels by which Compose marks the containers of a service.

@@ -10,9 +10,9 @@ import msgspec
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.reach.containers import PROJECT, SERVICE, Container
 from dbctl.extensions.reach.errors import RouteError
-from dbctl.extensions.reach.machines import choose_reason
 from dbctl.extensions.reach.routes import ROUTES
 from dbctl.files import limited_program
+from dbctl.files.ssh import choose_reason
 from dbctl.services.setup.containers import ContainerFacts
 from dbctl.url import encode_route
 

@@ -21,9 +21,10 @@ from dbctl.extensions.reach.errors import (
     RouteError,
     RouteLocalNeedError,
 )
-from dbctl.extensions.reach.machines import SshMachine, choose_reason
+from dbctl.extensions.reach.machines import SshMachine
 from dbctl.extensions.reach.remote_app import list_files
 from dbctl.extensions.reach.routes import ROUTES
+from dbctl.files.ssh import choose_reason
 from dbctl.files.subprocesses import ClientProgram, ProgramWatch, run_program
 from dbctl.profiles import loader
 from dbctl.services.app.app import App

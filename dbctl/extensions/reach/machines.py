@@ -22,11 +22,10 @@ from dbctl.extensions.reach.errors import (
     SshUnreachableError,
 )
 from dbctl.files import limited_program
+from dbctl.files.ssh import choose_reason, clean, list_options, split_address
 
 #: Seconds for a part of a route to be opened, and bytes of its description.
 OPEN_SECONDS, MAX_BYTES = 60.0, 16 << 20
-#: Messages of ssh that only repeat that something failed.
-_VAGUE = re.compile(r"(?i)stdio forwarding|kex_exchange_identification|UNKNOWN port 65535")
 #: What ssh reports, each with the reason of its error; the first that matches counts.
 _KEY_CHANGED = {
     r"REVOKED HOST KEY": "known_hosts revokes the host key",
@@ -45,13 +44,6 @@ _UNREACHABLE = {r"(connect to (?:host|address) .*)": "{}", r"(banner exchange: .
 _OPEN_FAILED = r"open failed: connect failed: (.*)"
 #: How ssh reports the end of an open connection.
 _LOST = r"Connection to .* closed|not responding|Connection reset|Broken pipe|SIG[A-Z]+|mux_client_read_packet|Connection closed by"
-#: Options of every ssh: it asks nothing, a dead connection ends, and nothing else of the user's configuration is started.
-_OPTIONS = (
-    "BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ControlMaster=no", "ClearAllForwardings=yes",
-    "RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "LogLevel=INFO",
-)  # fmt: skip
-#: A host with a port; other colons are those of an IPv6 address.
-_ADDRESS = re.compile(r"([^:]+|\[.*\]):(\d+)")
 #: Seconds after its last use until a connection of this process ends by itself; the process ends it earlier.
 _IDLE_SECONDS = 60
 #: Connects standard input and output to an address; the end of either direction ends both.
@@ -68,17 +60,11 @@ copy(server, client)
 """
 
 
-def choose_reason(lines: Sequence[str]) -> str:
-    """Return the last line that states why a program failed, without control characters."""
-    line = next((line for line in reversed(lines) if line and not _VAGUE.search(line)), lines[-1])
-    return _clean(line)
-
-
 def _find_reason(text: str, reasons: Mapping[str, str]) -> str:
     """Return the reason of the first pattern that a text matches; empty if it matches none."""
     for pattern, reason in reasons.items():
         if match := re.search(pattern, text):
-            return reason.format(*map(_clean, match.groups()))
+            return reason.format(*map(clean, match.groups()))
     return ""
 
 
@@ -93,11 +79,6 @@ def _explain_host_key(text: str, facts: Mapping[str, str]) -> RouteError | None:
 def join_address(host: str, port: int) -> str:
     """Return ``HOST:PORT``, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _clean(text: str) -> str:
-    """Return a text of another machine without control characters."""
-    return "".join(sign for sign in text if sign.isprintable())
 
 
 class Machine:
@@ -175,14 +156,8 @@ class SshMachine(Machine):
         """Open nothing yet; ``hosts`` are in the order of the route, ``folder`` is a private one for the connection."""
         jumps = ["-J", ",".join(hosts[:-1])] if len(hosts) > 1 else []
         self.place, self._part = hosts[-1], " ".join(f"ssh:{host}" for host in hosts)
-        # A URL with an IPv6 address is refused by ssh, and only one in brackets accepted between.
-        user, at, address = hosts[-1].rpartition("@")
-        match = _ADDRESS.fullmatch(address)
-        name, port = match.groups() if match else (address, "")
-        port_words = ["-p", port] if port else []
-        options = [word for option in _OPTIONS for word in ("-o", option)]
-        self._destination = f"{user}{at}{name.strip('[]')}"
-        self._words = ["ssh", *options, *jumps, *port_words]
+        port_words, self._destination = split_address(hosts[-1])
+        self._words = ["ssh", *list_options(), *jumps, *port_words]
         self._jump_place = " or ".join(hosts[:-1])
         self._person_words = ["ssh", *jumps, *port_words, self._destination]
         self._socket = folder / "ssh"
@@ -241,7 +216,7 @@ class SshMachine(Machine):
             "place": self.place,
         }
         if refused := re.search(_OPEN_FAILED, text):
-            reason = f"{join_address(*address)}, seen from {self.place}: {_clean(refused[1])}"
+            reason = f"{join_address(*address)}, seen from {self.place}: {clean(refused[1])}"
             return RoutedServerRefusedError(reason=reason, **facts)
         if failure := self.explain(target, lines):
             if isinstance(failure, ForwardingDeniedError):
@@ -337,5 +312,5 @@ class SshMachine(Machine):
             return failure
         facts = {"target": target, "part": self._part, "command": self.describe([])}
         if refused := re.search(_OPEN_FAILED, "\n".join(lines)):  # by the machine before
-            return SshUnreachableError(reason=f"{self.place}: {_clean(refused[1])}", **facts)
+            return SshUnreachableError(reason=f"{self.place}: {clean(refused[1])}", **facts)
         return RouteError(reason=choose_reason(lines), **facts)

@@ -18,8 +18,9 @@ from dbctl.extensions.reach.errors import (
     SnapshotFailedError,
     SnapshotProgramMissingError,
 )
-from dbctl.extensions.reach.machines import Machine, choose_reason
+from dbctl.extensions.reach.machines import Machine
 from dbctl.files import atomic, mounts
+from dbctl.files.ssh import choose_reason
 from dbctl.files.subprocesses import ProgramWatch, run_program
 from dbctl.model import now
 

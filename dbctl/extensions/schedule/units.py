@@ -23,6 +23,7 @@ from dbctl.extensions.schedule.jobs import (
 )
 from dbctl.model import Struct
 from dbctl.services.app import command_line
+from dbctl.url import is_foreign_address
 
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="
@@ -205,7 +206,7 @@ def _list_data_paths(app: model.App, selection: Selection) -> Iterator[Path]:
         elif url.host.startswith("/"):
             yield Path(url.host)
         yield from (Path(text) for text in re.findall(r"=(/[^&]*)", url.options))
-    if app.backup and "://" not in app.backup.repository:
+    if app.backup and not is_foreign_address(app.backup.repository):
         yield app.folder / app.backup.repository
     if app.backup and app.backup.staging:
         yield app.folder / app.backup.staging

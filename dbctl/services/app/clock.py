@@ -21,6 +21,7 @@ from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.backup import ClockImplausibleError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.services.app.live_table import find_column
+from dbctl.url import is_foreign_address
 
 if TYPE_CHECKING:
     from dbctl.profiles.model.base import ColumnNames
@@ -133,7 +134,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     An adopted backup is missing: its time is that of a file, which this machine did not record.
     """
     config = app.configured.backup
-    if config is None or "://" in config.repository:
+    if config is None or is_foreign_address(config.repository):
         return []
 
     backups = list[tuple[str, datetime]]()

@@ -41,6 +41,7 @@ from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, de
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import compare
 from dbctl.services.migrations.status import open_existing
+from dbctl.url import is_foreign_address
 
 #: Orphaned rows by table and columns.
 OrphanCounts: TypeAlias = Mapping[tuple[str, ...], OrphanedRows]
@@ -204,7 +205,7 @@ def _select_parent_folder(app: App) -> Path:
     import tempfile
 
     section = app.configured.backup
-    if section and "://" not in section.repository:
+    if section and not is_foreign_address(section.repository):
         parent = (app.configured.folder / expand_home(section.repository)).parent
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return parent

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
@@ -21,7 +21,6 @@ from dbctl import signals
 from dbctl.config.storage import Address
 from dbctl.errors.backup import StorageFailedError, StorageSettingInvalidError
 from dbctl.files.temp import start_call
-from dbctl.model import Struct
 from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, Connect, Timeouts, prepare_connection
 from dbctl.stores.objects.errors import (
     EMPTY,
@@ -30,6 +29,7 @@ from dbctl.stores.objects.errors import (
     explain_foreign,
     is_missing_object,
 )
+from dbctl.stores.remote.contract import ConflictError, Entry, Tag
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -57,33 +57,10 @@ POLL_SECONDS, FINISH_SECONDS = 0.05, 10.0
 ABSENT_KEY = ".dbctl-nobodys"
 
 
-class Tag(Struct, frozen=True):
-    """Identifies the content of an object."""
-
-    e_tag: str = ""
-    version: str = ""  #: where the storage has versions: required by Google, unused otherwise
-
-    @property
-    def condition(self) -> dict[str, str]:
-        """The condition of a replacement, as the library expects it."""
-        return {name: value for name in ("e_tag", "version") if (value := getattr(self, name))}
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """The metadata of an object."""
-
-    key: str
-    bytes: int
-    tag: Tag
-    at: datetime  #: by the clock of the server
-
-
-class ConflictError(Exception):
-    """The object to create exists already, or the object to replace has changed."""
-
-
 class Client:
     """One bucket."""
+
+    part = PART
 
     def __init__(self, location: str, address: Address, *, timeout: float) -> None:
         """Open no connection yet; ``location`` is for messages, ``timeout`` is the connection timeout in seconds.
@@ -279,6 +256,9 @@ class Client:
         for key in keys:
             with suppress(FileNotFoundError):
                 self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
+
+    def free_space(self) -> None:
+        """Return None: the free space of a bucket is unknown."""
 
     def run(self, call: Callable[[ObjectStore], T]) -> T:
         """Run a request for reading with the client of the library; ``call`` translates its errors.

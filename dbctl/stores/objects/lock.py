@@ -21,7 +21,8 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError
 from dbctl.files.lock import describe_holder, wait_for_lock
 from dbctl.model import now
-from dbctl.stores.objects.client import Client, ConflictError, Tag
+from dbctl.stores.objects.client import Client
+from dbctl.stores.remote.contract import ConflictError, Tag
 
 #: Seconds between two renewals, and the age after which another process takes over: 15 minutes of clock error and 5 more.
 RENEW_SECONDS, EXPIRY_SECONDS = 60.0, 20 * 60.0
@@ -34,9 +35,9 @@ RETRY_SECONDS = 0.5
 class Lease:
     """The lock object of one store, while it is held."""
 
-    def __init__(self, client: Client, key: str, location: str, machine: str, purpose: str) -> None:
+    def __init__(self, client: Client, key: str, machine: str, purpose: str) -> None:
         """Prepare the lock; ``machine`` identifies this machine, whose local lock is already held."""
-        self._client, self._key, self._location, self._machine = client, key, location, machine
+        self._client, self._key, self._location, self._machine = client, key, client.location, machine
         self._holder_record = {
             "pid": os.getpid(),
             "host": os.uname().nodename,
@@ -71,6 +72,14 @@ class Lease:
             self._is_ended.set()
             with signals.block_signals(), suppress(DbctlError, FileNotFoundError):
                 self._release()
+
+    def is_held(self) -> bool:
+        """Return whether any process holds the lock."""
+        try:
+            self._client.get(self._key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def renew(self) -> None:
         """Renew the lock.

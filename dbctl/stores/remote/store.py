@@ -1,6 +1,6 @@
-"""Object storage as a store: ``SCHEME://BUCKET/PREFIX/APP/FOLDER/FILE``.
+"""Storage on other machines as a store, with the keys ``PREFIX/APP/FOLDER/FILE``.
 
-A folder is a common prefix of keys. Its mark is created conditionally, so only one dbctl process fills it. Every file is
+Its client sends the requests. A folder is a common prefix of keys. Its mark is created conditionally, so only one dbctl process fills it. Every file is
 read back before the manifest completes the backup.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.config.storage import Address
 from dbctl.errors.backup import RepositoryFailedError, StorageFailedError
 from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.connection import InsufficientSpaceError
 from dbctl.files import atomic
 from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
 from dbctl.stores.base import (
@@ -34,8 +34,7 @@ from dbctl.stores.base import (
     read_each_manifest,
     translate_errors,
 )
-from dbctl.stores.objects.client import PART, Client, ConflictError, Entry
-from dbctl.stores.objects.lock import Lease
+from dbctl.stores.remote.contract import ConflictError, Entry, RemoteClient, RemoteLock
 from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
@@ -45,18 +44,31 @@ CONCURRENT_READS = 8
 VERIFY = Remedy("verify it with: `backup verify {id}`")
 
 
-class BucketStore:
-    """The backups of one app in a bucket."""
+#: Returns the lock with a key for this machine, whose local lock is already held, and the command that holds it.
+CreateLock = Callable[[str, str, str], RemoteLock]
 
-    def __init__(self, address: Address, app: str, staging: Staging, *, timeout: float) -> None:
-        self.location = f"{address.text}/{app}"
-        self._top = f"{address.prefix}/{app}".lstrip("/")
-        self._address, self._staging = address, staging
-        self._lease: Lease | None = None
+
+class RemoteStore:
+    """The backups of one app in storage."""
+
+    def __init__(
+        self,
+        client: RemoteClient,
+        top: str,
+        staging: Staging,
+        *,
+        create_lock: CreateLock,
+        read_protection: Callable[[Sequence[str]], Protection] = lambda _keys: Protection(),
+    ) -> None:
+        """Access nothing yet; ``top`` is the prefix of all keys, ``read_protection`` returns the strongest one of several files."""
+        self.client, self.location = client, client.location
+        self._top, self._staging = top, staging
+        self._lock_key = f"{top}/{LOCK}"
+        self._create_lock, self._read_protection = create_lock, read_protection
+        self._held_lock: RemoteLock | None = None
         #: Folders that had no verification record when they were listed or completed.
         self._unverified = set[str]()
         self._marked = set[str]()  #: folders with a manifest and a mark when they were listed
-        self.client = Client(self.location, address, timeout=timeout)
 
     def list_folders(self) -> Mapping[str, FolderState]:
         states = dict[str, FolderState]()
@@ -149,7 +161,7 @@ class BucketStore:
             self.client.delete([self.key(self._marked.pop(), INCOMPLETE_MARK)])
         with (
             self._staging.folder(0) as temp_folder,
-            fill_folder(BucketWriter(self, folder, temp_folder), self._staging.path) as writer,
+            fill_folder(RemoteWriter(self, folder, temp_folder), self._staging.path) as writer,
         ):
             yield writer
 
@@ -160,41 +172,38 @@ class BucketStore:
         self.delete_objects(folder)
 
     def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
-        if staged:  # the free space of a bucket is unknown
+        if staged:
             self._staging.require_space(required_bytes)
+        free = self.free_space()
+        if free is not None and free < required_bytes:
+            raise InsufficientSpaceError(place=self.location, required=required_bytes, free=free)
 
     def free_space(self) -> int | None:
-        return None
+        return self.client.free_space()
 
     def read_protection(self, folder: str) -> Protection:
-        from dbctl.stores.objects.protection import read_protection
-
         # the manifest first: it is the newest object, so it has a version if the bucket has versions
         entries = sorted(self.list_entries(folder).items(), key=lambda item: item[0] != MANIFEST)
-        return read_protection(self.client, self._address, [entry.key for _, entry in entries])
+        return self._read_protection([entry.key for _, entry in entries])
 
     def is_locked(self) -> bool:
-        try:
-            self.client.get(f"{self._top}/{LOCK}")
-        except FileNotFoundError:
-            return False
-        return True
+        return self._create_lock(self._lock_key, "", "").is_held()
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         with self._staging.lock(self.location, purpose, timeout=timeout) as machine:
-            lease = Lease(self.client, f"{self._top}/{LOCK}", self.location, machine, purpose)
-            with lease.acquire(timeout=timeout):
-                self._lease = lease
+            lock = self._create_lock(self._lock_key, machine, purpose)
+            with lock.acquire(timeout=timeout):
+                self._held_lock = lock
                 try:
                     yield
                 finally:
-                    self._lease = None
+                    self._held_lock = None
 
     def renew(self) -> None:
         """Renew the lock before an irreversible step; raises ``BusyError`` if it was lost."""
-        if self._lease is not None:
-            self._lease.renew()
+        if self._held_lock is not None:
+            self._held_lock.renew()
 
     def mark_finished(self, folder: str) -> None:
         """Record that a folder is complete and has no verification record yet."""
@@ -209,10 +218,10 @@ class BucketStore:
         self.client.delete([*keys, self.key(folder, INCOMPLETE_MARK)])
 
 
-class BucketWriter:
-    """A folder of a bucket that is being filled; files are created in a local folder first."""
+class RemoteWriter:
+    """A folder of storage that is being filled; files are created in a local folder first."""
 
-    def __init__(self, store: BucketStore, folder: str, temp_dir: Path) -> None:
+    def __init__(self, store: RemoteStore, folder: str, temp_dir: Path) -> None:
         self._store, self._folder, self._temp_dir = store, folder, temp_dir
         mark = {"pid": os.getpid(), "host": os.uname().nodename, "token": secrets.token_hex(16)}
         self._mark = json.dumps(mark).encode()
@@ -263,7 +272,7 @@ class BucketWriter:
         counter = HashingCounter()
         sent = counter.count(blocks)
         self._sent[name] = None  # recorded before sending, so that a failure deletes it
-        if size > PART:
+        if size > self._client.part:
             self._client.upload(self._key(name), sent, size)
         else:
             self._create(name, b"".join(sent))
@@ -321,7 +330,7 @@ class BucketWriter:
             raise self._mismatch_error(f"another program has written {name} into {self._folder}") from error
 
     @property
-    def _client(self) -> Client:
+    def _client(self) -> RemoteClient:
         return self._store.client
 
     def _key(self, name: str) -> str:

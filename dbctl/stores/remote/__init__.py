@@ -1,0 +1,1 @@
+"""A store on another machine, by requests that a client sends."""

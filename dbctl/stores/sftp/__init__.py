@@ -1,0 +1,1 @@
+"""Files on another machine, by the protocol SFTP."""
