@@ -307,6 +307,13 @@ def test_view_without_definer_is_reported(pantry):
     assert read_verification(pantry.path, backup).drills
 
 
+@pytest.mark.parametrize("pantry", ["sqlite"], indirect=True)
+def test_views_are_read_after_a_check_of_text_indexes(pantry):
+    pantry.run("create virtual table words using fts5(word)", "create view visible as select word from words")
+    create_app_backup(pantry.path)
+    assert drill(pantry.path).exit_status == Exit.OK
+
+
 @pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
 def test_deleted_safety_backup_drops_its_database(pantry):
     before = set(pantry.databases())
