@@ -194,6 +194,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("DatabaseBackupConfig", "max_log_age"): "15m",
     ("BackupConfig", "drill_within"): "32d",
     ("BackupConfig", "max_shrink"): 0.5,
+    ("BackupConfig", "schema_only"): ["sessions", "log_*"],
     ("BackupConfig", "format"): "custom",
     ("BackupConfig", "compress"): "zstd",
     ("AppConfig", "via"): "ssh:bastion",

@@ -93,6 +93,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_dependents: Annotated[int, msgspec.Meta(ge=1, le=1000)] = (
         60  #: the number of differences from one backup
     )
+    #: names and patterns (``log_*``) of tables whose rows backups leave out, such as sessions and logs
+    schema_only: Sequence[Annotated[str, msgspec.Meta(min_length=1)]] = ()
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption

@@ -179,6 +179,16 @@ class BackupEmptyError(BackupFailedError):
     remedy = "No backup was created; earlier ones are unchanged. If tables were lost, restore the latest backup with: `restore apply latest`"
 
 
+class SchemaOnlyUnknownError(DbctlError, status=Exit.USAGE):
+    sentence = "schema_only of {app} names no table of its databases with {entries}"
+    remedy = "No backup was created. Correct it under [apps.{app}.backup]. List tables with: `schema show`"
+
+
+class SchemaOnlyRefusedError(DbctlError, status=Exit.USAGE):
+    sentence = "a backup of {target} without the rows of {tables} could not be restored: {reasons}"
+    remedy = "No backup was created. Under [apps.{app}.backup], add the tables that need these rows to schema_only, or remove the others."
+
+
 class BackupShrunkenError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{losses}"
     remedy = "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with: `backup verify {larger} --against-live`; if the loss is intended, remove the pin with: `backup unpin {larger}`"

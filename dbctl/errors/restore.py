@@ -34,6 +34,11 @@ class RoleReplacementInvalidError(DbctlError, status=Exit.NOT_FOUND):
     remedy = "Nothing was changed. List the roles of a backup with: `backup show ID`"
 
 
+class RowsLeftOutError(DbctlError, status=Exit.REFUSED):
+    sentence = "backup {id} has no rows of {tables}: schema_only left them out"
+    remedy = "Nothing was changed. Choose a backup that has them; find it with: `backup list`"
+
+
 class ForeignDumpRefusedError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: a foreign dump is only loaded by a temporary role, but {reason}"
     remedy = "Nothing was run. {hint}"

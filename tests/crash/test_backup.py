@@ -82,7 +82,9 @@ def list_leftovers(path):
     ]
 
 
-def test_trap_killed_backup_leaves_only_incomplete_folder(path):
+@pytest.mark.parametrize("left_out", [[], ["user_game_plays"]])
+def test_trap_killed_backup_leaves_only_incomplete_folder(path, left_out):
+    promptvault_app.leave_out_rows(path, *left_out)
     first, timer = (
         promptvault_app.create_app_backup(path),
         create_kill_timer(path, "create", "backup", "create"),
@@ -99,6 +101,10 @@ def test_trap_killed_backup_leaves_only_incomplete_folder(path):
         pruned = run_dbctl(path, "backup", "prune", "--keep-last", "2", "--yes")
         assert pruned["leftovers"] == list(listing.incomplete)
         first = promptvault_app.create_app_backup(path)  # the next run succeeds
+        assert [list(member.schema_only) for member in first.members] == [left_out]
+        assert all(first.members[0].rows[name] == 0 for name in left_out)
+        names = {path_in_folder.name for path_in_folder in (path.parent / "backups/fp" / first.id).iterdir()}
+        assert names == {first.members[0].file, "manifest.json"}
         assert not (promptvault_app.list_all_backups(path).incomplete)
         assert not (list_leftovers(path))
         assert promptvault_app.read_content(path) == before

@@ -100,7 +100,9 @@ def has_complete_backup(pantry, before):
     return any((root / folder / "manifest.json").exists() for folder in list_folders(pantry) - before)
 
 
-def test_killed_server_backup_leaves_earlier_backups(pantry):
+@pytest.mark.parametrize("left_out", [[], ["much", "recipe_labels"]])
+def test_killed_server_backup_leaves_earlier_backups(pantry, left_out):
+    promptvault_app.leave_out_rows(pantry.path, *left_out)
     first = promptvault_app.create_app_backup(pantry.path)
     timer, incomplete = KillTimer(create_rng("create on a server"), 0.2), set()
     for _ in retry_until(KILLS, incomplete):

@@ -64,7 +64,9 @@ def sample_sizes(path):
     yield from (0, *sorted(create_rng("limits").sample(sizes, choose_count(6, len(sizes)))), 3 * size)
 
 
-def test_trap_backup_on_full_disk_leaves_no_partial_file(path):
+@pytest.mark.parametrize("left_out", [[], ["user_game_plays"]])
+def test_trap_backup_on_full_disk_leaves_no_partial_file(path, left_out):
+    promptvault_app.leave_out_rows(path, *left_out)
     first = promptvault_app.create_app_backup(path)
     before = flashpoint_app.read_all_rows(path)
     results = []

@@ -42,6 +42,13 @@ def create_app(folder, shape):
     return path
 
 
+def leave_out_rows(path, *tables):
+    """Let backups of an app leave out the rows of tables."""
+    names = ", ".join(f'"{name}"' for name in tables)
+    with path.with_name("dbctl.toml").open("a") as file:
+        file.write(f"schema_only = [{names}]\n")
+
+
 @contextmanager
 def open_repository(path, *, timeout=5, only=""):
     """Open the app whose configuration is next to the database at ``path``, and its repository."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +66,7 @@ class DumpRequest(Struct, frozen=True):
     compress: Compression = "none"
     #: whether the metadata shall have the position of the snapshot in the log of its server, if reading it needs no lock
     records_log: bool = False
+    schema_only: Collection[str] = ()  #: tables without their rows: values of ``Dumps.list_emptiable_tables``
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):
@@ -258,6 +259,17 @@ class Dumps(ABC):
     @abstractmethod
     def estimate_dump_size(self) -> int:
         """Return the approximate size of an uncompressed dump in bytes."""
+
+    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]] | None:
+        """Return the tables whose rows a dump can leave out, each with the names that its verification uses for it, of its partitions if it has any.
+
+        None: every dump has the rows of all tables.
+        """
+        return None
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        """Return what of the other tables needs rows of these, in words: a copy without the rows would violate it."""
+        return ()
 
     def read_identity(self) -> str:
         """Return a text about the files of the database that differs after any change of its content; empty: there is none now.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import cast
@@ -28,6 +28,7 @@ from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of
 from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
+from dbctl.engines.sql.catalog import describe_references
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
@@ -174,6 +175,8 @@ HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
 NO_LOG = "no later moment can be recovered from this backup: its server is not MariaDB with log_bin = ON"
+#: Replayed on such a dump, the log would change rows that it does not have.
+NOT_WHOLE = "no later moment can be recovered from this backup: it does not have the rows of all tables"
 
 
 class MySQLDumper(MySQLPart, Dumps):
@@ -192,21 +195,27 @@ class MySQLDumper(MySQLPart, Dumps):
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
     def require_programs(self) -> bool:
-        self._find_dump_program(self._find_exact_columns(()))
+        self._find_dump_program(relays=bool(self._find_exact_columns(())))
         dump_programs.find_program(
             "client", self._connection.server, self._connection.target, self._connection.url
         )
         return True
 
-    def _find_dump_program(self, exact: exact_values.ExactColumns) -> dump_programs.Tool:
+    def _find_dump_program(self, *, relays: bool) -> dump_programs.Tool:
         server, url, target = self._connection.server, self._connection.url, self._connection.target
         tool = dump_programs.find_program("dump", server, target, url)
-        if tool.in_container and exact and not exact_values.can_listen(url, target):
+        if tool.in_container and relays and not exact_values.can_listen(url, target):
             return dump_programs.find_program("dump", server, target)  # raises why this machine has none
         return tool
 
     def blocks_writers(self) -> bool:
         return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
+
+    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
+        return {name: [name] for name in self._catalog.base_tables()}
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        return describe_references(self._db, tables)
 
     def read_role_passwords(self) -> Mapping[str, str]:
         return read_passwords(self._connection.session, self._connection.target)
@@ -224,7 +233,7 @@ class MySQLDumper(MySQLPart, Dumps):
         tables = request.tables
         taken_at, schema = now(), self._db.schema_reader.fingerprint()
         creation_times = self._connection.fetch(CREATION_TIMES)
-        before = digest_tables(self._db, self._count_small_tables(tables))
+        before = digest_tables(self._db, self._count_small_tables(tables, request.schema_only))
         scanner, version, sha256 = self._write(request)
         rows = scanner.rows
         try:
@@ -253,7 +262,7 @@ class MySQLDumper(MySQLPart, Dumps):
             log_since = cast("datetime", time).replace(tzinfo=UTC)
         remarks = self._describe_losses(tables, scanner)
         if request.records_log and not scanner.log_position:
-            remarks.append(NO_LOG)
+            remarks.append(NOT_WHOLE if request.schema_only else NO_LOG)
         if remarks:
             metadata["remarks"] = "; ".join(remarks)
         return DumpResult(
@@ -295,13 +304,13 @@ class MySQLDumper(MySQLPart, Dumps):
     def _write(self, request: DumpRequest) -> tuple[DumpScanner, str, str]:
         """Return the scanner of the dump, the version of the program, and the SHA-256 of the file."""
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
-        tables = request.tables
+        tables, empty = request.tables, set(map(quote, request.schema_only))
         exact = self._find_exact_columns(tables)
-        tool = self._find_dump_program(exact)
+        tool = self._find_dump_program(relays=bool(exact or empty))
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
-        if request.records_log and has_log(session):
+        if request.records_log and not request.schema_only and has_log(session):
             options.append(LOG_OPTION)
         if self._find_versioned(tables) and not self._find_lost_history(tables):
             options.append("--dump-history")
@@ -309,7 +318,7 @@ class MySQLDumper(MySQLPart, Dumps):
             self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
         )
         with (
-            self._start_relay(exact, tool) as relay,
+            self._start_relay(exact, empty, tool) as relay,
             create_file(request.destination) as file,
             dump_programs.run_client(
                 tool,
@@ -333,21 +342,19 @@ class MySQLDumper(MySQLPart, Dumps):
             rounded = relay.missing if relay else ()
             inexact = sorted(name for name, rows in scanner.rows.items() if rows and quote(name) in rounded)
             if inexact and not problem:
-                problem = (
-                    f"it read {', '.join(inexact)} without exact expressions, so values lose digits or bytes"
-                )
+                problem = f"it read {', '.join(inexact)} by a query that dbctl does not know, so values would not be exact, or rows not left out"
             if problem:
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
         return scanner, tool.version, file.counter.digest.sha256
 
     def _start_relay(
-        self, exact: exact_values.ExactColumns, tool: dump_programs.Tool
+        self, exact: exact_values.ExactColumns, empty: Collection[str], tool: dump_programs.Tool
     ) -> AbstractContextManager[exact_values.Relay | None]:
-        """Start the relay that makes values exact; None: the program writes all of them exactly."""
-        if not exact:
+        """Start the relay that makes values exact, and leaves out the rows of tables; None: the program does what is needed."""
+        if not (exact or empty):
             return nullcontext()
         container = (self._connection.url, self._connection.target) if tool.in_container else None
-        return exact_values.start_relay(open_dump_session(self._connection), exact, container)
+        return exact_values.start_relay(open_dump_session(self._connection), exact, container, empty=empty)
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""
@@ -381,14 +388,15 @@ class MySQLDumper(MySQLPart, Dumps):
         is_lost = self._connection.server.version[:2] < HISTORY_VERSION or any(versioned.values())
         return list(versioned) if is_lost else []
 
-    def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:
-        """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all."""
+    def _count_small_tables(self, tables: Sequence[str], without: Collection[str]) -> dict[str, int]:
+        """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all but ``without``."""
         limits = {"rows": 2 * checks.MAX_ROWS, "bytes": 4 * checks.MAX_BYTES}
         # No program can read half a surrogate pair as text.
         readable = {
             name
             for name, table in self._catalog.tables().items()
             if (not tables or name in tables)
+            and name not in without
             and SURROGATE_CHARSETS.isdisjoint(map(charset_of, table.columns.values()))
         }
         names = [str(name) for (name,) in self._connection.fetch(SMALL_TABLES, limits)]

@@ -2,7 +2,8 @@
 
 The program loses data of some values: it writes a FLOAT with six digits, and question marks for characters that Unicode
 lacks. No option prevents that. So it connects to a session that dbctl has opened, and dbctl replaces such columns in its
-queries for rows by expressions. All other packets pass unchanged.
+queries for rows by expressions. It limits the query for a table whose rows are left out to none, for which only the program of
+MariaDB has an option. All other packets pass unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -105,7 +106,13 @@ def can_listen(url: Url, target: str) -> bool:
 
 
 @contextmanager
-def start_relay(session: Session, exact: ExactColumns, container: Container | None = None) -> Iterator[Relay]:
+def start_relay(
+    session: Session,
+    exact: ExactColumns,
+    container: Container | None = None,
+    *,
+    empty: Collection[str] = (),
+) -> Iterator[Relay]:
     """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
 
     The session cannot be used for anything else afterwards, and is closed at the end.
@@ -114,6 +121,7 @@ def start_relay(session: Session, exact: ExactColumns, container: Container | No
         session: one of its own.
         exact: the expressions.
         container: the one in which the program runs; None: it runs on this machine.
+        empty: the quoted names of tables of which the program shall read no rows.
     """
     temp_folder = Path(tempfile.gettempdir())
     if len(str(temp_folder / f"{SECRETS_PREFIX}12345678" / "socket")) > MAX_PATH_BYTES:
@@ -124,7 +132,7 @@ def start_relay(session: Session, exact: ExactColumns, container: Container | No
     ):
         listening.bind(str(folder / "socket"))
         listening.listen(1)
-        relay = Relay(folder / "socket", listening, session, exact)
+        relay = Relay(folder / "socket", listening, session, exact, empty)
         relay.start()
         try:
             with _listen_in_container(relay, *container) if container else nullcontext():
@@ -162,16 +170,24 @@ def _listen_in_container(relay: Relay, url: Url, target: str) -> Iterator[None]:
 class Relay(threading.Thread):
     """Relay of queries and results while the program runs."""
 
-    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: ExactColumns) -> None:
+    def __init__(
+        self,
+        path: Path,
+        listening: socket.socket,
+        session: Session,
+        exact: ExactColumns,
+        empty: Collection[str],
+    ) -> None:
         super().__init__(daemon=True)
         self.path = path
         #: Quoted names of tables that no recognized query of the program has read yet.
-        self.missing = set(exact)
+        self.missing = {*exact, *empty}
         self._listening, self._session = listening, session
         self._exact = {
             table.encode(): {name.encode(): sql.encode() for name, sql in columns.items()}
             for table, columns in exact.items()
         }
+        self._empty = {table.encode() for table in empty}
         self._stop_event = threading.Event()
 
     def run(self) -> None:
@@ -229,15 +245,16 @@ class Relay(threading.Thread):
                 server.sendall(_pack(self._rewrite(command), 0))
 
     def _rewrite(self, command: bytes) -> bytes:
-        """Return a command, with exact expressions if it is a query for rows."""
+        """Return a command, with exact expressions or without rows if it is a query for rows."""
         match = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
-        exact = self._exact.get(b"`" + match["table"] + b"`") if match else None
-        if not (match and exact):
+        table = b"`" + match["table"] + b"`" if match else b""
+        exact, is_empty = self._exact.get(table, {}), table in self._empty
+        if not (match and (exact or is_empty)):
             return command
-        self.missing.discard(f"`{match['table'].decode()}`")
-        columns = b", ".join(exact) if match["columns"] == b"*" else match["columns"]
+        self.missing.discard(table.decode())
+        columns = b", ".join(exact) if exact and match["columns"] == b"*" else match["columns"]
         columns = _NAME.sub(lambda name: exact.get(name[0], name[0]), columns)
-        return command[:1] + match["head"] + columns + match["tail"]
+        return command[:1] + match["head"] + columns + match["tail"] + b" LIMIT 0" * is_empty
 
 
 def _pack(payload: bytes, number: int) -> bytes:

@@ -29,7 +29,7 @@ from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.url import Url
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+    from dbctl.engines.postgresql.dump import DumpedTables
 
 #: Ascending sequences from which columns of a table take their values, of any owner.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
@@ -105,10 +105,10 @@ class PostgreSQLDatabase(ServerDatabase):
         return PostgreSQLServerMonitor(self)
 
     @cached_property
-    def _row_counter(self) -> PostgreSQLRowCounter:
-        from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+    def _row_counter(self) -> DumpedTables:
+        from dbctl.engines.postgresql.dump import DumpedTables
 
-        return PostgreSQLRowCounter(self)
+        return DumpedTables(self)
 
     def list_dump_tables(self) -> Collection[str]:
         return self._row_counter.list_dump_tables()

@@ -19,7 +19,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification, ExportedSnapshot
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import COPIED_TABLES, IN_USER_SCHEMA, read_scope
+from dbctl.engines.postgresql.catalog import COPIED_TABLES, IN_USER_SCHEMA, OWN_COLUMNS, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.dump_limits import describe_losses
@@ -53,10 +53,21 @@ LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
 PARTITIONS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
 join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where t.level > 0 order by 1, 2"""
-SEARCH_PATH = "select pg_catalog.current_schemas(false)"
 #: The tables whose rows a dump contains. Of a table of an extension it contains the rows that meet a condition, if any.
 TABLES = f"""select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
 from {COPIED_TABLES} order by 1, 2"""
+#: Partitioned tables ``t`` with each table ``c`` below them that has rows.
+LEAVES = f"""select p.nspname::text, t.relname::text, n.nspname::text, c.relname::text
+from pg_catalog.pg_class t join pg_catalog.pg_namespace p on p.oid = t.relnamespace
+  cross join lateral pg_catalog.pg_partition_tree(t.oid) l join pg_catalog.pg_class c on c.oid = l.relid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where t.relkind = 'p' and l.isleaf and c.relkind = 'r' and {IN_USER_SCHEMA} order by 1, 2, 3, 4"""
+#: Foreign keys with their tables; those of partitions are those of their tables.
+KEYS = f"""select n.nspname::text, c.relname::text, {OWN_COLUMNS}, p.nspname::text, t.relname::text
+from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class t on t.oid = f.confrelid join pg_catalog.pg_namespace p on p.oid = t.relnamespace
+where f.contype = 'f' order by 1, 2, 3"""
+SEARCH_PATH = "select pg_catalog.current_schemas(false)"
 #: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
 INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
@@ -121,6 +132,11 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             arguments = (
                 self.list_arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
             )
+            emptied = DumpedTables(self._db).find(request.schema_only)
+            arguments += [
+                f"--exclude-table-data={_quote_pattern(schema)}.{_quote_pattern(name)}"
+                for schema, name in emptied
+            ]
             with self._connection.translate_errors(""):
                 losses = (
                     []
@@ -153,8 +169,10 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                     raise ClientFailedError(
                         target=target, program=tool.path.name, reason=problem, hint=NO_BACKUP
                     )
-                rows = index_by_app_name(follower.scanner.rows, metadata["path"])
+                scanned = {**dict.fromkeys(emptied, 0), **follower.scanner.rows}
+                rows = index_by_app_name(scanned, metadata["path"])
                 inheriting = {name for (name,) in self._connection.fetch(INHERITING)}
+                inheriting.update(request.schema_only)  # the live tables have rows
                 countable = {name: count for name, count in rows.items() if name not in inheriting}
                 content = digest_tables(self._db, countable)
         request.progress(1.0)
@@ -201,6 +219,12 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 *(f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}" for schema, name in names),
             ]
         return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
+
+    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
+        return DumpedTables(self._db).list_emptiable()
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        return DumpedTables(self._db).find_dependents(tables)
 
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with their partitions, each with its schema."""
@@ -292,14 +316,12 @@ def export_snapshot(connection: PostgreSQLConnection) -> str:
     return str(snapshot)
 
 
-class PostgreSQLRowCounter(PostgreSQLPart):
-    """The rows that dumps contain, by partition, and without the rows of child tables."""
+class DumpedTables(PostgreSQLPart):
+    """The tables whose rows a dump contains: partitions, and child tables without those of their parents."""
 
     def list_dump_tables(self) -> Collection[str]:
         with self._connection.read_transaction():
-            return index_by_app_name(
-                dict.fromkeys(self._row_conditions(), 0), _read_search_path(self._connection)
-            )
+            return list(self._name_tables().values())
 
     def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
         with self._connection.read_transaction():
@@ -324,8 +346,48 @@ class PostgreSQLRowCounter(PostgreSQLPart):
             if not of_extension or f"{schema}.{table}" in extra or table in extra
         }
 
+    def list_emptiable(self) -> Mapping[str, Sequence[str]]:
+        """Return the tables as ``Dumps.list_emptiable_tables``."""
+        with self._connection.read_transaction():
+            names, leaves = self._name_tables(), dict[tuple[str, str], list[str]]()
+            rows = cast("list[tuple[str, str, str, str]]", self._connection.fetch(LEAVES))
+            for schema, parent, leaf_schema, leaf in rows:
+                if (leaf_schema, leaf) in names:
+                    leaves.setdefault((schema, parent), []).append(names[leaf_schema, leaf])
+            parents = self._name(list(leaves))
+        return {name: [name] for name in names.values()} | {
+            name: leaves[parent] for parent, name in parents.items()
+        }
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        """Return the foreign keys as ``Dumps.find_dependents``, also those between schemas."""
+        with self._connection.read_transaction():
+            names = self._name_tables()
+            keys = cast("list[tuple[str, str, list[str], str, str]]", self._connection.fetch(KEYS))
+        return [
+            f"{names[schema, table]}.{', '.join(columns)} refers to {names[to_schema, to]}"
+            for schema, table, columns, to_schema, to in keys
+            if names.get((to_schema, to)) in tables
+            and (schema, table) in names
+            and names[schema, table] not in tables
+        ]
+
+    def find(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Return the schema and the name of tables that the app names so."""
+        return [table for table, name in self._name_tables().items() if name in names] if names else []
+
+    def _name_tables(self) -> dict[tuple[str, str], str]:
+        """Return the name that the app uses for each table, by schema and name."""
+        return self._name(list(self._row_conditions()))
+
+    def _name(self, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        numbers = {table: number for number, table in enumerate(tables)}
+        named = index_by_app_name(numbers, _read_search_path(self._connection))
+        return {tables[number]: name for name, number in named.items()}
+
 
 def _read_search_path(connection: PostgreSQLConnection) -> str:
+    """Return the schemas of the search path, in order, as JSON."""
     return json.dumps(connection.session.run(SEARCH_PATH)[0][0])
 
 

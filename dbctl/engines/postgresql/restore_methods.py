@@ -15,7 +15,7 @@ from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.connection import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.engines.postgresql.dump import PostgreSQLRowCounter
+from dbctl.engines.postgresql.dump import DumpedTables
 from dbctl.engines.postgresql.dump_limits import (
     RESTORE_DEFAULT_PRIVILEGES,
     empty_statement,
@@ -155,7 +155,7 @@ class ScratchRestore:
         """Compare the rows of a loaded database with the dump."""
         dump, target = self._request.dump, self._server.target
         with closing(PostgreSQLReader(url, target, timeout=self._request.timeout)) as reader:
-            counter = PostgreSQLRowCounter(reader)
+            counter = DumpedTables(reader)
             counts = counter.count_dump_rows(dump.tables, path=dump.metadata.get("path", ""))
             # A dump may lack the rows of a table, such as an unlogged table on a standby.
             row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}

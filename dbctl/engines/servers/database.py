@@ -329,12 +329,11 @@ def failed_verification(problem: str) -> DumpVerification:
 def require_row_counts(
     path: Path, target: str, counts: Mapping[str, int], expected: Mapping[str, int]
 ) -> None:
-    """Refuse a file whose row counts differ from those of the dump that it should contain.
+    """Refuse a file whose row counts differ from those of the dump that it should contain; it may not mention a table without rows.
 
     Raises:
         RestoreFailedError: a table differs.
     """
-    if counts != dict(expected):
-        names = sorted(name for name in {*counts, *expected} if counts.get(name) != expected.get(name))
+    if names := sorted(name for name in {*counts, *expected} if counts.get(name, 0) != expected.get(name, 0)):
         reason = f"{path.name}: row counts of {', '.join(names)} are unexpected"
         raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)

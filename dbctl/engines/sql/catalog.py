@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from math import isnan
 
-from dbctl.engines.contract.database import Column, MergeRule, Reference, Table
+from dbctl.engines.contract.database import Column, MergeRule, Readable, Reference, Table
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 
 Row = tuple[object, ...]
@@ -183,3 +183,13 @@ class Catalog(LiveTables):
         """Return the name of a live column in SQL, after ``alias`` and a point unless it is empty."""
         name = ident(self.require_column(table, column).name)
         return f"{alias}.{name}" if alias else name
+
+
+def describe_references(db: Readable, tables: Collection[str]) -> list[str]:
+    """Return the foreign keys of other tables that refer to some tables: ``orders.user refers to users``."""
+    return [
+        f"{reference.table}.{', '.join(reference.columns)} refers to {table}"
+        for table in tables
+        for reference in db.references(table)
+        if reference.table not in tables
+    ]

@@ -15,21 +15,24 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.file_locks import describe_lock_holders
+from dbctl.engines.sql.catalog import describe_references
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.checks import SQLiteChecks
-from dbctl.engines.sqlite.connection import build_uri
+from dbctl.engines.sqlite.connection import STEPS_BETWEEN_CHECKS, build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
+from dbctl.engines.sqlite.emptying import empty_tables, find_filled_indexes, list_text_indexes
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, read_identity
 from dbctl.errors.connection import BusyError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic
 from dbctl.files.atomic import create_empty
 from dbctl.model import now
@@ -41,10 +44,13 @@ STEP_PAGES = 4096
 SOURCE_ERRORS = ("SQLITE_BUSY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT")
 
 
-def copy_database(source: sqlite3.Connection, destination: Path, progress: Progress) -> DumpResult:
-    """Copy the current content of ``source`` into the new file ``destination``.
+def copy_database(
+    source: sqlite3.Connection, destination: Path, progress: Progress, schema_only: Collection[str] = ()
+) -> DumpResult:
+    """Copy the current content of ``source`` into the new file ``destination``, without the rows of ``schema_only``.
 
     Raises:
+        NotSupportedError: a copy without these rows is not possible, because an index calls a function of the app.
         sqlite3.Error: reading the source failed, for example because of a lock of another process.
         DiskFullError, FileFailedError: writing the destination failed.
     """
@@ -54,6 +60,8 @@ def copy_database(source: sqlite3.Connection, destination: Path, progress: Progr
     with _create_file(destination), _pin_snapshot(source):
         taken_at = now()
         _copy(source, destination, progress)
+    if schema_only:
+        _empty(destination, schema_only)
     return DumpResult(taken_at=taken_at, metadata=metadata)
 
 
@@ -107,6 +115,38 @@ def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> 
         raise translate_create_error(error, context) from error
 
 
+def _empty(copy: Path, tables: Collection[str]) -> None:
+    """Replace a copy by one without the rows of tables, whose bytes are in no page either."""
+    emptied = copy.with_name(f"{copy.name}-emptied")
+    context = ErrorContext(target=str(copy.parent), path=copy)
+    try:
+        with _create_file(emptied):
+            with closing(sqlite3.connect(copy, isolation_level=None)) as driver:
+                driver.set_progress_handler(
+                    lambda: signals.received_signal() is not None, STEPS_BETWEEN_CHECKS
+                )
+                for pragma in ("locking_mode = exclusive", "journal_mode = off", "synchronous = off"):
+                    driver.execute(f"pragma {pragma}")
+                driver.execute("begin")
+                empty_tables(driver, tables)
+                driver.execute("commit")
+                # ``vacuum`` alone would number the rows of tables without a key again.
+                driver.execute("vacuum into ?", [str(emptied)])
+            emptied.replace(copy)
+    except BaseException as error:
+        copy.unlink(missing_ok=True)
+        signals.raise_if_interrupted()
+        if not isinstance(error, sqlite3.Error):
+            raise
+        if "no such function" in str(error) or "no such module" in str(error):
+            raise NotSupportedError(
+                feature=f"a backup without the rows of {', '.join(tables)}",
+                subject=f"this file: {error}, which the app defines",
+                hint="Nothing was created. Remove them from schema_only.",
+            ) from error
+        raise translate_create_error(error, context) from error
+
+
 def create_step_callback(
     progress: Progress, on_locked: Callable[[], None] = lambda: None
 ) -> Callable[[int, int, int], None]:
@@ -149,7 +189,9 @@ class SQLiteDumps(Dumps):
 
         def copy_file() -> DumpResult:
             request.destination.unlink(missing_ok=True)  # left by an unlocked read of a file that changed
-            return copy_database(self._connection.driver, request.destination, request.progress)
+            return copy_database(
+                self._connection.driver, request.destination, request.progress, request.schema_only
+            )
 
         # A copy takes long, and an unlocked one is discarded after any write: one try is enough.
         result = self._connection.retry_if_changed(copy_file, unlocked_tries=1)
@@ -163,6 +205,22 @@ class SQLiteDumps(Dumps):
 
     def estimate_dump_size(self) -> int:
         return self._db.storage.measure_storage().bytes
+
+    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
+        # The rows of an index are those of its table.
+        derived = {index.name for index in list_text_indexes(self._connection.driver) if index.content}
+        return {
+            name: [name]
+            for name, table in self._catalog.tables().items()
+            if table.kind in ("table", "virtual") and name not in derived
+        }
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        filled = find_filled_indexes(self._connection.driver, tables)
+        return [
+            *describe_references(self._db, tables),
+            *(f"the full-text index {index} has texts of {table}" for index, table in filled),
+        ]
 
     def read_identity(self) -> str:
         return read_identity(self._connection.path)

@@ -171,7 +171,7 @@ def _open_source(
     with ExitStack() as stack:
         folder = stack.enter_context(keys.staging.folder(0))
         private = PrivateRepository(app, str(folder))
-        created = CreateBackup(private, compress="none").apply()
+        created = CreateBackup(private, compress="none", schema_only=()).apply()
         yield BackupSource(private, private.find(created.id), keys, roles)
 
 

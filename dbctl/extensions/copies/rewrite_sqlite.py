@@ -12,6 +12,7 @@ from dbctl import signals
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
+from dbctl.engines.sqlite.emptying import STATISTICS, list_text_indexes
 from dbctl.extensions.copies.contract import Rewriter, refuse_orphans
 from dbctl.extensions.copies.errors import CopyConstraintError
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
@@ -24,11 +25,6 @@ PRAGMAS = (
 )  # fmt: skip
 #: Triggers, and indexes that no constraint has; changing an index row by row takes longer than building it again.
 DEPENDENT_OBJECTS = "select type, name, sql from sqlite_master where type = 'trigger' or type = 'index' and sql is not null and tbl_name in ({})"
-STATISTICS = "select name from sqlite_master where name in ('sqlite_stat1', 'sqlite_stat3', 'sqlite_stat4')"
-FULL_TEXT = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts(?P<version>[345])\b(?P<options>.*)"
-NO_CONTENT = r"(?is)[(,]\s*content\s*=\s*(''|\"\")\s*[,)]"
-#: Shadow tables of FTS3 and FTS4 with words of the rows.
-SHADOW_TABLES = ("segments", "segdir", "docsize", "stat")
 
 
 def match_pattern(pattern: object, text: object) -> bool | None:
@@ -89,10 +85,8 @@ class SQLiteRewriter(SQLitePart, Rewriter):
             yield self.encode(" ".join(map(str, row)))
 
     def _empty(self, table: str) -> None:
-        sql = self._read_definition(table)
-        if (match := re.match(FULL_TEXT, sql)) and re.search(NO_CONTENT, match["options"]):
-            return  # an index without rows, which is emptied with the others
-        self._driver.execute(f"delete from {ident(table)}")
+        if not any(index.name == table and index.content == "" for index in list_text_indexes(self._driver)):
+            self._driver.execute(f"delete from {ident(table)}")  # such an index is emptied with the others
 
     def _update(self, table: str, rule: Mapping[str, ColumnRule], pseudonyms: Pseudonyms) -> None:
         live, sets = self._catalog.require_table(table), []
@@ -131,20 +125,9 @@ class SQLiteRewriter(SQLitePart, Rewriter):
 
     def _rebuild_text_indexes(self) -> None:
         """Build full-text indexes from their rows again; one without rows of its own is emptied."""
-        rows = self._driver.execute("select name, sql from sqlite_master where type = 'table'").fetchall()
-        for name, sql in rows:
-            match = re.match(FULL_TEXT, str(sql))
-            if match is None or name not in self._catalog.tables():
-                continue
-            table = ident(name)
-            if not re.search(NO_CONTENT, match["options"]):
-                self._driver.execute(f"insert into {table} ({table}) values ('rebuild')")
-            elif match["version"] == "5":
-                self._driver.execute(f"insert into {table} ({table}) values ('delete-all')")
-            else:
-                for shadow in SHADOW_TABLES:
-                    if f"{name}_{shadow}" in {row[0] for row in rows}:
-                        self._driver.execute(f"delete from {ident(f'{name}_{shadow}')}")
+        for index in list_text_indexes(self._driver):
+            if index.name in self._catalog.tables():
+                index.renew(self._driver)
 
     def _renew_statistics(self) -> None:
         """Compute the statistics again, of which some contain values of rows."""
@@ -152,9 +135,3 @@ class SQLiteRewriter(SQLitePart, Rewriter):
             for name in names:
                 self._driver.execute(f"drop table {ident(name)}")
             self._driver.execute("analyze")
-
-    def _read_definition(self, table: str) -> str:
-        rows = self._driver.execute(
-            "select sql from sqlite_master where type = 'table' and name = ?", [table]
-        )
-        return "".join(str(sql) for (sql,) in rows)

@@ -31,6 +31,7 @@ from dbctl.services.backup.log_range import LOST, find_newest
 from dbctl.services.backup.manifest import SEQUENCE, Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.schema_only import list_entries
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 from dbctl.services.backup.verification_record import Verification
 
@@ -39,6 +40,8 @@ _COPY_HINT = "Omit --physical: dbctl copies the files of PostgreSQL servers. A b
 _WITHOUT_LOG = Remedy(
     "no log was stored before this copy, so no moment can be recovered from it. Store the log with: `backup log`; then make another copy with: `backup create --physical`"
 )
+
+_WHOLE = "schema_only does not apply to a physical copy, nor to the backups that are recovered from it: they have the rows of all tables"
 
 
 class LogArchived(ChangeResult, frozen=True, kw_only=True):
@@ -187,7 +190,10 @@ class CopyServer(BackupOperation):
                 ServerCopied,
                 lost_databases={},
                 verification=Verification(),
-                remarks=[] if self._source.log_sequence else [_WITHOUT_LOG.write()],
+                remarks=[
+                    *([] if self._source.log_sequence else [_WITHOUT_LOG.write()]),
+                    *([_WHOLE] if list_entries(self._app) else []),
+                ],
             )
             signals.commit_point()
         return result

@@ -170,6 +170,9 @@ class Database(Section, frozen=True, kw_only=True):
     owner: str = ""  #: the program that writes a read-only database
     optional: bool = False  #: whether deployments may lack the database
     backup: bool = True  #: whether backups contain it without ``--db``
+    #: tables with caches, sessions and logs, without whose rows the app works: ``init`` and ``apps show`` propose them for ``schema_only``
+    #: of its backups, which no backup leaves out otherwise
+    schema_only: Sequence[TableName] = ()
     #: by table, the columns that identify a row, for engines without primary keys (LanceDB)
     keys: Mapping[str, Alternatives] = {}
     #: ``table.column``: columns with which an index must begin, such as foreign keys; ``doctor`` reports a missing one

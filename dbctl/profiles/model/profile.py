@@ -193,6 +193,12 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")
 
+    def list_schema_only(self) -> list[str]:
+        """Return the tables whose rows backups could leave out, of all databases that they contain."""
+        sections = [section for section in self.databases.values() if section.backup]
+        names = [name.removesuffix("?") for section in sections for name in section.schema_only]
+        return list(dict.fromkeys(names))
+
     def list_features(self) -> list[str]:
         """Return the features of the app that dbctl supports."""
         sections: dict[str, object] = {

@@ -30,14 +30,15 @@ from dbctl.services.backup.manifest import (
     Member,
     OmittedDatabase,
     Origin,
-    describe_unchanged,
+    describe_members,
     next_free_id,
     serialize,
 )
 from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.repository import Backup, Repository, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
-from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source
+from dbctl.services.backup.schema_only import list_entries, require_known
+from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
 from dbctl.services.backup.verification_record import Verification
 from dbctl.stores.directory import TemporaryWriter
 
@@ -67,7 +68,7 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
             "database",
             count=len(self.databases),
             place=f"to {self.id}",
-            details=describe_unchanged(self.members),
+            details=describe_members(self.members),
             counts=counts,
             bytes=self.bytes,
         )
@@ -93,6 +94,7 @@ class CreateBackup(BackupOperation):
         rate: int = 0,
         secrets: bool = False,
         full: bool = False,
+        schema_only: Sequence[str] | None = None,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -105,6 +107,7 @@ class CreateBackup(BackupOperation):
             rate: maximum bytes per second; 0: unlimited.
             secrets: whether the backup contains the password hashes of the roles that its dumps name.
             full: whether no database is stored as the difference from an earlier backup.
+            schema_only: names and patterns of tables whose rows are left out; None: as configured.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
@@ -118,6 +121,7 @@ class CreateBackup(BackupOperation):
         app, settings = self._app, self._app.configured.backup
         self._encryption = repository.encryption
         self._kind: Kind = "partial" if tables else "backup"
+        self._schema_only = list_entries(app) if schema_only is None and not tables else schema_only or ()
         self._record = record
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
@@ -135,6 +139,7 @@ class CreateBackup(BackupOperation):
             rate_limit=rate_limit,
             with_passwords=secrets,
             increments=self._increments,
+            schema_only=self._schema_only,
         )
         with suggest_other_databases(app, () if tables else self._databases):
             sources = self._select_sources(tables)
@@ -160,6 +165,7 @@ class CreateBackup(BackupOperation):
         for source in map(self._create_source, self._databases):
             try:
                 source.size()
+                _ = source.left_out
             except SINGLE_DATABASE_ERRORS as error:
                 self._left_out.append(_record_failure(source, error))
                 errors.append(error)
@@ -167,6 +173,8 @@ class CreateBackup(BackupOperation):
                 sources.append(source)
         if errors and not sources:
             raise errors[0]
+        if not (self._app.only or errors):
+            require_known(self._app, self._schema_only, [source.left_out for source in sources])
         return sources
 
     def size(self) -> int:
@@ -300,7 +308,7 @@ def create_backup(
         allow_missing: whether to omit a database that cannot be copied, if another one can.
     """
     app, store, encryption = repository.app, repository.store, repository.encryption
-    store.require_space(_required_space(sources, encrypted=bool(encryption)))
+    store.require_space(required_space(sources, encrypted=bool(encryption)))
     staged_sizes = (
         [source.temporary_size() or source.stored_size() for source in sources] if encryption else []
     )
@@ -354,7 +362,7 @@ def create_snapshot(app: App, databases: Sequence[str], folder: Path) -> Manifes
         else Source(app, name, stream_compress="none")
         for name in databases
     ]
-    mounts.require_space(folder, _required_space(sources, encrypted=False))
+    mounts.require_space(folder, required_space(sources, encrypted=False))
     created_at = now()
     writer = BackupWriter(TemporaryWriter(folder), next_free_id(created_at, ()))
     members, _failed = _write_sources(sources, writer, allow_missing=False)
@@ -435,18 +443,6 @@ def _next_number(
         int(created_at.timestamp()),
         max((manifest.number for manifest in earlier), default=0) + unreadable_count + 1,
     )
-
-
-def _required_space(sources: Sequence[MemberSource], *, encrypted: bool) -> int:
-    """Return the peak disk space of the backup in bytes.
-
-    An uncompressed copy takes space until it is compressed; with encryption, it is in another folder.
-    """
-    peak = stored_total = 0
-    for source in sources:
-        stored_total += source.stored_size()
-        peak = max(peak, stored_total + (0 if encrypted else source.temporary_size()))
-    return peak
 
 
 def _clock_remarks(created_at: datetime, newest: datetime) -> list[str]:

@@ -61,6 +61,7 @@ class Copy(Struct, frozen=True, kw_only=True):
     database: str
     engine: str
     target: str  #: for messages
+    schema_only: Sequence[str] = ()  #: the tables whose rows are left out
 
 
 class NewContent(Copy, frozen=True, kw_only=True, dict=True):
@@ -184,7 +185,9 @@ class Increments:
         manifest, member = next(self._list_members(copy.database), (None, None))
         if self._full or manifest is None or member is None or member.content_sha256 != sha256:
             return None
-        if member.compress != copy.compress or facts not in (None, member.content_facts):
+        # Empty tables have the same content with and without their rows.
+        has_same_rows = list(member.schema_only) == list(copy.schema_only)
+        if member.compress != copy.compress or not has_same_rows or facts not in (None, member.content_facts):
             return None
         if member.delta and rdiff.find_program() is None:  # it cannot be restored here
             return None

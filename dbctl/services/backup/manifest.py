@@ -69,6 +69,7 @@ class Member(Struct, frozen=True, kw_only=True):
     stored_in: str = ""
     form: Form = "dump"
     only: Sequence[str] = ()  #: the tables of a partial dump
+    schema_only: Sequence[str] = ()  #: the tables whose rows were left out
     engine: str
     taken_at: Timestamp  #: the time of its data
     rows: Mapping[str, Count]  #: by table
@@ -109,9 +110,19 @@ class Member(Struct, frozen=True, kw_only=True):
         )
 
 
-def describe_unchanged(members: Sequence[Member]) -> list[str]:
-    """Return the databases that did not change, with the backups that have their files."""
-    return [f"{member.database} unchanged since {member.stored_in}" for member in members if member.stored_in]
+def describe_members(members: Sequence[Member]) -> list[str]:
+    """Return the databases that did not change, with the backups that have their files, and the tables whose rows were left out."""
+    return [
+        *(f"{member.database} unchanged since {member.stored_in}" for member in members if member.stored_in),
+        *(f"without the rows of {text}" for text in list_left_out(members)),
+    ]
+
+
+def list_left_out(members: Sequence[Member]) -> list[str]:
+    """Return the tables whose rows were left out: ``logs, sessions of main``."""
+    return [
+        f"{', '.join(member.schema_only)} of {member.database}" for member in members if member.schema_only
+    ]
 
 
 class OmittedDatabase(Struct, frozen=True, kw_only=True):
@@ -301,6 +312,8 @@ def _check_member(member: Member, kind: Kind) -> None:
         COMPACT_TIME.fullmatch(member.stored_in) and member.form == "dump" and member.content_sha256
     ):
         raise ManifestInvalidError(f"{member.file} cannot be in {member.stored_in!r}")
+    if any(member.rows.get(name) != 0 for name in member.schema_only):
+        raise ManifestInvalidError(f"{member.file} has rows of a table whose rows were left out")
     if (fact := _REQUIRED_FACTS.get(member.form)) and fact not in member.facts:
         raise ManifestInvalidError(f"{member.file} has no fact {fact}")
     if member.database and (kind in ("physical", "log") or SEQUENCE in member.facts):

@@ -33,7 +33,7 @@ from dbctl.services.backup.manifest import (
     ManifestInvalidError,
     Member,
     OmittedDatabase,
-    describe_unchanged,
+    describe_members,
 )
 from dbctl.services.backup.verification_record import Drill, Pin, Verification
 from dbctl.stores import registry
@@ -384,7 +384,7 @@ def _describe_note(manifest: Manifest, verification: Verification, lost: str) ->
     origin = [f"adopted: {manifest.origin.path}"] if manifest.origin else []
     differences = [member.delta.backup for member in manifest.files if member.delta]
     origin += [f"difference from {', '.join(dict.fromkeys(differences))}"] if differences else []
-    origin += describe_unchanged(manifest.members)
+    origin += describe_members(manifest.members)
     pin = [f"pinned: {verification.pin.reason}"] if verification.pin else []
     return lost or "; ".join([*pin, *origin])
 

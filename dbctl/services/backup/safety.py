@@ -189,18 +189,26 @@ def find_shrinkage(
 
     Args:
         database: its name.
-        backups: of any kind, newest first; only complete ones with the database are compared.
+        backups: of any kind, newest first; only complete ones with the database are compared, by the tables whose rows all have.
+            One with the rows of all tables is not compared with one without.
         settings: of the app, with the limit.
     """
     limit = settings.max_shrink if settings and settings.max_shrink else DEFAULT_LIMIT
-    counts = [
-        (manifest.id, sum(member.rows.values()))
+    members = [
+        (manifest.id, member)
         for manifest in backups
         if manifest.kind == "backup" and (member := manifest.restorable_member(database))
     ]
-    if not counts or counts[0][0] != backups[0].id:
+    if not members or members[0][0] != backups[0].id:
         return None
-    (_, rows), *earlier = counts[: COMPARED + 1]
+    # Indexes of tables without rows have none either, and no backup states which.
+    is_whole = not members[0][1].schema_only
+    members = [entry for entry in members if is_whole == (not entry[1].schema_only)][: COMPARED + 1]
+    without = {table for _, member in members for table in member.schema_only}
+    (_, rows), *earlier = [
+        (name, sum(count for table, count in member.rows.items() if table not in without))
+        for name, member in members
+    ]
     if len(earlier) < REQUIRED:
         return None
     median = median_low(count for _, count in earlier)

@@ -33,6 +33,7 @@ from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.increments import Base, Copy, Increments, NewContent, name_delta
 from dbctl.services.backup.manifest import SEQUENCE, SINCE, Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.schema_only import Selected, select_tables
 
 #: Typical compression ratio. A higher estimate of the space could reject a backup that would fit.
 COMPRESSION_RATIO = 3
@@ -98,6 +99,7 @@ class Source(MemberSource):
         stream_compress: Compression = "gzip",
         with_passwords: bool = False,
         increments: Increments | None = None,
+        schema_only: Sequence[str] = (),
     ) -> None:
         """Set the options.
 
@@ -111,6 +113,7 @@ class Source(MemberSource):
             stream_compress: how an engine compresses a dump while it writes.
             with_passwords: whether to store the passwords of roles.
             increments: stores the difference from a base, for which a dump is written without compression first; None: no base is used.
+            schema_only: names and patterns of tables whose rows are left out.
         """
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
@@ -118,6 +121,7 @@ class Source(MemberSource):
         self._compress, self._rate_limit, self._stream_compress = compress, rate_limit, stream_compress
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
         self._with_passwords, self._increments = with_passwords, increments
+        self._schema_only = schema_only
 
     @cached_property
     def dumps(self) -> Dumps:
@@ -125,6 +129,13 @@ class Source(MemberSource):
         return open_dumps(
             self.app, self.database, allow_empty=self.allow_empty, familiar_tables=self.familiar_tables
         )
+
+    @cached_property
+    def left_out(self) -> Selected:
+        """The tables whose rows are left out; raises as ``select_tables``."""
+        if not self._schema_only:  # the database is not opened
+            return Selected()
+        return select_tables(self.app, self.database, self.dumps, self._schema_only)
 
     @property
     def has_roles(self) -> bool:
@@ -173,6 +184,8 @@ class Source(MemberSource):
             elif base:
                 method = f"{method}, in full: {base}"
             yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
+        if tables := self.left_out.tables:
+            yield f"leave out the rows of {', '.join(tables)} of {self.database}"
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
             yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
@@ -187,7 +200,11 @@ class Source(MemberSource):
 
     def _describe_copy(self) -> Copy:
         return Copy(
-            compress=self._copy_compression, database=self.database, engine=self.engine, target=self.target
+            compress=self._copy_compression,
+            database=self.database,
+            engine=self.engine,
+            target=self.target,
+            schema_only=self.left_out.tables,
         )
 
     @cached_property
@@ -282,6 +299,7 @@ class Source(MemberSource):
                 copy_progress,
                 stream_compress,
                 records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
+                schema_only=self.left_out.tables,
             )
         )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
@@ -298,6 +316,7 @@ class Source(MemberSource):
                     engine=self.engine,
                     target=self.target,
                     facts=dump_result.metadata,
+                    schema_only=self.left_out.tables,
                 )
                 return self._increments.store(folder, content, compression_progress)
             if compress != "none":
@@ -329,6 +348,7 @@ class Source(MemberSource):
             stored,
             database=self.database,
             only=self._tables,
+            schema_only=self.left_out.tables,
             engine=self.engine,
             taken_at=dump_result.taken_at,
             rows=verification.tables,
@@ -364,6 +384,18 @@ class Source(MemberSource):
     def _verify_dump(self, plain: Path, dump_result: DumpResult) -> DumpVerification:
         dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
         return registry.load_engine(self.engine).verify_dump(plain, dump, self.target, quick=True)
+
+
+def required_space(sources: Sequence[MemberSource], *, encrypted: bool) -> int:
+    """Return the peak disk space of the backup in bytes.
+
+    An uncompressed copy takes space until it is compressed; with encryption, it is in another folder.
+    """
+    peak = stored_total = 0
+    for source in sources:
+        stored_total += source.stored_size()
+        peak = max(peak, stored_total + (0 if encrypted else source.temporary_size()))
+    return peak
 
 
 def _records_log(app: App, database: str) -> bool:

@@ -17,9 +17,12 @@ from dbctl.files import rdiff
 from dbctl.model import Finding, Secret
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
-from dbctl.services.app.evidence.subjects import Needs, Subject, check
+from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.backup import status
+from dbctl.services.backup.databases import open_dumps, select_databases
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
+from dbctl.services.backup.schema_only import Selected, list_entries, require_known, select_tables
+from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS
 from dbctl.services.checks import files
 from dbctl.services.events.monitor import find_problems
 from dbctl.services.events.runs import locate_journal
@@ -75,6 +78,27 @@ def check_increments(subject: Subject) -> Iterator[Finding]:
     if environment.app_state_folder(app.configured) is None:
         message = "there is no directory for state, so every backup is full"
         yield _warn(app, "increments-unavailable", message, "Set DBCTL_STATE, or a home directory.")
+
+
+@check("schema-only-unknown", "app", Needs.NOTHING)
+def check_schema_only(subject: Subject) -> Iterator[Finding]:
+    """Check that backups can leave out the rows that ``schema_only`` names; databases that cannot be opened are reported by other checks.
+
+    Raises:
+        SchemaOnlyUnknownError, SchemaOnlyRefusedError, NotSupportedError: as ``backup create``.
+    """
+    app, selected, is_whole = subject.app, list[Selected](), not subject.app.only
+    entries = require(list_entries(app))
+    for name in select_databases(app)[0]:
+        try:
+            dumps = open_dumps(app, name)
+        except SINGLE_DATABASE_ERRORS:
+            is_whole = False
+        else:
+            selected.append(select_tables(app, name, dumps, entries))
+    if is_whole:
+        require_known(app, entries, selected)
+    yield from ()
 
 
 IDENTITY_HINT = "Without it, this machine cannot decrypt backups; --identity FILE names another file."

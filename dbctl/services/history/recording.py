@@ -32,7 +32,12 @@ def record_backup(location: JournalLocation, app: App, manifest: Manifest) -> No
     samples = []
     for name in manifest.databases:
         members = [member for member in manifest.members if member.database == name]
-        tables = {table: TableSample(rows=rows) for member in members for table, rows in member.rows.items()}
+        tables = {
+            table: TableSample(rows=rows)
+            for member in members
+            for table, rows in member.rows.items()
+            if table not in member.schema_only
+        }
         with suppress(DbctlError):
             sample = measure_storage(app.reader(name), measure_database(app, name))
             samples.append(_add_tables(app, sample, tables))

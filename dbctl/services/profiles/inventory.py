@@ -78,6 +78,8 @@ class ProfileShown(Struct, frozen=True, kw_only=True):
     searches: Sequence[str]
     foreign_backups: Sequence[str]  #: names of backup files that the app's scripts create
     keep: Mapping[str, int | str] = {}  #: the default retention
+    #: tables whose rows ``schema_only`` of its backups could leave out
+    schema_only: Sequence[str] = ()
     variants: Sequence[str] = ()  #: versions of the app with other schemas
     app: str | None = None  #: the configured app
     variant: str | None = None  #: the variant that its live schema has; None: the profile as written
@@ -142,6 +144,7 @@ def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
         searches=list(dict.fromkeys(search.name for search in profile.search)),
         foreign_backups=[files.name for files in profile.backup.foreign],
         keep=rules_by_name(profile.backup.keep),
+        schema_only=profile.list_schema_only(),
         variants=[entry.name for entry in profile.variants],
         app=app.name if app else None,
         variant=variant,

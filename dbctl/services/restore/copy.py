@@ -28,6 +28,7 @@ from dbctl.services.restore.source import (
     RestoreOperation,
     count_content,
     count_rows,
+    describe_left_out,
     label_member,
     require_copyable,
 )
@@ -42,6 +43,7 @@ class CopiedDatabase(Struct, frozen=True, kw_only=True):
     strategy: str  #: ``LoadResult.method``
     rows: int
     tables: int
+    schema_only: Sequence[str] = ()  #: the tables that are empty, because the backup lacks their rows
 
 
 class CopyResult(ChangeResult, frozen=True, kw_only=True):
@@ -58,7 +60,10 @@ class CopyResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def effect(self) -> Effect | None:
         counts, place = count_content(self.databases), f"from {self.backup}"
-        return Effect("copied", "database", count=len(self.databases), place=place, counts=counts)
+        details = describe_left_out(self.databases)
+        return Effect(
+            "copied", "database", count=len(self.databases), place=place, details=details, counts=counts
+        )
 
     def summary(self) -> Row:
         row: dict[str, object] = {}
@@ -191,7 +196,12 @@ class CopyRestore(RestoreOperation):
         loaded = copy.restore_target.load(request)
         rows, tables = sum(member.rows.values()), len(member.rows)
         result = CopiedDatabase(
-            database=member.database, url=target, strategy=loaded.method, rows=rows, tables=tables
+            database=member.database,
+            url=target,
+            strategy=loaded.method,
+            rows=rows,
+            tables=tables,
+            schema_only=member.schema_only,
         )
         return result, [f"{target}: {text}" for text in loaded.remarks]
 

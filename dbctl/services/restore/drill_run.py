@@ -38,6 +38,7 @@ from dbctl.services.restore.source import (
     BackupSource,
     count_content,
     count_rows,
+    describe_left_out,
     partial_backup_error,
     plan_roles,
     refuse_server_files,
@@ -61,6 +62,7 @@ class DatabaseDrill(Drill, frozen=True, kw_only=True):
     backup: str  #: of a moment: the copy from which it was recovered; empty: another program made that
     created_at: datetime  #: of the backup; of a moment: of what was recovered
     passed: bool  #: whether the backup was restored without an error
+    schema_only: Sequence[str] = ()  #: the tables whose rows the backup lacks
     migrations: SchemaState | None  #: state of its migrations; None: no migrations, or unknown
 
 
@@ -87,6 +89,7 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
         }
         times = [database.as_of for database in self.databases if database.as_of]
         details = [f"as of {time:%Y-%m-%d %H:%M:%S.%f} UTC" for time in times]
+        details += describe_left_out(self.databases)
         return Effect("drilled", "database", count=len(self.databases), details=details, counts=counts)
 
     @property
@@ -361,6 +364,9 @@ class AppDrill:
                     backup=backup_id,
                     created_at=manifest.created_at,
                     passed=passed,
+                    schema_only=next(
+                        member.schema_only for member in manifest.members if member.database == database
+                    ),
                     migrations=self._migrations.get(database),
                 )
                 for database, drill in drills.items()

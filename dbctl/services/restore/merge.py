@@ -11,7 +11,7 @@ from dbctl.engines.contract.database import Condition, Readable, Table, Writable
 from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
-from dbctl.errors.restore import TableNotRestoredError
+from dbctl.errors.restore import RowsLeftOutError, TableNotRestoredError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.errors.users import BuiltInRoleError, PasswordUnknownError
 from dbctl.model import Struct, format_count
@@ -290,6 +290,8 @@ def select_member(source: BackupSource, selection: TableSelection) -> Member:
         if table not in member.rows:
             target = f"backup {source.manifest.id}"
             raise TableMissingError(name=table, target=target, candidates=member.rows)
+    if left_out := [table for table in tables if table in member.schema_only]:
+        raise RowsLeftOutError(id=source.manifest.id, tables=", ".join(left_out))
     return member
 
 

@@ -169,6 +169,7 @@ class DatabaseComparison(Struct, frozen=True, kw_only=True):
     tables: Sequence[TableComparison]
     missing_roles: Sequence[str] = ()  #: of the backup, on the server of the database, with their attributes
     content: ContentComparison | None = None  #: None: not compared
+    schema_only: Sequence[str] = ()  #: the tables that will be empty, because the backup lacks their rows
 
     def facts(self) -> Iterator[tuple[str, object]]:
         """Yield the lines of the summary, each with its title."""
@@ -180,6 +181,8 @@ class DatabaseComparison(Struct, frozen=True, kw_only=True):
             yield "steps", self.steps
         if self.missing_roles:
             yield "roles that the server lacks", self.missing_roles
+        if self.schema_only:
+            yield "will be empty, as their rows are not in the backup", self.schema_only
         if self.content:
             yield from self.content.facts()
         elif self.state == READABLE:
@@ -266,6 +269,7 @@ def _compare_database(app: App, member: Member) -> DatabaseComparison:
         strategy=strategy,
         steps=steps,
         missing_roles=missing_roles,
+        schema_only=member.schema_only,
         tables=[
             TableComparison(table=name, current_rows=counts.get(name), backup_rows=member.rows.get(name))
             for name in names

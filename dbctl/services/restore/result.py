@@ -11,7 +11,7 @@ from dbctl.services.backup.app_files import report_unchanged_files
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
 from dbctl.services.restore.replacement import Replacement
-from dbctl.services.restore.source import BackupSource, count_content
+from dbctl.services.restore.source import BackupSource, count_content, describe_left_out
 
 IDENTITY_MISSING = "its identity is not available: restore undo requires it"
 
@@ -23,6 +23,7 @@ class RestoredDatabase(Struct, frozen=True, kw_only=True):
     strategy: str  #: ``LoadResult.method``
     rows: int
     tables: int
+    schema_only: Sequence[str]  #: the tables that are empty, because the backup lacks their rows
 
 
 class RestoreResult(ChangeResult, frozen=True, kw_only=True):
@@ -39,7 +40,10 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     def effect(self) -> Effect | None:
         counts = {**count_content(self.databases), **count_severities(self.findings)}
         place = f"from {self.backup}"
-        return Effect("restored", "database", count=len(self.databases), place=place, counts=counts)
+        details = describe_left_out(self.databases)
+        return Effect(
+            "restored", "database", count=len(self.databases), place=place, details=details, counts=counts
+        )
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -86,6 +90,7 @@ def create_result(
                 strategy=replacement.results[member.database].method,
                 rows=sum(member.rows.values()),
                 tables=len(member.rows),
+                schema_only=member.schema_only,
             )
             for member in members
         ],

@@ -220,6 +220,9 @@ class DatabaseContent(Protocol):
     @property
     def tables(self) -> int: ...
 
+    @property
+    def schema_only(self) -> Sequence[str]: ...
+
 
 def count_content(databases: Sequence[DatabaseContent]) -> dict[str, int]:
     """Return the numbers of tables and rows of all databases, for ``Effect.counts``."""
@@ -229,9 +232,16 @@ def count_content(databases: Sequence[DatabaseContent]) -> dict[str, int]:
     }
 
 
+def describe_left_out(databases: Sequence[DatabaseContent]) -> list[str]:
+    """Return the tables of all databases whose rows their backups lack, for ``Effect.details``."""
+    tables = [table for database in databases for table in database.schema_only]
+    return [f"without the rows of {', '.join(tables)}"] if tables else []
+
+
 def count_rows(member: Member) -> str:
-    """Return the number of rows and tables of a member, for plans."""
-    return f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+    """Return the number of rows and tables of a member, and the tables whose rows it lacks, for plans."""
+    count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+    return f"{count}, none of {', '.join(member.schema_only)}" if member.schema_only else count
 
 
 def label_member(member: Member) -> str:

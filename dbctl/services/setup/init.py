@@ -51,6 +51,9 @@ APP_OPTIONS = "# protected = true  # destructive commands require --confirm with
 BACKUP_OPTIONS = """# compress = "zstd"
 # encrypt = { passphrase_env = "BACKUP_PASSPHRASE" }  # a variable or a secret; or recipients = ["age1…"]
 """
+SCHEMA_ONLY_OPTION = (
+    "# schema_only = [{names}]  # backups without the rows of these tables, which the app does not need"
+)
 SCHEDULE_OPTIONS = """
 # [apps.{app}.schedule]
 # backup = "0 */6 * * *"  # the default is once a day; for: dbctl schedule cron
@@ -187,6 +190,7 @@ class InitConfig:
             for name, value in rules_by_name(keep).items()
         )
         self._backup = BACKUP_SECTION.format(keep=", ".join(rules))
+        self._proposed = app_profile.list_schema_only()
         # Only needed if backups include files of the app.
         self._directory = relative_directory if app_profile.backup.extra and relative_directory != "." else ""
         present = {name: addresses[name] for name in app_profile.databases if name in addresses}
@@ -304,6 +308,9 @@ class InitConfig:
                 lines += ["", f"[apps.{toml.quoted(self.app)}.{section}]"]
                 lines += [f"{toml.quoted(name)} = {value}" for name, value in entries.items()]
         lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup + BACKUP_OPTIONS.rstrip()]
+        if self._proposed:
+            names = ", ".join(toml.quoted(name, value=True) for name in self._proposed)
+            lines.append(SCHEMA_ONLY_OPTION.format(names=names))
         text = "\n".join(lines) + "\n" + SCHEDULE_OPTIONS.format(app=toml.quoted(self.app))
         for name, secret in self._secrets.items():
             text += f"\n[secrets.{name}]\n{self._write_secret(secret)}\n"
