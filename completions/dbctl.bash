@@ -41,7 +41,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--watch') candidates='' ;;
         'profiles learn:--identity') candidates='@file' ;;
         'profiles learn:--passphrase-file') candidates='@file' ;;
-        'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
+        'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user reset-2fa sign-in sign-out change-setting create-token' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
         'demo:--plays') candidates='' ;;
@@ -153,6 +153,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'users deactivate:--inactive') candidates='' ;;
         'users unlock:--id') candidates='' ;;
         'users unlock:--address') candidates='' ;;
+        'users reset-2fa:--id') candidates='' ;;
         'users check-password:--id') candidates='' ;;
         'users check-password:--password-file') candidates='@file' ;;
         'users import:--existing') candidates='fail skip' ;;
@@ -524,6 +525,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'users activate') path=$next; count=0; return 0 ;;
         'users deactivate') path=$next; count=0; return 0 ;;
         'users unlock') path=$next; count=0; return 0 ;;
+        'users reset-2fa') path=$next; count=0; return 0 ;;
         'users check-password') path=$next; count=0; return 0 ;;
         'users import') path=$next; count=0; return 0 ;;
         'users export') path=$next; count=0; return 0 ;;
@@ -730,7 +732,7 @@ _dbctl() {
         'search vectors') children='store make'; flags='' ;;
         'search vectors store') children=''; flags='--dry-run -n' ;;
         'search vectors make') children=''; flags='--user --chat --limit --dry-run -n' ;;
-        'users') children='list show create ensure update delete set-password set-role add-role remove-role activate deactivate unlock check-password import export export-data'; flags='' ;;
+        'users') children='list show create ensure update delete set-password set-role add-role remove-role activate deactivate unlock reset-2fa check-password import export export-data'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --locked --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
@@ -744,6 +746,7 @@ _dbctl() {
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users unlock') children=''; flags='--id --address --dry-run -n' ;;
+        'users reset-2fa') children=''; flags='--id --dry-run -n' ;;
         'users check-password') children=''; flags='--id --password-stdin --password-file' ;;
         'users import') children=''; flags='--existing --generate --dry-run -n' ;;
         'users export') children=''; flags='--secrets' ;;
@@ -883,7 +886,7 @@ _dbctl() {
             'init:'1) candidates='@file' ;;
             'apps show:'0) candidates='@argument:profiles' ;;
             'apps maintenance:'0) candidates='on off' ;;
-            'profiles learn:'0) candidates='create-user create-admin set-password set-role deactivate activate delete-user sign-in sign-out change-setting create-token' ;;
+            'profiles learn:'0) candidates='create-user create-admin set-password set-role deactivate activate delete-user reset-2fa sign-in sign-out change-setting create-token' ;;
             'profiles prove:'0) candidates='@file' ;;
             'demo:'0) candidates='@argument:profiles' ;;
             'demo:'1) candidates='@directory' ;;
@@ -907,6 +910,7 @@ _dbctl() {
             'users activate:'*) candidates='@argument:logins' ;;
             'users deactivate:'*) candidates='@argument:logins' ;;
             'users unlock:'*) candidates='@argument:logins' ;;
+            'users reset-2fa:'*) candidates='@argument:logins' ;;
             'users check-password:'*) candidates='@argument:logins' ;;
             'users import:'0) candidates='@file' ;;
             'users export-data:'0) candidates='@argument:logins' ;;

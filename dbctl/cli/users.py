@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dbctl.services.users.import_export import UsersImported
     from dbctl.services.users.lockout import Unlocked
     from dbctl.services.users.passwords import PasswordChecked
+    from dbctl.services.users.second_factors import SecondFactorsReset
     from dbctl.services.users.update import UsersChanged, UserUpdate
 
 
@@ -473,6 +474,25 @@ def unlock(
     with session.open_app() as app:
         operation = unlock(app, select_users(logins, ids), addresses or ())
         return run_change(session, operation, dry_run=dry_run)
+
+
+@Example("users reset-2fa {login}", on="samples")
+@Example("users reset-2fa alice bob --dry-run")
+@GROUP.command(
+    "reset-2fa",
+    answers=lambda: (SecondFactorsReset, DryRunResult),
+    writes=Write(source="generated", facts=("user-updated", "sign-out", "audit"), undo=True),
+    fleet=Fleet(resumes=True),
+)
+def reset_2fa(session: Session, logins: Logins = None, ids: Ids = None, dry_run: DryRun = False) -> int:
+    """Remove the second factors of users, such as a lost authenticator, and end their sessions.
+
+    The users then sign in with the password alone, and can register a new second factor.
+    """
+    from dbctl.services.users.second_factors import reset
+
+    with session.open_app() as app:
+        return run_change(session, reset(app, select_users(logins, ids)), dry_run=dry_run)
 
 
 @Example("users check-password alice --password-stdin")

@@ -12,7 +12,7 @@ from dbctl.profiles.codecs import KeyCodec
 from dbctl.profiles.model.base import ColumnNames, TextFormat
 from dbctl.profiles.model.roles import UserRole
 from dbctl.profiles.model.settings import Settings
-from dbctl.profiles.model.users import Users
+from dbctl.profiles.model.users import SecondFactor, Users
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.ledger_detection import ledger_tables
@@ -86,6 +86,8 @@ class DerivedRules:
     def _derive_sign_ins(self, users: Users) -> None:
         for table in users.signed_in:
             self._derive_sign_in_table(users, table.table, table.only, table.token)
+        for factor in users.second_factor:
+            self._derive_second_factor(users, factor)
         for sessions in self._profile.sessions:
             self._derive_sign_in_table(users, sessions.table, sessions.only, None)
         if users.lockout:
@@ -98,6 +100,13 @@ class DerivedRules:
             self._add(table, token, "null")
         else:
             self._empty(table)
+
+    def _derive_second_factor(self, users: Users, factor: SecondFactor) -> None:
+        for column, value in factor.on_reset.items():
+            if value == ":null":
+                self._add(factor.table, column, "null")
+        if not factor.on_reset:
+            self._derive_sign_in_table(users, factor.table, factor.only, factor.secret)
 
     def _derive_users(self, users: Users) -> None:
         for field, names in users.fields.items():
@@ -225,6 +234,7 @@ def _list_references(users: Users) -> Iterator[tuple[str, ColumnNames]]:
         *((table.table, table.column) for table in users.transfer),
         *((row.table, row.user) for row in users.create),
         *((table.table, table.user) for table in users.signed_in),
+        *((factor.table, factor.user) for factor in users.second_factor if not factor.owner),
         *((item.table, item.user) for item in users.joined.values() if not (item.owner or item.through)),
         *((item.owner.table, item.owner.user) for item in users.joined.values() if item.owner),
     ]

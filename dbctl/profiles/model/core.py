@@ -21,7 +21,7 @@ Topic = Literal[
 
 #: What an admin or a user does in the app, and a demonstration shows.
 Action = Literal[
-    "create-user", "create-admin", "set-password", "set-role", "deactivate", "activate", "delete-user", "sign-in", "sign-out",
+    "create-user", "create-admin", "set-password", "set-role", "deactivate", "activate", "delete-user", "reset-2fa", "sign-in", "sign-out",
     "change-setting", "create-token",
 ]  # fmt: skip
 

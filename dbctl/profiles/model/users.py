@@ -85,6 +85,44 @@ class SignInTable(Section, frozen=True, kw_only=True):
     token: ColumnNames = "token?"  # noqa: S105 - a column
 
 
+class RowOwner(Section, frozen=True, kw_only=True):
+    """A table between a row and its user: the row refers to it, and it has the key of the user."""
+
+    table: TableName  #: the table
+    key: ColumnName  #: its column to which the row refers
+    user: ColumnName  #: its column with the key of the user
+
+
+class SecondFactor(Section, frozen=True, kw_only=True):
+    """What a user needs to sign in besides the password, in rows of a table or in columns of the user.
+
+    ``users show`` counts it, and ``users reset-2fa`` removes it, in the order of the profile.
+    """
+
+    #: what it is: ``totp``, ``webauthn``, ``email``, ``recovery-codes``, ``trusted-devices``; several sections may have one name
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]*$")]
+    table: TableName  #: the table; optional with a trailing ``?``
+    user: ColumnName  #: the column with the key of the user, or with that of ``owner.key``; in the table of users, the key itself
+    owner: RowOwner | None = None  #: the table that has the user of a row
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are second factors
+    #: the values that remove it, by column: a row is a second factor while one of these columns has another value, and not NULL;
+    #: empty: the row is deleted
+    on_reset: Mapping[ColumnName, Constant] = {}
+    #: the column with its secret, if the table also has rows of other kinds; otherwise it is in ``secret`` of the database
+    secret: ColumnNames | None = None
+    #: values of the rows for which the app asks the user; other rows are unfinished, and are removed with these
+    confirmed: Mapping[ColumnName, ExpectedValue] = {}
+    #: whether the app asks for it; ``false``: it accompanies others, such as recovery codes, and is removed with these
+    required: bool = True
+
+    @property
+    def path(self) -> str:
+        """The rows, with the syntax of ``cascade``."""
+        place = f"{self.table.removesuffix('?')}.{self.user}"
+        owner = self.owner
+        return f"{place} -> {owner.table.removesuffix('?')}({owner.key}).{owner.user}" if owner else place
+
+
 class SettingOrDefault(Section, frozen=True, kw_only=True):
     """An integer that the app reads from a system setting, with a default."""
 
@@ -162,14 +200,6 @@ class ActiveValues(Section, frozen=True, kw_only=True):
     inactive: Constant | None = None
 
 
-class RowOwner(Section, frozen=True, kw_only=True):
-    """A table between a row and its user: the row refers to it, and it has the key of the user."""
-
-    table: TableName  #: the table
-    key: ColumnName  #: its column to which the row refers
-    user: ColumnName  #: its column with the key of the user
-
-
 class JoinedField(Section, frozen=True, kw_only=True):
     """A field of users that is a column of another table, which has at most one row for each user."""
 
@@ -245,12 +275,15 @@ class Users(Section, frozen=True, kw_only=True):
     #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
     cookie: str = ""
     #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins
-    checked: Sequence[Literal["password", "active", "role"]] = ()
+    checked: Sequence[Literal["password", "active", "role", "second-factor"]] = ()
     #: columns of the user that end all sign-ins by a new value, such as a security stamp (``:uuid4``), a time (``:now``) or a version of
     #: tokens (``:next``, the stored number plus one)
     on_sign_out: Mapping[ColumnName, NewValue] = {}
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()
+    second_factor: Sequence[
+        SecondFactor
+    ] = ()  #: what the app asks for besides the password, for ``users reset-2fa``
     lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``
     statistics: StatisticsRow | None = None  #: a row of statistics that ``users show`` prints
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
@@ -262,10 +295,16 @@ class Users(Section, frozen=True, kw_only=True):
         """The role of admins; empty if the app has none, or if it is not known."""
         return self.admin if isinstance(self.admin, str) else ""
 
+    def __post_init__(self) -> None:
+        for index, factor in enumerate(self.second_factor):
+            if factor.table == self.table and not factor.on_reset:
+                raise ValueError(f"second_factor[{index}]: without on_reset, it would delete users")
+
     @property
     def owned(self) -> Sequence[str]:
-        """The rows that are deleted before their user: those of ``cascade``, and the rows with roles."""
+        """The rows that are deleted before their user: those of ``cascade``, second factors, and the rows with roles."""
         members, metadata = (self.role.members, self.role.metadata) if self.role else (None, None)
         tables = [members, members.groups if members else None, metadata]
         paths = [f"{rows.table.removesuffix('?')}.{rows.user}" for rows in tables if rows]
-        return list(dict.fromkeys([*self.cascade, *paths]))
+        factors = [rows.path for rows in self.second_factor if not (rows.only or rows.on_reset)]
+        return list(dict.fromkeys([*self.cascade, *factors, *paths]))

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Sequence[Action]] = {
     "users activate": ("activate",),
     "users update": (),
     "users unlock": (),
+    "users reset-2fa": ("reset-2fa",),
     "users delete": ("delete-user",),
     "sessions revoke": ("sign-out",),
     "settings set": (SETTING,),

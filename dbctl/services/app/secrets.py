@@ -12,8 +12,9 @@ import msgspec
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
-from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.base import ColumnNames, ExpectedValue
 from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 
@@ -177,22 +178,32 @@ def list_row_secrets(
 
 
 def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, object]) -> set[str]:
-    """Return the columns of tokens in a row that is no sign-in: its table also has rows of other kinds."""
+    """Return the columns of tokens in a row that is neither a sign-in nor a second factor: its table also has rows of other kinds."""
     users = app.core.users
     if users is None or app.resolve_database(users) != database:
         return set()
+    of_row, others = set[str](), set[str]()
+    for place, names, only in _list_tokens(users):
+        if place == table:
+            is_other = any(
+                name in row and str(row[name]) not in map(str, value if isinstance(value, list) else [value])
+                for name, value in only.items()
+            )
+            (others if is_other else of_row).update([names] if isinstance(names, str) else names)
     return {
         column
-        for signed_in in users.signed_in
-        for column in ([signed_in.token] if isinstance(signed_in.token, str) else signed_in.token)
-        if signed_in.table.removesuffix("?") == table
-        and any(
-            name in row and str(row[name]) not in map(str, value if isinstance(value, list) else [value])
-            for name, value in signed_in.only.items()
-        )
-        and f"{table}.{column}" not in app.database(database).secret
-        and not _is_secret_value(row.get(column))
+        for column in others - of_row
+        if f"{table}.{column}" not in app.database(database).secret and not _is_secret_value(row.get(column))
     }
+
+
+def _list_tokens(users: Users) -> Iterator[tuple[str, ColumnNames, Mapping[str, ExpectedValue]]]:
+    """Yield the table, the column and the rows of the tokens of sign-ins, and of the secrets of second factors."""
+    for sign_ins in users.signed_in:
+        yield sign_ins.table.removesuffix("?"), sign_ins.token, sign_ins.only
+    for factor in users.second_factor:
+        if factor.secret:
+            yield factor.table.removesuffix("?"), factor.secret, factor.only
 
 
 def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[str]:
@@ -380,8 +391,8 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
                 yield users.table, name
             if key := users.password.hmac_key:
                 yield key.table, key.column
-        for sign_in_table in users.signed_in:
-            yield sign_in_table.table.removesuffix("?"), sign_in_table.token
+        for table, names, _ in _list_tokens(users):
+            yield table, names
     for settings in app.core.settings:
         if settings.secret and app.resolve_database(settings) == database:
             yield settings.table, settings.fields["value"]

@@ -146,7 +146,7 @@ def _describe_cookies(section: Users) -> str:
     if not section.cookie:
         return "Its profile describes no sessions or tokens. Describe their table in [[users.signed_in]]."
     hint = f"Its sign-ins are signed cookies, which are valid for up to {section.cookie}."
-    if commands := [COMMANDS[field].write() for field in section.checked]:
+    if commands := [COMMANDS[field].write() for field in section.checked if field in COMMANDS]:
         return f"{hint} They end with: {'; or with: '.join(commands)}"
     return f"{hint} Only a new signing secret of the app ends them."
 

@@ -29,7 +29,7 @@ from dbctl.services.undo.tables import (
 )
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
-from dbctl.services.users.sign_in_state import SignInChanges
+from dbctl.services.users.sign_in_state import SignInChanges, list_factor_columns
 
 #: Commands whose changes are reverted otherwise, by the first word, and how.
 REMEDIES: Mapping[str, Remedy | str] = {
@@ -213,9 +213,15 @@ class RevertRows:
             images,
             read_key=cache(recorder.read_key) if recorder else bytes,
             sign_in_columns=sign_in_columns,
+            factor_columns=self._list_factor_columns(name, live),
             times=self._find_times(name, db, table),
             exact=change.exact,
         )
+
+    def _list_factor_columns(self, database: str, table: Table) -> Sequence[str]:
+        users = self._app.profile.users
+        is_users_database = users and self._app.resolve_database(users) == database
+        return list_factor_columns(users, table) if users and is_users_database else ()
 
     def _sort_inserts(self, name: str) -> InsertOrder:
         try:

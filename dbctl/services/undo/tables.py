@@ -61,6 +61,7 @@ class TableUndo:
         *,
         read_key: Callable[[], bytes],
         sign_in_columns: Collection[str] | None,
+        factor_columns: Collection[str],
         times: Collection[str],
         exact: bool,
     ) -> None:
@@ -72,6 +73,7 @@ class TableUndo:
             images: the rows in the log.
             read_key: returns the key of the digests of secrets.
             sign_in_columns: columns that are not restored, because they end sign-ins; None: all of them.
+            factor_columns: columns of second factors: a deleted row is restored with their defaults, because the log has no secrets.
             times: columns with the time of a change, which are restored only with another column.
             exact: whether the log has exact values; those of older versions are the values of ``select``.
         """
@@ -80,6 +82,7 @@ class TableUndo:
         self._decode = codec.from_json if exact else decode_old_value
         self.key = db.tables()[table].primary_key
         self._sign_in_columns, self._times = sign_in_columns, times
+        self._defaulted = {name for name in factor_columns if not self._columns[name].required}
         readable = [image for image in images if all(map(is_restorable, image.key.values()))]
         keys = [tuple(self._decode(image.key[name]) for name in self.key) for image in readable]
         self.rows = [row for row in map(self._create, readable, keys) if row]
@@ -146,6 +149,7 @@ class TableUndo:
         }
         if image.after is None:
             encoded = {**image.key, **encoded}
+            encoded = {name: value for name, value in encoded.items() if name not in self._defaulted}
         restored = {
             name: self._decode(value)
             for name, value in encoded.items()

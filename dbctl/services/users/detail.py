@@ -18,6 +18,7 @@ from dbctl.services.roles.queries import read_permissions
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.store import find_section
 from dbctl.services.users.ownership import follow_steps
+from dbctl.services.users.second_factors import SecondFactorState, read_state
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
 
@@ -44,6 +45,7 @@ class UserShown(Struct, frozen=True, kw_only=True):
     last_login_at: datetime | None
     permissions: Sequence[str] | None
     tokens: Tokens | None
+    second_factor: SecondFactorState | None
     #: failed sign-ins with any spelling of the login, or from the same addresses; see ``users unlock``
     failed_attempts: int | None
     settings: Mapping[str, object] | None
@@ -74,6 +76,7 @@ def _create_detail(users: UserTable, user: User) -> UserShown:
         **shown,
         permissions=read_permissions(app, users.db, user),
         tokens=count_tokens(users, user),
+        second_factor=read_state(users, user),
         failed_attempts=_failed_attempts(users, user),
         settings=open_settings(app, users.db, user).values() if find_section(app, "user") else None,
         statistics=statistics(users, user),

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where, Writable, after_key
+from dbctl.engines.contract.database import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Not,
+    Readable,
+    Table,
+    Where,
+    Writable,
+    after_key,
+)
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
 from dbctl.profiles.model.base import NewValue
-from dbctl.profiles.model.users import Payload, SignInTable
+from dbctl.profiles.model.users import Payload, SignInTable, Users
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
@@ -155,7 +165,7 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
     """Return a warning if the app uses signed cookies, which remain valid after a change."""
     if not (signed_in_for and changed):
         return ()
-    remark = f"the app signs cookies, which dbctl cannot revoke: users stay signed in, with their old role, for up to {signed_in_for}"
+    remark = f"the app signs cookies, which dbctl cannot revoke: users stay signed in as before for up to {signed_in_for}"
     return [f"{remark}; only a new signing secret of the app ends that"]
 
 
@@ -286,6 +296,16 @@ def primary_key(live: LiveTable) -> str:
     return keys[0]
 
 
+def list_factor_columns(users: Users, live: Table | None) -> list[str]:
+    """Return the columns of a table that are second factors; their secrets are not in the audit log."""
+    sections = [
+        section for section in users.second_factor if live and section.table.removesuffix("?") == live.name
+    ]
+    return [
+        column for section in sections for name in section.on_reset if (column := find_column(live, name))
+    ]
+
+
 class SignInChanges:
     """Ends the sessions of users whose role or active state differs at the end of an open transaction."""
 
@@ -307,16 +327,18 @@ class SignInChanges:
 
     @staticmethod
     def list_columns(app: App, db: Readable, database: str, table: str) -> Sequence[str] | None:
-        """Return the columns of a table that end sign-ins; None: its rows are sign-ins."""
+        """Return the columns of a table that end sign-ins, and those of second factors; None: its rows are such."""
         users = app.core.users
         if users is None or users_database(app) != database:
             return ()
-        if any(section.table.removesuffix("?") == table for section in users.signed_in):
+        names = [section.table for section in users.signed_in]
+        names += [factor.table for factor in users.second_factor if not factor.on_reset]
+        if any(name.removesuffix("?") == table for name in names):
             return None
-        if table != users.table:
-            return ()
         live = db.tables().get(table)
-        return [column for name in users.on_sign_out if (column := find_column(live, name))]
+        renewed = users.on_sign_out if table == users.table else ()
+        ends = [column for name in renewed if (column := find_column(live, name))]
+        return [*ends, *list_factor_columns(users, live)]
 
 
 def _read_states(app: App) -> Mapping[object, object] | None:

@@ -65,6 +65,7 @@ name = "crew"
 title = "Crew"
 [databases.main]
 engines = ["sqlite"]
+updated_at = "changed?"
 [users]
 table = "people"
 id = { column = "id", codec = "given" }
@@ -74,6 +75,11 @@ role = { members = { table = "people_ranks", user = "person_id", role = "rank_id
 [users.fields]
 nick = "nick"
 updated_at = "changed"
+[[users.second_factor]]
+name = "totp"
+table = "people"
+user = "id"
+on_reset = { code = ":null" }
 [[users.signed_in]]
 table = "tokens"
 user = "person_id"
@@ -83,12 +89,12 @@ table = "actions"
 fields = { at = "at", action = "action" }
 """
 CREW_SCHEMA = """\
-create table people (id integer primary key, nick text not null unique, changed text);
+create table people (id integer primary key, nick text not null unique, changed text, code text);
 create table ranks (id integer primary key, name text not null);
 create table people_ranks (person_id integer not null, rank_id integer not null, primary key (person_id, rank_id));
 create table tokens (id integer primary key, person_id integer not null, ended text);
 create table actions (id integer primary key, at text, action text not null);
-insert into people values (1, 'ada', '2026-01-01T00:00:00.000Z'), (2, 'bob', '2026-01-01T00:00:00.000Z');
+insert into people values (1, 'ada', '2026-01-01T00:00:00.000Z', null), (2, 'bob', '2026-01-01T00:00:00.000Z', 'secret');
 insert into ranks values (1, 'captain'), (2, 'sailor'), (3, 'cook');
 insert into people_ranks values (1, 1), (2, 2), (2, 3);
 insert into tokens values (1, 2, null), (2, 1, '2026-01-01T00:00:00.000Z');
@@ -211,7 +217,12 @@ def trace_encoded_columns():
         yield columns
 
 
-SEVERAL_ROLES = ["users add-role", "users remove-role"]
+#: Commands that Flashpoint Web lacks, and their arguments.
+ARGUMENTS = {
+    "users add-role": ["bob", "captain"],
+    "users remove-role": ["bob", "sailor"],
+    "users reset-2fa": ["bob"],
+}
 
 
 def list_lines(purpose):
@@ -247,7 +258,7 @@ def run_line(line, folder):
 
 
 @pytest.mark.parametrize("deployment", ["document"], indirect=True)
-@pytest.mark.parametrize("purpose", [name for name in WRITES if name not in SEVERAL_ROLES])
+@pytest.mark.parametrize("purpose", [name for name in WRITES if name not in ARGUMENTS])
 def test_declared_facts_are_those_that_the_command_uses(purpose, deployment, tmp_path, monkeypatch):
     """A fact that is used is declared, and a declared one is used, also if the command declares none."""
     written, encoded, declared = set(), set(), {*WRITES[purpose].facts}
@@ -266,20 +277,18 @@ def test_declared_facts_are_those_that_the_command_uses(purpose, deployment, tmp
     assert all(of_column & declared for of_column in used if of_column)
 
 
-@pytest.mark.parametrize("purpose", SEVERAL_ROLES)
-def test_declared_facts_of_several_roles_are_those_that_the_command_writes(purpose, tmp_path, monkeypatch):
+@pytest.mark.parametrize("purpose", ARGUMENTS)
+def test_declared_facts_of_further_commands_are_those_that_they_write(purpose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crew.toml").write_text(CREW, encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "crew.db")) as connection:
         connection.executescript(CREW_SCHEMA)
     before = read_tables(tmp_path)
-    role = "captain" if purpose == "users add-role" else "sailor"
     assert (
         main(
             [
                 *purpose.split(),
-                "bob",
-                role,
+                *ARGUMENTS[purpose],
                 "--profile",
                 "crew.toml",
                 "--url",

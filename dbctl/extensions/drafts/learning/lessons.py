@@ -18,6 +18,7 @@ RULES: Mapping[Action, Place] = {
     "change-setting": f"{_PACKAGE}.settings:learn_setting",
     "set-role": f"{_PACKAGE}.roles:learn_role",
     "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
+    "reset-2fa": f"{_PACKAGE}.second_factors:learn_reset",
     "set-password": f"{_PACKAGE}.passwords:learn_password",
     "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
     "sign-out": f"{_PACKAGE}.sign_outs:learn_sign_out",

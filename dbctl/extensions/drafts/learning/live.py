@@ -50,6 +50,7 @@ _INSTRUCTIONS: Mapping[Action, str] = {
     "deactivate": "deactivate the user {login}",
     "activate": "activate the user {login} again",
     "delete-user": "delete the user {login}",
+    "reset-2fa": "remove the second factors of {login}",
     "sign-in": "sign in as {login}",
     "sign-out": "sign out as {login}",
     "change-setting": "change one setting",

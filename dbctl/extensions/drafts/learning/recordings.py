@@ -27,7 +27,7 @@ Action: TypeAlias = core.Action
 ACTIONS: Sequence[Action] = get_args(Action)
 
 CONTENT = "recording.json"
-_FOLDER = re.compile(r"(\d{2,})-([a-z-]+)")
+_FOLDER = re.compile(r"(\d{2,})-([a-z][a-z0-9-]*)")
 _MAX_BYTES = 64 << 20
 
 

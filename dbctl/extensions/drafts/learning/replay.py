@@ -123,6 +123,8 @@ def describe_obstacle(recording: Recording, profile: Profile) -> str:
         return (
             "it does not name the setting and its value (--setting, --value), and the states do not show them"
         )
+    if recording.action == "reset-2fa" and users and not users.second_factor:
+        return "the profile names no second factors that dbctl can remove"
     if recording.action == "sign-out" and users and not (users.signed_in or users.on_sign_out):
         return "the profile names no sign-ins that dbctl can end"
     return ""
@@ -215,6 +217,7 @@ _COMMANDS: Mapping[Action, Callable[[Recording, Profile], Iterator[str]]] = {
     "deactivate": _act("users", "deactivate"),
     "activate": _act("users", "activate"),
     "delete-user": _act("users", "delete"),
+    "reset-2fa": _act("users", "reset-2fa"),
     "sign-out": _act("sessions", "revoke"),
     "change-setting": _change_setting,
 }

@@ -17,7 +17,7 @@ from dbctl.extensions.drafts.learning.rules.paths import KIND, UserPaths
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
-from dbctl.profiles.model.users import SignInTable
+from dbctl.profiles.model.users import SecondFactor, SignInTable
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.live_table import LiveTable
@@ -250,13 +250,15 @@ def find_end(table: TableEvidence, row: ChangedRow) -> tuple[Mapping[str, Value]
     return ended, unrelated
 
 
-def write_section(section: SignInTable) -> Mapping[str, Value]:
+def write_section(section: SignInTable | SecondFactor) -> Mapping[str, Value]:
     """Return a section in the language of profiles, without defaults."""
-    default = SignInTable(table="")
-    values = {name: getattr(section, name) for name in section.__struct_fields__}
-    return {
-        name: msgspec.to_builtins(value) for name, value in values.items() if value != getattr(default, name)
-    }
+    written = dict[str, Value]()
+    for field in structs.fields(section):
+        value = getattr(section, field.name)
+        factory = field.default_factory
+        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
+            written[field.name] = msgspec.to_builtins(value)
+    return written
 
 
 def _with_rows(table: TableEvidence, rows: Sequence[Row]) -> TableEvidence:

@@ -1,0 +1,106 @@
+"""What a reset of second factors removes: rows that the app deletes, and columns of the user that it changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from msgspec import structs
+
+from dbctl.extensions.drafts.document import Value
+from dbctl.extensions.drafts.learning.rules.sign_in_rows import write_section
+from dbctl.extensions.drafts.learning.rules.states import UserChange
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.services.app.evidence import references
+
+#: By a part of a name of a table or a column, the name of a second factor; the first that occurs is used.
+_NAMES = {
+    r"backup|recover|static": "recovery-codes",
+    r"webauthn|passkey|credential|u2f|fido|key$|keys$": "webauthn",
+    r"e?mail": "email",
+    r"sms|phone": "sms",
+    r"trusted|remember": "trusted-devices",
+}
+_OTHER_NAME = "totp"
+
+
+def learn_reset(scene: Scene) -> Lesson:
+    """Return the key about the second factors that the app removed.
+
+    Raises:
+        DemonstrationWrongError: neither the user nor a row of the user changed.
+    """
+    change = UserChange(scene)
+    ends = _find_ends(change)
+    sections = [*_describe_columns(change, ends), *_describe_rows(change)]
+    if not sections:
+        reason = f"no row shows that {scene.subject.login!r} had a second factor"
+        raise scene.create_error(reason, "Let the user register one before the demonstration.")
+    tables = [str(section["table"]) for section in sections]
+    change.explain_others(tables)
+    known = [*scene.users.second_factor]
+    others = [write_section(section) for section in known if section.table.removesuffix("?") not in tables]
+    key = LearnedKey(
+        path=("users", "second_factor"),
+        value=[*others, *sections],
+        evidence=scene.evidence_count,
+        shown=tables,
+    )
+    lesson = change.create_lesson([key], [])
+    places = [f"{change.users.table}.{name}" for name in ends]
+    return structs.replace(
+        lesson, unrelated={place: reason for place, reason in lesson.unrelated.items() if place not in places}
+    )
+
+
+def _find_ends(change: UserChange) -> Mapping[str, bool | int | str]:
+    """Return the new values of the columns of the user; a time that becomes NULL is one of them, other times are not."""
+    before, after = change.row.before or {}, change.row.after or {}
+    names = [
+        name for name in after if name in change.columns or (after[name] is None and before[name] is not None)
+    ]
+    return {name: _write(after[name]) for name in names}
+
+
+def _describe_columns(
+    change: UserChange, ends: Mapping[str, bool | int | str]
+) -> Iterator[Mapping[str, Value]]:
+    """Yield the section about the columns of the user that the app changed."""
+    before = change.row.before or {}
+    flags = [name for name, end in ends.items() if end in (False, 0) and before[name] in (True, 1)]
+    section: dict[str, Value] = {"name": _OTHER_NAME, "table": change.users.table}
+    section |= {"user": change.users.id.column, "on_reset": {**ends, **dict.fromkeys(flags, False)}}
+    if ends:
+        yield section | ({"confirmed": dict.fromkeys(flags, True)} if flags else {})
+
+
+def _write(value: object) -> bool | int | str:
+    """Return a stored value in the language of profiles."""
+    return ":null" if value is None else value if isinstance(value, int) else str(value)
+
+
+def _describe_rows(change: UserChange) -> list[Mapping[str, Value]]:
+    """Return a section for each table from which the app deleted rows of the user, but its sign-ins."""
+    sign_ins = {section.table.removesuffix("?") for section in change.users.signed_in}
+    sections = dict[str, Mapping[str, Value]]()
+    for row in change.rows:
+        if row.after is None and row.table not in sign_ins and (column := _find_user(change, row)):
+            name = _find_name(row.table)
+            section: dict[str, Value] = {"name": name, "table": row.table, "user": column}
+            if name == "recovery-codes":
+                section["required"] = False
+            sections.setdefault(row.table, section)
+    return [*sections.values()]
+
+
+def _find_user(change: UserChange, row: ChangedRow) -> str:
+    """Return the column of a deleted row with the key of the user; a foreign key precedes others; empty: none."""
+    table, target = change.evidence.tables[row.table], (change.users.table, change.users.id.column)
+    columns = [name for name, value in (row.before or {}).items() if str(value) == str(change.key)]
+    columns = [name for name in columns if table.target(name) in (None, target) and name not in row.key]
+    return min(columns, key=lambda name: table.target(name) is None, default="")
+
+
+def _find_name(table: str) -> str:
+    name = references.normalize(table)
+    return next((kind for pattern, kind in _NAMES.items() if re.search(pattern, name)), _OTHER_NAME)
