@@ -83,6 +83,20 @@ def node_hashers() -> Path | None:
 
 
 @cache
+def prisma() -> Path | None:
+    """Return the folder in which node finds Prisma, with a driver of SQLite, and the hashes of PromptVault; None: npm cannot install them."""
+    return _install(
+        "prisma@7.10.1", "@prisma/client@7.10.0", "@prisma/adapter-libsql@7.10.0", "bcryptjs@3.0.3"
+    )
+
+
+@cache
+def sequelize() -> Path | None:
+    """Return the folder in which node finds Sequelize, with the driver of PostgreSQL, and the hashes of WaQtor; None: npm cannot install them."""
+    return _install("sequelize@6.37.8", "pg@8.23.1", "pg-hstore@2.3.4", "bcryptjs@2.4.3")
+
+
+@cache
 def php() -> Script | None:
     """Return PHP, which reads a script from the standard input: the installed one, or that of npm; None: npm cannot install it."""
     if program := shutil.which("php"):

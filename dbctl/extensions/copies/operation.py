@@ -310,13 +310,16 @@ class AnonymiseCopy(Operation):
                 ):
                     return {}
                 live = open_users(app).live
-                hashes = Passwords(app, live).split(hash_password(app, self._password))
+                hashed = hash_password(app, self._password)
             except FeatureMissingError:
                 return {}
             except DbctlError as error:
                 self._remarks.append(f"no user of the copy can sign in with a password: {error}")
                 return {}
-            return {database: {(live.name, column): value for column, value in hashes.items()}}
+            # accounts of another kind in the same app have passwords of the same format
+            others = dict.fromkeys(_list_passwords(self._rules[database].tables), hashed)
+            own = {(live.name, column): value for column, value in Passwords(app, live).split(hashed).items()}
+            return {database: {**others, **own}}
 
     def _rewrite(
         self,
@@ -405,6 +408,13 @@ class AnonymiseCopy(Operation):
             }
             with write_atomically(path.with_name(path.name + RECORD_SUFFIX), replace=True) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
+
+
+def _list_passwords(tables: Mapping[str, TableRule]) -> Iterator[tuple[str, str]]:
+    """Yield the table and column of each rule of passwords."""
+    for table, rules in tables.items():
+        if rules != "empty":
+            yield from ((table, column) for column, rule in rules.items() if rule.kind == "password")
 
 
 def _describe_rule(item: tuple[str, ColumnRule]) -> str:
