@@ -257,6 +257,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("Schedule", "status"): "7 * * * *",
     ("Schedule", "notify"): "13 8 * * *",
     ("Schedule", "summary"): "19 10 * * 5",
+    ("ConfigFile", "defaults"): {"backup": {"repository": "/srv/backups", "keep": {"daily": 14}}},
     ("ConfigFile", "journal"): {"keep": "400d"},
     ("ConfigFile", "audit"): {"required": True},
     ("AuditConfig", "required"): True,

@@ -11,6 +11,7 @@ import msgspec
 
 from dbctl import url as urls
 from dbctl.config import environment
+from dbctl.config.defaults import SourceFile
 from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration
 from dbctl.config.resolver import Resolver, resolve_path
 from dbctl.config.sections import (
@@ -196,12 +197,13 @@ def find_problems(sections: Sections) -> list[toml.Problem]:
         )
         resolver.resolve()
         problems += locate_problems(
-            source, [entry for entry in resolver.problems if not _has_variable(source.values, entry[0])]
+            source, [entry for entry in resolver.problems if not _has_variable(*source.locate(entry[0]))]
         )
     return problems
 
 
-def _has_variable(value: Any, key: Sequence[toml.Key]) -> bool:
+def _has_variable(source: SourceFile, key: Sequence[toml.Key]) -> bool:
+    value: Any = source.values
     for part in key:
         value = value.get(part) if isinstance(value, dict) else value
     return isinstance(value, str) and "${" in value

@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -259,6 +259,8 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of ``dbctl.toml``, and of each file in ``dbctl.d``."""
 
     apps: dict[str, AppConfig] = {}  #: the deployed applications, by name
+    #: sections of all apps, such as ``[defaults.backup]``: a key of an app replaces its default, tables are merged
+    defaults: dict[str, dict[str, Any]] = {}
     secrets: dict[str, SecretSource] = {}  #: where secrets are stored, by the names of their variables
     journal: JournalConfig = JournalConfig()  #: the records of runs
     audit: AuditConfig = AuditConfig()  #: the log of changes

@@ -3,14 +3,16 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from dbctl.config import environment
+from dbctl.config.defaults import NAME as DEFAULTS
+from dbctl.config.defaults import OF_ONE_APP, SourceFile, merge_apps
 from dbctl.config.model import (
     STATE_OFF,
     App,
@@ -32,14 +34,8 @@ from dbctl.units import is_duration
 PARTS_FOLDER = "dbctl.d"
 #: The tables of sections that users name; of the other sections, only one file may have each.
 _TABLES = ("apps", "secrets")
-
-
-class SourceFile(msgspec.Struct, frozen=True):
-    """One file of a configuration."""
-
-    path: Path
-    text: str
-    values: Mapping[str, Any]  #: the parsed tables
+#: Returns the file and the key where a key of a section is written.
+PlaceFinder: TypeAlias = Callable[[Sequence[toml.Key]], tuple[SourceFile, Sequence[toml.Key]]]
 
 
 class Sections(msgspec.Struct, frozen=True):
@@ -98,16 +94,16 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     Raises:
         TomlError, FileMissingError, FileFailedError, ConfigUntrustedError: as ``parse``.
     """
-    files, problems = list[SourceFile](), list[toml.Problem]()
-    entries, origins = dict[tuple[str, ...], Any](), dict[tuple[str, ...], SourceFile]()
     paths = _list_files(file)
-    for path in paths:
+    files, problems = _read_files(paths, copies or {})
+    entries, origins = dict[tuple[str, ...], Any](), dict[tuple[str, ...], SourceFile]()
+    for source in files:
         try:
-            source, content = _read_source(path, (copies or {}).get(path, path))
+            values = merge_apps(source) if source.defaults else source.values
+            content = _structure(source, values, source.locate)
         except toml.TomlError as error:
-            problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
+            problems += error.problems
             continue
-        files.append(source)
         reasons = [*_find_problems(content)]
         sections: dict[tuple[str, ...], Any] = {("apps", name): app for name, app in content.apps.items()}
         sections |= {("secrets", name): secret for name, secret in content.secrets.items()}
@@ -122,7 +118,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     if problems:
         raise sort_problems(problems, paths)
     configuration = _create_sections(file, files, entries, origins)
-    if problems := _check_extension_sections(configuration):
+    if problems := [*_check_extension_sections(configuration), *_check_defaults(configuration)]:
         raise sort_problems(problems, paths)
     if os.geteuid() == 0 and _has_commands(configuration):
         for source in files:
@@ -141,6 +137,7 @@ def _create_sections(
     if folder.name == PARTS_FOLDER:  # a section means the same in ``dbctl.toml`` and in a file of ``dbctl.d``
         folder = folder.parent
     journal, audit = entries.pop(("journal",), JournalConfig()), entries.pop(("audit",), AuditConfig())
+    entries.pop((DEFAULTS,), None)  # the apps have them
     if journal.folder not in ("", STATE_OFF):
         journal = msgspec.structs.replace(journal, folder=str(folder / atomic.expand_home(journal.folder)))
     if audit.anchor_command:
@@ -160,6 +157,9 @@ def _create_sections(
 
 def _find_problems(content: ConfigFile) -> Iterator[tuple[Sequence[toml.Key], str]]:
     """Yield the invalid values of a file that concern no app."""
+    for name in OF_ONE_APP:
+        if name in content.defaults:
+            yield (DEFAULTS, name), f"each app has its own; set it in [apps.NAME.{name}]"
     for name, secret in content.secrets.items():
         for key, reason in environment.check_secret(name, secret):
             yield ("secrets", name, *key), reason
@@ -188,16 +188,21 @@ def report_first_problem(file: Path) -> Iterator[None]:
 def locate_problems(
     source: SourceFile, problems: Sequence[tuple[Sequence[toml.Key], str]]
 ) -> list[toml.Problem]:
+    """Return problems of the sections of a file with their places, which may be those of defaults."""
+    located = [(*source.locate(key), reason) for key, reason in problems]
     return [
-        msgspec.structs.replace(toml.create_problem(source.text, key, reason), file=source.path)
-        for key, reason in problems
+        msgspec.structs.replace(toml.create_problem(place.text, key, reason), file=place.path)
+        for place, key, reason in located
     ]
 
 
 def sort_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> toml.TomlError:
     """Return an error with the problems in the order of the files and their lines."""
     order = {path: index for index, path in enumerate(files)}
-    return toml.TomlError(*sorted(problems, key=lambda entry: (order[entry.file or files[0]], entry.line)))
+    # A default may be wrong in each app.
+    return toml.TomlError(
+        *sorted(dict.fromkeys(problems), key=lambda entry: (order[entry.file or files[0]], entry.line))
+    )
 
 
 def _list_files(file: Path) -> list[Path]:
@@ -212,14 +217,38 @@ def _list_files(file: Path) -> list[Path]:
     return [file, *(file.parent / folder.name / name for name in sorted(names))]
 
 
-def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
+def _read_files(
+    paths: Sequence[Path], copies: Mapping[Path, Path]
+) -> tuple[list[SourceFile], list[toml.Problem]]:
+    """Return the files that are TOML, each with the file that has the defaults of its apps, and the errors of the others."""
+    files, problems = list[SourceFile](), list[toml.Problem]()
+    for path in paths:
+        try:
+            files.append(_read_source(path, copies.get(path, path)))
+        except toml.TomlError as error:
+            problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
+    defaults = next((source for source in files if isinstance(source.values.get(DEFAULTS), dict)), None)
+    return [
+        msgspec.structs.replace(source, defaults=defaults) for source in files
+    ] if defaults else files, problems
+
+
+def _read_source(path: Path, copy: Path) -> SourceFile:
     try:
         text = toml.read_text(copy)
-        values = toml.loads(text)
+        return SourceFile(path, text, toml.loads(text))
     except FileNotFoundError as error:
         raise FileMissingError(kind="configuration", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
+
+
+def _structure(source: SourceFile, values: Mapping[str, Any], find_place: PlaceFinder) -> ConfigFile:
+    """Return the tables of a file, whose apps have the defaults; ``find_place`` returns where a key is written.
+
+    Raises:
+        TomlError: with every error, and its file.
+    """
     apps, kind = values.get("apps"), ConfigFile
     tables = [table for table in apps.values() if isinstance(table, dict)] if isinstance(apps, dict) else []
     # keys that the core does not know are sections of extensions
@@ -228,7 +257,25 @@ def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
         from dbctl.config.extension_sections import create_file_type
 
         kind = create_file_type(unknown, of_apps)
-    return SourceFile(path, text, values), toml.structure(values, kind, text)
+    places = dict[str, tuple[SourceFile, Sequence[toml.Key]]]()
+
+    def locate(path: Sequence[toml.Key]) -> Sequence[toml.Key]:
+        place, key = find_place(path)
+        places[toml.dotted(key)] = place, key
+        return key
+
+    try:
+        return toml.structure(values, kind, source.text, locate=locate)
+    except toml.TomlError as error:
+        located = [(problem, *places.get(problem.key, (source, ()))) for problem in error.problems]
+        raise toml.TomlError(
+            *(
+                msgspec.structs.replace(
+                    problem, file=place.path, line=toml.line_of(place.text, key) if key else problem.line
+                )
+                for problem, place, key in located
+            )
+        ) from error
 
 
 def _list_unknown(
@@ -249,6 +296,29 @@ def _check_extension_sections(sections: Sections) -> list[toml.Problem]:
     for key, apps, section in sections.list_extension_sections():
         reasons = [((*key, *inner), reason) for inner, reason in section.find_problems(apps)]
         problems += locate_problems(sections.origins[key[:2]], reasons)
+    return problems
+
+
+def _check_defaults(sections: Sections) -> list[toml.Problem]:
+    """Return invalid defaults that an app replaces, or that only several apps together make invalid."""
+    source = next(
+        (source for source in sections.files if source.defaults and source.values.get("apps")), None
+    )
+    if source is None or source.defaults is None:
+        return []
+    defaults, problems = source.defaults, list[toml.Problem]()
+    try:
+        content = _structure(
+            source, merge_apps(source, reverse=True), lambda key: (defaults, (DEFAULTS, *key[2:]))
+        )
+    except toml.TomlError as error:
+        return [*error.problems]
+    app = next(iter(content.apps.values()))
+    for name, section in list_app_sections(app).items():
+        reasons = [((DEFAULTS, name, *key), reason) for key, reason in section.find_problems(sections.apps)]
+        problems += locate_problems(
+            defaults, [entry for entry in reasons if defaults.count_existing(entry[0]) == len(entry[0])]
+        )
     return problems
 
 

@@ -38,12 +38,12 @@ def test_show_lists_keys_with_values_and_lines_without_passwords(place, answer):
     assert (result["target"], [tuple(item.values()) for item in result["data"]["items"]]) == (
         "dbctl.toml",
         [
-            ("apps.my.shop.profile", "plain", 2, "dbctl.toml"),
-            ("apps.my.shop.databases.main", "postgresql://admin:***@db/shop", 4, "dbctl.toml"),
-            ("apps.my.shop.backup.repository", "backups", 6, "dbctl.toml"),
-            ("apps.my.shop.backup.keep.last", 3, 7, "dbctl.toml"),
-            ("apps.blog.profile", "wordpress", 10, "dbctl.toml"),
-            ("apps.blog.databases.main", "mysql://admin:${PASSWORD}@db/blog", 11, "dbctl.toml"),
+            ("apps.my.shop.profile", "plain", 2, "dbctl.toml", None),
+            ("apps.my.shop.databases.main", "postgresql://admin:***@db/shop", 4, "dbctl.toml", None),
+            ("apps.my.shop.backup.repository", "backups", 6, "dbctl.toml", None),
+            ("apps.my.shop.backup.keep.last", 3, 7, "dbctl.toml", None),
+            ("apps.blog.profile", "wordpress", 10, "dbctl.toml", None),
+            ("apps.blog.databases.main", "mysql://admin:${PASSWORD}@db/blog", 11, "dbctl.toml", None),
         ],
     )
     assert [item["key"] for item in answer("config", "show", "--app", "blog")["data"]["items"]] == [

@@ -37,7 +37,7 @@ from dbctl.services.backup.manifest import (
 from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.repository import Backup, Repository, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
-from dbctl.services.backup.schema_only import list_entries, require_known
+from dbctl.services.backup.schema_only import require_known
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
 from dbctl.services.backup.verification_record import Verification
 from dbctl.stores.directory import TemporaryWriter
@@ -121,7 +121,9 @@ class CreateBackup(BackupOperation):
         app, settings = self._app, self._app.configured.backup
         self._encryption = repository.encryption
         self._kind: Kind = "partial" if tables else "backup"
-        self._schema_only = list_entries(app) if schema_only is None and not tables else schema_only or ()
+        if schema_only is None:
+            schema_only = settings.schema_only if settings and not tables else ()
+        self._schema_only = schema_only
         self._record = record
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
@@ -173,7 +175,7 @@ class CreateBackup(BackupOperation):
                 sources.append(source)
         if errors and not sources:
             raise errors[0]
-        if not (self._app.only or errors):
+        if self._schema_only and not (self._app.only or errors):
             require_known(self._app, self._schema_only, [source.left_out for source in sources])
         return sources
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dbctl.config import loader
+from dbctl.config.defaults import NAME as DEFAULTS
+from dbctl.config.defaults import SourceFile
 from dbctl.config.environment import secret_file
-from dbctl.config.sections import Sections, Selection, SourceFile, read_sections, report_first_problem
+from dbctl.config.sections import Sections, Selection, read_sections, report_first_problem
 from dbctl.errors.connection import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.extensions import registry
 from dbctl.model import Finding, Severity
@@ -156,6 +158,7 @@ def _list_absent_sections(sections: Sections) -> Iterator[str]:
     """Yield the configured sections that nothing reads: who waits for a message or a job would wait in vain."""
     shared = [source.values for source in sections.files]
     apps = [app for values in shared for app in values.get("apps", {}).values()]
+    apps += [values[DEFAULTS] for values in shared if DEFAULTS in values]
     listed = [
         (registry.list_sections("config_sections", ()), shared),
         (registry.list_sections("app_sections", ()), apps),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dbctl.config import loader as config
+from dbctl.config.defaults import NAME as DEFAULTS
+from dbctl.config.defaults import SourceFile, merge_apps
 from dbctl.config.extension_sections import read_schema
 from dbctl.config.secrets import redact_addresses, redact_value
 from dbctl.config.sections import Selection
@@ -32,9 +34,11 @@ class ConfiguredKey(Struct, frozen=True, kw_only=True):
     value: object  #: as in the file, without passwords
     line: int | None  #: in the file, from 1; None: the value is the default
     file: str | None  #: None: the value is the default
+    inherited: str | None = None  #: the key in ``[defaults]`` from which an app has the value
 
     def summary(self) -> Row:
         place = f"{self.file}:{self.line}" if self.file else "default"
+        place += f" ({self.inherited})" if self.inherited else ""
         return {"key": self.key, "value": self.value, "place": place}
 
 
@@ -66,24 +70,30 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
     for section, source in sections.origins.items():
         if selection.app and section != ("apps", selection.app):
             continue
-        configured = dict(_list_values(reduce(getitem, section, source.values), section))
-        items += [
-            ConfiguredKey(
-                key=toml.dotted(key),
-                value=redact_addresses(value) if _has_secret_addresses(key) else redact_value(value),
-                line=toml.line_of(source.text, key),
-                file=str(source.path),
-            )
-            for key, value in configured.items()
-        ]
+        configured = dict(_list_values(reduce(getitem, section, merge_apps(source)), section))
+        items += [_describe(source, key, value) for key, value in configured.items()]
         items += _list_defaults(section[1], configured) if with_defaults and section[0] == "apps" else ()
     return path, Page(items=items, total=len(items), column_names=ConfiguredKey.__struct_fields__)
 
 
+def _describe(source: SourceFile, key: Sequence[str], value: object) -> ConfiguredKey:
+    place, written = source.locate(key)
+    return ConfiguredKey(
+        key=toml.dotted(key),
+        value=redact_addresses(value) if _has_secret_addresses(key) else redact_value(value),
+        line=toml.line_of(place.text, written),
+        file=str(place.path),
+        inherited=toml.dotted(written) if written is not key else None,
+    )
+
+
 def _has_secret_addresses(key: Sequence[str]) -> bool:
     """Whether the addresses of a section of an extension are secret; those of an absent extension may be."""
-    owner: SectionOwner = "app_sections" if key[0] == "apps" else "config_sections"
-    name = key[2 if key[0] == "apps" else 0]
+    position = {"apps": 2, DEFAULTS: 1}.get(key[0], 0)
+    owner: SectionOwner = "app_sections" if position else "config_sections"
+    if len(key) <= position:
+        return False
+    name = key[position]
     sections = registry.list_sections(owner, [name])
     section = sections.get(name)
     return name in sections and (section is None or section.has_secret_addresses)

@@ -294,6 +294,7 @@ def test_left_out_rows_are_no_loss(answer, pantry):
     assert answer("backup", "create", status=4)["error"]["code"] == "backup-shrunken"
 
 
+@pytest.mark.needs_extension("lancedb")
 def test_folder_of_tables_is_refused(answer, tmp_path, monkeypatch):
     """A table of LanceDB is copied with the files of its rows."""
     lance = pytest.importorskip("lancedb")
