@@ -76,6 +76,17 @@ class RestorePartialError(DbctlError, status=Exit.PARTIAL):
     remedy = "{hint}"
 
 
+class CopyPartialError(DbctlError, status=Exit.PARTIAL):
+    """Context: ``places``: the addresses of the copies that are in place, and ``revert_error``: why they remain."""
+
+    sentence = (
+        "{places}: replaced by the copy, and not reverted ({revert_error}), because {place} failed: {reason}"
+    )
+    remedy = (
+        "The other destinations are unchanged. Repair the cause, and create all copies again, with --replace."
+    )
+
+
 class RestoreUnfinishedError(DbctlError, status=Exit.FAILED):
     sentence = "{target} may be only partially restored: {reason}"
     remedy = "The previous data is stored. Complete the restore by running it again, or return to the previous data with: `restore undo`"

@@ -37,7 +37,7 @@ OPENERS = {
     "engines/mysql/swap.py": "the script in a safety backup",
     "files/codecs.py": "dumps of servers",
     "extensions/adopt/postgresql.py": "private copies of dumps",
-    "engines/sqlite/restore.py": "a new file with a temporary name (O_EXCL), before it connects to it",
+    "engines/sqlite/replace_content.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "extensions/adopt/sqlite.py": "private copies of dumps",
     "engines/sqlite/connection.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "extensions/salvage/sqlite/image.py": "private copies of damaged files, and a reference file, without open connections to them",
@@ -75,7 +75,8 @@ CONNECTORS = {
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app, and the files of the other modules of SQLite",
     "engines/sqlite/dump.py": "the copy of a backup",
-    "engines/sqlite/restore.py": "the target of a restore, and the dump",
+    "engines/sqlite/replace_content.py": "the target of a restore, and the dump",
+    "engines/sqlite/restore.py": "the target of a restore",
     "extensions/adopt/sqlite.py": "private copies of foreign files, and the file that it creates from a dump",
     "extensions/salvage/sqlite/image.py": "a private copy of a damaged database, for the integrity check",
     "extensions/salvage/sqlite/new_database.py": "the new file of a recovery, and an empty database in memory",
@@ -151,7 +152,7 @@ def test_sqlite_backup_always_has_a_callback():
     ]
     assert {file for file, _ in backup_calls} == {
         "engines/sqlite/dump.py",
-        "engines/sqlite/restore.py",
+        "engines/sqlite/replace_content.py",
     }
     assert all({"pages", "progress"} <= arguments for _, arguments in backup_calls)
 

@@ -88,39 +88,6 @@ class DumpResult(Struct, frozen=True, kw_only=True):
     log_since: datetime | None = None
 
 
-class ImportedDump(Struct, frozen=True, kw_only=True):
-    """A file of another program, converted to the format of ``Dumps.dump`` of an engine."""
-
-    metadata: Mapping[str, str]
-    remarks: Sequence[str] = ()  #: what the user should know about it
-
-
-class DumpImport(ABC):
-    """The conversion of dumps of other programs for one engine: a part that an extension adds to the engine."""
-
-    @abstractmethod
-    def import_dump(
-        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
-    ) -> ImportedDump:
-        """Convert a file of another program to the format of ``Dumps.dump``.
-
-        ``source`` is a private uncompressed copy, which is consumed. The result has at most ``max_bytes``.
-
-        Raises:
-            CorruptError: it is incomplete.
-            FileInvalidError: it contains more than a dump.
-            DiskFullError: there is not enough free space.
-        """
-
-
-class FolderImport(ABC):
-    """The conversion of folders of tables for one engine: a part that an extension adds to the engine."""
-
-    @abstractmethod
-    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        """Convert a folder for which ``Engine.is_table_folder`` is true as ``DumpImport.import_dump`` does, without changing it."""
-
-
 class Dump(Struct, frozen=True, kw_only=True):
     """A dump to restore."""
 
@@ -221,6 +188,27 @@ class PreparedSwap(Protocol):
 
     def swap(self, retained: Mapping[str, str]) -> LoadResult:
         """Replace the database; ``retained`` as for ``write_marker``."""
+
+
+class StagedDump:
+    """A dump that has to take the place of a database: by default, it is loaded in its place."""
+
+    can_revert = False  #: whether ``revert`` is possible
+
+    def __init__(self, target: RestoreTarget, request: LoadRequest) -> None:
+        self._restore_target, self._request = target, request
+
+    def swap(self) -> LoadResult:
+        """Replace the database; errors as of ``RestoreTarget.load``."""
+        return self._restore_target.load(self._request)
+
+    def revert(self) -> None:
+        """Replace the database by what it was before ``swap``, or drop it if it was missing.
+
+        Raises:
+            RestoreFailedError, RestoreUnfinishedError: it remains.
+        """
+        raise RuntimeError("it cannot be reverted")
 
 
 class ExportedSnapshot(ABC):
@@ -415,6 +403,15 @@ class RestoreTarget(ABC):
             WriteConflictError: another process wrote after the locks were released; nothing was changed.
             ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
         """
+
+    @contextmanager
+    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
+        """Load and verify a dump next to the database, if the engine can; remove what is no longer needed at the end.
+
+        Raises:
+            RestoreFailedError, DiskFullError, FileFailedError: it cannot be loaded; nothing was changed.
+        """
+        yield StagedDump(self, request)
 
     @contextmanager
     def restored_copy(self, request: LoadRequest) -> Iterator[Url]:

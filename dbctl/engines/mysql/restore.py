@@ -24,6 +24,7 @@ from dbctl.engines.contract.dumps import (
     RestoreTarget,
     RetainedDatabase,
     RolePolicy,
+    StagedDump,
     TrialRestore,
 )
 from dbctl.engines.mysql import stored_code
@@ -153,21 +154,27 @@ class MySQLRestoreTarget(RestoreTarget):
             )
 
     def load(self, request: LoadRequest) -> LoadResult:
+        server = self._server
+        if request.dump.form != "kept":
+            with self.stage(request) as staged:
+                return staged.swap()
         self._refuse_system_database()
-        server, dump = self._server, request.dump
         with server.translate_errors(), server.central(request.timeout) as central:
-            restore, exists = ScratchRestore(server, request, central), server.exists(central, server.name)
             stored_code.require_recreatable(central, server.name, server.target)
-            if dump.form == "kept":
-                restore.restore_retained()
-            else:
-                server.refuse_newer(dump, central)
-                with restore.prepare_accounts() as accounts, restore.create_database() as url:
-                    restore.load(url, accounts)
-                    restore.swap(url.path)
-                    if not exists:  # rights on a database remain when it is replaced
-                        restore.remarks += accounts.grant(central, server.name)
+            exists = server.exists(central, server.name)
+            restore = ScratchRestore(server, request, central)
+            restore.restore_retained()
         return LoadResult(method="swapped" if exists else "new", remarks=restore.remarks)
+
+    @contextmanager
+    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
+        self._refuse_system_database()
+        server = self._server
+        with server.translate_errors(), server.central(request.timeout) as central:
+            stored_code.require_recreatable(central, server.name, server.target)
+            server.refuse_newer(request.dump, central)
+            with ScratchRestore(server, request, central).stage() as staged:
+                yield staged
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")

@@ -11,7 +11,7 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
 from dbctl.engines.mysql import connection, foreign, stored_code
 from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
@@ -130,6 +130,39 @@ DANGLING_KEYS = """select table_name, constraint_name from information_schema.re
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 
 
+class StagedTables(StagedDump):
+    """Loaded tables that take the place of the old ones, which remain in another database until the end."""
+
+    can_revert = True
+
+    def __init__(self, restore: ScratchRestore, new: str, *, exists: bool) -> None:
+        self._restore, self._new, self._exists = restore, new, exists
+        self._old, self._code = (
+            "",
+            b"",
+        )  #: the database with the replaced tables, and the script of their code objects
+
+    def swap(self) -> LoadResult:
+        with self._restore.translate_errors():
+            old = self._restore.reserve_old_name()
+            self._code = self._restore.swap(self._new, old)
+        self._old = old
+        return LoadResult(method="swapped" if self._exists else "new", remarks=self._restore.remarks)
+
+    def revert(self) -> None:
+        with self._restore.translate_errors():
+            if self._exists:
+                self._restore.swap_back(self._old, self._code)
+            else:
+                self._restore.drop_new()
+                self.drop_old()
+
+    def drop_old(self) -> None:
+        """Drop the replaced tables, unless they are retained."""
+        if self._old:
+            self._restore.drop_old(self._old)
+
+
 class ScratchRestore:
     """Loads a dump into a new database of the server, whose tables may take the place of the old ones."""
 
@@ -137,6 +170,9 @@ class ScratchRestore:
         """Restore over ``central``, a session with another database of the server."""
         self._server, self._request, self._central = server, request, central
         self.remarks = list[str]()  #: what the user has to check or remove
+
+    def translate_errors(self) -> AbstractContextManager[None]:
+        return self._server.translate_errors()
 
     def prepare_accounts(self, *, temporary: bool = False) -> AbstractContextManager[AccountChanges]:
         """Apply the policy for missing accounts; raises as ``ServerRoles.create_missing``."""
@@ -218,8 +254,64 @@ class ScratchRestore:
             central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
         return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
-    def swap(self, source: str) -> None:
-        """Move all objects of ``source`` into the database, and its tables into the retained one.
+    @contextmanager
+    def stage(self) -> Iterator[StagedTables]:
+        """Load into a new database, and verify it; grant the rights of accounts on the database at the end, if it is new."""
+        server, central = self._server, self._central
+        exists = server.exists(central, server.name)
+        with self.prepare_accounts() as accounts, self.create_database() as url:
+            self.load(url, accounts)
+            staged = StagedTables(self, url.path, exists=exists)
+            yield staged
+            staged.drop_old()
+            if not exists:  # rights on a database remain when it is replaced
+                self.remarks += accounts.grant(central, server.name)
+
+    def reserve_old_name(self) -> str:
+        """Return the name of the database with the replaced tables, which no other process drops."""
+        if self._request.retained_name:
+            return self._request.retained_name
+        name = new_scratch_name(self._server.name)
+        self._central.run(connection.acquire_sql(connection.scratch_lock_name(name)))
+        return name
+
+    def drop_old(self, name: str) -> None:
+        """Drop the replaced tables, unless they are retained."""
+        if name != self._request.retained_name:
+            with signals.block_signals():
+                self._central.run(f"drop database if exists {ident(name)}")
+
+    def drop_new(self) -> None:
+        """Drop the database, which was missing before."""
+        with signals.block_signals():
+            self._central.run(f"drop database {ident(self._server.name)}")
+
+    def swap_back(self, old_name: str, code: bytes) -> None:
+        """Move replaced tables to their original place, with the script of their code objects."""
+        ((charset, collation),) = self._central.run(CHARSET.format(format_literal(old_name)))
+        metadata = {"charset": str(charset), "collation": str(collation)}
+        dump = structs.replace(self._request.dump, foreign=False, metadata=metadata)
+        request = structs.replace(self._request, dump=dump, retained={})
+        reverse = ScratchRestore(self._server, request, self._central)
+        with self._report_unfinished():
+            reverse.move_back(old_name, code)
+
+    def move_back(self, source: str, code: bytes) -> None:
+        """Swap with the tables of ``source``, which gets its code objects first, so that a failure changes nothing."""
+        try:
+            self._recreate_code(source, code)
+        except BaseException:
+            with signals.block_signals():
+                stored_code.drop_code(self._central, source)
+            raise
+        old_name = self.reserve_old_name()
+        self.swap(source, old_name)
+        self.drop_old(old_name)
+        with signals.block_signals():
+            self._central.run(f"drop database {ident(source)}")
+
+    def swap(self, source: str, old_name: str) -> bytes:
+        """Move all objects of ``source`` into the database, and its tables into ``old_name``; return the script of its code objects.
 
         Other dbctl processes wait until the server has finished the swap, even if this process is killed. Otherwise a restore
         that begins before that would mistake the new tables for the old ones, and drop the retained ones.
@@ -232,12 +324,12 @@ class ScratchRestore:
         if self._central.run(connection.acquire_sql(name)) != [(1,)]:
             raise BusyError(target=self._server.target, holder=" by another restore", waited="0")
         try:
-            self._swap_tables(source)
+            return self._swap_tables(source, old_name)
         finally:
             with signals.block_signals(), suppress(pymysql.Error):
                 self._central.run(f"select release_lock({format_literal(name)})")
 
-    def _swap_tables(self, source: str) -> None:
+    def _swap_tables(self, source: str, old_name: str) -> bytes:
         server, central, request = self._server, self._central, self._request
         dump = request.dump
         script, definitions = b"", list[foreign.Definition]()
@@ -250,7 +342,6 @@ class ScratchRestore:
         signals.raise_if_interrupted()
         if not (exists := server.exists(central, server.name)):
             central.run(create_statement(server.name, dump.metadata))
-        old_name = request.retained_name or new_scratch_name(server.name)
         before = stored_code.dump_script(server.url, central, server.name, server.target)
         broken_views = stored_code.find_broken_views(central, server.name)
         unreadable = stored_code.find_broken_views(central, source)
@@ -284,8 +375,7 @@ class ScratchRestore:
             self.remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
             self._drop_dangling_keys(old_name)
             self.remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
-            if not request.retained_name:
-                central.run(f"drop database {ident(old_name)}")
+        return before
 
     def _complete_tables(self, source: str, script: bytes, definitions: Sequence[foreign.Definition]) -> None:
         """Create what is no table after the tables of ``source`` were moved."""
@@ -309,15 +399,7 @@ class ScratchRestore:
             with signals.block_signals(), self._report_unfinished():
                 self._recreate_code(server.name, script)
             return
-        try:  # first in the retained database, so that a failure changes nothing
-            self._recreate_code(source, script)
-        except BaseException:
-            with signals.block_signals():
-                stored_code.drop_code(central, source)
-            raise
-        self.swap(source)
-        with signals.block_signals():
-            central.run(f"drop database {ident(source)}")
+        self.move_back(source, script)
 
     def _drop_dangling_keys(self, retained_name: str) -> None:
         """Drop foreign keys of retained tables that referred to no table, and would refer to a new one."""

@@ -24,6 +24,7 @@ from dbctl.engines.contract.dumps import (
     RestoreTarget,
     RetainedDatabase,
     RolePolicy,
+    StagedDump,
     TrialRestore,
     release_nothing,
 )
@@ -58,6 +59,16 @@ HAS_OBJECTS = f"""select exists (select from pg_catalog.pg_class c join pg_catal
 or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where {IN_USER_SCHEMA} and {OWN_FUNCTION})
 or exists (select from pg_catalog.pg_largeobject_metadata)"""
+
+
+class _InPlace(StagedDump):
+    """A dump that replaces the content of a database in one transaction."""
+
+    def __init__(self, server: RestoreServer, request: LoadRequest) -> None:
+        self._server, self._request = server, request
+
+    def swap(self) -> LoadResult:
+        return restore_in_place(self._server, self._request)
 
 
 class PostgreSQLRestoreTarget(RestoreTarget):
@@ -171,13 +182,30 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
     def load(self, request: LoadRequest) -> LoadResult:
-        server, is_retained = self._server, request.dump.form == "kept"
+        server = self._server
+        if request.dump.form != "kept":
+            with self.stage(request) as staged:
+                return staged.swap()
+        with (
+            server.translate_errors(),
+            server.central(request.timeout) as central,
+            server.central(request.timeout) as other,
+        ):
+            return ScratchRestore(server, request, central).restore_retained(other)
+
+    @contextmanager
+    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
+        server = self._server
         with server.translate_errors():
-            if not is_retained and self.strategy(request.dump).method == "in place":
-                return restore_in_place(server, request)
-            with server.central(request.timeout) as central, server.central(request.timeout) as other:
-                restore = ScratchRestore(server, request, central)
-                return restore.restore_retained(other) if is_retained else restore.replace(other)
+            if self.strategy(request.dump).method == "in place":
+                yield _InPlace(server, request)
+                return
+            with (
+                server.central(request.timeout) as central,
+                server.central(request.timeout) as other,
+                ScratchRestore(server, request, central).stage(other) as staged,
+            ):
+                yield staged
 
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 
 import psycopg
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
 from dbctl.engines.postgresql import dump_statements
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
@@ -46,6 +46,34 @@ from dbctl.url import Url
 SCRATCH_NAMES = """select datname::text from pg_catalog.pg_database where datname ~ $1
 union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
 UNTRUSTED = "Install untrusted extensions in the live database first."
+
+
+class StagedDatabase(StagedDump):
+    """A loaded database that takes the name of the old one; until the end, the old one remains under another name."""
+
+    can_revert = True
+
+    def __init__(self, restore: ScratchRestore, other: Session, new: str, *, exists: bool) -> None:
+        self._restore, self._other, self._new, self._exists = restore, other, new, exists
+        self._old = ""  #: the name of the replaced database
+
+    def swap(self) -> LoadResult:
+        old, restore = self._restore.reserve_old_name(), self._restore
+        restore.rename(self._other, self._new, old, exists=self._exists)
+        self._old = old
+        return LoadResult(method="swapped" if self._exists else "new", remarks=restore.remarks)
+
+    def revert(self) -> None:
+        if self._exists:
+            self._restore.rename(self._other, self._old, self._new, exists=True)
+        else:
+            self._restore.move_away(self._other, self._new)
+        self._old = ""
+
+    def drop_old(self) -> None:
+        """Drop the replaced database, unless it is retained."""
+        if self._old:
+            self._restore.drop_old(self._old)
 
 
 class ScratchRestore:
@@ -164,8 +192,9 @@ class ScratchRestore:
         require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
         return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
-    def replace(self, other: Session) -> LoadResult:
-        """Load into a new database, verify it, and swap the names; ``other`` terminates sessions of the old one."""
+    @contextmanager
+    def stage(self, other: Session) -> Iterator[StagedDatabase]:
+        """Load into a new database, and verify it; ``other`` terminates sessions of the old one when the names are swapped."""
         server, central, dump = self._server, self._central, self._request.dump
         with self.prepare_roles() as roles:
             refuse_newer(dump, central, server.target)
@@ -182,26 +211,47 @@ class ScratchRestore:
                     central.run(f"alter database {ident(url.path)} owner to {owner}")
                 database_properties.apply_properties(central, url.path, properties)
                 self._require_same_properties(url.path, properties, replaces=live is not None)
-                self._swap(other, url.path, exists=live is not None)
-        return LoadResult(method="swapped" if live else "new", remarks=self.remarks)
+                staged = StagedDatabase(self, other, url.path, exists=live is not None)
+                yield staged
+                staged.drop_old()
 
     def restore_retained(self, other: Session) -> LoadResult:
         """Rename a retained database to its original name."""
         server = self._server
         find_retained(self._central, self._request.dump, server.target)
         exists = database_properties.read_properties(self._central, server.name) is not None
-        self._swap(other, self._request.dump.metadata["kept"], exists=exists)
+        staged = StagedDatabase(self, other, self._request.dump.metadata["kept"], exists=exists)
+        staged.swap()
+        staged.drop_old()
         return LoadResult(method="swapped" if exists else "new")
 
-    def _swap(self, other: Session, source: str, *, exists: bool) -> None:
-        """Rename ``source`` to the name of the database, and the old database, which is dropped unless it is retained."""
-        server, central, request = self._server, self._central, self._request
-        old_name = request.retained_name or new_scratch_name(server.name)
-        statements = rename_statements(server.name, source, old_name, exists=exists)
-        swap_databases(central, other, statements, server.name, server.target, timeout=request.timeout)
-        if not request.retained_name:
+    def reserve_old_name(self) -> str:
+        """Return the name of the replaced database, which no other process drops."""
+        if self._request.retained_name:
+            return self._request.retained_name
+        name = new_scratch_name(self._server.name)
+        self._central.run("select pg_advisory_lock($1)", lock_key(name))
+        return name
+
+    def drop_old(self, name: str) -> None:
+        """Drop the replaced database, unless it is retained."""
+        if name != self._request.retained_name:
             with signals.block_signals(), suppress(psycopg.Error):
-                central.run(f"drop database if exists {ident(old_name)}")
+                self._central.run(f"drop database if exists {ident(name)}")
+                self._central.run("select pg_advisory_unlock($1)", lock_key(name))
+
+    def rename(self, other: Session, new: str, old_name: str, *, exists: bool) -> None:
+        """Rename the database ``new`` to the name of the database, and the old one to ``old_name``."""
+        self._swap(other, rename_statements(self._server.name, new, old_name, exists=exists))
+
+    def move_away(self, other: Session, name: str) -> None:
+        """Rename the database to ``name``."""
+        self._swap(other, [f"alter database {ident(self._server.name)} rename to {ident(name)}"])
+
+    def _swap(self, other: Session, statements: Sequence[str]) -> None:
+        server, timeout = self._server, self._request.timeout
+        with server.translate_errors():
+            swap_databases(self._central, other, statements, server.name, server.target, timeout=timeout)
 
     def _require_same_properties(self, name: str, properties: Properties, *, replaces: bool) -> None:
         """Refuse a new database that could not get the properties of the old one.

@@ -13,15 +13,8 @@ from msgspec import structs
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import (
-    Content,
-    Dump,
-    DumpImport,
-    DumpVerification,
-    FolderImport,
-    ImportedDump,
-    LoadRequest,
-)
+from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, LoadRequest
+from dbctl.engines.contract.imports import DumpImport, FolderImport, ImportedDump
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
 from dbctl.errors.backup import DecompressionLimitError, FileInvalidError, FileNotRestorableError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.dumps import Content, DumpImport, ImportedDump
+from dbctl.engines.contract.dumps import Content
+from dbctl.engines.contract.imports import DumpImport, ImportedDump
 from dbctl.engines.mysql.engine import MySQLEngine
 from dbctl.engines.postgresql.engine import PostgreSQLEngine
 from dbctl.errors.usage import require_driver

@@ -7,6 +7,7 @@ writes until the swap. The archive is extracted, read and compared in advance, s
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,7 @@ from dbctl.engines.contract.dumps import (
     RestoreStrategy,
     RestoreTarget,
     RetainedDatabase,
+    StagedDump,
     TrialRestore,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
@@ -36,6 +38,35 @@ from dbctl.files import atomic, mounts, tar, temp
 from dbctl.url import Url
 
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
+
+
+class _StagedFolder(StagedDump):
+    """An extracted folder that is swapped; until the end, the replaced one remains next to it."""
+
+    can_revert = True
+
+    def __init__(self, root: Path, prepared: PreparedSwap) -> None:
+        self._root, self._prepared = root, prepared
+        self._old = swap.sibling_path(root, secrets.token_hex(4))
+
+    def swap(self) -> LoadResult:
+        retained = {"kept": self._old.name}
+        self._prepared.write_marker(retained)
+        return self._prepared.swap(retained)
+
+    def revert(self) -> None:
+        with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
+            if self._old.exists():
+                swap.exchange(self._old, self._root)
+            else:
+                self._root.rename(self._old)
+            swap.remove(self._old)
+
+    def drop_old(self) -> None:
+        """Remove the replaced folder."""
+        if self._old.exists():
+            with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
+                swap.remove(self._old)
 
 
 class LanceRestoreTarget(RestoreTarget):
@@ -212,6 +243,15 @@ class LanceRestoreTarget(RestoreTarget):
             result = prepared_swap.swap(request.retained)
         request.progress(1.0)
         return result
+
+    @contextmanager
+    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
+        if self.exists():
+            self._require_movable()
+        with self.prepare(request) as prepared_swap:
+            staged = _StagedFolder(self._root, prepared_swap)
+            yield staged
+            staged.drop_old()
 
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:

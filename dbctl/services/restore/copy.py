@@ -13,10 +13,11 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import LoadRequest, RestoreTarget
+from dbctl.engines.contract.dumps import LoadRequest, LoadResult, RestoreTarget, StagedDump
 from dbctl.errors.backup import TargetIsSourceError, TargetNotEmptyError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileMissingError
+from dbctl.errors.restore import CopyPartialError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app.app import App
@@ -145,13 +146,14 @@ class CopyRestore(RestoreOperation):
         return self._create_plan(f"Copy {self._source.label}", steps, rows, destructive=is_destructive)
 
     def apply(self, confirmed: str | None = None) -> CopyResult:
-        """Create the copies one after the other; a failed copy is deleted.
+        """Create all copies, or none.
 
         Raises:
             BackupMissingError: the backup was pruned since the plan; nothing was created.
             BackupCorruptError: the backup is damaged; nothing was created.
             TargetNotEmptyError: a target is no longer empty; it is unchanged.
             RolesMissingError: a server lacks roles of the backup; nothing was created.
+            CopyPartialError: a destination failed, and others could not be given their previous content.
         """
         del confirmed  # the targets are checked again
         start = time.monotonic()
@@ -167,25 +169,75 @@ class CopyRestore(RestoreOperation):
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader)
-            results = [
-                self._create_copy(copy, reader) for copy in progress.list_parts(self._copies, "database")
-            ]
+            results = list(zip(self._copies, self._create_copies(reader), strict=True))
         return CopyResult(
             backup=self._manifest.id,
-            databases=[database for database, _ in results],
+            databases=[_describe(copy, loaded) for copy, loaded in results],
             duration=round(time.monotonic() - start, 3),
             command=_build_command_line(self._app, self._copies),
-            remarks=[note for _, notes in results for note in notes],
+            remarks=[f"{copy.url}: {text}" for copy, loaded in results for text in loaded.remarks],
         )
 
-    def _create_copy(self, copy: _CopyTarget, reader: MemberReader) -> tuple[CopiedDatabase, Sequence[str]]:
+    def _create_copies(self, reader: MemberReader) -> Sequence[LoadResult]:
+        """Create the copies; of several, load and verify all of them next to their places first."""
+        if len(self._copies) == 1:
+            (copy,) = self._copies
+            return [copy.restore_target.load(self._create_request(copy, reader))]
+        with ExitStack() as stack:
+            staged = [
+                stack.enter_context(copy.restore_target.stage(self._create_request(copy, reader)))
+                for copy in progress.list_parts(self._copies, "database")
+            ]
+            return self._swap_all(staged)
+
+    def _swap_all(self, staged: Sequence[StagedDump]) -> Sequence[LoadResult]:
+        """Let all copies take their places; what cannot be reverted comes first, so that its failure leaves the others unchanged."""
+        results = dict[int, LoadResult]()
+        number = 0
+        with signals.defer_signals():  # an exception at any time could hide that an engine has committed
+            try:
+                for number in sorted(range(len(staged)), key=lambda number: staged[number].can_revert):
+                    signals.raise_if_interrupted()
+                    results[number] = staged[number].swap()
+            except BaseException as error:
+                with signals.block_signals():
+                    self._revert(staged, list(results), number, error)
+                raise
+        return [results[number] for number in range(len(staged))]
+
+    def _revert(
+        self, staged: Sequence[StagedDump], swapped: Sequence[int], failed: int, error: BaseException
+    ) -> None:
+        """Give destinations their previous content again, because another one failed with ``error``.
+
+        Raises:
+            CopyPartialError: some keep their copies.
+        """
+        failures = dict[str, object]()
+        for number in reversed(swapped):
+            try:
+                if staged[number].can_revert:
+                    staged[number].revert()
+                else:
+                    failures[str(self._copies[number].url)] = "its content was replaced in place"
+            except DbctlError as failure:
+                failures[str(self._copies[number].url)] = failure
+        if failures:
+            raise CopyPartialError(
+                places=", ".join(failures),
+                revert_error="; ".join(map(str, failures.values())),
+                place=self._copies[failed].url,
+                reason=error,
+            ) from error
+
+    def _create_request(self, copy: _CopyTarget, reader: MemberReader) -> LoadRequest:
         signals.raise_if_interrupted()
         member, target = copy.member, str(copy.url)
         # A copy is private to the user who creates it: the permissions of the original are not applied.
         facts = {name: fact for name, fact in member.dump.metadata.items() if name != "mode"}
         path = reader.decode(self._manifest, member, target)
         reader.wait_until_synced(self._manifest, member)
-        request = LoadRequest(
+        return LoadRequest(
             path=path,
             dump=structs.replace(member.dump, metadata=facts),
             timeout=self._app.timeout,
@@ -193,17 +245,18 @@ class CopyRestore(RestoreOperation):
             can_consume=needs_decoding(member),
             roles=self._source.read_role_policy(member, reader),
         )
-        loaded = copy.restore_target.load(request)
-        rows, tables = sum(member.rows.values()), len(member.rows)
-        result = CopiedDatabase(
-            database=member.database,
-            url=target,
-            strategy=loaded.method,
-            rows=rows,
-            tables=tables,
-            schema_only=member.schema_only,
-        )
-        return result, [f"{target}: {text}" for text in loaded.remarks]
+
+
+def _describe(copy: _CopyTarget, loaded: LoadResult) -> CopiedDatabase:
+    rows = copy.member.rows
+    return CopiedDatabase(
+        database=copy.member.database,
+        url=str(copy.url),
+        strategy=loaded.method,
+        rows=sum(rows.values()),
+        tables=len(rows),
+        schema_only=copy.member.schema_only,
+    )
 
 
 def _assign_urls(source: BackupSource, to: Mapping[str, Url]) -> list[_CopyTarget]:
