@@ -272,6 +272,9 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup copy:--to') candidates='' ;;
         'backup copy:--from') candidates='' ;;
         'backup copy:--repository') candidates='' ;;
+        'backup rekey:--identity') candidates='@file' ;;
+        'backup rekey:--passphrase-file') candidates='@file' ;;
+        'backup rekey:--repository') candidates='' ;;
         'backup status:--repository') candidates='' ;;
         'backup drill:--at') candidates='' ;;
         'backup drill:--roles') candidates='' ;;
@@ -568,6 +571,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup show') path=$next; count=0; return 0 ;;
         'backup verify') path=$next; count=0; return 0 ;;
         'backup copy') path=$next; count=0; return 0 ;;
+        'backup rekey') path=$next; count=0; return 0 ;;
         'backup status') path=$next; count=0; return 0 ;;
         'backup drill') path=$next; count=0; return 0 ;;
         'backup prune') path=$next; count=0; return 0 ;;
@@ -789,12 +793,13 @@ _dbctl() {
         'data replace') children=''; flags='--table --skip --secrets --dry-run -n' ;;
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;
-        'backup') children='create list show verify copy status drill prune delete pin unpin adopt log recover'; flags='' ;;
+        'backup') children='create list show verify copy rekey status drill prune delete pin unpin adopt log recover'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --full --physical --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;
         'backup copy') children=''; flags='--to --from --repository --dry-run -n' ;;
+        'backup rekey') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--at --all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
@@ -940,6 +945,7 @@ _dbctl() {
             'backup show:'0) candidates='@argument:backups' ;;
             'backup verify:'*) candidates='@argument:backups' ;;
             'backup copy:'*) candidates='@argument:backups' ;;
+            'backup rekey:'*) candidates='@argument:backups' ;;
             'backup drill:'0) candidates='@argument:backups' ;;
             'backup delete:'*) candidates='@argument:backups' ;;
             'backup pin:'*) candidates='@argument:backups' ;;

@@ -14,6 +14,7 @@ FURTHER_EXAMPLES = [
     Example("backup verify --against-live", on="flashpoint-web custom"),
     Example("backup verify ./elsewhere", on="custom"),
     Example("backup copy latest --to copies --dry-run", on="flashpoint-web"),
+    Example("backup rekey --dry-run", on=EVERYWHERE, status=2),  # no keys are configured
     Example("backup adopt copy_20260105_030000.db", on="flashpoint-web"),
     Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web"),
     Example("backup adopt elsewhere", on="custom"),

@@ -50,6 +50,7 @@ from dbctl.spec import EVERYWHERE, Example, Fleet
 if TYPE_CHECKING:
     from dbctl.services.backup.copy import BackupsCopied
     from dbctl.services.backup.create import BackupCreated
+    from dbctl.services.backup.rekey import BackupsRekeyed
     from dbctl.services.backup.repository import Backup, BackupDetail
     from dbctl.services.backup.status import BackupStatus
     from dbctl.services.restore.drill_run import DrillResult
@@ -302,6 +303,34 @@ def copy_(
     with session.open_app() as app:
         operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
         return run_with_progress(session, "copying", operation, dry_run=dry_run)
+
+
+@Example("backup rekey --dry-run --identity old-key.txt")
+@Example("backup rekey --identity old-key.txt --yes")
+@GROUP.command("rekey", answers=lambda: (BackupsRekeyed, DryRunResult), recorded=True)
+def rekey(
+    session: Session,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...", help="Ids of backups, or latest, and those related as bases; default: all."
+        ),
+    ] = None,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    repository: RepositoryAddress = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Encrypt existing backups again, for the configured recipients or passphrase; the options decrypt them.
+
+    The files are added, compared by the checksums of their content, and replace the former ones with the manifest. The next run continues an interrupted one.
+    """
+    from dbctl.services.backup.rekey import RekeyBackups
+
+    with session.open_app() as app:
+        keys = load_keys(session, app, identity, passphrase_file)
+        operation = RekeyBackups(Repository(app, repository), names or (), keys)
+        return run_with_progress(session, "encrypting", operation, dry_run=dry_run)
 
 
 @Example("backup status --check", on=EVERYWHERE)

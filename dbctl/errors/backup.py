@@ -162,6 +162,16 @@ class KeyWrongError(DbctlError, status=Exit.REFUSED):
     remedy = "Nothing was changed. Older backups may require older keys; list the recipients of a backup with: `backup show ID`"
 
 
+class EncryptionNotConfiguredError(DbctlError, status=Exit.USAGE):
+    sentence = "no keys are configured for the backups of {app}"
+    remedy = "Nothing was changed. Set recipients or a passphrase in [apps.{app}.backup.encrypt] of the configuration."
+
+
+class RekeyRefusedError(DbctlError, status=Exit.REFUSED):
+    sentence = "backup {id} cannot be encrypted again: {reason}"
+    remedy = "It is unchanged, and requires its previous keys."
+
+
 class BackupDiffersError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} already has a different backup {id}: {reason}"
     remedy = "Nothing was changed. Move that backup to another location, or verify it with: `backup verify --repository {place}`"

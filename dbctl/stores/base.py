@@ -179,6 +179,15 @@ class Store(Protocol):
             RepositoryFailedError: it exists already, or cannot be created.
         """
 
+    def rewrite_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
+        """Add files to a complete folder, and replace its manifest; both are deleted or unchanged if the block raises before that.
+
+        ``remove`` deletes any file of the folder. A process that is killed leaves files that no manifest has.
+
+        Raises:
+            RepositoryFailedError: it does not exist, or cannot be changed.
+        """
+
     def remove_folder(self, folder: str) -> None:
         """Delete a folder; an interruption leaves it incomplete."""
 

@@ -152,6 +152,11 @@ class DirectoryStore:
         with fill_folder(DirectoryWriter(self._root / folder), self.location) as writer:
             yield writer
 
+    @contextmanager
+    def rewrite_folder(self, folder: str) -> Iterator[FolderWriter]:
+        with fill_folder(DirectoryRewriter(self._root / folder), self.location) as writer:
+            yield writer
+
     def remove_folder(self, folder: str) -> None:
         with translate_errors(self.location):
             path = self._root / folder
@@ -289,6 +294,44 @@ class DirectoryWriter:
             raise RepositoryFailedError(place=self._path, reason=error.context["reason"]) from error
         self.is_complete = True
         _remove_mark(self._path)
+
+
+class DirectoryRewriter(DirectoryWriter):
+    """A complete folder that gets further files and another manifest."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._added = set[str]()
+
+    def begin(self) -> None:
+        """Check that the folder is complete, as it is until a file is added."""
+        (self._path / MANIFEST).lstat()
+        self.is_complete = True
+
+    def undo(self) -> None:
+        """Delete the added files, unless the new manifest may have them."""
+        if not self.is_complete:
+            with suppress(OSError):
+                for name in self._added:
+                    (self._path / name).unlink(missing_ok=True)
+
+    def local_path(self, name: str) -> Path:
+        self._added.add(name)
+        self.is_complete = False
+        return super().local_path(name)
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        atomic.sync_directory(self._path)
+
+    def write_manifest(self, text: str) -> None:
+        path = self._path / MANIFEST
+        try:
+            super().write_manifest(text)
+        except BaseException:  # also on a signal: the new manifest may already have replaced the other one
+            with suppress(OSError):
+                self.is_complete = atomic.read_whole(path, MAX_MANIFEST_BYTES) == text.encode()
+            raise
 
 
 class TemporaryWriter(DirectoryWriter):

@@ -56,6 +56,9 @@ class OverlayStore:
     def create_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
         return self._store.create_folder(folder)
 
+    def rewrite_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
+        return self._store.rewrite_folder(folder)
+
     def remove_folder(self, folder: str) -> None:
         if folder != self._folder:
             self._store.remove_folder(folder)

@@ -107,6 +107,7 @@ def check_command(line, engine, words, capsys):
             "not-supported",
             "sessions-unlisted",
             "notify-not-configured",
+            "encryption-not-configured",
         }
     schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(answer)

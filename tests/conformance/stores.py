@@ -59,6 +59,32 @@ class StoreContract:
         assert store.read_verification(FIRST_FOLDER) is None
         assert store.list_files(FIRST_FOLDER) == {}
 
+    def test_rewritten_folder_has_the_new_files_and_manifest(self, place, store):
+        create_backup(store, old=b"old", same=b"same")
+        with store.rewrite_folder(FIRST_FOLDER) as writer:
+            writer.local_path("new").write_bytes(b"new")
+            assert writer.store("new") == hash_blocks([b"new"])
+            assert place.open().read_manifest(FIRST_FOLDER) == b"{}"
+            writer.write_manifest('{"new": 1}')
+            writer.remove("old")
+        other = place.open()
+        assert other.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+        assert other.read_manifest(FIRST_FOLDER) == b'{"new": 1}'
+        assert other.list_files(FIRST_FOLDER) == {"new": 3, "same": 4}
+
+    def test_failed_rewrite_changes_nothing(self, place, store):
+        create_backup(store, old=b"old")
+        with pytest.raises(ZeroDivisionError), store.rewrite_folder(FIRST_FOLDER) as writer:
+            writer.local_path("new").write_bytes(b"new")
+            writer.store("new")
+            raise ZeroDivisionError
+        other = place.open()
+        assert other.read_manifest(FIRST_FOLDER) == b"{}"
+        assert other.list_files(FIRST_FOLDER) == {"old": 3}
+        with pytest.raises(RepositoryFailedError), store.rewrite_folder(SECOND_FOLDER):
+            pass
+        assert set(other.list_folders()) == {FIRST_FOLDER}
+
     def test_files_are_stored_unchanged(self, place, store):
         content = os.urandom(1000)
         create_backup(store, manifest='{"a": "ä"}\n', one=content, empty=b"")

@@ -16,9 +16,10 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError
 from dbctl.files.temp import RateLimiter
-from dbctl.model import Finding, format_count, now
+from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.manifest import Manifest, Member
@@ -170,6 +171,19 @@ def _add_to_archive(archive: tarfile.TarFile, path: Path, directory: Path) -> in
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     return info.size
+
+
+class BackupFailure(Struct, frozen=True, kw_only=True):
+    """A backup with which a command on several backups failed."""
+
+    id: str
+    code: str  #: of the error
+    message: str
+    exit_code: int
+
+
+def describe_failure(name: str, error: DbctlError) -> BackupFailure:
+    return BackupFailure(id=name, code=error.code, message=str(error), exit_code=int(error.exit_status))
 
 
 class BackupOperation(Operation):

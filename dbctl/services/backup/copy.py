@@ -18,22 +18,13 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.app_files import BackupOperation
-from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
+from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure
+from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, omit_encryption
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
 
 #: Errors of one backup; the copy continues with the next one.
 SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, BaseMissingError, RepositoryFailedError)
-
-
-class CopyFailure(Struct, frozen=True, kw_only=True):
-    """A backup that could not be copied, or that differs in the other repository."""
-
-    id: str
-    code: str  #: of the error
-    message: str
-    exit_code: int
 
 
 class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
@@ -45,7 +36,7 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
     destination: str
     copied: Sequence[str]
     existing: Sequence[str]  #: already in the other repository, with the same manifest and all files
-    failed: Sequence[CopyFailure]
+    failed: Sequence[BackupFailure]
     not_attempted: Sequence[str]  #: remaining when an error stopped the copy
     copied_bytes: int
 
@@ -162,7 +153,7 @@ class CopyBackups(BackupOperation):
             StorageFailedError, DiskFullError, InsufficientSpaceError: the first copy failed.
         """
         del confirmed  # nothing is deleted, so no confirmation is required
-        copied, existing, failed = list[Manifest](), list[str](), list[CopyFailure]()
+        copied, existing, failed = list[Manifest](), list[str](), list[BackupFailure]()
         store = self._repository.store
         with self._lock():
             states = store.list_folders()  # another process may have copied since the selection
@@ -175,9 +166,11 @@ class CopyBackups(BackupOperation):
                     self._update_existing(manifest)
                     existing.append(manifest.id)
                 except (BackupDiffersError, RepositoryFailedError) as error:
-                    failed.append(_failure(manifest.id, error))
+                    failed.append(describe_failure(manifest.id, error))
             for name, detail in selection.unreadable.items():
-                failed.append(_failure(name, self._invalid_backup_error(name, f"its manifest: {detail}")))
+                failed.append(
+                    describe_failure(name, self._invalid_backup_error(name, f"its manifest: {detail}"))
+                )
             while pending:
                 manifest = pending.pop(0)
                 try:
@@ -187,11 +180,11 @@ class CopyBackups(BackupOperation):
                     if self._copy(manifest, present={*existing, *(copy.id for copy in copied)}):
                         copied.append(manifest)
                 except SINGLE_BACKUP_ERRORS as error:
-                    failed.append(_failure(manifest.id, error))
+                    failed.append(describe_failure(manifest.id, error))
                 except DbctlError as error:
                     if not (copied or existing or failed):
                         raise
-                    failed.append(_failure(manifest.id, error))
+                    failed.append(describe_failure(manifest.id, error))
                     break
         return BackupsCopied(
             source=self._source.store.location,
@@ -268,20 +261,18 @@ class CopyBackups(BackupOperation):
 
     def _find_difference(self, manifest: Manifest) -> BackupDiffersError | None:
         """Return how the backup with the same id in the other repository differs, or None if it is the same."""
-        store, reason = self._repository.store, ""
+        store, reason, stored = self._repository.store, "", None
         try:
             text = store.read_manifest(manifest.id)
-            if text is None or backup_manifest.parse(text) != manifest:
+            stored = None if text is None else backup_manifest.parse(text)
+            if stored is None or omit_encryption(stored) != omit_encryption(manifest):
                 reason = "its manifest differs"
         except (ManifestInvalidError, RepositoryFailedError) as error:
             reason = f"its manifest cannot be read: {error}"
         sizes = store.list_files(manifest.id)
-        if not reason and any(sizes.get(member.file) != member.bytes for member in manifest.files):
+        files = stored.files if stored else ()
+        if not reason and any(sizes.get(member.file) != member.bytes for member in files):
             reason = "files are missing or truncated"
         if not reason:
             return None
         return BackupDiffersError(id=manifest.id, place=store.location, reason=reason)
-
-
-def _failure(name: str, error: DbctlError) -> CopyFailure:
-    return CopyFailure(id=name, code=error.code, message=str(error), exit_code=int(error.exit_status))

@@ -29,7 +29,10 @@ def read_base(store: Store, member: Member, delta: Delta, target: str) -> tuple[
     manifest = _read_manifest(store, member, delta.backup, target)
     if reason := find_base_problem(manifest, member, delta):
         raise _base_error(target, member, delta.backup, reason)
-    return manifest, next(base for base in manifest.members if base.file == delta.file)
+    base = find_file(manifest, delta.file, member.database, delta.content_sha256)
+    if base is None:
+        raise RuntimeError("a base without a problem is missing")
+    return manifest, base
 
 
 def read_holder(store: Store, manifest: Manifest, member: Member, target: str) -> tuple[Manifest, Member]:
@@ -44,7 +47,30 @@ def read_holder(store: Store, manifest: Manifest, member: Member, target: str) -
     holder = _read_manifest(store, member, member.stored_in, target)
     if reason := find_holder_problem(holder, member):
         raise _base_error(target, member, member.stored_in, reason)
-    return holder, structs.replace(member, stored_in="")
+    stored = find_file(holder, member.file, member.database, member.content_sha256)
+    if stored is None:
+        raise RuntimeError("a file without a problem is missing")
+    return holder, structs.replace(
+        member, stored_in="", file=stored.file, bytes=stored.bytes, sha256=stored.sha256
+    )
+
+
+def find_file(manifest: Manifest, file: str, database: str, content_sha256: str) -> Member | None:
+    """Return the member with a file of a backup to which a later one refers; None if it has none.
+
+    After ``backup rekey``, that has another name, and is the encrypted file with the same content.
+    """
+    members = manifest.members
+    if named := next((member for member in members if member.file == file), None):
+        return named
+    same = (
+        member
+        for member in members
+        if member.encryption != "none"
+        and not member.stored_in
+        and (member.database, member.content_sha256) == (database, content_sha256)
+    )
+    return next(same, None) if content_sha256 else None
 
 
 def _read_manifest(store: Store, member: Member, backup: str, target: str) -> Manifest:
@@ -59,7 +85,7 @@ def _read_manifest(store: Store, member: Member, backup: str, target: str) -> Ma
 
 def find_holder_problem(manifest: Manifest, member: Member) -> str:
     """Return why a backup has no file for a member of a later one; empty: it has, as far as the manifests show."""
-    stored = next((stored for stored in manifest.members if stored.file == member.file), None)
+    stored = find_file(manifest, member.file, member.database, member.content_sha256)
     if manifest.id != member.stored_in:
         return f"its manifest is that of {manifest.id}"
     if stored is None:
@@ -73,13 +99,17 @@ def find_holder_problem(manifest: Manifest, member: Member) -> str:
         foreign=member.foreign,
         facts=member.facts,
     )
+    if (
+        stored.file != member.file and stored.inner_sha256
+    ):  # encrypted again, which changes neither of the other checksums
+        same = structs.replace(same, file=member.file, bytes=member.bytes, sha256=member.sha256)
     is_same = same == member and stored.content_facts == member.content_facts
     return "" if is_same else f"its manifest describes {member.file} in another way"
 
 
 def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
     """Return why no file of a backup is the base of a member; empty: one is, as far as the manifests show."""
-    base = next((base for base in manifest.members if base.file == delta.file), None)
+    base = find_file(manifest, delta.file, member.database, delta.content_sha256)
     if manifest.id != delta.backup:
         return f"its manifest is that of {manifest.id}"
     if base is None:

@@ -89,6 +89,19 @@ class EncryptionPolicy:
         """Return the recipients for the files of a backup with this key."""
         return [age.parse_recipient(key.recipient, "the key of the backup")] if key else self._recipients
 
+    def is_current(self, store: Store, manifest: Manifest) -> bool:
+        """Whether a backup is encrypted for the recipients, or its key is protected by the passphrase; raises as ``unlocks``."""
+        if self.has_passphrase:
+            return self.unlocks(store, manifest)
+        return manifest.key_member is None and set(manifest.recipients) == set(self.recipient_names)
+
+    def find_identities(self, key: ProtectedKey | None, keys: DecryptionKeys) -> Sequence[Identity]:
+        """Return identities that decrypt files of a backup with this key; empty: this machine has none."""
+        passphrase = self._passphrase
+        if key and passphrase:
+            return age.parse_identities(key.file, "the key of the backup", lambda _purpose: passphrase)
+        return keys.file_identities if self.can_be_decrypted_by(keys) else ()
+
     def unlocks(self, store: Store, manifest: Manifest) -> bool:
         """Whether the passphrase unlocks the key of a backup, which another passphrase may protect.
 

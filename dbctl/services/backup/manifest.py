@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
+from msgspec import structs
 
 from dbctl.engines.contract.dumps import Dump
 from dbctl.files.codecs import SUFFIXES
@@ -339,6 +340,16 @@ def mark_foreign(manifest: Manifest) -> Manifest:
     """Return a manifest whose dumps are loaded by a scratch role."""
     members = [msgspec.structs.replace(member, foreign=True) for member in manifest.members]
     return msgspec.structs.replace(manifest, members=members)
+
+
+def omit_encryption(manifest: Manifest) -> Manifest:
+    """Return a manifest without what ``backup rekey`` changes: the names, sizes and checksums of its encrypted files, and their keys."""
+    members = [
+        structs.replace(member, file="", bytes=0, sha256="") if member.inner_sha256 else member
+        for member in manifest.members
+        if member.form != "key"
+    ]
+    return structs.replace(manifest, members=members, recipients=[])
 
 
 def is_plausible_time(timestamp: datetime) -> bool:

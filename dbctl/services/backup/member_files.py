@@ -72,11 +72,12 @@ class BackupWriter:
         self._folder, self._staging_dir = folder, staging_dir
         self.name = name  #: the id of the backup
         self.recipients: list[str] = []  #: of the encrypted files
-        self._key, self._encrypt, self._suffix = None, None, ""
+        self.key: age.ProtectedKey | None = None  #: of this backup alone
+        self._encrypt, self._suffix = None, ""
         if encryption:
-            self._key = encryption.create_key()
-            self.recipients = [self._key.recipient] if self._key else encryption.recipient_names
-            self._encrypt = partial(age.encrypt, recipients=encryption.recipients(self._key))
+            self.key = encryption.create_key()
+            self.recipients = [self.key.recipient] if self.key else encryption.recipient_names
+            self._encrypt = partial(age.encrypt, recipients=encryption.recipients(self.key))
             self._suffix = age.SUFFIX
 
     def path_for(self, file: str) -> Path:
@@ -136,11 +137,11 @@ class BackupWriter:
 
     def write_key(self) -> list[Member]:
         """Store the key of this backup, if it has its own key."""
-        if self._key is None:
+        if self.key is None:
             return []
         file = f"key_{self.name}{age.SUFFIX}"
         with create_file(self._folder.local_path(file)) as output:
-            output.write(self._key.file)
+            output.write(self.key.file)
         key = _create_member(file, self._folder.store(file, output.counter.digest.sha256))
         return [structs.replace(key, form="key")]
 
@@ -169,6 +170,8 @@ class MemberReader:
         self._syncing = dict[tuple[str, str], Future[None]]()
         self._decoded_paths = dict[tuple[str, str], Path]()
         self._stored_paths = dict[tuple[str, str], Path]()
+        #: by backup and file: the backup that has the file, and its name there
+        self._keys_of_files = dict[tuple[str, str], tuple[str, str]]()
         self._content_hashes = dict[tuple[str, str], str]()  #: of bases
 
     @property
@@ -186,7 +189,10 @@ class MemberReader:
             InsufficientSpaceError, DiskFullError: not enough disk space for the content.
         """
         holder, stored = deltas.read_holder(self._store, manifest, member, target)
-        return self._decode_once(holder, stored, target)
+        path = self._decode_once(holder, stored, target)
+        # the file of another backup may have another name than in the manifest of this one
+        self._keys_of_files[manifest.id, member.file] = (holder.id, stored.file)
+        return path
 
     def decode_base(self, manifest: Manifest, base: Member, target: str) -> Path:
         """Return a path as ``decode`` does, after the SHA-256 of the content was compared; raises the same errors."""
@@ -210,7 +216,7 @@ class MemberReader:
 
     def is_decoded(self, manifest: Manifest, member: Member) -> bool:
         """Whether a file was decoded, and therefore matched the manifest."""
-        return (member.stored_in or manifest.id, member.file) in self._decoded_paths
+        return self._keys_of_files.get((manifest.id, member.file)) in self._decoded_paths
 
     def wait_until_synced(self, manifest: Manifest, member: Member) -> None:
         """Wait until the file of a moved database is synced to disk.
@@ -218,7 +224,7 @@ class MemberReader:
         Raises:
             FileFailedError: writing to the disk failed.
         """
-        key = (member.stored_in or manifest.id, member.file)
+        key = self._keys_of_files.get((manifest.id, member.file), (manifest.id, member.file))
         syncing = self._syncing.pop(key, None)
         if syncing is None:
             return

@@ -161,6 +161,10 @@ class Client:
                 raise ConflictError(key)
             yield block
 
+    @property
+    def can_replace(self) -> bool:
+        return True
+
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, and replace an earlier one."""
         store = self._client(WRITE_TIMEOUT)

@@ -41,6 +41,10 @@ class RemoteClient(Protocol):
     location: str  #: for messages
     part: int  #: bytes up to which a file is created by one request
 
+    @property
+    def can_replace(self) -> bool:
+        """Whether ``put`` replaces a file at once; otherwise an interruption can leave neither the earlier one nor the new one."""
+
     def list_entries(self, prefix: str) -> list[Entry]:
         """Return all files below ``prefix``, sorted by key, regardless of their number."""
 

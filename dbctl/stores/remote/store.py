@@ -165,6 +165,14 @@ class RemoteStore:
         ):
             yield writer
 
+    @contextmanager
+    def rewrite_folder(self, folder: str) -> Iterator[FolderWriter]:
+        with (
+            self._staging.folder(0) as temp_folder,
+            fill_folder(RemoteRewriter(self, folder, temp_folder), self._staging.path) as writer,
+        ):
+            yield writer
+
     def remove_folder(self, folder: str) -> None:
         # Writing the mark before deleting the manifest leaves a folder marked as incomplete after an interruption.
         self.client.put(self.key(folder, INCOMPLETE_MARK), b"")
@@ -342,6 +350,49 @@ class RemoteWriter:
     def _mismatch_error(self, reason: str) -> StorageFailedError:
         hint = "The backup is not valid. Try again; do not use this storage if it happens again."
         return StorageFailedError(place=self._store.location, reason=reason, hint=hint)
+
+
+class RemoteRewriter(RemoteWriter):
+    """A complete folder of storage that gets further files and another manifest."""
+
+    def begin(self) -> None:
+        """Check that the folder is complete, as it is until a file is added."""
+        if self._store.read_manifest(self._folder) is None:
+            raise RepositoryFailedError(place=self._store.location, reason=f"{self._folder} was deleted")
+        if not self._client.can_replace:
+            reason = "the server cannot replace the manifest of a backup at once (posix-rename)"
+            raise StorageFailedError(place=self._store.location, reason=reason, hint="No backup was changed.")
+        self.is_complete = True
+
+    def undo(self) -> None:
+        """Delete the added files, unless the new manifest may have them."""
+        if not self.is_complete:
+            with signals.block_signals(), suppress(DbctlError):
+                self._client.delete([self._key(name) for name in self._sent])
+
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
+        self.is_complete = False
+        return super().write(name, blocks, size)
+
+    def remove(self, name: str) -> None:
+        self._store.renew()
+        (self._temp_dir / name).unlink(missing_ok=True)
+        self._sent.pop(name, None)
+        self._client.delete([self._key(name)])
+
+    def write_manifest(self, text: str) -> None:
+        self._store.renew()
+        sizes = {name: entry.bytes for name, entry in self._store.list_entries(self._folder).items()}
+        if any(stored is None or sizes.get(name) != stored.bytes for name, stored in self._sent.items()):
+            raise self._mismatch_error(f"{self._folder} does not contain the files that were stored")
+        with signals.block_signals():  # otherwise the state of the folder would be unknown
+            self.is_complete = True  # unless the storage answers that it still has the other manifest
+            try:
+                self._client.put(self._key(MANIFEST), text.encode())
+            except StorageFailedError as error:
+                self.is_complete = self._has_manifest(text, error) or bool(error.details)
+                if not self.is_complete or error.details:
+                    raise
 
 
 def _top_folder(key: str) -> str:

@@ -171,6 +171,10 @@ class SftpClient:
 
     # Writing ------------------------------------------------------------------------------------------------------
 
+    @property
+    def can_replace(self) -> bool:
+        return self._connection.supports(POSIX_RENAME)
+
     def put(self, key: str, content: bytes) -> None:
         """Write a small file, and replace an earlier one."""
         renames = Kind.EXTENDED, pack_text(POSIX_RENAME)

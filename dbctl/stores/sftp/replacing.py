@@ -18,6 +18,8 @@ CLAIM_SECONDS = 30.0
 class ReplacingClient(SftpClient):
     """The files below one folder of such a server."""
 
+    can_replace = True
+
     def create(self, key: str, content: bytes) -> None:
         """Create a small file; a mark only with a claim of its folder, in which only the owner of the mark creates others."""
         top, *folders, name = key.split("/")
