@@ -407,6 +407,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'transfer run:--variant') candidates='@option:variants' ;;
         'transfer verify:--to') candidates='' ;;
         'transfer switch:--to') candidates='' ;;
+        'transfer upgrade:--to') candidates='' ;;
+        'transfer upgrade:--roles') candidates='' ;;
         'schedule cron:--user') candidates='' ;;
         'schedule systemd:--directory') candidates='@directory' ;;
         'schedule systemd:--run-as') candidates='' ;;
@@ -613,6 +615,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'transfer run') path=$next; count=0; return 0 ;;
         'transfer verify') path=$next; count=0; return 0 ;;
         'transfer switch') path=$next; count=0; return 0 ;;
+        'transfer upgrade') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
         'schedule systemd') path=$next; count=0; return 0 ;;
         'schedule kubernetes') path=$next; count=0; return 0 ;;
@@ -842,11 +845,12 @@ _dbctl() {
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
         'maintain wal') children=''; flags='--off --dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
-        'transfer') children='plan run verify switch'; flags='' ;;
+        'transfer') children='plan run verify switch upgrade'; flags='' ;;
         'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
         'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
         'transfer verify') children=''; flags='--to' ;;
         'transfer switch') children=''; flags='--to --unlock --dry-run -n' ;;
+        'transfer upgrade') children=''; flags='--to --roles --dry-run -n' ;;
         'schedule') children='cron systemd kubernetes compose status'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'schedule systemd') children=''; flags='--all-apps --install --user --directory --run-as --on-failure --delay --dry-run -n' ;;

@@ -136,6 +136,7 @@ FURTHER_EXAMPLES = [
     Example("status --check --app {app}", on="flashpoint-web", status=3),
     Example("status --record", on=EVERYWHERE),
     Example("transfer run --to moved.db", on=EVERYWHERE),
+    Example("transfer upgrade --to postgresql://postgres@localhost --dry-run", on=EVERYWHERE, status=2),
     Example("transfer verify --to copied.db", on="flashpoint-web"),
     Example("transfer verify --to moved.db", on="samples"),
     Example("transfer verify --to never-copied.db", on="custom", status=10),

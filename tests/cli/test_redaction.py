@@ -104,6 +104,7 @@ ADDRESS_COMMANDS = [
     "data diff {}",
     "transfer plan --to {}",
     "transfer run --to {} --yes",
+    "transfer upgrade --to {}",
     "restore apply latest --to {} --yes",
     "stats tables --url {}",
     "backup create --repository {}",

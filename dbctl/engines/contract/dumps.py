@@ -355,6 +355,10 @@ class RestoreTarget(ABC):
             RestoreFailedError, PrivilegeMissingError: the dump cannot be restored.
         """
 
+    def read_version(self) -> str:
+        """Return the version of the server, whether the database exists or not; empty: it has no server."""
+        return ""
+
     def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         """Return the roles of a dump that the server lacks and that ``policy.replaced`` does not replace.
 

@@ -67,6 +67,10 @@ class MySQLRestoreTarget(RestoreTarget):
         with self._server.translate_errors(), self._server.central() as central:
             return self._server.exists(central, self._server.name)
 
+    def read_version(self) -> str:
+        with self._server.translate_errors(), self._server.central() as central:
+            return ".".join(map(str, central.server.version))
+
     def identity(self) -> str:
         # Some systems ignore the case of names, so names that differ only in case identify the same database.
         with self._server.translate_errors(), self._server.central() as central:

@@ -90,6 +90,11 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                     return False
             raise unreachable_error(error, self._server.target, self._server.url) from None
 
+    def read_version(self) -> str:
+        with self._server.translate_errors(), self._server.central() as central:
+            ((version,),) = central.run("select split_part(current_setting('server_version'), ' ', 1)")
+        return str(version)
+
     def identity(self) -> str:
         with self._server.translate_errors(), self._server.central() as central:
             server = database_properties.describe_server(central)

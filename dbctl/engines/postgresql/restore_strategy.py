@@ -150,14 +150,18 @@ def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
     except RestoreFailedError as error:
         reason = str(error.context["reason"])
         raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
+    _require_extensions(central, dump)
+    if dump.foreign:
+        scratch_role.require_rights(central, server.target)
+
+
+def _require_extensions(central: Session, dump: Dump) -> None:
     available = {str(name) for (name,) in central.run(AVAILABLE_EXTENSIONS)}
     required = [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
     if missing := [name for name in required if name not in available]:
         raise unsupported_dump_error(
             central, f"it lacks extensions of the dump: {', '.join(missing)}", "Install their packages there."
         )
-    if dump.foreign:
-        scratch_role.require_rights(central, server.target)
 
 
 def unsupported_dump_error(session: Session, reason: str, hint: str = "") -> NotSupportedError:
@@ -188,6 +192,7 @@ def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrat
     if live is None:
         if not creates:
             raise _create_denied_error(server.target, str(user))
+        _require_extensions(central, dump)
         return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
     schema = server.read_scope(central)
     if schema:

@@ -161,18 +161,14 @@ def _open_source(
     app: "App", repository_address: str, source: str, keys: DecryptionKeys, roles: RolePolicy
 ) -> Iterator[BackupSource]:
     """Yield the backup to copy; of the live databases, a backup in a private folder."""
-    if source != LIVE:
-        repository = Repository(app, repository_address)
-        yield BackupSource(repository, repository.find(source), keys, roles)
-        return
-    from dbctl.extensions.copies.private import PrivateRepository
-    from dbctl.services.backup.create import CreateBackup
+    if source == LIVE:
+        from dbctl.services.restore.live import open_live_source
 
-    with ExitStack() as stack:
-        folder = stack.enter_context(keys.staging.folder(0))
-        private = PrivateRepository(app, str(folder))
-        created = CreateBackup(private, compress="none", schema_only=()).apply()
-        yield BackupSource(private, private.find(created.id), keys, roles)
+        with open_live_source(app, keys, roles) as live:
+            yield live
+        return
+    repository = Repository(app, repository_address)
+    yield BackupSource(repository, repository.find(source), keys, roles)
 
 
 def _parse_targets(to: Sequence[str], source: BackupSource, *, dry_run: bool) -> Mapping[str, Url]:

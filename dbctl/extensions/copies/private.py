@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import cached_property
 from pathlib import Path
 
 from msgspec import structs
@@ -20,9 +19,9 @@ from dbctl.services.app.session import Session
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, needs_decoding
-from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import Source
 from dbctl.services.restore.drill_run import create_temporary_url
+from dbctl.services.restore.live import PrivateRepository
 from dbctl.services.restore.source import BackupSource
 from dbctl.url import Url
 
@@ -30,14 +29,6 @@ from dbctl.url import Url
 COPIES = 3
 #: Properties of a database that a private one lacks.
 PROPERTIES = ("journal_mode", "mode", "owner", "tablespace")
-
-
-class PrivateRepository(Repository):
-    """A repository in a private folder, whose backups are not encrypted, so that their bytes can be searched."""
-
-    @cached_property
-    def encryption(self) -> None:
-        return None
 
 
 class PrivateDatabases:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from dbctl.cli._support.backups import Roles
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, require_address
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dbctl.extensions.transfer.plan import TransferPlan
     from dbctl.extensions.transfer.run import TransferResult, TransferVerification
     from dbctl.extensions.transfer.switch import SwitchResult, UnlockResult
+    from dbctl.extensions.transfer.upgrade import UpgradeResult
 
 
 GROUP = Group("transfer", section="Schema", position=4, help="Move a database to another engine or server.")
@@ -167,6 +169,44 @@ def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dr
         show_progress(session, "comparing", None, unit="rows"),
     ):
         return run_change(session, SwitchTransfer(endpoints), dry_run=dry_run)
+
+
+@Example("transfer upgrade --to docker:new --dry-run")
+@Example("transfer upgrade --to postgresql://postgres@localhost:5433")
+@GROUP.command(
+    "upgrade",
+    answers=lambda: (UpgradeResult, DryRunResult),
+    writes=Write(source="generated", is_selected=False),
+)
+def upgrade(
+    session: Session,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            callback=require_address,
+            metavar="SERVER|docker:NAME",
+            help="The new server, without a database: postgresql://USER@HOST:PORT or mysql://…; or its container.",
+        ),
+    ],
+    roles: Roles = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Copy the databases of an app to another server of the same engine, such as one of a newer major version.
+
+    They are dumped, created on the new server with their owners, grants, roles and passwords of roles, and compared by row, object
+    and sequence; exit 4 if something differs. The old server is only read: stop the app first, so that it writes nothing
+    during the copy, and start it with the printed address.
+    """
+    from dbctl.cli._support.backups import load_keys, parse_roles, run_with_progress
+    from dbctl.extensions.transfer.upgrade import UpgradeServer, find_server
+    from dbctl.services.restore.live import open_live_source
+
+    with session.open_app() as opened:
+        server = find_server(opened, to)
+        policy = parse_roles(roles or ["create"])
+        with open_live_source(opened, load_keys(session, opened, None, None), policy, secrets=True) as source:
+            return run_with_progress(session, "copying", UpgradeServer(source, server), dry_run=dry_run)
 
 
 @contextmanager

@@ -36,15 +36,15 @@ REMEDY = "Pass an empty database, or one in which the app's own migrations have 
 class Endpoints:
     """The source, which is only read, and the destination, which has the same profile."""
 
-    def __init__(self, app: App, to: Url) -> None:
-        """Set the address of the destination.
+    def __init__(self, app: App, to: Url, database: str = "") -> None:
+        """Set the address of the destination of ``database``, by default the selected or the main one.
 
         Raises:
             TransferSameError: it is the database of the app.
             NotSupportedError: an engine has no SQL.
         """
         self.app = app
-        self.database = app.only or app.main()
+        self.database = database or app.only or app.main()
         self.source_url = app.url(self.database)
         self.destination_url = resolve_engine(to, app.database(self.database).engines)
         configured = structs.replace(

@@ -281,11 +281,11 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         }
 
 
-def verify_transfer(endpoints: Endpoints) -> TransferVerification:
+def verify_transfer(endpoints: Endpoints, *, tries_writes: bool = True) -> TransferVerification:
     """Compare the schema, the counters, and each table by count, by digest, and by key if they differ.
 
     A derived schema is compared as far as its statements were run, and with the schema that was copied. After the switch,
-    a row of each table with generated keys is inserted and rolled back, and so is a user of the app.
+    a row of each table with generated keys is inserted and rolled back, and so is a user of the app, if ``tries_writes``.
 
     Raises:
         TransferDestinationMissingError: the destination does not exist.
@@ -317,7 +317,7 @@ def verify_transfer(endpoints: Endpoints) -> TransferVerification:
                 verify_table(copy.rows, other_rows, table, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
             ]
-        counters, is_switched = find_late_counters(destination), not has_state(destination)
+        counters, is_switched = find_late_counters(destination), tries_writes and not has_state(destination)
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),

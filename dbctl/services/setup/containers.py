@@ -114,6 +114,22 @@ def list_container_addresses(via: str, profiles: Iterable[Profile]) -> Sequence[
     raise UsageError(detail=detail, hint=hint)
 
 
+def read_server_url(via: str, database: str) -> Url:
+    """Return the address of a database of the server in the container at the end of a route, as its superuser, if the container defines its password.
+
+    Raises:
+        UnreachableError: no such container is running, or it cannot be reached.
+        UsageError: it is no database server, or its password cannot be read.
+    """
+    container = _describe(via)[0]
+    if not container.engine:
+        raise UsageError(
+            detail=f"{via} is no database server (image {container.image})",
+            hint="Pass the container of a server, or the address of one.",
+        )
+    return parse_url(_build_address(container, database, is_superuser=True)[1].fill())
+
+
 def _describe(via: str, *, with_neighbors: bool = False) -> Sequence[ContainerFacts]:
     describe = registry.require(
         "describe_containers", f"the route {via}", "Pass the address of a database that this machine reaches."
@@ -121,16 +137,16 @@ def _describe(via: str, *, with_neighbors: bool = False) -> Sequence[ContainerFa
     return cast("Sequence[ContainerFacts]", describe(via, with_neighbors=with_neighbors))
 
 
-def _read_login(container: ContainerFacts) -> Login:
+def _read_login(container: ContainerFacts, *, is_superuser: bool = False) -> Login:
     def read(key: str) -> str:
         value = container.environment.get(key, "")
         return container.locate(key).read() if f"{key}{FILE_SUFFIX}" in container.environment else value
 
-    return read_login(str(container.engine), container.environment, read)
+    return read_login(str(container.engine), container.environment, read, is_superuser=is_superuser)
 
 
 def _build_address(
-    container: ContainerFacts, database: str = "", port: int | None = None
+    container: ContainerFacts, database: str = "", port: int | None = None, *, is_superuser: bool = False
 ) -> tuple[str, Address]:
     """Return the address of a database with the login that the container of its server defines, and a name for it.
 
@@ -138,8 +154,9 @@ def _build_address(
         container: that of the server.
         database: default: the one that the container defines.
         port: default: that of the engine.
+        is_superuser: whether the login is that of the superuser, if the container defines it.
     """
-    engine, login = str(container.engine), _read_login(container)
+    engine, login = str(container.engine), _read_login(container, is_superuser=is_superuser)
     if not (login.database or database):
         address = f"{engine}://{login.user}@{LOOPBACK}/NAME?via={encode_route(container.via)}"
         detail = f"{container.via}: its variables name no database"

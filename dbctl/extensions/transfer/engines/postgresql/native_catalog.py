@@ -182,6 +182,10 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
     return SchemaText([*map(_create_object, entries[:start])], [*map(_create_object, entries[start:])])
 
 
+#: The statement for the owner of a relation other than a table, which pg_dump wrote as ``ALTER TABLE`` before version 16.
+_OWNER = re.compile(r"\AALTER (?:SEQUENCE|VIEW|MATERIALIZED VIEW)(?= .* OWNER TO )")
+
+
 def _split_entries(text: str) -> Iterator[Entry]:
     """Yield the objects, first the statements before them, as an object without a kind."""
     headers = [
@@ -196,7 +200,7 @@ def _split_entries(text: str) -> Iterator[Entry]:
             match = headers[position][1]
             entry = Entry(match["kind"], match["name"], match["schema"], [])
             position += 1
-        entry.statements.append(sql.removesuffix(";"))
+        entry.statements.append(_OWNER.sub("ALTER TABLE", sql.removesuffix(";")))
     yield entry
 
 
