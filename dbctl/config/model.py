@@ -177,7 +177,8 @@ class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.instances]``: the instances of a fleet, an app whose addresses contain ``*``."""
 
     url: str = ""  #: the database in which ``query`` runs
-    query: str = ""  #: returns the names of the instances; default: the paths that match the address
+    #: returns the names of the instances; default: the paths, or the databases of the server, that match the address
+    query: str = ""
     #: names and patterns (``test-*``) of instances that are not part of the fleet
     exclude: Sequence[str] = ()
     canaries: Sequence[str] = ()  #: the instances that ``migrate up`` migrates first

@@ -170,6 +170,15 @@ class Engine(ABC):
             f"a scratch database for {target}", "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
         )
 
+    def list_databases(self, url: Url, target: str, *, timeout: float) -> Sequence[str]:
+        """Return the databases of the server of an address, without those of the server itself, and those that restores of dbctl create.
+
+        Raises:
+            NotSupportedError: the engine has no server.
+            UnreachableError: the server does not respond, or refuses the login.
+        """
+        raise self._unsupported("a list of databases", "It is supported for servers.")
+
     def no_backup_reason(self, url: Url) -> str:
         """Return why a database cannot be backed up; empty: it can."""
         return ""

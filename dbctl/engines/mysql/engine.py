@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # most commands only read a database
 
 class MySQLEngine(ServerEngine):
     name, title, driver = "mysql", "MySQL and MariaDB", "PyMySQL[rsa,ed25519]"
+    central_database = "information_schema"
+    databases_sql = """select schema_name from information_schema.schemata
+      where schema_name not in ('information_schema', 'mysql', 'performance_schema', 'sys')"""
     damage_hint = Remedy(
         "A damaged server may start for a dump with innodb_force_recovery = 1 or higher. Copy the whole data directory, and restore a backup with: `restore apply ID`"
     )

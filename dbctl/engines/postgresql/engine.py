@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # most commands only read a database
 
 class PostgreSQLEngine(ServerEngine):
     name, title, driver = "postgresql", "PostgreSQL", "psycopg[binary]"
+    central_database = "postgres"
+    databases_sql = """select cast(datname as text) from pg_catalog.pg_database where datallowconn and not datistemplate
+      and datname <> 'postgres' and pg_catalog.has_database_privilege(oid, 'CONNECT')"""
     damage_hint = Remedy(
         "pg_amcheck lists the damage; SET zero_damaged_pages = on skips damaged pages. Stop the server, copy the whole data directory, and restore a backup with: `restore apply ID`"
     )

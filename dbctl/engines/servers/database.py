@@ -291,6 +291,11 @@ def new_scratch_name(name: str) -> str:
     return derived_name(name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
 
 
+def is_derived_name(name: str) -> bool:
+    """Whether a name is that of a scratch or a retained database of another one."""
+    return bool(re.search(rf"({SCRATCH_SUFFIX}[0-9a-f]{{8}}|{RETAINED_SUFFIX}\d{{8}}_\d{{6}})$", name))
+
+
 def scratch_name_pattern(name: str) -> str:
     """Return a pattern for the names of scratch databases, including those that a killed process left over."""
     return f"^{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}$"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+
+from msgspec import structs
 
 from dbctl.engines.contract.engine import Engine
 from dbctl.engines.contract.route import create_lost_error
@@ -33,6 +35,16 @@ class ServerEngine(Engine):
     """
 
     driver: str  #: the package of the driver, with its extras
+    central_database: str  #: one that each server has
+    databases_sql: str  #: returns the names of the others that the role may use
+
+    def list_databases(self, url: Url, target: str, *, timeout: float) -> Sequence[str]:
+        from dbctl.engines.servers.database import is_derived_name
+
+        central = structs.replace(url, path=self.central_database)
+        with closing(self.open_for_reading(central, target, timeout=timeout)) as db:
+            names = [str(name) for (name,) in db.query(self.databases_sql)]
+        return sorted(name for name in names if not is_derived_name(name))
 
     def _require_driver(self, target: str) -> AbstractContextManager[None]:
         return require_driver(target, driver=self.driver, extra=self.name)

@@ -1,4 +1,4 @@
-"""The instances of a fleet: by a pattern of paths, or by a query on a server."""
+"""The instances of a fleet: by a pattern of paths, by the names of the databases of a server, or by a query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dbctl.errors.fleets import (
 )
 from dbctl.model import Struct
 from dbctl.services.app.live_table import require_streams
-from dbctl.url import PLACEHOLDER
+from dbctl.url import PLACEHOLDER, Url
 
 #: Time limit for the query that lists instances.
 QUERY_TIMEOUT = timedelta(seconds=60)
@@ -60,7 +60,13 @@ def _list_selected(selection: FleetSelection, timeout: float) -> Iterator[Instan
     if not app.is_fleet:
         yield Instance(fleet=app, name="")
         return
-    listed = _list_by_query(app, timeout) if app.listing_url else _list_by_paths(app)
+    if app.listing_url:
+        listed = _list_by_query(app, timeout)
+    else:
+        address = _find_address(app)
+        listed = (
+            _list_by_paths(app, address.path) if address.is_local else _list_by_names(app, address, timeout)
+        )
     selected = [
         instance
         for instance in listed
@@ -74,32 +80,49 @@ def _list_selected(selection: FleetSelection, timeout: float) -> Iterator[Instan
 
 
 def _describe_source(app: App) -> str:
-    return "its query returned no row" if app.listing_url else f"no path matches {_find_address(app)}"
+    if app.listing_url:
+        return "its query returned no row"
+    address = _find_address(app)
+    return (
+        f"no path matches {address.path}"
+        if address.is_local
+        else f"no database of the server matches {address.path}"
+    )
 
 
-def _find_address(app: App) -> str:
-    """Return the first path with a placeholder.
+def _find_address(app: App) -> Url:
+    """Return the first address with a placeholder in its path, or in the name of its database.
 
     Raises:
-        InstanceListingError: the databases are on a server, and no query lists them.
+        InstanceListingError: there is none, or the placeholder is also in the route to its server.
     """
     for url in app.databases.values():
-        if url.is_local and PLACEHOLDER in url.path:
+        if PLACEHOLDER in url.path and PLACEHOLDER not in url.via:
             if url.path.count(PLACEHOLDER) > 1:
                 raise InstanceListingError(
                     app=app.name, reason=f"{url.path} contains * twice", hint="Write * once in an address."
                 )
-            return url.path
+            return url
     raise InstanceListingError(
         app=app.name,
-        reason="its databases are not on this machine, and no query lists them",
+        reason="neither paths nor databases of one server have its names, and no query lists them",
         hint=f"Add url and query under [apps.{app.name}.instances].",
     )
 
 
-def _list_by_paths(app: App) -> list[Instance]:
+def _list_by_names(app: App, address: Url, timeout: float) -> list[Instance]:
+    """Return an instance for each database of the server whose name matches the address; raises as ``Engine.list_databases``."""
+    before, after = address.path.split(PLACEHOLDER)
+    names = registry.load_engine(address.engine).list_databases(address, app.name, timeout=timeout)
+    return [
+        _create_instance(app, name[len(before) : len(name) - len(after)])
+        for name in names
+        if len(name) > len(before + after) and name.startswith(before) and name.endswith(after)
+    ]
+
+
+def _list_by_paths(app: App, address: str) -> list[Instance]:
     """Return an instance for each path that matches the address; two paths to one file are a problem of the second."""
-    address = _find_address(app)
     before, after = address.split(PLACEHOLDER)
     folder, _, prefix = before.rpartition("/")
     suffix, separator, remainder = after.partition("/")

@@ -9,10 +9,12 @@ import pytest
 
 from dbctl.config import loader
 from dbctl.config.sections import Selection
+from dbctl.errors.connection import UnreachableError
 from dbctl.errors.fleets import FleetEmptyError, InstanceListingError, InstanceNameInvalidError
 from dbctl.errors.usage import AppMissingError, ConfigInvalidError, FleetSelectedError
 from dbctl.services.fleet.instances import list_instances
 from tests import servers
+from tests.databases import from_url
 from tests.services.fleet_app import NAMES, create_fleet, tenant_path
 
 
@@ -215,3 +217,113 @@ def test_schemas_of_a_server_are_instances(tmp_path, answer, monkeypatch):
         "shop/ada": 3,
         "shop/bea": 4,
     }
+
+
+def create_databases(engine, *names):
+    """Create databases on the server of the tests; return the address of its databases with their prefix, and a function that drops them."""
+    server = servers.postgresql() if engine == "postgresql" else servers.mysql()
+    quote = '"' if engine == "postgresql" else "`"
+
+    def run(*statements):
+        if engine == "postgresql":
+            with closing(servers.connection(server)) as connection:
+                connection.autocommit = True
+                for statement in statements:
+                    connection.execute(statement)
+        else:
+            with closing(servers.mysql_connection(server)) as connection, connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+
+    run(*(f"create database {quote}{name}{quote}" for name in names))
+    address, _, options = servers.text(server, schema=False).partition("?")
+    return address.rpartition("/")[0], options, run, quote
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def tenants(request, tmp_path, monkeypatch):
+    """Provide a fleet of the databases of a server whose names have a prefix, and a function that creates another one."""
+    prefix, names = f"f{os.getpid()}_{os.urandom(3).hex()}_", ["ada", "bea"]
+    derived = [f"{prefix}gone_dbctl_20260101_120000", f"{prefix}gone_dbctl_new_0123abcd"]
+    server, options, run, quote = create_databases(
+        request.param, *(prefix + name for name in names), *derived
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "{server}/{prefix}*?{options}"\n'
+        '[apps.shop.backup]\nrepository = "backups"\nmax_age = "26h"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def create(name):
+        create_databases(request.param, prefix + name)
+        names.append(name)
+
+    yield create
+    run(*(f"drop database {quote}{name}{quote}" for name in [*derived, *(prefix + name for name in names)]))
+
+
+def test_databases_of_a_server_are_instances(tmp_path, tenants):
+    """Without those of the server, and those that a restore created."""
+    assert list_problems(tmp_path) == {"ada": None, "bea": None}
+    tenants("new")
+    assert list_problems(tmp_path) == {"ada": None, "bea": None, "new": None}
+    file = tmp_path / "dbctl.toml"
+    file.write_text(file.read_text().replace("_*?", "_nothing_*?"))
+    with pytest.raises(FleetEmptyError):
+        list_problems(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_all_databases_of_a_server_are_instances(tmp_path, engine):
+    server, options, run, quote = create_databases(engine, name := f"f{os.getpid()}{os.urandom(3).hex()}")
+    try:
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{server}/*?{options}"\n'
+        )
+        listed = list_problems(tmp_path)
+    finally:
+        run(f"drop database {quote}{name}{quote}")
+    assert name in listed
+    assert not listed.keys() & {
+        "postgres",
+        "template0",
+        "template1",
+        "information_schema",
+        "mysql",
+        "performance_schema",
+        "sys",
+    }
+
+
+@pytest.mark.needs_extension("fleet")
+def test_new_database_of_a_server_has_no_backup(tmp_path, tenants, answer):
+    create_tables(tmp_path, "ada", "bea")
+    answer("backup", "create")
+    answer("status", "--check")
+    tenants("new")
+    create_tables(tmp_path, "new")
+    boards = answer("status", "--check", status=3)["data"]["items"]
+    assert {board["app"]: board["exit_code"] for board in boards} == {
+        "shop/ada": 0,
+        "shop/bea": 0,
+        "shop/new": 3,
+    }
+    reports = answer("doctor", status=None)["data"]["items"]
+    findings = [finding for report in reports for finding in report["data"]["findings"]]
+    assert {finding["target"] for finding in findings if finding["code"] == "backup-due"} == {"shop/new/main"}
+    answer("backup", "create", "--app", "shop/new")
+    answer("status", "--check")
+
+
+def create_tables(folder, *names):
+    for name in names:
+        app = loader.find_app(Selection(config=str(folder / "dbctl.toml"), app=f"shop/{name}"))
+        from_url(servers.text(app.databases["main"])).run("create table items (id int primary key)")
+
+
+def test_server_that_does_not_answer_lists_nothing(tmp_path):
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "postgresql://nobody@127.0.0.1:{servers.free_port()}/*"\n'
+    )
+    with pytest.raises(UnreachableError):
+        list_problems(tmp_path)
