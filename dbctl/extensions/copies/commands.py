@@ -26,15 +26,14 @@ from dbctl.files.atomic import make_folder
 from dbctl.model import DryRunResult
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.source import BackupSource
 from dbctl.spec import Example, Write
 from dbctl.url import Url
 
 if TYPE_CHECKING:
     from dbctl.extensions.copies.operation import AnonymisedCopy
+    from dbctl.extensions.copies.sampled import OriginalCopy
     from dbctl.services.app.app import App
-    from dbctl.services.restore.copy import CopyResult
 
 GROUP = Group(
     "copy",
@@ -48,7 +47,7 @@ LIVE = "live"
 @Example("copy --to {db}=copy.db --dry-run", on="flashpoint-web custom")
 @Example("copy --from live --to main=staging.db --anonymise --key copies.key")
 @GROUP.command(
-    answers=lambda: (AnonymisedCopy, CopyResult, DryRunResult),
+    answers=lambda: (AnonymisedCopy, OriginalCopy, DryRunResult),
     writes=Write(source="generated", is_selected=False, needs="the destination"),
 )
 def copy(
@@ -121,17 +120,18 @@ def copy(
 ) -> int:
     """Copy the databases of an app to other files or servers, from a backup.
 
-    With --anonymise, personal data is replaced by pseudonyms before anything reaches the destination: equal values stay
+    Without --anonymise, the copy has the original values, also with --sample. With --anonymise, personal data is replaced by pseudonyms before anything reaches the destination: equal values stay
     equal, also in other tables and databases, and all users get one new password. The section anonymise of the profile has
     the rule of each column; a column that can hold personal data and has none is refused. Then the originals are searched in
     the bytes of the result, and if one is found, nothing is copied.
     """
     from dbctl.extensions.copies.operation import AnonymiseCopy, CopyOptions
     from dbctl.extensions.copies.sample import parse_sample
+    from dbctl.extensions.copies.sampled import CopyOriginals, CopySample
 
-    if not anonymise and (key or keep or keep_keys or empty or samples or password_stdin):
+    if not anonymise and (keep or keep_keys or empty or password_stdin or (key and not samples)):
         raise UsageError(
-            detail="--key, --keep, --keep-keys, --empty, --sample and --password-stdin require --anonymise"
+            detail="--keep, --keep-keys, --empty and --password-stdin require --anonymise, and --key requires it or --sample"
         )
     with ExitStack() as stack:
         app = stack.enter_context(session.open_app())
@@ -140,9 +140,15 @@ def copy(
             _open_source(app, repository_address, source, keys, parse_roles(roles))
         )
         targets = _parse_targets(to, repository_source, dry_run=dry_run)
-        if not anonymise:
-            operation = CopyRestore(repository_source, targets, replace=replace)
+        parsed_samples = [parse_sample(text) for text in samples or ()]
+        if not (anonymise or parsed_samples):
+            operation = CopyOriginals(repository_source, targets, replace=replace)
             return run_with_progress(session, "copying", operation, dry_run=dry_run)
+        if not anonymise:
+            sample = CopySample(repository_source, targets, replace=replace, key=key, samples=parsed_samples)
+            return run_with_progress(
+                session, "copying", stack.enter_context(closing(sample)), dry_run=dry_run
+            )
         options = CopyOptions(
             key=key,
             keep=keep or (),
@@ -150,7 +156,7 @@ def copy(
             empty=empty or (),
             password=read_password(session, PasswordSource(stdin=True)) if password_stdin else None,
             replace=replace,
-            samples=[parse_sample(text) for text in samples or ()],
+            samples=parsed_samples,
         )
         anonymised = stack.enter_context(closing(AnonymiseCopy(repository_source, targets, options)))
         return run_with_progress(session, "copying", anonymised, dry_run=dry_run)

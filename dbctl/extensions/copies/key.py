@@ -43,8 +43,8 @@ class CopyKey:
         """The key of the digests."""
         return hashlib.sha256(self._content).digest()
 
-    def save(self) -> str | None:
-        """Create the file if it was missing, readable for this user alone; return its path.
+    def save(self) -> None:
+        """Create the file if it was missing, readable for this user alone.
 
         Raises:
             DiskFullError, FileFailedError: it cannot be written, or another process has created it since then, with another key.
@@ -53,7 +53,6 @@ class CopyKey:
             with atomic.create_file(self._path) as file:
                 file.write(self._content + b"\n")
             self._is_saved = True
-        return str(self._path) if self._path else None
 
     def discard(self) -> None:
         """Delete the file that ``save`` created, because the copy failed."""

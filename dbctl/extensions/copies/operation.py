@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from dbctl.extensions.copies.errors import (
     CopyRulesMissingError,
     CopyUnreadableError,
 )
-from dbctl.extensions.copies.key import CopyKey
-from dbctl.extensions.copies.private import PrivateDatabases
 from dbctl.extensions.copies.proof import (
     CONSTANTS,
     Originals,
@@ -34,18 +32,16 @@ from dbctl.extensions.copies.proof import (
 )
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, TableRule, resolve_rules
-from dbctl.extensions.copies.sample import Sample, Sampling
+from dbctl.extensions.copies.sample import Sample
+from dbctl.extensions.copies.sampled import PrivateCopy
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count
 from dbctl.profiles.passwords import new_password
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Operation
 from dbctl.services.app.user_table import open_users, users_database
-from dbctl.services.backup.manifest import Member
-from dbctl.services.restore.copy import CopiedDatabase, CopyRestore
+from dbctl.services.restore.copy import CopiedDatabase
 from dbctl.services.restore.source import BackupSource, count_content
 from dbctl.services.search.fulltext import define_index
-from dbctl.services.search.indexes.text import OpenTextIndex, build_index
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.url import Url, parse_url
@@ -120,40 +116,16 @@ def describe_proof(proof: Proof) -> str:
     return f"{kind}{format_count(proof.searched, 'original')} searched in {proof.bytes:,} bytes, {proof.hits} hits"
 
 
-class AnonymiseCopy(Operation):
+class AnonymiseCopy(PrivateCopy):
     """Create anonymised copies of databases; those of the app are not opened."""
 
     def __init__(self, source: BackupSource, to: Mapping[str, Url], options: CopyOptions) -> None:
-        """Assign an address to each database, and read the key.
-
-        Raises:
-            CopyKeyInvalidError: the file of the key cannot be used.
-            And as ``CopyRestore``.
-        """
-        super().__init__(source.app)
-        self._source, self._to, self._options = source, to, options
-        self._restore = CopyRestore(source, to, replace=options.replace)
-        self._stack, self._key = ExitStack(), CopyKey(options.key)
-        self._password = options.password or new_password()
+        """Assign an address to each database, and read the key; raises as ``PrivateCopy``."""
+        super().__init__(source, to, replace=options.replace, key=options.key, samples=options.samples)
+        self._options, self._password = options, options.password or new_password()
         self._remarks = list[str]()
         self._proof_seconds = 0.0
         self._indexes = dict[str, Sequence[str]]()  #: the full-text indexes of searches in each database
-
-    def close(self) -> None:
-        """Drop the private databases."""
-        self._stack.close()
-
-    def size(self) -> int:
-        return 2 * self._restore.size()
-
-    @property
-    def _members(self) -> Sequence[Member]:
-        return self._restore.members
-
-    @cached_property
-    def _private(self) -> PrivateDatabases:
-        progress.start_stage("loading")
-        return PrivateDatabases(self._source, self._members, self._stack)
 
     @cached_property
     def _rules(self) -> Mapping[str, DatabaseRules]:
@@ -185,14 +157,6 @@ class AnonymiseCopy(Operation):
                     )
         return rules
 
-    @cached_property
-    def _sampling(self) -> Sampling | None:
-        """The rows that are not copied; raises as ``Sampling``."""
-        if not self._options.samples:
-            return None
-        with self._private.open_app() as app:
-            return Sampling(app, list(self._private.urls), self._options.samples, self._key.secret)
-
     def _resolve(self, app: App, name: str) -> DatabaseRules:
         db, empty = app.reader(name), self._options.empty
         specs = [define_index(search, db) for search in app.profile.search if search.database == name]
@@ -220,16 +184,12 @@ class AnonymiseCopy(Operation):
 
     def plan(self) -> Plan:
         """Return what happens to each table; only the destination is not touched."""
-        restore, steps = self._restore.plan(), list[str]()
-        sampled = self._sampling.tables if self._sampling else {}
-        steps += [f"copy {table.describe()} of {path}" for path, table in sampled.items()]
-        left_out = Counter[str]()
-        for path, table in sampled.items():
-            left_out[path.partition(".")[2]] += table.left_out
+        restore, left_out = self._restore.plan(), self._count_left_out()
         for member in self._members:
             for name, rule in self._rules[member.database].tables.items():
-                if rule == "empty" and f"{member.database}.{name}" not in sampled:
+                if rule == "empty" and f"{member.database}.{name}" not in self._sampled:
                     left_out[name] += member.rows.get(name, 0)
+        steps = [*self._describe_samples()]
         steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
         steps.append("search the originals in the bytes of the result; a hit ends the command here")
         return Plan(
@@ -250,22 +210,15 @@ class AnonymiseCopy(Operation):
         """
         start = time.monotonic()
         self._require_confirmed(confirmed)
-        rules, private, sampling = self._rules, self._private, self._sampling
+        rules = self._rules
         hashes = self._create_hashes()
         progress.start_stage("rewriting")
-        originals = {name: self._rewrite(name, rules[name], hashes.get(name, {}), sampling) for name in rules}
-        progress.start_stage("dumping")
-        repository, manifest = private.dump(private.folder / "anonymised")
-        dump = BackupSource(repository, manifest, self._source.keys, self._source.roles)
+        originals = {name: self._rewrite(name, rules[name], hashes.get(name, {})) for name in rules}
+        dump = self._dump()
         progress.start_stage("searching")
         with self._measure_proof():
             proofs = [self._prove(dump, name, rules[name], originals[name]) for name in rules]
-        key = self._key.save()
-        try:
-            copied = CopyRestore(dump, self._to, replace=self._options.replace).apply()
-        except BaseException:
-            self._key.discard()
-            raise
+        copied = self._load(dump)
         uses_password = any(hashes.values())
         result = AnonymisedCopy(
             backup=self._source.manifest.id,
@@ -273,7 +226,7 @@ class AnonymiseCopy(Operation):
             proofs=proofs,
             tables=self._describe_tables(),
             password=self._password.reveal() if uses_password and not self._options.password else None,
-            key=key,
+            key=str(self._options.key) if self._options.key else None,
             duration=round(time.monotonic() - start, 3),
             proof_seconds=round(self._proof_seconds, 3),
             command=copied.command,
@@ -326,20 +279,15 @@ class AnonymiseCopy(Operation):
         name: str,
         rules: DatabaseRules,
         hashes: Mapping[tuple[str, str], str],
-        sampling: Sampling | None,
     ) -> Originals:
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
                 originals = collect_originals(writer, rules, rewriter)
-            if sampling:  # the originals of rows that are left out are searched as well
-                sampling.apply(name, writer)
+            if self._sampling:  # the originals of rows that are left out are searched as well
+                self._sampling.apply(name, writer)
             remarks = rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
             self._remarks += [f"{name}: {remark}" for remark in remarks]
-            for search in self._app.profile.search:
-                is_defined = search.database == name and define_index(search, writer) is not None
-                if is_defined and OpenTextIndex(search, writer).read_state().state != "missing":
-                    build_index(search, writer, replace=True)
-            rewriter.clean()
+            self._complete(name, writer, rewriter)
         return originals
 
     @contextmanager

@@ -420,7 +420,34 @@ def test_invalid_sample_is_refused(club, destination, run):
     assert run("backup", "create")["ok"]
     for sample, status in (("members", 2), ("membrs:5%", 5), ("members:nam = x", 2)):
         assert run("copy", "--to", destination.url, "--anonymise", "--sample", sample)["exit_code"] == status
-    assert run("copy", "--to", destination.url, "--sample", "members:5%")["exit_code"] == 2
+    assert run("copy", "--to", destination.url, "--key", "copies.key")["exit_code"] == 2
+
+
+def test_sample_with_original_values_has_nothing_of_the_other_rows(club, destination, run, tmp_path):
+    before = club.content()
+    assert run("backup", "create")["ok"]
+    words = ["copy", "--to", destination.url, "--sample", "members:id <= 5"]
+    steps = run(*words, "--dry-run")["data"]["plan"]["steps"]
+    assert steps[0] == "copy 6 rows of 21 of main.members"
+    assert steps[-1].startswith("the copy contains the original values")
+    assert is_empty(destination)
+    result = run(*words)
+    assert result["data"]["effect"]["details"] == ["with the original values"]
+    assert read(destination, f"select {COLUMNS} from members where id = 4") == read(
+        club, f"select {COLUMNS} from members where id = 4"
+    )
+    assert read(destination, "select id from members order by id") == [(number,) for number in range(6)]
+    raw = read_bytes(destination)
+    assert b"Quillfeather 00004" in raw
+    assert b"Quillfeather 00007" not in raw
+    assert club.content() == before
+
+
+def test_copy_states_that_it_has_the_original_values(club, destination, run):
+    assert run("backup", "create")["ok"]
+    result = run("copy", "--to", destination.url)
+    assert result["data"]["effect"]["details"] == ["with the original values"]
+    assert destination.content() == club.content()
 
 
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)

@@ -269,6 +269,16 @@ def test_sample_of_members_leaves_their_notes_out(app):
     assert set(notes) <= members
 
 
+def test_sample_with_original_values_has_nothing_of_the_other_rows(app):
+    run(app, "copy", "--to", "out/", "--key", "copies.key", "--sample", "members:10%")
+    rows = read(app / "out/lancedb").search(None).to_list()
+    assert 0 < len(rows) < 100
+    assert rows[0]["vector"] == build_note(int(rows[0]["id"][-5:]))["vector"]
+    content, members = dump_values(app / "out/lancedb"), {row["member"] for row in rows}
+    lost = [number for number in range(300) if f"member-{number:05}-owl" not in members]
+    assert [value for number in lost for value in list_originals(number) if value in content] == []
+
+
 def test_pseudonym_that_a_type_cannot_store_is_refused(app):
     codes = pa.table({"code": pa.array([b"0123456789abcdef"], pa.binary(16))})
     lancedb.connect(app / "lancedb").create_table("codes", codes)
