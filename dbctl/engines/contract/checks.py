@@ -247,6 +247,10 @@ class Explainer(ABC):
             QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
         """
 
+    def explain_recorded(self, sql: str) -> Explanation | None:
+        """Return how a SELECT would run that the server recorded without its values; None: the engine cannot, or rejects it."""
+        return None
+
     @abstractmethod
     def query_after(
         self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}

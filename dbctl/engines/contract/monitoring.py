@@ -146,8 +146,11 @@ class StorageManager(ABC):
         """Return the used and unused space of each table; None: the engine does not report it."""
         return None
 
-    def list_indexes(self) -> Sequence[Index] | None:
-        """Return every index, by table and name; None: the engine does not report them."""
+    def list_indexes(self, *, sized: bool = True) -> Sequence[Index] | None:
+        """Return every index, by table and name; None: the engine does not report them.
+
+        Without ``sized``, an engine that would have to read the whole database for their sizes omits these.
+        """
         return None
 
     def scans_counted_since(self) -> datetime | None:

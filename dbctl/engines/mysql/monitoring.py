@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,7 @@ from dbctl.engines.servers.values import convert_row
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.model import now
 
 STORAGE = """select cast(coalesce(sum(coalesce(data_length, 0) + coalesce(index_length, 0)), 0) as signed) as bytes,
   @@innodb_page_size as page_size
@@ -94,7 +96,7 @@ class MySQLStorage(MySQLPart, StorageManager):
     def measure_bloat(self) -> Sequence[Bloat]:
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)
 
-    def list_indexes(self) -> Sequence[Index]:
+    def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:  # noqa: ARG002 - the server has the sizes
         expression = "''" if self._connection.server.is_mariadb else "expression"
         sizes, scans = self._by_index(BYTES), self._count_scans()
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
@@ -140,6 +142,12 @@ class MySQLStorage(MySQLPart, StorageManager):
         if not self._counts_events():
             return None
         return self._by_index(SCANS) or None
+
+    def scans_counted_since(self) -> datetime | None:
+        if not self._counts_events():
+            return None
+        ((_, seconds),) = self._connection.fetch("show global status where variable_name = 'Uptime'")
+        return now() - timedelta(seconds=int(str(seconds)))
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:

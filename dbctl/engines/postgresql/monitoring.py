@@ -148,7 +148,7 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
         (measured,) = self._connection.fetch_by_name(sql, {"table": ident(estimate.table)})
         return structs.replace(estimate, source="pgstattuple", **measured)
 
-    def list_indexes(self) -> Sequence[Index]:
+    def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:  # noqa: ARG002 - the server has the sizes
         return self._connection.fetch_as(Index, INDEXES)
 
     def scans_counted_since(self) -> datetime | None:

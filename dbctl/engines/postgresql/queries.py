@@ -27,7 +27,12 @@ from dbctl.engines.postgresql.values import UNUSED_PARAMETER, encode_statement
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
-from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
+from dbctl.errors.connection import (
+    PrivilegeMissingError,
+    QueryFailedError,
+    SecretColumnError,
+    StoredFunctionError,
+)
 from dbctl.errors.usage import ValueInvalidError
 
 
@@ -57,8 +62,29 @@ class PostgreSQLExplainer(SqlExplainer):
         aliases: Mapping[str, str],  # noqa: ARG002 - plans contain the names of tables
     ) -> Explanation:
         with self._connection.read_transaction():
-            lines = self._connection.fetch(f"explain {sql}", parameters)
-            ((plan,),) = self._connection.fetch(f"explain (format json) {sql}", parameters)
+            return self._explain(sql, sql, parameters)
+
+    def explain_recorded(self, sql: str) -> Explanation | None:
+        if not sql.lstrip("( ").lower().startswith(("select", "with")):
+            return None
+        count = max((int(number) for number in re.findall(r"\$([0-9]{1,4})", sql)), default=0)
+        values = f"({', '.join(['null'] * count)})" if count else ""
+        try:
+            with self._connection.read_transaction():
+                # otherwise the plan would be that for NULLs, which match nothing
+                self._connection.fetch("set local plan_cache_mode = force_generic_plan")
+                self._connection.fetch(f"prepare dbctl_recorded as {sql}")
+                try:
+                    return self._explain(sql, f"execute dbctl_recorded{values}", {})
+                finally:
+                    self._connection.fetch("deallocate dbctl_recorded")
+        except (KeyError, QueryFailedError, PrivilegeMissingError):
+            return None
+
+    def _explain(self, sql: str, explained: str, parameters: Mapping[str, object]) -> Explanation:
+        """Return the plan of a statement; ``explained`` runs it."""
+        lines = self._connection.fetch(f"explain {explained}", parameters)
+        ((plan,),) = self._connection.fetch(f"explain (format json) {explained}", parameters)
         scanned = [
             name for (document,) in [json.loads(str(plan))] for name in _find_full_scans(document["Plan"])
         ]

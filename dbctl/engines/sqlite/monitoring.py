@@ -81,8 +81,8 @@ class SQLiteStorage(SQLitePart, StorageManager):
                 result.append(TableSize(table=name, rows=rows, bytes=size, indexes=indexes))
         return result
 
-    def list_indexes(self) -> Sequence[Index]:
-        sizes = _read_sizes(self._connection)
+    def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:
+        sizes = _read_sizes(self._connection) if sized else None
         # sqlite_master has no index, so a lookup per name would scan it each time.
         texts = {str(name): str(sql) for name, sql in self._connection.fetch(_INDEX_TEXTS)}
         return [

@@ -36,7 +36,7 @@ from dbctl.services.app.user_table import users_database
 SETS: Mapping[SetName, Sequence[str]] = {
     "doctor": (
         "files:check_files", "files:check_profile_sections", "disk_space:check_disk", "deployment:check_server", "deployment:check_programs",
-        "deployment:check_indexes", "disk_space:check_storage", "deployment:check_migrations", "deployment:check_roles",
+        "deployment:check_indexes", "index_advice:check_advice", "disk_space:check_storage", "deployment:check_migrations", "deployment:check_roles",
         "deployment:check_known_login", "known_problems:check_known_problems", "stored_rows:STORED_ROWS_BRIEF",
         "deployment:INTERRUPTED", "deployment:HOOKS_LEFT", "deployment:HOOKS_UNUSABLE", "deployment:LEFTOVERS", "deployment:REPLICA",
         "backups:check_backups", "backups:check_runs", "backups:check_encryption", "backups:check_increments",

@@ -39,7 +39,7 @@ SET_PASSWORD = Remedy("`users set-password --id {id} --generate`")
 @check("duplicate-constraint")
 def check_indexes(subject: Subject) -> Iterator[Finding]:
     """Yield duplicate constraints, and columns that lack the index of the profile."""
-    indexes = require(subject.db.storage.list_indexes())
+    indexes = require(subject.db.storage.list_indexes(sized=False))
     yield from _check_constraints(subject, indexes)
     yield from _check_columns(subject, indexes, subject.db.tables())
 

@@ -1,0 +1,168 @@
+"""Advice about indexes and slow statements: what the database would do faster, without any change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from dbctl.engines.contract.database import Readable, Reference, Table
+from dbctl.engines.contract.monitoring import Index, SlowQuery
+from dbctl.engines.sql.catalog import ident
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.model import Finding, format_count, now
+from dbctl.services.app.evidence.subjects import Subject, check, require
+from dbctl.services.app.validation import truncate
+from dbctl.services.checks.base import EXAMPLES, join_examples
+from dbctl.services.stats.indexes import IndexProblem, IndexStats, classify_indexes
+
+#: Rows of a table from which an index matters: fewer are read in milliseconds.
+MIN_ROWS = 10_000
+#: Bytes of an index without a reader from which it matters.
+MIN_BYTES = 1 << 20
+#: Time without a read after which an index counts as unused: some reports run once a month.
+UNUSED_FOR = timedelta(days=35)
+#: A statement is slow by its average duration in seconds, if it ran so often.
+SLOW_SECONDS, SLOW_CALLS = 1.0, 10
+#: Characters of a name that every engine stores.
+MAX_NAME = 63
+#: Characters of a statement in a message.
+MAX_STATEMENT = 120
+_OWNER = "The schema belongs to the app: ask its developers, or expect that an update of the app reverts the change."
+
+
+@check("reference-unindexed")
+def check_advice(subject: Subject) -> Iterator[Finding]:
+    """Yield at most one remark of each kind for a database, with examples."""
+    indexes = require(subject.db.storage.list_indexes(sized=False))
+    rows = _RowCounts(subject.db)
+    yield from _check_references(subject, indexes, rows)
+    problems = list(classify_indexes(subject.target, indexes))
+    yield from _check_covered(subject, problems, rows)
+    yield from _check_unused(subject, problems)
+    yield from _check_statements(subject)
+
+
+class _RowCounts:
+    """Numbers of rows, estimates on servers; each table is counted once, and only if it is asked for."""
+
+    def __init__(self, db: Readable) -> None:
+        self._db, self._counts = db, dict[str, int]()
+
+    def is_large(self, table: str) -> bool:
+        if table not in self._counts:
+            sizes = self._db.storage.measure_tables(exact=False, table=table)
+            self._counts[table] = next((size.rows or 0 for size in sizes if size.table == table), 0)
+        return self._counts[table] >= MIN_ROWS
+
+
+def _check_references(subject: Subject, indexes: Sequence[Index], rows: _RowCounts) -> Iterator[Finding]:
+    """Yield the foreign keys without an index: each deletion of a referenced row reads the whole table."""
+    db, tables = subject.db, subject.db.tables()
+    first = _list_first_columns(indexes, tables)
+    reported = subject.section.indexed  # as ``column-unindexed``
+    missing = [
+        reference
+        for name, table in tables.items()
+        if not table.is_view
+        for reference in db.references(name)
+        if f"{reference.table}.{reference.columns[0]}" not in reported
+        and not any(
+            set(columns[: len(reference.columns)]) == set(reference.columns)
+            for columns in first.get(reference.table, ())
+        )
+    ]
+    large = [reference for reference in missing if rows.is_large(reference.table)]
+    if large:
+        count = format_count(len(large), "foreign key")
+        shown = join_examples([_describe_reference(reference) for reference in large])
+        message = f"{count} without an index, so that each deletion of a referenced row reads the whole table: {shown}"
+        statements = " ".join(map(_create_statement, large[:EXAMPLES]))
+        yield subject.finding("info", "reference-unindexed", message, f"{statements} {_OWNER}")
+
+
+def _list_first_columns(
+    indexes: Sequence[Index], tables: Mapping[str, Table]
+) -> Mapping[str, list[Sequence[str]]]:
+    """Return the columns of the indexes of all rows by table, with the primary keys, which SQLite may have without an index."""
+    first: dict[str, list[Sequence[str]]] = {
+        name: [table.primary_key] for name, table in tables.items() if table.primary_key
+    }
+    for index in indexes:
+        if index.valid and not index.where:
+            columns = [term.split(" ")[0].strip('"`') for term in index.columns]
+            first.setdefault(index.table, []).append(columns)
+    return first
+
+
+def _describe_reference(reference: Reference) -> str:
+    return f"{reference.table} ({', '.join(reference.columns)})"
+
+
+def _create_statement(reference: Reference) -> str:
+    name = ident("_".join(["idx", reference.table, *reference.columns])[:MAX_NAME])
+    return f"CREATE INDEX {name} ON {ident(reference.table)} ({', '.join(map(ident, reference.columns))});"
+
+
+def _check_covered(subject: Subject, problems: Sequence[IndexStats], rows: _RowCounts) -> Iterator[Finding]:
+    """Yield indexes that another one replaces, unless they enforce something."""
+    for state, code, reason in (
+        (IndexProblem.DUPLICATE, "index-duplicate", "with the columns of another one"),
+        (IndexProblem.REDUNDANT, "index-redundant", "with only the first columns of another one"),
+    ):
+        covered = [
+            index
+            for index in problems
+            if index.state is state and not (index.unique or index.constraint) and rows.is_large(index.table)
+        ]
+        if covered:
+            shown = join_examples([f"{index.index} by {index.covered_by}" for index in covered])
+            message = f"{format_count(len(covered), 'index')} {reason}: {shown}"
+            yield subject.finding("info", code, message, _create_hint(covered))
+
+
+def _check_unused(subject: Subject, problems: Sequence[IndexStats]) -> Iterator[Finding]:
+    """Yield large indexes that were never read, if the reads are counted for long enough."""
+    since = subject.db.storage.scans_counted_since()
+    if since is None or now() - since < UNUSED_FOR:
+        return
+    unused = [
+        index for index in problems if index.state is IndexProblem.UNUSED and (index.bytes or 0) >= MIN_BYTES
+    ]
+    if unused:
+        shown = join_examples([f"{index.index} of {index.table}" for index in unused])
+        message = (
+            f"{format_count(len(unused), 'index')} not read since {since:%Y-%m-%d} on this server: {shown}"
+        )
+        yield subject.finding("info", "index-unused", message, _create_hint(unused))
+
+
+def _create_hint(indexes: Sequence[IndexStats]) -> str:
+    statements = " ".join(index.drop for index in indexes[:EXAMPLES] if index.drop)
+    return f"{statements} {_OWNER}"
+
+
+def _check_statements(subject: Subject) -> Iterator[Finding]:
+    """Yield the slow statements, if the server records them; ``stats slow`` states why it does not."""
+    server = subject.db.server
+    if server is None:
+        return
+    try:
+        recorded = server.list_slow_queries()
+    except (NotSupportedError, PrivilegeMissingError, QueryFailedError):
+        return
+    slow = [query for query in recorded if query.calls >= SLOW_CALLS and query.mean_seconds >= SLOW_SECONDS]
+    if slow:
+        count = format_count(len(slow), "statement")
+        shown = join_examples([_describe_statement(subject.db, query) for query in slow], separator="; ")
+        message = f"{count} longer than {SLOW_SECONDS:g} s on average: {shown}"
+        yield subject.finding("info", "statement-slow", message, Remedy("List them with: `stats slow`"))
+
+
+def _describe_statement(db: Readable, query: SlowQuery) -> str:
+    explanation = db.explainer.explain_recorded(query.query) if db.explainer else None
+    plan = ""
+    if explanation and explanation.full_scans:
+        plan = f", its plan reads all rows of {join_examples(explanation.full_scans)}"
+    return f"{truncate(query.query, MAX_STATEMENT)} ({query.calls:,} calls, {query.mean_seconds:.1f} s{plan})"
